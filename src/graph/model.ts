@@ -1,0 +1,54 @@
+// The seam between graph and pipeline: everything a stream needs to know of a network. Pipeline tests put a
+// fake here and run without a GPU.
+
+/** One thing an image may turn out to be: a class of the model, or a prompt. Several may share a classidx. */
+export interface Candidate {
+  readonly label: string;
+  readonly classidx: number;
+  /** The text behind it, for text-conditioned models. */
+  readonly prompt?: string;
+}
+
+/** One noise level of the grid: a timestep of a discrete model or a sigma of a continuous one. */
+export interface Level {
+  readonly t?: number;
+  readonly sigma?: number;
+  /** Weight of this level's error in a candidate's weighted mean error. */
+  readonly weight: number;
+}
+
+/**
+ * A batch of evaluations as four index arrays of equal length, at most `Model.batchSize`:
+ * image slot, index into `candidates`, index into `levels`, and index of the noise.
+ */
+export interface EvaluationBatch {
+  readonly slot: Uint32Array;
+  readonly candidate: Uint32Array;
+  readonly level: Uint32Array;
+  readonly noise: Uint32Array;
+}
+
+/** A loaded classifier at a fixed batch size. Calls may overlap; results come in the order of the calls. */
+export interface Model {
+  readonly name: string;
+  /** The image it takes: [channels, height, width] with values in [-1, 1]. */
+  readonly inputShape: readonly [channels: number, height: number, width: number];
+  readonly candidates: readonly Candidate[];
+  /** The grid, in the order in which levels are best visited. */
+  readonly levels: readonly Level[];
+  /** Most evaluations of a batch. */
+  readonly batchSize: number;
+  /** Images that can be in flight. */
+  readonly slots: number;
+  /** Divides differences of weighted mean errors before the softmax, so that probabilities are calibrated. */
+  readonly temperature: number;
+  /** Puts an image [c, h, w] in [-1, 1] into a slot (and through the encoder of a latent model). */
+  encode(slot: number, image: Float32Array): void;
+  /**
+   * The distance between noise and prediction of every evaluation (mean over channels and pixels, before any
+   * weight), in the batch's order. Rejects with `DeviceLostError` when the device goes away.
+   */
+  errors(batch: EvaluationBatch): Promise<Float32Array>;
+  /** Frees what it holds on the device. A device passed in by the host is left alone. */
+  close(): void;
+}

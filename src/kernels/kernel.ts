@@ -1,0 +1,101 @@
+// A kernel is pure data: WGSL text, how its bindings are used, the numbers in its uniform block, its grid.
+// Text and grid can be tested without a GPU; `Runtime` (runtime.ts) turns the data into work.
+//
+// The text depends only on the family, tile and fused prologue or epilogue, never on the shape: shapes are
+// numbers in the uniform block, so one compiled pipeline serves every layer (a software driver needs up to a
+// second to compile one, and a uniform costs nothing measurable there).
+
+/** read and write do what they say; accumulate reads and writes the same elements. */
+export type Access = 'read' | 'write' | 'accumulate';
+
+/** One storage binding: its name in WGSL, how it is used, and its element type there (`f32`, `vec4f`, ...). */
+export interface Binding {
+  readonly name: string;
+  readonly access: Access;
+  readonly element: string;
+}
+
+/** One number of the uniform block. */
+export interface Uniform {
+  readonly name: string;
+  readonly type: 'u32' | 'i32' | 'f32';
+  readonly value: number;
+}
+
+export type Grid = readonly [x: number, y: number, z: number];
+
+export interface Kernel {
+  /** `op.family.variant`, for errors, labels and timings. */
+  readonly name: string;
+  readonly bindings: readonly Binding[];
+  readonly uniforms: readonly Uniform[];
+  /** The whole module: `enable` lines, bindings, uniform block `u`, and the body with its `main`. */
+  readonly wgsl: string;
+  readonly grid: Grid;
+}
+
+/** What a kernel's author writes; `defineKernel` adds the declarations. */
+export interface KernelSpec {
+  readonly name: string;
+  readonly enable?: readonly ('subgroups' | 'f16')[];
+  readonly bindings: readonly Binding[];
+  readonly uniforms: readonly Uniform[];
+  /** WGSL that refers to the bindings by name and to the numbers as `u.name`; its entry point is `main`. */
+  readonly body: string;
+  readonly grid: Grid;
+}
+
+export const read = (name: string, element = 'f32'): Binding => ({ name, access: 'read', element });
+export const write = (name: string, element = 'f32'): Binding => ({ name, access: 'write', element });
+export const accumulate = (name: string, element = 'f32'): Binding => ({ name, access: 'accumulate', element });
+
+export const u32 = (name: string, value: number): Uniform => ({ name, type: 'u32', value });
+export const i32 = (name: string, value: number): Uniform => ({ name, type: 'i32', value });
+export const f32 = (name: string, value: number): Uniform => ({ name, type: 'f32', value });
+
+/** Joins declarations and body. Bindings are @group(0) in their order; the uniform block comes last. */
+export function defineKernel(spec: KernelSpec): Kernel {
+  const { name, bindings, uniforms, grid } = spec;
+  const declared = bindings.map(
+    ({ name, access, element }, i) =>
+      `@group(0) @binding(${i}) var<storage, ${access === 'read' ? 'read' : 'read_write'}> ${name}: array<${element}>;`,
+  );
+  const block =
+    uniforms.length === 0
+      ? []
+      : [
+          `struct Uniforms { ${uniforms.map((v) => `${v.name}: ${v.type}`).join(', ')} }`,
+          `@group(0) @binding(${bindings.length}) var<uniform> u: Uniforms;`,
+        ];
+  const wgsl = [...(spec.enable ?? []).map((e) => `enable ${e};`), ...declared, ...block, spec.body].join('\n');
+  return { name, bindings, uniforms, wgsl, grid };
+}
+
+/** The bytes of a kernel's uniform block (4 a number, padded to 16), or none. */
+export function uniformBytes(uniforms: readonly Uniform[]): ArrayBuffer {
+  const bytes = new ArrayBuffer(Math.ceil(uniforms.length / 4) * 16);
+  const view = new DataView(bytes);
+  uniforms.forEach(({ type, value }, i) => {
+    if (type === 'f32') view.setFloat32(4 * i, value, true);
+    else if (type === 'i32') view.setInt32(4 * i, value, true);
+    else view.setUint32(4 * i, value, true);
+  });
+  return bytes;
+}
+
+/** The largest number of workgroups WebGPU allows in one dimension. */
+export const MAX_GROUPS = 65535;
+
+/** A grid of at least `groups` workgroups folded into two dimensions; `linearGroup` is its index in WGSL. */
+export function linearGrid(groups: number): Grid {
+  const x = Math.min(Math.max(groups, 1), MAX_GROUPS);
+  return [x, Math.ceil(groups / x) || 1, 1];
+}
+
+/** WGSL for the index of a workgroup in a `linearGrid`; compare it with the count before using it. */
+export const LINEAR_GROUP = /* wgsl */ `
+fn linearGroup(group: vec3u, groups: vec3u) -> u32 { return group.y * groups.x + group.x; }
+`;
+
+/** Integer division that rounds up. */
+export const ceilDiv = (a: number, b: number): number => Math.ceil(a / b);

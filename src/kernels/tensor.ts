@@ -1,0 +1,58 @@
+// Handles to memory on the device, and the one layout that every kernel reads and writes.
+//
+// Activations are channel-major: shape [c, n, h, w] is stored as c rows of n·h·w values, each row padded to
+// a multiple of 4 (its pitch), so that
+//   - every dense layer is one GEMM `out[M][cols] = weight[K][M]ᵀ · x[K][cols]`, whatever n, h and w,
+//   - every row starts on a vec4, also at 7x7 and batch 1,
+//   - a range of channels is a contiguous range of memory (concatenation costs nothing),
+//   - a sample's arithmetic never depends on its neighbours.
+// What lies in the padding is unspecified: kernels may write there, and nothing may be decided by it.
+
+export type Dtype = 'f32' | 'f16' | 'u32';
+
+/** The shape of an activation, channel-major: channels, samples, height, width. Vectors have h = w = 1. */
+export type Shape = readonly [c: number, n: number, h: number, w: number];
+
+/** A plain handle: `offset` is in bytes. Owns nothing; the buffer's creator destroys it. */
+export interface Tensor {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly shape: Shape;
+  readonly dtype: Dtype;
+}
+
+/** Columns n·h·w of a row. */
+export const columns = (shape: Shape): number => shape[1] * shape[2] * shape[3];
+
+/** Elements from one row to the next: the columns, rounded up to a multiple of 4. */
+export const pitch = (shape: Shape): number => Math.ceil(columns(shape) / 4) * 4;
+
+/** Elements of storage that an activation occupies, padding included. */
+export const storageElements = (shape: Shape): number => shape[0] * pitch(shape);
+
+/** Bytes of storage that an activation of f32 or u32 occupies. */
+export const storageBytes = (shape: Shape): number => 4 * storageElements(shape);
+
+/** Converts values in the usual [n, c, h, w] order to rows of channel-major storage. */
+export function toChannelMajor(values: ArrayLike<number>, shape: Shape): Float32Array<ArrayBuffer> {
+  const [c, n, h, w] = shape;
+  const out = new Float32Array(storageElements(shape));
+  const p = pitch(shape);
+  const hw = h * w;
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < c; j++)
+      for (let k = 0; k < hw; k++) out[j * p + i * hw + k] = values[(i * c + j) * hw + k]!;
+  return out;
+}
+
+/** The inverse of `toChannelMajor`: rows of storage to [n, c, h, w] order. */
+export function fromChannelMajor(storage: ArrayLike<number>, shape: Shape): Float32Array<ArrayBuffer> {
+  const [c, n, h, w] = shape;
+  const out = new Float32Array(c * n * h * w);
+  const p = pitch(shape);
+  const hw = h * w;
+  for (let i = 0; i < n; i++)
+    for (let j = 0; j < c; j++)
+      for (let k = 0; k < hw; k++) out[(i * c + j) * hw + k] = storage[j * p + i * hw + k]!;
+  return out;
+}
