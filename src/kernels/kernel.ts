@@ -47,7 +47,11 @@ export interface KernelSpec {
 
 export const read = (name: string, element = 'f32'): Binding => ({ name, access: 'read', element });
 export const write = (name: string, element = 'f32'): Binding => ({ name, access: 'write', element });
-export const accumulate = (name: string, element = 'f32'): Binding => ({ name, access: 'accumulate', element });
+export const accumulate = (name: string, element = 'f32'): Binding => ({
+  name,
+  access: 'accumulate',
+  element,
+});
 
 export const u32 = (name: string, value: number): Uniform => ({ name, type: 'u32', value });
 export const i32 = (name: string, value: number): Uniform => ({ name, type: 'i32', value });
@@ -67,7 +71,9 @@ export function defineKernel(spec: KernelSpec): Kernel {
           `struct Uniforms { ${uniforms.map((v) => `${v.name}: ${v.type}`).join(', ')} }`,
           `@group(0) @binding(${bindings.length}) var<uniform> u: Uniforms;`,
         ];
-  const wgsl = [...(spec.enable ?? []).map((e) => `enable ${e};`), ...declared, ...block, spec.body].join('\n');
+  const wgsl = [...(spec.enable ?? []).map((e) => `enable ${e};`), ...declared, ...block, spec.body].join(
+    '\n',
+  );
   return { name, bindings, uniforms, wgsl, grid };
 }
 

@@ -1,0 +1,191 @@
+// From kernels as data to work on the device: pipelines once a text, bind groups once a launch.
+
+import type { Device } from './device.ts';
+import { DeviceLostError, OutOfMemoryError } from './errors.ts';
+import { type Binding, type Kernel, uniformBytes } from './kernel.ts';
+import { parked } from './wait.ts';
+
+/** A part of a buffer, in bytes. */
+export interface Range {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** A kernel and what it is bound to, in the order of its bindings. */
+export interface Launch {
+  readonly kernel: Kernel;
+  readonly ranges: readonly Range[];
+}
+
+/** Launches made ready: encoding them costs three calls each and allocates nothing. */
+export interface Sequence {
+  readonly launches: readonly Launch[];
+  encode(pass: GPUComputePassEncoder, from?: number, to?: number): void;
+  destroy(): void;
+}
+
+interface Compiled {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+}
+
+interface Cache {
+  readonly pipelines: Map<string, Promise<Compiled>>;
+  readonly layouts: Map<string, GPUBindGroupLayout>;
+}
+
+const caches = new WeakMap<GPUDevice, Cache>();
+
+function cacheOf(gpu: GPUDevice): Cache {
+  let cache = caches.get(gpu);
+  if (!cache) {
+    cache = { pipelines: new Map(), layouts: new Map() };
+    caches.set(gpu, cache);
+  }
+  return cache;
+}
+
+const storageType = ({ access }: Binding): GPUBufferBindingType =>
+  access === 'read' ? 'read-only-storage' : 'storage';
+
+function layoutOf(gpu: GPUDevice, kernel: Kernel): GPUBindGroupLayout {
+  const { layouts } = cacheOf(gpu);
+  const types: GPUBufferBindingType[] = kernel.bindings.map(storageType);
+  if (kernel.uniforms.length > 0) types.push('uniform');
+  const key = types.join();
+  let layout = layouts.get(key);
+  if (!layout) {
+    const visibility = 4; // GPUShaderStage.COMPUTE
+    layout = gpu.createBindGroupLayout({
+      entries: types.map((type, binding) => ({ binding, visibility, buffer: { type } })),
+    });
+    layouts.set(key, layout);
+  }
+  return layout;
+}
+
+/** The pipeline of a kernel's text, compiled once a device. */
+function compile(gpu: GPUDevice, kernel: Kernel): Promise<Compiled> {
+  const { pipelines } = cacheOf(gpu);
+  let compiled = pipelines.get(kernel.wgsl);
+  if (!compiled) {
+    const layout = layoutOf(gpu, kernel);
+    compiled = gpu
+      .createComputePipelineAsync({
+        label: kernel.name,
+        layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
+        compute: {
+          module: gpu.createShaderModule({ label: kernel.name, code: kernel.wgsl }),
+          entryPoint: 'main',
+        },
+      })
+      .then((pipeline) => ({ pipeline, layout }));
+    pipelines.set(kernel.wgsl, compiled);
+  }
+  return compiled;
+}
+
+/** Compiles what is new among the launches and makes their uniforms and bind groups. */
+export async function prepare(device: Device, launches: readonly Launch[]): Promise<Sequence> {
+  const { gpu } = device;
+  const compiled = await parked(Promise.all(launches.map(({ kernel }) => compile(gpu, kernel))));
+  const align = gpu.limits.minUniformBufferOffsetAlignment;
+  const offsets: number[] = [];
+  let bytes = 0;
+  for (const { kernel } of launches) {
+    offsets.push(bytes);
+    bytes += Math.ceil((kernel.uniforms.length * 4) / align) * align;
+  }
+  const uniforms = gpu.createBuffer({ label: 'uniforms', size: Math.max(bytes, 16), usage: 0x40 | 0x08 }); // UNIFORM | COPY_DST
+  const staged = new Uint8Array(Math.max(bytes, 16));
+  const groups = launches.map(({ kernel, ranges }, i) => {
+    if (ranges.length !== kernel.bindings.length)
+      throw new Error(`${kernel.name}: ${ranges.length} ranges for ${kernel.bindings.length} bindings`);
+    const entries: GPUBindGroupEntry[] = ranges.map((resource, binding) => ({ binding, resource }));
+    if (kernel.uniforms.length > 0) {
+      const block = new Uint8Array(uniformBytes(kernel.uniforms));
+      staged.set(block, offsets[i]);
+      entries.push({
+        binding: ranges.length,
+        resource: { buffer: uniforms, offset: offsets[i]!, size: block.byteLength },
+      });
+    }
+    return gpu.createBindGroup({ label: kernel.name, layout: compiled[i]!.layout, entries });
+  });
+  gpu.queue.writeBuffer(uniforms, 0, staged);
+  return {
+    launches,
+    encode(pass, from = 0, to = launches.length) {
+      for (let i = from; i < to; i++) {
+        pass.setPipeline(compiled[i]!.pipeline);
+        pass.setBindGroup(0, groups[i]!);
+        pass.dispatchWorkgroups(...launches[i]!.kernel.grid);
+      }
+    },
+    destroy: () => uniforms.destroy(),
+  };
+}
+
+/** Submits one command buffer with one compute pass. */
+export function submit(device: Device, encode: (pass: GPUComputePassEncoder) => void): void {
+  const encoder = device.gpu.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  encode(pass);
+  pass.end();
+  device.gpu.queue.submit([encoder.finish()]);
+}
+
+/** Resolves when everything submitted so far has run; the JavaScript thread is parked meanwhile. */
+export async function idle(device: Device): Promise<void> {
+  await parked(device.gpu.queue.onSubmittedWorkDone());
+  if (device.isLost()) throw new DeviceLostError('the device was lost');
+}
+
+/**
+ * Makes a storage buffer, also a copy's source and target.
+ * The bytes are zero, or those given. Memory that runs out surfaces in `checked`.
+ */
+export function createStorage(
+  device: Device,
+  size: number,
+  data?: ArrayBufferView<ArrayBuffer>,
+  label = 'storage',
+): GPUBuffer {
+  const usage = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC
+  const buffer = device.gpu.createBuffer({ label, size: Math.max(16, Math.ceil(size / 16) * 16), usage });
+  if (data) device.gpu.queue.writeBuffer(buffer, 0, data.buffer, data.byteOffset, data.byteLength);
+  return buffer;
+}
+
+/** Runs `make` and rejects with `OutOfMemoryError` where the device ran out of memory under it. */
+export async function checked<T>(device: Device, make: () => Promise<T> | T): Promise<T> {
+  device.gpu.pushErrorScope('out-of-memory');
+  let value: T | undefined;
+  let failure: unknown;
+  try {
+    value = await make();
+  } catch (error) {
+    failure = error;
+  }
+  const error = await parked(device.gpu.popErrorScope());
+  if (error) throw new OutOfMemoryError(`the device has no memory for it: ${error.message}`);
+  if (failure !== undefined) throw failure;
+  return value as T;
+}
+
+/** Copies bytes of a buffer back to the host. */
+export async function readBack(device: Device, { buffer, offset, size }: Range): Promise<ArrayBuffer> {
+  const staging = device.gpu.createBuffer({ label: 'staging', size, usage: 0x01 | 0x08 }); // MAP_READ | COPY_DST
+  const encoder = device.gpu.createCommandEncoder();
+  encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
+  device.gpu.queue.submit([encoder.finish()]);
+  try {
+    await parked(staging.mapAsync(1)); // GPUMapMode.READ
+  } catch (cause) {
+    throw new DeviceLostError('the device was lost while its results were read', { cause });
+  }
+  const bytes = staging.getMappedRange().slice(0);
+  staging.destroy();
+  return bytes;
+}

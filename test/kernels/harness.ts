@@ -1,0 +1,133 @@
+// Runs a routine on the device the way a Plan would, with memory arranged to catch mistakes: outputs and
+// scratch start as NaN, every buffer is followed by a guard of known bits that must survive, and an error of
+// the device that nobody asked for fails the test.
+
+import { type Device, type DeviceOptions, openDevice } from '../../src/kernels/device.ts';
+import type { Routine } from '../../src/kernels/routine.ts';
+import { createStorage, idle, type Launch, prepare, readBack, submit } from '../../src/kernels/runtime.ts';
+import { fromChannelMajor, type Shape, storageBytes, toChannelMajor } from '../../src/kernels/tensor.ts';
+
+const GUARD_WORDS = 64;
+const GUARD = 0x7fc0beef; // a NaN with a name
+
+const opened = new Map<string, Promise<Device>>();
+
+/** One device a family and process; undefined where the family is not possible here. */
+export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
+  const key = options.family ?? 'auto';
+  let device = opened.get(key);
+  if (!device) {
+    device = openDevice(options).then((made) => {
+      made.gpu.addEventListener('uncapturederror', (event) => {
+        throw new Error(`uncaptured device error: ${(event as GPUUncapturedErrorEvent).error.message}`);
+      });
+      return made;
+    });
+    opened.set(key, device);
+  }
+  return device;
+}
+
+/** An activation in the usual [n, c, h, w] order (`shape` is channel-major, as everywhere). */
+export interface Activation {
+  readonly shape: Shape;
+  readonly values: ArrayLike<number>;
+}
+
+export interface RunInputs {
+  /** Activations by operand name, given in [n, c, h, w] order. */
+  readonly activations?: Readonly<Record<string, Activation>>;
+  /** Constant operands by name, in their natural order; packed as the routine says. */
+  readonly constants?: Readonly<Record<string, Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>>;
+  /** Outputs by name and shape; poisoned with NaN first (or seeded, for accumulating ops). */
+  readonly outputs: Readonly<Record<string, Shape>>;
+}
+
+/** Runs the routine once and returns its outputs in [n, c, h, w] order. */
+export async function runRoutine(
+  device: Device,
+  routine: Routine,
+  { activations = {}, constants = {}, outputs }: RunInputs,
+): Promise<Record<string, Float32Array>> {
+  const buffers = new Map<string, { buffer: GPUBuffer; size: number; guardAt: number }>();
+  const make = (name: string, size: number, data?: ArrayBufferView<ArrayBuffer>) => {
+    const words = Math.ceil(size / 4);
+    const all = new Uint32Array(words + GUARD_WORDS).fill(GUARD);
+    if (data) new Uint8Array(all.buffer).set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    const buffer = createStorage(device, all.byteLength, all, name);
+    buffers.set(name, { buffer, size: words * 4, guardAt: words });
+  };
+  for (const [name, { shape, values }] of Object.entries(activations)) {
+    const data = toChannelMajor(values, shape);
+    const used = toChannelMajor(new Float32Array(values.length).fill(1), shape);
+    for (let i = 0; i < data.length; i++) if (used[i] === 0) data[i] = Number.NaN; // padding must not matter
+    make(name, storageBytes(shape), data);
+  }
+  for (const [name, values] of Object.entries(constants)) {
+    const packing = routine.packing[name];
+    const data = packing && values instanceof Float32Array ? packing.pack(values) : values;
+    if (packing && data.byteLength !== packing.bytes)
+      throw new Error(`${name}: packed to ${data.byteLength} bytes, said ${packing.bytes}`);
+    make(name, data.byteLength, data);
+  }
+  for (const [name, bytes] of Object.entries(routine.scratch)) make(name, bytes);
+  for (const [name, shape] of Object.entries(outputs))
+    if (!buffers.has(name)) make(name, storageBytes(shape));
+  const launches: Launch[] = routine.steps.map(({ kernel, operands }) => ({
+    kernel,
+    ranges: operands.map((name) => {
+      const entry = buffers.get(name);
+      if (!entry) throw new Error(`${kernel.name} binds ${name}, which the test did not give`);
+      return { buffer: entry.buffer, offset: 0, size: Math.ceil(entry.size / 16) * 16 };
+    }),
+  }));
+  const sequence = await prepare(device, launches);
+  submit(device, (pass) => sequence.encode(pass));
+  await idle(device);
+  const results: Record<string, Float32Array> = {};
+  for (const [name, { buffer, guardAt }] of buffers) {
+    const words = new Uint32Array(
+      await readBack(device, { buffer, offset: 0, size: (guardAt + GUARD_WORDS) * 4 }),
+    );
+    // The range above is rounded up to 16 bytes, so that the first words of the guard are in reach by design.
+    const first = Math.ceil(guardAt / 4) * 4;
+    for (let i = first; i < guardAt + GUARD_WORDS; i++)
+      if (words[i] !== GUARD) throw new Error(`${name}: word ${i - guardAt} behind its end was written`);
+    const shape = outputs[name];
+    if (shape) results[name] = fromChannelMajor(new Float32Array(words.buffer), shape);
+    buffer.destroy();
+  }
+  sequence.destroy();
+  return results;
+}
+
+/** A small deterministic generator (mulberry32) of values in [-1, 1). */
+export function randomValues(count: number, seed = 1): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(count);
+  let s = seed >>> 0;
+  for (let i = 0; i < count; i++) {
+    s = (s + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(s ^ (s >>> 15), 1 | s);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    out[i] = ((t ^ (t >>> 14)) >>> 0) / 2 ** 31 - 1;
+  }
+  return out;
+}
+
+/** The largest |a - b|, NaN counting as infinite; and its index. */
+export function maxDifference(
+  got: ArrayLike<number>,
+  want: ArrayLike<number>,
+): { difference: number; index: number } {
+  if (got.length !== want.length) throw new Error(`lengths differ: got ${got.length}, want ${want.length}`);
+  let difference = 0;
+  let index = -1;
+  for (let i = 0; i < got.length; i++) {
+    const d = Math.abs(got[i]! - want[i]!);
+    if (!(d <= difference)) {
+      difference = Number.isNaN(d) ? Number.POSITIVE_INFINITY : d;
+      index = i;
+    }
+  }
+  return { difference, index };
+}
