@@ -1,0 +1,17 @@
+// Errors that a caller of the pipeline can act on.
+
+/** An option, or a combination of options, that cannot be meant; the command line ends with status 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+/** The fault of one item, which the stream carries on as a value: `code` is stable, `message` is for people. */
+export class ItemError extends Error {
+  override readonly name = 'ItemError';
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}

@@ -1,0 +1,73 @@
+// What flows through the pipeline: images in, failures and results out, and the log of single evaluations.
+
+/** An image as a model takes it: `pixels` [c, h, w] in [-1, 1], the `path` it came from. */
+export interface ImageItem {
+  readonly path: string;
+  readonly pixels: Float32Array;
+}
+
+/** An item that could not be classified. It passes through every stage as a value; the stream goes on. */
+export interface ItemFailure {
+  readonly path: string;
+  readonly error: { readonly code: string; readonly message: string };
+}
+
+/** One class of a result, represented by its best candidate. */
+export interface RankedClass {
+  readonly label: string;
+  readonly classidx: number;
+  /** In [0, 1]; the probabilities of all classes, also those left out of `top`, add to 1. */
+  readonly probability: number;
+  /** Weighted mean error, comparable between the entries (see `verdict.ts`). */
+  readonly error: number;
+  /** Standard error of the gap between this error and the best one; 0 for the best itself. */
+  readonly stderr: number;
+  /** Evaluations spent on the class, over all its candidates. */
+  readonly evaluations: number;
+}
+
+/** The result of one image, field by field what a line of the output holds. */
+export interface Classified {
+  readonly path: string;
+  readonly label: string;
+  readonly classidx: number;
+  readonly probability: number;
+  readonly top: readonly RankedClass[];
+  /** Probability of the label minus that of the runner-up, in [0, 1]; 1 where there is a single class. */
+  readonly margin: number;
+  /** False only where the budget ended before the strategy did. */
+  readonly decided: boolean;
+  /** Evaluations spent on the image. */
+  readonly evaluations: number;
+  /** Seconds of wall clock from the moment the image was put on the device. */
+  readonly seconds: number;
+  readonly seed: number;
+  readonly model: string;
+}
+
+/** One line of the log of evaluations: `candidate` is the index of a candidate, `noise` that of the noise. */
+export interface EvaluationRecord {
+  readonly path: string;
+  readonly candidate: number;
+  readonly t?: number;
+  readonly sigma?: number;
+  readonly noise: number;
+  /** Weight of the level in the weighted mean. */
+  readonly weight: number;
+  /** Distance before any weight. */
+  readonly error: number;
+}
+
+/** How far a run has come. */
+export interface Progress {
+  /** Images finished, failures included. */
+  readonly images: number;
+  readonly failures: number;
+  readonly evaluations: number;
+  /** Seconds since the run began. */
+  readonly seconds: number;
+  readonly imagesPerSecond: number;
+}
+
+/** True for the failures in a stream of items or results. */
+export const isFailure = (value: object): value is ItemFailure => 'error' in value;
