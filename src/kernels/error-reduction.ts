@@ -1,0 +1,112 @@
+// From the network's output to one number an evaluation: how far its guess of the noise is from the noise.
+
+import type { Capabilities } from './device.ts';
+import { ShapeError } from './errors.ts';
+import { divisor, QUOTIENT } from './indexing.ts';
+import { ceilDiv, defineKernel, f32, LINEAR_GROUP, linearGrid, read, u32, write } from './kernel.ts';
+import { type NoiseSource, noiseParts } from './mix.ts';
+import { reduction } from './reduction.ts';
+import { type Routine, single } from './routine.ts';
+import { pitch, type Shape } from './tensor.ts';
+
+/** Distances by the residual d: d², |d|, or Huber's with delta 1 (d²/2 up to 1, |d| - 1/2 beyond). */
+export type Distance = 'l2' | 'l1' | 'huber';
+
+const DISTANCES: Readonly<Record<Distance, string>> = {
+  l2: 'return d * d;',
+  l1: 'return abs(d);',
+  huber: 'let m = abs(d); return select(m - 0.5, 0.5 * d * d, m < vec4f(1));',
+};
+
+/** Blocks of four elements that a lane adds up before it adds them to its total. */
+const RUN = 16;
+
+export interface ErrorReductionOptions {
+  /** The noised batch [c, n, h, w]. */
+  readonly shape: Shape;
+  /** Channels of the network's output, at least c; those beyond (a learned variance) are ignored. Default c. */
+  readonly outputChannels?: number;
+  readonly distance: Distance;
+  readonly noise: NoiseSource;
+}
+
+/**
+ * y[n] = mean over c, h, w of distance(eps - (alpha output + beta xt)), (alpha, beta) of level[n].
+ *
+ * Operands output [c', n, h, w], xt [c, n, h, w], level, noise [n] u32, levels rows of (a, b, alpha, beta), with
+ * a table noiseTable [rows][c h w], and y [1, n, 1, 1].
+ * One workgroup an evaluation. Candidates differ by 1e-4 of their errors, so sums are kept short: four components
+ * a lane, runs of 16, runs added to a total, lanes last; the worst case is (16 + runs + lanes) roundings of
+ * numbers of one sign. The order depends on c h w and the family only.
+ */
+export function errorReduction(capabilities: Capabilities, options: ErrorReductionOptions): Routine {
+  const { shape, distance, noise } = options;
+  const [c, n, h, w] = shape;
+  const outputChannels = options.outputChannels ?? c;
+  if (outputChannels < c)
+    throw new ShapeError(`errorReduction: output has ${outputChannels} channels, x_t has ${c}`);
+  const elements = c * h * w;
+  const blocks = ceilDiv(elements, 4);
+  const parts = noiseParts(noise);
+  const { enable, lanes, wgsl } = reduction(capabilities, 'f32');
+  const kernel = defineKernel({
+    name: `errorReduction.${capabilities.family}.${distance}.${parts.variant}`,
+    enable,
+    bindings: [
+      read('output'),
+      read('xt'),
+      read('level', 'u32'),
+      read('noise', 'u32'),
+      read('levels', 'vec4f'),
+      ...parts.bindings,
+      write('y'),
+    ],
+    uniforms: [
+      u32('n', n),
+      u32('elements', elements),
+      u32('blocks', blocks),
+      ...divisor('pixels', h * w),
+      u32('pitch', pitch(shape)),
+      f32('mean', 1 / elements),
+      ...parts.uniforms,
+    ],
+    body: /* wgsl */ `${LINEAR_GROUP}${QUOTIENT}${wgsl}${parts.wgsl}
+fn distance(d: vec4f) -> vec4f { ${DISTANCES[distance]} }
+
+/** The residuals of elements 4 block .. 4 block + 3; 0 beyond the last. */
+fn residual(block: u32, sample: u32, noiseIndex: u32, scale: vec2f) -> vec4f {
+  var d = noiseOf(noiseIndex, block);
+  for (var k = 0u; k < 4; k++) {
+    let element = 4 * block + k;
+    if (element < u.elements) {
+      let channel = quotient(element, u.pixels, u.pixelsInverse);
+      let at = channel * u.pitch + sample * u.pixels + element - channel * u.pixels;
+      d[k] -= scale.x * output[at] + scale.y * xt[at];
+    } else {
+      d[k] = 0;
+    }
+  }
+  return d;
+}
+
+@compute @workgroup_size(${lanes}) fn main(@builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let sample = linearGroup(group, groups);
+  if (sample >= u.n) { return; }
+  let scale = levels[level[sample]].zw;
+  let noiseIndex = noise[sample];
+  var total = vec4f(0);
+  for (var first = lane; first < u.blocks; first += ${RUN * lanes}u) {
+    var run = vec4f(0);
+    for (var block = first; block < min(first + ${RUN * lanes}u, u.blocks); block += ${lanes}u) {
+      run += distance(residual(block, sample, noiseIndex, scale));
+    }
+    total += run;
+  }
+  let sum = reduce((total.x + total.y) + (total.z + total.w), lane);
+  if (lane == 0) { y[sample] = sum * u.mean; }
+}`,
+    grid: linearGrid(n),
+  });
+  return single(kernel, ['output', 'xt', 'level', 'noise', 'levels', ...parts.operands, 'y']);
+}

@@ -1,0 +1,106 @@
+// The forward process: noised images from the images in flight, for a batch of evaluations.
+
+import type { Capabilities } from './device.ts';
+import { divisor, ELEMENTWISE_MAIN, LANES, LINEAR_INDEX, QUOTIENT } from './indexing.ts';
+import { type Binding, ceilDiv, defineKernel, linearGrid, read, type Uniform, u32, write } from './kernel.ts';
+import { PHILOX, philoxUniforms, type Seed } from './philox.ts';
+import { type Routine, single } from './routine.ts';
+import { pitch, type Shape } from './tensor.ts';
+
+/** Where noise comes from: a seed (recomputed on the device), or rows of a table given as an operand. */
+export type NoiseSource = Seed | 'table';
+
+/**
+ * What a kernel needs for its noise: bindings and uniforms to add, operands in the order of the bindings, and
+ * WGSL `noiseOf(noise, block) -> vec4f` for elements 4 block .. 4 block + 3 of noise index `noise`.
+ * A table (operand noiseTable, plain [rows][c h w]) is read within `u.elements`; what is beyond is 0.
+ */
+export function noiseParts(source: NoiseSource): {
+  readonly variant: 'table' | 'philox';
+  readonly bindings: readonly Binding[];
+  readonly uniforms: readonly Uniform[];
+  readonly operands: readonly string[];
+  readonly wgsl: string;
+} {
+  if (source === 'table')
+    return {
+      variant: 'table',
+      bindings: [read('noiseTable')],
+      uniforms: [],
+      operands: ['noiseTable'],
+      wgsl: /* wgsl */ `
+fn noiseOf(noise: u32, block: u32) -> vec4f {
+  var v = vec4f(0);
+  let base = noise * u.elements + 4 * block;
+  for (var k = 0u; k < min(4, u.elements - 4 * block); k++) { v[k] = noiseTable[base + k]; }
+  return v;
+}
+`,
+    };
+  return {
+    variant: 'philox',
+    bindings: [],
+    uniforms: philoxUniforms(source),
+    operands: [],
+    wgsl: `${PHILOX}fn noiseOf(noise: u32, block: u32) -> vec4f { return normals(block, noise); }`,
+  };
+}
+
+export interface MixOptions {
+  /** The noised batch [c, n, h, w]. */
+  readonly shape: Shape;
+  readonly noise: NoiseSource;
+}
+
+/**
+ * y[c, n, p] = a x0[slot[n]] + b eps, with (a, b) of level[n] and eps the noise of noise[n].
+ *
+ * Operands x0 [slots][c h w] (plain rows), slot, level, noise [n] u32, levels [entries] rows of
+ * (a, b, alpha, beta), with a table noiseTable [rows][c h w], and y [c, n, h, w].
+ * One invocation makes the four elements of a Philox counter: evaluations with the same noise index see the same
+ * values wherever they stand in the batch.
+ */
+export function mix(_: Capabilities, { shape, noise }: MixOptions): Routine {
+  const [c, n, h, w] = shape;
+  const elements = c * h * w;
+  const blocks = ceilDiv(elements, 4);
+  const parts = noiseParts(noise);
+  const kernel = defineKernel({
+    name: `mix.plain.${parts.variant}`,
+    bindings: [
+      read('x0'),
+      read('slot', 'u32'),
+      read('level', 'u32'),
+      read('noise', 'u32'),
+      read('levels', 'vec4f'),
+      ...parts.bindings,
+      write('y'),
+    ],
+    uniforms: [
+      u32('count', n * blocks),
+      u32('elements', elements),
+      ...divisor('blocks', blocks),
+      ...divisor('pixels', h * w),
+      u32('pitch', pitch(shape)),
+      ...parts.uniforms,
+    ],
+    body: /* wgsl */ `${LINEAR_INDEX}${QUOTIENT}${parts.wgsl}
+${ELEMENTWISE_MAIN} {
+  let i = linearIndex(group, groups, local);
+  if (i >= u.count) { return; }
+  let sample = quotient(i, u.blocks, u.blocksInverse);
+  let block = i - sample * u.blocks;
+  let ab = levels[level[sample]].xy;
+  let image = slot[sample] * u.elements;
+  let eps = noiseOf(noise[sample], block);
+  for (var k = 0u; k < min(4, u.elements - 4 * block); k++) {
+    let element = 4 * block + k;
+    let channel = quotient(element, u.pixels, u.pixelsInverse);
+    let at = channel * u.pitch + sample * u.pixels + element - channel * u.pixels;
+    y[at] = ab.x * x0[image + element] + ab.y * eps[k];
+  }
+}`,
+    grid: linearGrid(ceilDiv(n * blocks, LANES)),
+  });
+  return single(kernel, ['x0', 'slot', 'level', 'noise', 'levels', ...parts.operands, 'y']);
+}
