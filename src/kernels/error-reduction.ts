@@ -7,7 +7,7 @@ import { ceilDiv, defineKernel, f32, LINEAR_GROUP, linearGrid, read, u32, write 
 import { type NoiseSource, noiseParts } from './mix.ts';
 import { reduction } from './reduction.ts';
 import { type Routine, single } from './routine.ts';
-import { pitch, type Shape } from './tensor.ts';
+import { columns, pitch, type Shape } from './tensor.ts';
 
 /** Distances by the residual d: d², |d|, or Huber's with delta 1 (d²/2 up to 1, |d| - 1/2 beyond). */
 export type Distance = 'l2' | 'l1' | 'huber';
@@ -22,29 +22,28 @@ const DISTANCES: Readonly<Record<Distance, string>> = {
 const RUN = 16;
 
 export interface ErrorReductionOptions {
+  /** What the network said, [c', n, h, w] with c' >= c; channels beyond c (a learned variance) are ignored. */
+  readonly prediction: Shape;
   /** The noised batch [c, n, h, w]. */
-  readonly shape: Shape;
-  /** Channels of the network's output, at least c; those beyond (a learned variance) are ignored. Default c. */
-  readonly outputChannels?: number;
+  readonly xt: Shape;
   readonly distance: Distance;
   readonly noise: NoiseSource;
 }
 
 /**
- * y[n] = mean over c, h, w of distance(eps - (alpha output + beta xt)), (alpha, beta) of level[n].
+ * y[n] = mean over c, h, w of distance(eps - (alpha prediction + beta xt)), (alpha, beta) of level[n].
  *
- * Operands output [c', n, h, w], xt [c, n, h, w], level, noise [n] u32, levels rows of (a, b, alpha, beta), with
- * a table noiseTable [rows][c h w], and y [1, n, 1, 1].
+ * Operands prediction [c', n, h, w], xt [c, n, h, w], level, noise [n] u32, levels rows of (a, b, alpha, beta), with
+ * a table noises [count][c h w], and y [1, n, 1, 1].
  * One workgroup an evaluation. Candidates differ by 1e-4 of their errors, so sums are kept short: four components
  * a lane, runs of 16, runs added to a total, lanes last; the worst case is (16 + runs + lanes) roundings of
  * numbers of one sign. The order depends on c h w and the family only.
  */
 export function errorReduction(capabilities: Capabilities, options: ErrorReductionOptions): Routine {
-  const { shape, distance, noise } = options;
-  const [c, n, h, w] = shape;
-  const outputChannels = options.outputChannels ?? c;
-  if (outputChannels < c)
-    throw new ShapeError(`errorReduction: output has ${outputChannels} channels, x_t has ${c}`);
+  const { prediction, xt, distance, noise } = options;
+  const [c, n, h, w] = xt;
+  if (prediction[0] < c || prediction[1] !== n || columns(prediction) !== columns(xt))
+    throw new ShapeError(`errorReduction: prediction [${prediction}] does not cover xt [${xt}]`);
   const elements = c * h * w;
   const blocks = ceilDiv(elements, 4);
   const parts = noiseParts(noise);
@@ -53,7 +52,7 @@ export function errorReduction(capabilities: Capabilities, options: ErrorReducti
     name: `errorReduction.${capabilities.family}.${distance}.${parts.variant}`,
     enable,
     bindings: [
-      read('output'),
+      read('prediction'),
       read('xt'),
       read('level', 'u32'),
       read('noise', 'u32'),
@@ -66,7 +65,7 @@ export function errorReduction(capabilities: Capabilities, options: ErrorReducti
       u32('elements', elements),
       u32('blocks', blocks),
       ...divisor('pixels', h * w),
-      u32('pitch', pitch(shape)),
+      u32('pitch', pitch(xt)),
       f32('mean', 1 / elements),
       ...parts.uniforms,
     ],
@@ -81,7 +80,7 @@ fn residual(block: u32, sample: u32, noiseIndex: u32, scale: vec2f) -> vec4f {
     if (element < u.elements) {
       let channel = quotient(element, u.pixels, u.pixelsInverse);
       let at = channel * u.pitch + sample * u.pixels + element - channel * u.pixels;
-      d[k] -= scale.x * output[at] + scale.y * xt[at];
+      d[k] -= scale.x * prediction[at] + scale.y * xt[at];
     } else {
       d[k] = 0;
     }
@@ -108,5 +107,5 @@ fn residual(block: u32, sample: u32, noiseIndex: u32, scale: vec2f) -> vec4f {
 }`,
     grid: linearGrid(n),
   });
-  return single(kernel, ['output', 'xt', 'level', 'noise', 'levels', ...parts.operands, 'y']);
+  return single(kernel, ['prediction', 'xt', 'level', 'noise', 'levels', ...parts.operands, 'y']);
 }

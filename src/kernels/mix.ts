@@ -7,13 +7,15 @@ import { PHILOX, philoxUniforms, type Seed } from './philox.ts';
 import { type Routine, single } from './routine.ts';
 import { pitch, type Shape } from './tensor.ts';
 
-/** Where noise comes from: a seed (recomputed on the device), or rows of a table given as an operand. */
-export type NoiseSource = Seed | 'table';
+/** Where noise comes from: recomputed from a seed wherever it is needed, or a table of `count` given noises. */
+export type NoiseSource =
+  | ({ readonly kind: 'philox' } & Seed)
+  | { readonly kind: 'table'; readonly count: number };
 
 /**
  * What a kernel needs for its noise: bindings and uniforms to add, operands in the order of the bindings, and
  * WGSL `noiseOf(noise, block) -> vec4f` for elements 4 block .. 4 block + 3 of noise index `noise`.
- * A table (operand noiseTable, plain [rows][c h w]) is read within `u.elements`; what is beyond is 0.
+ * A table (operand noises, plain [count][c h w]; an index beyond it reads the last) is read within `u.elements`; what is beyond is 0.
  */
 export function noiseParts(source: NoiseSource): {
   readonly variant: 'table' | 'philox';
@@ -22,17 +24,17 @@ export function noiseParts(source: NoiseSource): {
   readonly operands: readonly string[];
   readonly wgsl: string;
 } {
-  if (source === 'table')
+  if (source.kind === 'table')
     return {
       variant: 'table',
-      bindings: [read('noiseTable')],
-      uniforms: [],
-      operands: ['noiseTable'],
+      bindings: [read('noises')],
+      uniforms: [u32('lastNoise', source.count - 1)],
+      operands: ['noises'],
       wgsl: /* wgsl */ `
 fn noiseOf(noise: u32, block: u32) -> vec4f {
   var v = vec4f(0);
-  let base = noise * u.elements + 4 * block;
-  for (var k = 0u; k < min(4, u.elements - 4 * block); k++) { v[k] = noiseTable[base + k]; }
+  let base = min(noise, u.lastNoise) * u.elements + 4 * block;
+  for (var k = 0u; k < min(4, u.elements - 4 * block); k++) { v[k] = noises[base + k]; }
   return v;
 }
 `,
@@ -48,27 +50,27 @@ fn noiseOf(noise: u32, block: u32) -> vec4f {
 
 export interface MixOptions {
   /** The noised batch [c, n, h, w]. */
-  readonly shape: Shape;
+  readonly y: Shape;
   readonly noise: NoiseSource;
 }
 
 /**
- * y[c, n, p] = a x0[slot[n]] + b eps, with (a, b) of level[n] and eps the noise of noise[n].
+ * y[c, n, p] = a slots[slot[n]] + b eps, with (a, b) of level[n] and eps the noise of noise[n].
  *
- * Operands x0 [slots][c h w] (plain rows), slot, level, noise [n] u32, levels [entries] rows of
- * (a, b, alpha, beta), with a table noiseTable [rows][c h w], and y [c, n, h, w].
+ * Operands slots [images][c h w] (plain rows of x0), slot, level, noise [n] u32, levels [entries] rows of
+ * (a, b, alpha, beta), with a table noises [count][c h w], and y [c, n, h, w].
  * One invocation makes the four elements of a Philox counter: evaluations with the same noise index see the same
  * values wherever they stand in the batch.
  */
-export function mix(_: Capabilities, { shape, noise }: MixOptions): Routine {
-  const [c, n, h, w] = shape;
+export function mix(_: Capabilities, { y, noise }: MixOptions): Routine {
+  const [c, n, h, w] = y;
   const elements = c * h * w;
   const blocks = ceilDiv(elements, 4);
   const parts = noiseParts(noise);
   const kernel = defineKernel({
     name: `mix.plain.${parts.variant}`,
     bindings: [
-      read('x0'),
+      read('slots'),
       read('slot', 'u32'),
       read('level', 'u32'),
       read('noise', 'u32'),
@@ -81,7 +83,7 @@ export function mix(_: Capabilities, { shape, noise }: MixOptions): Routine {
       u32('elements', elements),
       ...divisor('blocks', blocks),
       ...divisor('pixels', h * w),
-      u32('pitch', pitch(shape)),
+      u32('pitch', pitch(y)),
       ...parts.uniforms,
     ],
     body: /* wgsl */ `${LINEAR_INDEX}${QUOTIENT}${parts.wgsl}
@@ -97,10 +99,10 @@ ${ELEMENTWISE_MAIN} {
     let element = 4 * block + k;
     let channel = quotient(element, u.pixels, u.pixelsInverse);
     let at = channel * u.pitch + sample * u.pixels + element - channel * u.pixels;
-    y[at] = ab.x * x0[image + element] + ab.y * eps[k];
+    y[at] = ab.x * slots[image + element] + ab.y * eps[k];
   }
 }`,
     grid: linearGrid(ceilDiv(n * blocks, LANES)),
   });
-  return single(kernel, ['x0', 'slot', 'level', 'noise', 'levels', ...parts.operands, 'y']);
+  return single(kernel, ['slots', 'slot', 'level', 'noise', 'levels', ...parts.operands, 'y']);
 }

@@ -14,7 +14,7 @@ import { columns, pitch, type Shape } from './tensor.ts';
 function doublingKernel(x: Shape, y: Shape): Kernel {
   const count = x[0] * columns(x);
   return defineKernel({
-    name: 'upsample.plain.double',
+    name: 'upsampleNearest.plain.double',
     bindings: [read('x'), write('y', 'vec2f')],
     uniforms: [
       u32('count', count),
@@ -84,7 +84,7 @@ export interface UpsampleOptions {
  * Operands x [c, n, h, w], y [c, n, size]. A given size picks floor(i h / height) by PyTorch's arithmetic,
  * a product with the f32 ratio.
  */
-export function upsample(_: Capabilities, { x, size }: UpsampleOptions): Routine {
+export function upsampleNearest(_: Capabilities, { x, size }: UpsampleOptions): Routine {
   const [c, n, h, w] = x;
   const [height, width] = size ?? [2 * h, 2 * w];
   const y: Shape = [c, n, height, width];
@@ -105,12 +105,12 @@ export function pick(
  * Average over 2x2 pixels, stride 2; an odd last row or column is dropped, as PyTorch does.
  * Operands x [c, n, h, w], y [c, n, floor(h / 2), floor(w / 2)]. One invocation an element.
  */
-export function averagePool(_: Capabilities, { x }: { readonly x: Shape }): Routine {
+export function averagePool2x2(_: Capabilities, { x }: { readonly x: Shape }): Routine {
   const y: Shape = [x[0], x[1], Math.floor(x[2] / 2), Math.floor(x[3] / 2)];
-  if (y[2] === 0 || y[3] === 0) throw new ShapeError(`averagePool: x [${x}] is smaller than 2x2`);
+  if (y[2] === 0 || y[3] === 0) throw new ShapeError(`averagePool2x2: x [${x}] is smaller than 2x2`);
   const count = y[0] * columns(y);
   const kernel = defineKernel({
-    name: 'averagePool.plain',
+    name: 'averagePool2x2.plain',
     bindings: [read('x'), write('y')],
     uniforms: [
       u32('count', count),
