@@ -1,0 +1,197 @@
+// Makes a fresh clone ready: npm packages, a WebGPU adapter, the compiled command. Plain JavaScript without
+// dependencies, because it runs before there are any. `npm run demo` and `npm test` start with it; when there is
+// nothing to do it says nothing and takes a fraction of a second. Everything it says goes to standard error.
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { driverCommands, parseOsRelease, planDriver } from './setup-driver.mjs';
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const SELF = fileURLToPath(import.meta.url);
+const LEAST_NODE = [20, 19];
+const ADDED_SOURCE = '/etc/apt/sources.list.d/diffclass-stream-backports.sources';
+const ICD_FOLDERS = ['/usr/share/vulkan/icd.d', '/etc/vulkan/icd.d', '/usr/local/share/vulkan/icd.d'];
+
+class SetupError extends Error {}
+
+const say = (text) => process.stderr.write(`setup: ${text}\n`);
+
+function checkNode() {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major < LEAST_NODE[0] || (major === LEAST_NODE[0] && minor < LEAST_NODE[1])) {
+    throw new SetupError(
+      `Node ${process.versions.node} is too old; install Node ${LEAST_NODE.join('.')} or later.`,
+    );
+  }
+}
+
+/** Runs a command with its output on standard error; tells whether it succeeded. */
+function runs(program, args, options = {}) {
+  const result = spawnSync(program, args, { cwd: ROOT, stdio: ['ignore', 2, 2], ...options });
+  return result.status === 0;
+}
+
+const readJson = (path) => JSON.parse(readFileSync(path, 'utf8'));
+
+/** Whether node_modules holds what the lockfile asks for (optional packages may be of other platforms). */
+function packagesMatch() {
+  try {
+    const installed = readJson(join(ROOT, 'node_modules/.package-lock.json')).packages;
+    const wanted = readJson(join(ROOT, 'package-lock.json')).packages;
+    return Object.entries(wanted).every(([path, entry]) => {
+      const found = installed[path];
+      if (path === '' || (entry.optional && !found)) return true;
+      const same = found?.version === entry.version && found?.integrity === entry.integrity;
+      return same && existsSync(join(ROOT, path, 'package.json'));
+    });
+  } catch {
+    return false;
+  }
+}
+
+function installPackages() {
+  if (packagesMatch()) return;
+  say('installing npm packages');
+  const args = ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+  const npm = process.env.npm_execpath;
+  const done =
+    npm && basename(npm) === 'npm-cli.js'
+      ? runs(process.execPath, [npm, ...args])
+      : runs('npm', args, { shell: process.platform === 'win32' });
+  if (!done) throw new SetupError('npm could not install the packages; the reason stands above.');
+}
+
+/** The child's half of the probe: asks Dawn for an adapter and a device, and prints what it found. */
+async function probe() {
+  const { create } = await import('webgpu');
+  const adapter = await create([]).requestAdapter();
+  if (adapter) await adapter.requestDevice();
+  process.stdout.write(
+    `\n${JSON.stringify({ adapter: adapter ? adapter.info.description || adapter.info.device : null })}`,
+  );
+  process.exit(0);
+}
+
+/** Description of the adapter that Dawn gives, or null. In a process of its own: a driver may crash it. */
+function findAdapter() {
+  const child = spawnSync(process.execPath, [SELF, '--probe'], {
+    cwd: ROOT,
+    encoding: 'utf8',
+    timeout: 120_000,
+  });
+  try {
+    return JSON.parse(child.stdout.trim().split('\n').at(-1)).adapter;
+  } catch {
+    return null;
+  }
+}
+
+/** Changes whenever an adapter found once might be gone: Node, Dawn, the installed drivers, the choice of one. */
+function probeKey() {
+  const modified = ICD_FOLDERS.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0);
+  const chosen = ['VK_DRIVER_FILES', 'VK_ADD_DRIVER_FILES', 'VK_ICD_FILENAMES'].map(
+    (name) => process.env[name] ?? '',
+  );
+  const dawn = readJson(join(ROOT, 'node_modules/webgpu/package.json')).version;
+  return [process.version, process.arch, dawn, ...modified, ...chosen].join('|');
+}
+
+function ensureAdapter() {
+  const memory = join(ROOT, 'node_modules/.cache/diffclass-stream/adapter.json');
+  try {
+    if (readJson(memory).key === probeKey()) return;
+  } catch {
+    // never probed, or not remembered
+  }
+  let adapter = findAdapter();
+  if (!adapter && process.platform === 'linux') {
+    say('no WebGPU adapter found; installing a software Vulkan driver');
+    const problem = installDriver();
+    adapter = problem ? null : findAdapter();
+    if (!adapter)
+      say(`there is still no WebGPU adapter; ${problem ?? 'the installed Vulkan driver is not accepted'}.`);
+  } else if (!adapter) {
+    say('no WebGPU adapter found; this system has one built in, so its graphics driver may need an update.');
+  }
+  if (!adapter) return;
+  say(`WebGPU adapter: ${adapter}`);
+  mkdirSync(dirname(memory), { recursive: true });
+  writeFileSync(memory, JSON.stringify({ key: probeKey(), adapter }));
+}
+
+function readIfThere(path) {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function aptSources() {
+  const folder = '/etc/apt/sources.list.d';
+  const names = existsSync(folder)
+    ? readdirSync(folder).filter((name) => /\.(list|sources)$/.test(name))
+    : [];
+  const paths = ['/etc/apt/sources.list', ...names.sort().map((name) => join(folder, name))];
+  return paths.map((path) => ({ name: basename(path), text: readIfThere(path) }));
+}
+
+/** Installs a software Vulkan driver with apt; returns what to do by hand when it cannot. */
+function installDriver() {
+  const plan = planDriver(parseOsRelease(readIfThere('/etc/os-release')), aptSources());
+  if ('sentence' in plan) return plan.sentence;
+  const root = process.getuid?.() === 0;
+  const from = plan.release ? ` from ${plan.release}` : '';
+  const byHand = `install ${plan.packages.join(' and ')}${from} with apt as an administrator`;
+  if (spawnSync('apt-get', ['--version']).status !== 0) return byHand;
+  if (!root && spawnSync('sudo', ['-n', 'true'], { stdio: 'ignore' }).status !== 0) return byHand;
+  if (plan.addSource) {
+    say(`adding ${plan.release} to apt's sources (${ADDED_SOURCE})`);
+    const [program, ...args] = root ? ['tee', ADDED_SOURCE] : ['sudo', '-n', 'tee', ADDED_SOURCE];
+    const written = spawnSync(program, args, { input: plan.addSource, stdio: ['pipe', 'ignore', 2] });
+    if (written.status !== 0) return byHand;
+  }
+  const commands = driverCommands(plan, root ? 'root' : 'sudo');
+  // A broken list of some other vendor fails the update without harm to this package: the install decides.
+  runs(commands.update[0], commands.update.slice(1));
+  return runs(commands.install[0], commands.install.slice(1)) ? undefined : byHand;
+}
+
+function newestChange(folder) {
+  let newest = 0;
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile() || !entry.name.endsWith('.ts')) continue;
+    newest = Math.max(newest, statSync(join(entry.parentPath ?? entry.path, entry.name)).mtimeMs);
+  }
+  return newest;
+}
+
+function build() {
+  const configs = ['package.json', 'tsconfig.json', 'tsconfig.build.json'].map(
+    (name) => statSync(join(ROOT, name)).mtimeMs,
+  );
+  const built = statSync(join(ROOT, 'dist/pipeline/cli.js'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  if (built > Math.max(newestChange(join(ROOT, 'src')), ...configs)) return;
+  say('compiling');
+  if (!runs(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'])) {
+    throw new SetupError('the TypeScript sources do not compile; the errors stand above.');
+  }
+}
+
+async function main() {
+  if (process.argv[2] === '--probe') return probe();
+  checkNode();
+  installPackages();
+  ensureAdapter();
+  build();
+}
+
+try {
+  await main();
+} catch (error) {
+  if (!(error instanceof SetupError)) throw error;
+  say(error.message);
+  process.exitCode = 1;
+}
