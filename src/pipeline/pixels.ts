@@ -1,0 +1,74 @@
+// Decoded images as 8-bit pixels, and the way from them to the numbers a network takes.
+
+/** An 8-bit image: `data` [height, width, channels], interleaved; 1 channel is grey, 3 are RGB. */
+export interface Pixels {
+  readonly width: number;
+  readonly height: number;
+  readonly channels: 1 | 3;
+  readonly data: Uint8Array;
+}
+
+/**
+ * Grey from RGB by the luma weights of ITU-R 601 in 16-bit fixed point, as Pillow's mode L rounds them; RGB
+ * from grey by repeating it. An image that has the wanted channels already is returned as it is.
+ */
+export function withChannels(image: Pixels, channels: 1 | 3): Pixels {
+  if (image.channels === channels) return image;
+  const count = image.width * image.height;
+  const from = image.data;
+  const data = new Uint8Array(count * channels);
+  if (channels === 1) {
+    for (let i = 0, p = 0; i < count; i++, p += 3)
+      data[i] = (from[p]! * 19595 + from[p + 1]! * 38470 + from[p + 2]! * 7471 + 0x8000) >> 16;
+  } else {
+    for (let i = 0, p = 0; i < count; i++, p += 3) data.fill(from[i]!, p, p + 3);
+  }
+  return { width: image.width, height: image.height, channels, data };
+}
+
+/** The part of an image with its top left corner at (left, top). */
+export function crop(image: Pixels, left: number, top: number, width: number, height: number): Pixels {
+  if (left === 0 && top === 0 && width === image.width && height === image.height) return image;
+  if (left < 0 || top < 0 || left + width > image.width || top + height > image.height)
+    throw new RangeError(
+      `crop: ${width}x${height} at (${left}, ${top}) leaves the image of ${image.width}x${image.height}`,
+    );
+  const row = width * image.channels;
+  const data = new Uint8Array(row * height);
+  for (let y = 0; y < height; y++) {
+    const start = ((top + y) * image.width + left) * image.channels;
+    data.set(image.data.subarray(start, start + row), y * row);
+  }
+  return { width, height, channels: image.channels, data };
+}
+
+/** (v / 255 - 0.5) / 0.5 for every byte, each step rounded to float32 as torchvision's transforms do. */
+const NORMALIZED = Float32Array.from({ length: 256 }, (_, v) => {
+  const unit = Math.fround(v / 255);
+  return Math.fround(Math.fround(unit - 0.5) / 0.5);
+});
+
+/** An image as a network takes it: [channels, height, width] with values in [-1, 1]. */
+export function toModelInput(image: Pixels): Float32Array {
+  const { channels, data } = image;
+  const plane = image.width * image.height;
+  const out = new Float32Array(channels * plane);
+  for (let c = 0; c < channels; c++)
+    for (let i = 0, p = c; i < plane; i++, p += channels) out[c * plane + i] = NORMALIZED[data[p]!]!;
+  return out;
+}
+
+/** The way back: [channels, height, width] in [-1, 1] to 8 bits, rounded and clipped. */
+export function fromModelInput(input: Float32Array, shape: readonly [number, number, number]): Pixels {
+  const [channels, height, width] = shape;
+  if (channels !== 1 && channels !== 3)
+    throw new RangeError(`pixels: wanted 1 or 3 channels, got ${channels}`);
+  const plane = width * height;
+  const data = new Uint8Array(channels * plane);
+  for (let c = 0; c < channels; c++)
+    for (let i = 0; i < plane; i++) {
+      const value = Math.round((input[c * plane + i]! * 0.5 + 0.5) * 255);
+      data[i * channels + c] = Math.min(255, Math.max(0, value));
+    }
+  return { width, height, channels, data };
+}
