@@ -1,0 +1,52 @@
+// card.json: how a model classifies best, found once by whoever made or calibrated it. Everything is optional.
+
+import { z } from 'zod';
+import { ModelError } from '../kernels/errors.ts';
+import { checked, readJson } from './json.ts';
+
+/** The distance between noise and prediction, a mean over channels and pixels; huber has delta 1. */
+export type Loss = 'l2' | 'l1' | 'huber';
+
+/** What a card may say. */
+export interface Card {
+  /** Timesteps in the order in which they are best visited, each once. */
+  readonly timesteps?: readonly number[] | undefined;
+  /** Weight of each of `timesteps`' errors, in the same order. */
+  readonly weights?: readonly number[] | undefined;
+  /** Divides differences of weighted mean errors before the softmax. */
+  readonly temperature?: number | undefined;
+  readonly loss?: Loss | undefined;
+  /** Only the first so many class embeddings are classes (a null class for guidance usually comes last). */
+  readonly classes?: number | undefined;
+}
+
+const schema = z.strictObject({
+  timesteps: z.array(z.int().min(0)).min(1).optional(),
+  weights: z.array(z.number().min(0)).optional(),
+  temperature: z.number().positive().optional(),
+  loss: z.enum(['l2', 'l1', 'huber']).optional(),
+  classes: z.int().min(1).optional(),
+});
+
+/** Reads and checks a `card.json` for a model with that many timesteps; throws `ModelError` naming the file. */
+export async function readCard(file: string, numTrainTimesteps: number): Promise<Card> {
+  return parseCard(await readJson(file), numTrainTimesteps, file);
+}
+
+/** The card of a parsed `card.json`; `file` is for messages. */
+export function parseCard(value: unknown, numTrainTimesteps: number, file: string): Card {
+  const card = checked(schema, value, file);
+  const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
+  const { timesteps, weights } = card;
+  const outside = timesteps?.find((t) => t >= numTrainTimesteps);
+  if (outside !== undefined)
+    throw refuse(`timestep ${outside} is outside 0 to ${numTrainTimesteps - 1} of the schedule`);
+  const seen = new Set<number>();
+  const twice = timesteps?.find((t) => seen.size === seen.add(t).size);
+  if (twice !== undefined) throw refuse(`timestep ${twice} is listed twice`);
+  if (weights && !timesteps) throw refuse('weights are given without the timesteps they belong to');
+  if (weights && weights.length !== timesteps?.length)
+    throw refuse(`${weights.length} weights for ${timesteps?.length} timesteps`);
+  if (weights?.every((weight) => weight === 0)) throw refuse('all weights are 0');
+  return card;
+}

@@ -1,0 +1,290 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { parseCard } from '../../src/graph/card.ts';
+import { readModelFolder, requireClasses } from '../../src/graph/folder.ts';
+import { ModelError } from '../../src/kernels/errors.ts';
+
+let root: string;
+beforeEach(async () => {
+  root = join(await mkdtemp(join(tmpdir(), 'folder-')), 'digits');
+});
+afterEach(() => rm(dirname(root), { recursive: true }));
+
+const unet = {
+  _class_name: 'UNet2DModel',
+  sample_size: 28,
+  in_channels: 1,
+  out_channels: 1,
+  block_out_channels: [32, 64],
+  down_block_types: ['DownBlock2D', 'AttnDownBlock2D'],
+  up_block_types: ['AttnUpBlock2D', 'UpBlock2D'],
+  num_class_embeds: 3,
+};
+const index = {
+  _class_name: 'DDPMPipeline',
+  _diffusers_version: '0.42.1',
+  scheduler: ['diffusers', 'DDPMScheduler'],
+  unet: ['diffusers', 'UNet2DModel'],
+  id2label: { 0: 'zero', 2: 'two', 1: 'one' },
+};
+type Files = Record<string, unknown>;
+const good: Files = {
+  'model_index.json': index,
+  'unet/config.json': unet,
+  'unet/diffusion_pytorch_model.safetensors': '',
+  'scheduler/scheduler_config.json': { _class_name: 'DDPMScheduler', num_train_timesteps: 100 },
+};
+
+/** Writes the good folder with some files changed; undefined leaves a file out, text is written as it is. */
+async function write(changes: Files = {}): Promise<string> {
+  for (const [name, value] of Object.entries({ ...good, ...changes })) {
+    await mkdir(dirname(join(root, name)), { recursive: true });
+    if (value !== undefined)
+      await writeFile(join(root, name), typeof value === 'string' ? value : JSON.stringify(value));
+  }
+  return root;
+}
+const unetWith = (changes: Record<string, unknown>): Files => ({
+  'unet/config.json': { ...unet, ...changes },
+});
+const indexWith = (changes: Record<string, unknown>): Files => ({
+  'model_index.json': { ...index, ...changes },
+});
+
+describe('readModelFolder', () => {
+  it('reads a pixel model', async () => {
+    const folder = await readModelFolder(await write());
+    expect(folder).toMatchObject({
+      kind: 'pixel',
+      path: root,
+      name: 'digits',
+      weights: join(root, 'unet', 'diffusion_pytorch_model.safetensors'),
+      labels: ['zero', 'one', 'two'],
+      card: undefined,
+    });
+    expect(folder.unet.numClassEmbeds).toBe(3);
+    expect(folder.schedule.alphasCumprod).toHaveLength(100);
+    expect(() => requireClasses(folder)).not.toThrow();
+  });
+
+  it('knows DDIMPipeline and other samplers, which change nothing', async () => {
+    const changes = {
+      ...indexWith({ _class_name: 'DDIMPipeline', scheduler: ['diffusers', 'DDIMScheduler'] }),
+      'scheduler/scheduler_config.json': { _class_name: 'PNDMScheduler', skip_prk_steps: true },
+    };
+    expect((await readModelFolder(await write(changes))).schedule.numTrainTimesteps).toBe(1000);
+  });
+
+  it.each<[what: string, changes: Files, labels: string[]]>([
+    ['no id2label: the numbers', indexWith({ id2label: undefined }), ['0', '1', '2']],
+    ['a null class', { ...unetWith({ num_class_embeds: 4 }) }, ['zero', 'one', 'two']],
+    ['a card that counts', { ...indexWith({ id2label: null }), 'card.json': { classes: 2 } }, ['0', '1']],
+    ['class numbers as timesteps', unetWith({ class_embed_type: 'timestep' }), ['zero', 'one', 'two']],
+    ['no classes', { ...unetWith({ num_class_embeds: null }), ...indexWith({ id2label: null }) }, []],
+  ])('labels: %s', async (_what, changes, labels) => {
+    expect((await readModelFolder(await write(changes))).labels).toEqual(labels);
+  });
+
+  it('says when there is nothing to classify', async () => {
+    const none = { ...unetWith({ num_class_embeds: null }), ...indexWith({ id2label: undefined }) };
+    const folder = await readModelFolder(await write(none));
+    expect(() => requireClasses(folder)).toThrow(/the model has no classes/);
+    expect(() => requireClasses({ ...folder, labels: ['x'] })).toThrow(/the model has only one class/);
+  });
+
+  it.each<[what: string, file: string]>([
+    ['an index of shards', 'diffusion_pytorch_model.safetensors.index.json'],
+    ['fp16', 'diffusion_pytorch_model.fp16.safetensors'],
+    ['shards of fp16', 'diffusion_pytorch_model.safetensors.index.fp16.json'],
+    ['shards of fp16, as first written', 'diffusion_pytorch_model.fp16.safetensors.index.json'],
+  ])('weights: %s', async (_what, file) => {
+    const changes = {
+      'unet/diffusion_pytorch_model.safetensors': undefined,
+      'unet/diffusion_pytorch_model.bin': '',
+      [`unet/${file}`]: '',
+    };
+    expect((await readModelFolder(await write(changes))).weights).toBe(join(root, 'unet', file));
+  });
+
+  it('reads a card', async () => {
+    const card = { timesteps: [50, 0, 99], weights: [1, 0.5, 0], temperature: 0.01, loss: 'l1' };
+    expect((await readModelFolder(await write({ 'card.json': card }))).card).toEqual(card);
+  });
+
+  const noWeights = { 'unet/diffusion_pytorch_model.safetensors': undefined };
+  it.each<[what: string, changes: Files, message: string | RegExp]>([
+    [
+      'broken model_index.json',
+      { 'model_index.json': '{"_class_name": "DDPM' },
+      /^model_index\.json: not valid JSON \(.*\)$/,
+    ],
+    ['an array', { 'model_index.json': [] }, /^model_index\.json: /],
+    ['an empty file', { 'model_index.json': '' }, /^model_index\.json: not valid JSON/],
+    ['no class', indexWith({ _class_name: undefined }), /^model_index\.json: _class_name: /],
+    [
+      'Stable Diffusion',
+      indexWith({ _class_name: 'StableDiffusionPipeline' }),
+      'model_index.json: "StableDiffusionPipeline", a Stable Diffusion model, comes in a later version, wanted DDPMPipeline or DDIMPipeline',
+    ],
+    [
+      'DiT',
+      indexWith({ _class_name: 'DiTPipeline', id2label: [] }),
+      /^model_index\.json: "DiTPipeline", a DiT model, comes in a later version/,
+    ],
+    [
+      'SDXL',
+      indexWith({ _class_name: 'StableDiffusionXLPipeline' }),
+      'model_index.json: the pipeline "StableDiffusionXLPipeline" is not supported, wanted DDPMPipeline or DDIMPipeline',
+    ],
+    [
+      'Flux',
+      indexWith({ _class_name: 'FluxPipeline' }),
+      /^model_index\.json: the pipeline "FluxPipeline" is not supported/,
+    ],
+    [
+      'another network',
+      indexWith({ unet: ['diffusers', 'UNet2DConditionModel'] }),
+      'model_index.json: the unet is "UNet2DConditionModel", wanted UNet2DModel',
+    ],
+    [
+      'EDM',
+      { 'model_index.json': undefined, 'config.json': { _class_name: 'EDMPrecond' } },
+      /^config\.json: "EDMPrecond", an EDM model, comes in a later version/,
+    ],
+    [
+      'a component',
+      { 'model_index.json': undefined, 'config.json': unet },
+      'config.json: "UNet2DModel" alone is no model, wanted the folder with model_index.json',
+    ],
+    [
+      'no index',
+      { 'model_index.json': undefined },
+      'model_index.json: no such file, wanted a model folder as diffusers saves it',
+    ],
+    [
+      'a hole in id2label',
+      indexWith({ id2label: { 0: 'a', 2: 'c' } }),
+      'model_index.json: id2label names 2 classes and not 1, wanted all of 0 to 2',
+    ],
+    [
+      'a hole in id2label of all',
+      { ...indexWith({ id2label: { 0: 'a', 3: 'd' } }), ...unetWith({ num_class_embeds: 4 }) },
+      'model_index.json: id2label names 2 classes and not 1, wanted all of 0 to 3',
+    ],
+    [
+      'too many labels',
+      unetWith({ num_class_embeds: 2 }),
+      'model_index.json: id2label has the key "2", wanted the numbers 0 to 1',
+    ],
+    [
+      'far too few labels',
+      unetWith({ num_class_embeds: 10 }),
+      'model_index.json: id2label names 3 classes and not 3, wanted all of 0 to 9',
+    ],
+    [
+      'a label that is no number',
+      indexWith({ id2label: { 0: 'a', 1: 'b', '02': 'c' } }),
+      'model_index.json: id2label has the key "02", wanted the numbers 0 to 2',
+    ],
+    [
+      'a label that is no text',
+      indexWith({ id2label: { 0: 1, 1: 'b', 2: 'c' } }),
+      /^model_index\.json: id2label\.0: /,
+    ],
+    [
+      'labels without classes',
+      unetWith({ num_class_embeds: null }),
+      'model_index.json: id2label names 3 classes, but the unet takes no class numbers',
+    ],
+    [
+      'a class twice',
+      { 'model_index.json': '{"_class_name":"DDPMPipeline","id2label":{"0":"a","0":"b"}}' },
+      'model_index.json: the key "0" stands twice in one object',
+    ],
+    ['no unet config', { 'unet/config.json': undefined }, 'unet/config.json: no such file'],
+    ['a broken unet config', { 'unet/config.json': '{,}' }, /^unet\/config\.json: not valid JSON/],
+    [
+      'no size',
+      unetWith({ sample_size: null }),
+      'unet/config.json: sample_size is missing, a pixel model needs the size of its images',
+    ],
+    [
+      'learned variances',
+      unetWith({ out_channels: 2 }),
+      'unet/config.json: out_channels is 2, wanted in_channels 1 (learned variances are not supported)',
+    ],
+    ['no weights', noWeights, 'unet/diffusion_pytorch_model.safetensors: no such file'],
+    [
+      'weights of another name',
+      { ...noWeights, 'unet/ema.safetensors': '' },
+      'unet/diffusion_pytorch_model.safetensors: no such file (there is "ema.safetensors")',
+    ],
+    [
+      'a pickle',
+      { ...noWeights, 'unet/diffusion_pytorch_model.bin': '' },
+      /^unet\/diffusion_pytorch_model\.bin: weights in a pickle can run code and are not read, convert them/,
+    ],
+    [
+      'no scheduler',
+      { 'scheduler/scheduler_config.json': undefined },
+      'scheduler/scheduler_config.json: no such file',
+    ],
+    [
+      'another scheduler',
+      { 'scheduler/scheduler_config.json': { _class_name: 'ScoreSdeVeScheduler' } },
+      /^scheduler\/scheduler_config\.json: the scheduler "ScoreSdeVeScheduler" is not supported/,
+    ],
+    ['a broken card', { 'card.json': '{' }, /^card\.json: not valid JSON/],
+    [
+      'a card of another model',
+      { 'card.json': { timesteps: [100] } },
+      'card.json: timestep 100 is outside 0 to 99 of the schedule',
+    ],
+    [
+      'a card with too many classes',
+      { 'card.json': { classes: 4 } },
+      'model_index.json: the card has 4 classes, num_class_embeds is 3',
+    ],
+  ])('refuses %s', async (_what, changes, message) => {
+    const error = await readModelFolder(await write(changes)).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(ModelError);
+    const text = (error as ModelError).message
+      .replaceAll('\\', '/')
+      .replace(`${root.replaceAll('\\', '/')}/`, '');
+    if (typeof message === 'string') expect(text).toBe(message);
+    else expect(text).toMatch(message);
+    expect(text).not.toMatch(/\n/);
+  });
+
+  it('refuses what is no folder', async () => {
+    await expect(readModelFolder(root)).rejects.toThrow(`${root}: no such folder`);
+    await write();
+    const file = join(root, 'model_index.json');
+    await expect(readModelFolder(file)).rejects.toThrow(`${file}: is not a folder`);
+  });
+});
+
+describe('parseCard', () => {
+  it.each<[what: string, card: unknown, message: string | RegExp]>([
+    ['unknown keys', { temprature: 1 }, /^f: .*temprature/],
+    ['no timesteps', { timesteps: [] }, /^f: timesteps: /],
+    ['a timestep twice', { timesteps: [3, 1, 3] }, 'f: timestep 3 is listed twice'],
+    ['a negative timestep', { timesteps: [-1] }, /^f: timesteps\.0: /],
+    ['weights alone', { weights: [1] }, 'f: weights are given without the timesteps they belong to'],
+    ['too few weights', { timesteps: [1, 2], weights: [1] }, 'f: 1 weights for 2 timesteps'],
+    ['a negative weight', { timesteps: [1], weights: [-1] }, /^f: weights\.0: /],
+    ['no weight at all', { timesteps: [1, 2], weights: [0, 0] }, 'f: all weights are 0'],
+    ['no temperature', { temperature: 0 }, /^f: temperature: /],
+    ['another loss', { loss: 'lpips' }, /^f: loss: /],
+    ['no object', [], /^f: /],
+  ])('refuses %s', (_what, card, message) => {
+    expect(() => parseCard(card, 1000, 'f')).toThrow(ModelError);
+    expect(() => parseCard(card, 1000, 'f')).toThrow(message);
+  });
+
+  it('may be empty', () => {
+    expect(parseCard({}, 1000, 'f')).toEqual({});
+  });
+});
