@@ -1,0 +1,112 @@
+// The general convolution: any kernel, stride, padding and enlargement. Plain WGSL, correct everywhere.
+
+import { COLUMN_PLACE, columnUniforms, epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
+import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-weights.ts';
+import { divisor } from './indexing.ts';
+import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from './kernel.ts';
+import type { Routine } from './routine.ts';
+import { pitch } from './tensor.ts';
+
+const LANES = 64;
+
+/**
+ * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands.
+ * An invocation computes 4 output channels at 4 consecutive columns, so 16 products an input vec4 and weight vec4.
+ */
+export function directPlain(geometry: Geometry): Routine {
+  const { x, y, kernel, stride, enlarge, weights, fused } = geometry;
+  const on = prologue(geometry);
+  const out = epilogue(geometry);
+  const vectors = pitch(y) / 4;
+  const blocks = ceilDiv(y[0], 4);
+  const body = /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${weightWgsl(weights)}${on.wgsl}${out.wgsl}
+@compute @workgroup_size(${LANES}) fn main(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32) {
+  let index = linearGroup(group, groups) * ${LANES} + local;
+  let block = quotient(index, u.vectors, u.vectorsInverse);
+  let vector = index - block * u.vectors;
+  if (block >= u.blocks) { return; }
+  let at0 = placeOf(4 * vector);
+  let at1 = placeOf(4 * vector + 1);
+  let at2 = placeOf(4 * vector + 2);
+  let at3 = placeOf(4 * vector + 3);
+  let n = vec4u(at0.x, at1.x, at2.x, at3.x);
+  let top = vec4i(vec4u(at0.y, at1.y, at2.y, at3.y) * u.stride) - i32(u.top);
+  let left = vec4i(vec4u(at0.z, at1.z, at2.z, at3.z) * u.stride) - i32(u.left);
+  let image = n * (u.xHeight * u.xWidth);
+  let limit = vec2u(u.xHeight, u.xWidth) << vec2u(u.shift);
+  var sum0 = vec4f();
+  var sum1 = vec4f();
+  var sum2 = vec4f();
+  var sum3 = vec4f();
+  var w = block;
+  for (var c = 0u; c < u.channels; c++) {
+    let slope = vec4f(slopeOf(c, n.x), slopeOf(c, n.y), slopeOf(c, n.z), slopeOf(c, n.w));
+    let offset = vec4f(offsetOf(c, n.x), offsetOf(c, n.y), offsetOf(c, n.z), offsetOf(c, n.w));
+    let plane = image + c * u.xPitch;
+    for (var i = 0u; i < u.kernelHeight; i++) {
+      let row = vec4u(top + i32(i)); // above the image wraps to a huge number
+      let line = plane + (row >> vec4u(u.shift)) * u.xWidth;
+      for (var j = 0u; j < u.kernelWidth; j++) {
+        let column = vec4u(left + i32(j));
+        let inside = (row < vec4u(limit.x)) & (column < vec4u(limit.y));
+        let at = select(vec4u(), line + (column >> vec4u(u.shift)), inside);
+        let v = vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
+        let a = select(vec4f(), mapped(v, slope, offset), inside);
+        let b = weightAt(w);
+        sum0 += b.x * a;
+        sum1 += b.y * a;
+        sum2 += b.z * a;
+        sum3 += b.w * a;
+        w += u.weightRow;
+      }
+    }
+  }
+  let o = 4 * block;
+  var to = o * u.vectors + vector;
+  y[to] = finished(sum0, o, n, to);
+  to += u.vectors;
+  if (o + 1 < u.outChannels) { y[to] = finished(sum1, o + 1, n, to); }
+  to += u.vectors;
+  if (o + 2 < u.outChannels) { y[to] = finished(sum2, o + 2, n, to); }
+  to += u.vectors;
+  if (o + 3 < u.outChannels) { y[to] = finished(sum3, o + 3, n, to); }
+}`;
+  const launch = defineKernel({
+    name: `conv2d.plain.${fusedTag(fused)}`,
+    bindings: [
+      read('x'),
+      read('weight', weightElement(weights)),
+      ...on.bindings,
+      ...out.bindings,
+      write('y', 'vec4f'),
+    ],
+    uniforms: [
+      ...columnUniforms(y),
+      ...divisor('vectors', vectors),
+      u32('blocks', blocks),
+      u32('outChannels', y[0]),
+      u32('channels', x[0]),
+      u32('xPitch', pitch(x)),
+      u32('xHeight', x[2]),
+      u32('xWidth', x[3]),
+      u32('shift', enlarge - 1),
+      u32('kernelHeight', kernel[0]),
+      u32('kernelWidth', kernel[1]),
+      u32('stride', stride),
+      u32('top', geometry.top),
+      u32('left', geometry.left),
+      u32('weightRow', paddedChannels(y[0]) / 4),
+      ...on.uniforms,
+      ...out.uniforms,
+    ],
+    body,
+    grid: linearGrid(ceilDiv(vectors * blocks, LANES)),
+  });
+  return {
+    steps: [{ kernel: launch, operands: ['x', 'weight', ...on.operands, ...out.operands, 'y'] }],
+    scratch: {},
+    packing: { weight: packRows(geometry) },
+  };
+}

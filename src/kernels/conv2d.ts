@@ -1,0 +1,23 @@
+// Convolution, with what usually surrounds it fused in: a group norm's affine map and activation in front;
+// bias, embedding, residual and scale behind.
+
+import { directPlain } from './conv2d-direct.ts';
+import { type Conv2dOptions, geometryOf } from './conv2d-shape.ts';
+import type { Capabilities } from './device.ts';
+import type { Routine } from './routine.ts';
+
+export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
+
+/**
+ * y = (weight * act(a x + b) + bias + embedding + residual) scale, where zeros pad the convolution's input after
+ * its map and activation.
+ *
+ * Operands: x [c, n, h, w]; weight [oc, c, kh, kw], packed by the routine; bias [oc]; affine [2c, n, 1, 1], whose
+ * rows 0..c-1 are a and c..2c-1 are b; embedding [oc, n, 1, 1]; residual and y [oc, n, oh, ow] with
+ * `[oh, ow] = outputSize(options)`.
+ * @throws ShapeError where the options make no convolution.
+ */
+export function conv2d(_: Capabilities, options: Conv2dOptions): Routine {
+  const geometry = geometryOf(options);
+  return directPlain(geometry);
+}

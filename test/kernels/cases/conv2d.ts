@@ -1,0 +1,123 @@
+// Convolutions to check (`cases`) and to time (`benchCases`).
+
+import type { Conv2dOptions } from '../../../src/kernels/conv2d.ts';
+
+export interface ConvolutionCase {
+  readonly name: string;
+  readonly options: Conv2dOptions;
+}
+
+type Extra = Partial<Conv2dOptions>;
+
+const SAME = { kernel: [3, 3], padding: [1, 1, 1, 1] } as const;
+
+/** A 3x3 convolution that keeps the size. */
+const same = (c: number, oc: number, n: number, h: number, w = h, extra: Extra = {}): ConvolutionCase => {
+  const options: Conv2dOptions = {
+    x: [c, n, h, w],
+    outChannels: oc,
+    ...SAME,
+    bias: true,
+    weights: 'f32',
+    ...extra,
+  };
+  const tags = [
+    options.kernel.join('x'),
+    options.stride && `stride ${options.stride}`,
+    options.upsample && 'upsample',
+    options.affine && `affine ${options.affine}`,
+    options.embedding && 'embedding',
+    options.residual && 'residual',
+    options.scale && `scale ${options.scale}`,
+    !options.bias && 'no bias',
+    options.weights === 'f16' && 'f16',
+  ];
+  return { name: `${c}->${oc} ${h}x${w} n=${n} ${tags.filter(Boolean).join(', ')}`, options };
+};
+
+const all: Extra = { affine: 'silu', embedding: true, residual: true, scale: 0.7 };
+const down: Extra = { stride: 2 };
+const up: Extra = { upsample: 2 };
+
+export const cases: readonly ConvolutionCase[] = [
+  // the smallest, and channels on both sides of a tile
+  same(1, 1, 1, 1),
+  same(1, 1, 3, 1, 1, all),
+  same(3, 5, 2, 5, 3),
+  same(7, 15, 3, 5, 3, all),
+  same(8, 16, 1, 4),
+  same(9, 17, 2, 6, 9, { affine: 'none' }),
+  same(31, 31, 2, 7, 7, all),
+  same(32, 32, 1, 8, 8, all),
+  same(33, 33, 1, 9, 8, { ...all, weights: 'f16' }),
+  same(64, 65, 1, 8, 12, { bias: false }),
+  // the shipped network's
+  same(1, 16, 3, 28),
+  same(16, 1, 2, 28, 28, { affine: 'silu' }),
+  same(16, 16, 3, 28, 28, all),
+  same(48, 16, 2, 28, 28, { affine: 'silu', embedding: true }),
+  same(32, 32, 3, 14, 14, all),
+  same(16, 32, 2, 14, 14, { affine: 'silu', weights: 'f16' }),
+  same(64, 64, 5, 7, 7, all),
+  same(192, 96, 2, 7, 7, { affine: 'silu', residual: true }),
+  same(128, 64, 9, 7, 7, { ...all, weights: 'f16' }),
+  same(64, 96, 17, 7, 7, { residual: true }),
+  same(16, 16, 3, 28, 28, down),
+  same(32, 32, 5, 14, 14, down),
+  same(32, 32, 3, 14, 14, up),
+  same(64, 64, 5, 7, 7, { ...up, weights: 'f16' }),
+  // bigger images
+  same(128, 128, 1, 16, 16, all),
+  same(4, 40, 2, 33, 31, all),
+  same(20, 12, 1, 64, 32, { residual: true }),
+  same(24, 24, 2, 6, 5, { ...up, ...all }),
+  same(3, 3, 2, 1, 2, up),
+  // everything else
+  same(6, 10, 3, 9, 7, { ...down, ...all, kernel: [3, 3], padding: [0, 0, 1, 1] }),
+  same(5, 9, 2, 8, 6, { kernel: [3, 3], padding: [0, 0, 0, 0] }),
+  same(5, 9, 2, 8, 6, { kernel: [3, 3], padding: [2, 0, 1, 3], ...all }),
+  same(12, 20, 3, 7, 7, { kernel: [1, 1], padding: [0, 0, 0, 0], ...all }),
+  same(40, 24, 3, 5, 5, { kernel: [1, 1], padding: [0, 0, 0, 0], weights: 'f16' }),
+  same(12, 20, 2, 8, 8, { kernel: [1, 1], padding: [0, 0, 0, 0], ...down }),
+  same(3, 8, 2, 32, 32, { kernel: [4, 4], stride: 4, padding: [0, 0, 0, 0] }),
+  same(3, 8, 1, 11, 13, { kernel: [7, 5], stride: 3, padding: [3, 2, 2, 1], ...all }),
+  same(2, 3, 1, 5, 5, { kernel: [2, 2], padding: [1, 0, 0, 1], ...up }),
+];
+
+const layer = (c: number, oc: number, n: number, h: number, extra: Extra = {}) =>
+  same(c, oc, n, h, h, { affine: 'silu', ...extra });
+
+/** Layers of the shipped network at `n` evaluations. */
+const network = (n: number): ConvolutionCase[] => [
+  same(1, 16, n, 28),
+  layer(16, 16, n, 28, { embedding: true }),
+  layer(16, 16, n, 28, { residual: true }),
+  layer(32, 16, n, 28),
+  layer(48, 16, n, 28),
+  layer(16, 1, n, 28),
+  same(32, 32, n, 14, 14, up),
+  layer(16, 32, n, 14),
+  layer(32, 32, n, 14, { residual: true }),
+  layer(48, 32, n, 14),
+  layer(96, 32, n, 14),
+  same(64, 64, n, 7, 7, up),
+  same(96, 96, n, 7, 7, up),
+  layer(32, 64, n, 7),
+  layer(64, 64, n, 7, { residual: true }),
+  layer(96, 64, n, 7),
+  layer(128, 64, n, 7),
+  layer(96, 96, n, 7, { residual: true }),
+  layer(192, 96, n, 7),
+  same(16, 16, n, 28, 28, down),
+  same(32, 32, n, 14, 14, down),
+  same(48, 16, n, 28, 28, { kernel: [1, 1], padding: [0, 0, 0, 0] }),
+];
+
+export const benchCases: readonly ConvolutionCase[] = [
+  ...network(64),
+  ...network(128),
+  same(128, 128, 8, 32),
+  same(256, 256, 8, 16),
+  same(128, 128, 8, 32, 32, all),
+  same(256, 256, 8, 16, 16, up),
+];

@@ -1,0 +1,111 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import { type Conv2dOptions, conv2d, outputSize } from '../../src/kernels/conv2d.ts';
+import type { Device, Family } from '../../src/kernels/device.ts';
+import { ShapeError } from '../../src/kernels/errors.ts';
+import { type ConvolutionInputs, referenceConv2d } from '../reference/conv2d.ts';
+import { cases } from './cases/conv2d.ts';
+import { type Activation, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+
+const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
+const EPS = 2 ** -23;
+const F16_EPS = 2 ** -11;
+
+function inputsOf({ x, outChannels, kernel, ...options }: Conv2dOptions): ConvolutionInputs {
+  const [c, n, h, w] = x;
+  const [oh, ow] = outputSize({ x, kernel, ...options });
+  return {
+    x: randomValues(c * n * h * w, 1),
+    weight: randomValues(outChannels * c * kernel[0] * kernel[1], 2),
+    ...(options.bias ? { bias: randomValues(outChannels, 3) } : {}),
+    ...(options.affine !== undefined ? { affine: randomValues(n * 2 * c, 4) } : {}),
+    ...(options.embedding ? { embedding: randomValues(n * outChannels, 5) } : {}),
+    ...(options.residual ? { residual: randomValues(n * outChannels * oh * ow, 6) } : {}),
+  };
+}
+
+/** Sample `s` of inputs of `n` samples. */
+function sampleOf(inputs: ConvolutionInputs, n: number, s: number): ConvolutionInputs {
+  const part = (values: ArrayLike<number>) => {
+    const size = values.length / n;
+    return Float32Array.from(values).slice(s * size, (s + 1) * size);
+  };
+  const { x, weight, bias, ...perSample } = inputs;
+  return {
+    x: part(x),
+    weight,
+    ...(bias ? { bias } : {}),
+    ...Object.fromEntries(Object.entries(perSample).map(([name, values]) => [name, part(values)])),
+  };
+}
+
+async function run(device: Device, options: Conv2dOptions, inputs: ConvolutionInputs): Promise<Float32Array> {
+  const { x, outChannels } = options;
+  const [c, n] = x;
+  const [oh, ow] = outputSize(options);
+  const activations: Record<string, Activation> = { x: { shape: x, values: inputs.x } };
+  if (inputs.affine) activations.affine = { shape: [2 * c, n, 1, 1], values: inputs.affine };
+  if (inputs.embedding) activations.embedding = { shape: [outChannels, n, 1, 1], values: inputs.embedding };
+  if (inputs.residual) activations.residual = { shape: [outChannels, n, oh, ow], values: inputs.residual };
+  const constants: Record<string, Float32Array<ArrayBuffer>> = { weight: Float32Array.from(inputs.weight) };
+  if (inputs.bias) constants.bias = Float32Array.from(inputs.bias);
+  const outputs = { y: [outChannels, n, oh, ow] as const };
+  const { y } = await runRoutine(device, conv2d(device.capabilities, options), {
+    activations,
+    constants,
+    outputs,
+  });
+  return y!;
+}
+
+describe.each(FAMILIES)('conv2d, %s', (family) => {
+  const device = testDevice({ family }).catch(() => undefined);
+  afterAll(async () => (await device)?.close());
+
+  it.each(cases)('$name', async ({ options }) => {
+    const here = await device;
+    if (!here) return;
+    const inputs = inputsOf(options);
+    const y = await run(here, options, inputs);
+    const terms = options.x[0] * options.kernel[0] * options.kernel[1];
+    const eps = options.weights === 'f16' ? F16_EPS : 8 * EPS; // Winograd's transforms cost 3 bits
+    const { difference, index } = maxDifference(y, referenceConv2d(options, inputs));
+    expect(difference, `at ${index}`).toBeLessThan(2 * eps * Math.sqrt(terms) + 8 * EPS);
+  });
+
+  it('gives a sample the same bytes alone and in a batch', async () => {
+    const here = await device;
+    if (!here) return;
+    for (const { options } of cases.filter(({ options: { x } }) => x[1] > 1)) {
+      const [c, n, h, w] = options.x;
+      const inputs = inputsOf(options);
+      const whole = await run(here, options, inputs);
+      const size = whole.length / n;
+      for (const s of [0, n - 1]) {
+        const alone = await run(here, { ...options, x: [c, 1, h, w] }, sampleOf(inputs, n, s));
+        expect(new Uint32Array(alone.buffer)).toEqual(
+          new Uint32Array(whole.slice(s * size, (s + 1) * size).buffer),
+        );
+      }
+    }
+  }, 120_000);
+});
+
+describe('conv2d shapes', () => {
+  const options: Conv2dOptions = {
+    x: [4, 2, 9, 7],
+    outChannels: 8,
+    kernel: [3, 3],
+    bias: true,
+    weights: 'f32',
+  };
+  it('counts output pixels as PyTorch does', () => {
+    expect(outputSize(options)).toEqual([7, 5]);
+    expect(outputSize({ ...options, stride: 2, padding: [1, 1, 1, 1] })).toEqual([5, 4]);
+    expect(outputSize({ ...options, stride: 2, padding: [0, 0, 1, 1] })).toEqual([4, 3]);
+    expect(outputSize({ ...options, upsample: 2, padding: [1, 1, 1, 1] })).toEqual([18, 14]);
+  });
+  it('refuses what makes no convolution', () => {
+    expect(() => outputSize({ ...options, x: [4, 1, 2, 7] })).toThrow(ShapeError);
+    expect(() => outputSize({ ...options, x: [4, 1, 2, 7] })).toThrow('2x7');
+  });
+});
