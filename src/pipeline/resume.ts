@@ -59,13 +59,19 @@ function pathOf(line: string, format: Format): string | undefined {
   }
 }
 
+/** What an earlier run left: the paths that have a line, and the bytes of its whole lines. */
+export interface Earlier {
+  readonly done: PathSet;
+  readonly bytes: number;
+}
+
 /**
  * Reads the results of an earlier run and cuts the file behind its last whole line, so that it can be appended
  * to. Streams; what stays in memory is a `PathSet`. A file that does not exist yet holds nothing.
  *
  * @throws UsageError when the file holds something else than results of this format, or cannot be read.
  */
-export async function takeUp(path: string, format: Format): Promise<PathSet> {
+export async function takeUp(path: string, format: Format): Promise<Earlier> {
   const done = new PathSet();
   let size = 0;
   let number = 0;
@@ -87,7 +93,7 @@ export async function takeUp(path: string, format: Format): Promise<PathSet> {
     if (systemCode(error) !== 'ENOENT')
       throw new UsageError(`${path}: cannot be read (${systemCode(error)})`);
   }
-  return done;
+  return { done, bytes: size };
 }
 
 /** Cuts a file of lines behind its last line feed, so that it can be appended to. */

@@ -9,7 +9,7 @@ import { systemCode } from './failures.ts';
 export interface Writer {
   /** True once the reader has gone; writing then does nothing. */
   readonly closed: boolean;
-  /** Resolves when the text is taken. Rejects when a file cannot be written (disk full). */
+  /** Resolves when the text is taken. Rejects with `UsageError` when a file cannot be written (disk full). */
   write(text: string): Promise<void>;
   /** Waits for what was written and lets the file go. */
   close(): Promise<void>;
@@ -55,14 +55,15 @@ const isClosedPipe = (error: unknown) => ['EPIPE', 'ECONNRESET', 'EOF'].includes
  * @throws UsageError when it cannot be opened for writing.
  */
 export async function fileWriter(path: string, append: boolean): Promise<Writer> {
-  const file = await open(path, append ? 'a' : 'w').catch((error: unknown) => {
+  const refuse = (error: unknown) => {
     throw new UsageError(`${path}: cannot be written (${systemCode(error) ?? error})`);
-  });
+  };
+  const file = await open(path, append ? 'a' : 'w').catch(refuse);
   let last: Promise<void> = Promise.resolve();
   return {
     closed: false,
     write(text) {
-      last = last.then(() => file.appendFile(text));
+      last = last.then(() => file.appendFile(text)).catch(refuse);
       return last;
     },
     async close() {
