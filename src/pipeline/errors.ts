@@ -15,3 +15,9 @@ export class ItemError extends Error {
     this.code = code;
   }
 }
+
+/** The fault that an `ItemError` carries; any other error is not an item's fault and is thrown on. */
+export function faultOf(error: unknown): { readonly code: string; readonly message: string } {
+  if (!(error instanceof ItemError)) throw error;
+  return { code: error.code, message: error.message };
+}

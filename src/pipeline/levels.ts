@@ -98,3 +98,6 @@ export function ascending(levels: readonly Omit<Level, 'weight'>[]): number[] {
   const position = ({ t, sigma }: Omit<Level, 'weight'>): number => t ?? sigma ?? 0;
   return levels.map((_, i) => i).sort((a, b) => position(levels[a]!) - position(levels[b]!) || a - b);
 }
+
+/** The order in which the levels of an ascending grid are best visited. */
+export const visitingOrder = (count: number): number[] => bitReversed(count, 0.25);

@@ -1,0 +1,118 @@
+// Streams that are pulled: bounded concurrency over an async iterable, and stopping at once.
+
+/**
+ * Runs `task` on the items of a source, at most `limit` at a time, and yields results as they finish. An item
+ * is pulled only when all results so far have been taken, so the source is never more than `limit` items (and
+ * the one being pulled) ahead of the consumer.
+ *
+ * When the source or a task fails, or `signal` aborts, results that are ready still come; then it throws that
+ * error, or the signal's reason. The source is told to return whenever it is left early.
+ */
+export async function* concurrently<A, B>(
+  source: AsyncIterable<A>,
+  task: (item: A) => Promise<B>,
+  limit: number,
+  signal: AbortSignal,
+): AsyncGenerator<B, undefined> {
+  const iterator = source[Symbol.asyncIterator]();
+  const ready: B[] = [];
+  let running = 0;
+  let pulling = false;
+  let exhausted = false;
+  let failed: { readonly error: unknown } | undefined;
+  let wake = (): void => {};
+
+  const fail = (error: unknown): void => {
+    failed ??= { error };
+    wake();
+  };
+  const start = async (item: A): Promise<void> => {
+    running++;
+    ready.push(await task(item));
+    running--;
+    wake();
+  };
+  const pull = async (): Promise<void> => {
+    pulling = true;
+    const { done, value } = await iterator.next();
+    pulling = false;
+    if (done) exhausted = true;
+    else start(value).catch(fail);
+    wake();
+  };
+  const abort = (): void => fail(signal.reason);
+  signal.addEventListener('abort', abort);
+  if (signal.aborted) abort();
+  try {
+    for (;;) {
+      while (ready.length > 0) yield* ready.splice(0, 1);
+      if (failed) throw failed.error;
+      if (exhausted && running === 0) return;
+      if (!pulling && !exhausted && running < limit) pull().catch(fail);
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  } finally {
+    signal.removeEventListener('abort', abort);
+    if (!exhausted) {
+      const returned = iterator.return?.();
+      if (pulling) returned?.catch(() => {});
+      else await returned;
+    }
+  }
+}
+
+/**
+ * An iterator over a generator whose `return()` takes effect at once: `signal` aborts, also while a result is
+ * awaited (a bare generator would first run to its next `yield`), and the pending `next()` ends as done. With
+ * `outer`, that signal stops it too, and then `next()` rejects with its reason.
+ */
+export function stoppable<T>(
+  make: (signal: AbortSignal) => AsyncGenerator<T, undefined>,
+  outer?: AbortSignal,
+): AsyncIterableIterator<T, undefined> {
+  const inner = new AbortController();
+  const generator = make(outer ? AbortSignal.any([outer, inner.signal]) : inner.signal);
+  const unlessReturned = async (step: Promise<IteratorResult<T, undefined>>) => {
+    try {
+      return await step;
+    } catch (error) {
+      if (inner.signal.aborted && error === inner.signal.reason)
+        return { done: true, value: undefined } as const;
+      throw error;
+    }
+  };
+  return {
+    next: () => unlessReturned(generator.next()),
+    return: () => {
+      inner.abort();
+      return unlessReturned(generator.return(undefined));
+    },
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+  };
+}
+
+/** Waits for a value unless `signal` aborts first, which throws its reason; a value too late is disposed of. */
+export async function unlessAborted<T>(
+  pending: Promise<T>,
+  signal: AbortSignal,
+  dispose: (value: T) => void,
+): Promise<T> {
+  let abort = (): void => {};
+  const aborted = new Promise<never>((_, reject) => {
+    abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort);
+    if (signal.aborted) abort();
+  });
+  try {
+    return await Promise.race([pending, aborted]);
+  } catch (error) {
+    void pending.then(dispose, () => {});
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}

@@ -1,0 +1,406 @@
+import { describe, expect, it } from 'vitest';
+import { DeviceLostError, OutOfMemoryError } from '../../src/kernels/errors.ts';
+import { type ClassifyOptions, classifyImages } from '../../src/pipeline/classify.ts';
+import { UsageError } from '../../src/pipeline/errors.ts';
+import { all } from '../../src/pipeline/strategies/all.ts';
+import { sequential } from '../../src/pipeline/strategies/sequential.ts';
+import { staged } from '../../src/pipeline/strategies/staged.ts';
+import {
+  type Classified,
+  type EvaluationRecord,
+  type ImageItem,
+  type ItemFailure,
+  isFailure,
+  type Progress,
+} from '../../src/pipeline/types.ts';
+import { collect, type Fake, type FakeOptions, fakeModel, image, images, noisyErrors } from './fake.ts';
+
+const strategies = {
+  all: all(),
+  staged: staged({ nSamples: [3, 6, 24], toKeep: [6, 2, 1] }),
+  sequential: sequential(),
+};
+
+/** Results as the lines of an output would hold them, without the clock, in the order of the paths. */
+const lines = (results: readonly (Classified | ItemFailure)[]): string[] =>
+  results.map((result) => JSON.stringify({ ...result, seconds: undefined })).sort();
+
+async function classify(count: number, model: FakeOptions, options: ClassifyOptions) {
+  const evaluations = new Map<string, EvaluationRecord[]>();
+  const results = await collect(
+    classifyImages(images(0, count), async () => fakeModel(model), {
+      ...options,
+      onEvaluations: (records) => {
+        for (const record of records)
+          evaluations.set(record.path, [...(evaluations.get(record.path) ?? []), record]);
+      },
+    }),
+  );
+  return { lines: lines(results), evaluations: [...evaluations].sort(([a], [b]) => (a < b ? -1 : 1)) };
+}
+
+const labelled = (results: readonly (Classified | ItemFailure)[]): Classified[] =>
+  results.filter((result): result is Classified => !isFailure(result));
+
+describe.each(Object.entries(strategies))('the same bytes (%s)', (_, strategy) => {
+  it('whatever the batch size, the concurrency, and the time batches take', async () => {
+    const alone = await classify(12, { batchSize: 1, slots: 1 }, { strategy });
+    expect(alone.lines).toHaveLength(12);
+    for (const [batchSize, slots, concurrency] of [
+      [1, 8, 3],
+      [7, 4, 4],
+      [16, 8, 8],
+      [1000, 12, 12],
+    ] as const) {
+      const beforeBatch = (__: unknown, index: number) =>
+        new Promise((resolve) => setTimeout(resolve, (index * 7) % 3));
+      const together = await classify(12, { batchSize, slots, beforeBatch }, { strategy, concurrency });
+      expect(together).toEqual(alone);
+    }
+  });
+
+  it('whatever the neighbours and their order', async () => {
+    const items = Array.from({ length: 12 }, (__, i) => image((i * 5) % 12));
+    const shuffled = await collect(
+      classifyImages(each(items), async () => fakeModel(), { strategy, concurrency: 5 }),
+    );
+    expect(lines(shuffled)).toEqual((await classify(12, {}, { strategy })).lines);
+  });
+});
+
+async function* each<T>(values: Iterable<T>): AsyncGenerator<T> {
+  yield* values;
+}
+
+describe('batches', () => {
+  it('are full while there is enough to do, two in flight, and never wider than the model', async () => {
+    const model = fakeModel({ batchSize: 16, slots: 8, candidates: 10 });
+    await collect(classifyImages(images(0, 40), async () => model, { strategy: all() }));
+    const sizes = model.batches.map(({ slot }) => slot.length);
+    expect(sizes.slice(0, -8).every((size) => size === 16)).toBe(true);
+    expect(model.mostWaiting).toBe(2);
+    expect(sizes.reduce((a, b) => a + b)).toBe(40 * 240);
+  });
+
+  it('mix images: a strategy that asks for a level at a time still fills them', async () => {
+    const model = fakeModel({ batchSize: 30, slots: 32, candidates: 10 });
+    await collect(classifyImages(images(0, 64), async () => model));
+    const sizes = model.batches.map(({ slot }) => slot.length);
+    expect(sizes.reduce((a, b) => a + b) / sizes.length).toBeGreaterThan(25);
+    expect(model.batches.some(({ slot }) => new Set(slot).size > 2)).toBe(true);
+  });
+
+  it('a slot is not taken again before its evaluations are back', async () => {
+    const model = fakeModel({
+      batchSize: 4,
+      slots: 2,
+      errorOf: (id, candidate, level) =>
+        id % 3 === 0 && level === 1 && candidate === 2 ? Number.NaN : 0.1 * candidate + id,
+    });
+    const results = await collect(classifyImages(images(0, 9), async () => model, { strategy: all() }));
+    expect(results.filter(isFailure).map(({ path }) => path)).toEqual(['image 0', 'image 3', 'image 6']);
+    for (const { top } of labelled(results)) expect(top[0]!.error % 1).toBeCloseTo(0, 5);
+  });
+});
+
+describe('items', () => {
+  it('failures pass through as values, and wrong shapes become failures', async () => {
+    const broken: ItemFailure = { path: 'b', error: { code: 'corrupt', message: 'half a file' } };
+    const small: ImageItem = { path: 'c', pixels: new Float32Array(3) };
+    const results = await collect(
+      classifyImages(each([image(1), broken, small, image(2)]), async () => fakeModel()),
+    );
+    expect(results).toHaveLength(4);
+    expect(results.filter(isFailure)).toEqual([
+      broken,
+      { path: 'c', error: { code: 'wrong-shape', message: 'image has 3 values, the model wants 1x2x2' } },
+    ]);
+  });
+
+  it.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(
+    'an error of %d is the failure of its image, and wins nothing',
+    async (bad) => {
+      const errorOf = (id: number, candidate: number, level: number) =>
+        id === 2 && candidate === 3 && level === 0 ? bad : noisyErrors(10)(id, candidate, level, 0);
+      const results = await collect(classifyImages(images(0, 5), async () => fakeModel({ errorOf })));
+      expect(labelled(results)).toHaveLength(4);
+      expect(results.filter(isFailure)).toEqual([
+        {
+          path: 'image 2',
+          error: { code: 'not-finite', message: `the model's error for "class 3" at t 5 is ${bad}` },
+        },
+      ]);
+    },
+  );
+
+  it('nothing in, nothing out, and the model is closed', async () => {
+    const model = fakeModel();
+    expect(await collect(classifyImages(images(0, 0), async () => model))).toEqual([]);
+    expect(model.closed).toBe(1);
+  });
+});
+
+describe('bounded memory', () => {
+  it('a source of 100,000 items is never more than `concurrency` + 1 ahead of the consumer', async () => {
+    const pulled = { count: 0 };
+    const model = fakeModel({ candidates: 2, levels: 2, batchSize: 64, slots: 32 });
+    let taken = 0;
+    let ahead = 0;
+    for await (const _ of classifyImages(images(0, 100_000, pulled), async () => model, {
+      strategy: all(),
+      concurrency: 20,
+    })) {
+      taken++;
+      ahead = Math.max(ahead, pulled.count - taken);
+      if (taken % 100 === 0) await new Promise(setImmediate);
+      if (taken === 5000) break;
+    }
+    expect(ahead).toBeLessThanOrEqual(21);
+    expect(ahead).toBeGreaterThan(10);
+  });
+
+  it('a consumer that stops taking stops the pulling', async () => {
+    const pulled = { count: 0 };
+    const results = classifyImages(images(0, 1000, pulled), async () => fakeModel({ slots: 4 }));
+    await results.next();
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    expect(pulled.count).toBeLessThanOrEqual(6);
+    await results.return?.();
+  });
+});
+
+describe('lost devices', () => {
+  /** A factory whose n-th model is lost at the batches given for it. */
+  function losing(lost: readonly (readonly number[])[], options: FakeOptions = {}) {
+    const models: Fake[] = [];
+    const openModel = async () => {
+      const at = lost[models.length] ?? [];
+      const beforeBatch = (_: unknown, index: number) => {
+        if (at.some((n) => index >= n)) throw new DeviceLostError('the device went away');
+      };
+      const model = fakeModel({ beforeBatch, ...options });
+      models.push(model);
+      return model;
+    };
+    return { models, openModel };
+  }
+
+  it('once: images are put back, nothing is lost and nothing comes twice', async () => {
+    const { models, openModel } = losing([[5]]);
+    const results = await collect(classifyImages(images(0, 20), openModel));
+    expect(lines(results)).toEqual((await classify(20, {}, {})).lines);
+    expect(models.map(({ closed }) => closed)).toEqual([1, 1]);
+  });
+
+  it('again and again with work done between: goes on', async () => {
+    const { models, openModel } = losing([[3], [2], [4], [1]]);
+    const results = await collect(classifyImages(images(0, 20), openModel));
+    expect(lines(results)).toEqual((await classify(20, {}, {})).lines);
+    expect(models).toHaveLength(5);
+  });
+
+  it('twice in a row: ends with that error, once, with everything closed', async () => {
+    const { models, openModel } = losing([[3], [0]]);
+    const results = classifyImages(images(0, 20), openModel);
+    await expect(collect(results)).rejects.toThrow(DeviceLostError);
+    expect(await results.next()).toEqual({ done: true, value: undefined });
+    expect(models.map(({ closed }) => closed)).toEqual([1, 1]);
+  });
+
+  it('while an image is put on it', async () => {
+    let encodes = 0;
+    const beforeEncode = () => {
+      if (++encodes === 11) throw new DeviceLostError('gone');
+    };
+    const { models, openModel } = losing([], { beforeEncode });
+    const results = await collect(classifyImages(images(0, 20), openModel));
+    expect(lines(results)).toEqual((await classify(20, {}, {})).lines);
+    expect(models).toHaveLength(2);
+  });
+
+  it('replaced by one with fewer slots: the others wait', async () => {
+    const sizes = [8, 2];
+    const models: Fake[] = [];
+    const openModel = async () => {
+      const slots = sizes[models.length]!;
+      const beforeBatch = (_: unknown, index: number) => {
+        if (slots === 8 && index === 4) throw new DeviceLostError('gone');
+      };
+      const model = fakeModel({ slots, beforeBatch });
+      models.push(model);
+      return model;
+    };
+    const results = await collect(classifyImages(images(0, 20), openModel));
+    expect(lines(results)).toEqual((await classify(20, {}, {})).lines);
+  });
+
+  it('out of memory: half the batch, as often as it takes', async () => {
+    const wanted: (number | undefined)[] = [];
+    const openModel = async (request?: { batchSize: number }) => {
+      wanted.push(request?.batchSize);
+      const batchSize = request?.batchSize ?? 32;
+      return fakeModel({
+        batchSize,
+        beforeBatch: () => {
+          if (batchSize > 8) throw new OutOfMemoryError('no memory');
+        },
+      });
+    };
+    const results = await collect(classifyImages(images(0, 20), openModel));
+    expect(wanted).toEqual([undefined, 16, 8]);
+    expect(lines(results)).toEqual((await classify(20, {}, {})).lines);
+  });
+
+  it('out of memory and a factory that does not listen: ends', async () => {
+    const beforeBatch = () => {
+      throw new OutOfMemoryError('no memory');
+    };
+    const results = classifyImages(images(0, 3), async () => fakeModel({ beforeBatch }));
+    await expect(collect(results)).rejects.toThrow(OutOfMemoryError);
+  });
+
+  it('any other error of the model ends the stream once', async () => {
+    const beforeBatch = (_: unknown, index: number) => {
+      if (index === 3) throw new Error('validation');
+    };
+    const model = fakeModel({ beforeBatch });
+    await expect(collect(classifyImages(images(0, 20), async () => model))).rejects.toThrow('validation');
+    expect(model.closed).toBe(1);
+  });
+
+  it('a model that does not open is an error, and the source is not touched', async () => {
+    const pulled = { count: 0 };
+    const openModel = async () => {
+      throw new Error('no adapter');
+    };
+    await expect(collect(classifyImages(images(0, 3, pulled), openModel))).rejects.toThrow('no adapter');
+    expect(pulled.count).toBe(0);
+  });
+});
+
+describe('stopping', () => {
+  const forever = () => new Promise<never>(() => {});
+
+  it('abort ends a stream that waits for the device, with the reason, and closes the model', async () => {
+    const model = fakeModel({ beforeBatch: forever });
+    const controller = new AbortController();
+    const results = classifyImages(images(0, 5), async () => model, { signal: controller.signal });
+    const first = results.next();
+    setTimeout(() => controller.abort(new Error('enough')), 5);
+    await expect(first).rejects.toThrow('enough');
+    expect(model.closed).toBe(1);
+    expect(await results.next()).toEqual({ done: true, value: undefined });
+  });
+
+  it('return() ends a stream that waits for the device, without an error', async () => {
+    const model = fakeModel({ beforeBatch: forever });
+    const results = classifyImages(images(0, 5), async () => model);
+    const first = results.next();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(await results.return?.()).toEqual({ done: true, value: undefined });
+    expect(await first).toEqual({ done: true, value: undefined });
+    expect(model.closed).toBe(1);
+  });
+
+  it('while the model opens: it is closed when it has', async () => {
+    const model = fakeModel();
+    let open = (): void => {};
+    const opening = new Promise<Fake>((resolve) => {
+      open = () => resolve(model);
+    });
+    const controller = new AbortController();
+    const results = classifyImages(images(0, 5), () => opening, { signal: controller.signal });
+    const first = results.next();
+    controller.abort();
+    await expect(first).rejects.toThrow('abort');
+    open();
+    await new Promise(setImmediate);
+    expect(model.closed).toBe(1);
+  });
+
+  it('breaking out of a loop tells the source, also one that is being pulled', async () => {
+    let returned = 0;
+    const source: AsyncIterable<ImageItem> = {
+      [Symbol.asyncIterator]: () => {
+        let id = 0;
+        return {
+          next: () => (id < 2 ? Promise.resolve({ done: false, value: image(id++) }) : forever()),
+          return: async () => {
+            returned++;
+            return { done: true, value: undefined };
+          },
+        };
+      },
+    };
+    const model = fakeModel();
+    for await (const _ of classifyImages(source, async () => model)) break;
+    expect([returned, model.closed]).toEqual([1, 1]);
+  });
+
+  it('an aborted signal opens nothing; an unread stream opens nothing', async () => {
+    let opened = 0;
+    const openModel = async () => {
+      opened++;
+      return fakeModel();
+    };
+    const signal = AbortSignal.abort(new Error('before'));
+    await expect(collect(classifyImages(images(0, 5), openModel, { signal }))).rejects.toThrow('before');
+    await classifyImages(images(0, 5), openModel).return?.();
+    expect(opened).toBe(0);
+  });
+
+  it('a source that throws ends the stream with its error after the results that are ready', async () => {
+    async function* source() {
+      yield image(0);
+      await new Promise((resolve) => setTimeout(resolve, 40));
+      throw new Error('the disk is gone');
+    }
+    const model = fakeModel();
+    const seen: string[] = [];
+    await expect(async () => {
+      for await (const { path } of classifyImages(source(), async () => model)) seen.push(path);
+    }).rejects.toThrow('the disk is gone');
+    expect(seen).toEqual(['image 0']);
+    expect(model.closed).toBe(1);
+  });
+});
+
+describe('budget', () => {
+  it('is never passed, and says so', async () => {
+    const hard = fakeModel({ errorOf: noisyErrors(10, 0.001, 0.1) });
+    for (const strategy of Object.values(strategies)) {
+      const results = labelled(
+        await collect(classifyImages(images(0, 6), async () => hard, { strategy, budget: 37 })),
+      );
+      expect(results).toHaveLength(6);
+      for (const { evaluations, decided } of results) {
+        expect(evaluations).toBeLessThanOrEqual(37);
+        expect(evaluations).toBeGreaterThan(27);
+        expect(decided).toBe(false);
+      }
+    }
+  });
+
+  it('that does not reach each candidate is a mistake', async () => {
+    const results = classifyImages(images(0, 1), async () => fakeModel(), { budget: 9 });
+    await expect(collect(results)).rejects.toThrow(UsageError);
+  });
+});
+
+describe('progress', () => {
+  it('counts images, failures and evaluations', async () => {
+    const broken: ItemFailure = { path: 'b', error: { code: 'corrupt', message: '' } };
+    const seen: Progress[] = [];
+    let clock = 0;
+    const results = await collect(
+      classifyImages(each([image(0), broken, image(1)]), async () => fakeModel(), {
+        onProgress: (progress) => seen.push(progress),
+        now: () => (clock += 500),
+      }),
+    );
+    const spent = labelled(results).reduce((sum, { evaluations }) => sum + evaluations, 0);
+    const last = seen.at(-1)!;
+    expect(last).toMatchObject({ images: 3, failures: 1, evaluations: spent });
+    expect(last.imagesPerSecond).toBeCloseTo(3 / last.seconds);
+  });
+});

@@ -1,0 +1,131 @@
+// A model without a device: errors are looked up in a function, batches take a turn of the event loop or more,
+// and devices can be lost on command. What it was asked is kept for tests to look at.
+
+import type { Candidate, EvaluationBatch, Level, Model } from '../../src/graph/model.ts';
+import type { ImageItem } from '../../src/pipeline/types.ts';
+
+/** The error of an evaluation; `image` is the first pixel of what sits in the slot. */
+export type ErrorOf = (image: number, candidate: number, level: number, noise: number) => number;
+
+export interface FakeOptions {
+  readonly candidates?: number | readonly Candidate[];
+  readonly levels?: number | readonly Level[];
+  readonly batchSize?: number;
+  readonly slots?: number;
+  readonly temperature?: number;
+  readonly errorOf?: ErrorOf;
+  /** Runs before a batch answers; may wait, or throw what the device would. */
+  readonly beforeBatch?: (batch: EvaluationBatch, index: number) => unknown;
+  readonly beforeEncode?: (slot: number) => void;
+}
+
+export interface Fake extends Model {
+  readonly batches: EvaluationBatch[];
+  readonly encoded: number[];
+  /** Batches asked for and not answered, and the most there ever were. */
+  waiting: number;
+  mostWaiting: number;
+  closed: number;
+}
+
+/** A deterministic number in [0, 1) from a few integers. */
+export function hash(...keys: readonly number[]): number {
+  let h = 2166136261;
+  for (const key of keys) {
+    h = Math.imul(h ^ (key + 0x9e3779b9), 16777619);
+    h = Math.imul(h ^ (h >>> 15), 2246822507);
+    h ^= h >>> 13;
+  }
+  return (h >>> 0) / 2 ** 32;
+}
+
+/** A normal number from a few integers. */
+export const gauss = (...keys: readonly number[]): number =>
+  Math.sqrt(-2 * Math.log(1 - hash(...keys, 1))) * Math.cos(2 * Math.PI * hash(...keys, 2));
+
+/** Errors in which candidate `image % candidates` is best by `gap`, with common and own noise. */
+export const noisyErrors =
+  (candidates: number, gap = 0.05, noise = 0.05): ErrorOf =>
+  (image, candidate, level, index) =>
+    0.5 +
+    0.3 * hash(image, level) +
+    (candidate === image % candidates ? 0 : gap) +
+    noise * gauss(image, candidate, level, index);
+
+export const fakeCandidates = (count: number): Candidate[] =>
+  Array.from({ length: count }, (_, c) => ({ label: `class ${c}`, classidx: c }));
+
+export const fakeLevels = (count: number): Level[] =>
+  Array.from({ length: count }, (_, l) => ({ t: 10 * l + 5, weight: 1 }));
+
+export function fakeModel({
+  candidates = 10,
+  levels = 24,
+  batchSize = 16,
+  slots = 8,
+  temperature = 0.01,
+  errorOf = noisyErrors(typeof candidates === 'number' ? candidates : candidates.length),
+  beforeBatch = () => {},
+  beforeEncode = () => {},
+}: FakeOptions = {}): Fake {
+  const held = new Float32Array(slots).fill(Number.NaN);
+  return {
+    name: 'fake',
+    inputShape: [1, 2, 2],
+    candidates: typeof candidates === 'number' ? fakeCandidates(candidates) : candidates,
+    levels: typeof levels === 'number' ? fakeLevels(levels) : levels,
+    batchSize,
+    slots,
+    temperature,
+    batches: [],
+    encoded: [],
+    waiting: 0,
+    mostWaiting: 0,
+    closed: 0,
+    encode(slot, image) {
+      beforeEncode(slot);
+      this.encoded.push(image[0]!);
+      held[slot] = image[0]!;
+    },
+    async errors(batch) {
+      if (batch.slot.length > batchSize)
+        throw new Error(`batch of ${batch.slot.length}, at most ${batchSize}`);
+      const index = this.batches.push(batch) - 1;
+      this.mostWaiting = Math.max(this.mostWaiting, ++this.waiting);
+      const errors = Float32Array.from(batch.slot, (slot, i) =>
+        errorOf(held[slot]!, batch.candidate[i]!, batch.level[i]!, batch.noise[i]!),
+      );
+      try {
+        await new Promise(setImmediate);
+        await beforeBatch(batch, index);
+      } finally {
+        this.waiting--;
+      }
+      return errors;
+    },
+    close() {
+      this.closed++;
+    },
+  };
+}
+
+/** Image `id`, whose pixels are all `id`. */
+export const image = (id: number): ImageItem => ({
+  path: `image ${id}`,
+  pixels: new Float32Array(4).fill(id),
+});
+
+/** Images `from` to `to` - 1, made when pulled; `pulled` counts them. */
+export async function* images(from: number, to: number, pulled = { count: 0 }): AsyncGenerator<ImageItem> {
+  for (let id = from; id < to; id++) {
+    pulled.count++;
+    yield image(id);
+  }
+}
+
+/** All values of a stream. */
+export async function collect<T>(source: AsyncIterable<T>): Promise<T[]> {
+  const values: T[] = [];
+  for await (const value of source) values.push(value);
+  return values;
+}

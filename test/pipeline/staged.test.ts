@@ -1,0 +1,133 @@
+import { describe, expect, it } from 'vitest';
+import { classifyImages } from '../../src/pipeline/classify.ts';
+import { UsageError } from '../../src/pipeline/errors.ts';
+import { evenTimesteps } from '../../src/pipeline/levels.ts';
+import { staged } from '../../src/pipeline/strategies/staged.ts';
+import { aggregate, eliminate, fanOut, startTrial, weightedMean } from '../../src/pipeline/trial.ts';
+import type { EvaluationRecord } from '../../src/pipeline/types.ts';
+import { stagedReference } from '../reference/staged.ts';
+import { collect, fakeCandidates, fakeModel, hash, image, images } from './fake.ts';
+
+const grid = (nSamples: readonly number[]) =>
+  evenTimesteps(Math.max(...nSamples), 1000).map((t) => ({ t, weight: 1 }));
+
+/** Runs the strategy of a trial to its end. */
+function run(
+  prompts: number,
+  nSamples: readonly number[],
+  toKeep: readonly number[],
+  error: (prompt: number, t: number, noise: number) => number,
+  levels = grid(nSamples),
+) {
+  const candidates = fakeCandidates(prompts);
+  const decide = staged({ nSamples, toKeep })(candidates, levels);
+  const evaluations: [number, number, number][] = [];
+  let trial = startTrial(candidates, levels);
+  for (;;) {
+    const [next, look] = eliminate(trial, decide(trial));
+    if (next.decided !== undefined) return { trial: next, evaluations };
+    const fans = fanOut(next, look);
+    const errors = fans.map(({ candidates: asked, level, noise }) =>
+      Float32Array.from(asked, (prompt) => {
+        const { t } = levels[level]!;
+        evaluations.push([prompt, t, noise]);
+        return error(prompt, t, noise);
+      }),
+    );
+    trial = aggregate(next, fans, errors);
+  }
+}
+
+describe('staged elimination', () => {
+  // The schedules of the published table; the last are awkward on purpose.
+  it.each([
+    [101, [20, 50, 100, 500], [20, 10, 5, 1]],
+    [10, [50, 500], [5, 1]],
+    [37, [25, 250], [5, 1]],
+    [113, [50, 100, 500, 1000], [25, 10, 5, 1]],
+    [10, [7, 30], [3, 1]],
+    [10, [24, 24, 24], [5, 3, 1]],
+    [10, [24, 5], [5, 1]],
+    [3, [2, 9], [5, 1]],
+    [4, [1], [1]],
+  ])('%d prompts, %j levels, keeping %j: the reference, evaluation by evaluation', (prompts, n, keep) => {
+    for (let seed = 0; seed < 3; seed++) {
+      const error = (prompt: number, t: number, noise: number) =>
+        Math.fround(Math.round(16 * hash(seed, prompt, t, noise)) / 16 + (prompt === seed ? -0.01 : 0));
+      const wanted = stagedReference(prompts, n, keep, error);
+      const got = run(prompts, n, keep, error);
+      expect(got.evaluations).toEqual(wanted.evaluations);
+      expect(got.trial.survivors).toEqual([wanted.winner]);
+      for (const [prompt, mean] of wanted.means.entries()) {
+        const seen = got.evaluations.filter(([p]) => p === prompt).length;
+        expect(weightedMean(got.trial, prompt, seen)).toBe(mean);
+      }
+    }
+  });
+
+  it('spends what the published table says', () => {
+    const spent = (prompts: number, n: readonly number[], keep: readonly number[]) =>
+      run(prompts, n, keep, (prompt, t) => hash(prompt, t)).trial.evaluations;
+    expect(spent(101, [20, 50, 100, 500], [20, 10, 5, 1])).toBe(5570);
+    expect(spent(10, [50, 500], [5, 1])).toBe(2750);
+    expect(spent(37, [25, 250], [5, 1])).toBe(2050);
+    expect(spent(10, [100, 500], [5, 1])).toBe(3000);
+    expect(spent(1000, [50, 100, 500, 1000], [500, 50, 10, 1])).toBe(124_500);
+  });
+
+  it('finds the grid whatever the order in which the model lists its levels', () => {
+    const levels = grid([4, 12]);
+    const shuffled = [...levels].sort((a, b) => hash(a.t) - hash(b.t));
+    const error = (prompt: number, t: number, noise: number) => hash(prompt, t, noise);
+    expect(run(6, [4, 12], [3, 1], error, shuffled).evaluations).toEqual(
+      run(6, [4, 12], [3, 1], error, levels).evaluations,
+    );
+  });
+
+  it('logs in the pipeline what the reference evaluates', async () => {
+    const levels = grid([5, 20]);
+    const errorOf = (id: number, prompt: number, level: number, noise: number) =>
+      Math.fround(hash(id, prompt, levels[level]!.t, noise));
+    const log = new Map<string, EvaluationRecord[]>();
+    await collect(
+      classifyImages(images(0, 5), async () => fakeModel({ levels, candidates: 8, errorOf, batchSize: 7 }), {
+        strategy: staged({ nSamples: [5, 20], toKeep: [3, 1] }),
+        onEvaluations: (records) => {
+          for (const record of records) log.set(record.path, [...(log.get(record.path) ?? []), record]);
+        },
+      }),
+    );
+    for (let id = 0; id < 5; id++) {
+      const { path } = image(id);
+      const error = (prompt: number, t: number, noise: number) => Math.fround(hash(id, prompt, t, noise));
+      const { evaluations } = stagedReference(8, [5, 20], [3, 1], error);
+      expect(log.get(path)).toEqual(
+        evaluations.map(([candidate, t, noise]) => ({
+          path,
+          candidate,
+          t,
+          noise,
+          weight: 1,
+          error: error(candidate, t, noise),
+        })),
+      );
+    }
+  });
+
+  it.each([
+    ['lists of different length', [5, 10], [1]],
+    ['no stage', [], []],
+    ['a last stage that keeps more than one', [5, 10], [5, 2]],
+    ['zero samples', [0], [1]],
+    ['fractions', [2.5], [1]],
+    ['keeping none', [5, 10], [0, 1]],
+  ])('refuses %s', (_, nSamples, toKeep) => {
+    expect(() => staged({ nSamples, toKeep })).toThrow(UsageError);
+  });
+
+  it('refuses more samples than the grid has levels', () => {
+    expect(() => staged({ nSamples: [25], toKeep: [1] })(fakeCandidates(3), grid([24]))).toThrow(
+      'staged: 25 samples of a grid of 24 levels',
+    );
+  });
+});
