@@ -1,0 +1,47 @@
+import type { OperatorFunction } from 'rxjs';
+import { type Errors, type ImageInFlight, isFan, type Passing } from '../flight.ts';
+import { streamOperator } from '../observable.ts';
+import { aggregate as withErrors } from '../trial.ts';
+
+/**
+ * Gathers the errors of an image: once all fans of its last round are there, in whatever order, the image comes
+ * out with them in its trial. An image with a fault leaves its slot and becomes a failure.
+ *
+ * Holds the fans of images whose round is not complete, at most all of those in flight.
+ *
+ * @return an operator from errors to images in flight.
+ */
+export const aggregate = (): OperatorFunction<Errors | Passing, Passing> =>
+  streamOperator(async function* (arriving: AsyncIterable<Errors | Passing>) {
+    const rounds = new Map<ImageInFlight, Errors[]>();
+    for await (const value of arriving) {
+      if (!isFan(value)) {
+        yield value;
+        continue;
+      }
+      const round = rounds.get(value.image) ?? [];
+      round.push(value);
+      rounds.set(value.image, round);
+      if (round.length < value.of) continue;
+      rounds.delete(value.image);
+      yield complete(value.image, round);
+    }
+  });
+
+function complete(image: ImageInFlight, round: readonly Errors[]): Passing {
+  const failed = round.find((part) => 'failure' in part);
+  if (failed && 'failure' in failed) {
+    image.session.release(image.ticket);
+    return { path: image.path, error: failed.failure };
+  }
+  const parts = [...round].sort((a, b) => a.fan.noise - b.fan.noise);
+  const { look: _, ...rest } = image;
+  return {
+    ...rest,
+    trial: withErrors(
+      image.trial,
+      parts.map(({ fan }) => fan),
+      parts.map((part) => ('errors' in part ? part.errors : new Float32Array())),
+    ),
+  };
+}

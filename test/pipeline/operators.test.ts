@@ -1,0 +1,323 @@
+import {
+  EMPTY,
+  from,
+  lastValueFrom,
+  map,
+  NEVER,
+  type Observable,
+  of,
+  pipe,
+  take,
+  throwError,
+  toArray,
+} from 'rxjs';
+import { TestScheduler } from 'rxjs/testing';
+import { describe, expect, it } from 'vitest';
+import { DeviceLostError } from '../../src/kernels/errors.ts';
+import { classifyImages } from '../../src/pipeline/classify.ts';
+import { pulled, streamOperator } from '../../src/pipeline/observable.ts';
+import { aggregate } from '../../src/pipeline/operators/aggregate.ts';
+import { classify } from '../../src/pipeline/operators/classify.ts';
+import { eliminate } from '../../src/pipeline/operators/eliminate.ts';
+import { encode } from '../../src/pipeline/operators/encode.ts';
+import { errors } from '../../src/pipeline/operators/errors.ts';
+import { fanOut } from '../../src/pipeline/operators/fanOut.ts';
+import { verdict } from '../../src/pipeline/operators/verdict.ts';
+import { openSession } from '../../src/pipeline/session.ts';
+import { all } from '../../src/pipeline/strategies/all.ts';
+import { staged } from '../../src/pipeline/strategies/staged.ts';
+import type { Classified, ImageItem, ItemFailure } from '../../src/pipeline/types.ts';
+import { collect, fakeModel, image, images, noisyErrors } from './fake.ts';
+
+const turns = (milliseconds = 20) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+const values = <T>(source: Observable<T>): Promise<T[]> => lastValueFrom(source.pipe(toArray()));
+
+const byPath = (results: readonly (Classified | ItemFailure)[]) =>
+  results
+    .map((result) => ({ ...result, seconds: 0 }))
+    .sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
+
+const scheduler = () => new TestScheduler((got, wanted) => expect(got).toEqual(wanted));
+
+describe('pulled', () => {
+  it('emits what the iterable gives, and completes', async () => {
+    expect((await values(pulled(images(0, 3)))).map(({ path }) => path)).toEqual([
+      'image 0',
+      'image 1',
+      'image 2',
+    ]);
+  });
+
+  it('reads nothing before it is subscribed, and nothing after it is unsubscribed', async () => {
+    const count = { count: 0 };
+    const source = pulled(images(0, 100, count));
+    expect(count.count).toBe(0);
+    await values(source.pipe(take(3)));
+    await turns(5);
+    expect(count.count).toBe(3);
+  });
+
+  it('begins anew for every subscription when given a function', async () => {
+    const source = pulled(() => images(0, 2));
+    expect(await values(source)).toEqual(await values(source));
+  });
+
+  it('an error of the iterable is the error of the stream', async () => {
+    const source = pulled(async function* () {
+      yield 1;
+      throw new Error('torn');
+    });
+    const seen: unknown[] = [];
+    await new Promise<void>((resolve) => {
+      source.subscribe({
+        next: (value) => seen.push(value),
+        error: (error: unknown) => {
+          seen.push(error);
+          resolve();
+        },
+      });
+    });
+    expect(seen).toEqual([1, new Error('torn')]);
+  });
+});
+
+describe('streamOperator', () => {
+  const same = <T>(queue?: number) =>
+    streamOperator(async function* (source: AsyncIterable<T>) {
+      for await (const value of source) yield value;
+    }, queue);
+
+  it('chains pulls: the source is never further than one item ahead, whatever the number of stages', async () => {
+    const count = { count: 0 };
+    let taken = 0;
+    const slow = streamOperator(async function* (source: AsyncIterable<ImageItem>) {
+      for await (const value of source) {
+        await new Promise(setImmediate);
+        taken++;
+        expect(count.count - taken).toBeLessThanOrEqual(1);
+        yield value;
+      }
+    });
+    expect(await values(pulled(images(0, 50, count)).pipe(same(), same(), slow, same()))).toHaveLength(50);
+  });
+
+  it('subscribes to a plain observable when it is subscribed, and leaves when it is left', () => {
+    scheduler().run(({ hot, expectSubscriptions }) => {
+      const source = hot('--a--b--c--|');
+      const unsubscribed = '   -----!';
+      const subscription = source.pipe(same()).subscribe();
+      hot(unsubscribed.trim().replace('!', 'x')).subscribe(() => subscription.unsubscribe());
+      expectSubscriptions(source.subscriptions).toBe('^----!');
+    });
+  });
+
+  it('stays subscribed to a plain observable until it completes or fails', () => {
+    scheduler().run(({ cold, expectSubscriptions }) => {
+      const completes = cold('-a-b-|');
+      const fails = cold('    -a-#', {}, new Error('no more'));
+      completes.pipe(same()).subscribe();
+      fails.pipe(same()).subscribe({ error: () => {} });
+      expectSubscriptions(completes.subscriptions).toBe('^----!');
+      expectSubscriptions(fails.subscriptions).toBe('^--!');
+    });
+  });
+
+  it('gives what a plain observable emitted, its completion and its error', async () => {
+    expect(await values(of(1, 2, 3).pipe(same()))).toEqual([1, 2, 3]);
+    expect(await values(EMPTY.pipe(same()))).toEqual([]);
+    await expect(values(throwError(() => new Error('torn')).pipe(same()))).rejects.toThrow('torn');
+  });
+
+  it('a plain observable that pushes more than the queue holds is an error, and is left', async () => {
+    let emitted = 0;
+    const endless = from(
+      (function* () {
+        for (;;) yield emitted++;
+      })(),
+    );
+    await expect(values(endless.pipe(same(10)))).rejects.toThrow('more than 10 items wait');
+    expect(emitted).toBeLessThanOrEqual(12);
+  });
+
+  it('another operator between makes it a plain observable', async () => {
+    const doubled = pulled(images(0, 5)).pipe(
+      map(({ path }) => path),
+      same(),
+    );
+    expect(await values(doubled)).toHaveLength(5);
+  });
+});
+
+describe('classify', () => {
+  it('is classifyImages, on a pulled source and on a plain one', async () => {
+    const wanted = byPath(await collect(classifyImages(images(0, 12), async () => fakeModel())));
+    expect(wanted).toHaveLength(12);
+    const openModel = async () => fakeModel();
+    expect(byPath(await values(pulled(images(0, 12)).pipe(classify(openModel))))).toEqual(wanted);
+    const items = Array.from({ length: 12 }, (_, id) => image(id));
+    expect(byPath(await values(from(items).pipe(classify(openModel))))).toEqual(wanted);
+  });
+
+  it('pulls no further ahead than the images in flight', async () => {
+    const count = { count: 0 };
+    let taken = 0;
+    let ahead = 0;
+    const results = pulled(images(0, 300, count)).pipe(classify(async () => fakeModel({ slots: 6 })));
+    await new Promise<void>((resolve, reject) => {
+      results.subscribe({
+        next: () => {
+          ahead = Math.max(ahead, count.count - ++taken);
+        },
+        error: reject,
+        complete: resolve,
+      });
+    });
+    expect(taken).toBe(300);
+    expect(ahead).toBeLessThanOrEqual(7);
+  });
+
+  it('unsubscribing stops at once: no further batch, no further image, the model closed', async () => {
+    const count = { count: 0 };
+    const model = fakeModel({ beforeBatch: () => turns(5) });
+    const subscription = pulled(images(0, 1000, count))
+      .pipe(classify(async () => model))
+      .subscribe();
+    await turns(30);
+    const batches = model.batches.length;
+    const { count: pulls } = count;
+    expect(batches).toBeGreaterThan(0);
+    subscription.unsubscribe();
+    expect(model.closed).toBe(1);
+    await turns(30);
+    expect([model.batches.length, count.count, model.closed]).toEqual([batches, pulls, 1]);
+  });
+
+  it('unsubscribing while the device never answers', async () => {
+    const model = fakeModel({ beforeBatch: () => new Promise(() => {}) });
+    const subscription = NEVER.pipe(classify(async () => model)).subscribe();
+    const other = from([image(1)])
+      .pipe(classify(async () => model))
+      .subscribe();
+    await turns(5);
+    subscription.unsubscribe();
+    other.unsubscribe();
+    expect(model.closed).toBe(2);
+  });
+
+  it('leaves a plain source when it is left, in the same frame', () => {
+    scheduler().run(({ hot, expectSubscriptions }) => {
+      const source = hot<ImageItem>('-a--b--c--', { a: image(1), b: image(2), c: image(3) });
+      const subscription = source.pipe(classify(async () => fakeModel())).subscribe();
+      hot('-----x').subscribe(() => subscription.unsubscribe());
+      expectSubscriptions(source.subscriptions).toBe('^----!');
+    });
+  });
+
+  it('an error of the device ends the stream once, and leaves the source', async () => {
+    const beforeBatch = () => {
+      throw new DeviceLostError('gone');
+    };
+    const seen: unknown[] = [];
+    const source = scheduler().createHotObservable<ImageItem>('-');
+    await new Promise<void>((resolve) => {
+      source.pipe(classify(async () => fakeModel({ beforeBatch }))).subscribe({
+        next: (value) => seen.push(value),
+        complete: () => seen.push('complete'),
+        error: (error: unknown) => {
+          seen.push(error);
+          resolve();
+        },
+      });
+      source.next(image(1));
+      source.next(image(2));
+    });
+    await turns(5);
+    expect(seen).toEqual([new DeviceLostError('gone')]);
+    expect(source.subscriptions.map(({ unsubscribedFrame }) => unsubscribedFrame)).toEqual([0]);
+  });
+
+  it('a signal ends the stream with its reason', async () => {
+    const controller = new AbortController();
+    const model = fakeModel({ beforeBatch: () => turns(5) });
+    const results = values(
+      pulled(images(0, 1000)).pipe(classify(async () => model, { signal: controller.signal })),
+    );
+    setTimeout(() => controller.abort(new Error('enough')), 20);
+    await expect(results).rejects.toThrow('enough');
+    expect(model.closed).toBe(1);
+  });
+});
+
+describe('the operators that classify is made of', () => {
+  it('encode, fanOut, errors, aggregate, verdict: the exhaustive classifier', async () => {
+    const model = fakeModel({ slots: 5 });
+    const session = await openSession(async () => model);
+    const results = await values(
+      pulled(images(0, 30)).pipe(encode(session), fanOut(), errors(session), aggregate(), verdict()),
+    );
+    session.close();
+    const wanted = await collect(classifyImages(images(0, 30), async () => fakeModel(), { strategy: all() }));
+    expect(byPath(results)).toEqual(byPath(wanted));
+    expect(model.mostWaiting).toBe(2);
+  });
+
+  it('with a strategy, a round a time: the staged schedule by hand', async () => {
+    const strategy = staged({ nSamples: [4, 24], toKeep: [3, 1] });
+    const session = await openSession(async () => fakeModel());
+    const round = pipe(eliminate({ strategy }), fanOut(), errors(session), aggregate());
+    const results = await values(
+      pulled(images(0, 20)).pipe(encode(session), round, round, eliminate({ strategy }), verdict()),
+    );
+    session.close();
+    const wanted = await collect(classifyImages(images(0, 20), async () => fakeModel(), { strategy }));
+    expect(byPath(results)).toEqual(byPath(wanted));
+  });
+
+  it('a verdict before the strategy has finished is a guess, and says so', async () => {
+    const session = await openSession(async () => fakeModel());
+    const strategy = staged({ nSamples: [4, 24], toKeep: [3, 1] });
+    const results = await values(
+      pulled(images(0, 3)).pipe(
+        encode(session),
+        eliminate({ strategy }),
+        fanOut(),
+        errors(session),
+        aggregate(),
+        verdict({ topK: 2 }),
+      ),
+    );
+    session.close();
+    for (const result of results)
+      expect(result).toMatchObject({
+        decided: false,
+        evaluations: 40,
+        top: [{ evaluations: 4 }, { evaluations: 4 }],
+      });
+  });
+
+  it('faults of images are values, and give their slots back', async () => {
+    const errorOf = (id: number, candidate: number, level: number) =>
+      id % 4 === 0 && level === 7 ? Number.NaN : noisyErrors(10)(id, candidate, level, 0);
+    const model = fakeModel({ slots: 2, errorOf });
+    const session = await openSession(async () => model);
+    const small: ImageItem = { path: 'small', pixels: new Float32Array(3) };
+    const items = [small, ...Array.from({ length: 12 }, (_, id) => image(id))];
+    const results = await values(
+      from(items).pipe(encode(session), fanOut(), errors(session), aggregate(), verdict()),
+    );
+    session.close();
+    const failures = results.filter((result): result is ItemFailure => 'error' in result);
+    expect(failures.map(({ path }) => path).sort()).toEqual(['image 0', 'image 4', 'image 8', 'small']);
+    expect(results).toHaveLength(13);
+  });
+
+  it('a closed session ends the stream', async () => {
+    const session = await openSession(async () => fakeModel({ beforeBatch: () => turns(5) }));
+    const results = values(
+      pulled(images(0, 50)).pipe(encode(session), fanOut(), errors(session), aggregate(), verdict()),
+    );
+    setTimeout(() => session.close(new Error('closing time')), 15);
+    await expect(results).rejects.toThrow('closing time');
+  });
+});
