@@ -1,6 +1,6 @@
 // JSON that others wrote: parsed, checked by a schema, and refused with one sentence that names the file.
 
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import type { ZodError, ZodType } from 'zod';
 import { ModelError } from '../kernels/errors.ts';
 
@@ -9,31 +9,83 @@ const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 /** Longest JSON file read as a whole (the index of a sharded model is the largest in practice, a few MB). */
 const MAX_JSON_BYTES = 100_000_000;
 
-/** One token of valid JSON text: a string, or a character that opens, closes or separates. */
-const TOKEN = /"(?:[^"\\]|\\.)*"|[{}[\],:]/gs;
+/** Deepest nesting accepted; what we read has less than 10, and a parser can be kept busy with millions. */
+const MAX_DEPTH = 100;
 
-/** Strings, and the numbers that Python's json writes but JSON does not have. */
-const PYTHON_NUMBER = /"(?:[^"\\]|\\.)*"|-?Infinity|NaN/gs;
+/** What a walk over JSON text sees that `JSON.parse` does not say. */
+interface Scan {
+  readonly depth: number;
+  /** The first key that one object holds twice: `JSON.parse` keeps the last, so a file could say two things at once. */
+  readonly duplicate: string | undefined;
+  /** Start and end of the NaN and Infinity that Python's json writes although JSON has none. */
+  readonly pythonNumbers: readonly (readonly [start: number, end: number])[];
+}
 
-/**
- * The first key that one object of `text` holds twice, or undefined. `JSON.parse` silently keeps the last one,
- * which would let a file say two things at once. `text` must be valid JSON.
- */
-export function duplicateKey(text: string): string | undefined {
+/** Walks over text that may or may not be JSON, in linear time and without recursion. */
+function scan(text: string): Scan {
   const keys: (Set<string> | undefined)[] = [];
-  let candidate: string | undefined;
-  for (const [token] of text.matchAll(TOKEN)) {
-    if (token === '{') keys.push(new Set());
-    else if (token === '[') keys.push(undefined);
-    else if (token === '}' || token === ']') keys.pop();
-    else if (token === ':') {
-      const key = JSON.parse(candidate!) as string;
-      const seen = keys.at(-1)!;
-      if (seen.has(key)) return key;
-      seen.add(key);
-    } else if (token !== ',') candidate = token;
+  const pythonNumbers: (readonly [number, number])[] = [];
+  let depth = 0;
+  let duplicate: string | undefined;
+  let candidate = '';
+  for (let i = 0; i < text.length; i++) {
+    switch (text[i]) {
+      case '"': {
+        const end = stringEnd(text, i);
+        candidate = text.slice(i, end + 1);
+        i = end;
+        break;
+      }
+      case '{':
+      case '[':
+        keys.push(text[i] === '{' ? new Set() : undefined);
+        if (keys.length > depth) depth = keys.length;
+        if (depth > MAX_DEPTH) return { depth, duplicate, pythonNumbers };
+        break;
+      case '}':
+      case ']':
+        keys.pop();
+        break;
+      case ':': {
+        const key = decoded(candidate);
+        const seen = keys.at(-1);
+        if (seen?.has(key)) duplicate ??= key;
+        seen?.add(key);
+        break;
+      }
+      case 'N':
+      case 'I': {
+        const start = text[i - 1] === '-' ? i - 1 : i;
+        const word = text[i] === 'N' ? 'NaN' : 'Infinity';
+        if (!text.startsWith(word, i)) break;
+        pythonNumbers.push([start, i + word.length]);
+        i += word.length - 1;
+        break;
+      }
+    }
   }
-  return undefined;
+  return { depth, duplicate, pythonNumbers };
+}
+
+/** The position of the quote that ends the string beginning at `start`, or the end of the text. */
+function stringEnd(text: string, start: number): number {
+  for (let end = start; ; ) {
+    end = text.indexOf('"', end + 1);
+    if (end < 0) return text.length;
+    let backslashes = 0;
+    while (text[end - 1 - backslashes] === '\\') backslashes++;
+    if (backslashes % 2 === 0) return end;
+  }
+}
+
+/** A key without its quotes and escapes; as it stands when it is not a JSON string. */
+function decoded(token: string): string {
+  if (!token.includes('\\')) return token.slice(1, -1);
+  try {
+    return JSON.parse(token) as string;
+  } catch {
+    return token;
+  }
 }
 
 /**
@@ -48,29 +100,43 @@ export function parseJson(bytes: Uint8Array, file: string, python = false): unkn
   } catch {
     throw new ModelError(`${file}: the JSON is not valid UTF-8`);
   }
-  if (python) text = text.replace(PYTHON_NUMBER, (token) => (token.startsWith('"') ? token : `"${token}"`));
+  const { depth, duplicate, pythonNumbers } = scan(text);
+  if (depth > MAX_DEPTH) throw new ModelError(`${file}: the JSON is nested more than ${MAX_DEPTH} deep`);
+  if (python) text = quoted(text, pythonNumbers);
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
     throw new ModelError(`${file}: not valid JSON (${oneLine((error as Error).message)})`);
   }
-  const twice = duplicateKey(text);
-  if (twice !== undefined)
-    throw new ModelError(`${file}: the key ${quote(twice)} stands twice in one object`);
+  if (duplicate !== undefined)
+    throw new ModelError(`${file}: the key ${quote(duplicate)} stands twice in one object`);
   return value;
+}
+
+/** Puts quotes around parts of a text. */
+function quoted(text: string, parts: Scan['pythonNumbers']): string {
+  const pieces: string[] = [];
+  let from = 0;
+  for (const [start, end] of parts) {
+    pieces.push(text.slice(from, start), '"', text.slice(start, end), '"');
+    from = end;
+  }
+  return pieces.join('') + text.slice(from);
 }
 
 /** Reads and parses a JSON file; throws `ModelError` naming it when it cannot be read or is not JSON. */
 export async function readJson(file: string): Promise<unknown> {
+  let size: number;
   let bytes: Uint8Array;
   try {
-    bytes = await readFile(file);
+    ({ size } = await stat(file));
+    bytes = size > MAX_JSON_BYTES ? new Uint8Array(0) : await readFile(file);
   } catch (error) {
     throw new ModelError(`${file}: ${reason(error)}`);
   }
-  if (bytes.length > MAX_JSON_BYTES)
-    throw new ModelError(`${file}: ${bytes.length} bytes of JSON, at most ${MAX_JSON_BYTES} are read`);
+  if (size > MAX_JSON_BYTES)
+    throw new ModelError(`${file}: ${size} bytes of JSON, at most ${MAX_JSON_BYTES} are read`);
   return parseJson(bytes, file, true);
 }
 
@@ -99,11 +165,13 @@ export function reason(error: unknown): string {
 
 /** A name from a file for a message: quoted, control characters escaped, cut when long. */
 export function quote(name: unknown): string {
-  const text = JSON.stringify(name) ?? String(name);
-  return text.length > 120 ? `${text.slice(0, 117)}..."` : text;
+  const short =
+    typeof name === 'string' ? name.slice(0, 200) : Array.isArray(name) ? name.slice(0, 50) : name;
+  const text = (JSON.stringify(short) ?? String(short)).replace(/\p{Cc}/gu, '?');
+  return text.length > 120 ? `${text.slice(0, 116)}..."` : text;
 }
 
 const oneLine = (text: string): string => {
-  const line = text.replace(/\s+/g, ' ');
+  const line = text.slice(0, 400).replace(/[\s\p{Cc}]+/gu, ' ');
   return line.length > 160 ? `${line.slice(0, 157)}...` : line;
 };

@@ -36,6 +36,9 @@ export type SafetensorsDtype = keyof typeof DTYPE_BITS;
 /** Longest header accepted, in bytes; the same limit as the format's own library. */
 export const MAX_HEADER_BYTES = 100_000_000;
 
+/** Most dimensions of a tensor; PyTorch has the same limit. */
+const MAX_RANK = 64;
+
 /** A tensor of a file: `begin` is its first byte counted from the start of `file`. */
 export interface TensorInfo {
   readonly name: string;
@@ -122,6 +125,8 @@ function parseEntry(
   const known = dtype as SafetensorsDtype;
 
   if (!isWholeNumbers(shape)) throw refuse(`has shape ${quote(shape)}, wanted whole numbers from 0 on`);
+  if (shape.length > MAX_RANK)
+    throw refuse(`has ${shape.length} dimensions, at most ${MAX_RANK} are accepted`);
   let elements = 1;
   for (const size of shape) {
     elements *= size;

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -256,6 +256,15 @@ describe('readModelFolder', () => {
     if (typeof message === 'string') expect(text).toBe(message);
     else expect(text).toMatch(message);
     expect(text).not.toMatch(/\n/);
+  });
+
+  it('refuses a file that is too large to be a configuration', async () => {
+    await write();
+    const file = join(root, 'model_index.json');
+    await truncate(file, 100_000_001);
+    await expect(readModelFolder(root)).rejects.toThrow(
+      `${file}: 100000001 bytes of JSON, at most 100000000 are read`,
+    );
   });
 
   it('refuses what is no folder', async () => {

@@ -197,6 +197,21 @@ describe('hostile files', () => {
       /^tensor "a" has shape .*more elements than can be counted$/,
     ],
     [
+      'too many dimensions',
+      file(`{${entry('a', 'U8', `[${'1,'.repeat(64)}1]`, 0, 1)}}`, 1),
+      'tensor "a" has 65 dimensions, at most 64 are accepted',
+    ],
+    [
+      'deep nesting',
+      file(`{"a":${'['.repeat(1_000_000)}${']'.repeat(1_000_000)}}`, 0),
+      'the JSON is nested more than 100 deep',
+    ],
+    [
+      'a very long name',
+      file(`{"${'x'.repeat(20_000_000)}":1}`, 0),
+      /^tensor "x{115}\.\.\." is not an object with dtype, shape and data_offsets$/,
+    ],
+    [
       'too many bits',
       file(`{${entry('a', 'F32', '[9007199254740991]', 0, 4)}}`, 4),
       /^tensor "a" of dtype F32 .* not a whole number of bytes$/,
