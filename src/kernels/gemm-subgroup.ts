@@ -1,0 +1,96 @@
+// GEMM where operands are broadcast between the lanes of one subgroup: the family of software adapters.
+
+import type { Capabilities } from './device.ts';
+import {
+  type GemmSpec,
+  gemmBindings,
+  gemmGrid,
+  gemmParts,
+  gemmUniforms,
+  type Tile,
+  unroll,
+} from './gemm-spec.ts';
+import { defineKernel, type Kernel } from './kernel.ts';
+
+/** Accumulators of a lane, in vec4s: as many as keep the unrolled loop in a 32 KB instruction cache. */
+const ACCUMULATORS = 64;
+
+/**
+ * The tile for m rows: the fewest rows of lanes·{1, 2, 4} that hold them, at most 32, and columns so that the
+ * accumulators are used.
+ */
+function tileFor(lanes: number, m: number, type: 'f32' | 'f16'): Tile {
+  const load = ([2, 4] as const).find((l) => lanes * l >= Math.min(m, 32)) ?? 4;
+  const vecs = Math.max(1, Math.min(2, ACCUMULATORS / (lanes * load)));
+  return { rows: lanes * load, columns: 4 * lanes * vecs, load: type === 'f16' && load < 2 ? 2 : load };
+}
+
+/**
+ * One workgroup is one subgroup and computes a tile of 32 x 64 (16 x 64 for few rows; 8 lanes): lane l loads
+ * rows 4l..4l+3 of a's row k and two vec4 of b's; every element of a is then broadcast to all lanes and
+ * multiplied with their columns. No workgroup memory, no barrier: on a software adapter each load costs more than
+ * each multiplication, so an element of a is loaded once a subgroup and an element of b once 32 rows.
+ * k is unrolled by 2 (by 4 the code leaves the instruction cache and halves the speed).
+ */
+export function gemmSubgroup({ subgroupSize: lanes }: Capabilities, spec: GemmSpec): Kernel {
+  const tile = tileFor(lanes, spec.m, spec.aType ?? 'f32');
+  const { load, rows } = tile;
+  const vecs = tile.columns / (4 * lanes);
+  const unit = load === 1 ? 'f32' : `vec${load}f`;
+  const lane = (vector: string, i: number) =>
+    `subgroupBroadcast(${vector}${load === 1 ? '' : `[${i % load}]`}, ${Math.floor(i / load)}u)`;
+  const initial = (i: number) =>
+    spec.bias ? `vec4f(subgroupBroadcast(biases[${i % 4}], ${Math.floor(i / 4)}u))` : 'vec4f(0)';
+  const body = /* wgsl */ `
+const ROWS = ${rows}u;
+const LANES = ${lanes}u;
+${gemmParts(spec, tile)}
+@compute @workgroup_size(${lanes})
+fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let at = placeOf(group, groups);
+  if (at.outside) { return; }
+  let lastCol = u.columns - 1u;
+  var pa = at.a + min(at.row / ${load}u + local.x, u.aPitch - 1u);
+  ${unroll(
+    vecs,
+    (j) => `let col${j} = min(at.col + local.x + ${j}u * LANES, lastCol);
+  var pb${j} = at.b + col${j};`,
+  )}
+  ${spec.bias ? `let biases = bias[min(at.row / 4u + local.x, (u.m - 1u) / 4u)];` : ''}
+  ${unroll(rows, (i) => unroll(vecs, (j) => `var c${i}_${j} = ${initial(i)};`))}
+  for (var k = 0u; k < u.k; k += 2u) {
+    let second = k + 1u < u.k;
+    let a0 = loadA(pa);
+    let a1 = select(${unit}(0), loadA(select(pa, pa + u.aPitch, second)), second);
+    ${unroll(
+      vecs,
+      (j) => `let b0_${j} = b[pb${j}];
+    let b1_${j} = b[select(pb${j}, pb${j} + u.bPitch, second)];
+    pb${j} += 2u * u.bPitch;`,
+    )}
+    pa += 2u * u.aPitch;
+    ${unroll(
+      rows,
+      (i) => `{ let t0 = vec4f(${lane('a0', i)}); let t1 = vec4f(${lane('a1', i)});
+    ${unroll(vecs, (j) => `c${i}_${j} = fma(t1, b1_${j}, fma(t0, b0_${j}, c${i}_${j}));`)} }`,
+    )}
+  }
+  var sums: array<array<vec4f, ${vecs}>, ${rows}>;
+  ${unroll(rows, (i) => unroll(vecs, (j) => `sums[${i}][${j}] = c${i}_${j};`))}
+  let rows = min(u.m - at.row, ROWS);
+  var pc = at.c + at.row * u.cPitch;
+  for (var i = 0u; i < rows; i++) {
+    ${unroll(vecs, (j) => `finish(pc + col${j}, sums[i][${j}]);`)}
+    pc += u.cPitch;
+  }
+}
+`;
+  return defineKernel({
+    name: `gemm.subgroup.${rows}x${tile.columns}`,
+    enable: ['subgroups'],
+    bindings: gemmBindings(spec, tile),
+    uniforms: gemmUniforms(spec, tile),
+    body,
+    grid: gemmGrid(spec, tile),
+  });
+}

@@ -1,0 +1,88 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import type { Device, Family } from '../../src/kernels/device.ts';
+import { ShapeError } from '../../src/kernels/errors.ts';
+import { type LinearOptions, linear } from '../../src/kernels/linear.ts';
+import { type LinearInputs, referenceLinear } from '../reference/linear.ts';
+import { cases } from './cases/linear.ts';
+import { type Activation, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+
+const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
+const EPS = 2 ** -23;
+const F16_EPS = 2 ** -11;
+
+function inputsOf({ x: [c, n, h, w], outChannels, bias, residual }: LinearOptions): LinearInputs {
+  return {
+    x: randomValues(c * n * h * w, 1),
+    weight: randomValues(outChannels * c, 2),
+    ...(bias ? { bias: randomValues(outChannels, 3) } : {}),
+    ...(residual ? { residual: randomValues(outChannels * n * h * w, 4) } : {}),
+  };
+}
+
+async function run(device: Device, options: LinearOptions, inputs: LinearInputs): Promise<Float32Array> {
+  const [, n, h, w] = options.x;
+  const yShape = [options.outChannels, n, h, w] as const;
+  const activations: Record<string, Activation> = { x: { shape: options.x, values: inputs.x } };
+  if (inputs.residual) activations.residual = { shape: yShape, values: inputs.residual };
+  const constants: Record<string, Float32Array<ArrayBuffer>> = { weight: Float32Array.from(inputs.weight) };
+  if (inputs.bias) constants.bias = Float32Array.from(inputs.bias);
+  const outputs = { y: yShape };
+  const { y } = await runRoutine(device, linear(device.capabilities, options), {
+    activations,
+    constants,
+    outputs,
+  });
+  return y!;
+}
+
+describe.each(FAMILIES)('linear, %s', (family) => {
+  const device = testDevice({ family }).catch(() => undefined);
+  afterAll(async () => (await device)?.close());
+
+  it.each(cases)(
+    '$name',
+    async ({ options }, context) => {
+      const here = await device;
+      if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+      const inputs = inputsOf(options);
+      const y = await run(here, options, inputs);
+      const terms = options.x[0];
+      // A sum of random terms grows as sqrt(terms), and so does the number of its roundings' standard deviations.
+      const rounding = EPS * (8 + terms) + (options.weights === 'f16' ? 2 * F16_EPS * Math.sqrt(terms) : 0);
+      const { difference, index } = maxDifference(y, referenceLinear(options, inputs));
+      expect(difference, `at ${index}`).toBeLessThan(rounding);
+    },
+    30_000,
+  );
+
+  it('gives a sample the same bytes alone and in a batch', async (context) => {
+    const here = await device;
+    if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    for (const { options } of cases.filter(({ options: { x } }) => x[1] > 1)) {
+      const [c, n, h, w] = options.x;
+      const inputs = inputsOf(options);
+      const whole = await run(here, options, inputs);
+      for (const s of [0, n - 1]) {
+        const part = (values: ArrayLike<number>) => {
+          const size = values.length / n;
+          return Float32Array.from(values).slice(s * size, (s + 1) * size);
+        };
+        const alone = await run(
+          here,
+          { ...options, x: [c, 1, h, w] },
+          { ...inputs, x: part(inputs.x), ...(inputs.residual ? { residual: part(inputs.residual) } : {}) },
+        );
+        expect(new Uint32Array(alone.buffer)).toEqual(new Uint32Array(part(whole).buffer));
+      }
+    }
+  }, 120_000);
+});
+
+describe('linear shapes', () => {
+  it('refuses what makes no layer', () => {
+    const capabilities = { family: 'plain', subgroupSize: 0 } as Device['capabilities'];
+    const options: LinearOptions = { x: [0, 1, 1, 1], outChannels: 4, bias: true, weights: 'f32' };
+    expect(() => linear(capabilities, options)).toThrow(ShapeError);
+    expect(() => linear(capabilities, options)).toThrow('[0,1,1,1]');
+  });
+});
