@@ -65,25 +65,27 @@ function layoutOf(gpu: GPUDevice, kernel: Kernel): GPUBindGroupLayout {
   return layout;
 }
 
-/** The pipeline of a kernel's text, compiled once a device. */
+/** The pipeline of a kernel's text, compiled once a device; a fault in the text names the kernel. */
 function compile(gpu: GPUDevice, kernel: Kernel): Promise<Compiled> {
   const { pipelines } = cacheOf(gpu);
   let compiled = pipelines.get(kernel.wgsl);
   if (!compiled) {
-    const layout = layoutOf(gpu, kernel);
-    compiled = gpu
-      .createComputePipelineAsync({
-        label: kernel.name,
-        layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
-        compute: {
-          module: gpu.createShaderModule({ label: kernel.name, code: kernel.wgsl }),
-          entryPoint: 'main',
-        },
-      })
-      .then((pipeline) => ({ pipeline, layout }));
+    compiled = build(gpu, kernel);
     pipelines.set(kernel.wgsl, compiled);
   }
   return compiled;
+}
+
+async function build(gpu: GPUDevice, kernel: Kernel): Promise<Compiled> {
+  const { name: label } = kernel;
+  const layout = layoutOf(gpu, kernel);
+  const module = gpu.createShaderModule({ label, code: kernel.wgsl });
+  const pipeline = await gpu.createComputePipelineAsync({
+    label,
+    layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: { module, entryPoint: 'main' },
+  });
+  return { pipeline, layout };
 }
 
 /** Compiles what is new among the launches and makes their uniforms and bind groups. */

@@ -7,19 +7,24 @@
 const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
 const cell = inNode ? new Int32Array(new SharedArrayBuffer(4)) : undefined;
 let pending = 0;
+let parking = false;
 
+/** One loop for everybody who waits: a second one would park the thread twice a turn. */
 async function park(): Promise<void> {
+  if (parking) return;
+  parking = true;
   while (pending > 0) {
     Atomics.wait(cell!, 0, 0, 1);
     await new Promise((resolve) => setImmediate(resolve));
   }
+  parking = false;
 }
 
 /** The promise itself, awaited with the thread parked between polls (in Node; elsewhere the promise as it is). */
 export async function parked<T>(promise: Promise<T>): Promise<T> {
   if (!inNode) return promise;
   pending++;
-  if (pending === 1) void park();
+  void park();
   try {
     return await promise;
   } finally {
