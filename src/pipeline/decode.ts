@@ -1,6 +1,6 @@
 // Image files to 8-bit pixels. Sizes are read from the header and refused before anything is decoded; a fault
-// is an `ItemError` with a stable code. PNG is decoded by pngjs, the other formats by sharp, which is loaded
-// when the first of them appears.
+// is an `ItemError` with a stable code. PNG is decoded here, the other formats by sharp, which is loaded when
+// the first of them appears.
 
 import { constants, open } from 'node:fs/promises';
 import type Sharp from 'sharp';
