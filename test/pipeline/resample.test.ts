@@ -1,0 +1,148 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { decodeFile } from '../../src/pipeline/decode.ts';
+import { crop, fromModelInput, type Pixels, toModelInput, withChannels } from '../../src/pipeline/pixels.ts';
+import { type Filter, resize, resizeAndCrop } from '../../src/pipeline/resample.ts';
+
+interface Case {
+  readonly in: string;
+  readonly out: string;
+  readonly filter: Filter;
+  readonly width: number;
+  readonly height: number;
+}
+
+const GOLDEN = new URL('../golden/resize/', import.meta.url);
+const cases: readonly Case[] = JSON.parse(readFileSync(new URL('cases.json', GOLDEN), 'utf8'));
+const golden = (name: string) => decodeFile(new URL(name, GOLDEN).pathname);
+
+const grey = (width: number, height: number, at: (x: number, y: number) => number): Pixels => ({
+  width,
+  height,
+  channels: 1,
+  data: Uint8Array.from({ length: width * height }, (_, i) => at(i % width, Math.floor(i / width))),
+});
+
+describe('resize', () => {
+  test.each(cases)('$in to $width x $height, $filter: every byte as Pillow', async (golds) => {
+    const image = await golden(golds.in);
+    const wanted = await golden(golds.out);
+    const got = resize(image, golds.width, golds.height, golds.filter);
+    expect(got.channels).toBe(wanted.channels);
+    expect(Buffer.from(got.data).equals(Buffer.from(wanted.data))).toBe(true);
+  });
+
+  test.each(['box', 'bilinear', 'bicubic', 'lanczos'] as const)('%s keeps a flat image flat', (filter) => {
+    for (const [width, height] of [
+      [1, 1],
+      [3, 50],
+      [64, 7],
+      [29, 29],
+    ] as const)
+      expect(
+        new Set(
+          resize(
+            grey(29, 31, () => 201),
+            width,
+            height,
+            filter,
+          ).data,
+        ),
+      ).toEqual(new Set([201]));
+  });
+
+  test('the same size is the same image', () => {
+    const image = grey(5, 4, (x, y) => x * y);
+    expect(resize(image, 5, 4)).toBe(image);
+  });
+
+  test('sides below 1 are refused', () => {
+    expect(() =>
+      resize(
+        grey(2, 2, () => 0),
+        0,
+        3,
+      ),
+    ).toThrow('got 0x3');
+  });
+});
+
+describe('resizeAndCrop', () => {
+  // [from, to, size after the resize, corner of the crop], worked out by torchvision's formulas
+  test.each([
+    [
+      [60, 40],
+      [28, 28],
+      [42, 28],
+      [7, 0],
+    ],
+    [
+      [40, 60],
+      [28, 28],
+      [28, 42],
+      [0, 7],
+    ],
+    [
+      [100, 99],
+      [28, 28],
+      [28, 28],
+      [0, 0],
+    ],
+    [
+      [31, 28],
+      [28, 28],
+      [31, 28],
+      [2, 0],
+    ], // 1.5 rounds to even
+    [
+      [33, 28],
+      [28, 28],
+      [33, 28],
+      [2, 0],
+    ], // 2.5 rounds to even
+    [
+      [10, 200],
+      [16, 16],
+      [16, 320],
+      [0, 152],
+    ],
+  ] as const)('%j to %j', (from, to, size, corner) => {
+    const image = grey(from[0], from[1], (x, y) => (x * 37 + y * 101) % 256);
+    const resized = resize(image, size[0], size[1]);
+    expect(resizeAndCrop(image, to[0], to[1])).toEqual(crop(resized, corner[0], corner[1], to[0], to[1]));
+  });
+});
+
+describe('channels and ranges', () => {
+  test('grey by the weights of Pillow, colour by repetition', () => {
+    const image: Pixels = { width: 2, height: 1, channels: 3, data: Uint8Array.of(255, 0, 0, 1, 2, 250) };
+    expect([...withChannels(image, 1).data]).toEqual([76, 30]);
+    expect([
+      ...withChannels(
+        grey(2, 1, (x) => 7 + x),
+        3,
+      ).data,
+    ]).toEqual([7, 7, 7, 8, 8, 8]);
+  });
+
+  test('a model takes planes in [-1, 1], and gives them back to the bit', () => {
+    const image: Pixels = { width: 2, height: 1, channels: 3, data: Uint8Array.of(0, 255, 128, 255, 0, 127) };
+    const input = toModelInput(image);
+    expect([...input.slice(0, 4)]).toEqual([-1, 1, 1, -1]);
+    expect(input[4]).toBeCloseTo(128 / 127.5 - 1, 6);
+    const every = grey(16, 16, (x, y) => y * 16 + x);
+    expect(fromModelInput(toModelInput(every), [1, 16, 16])).toEqual(every);
+  });
+
+  test('a crop beyond the image is refused', () => {
+    expect(() =>
+      crop(
+        grey(2, 2, () => 0),
+        1,
+        0,
+        2,
+        2,
+      ),
+    ).toThrow('leaves the image of 2x2');
+  });
+});

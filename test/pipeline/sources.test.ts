@@ -1,0 +1,207 @@
+import { mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { mapOrdered, until } from '../../src/pipeline/iterables.ts';
+import { linesOf } from '../../src/pipeline/lines.ts';
+import { findImages, type SourceOptions } from '../../src/pipeline/sources.ts';
+import { collect } from './fake.ts';
+import { goodImages, temporaryFolder, write } from './imagefiles.ts';
+
+async function* bytes(...parts: readonly string[]) {
+  for (const part of parts) yield Buffer.from(part);
+}
+
+/** What is found, relative to the folder; failures as `path: code`. */
+async function found(
+  folder: string,
+  inputs: readonly string[],
+  options: SourceOptions = {},
+): Promise<string[]> {
+  const items = await collect(findImages(inputs, options));
+  return items.map((item) => {
+    const text = typeof item === 'string' ? item : `${item.path}: ${item.error.code}`;
+    return text.replace(`${folder}/`, '').replace(folder, '.');
+  });
+}
+
+describe('folders', () => {
+  test('images at any depth, sorted; no other files, no hidden ones', async () => {
+    const folder = temporaryFolder();
+    write(folder, {
+      'b.png': '',
+      'a.JPG': '',
+      'c.txt': '',
+      '.hidden.png': '',
+      '._a.png': '',
+      'sub/d.webp': '',
+      'sub/deep/e.tiff': '',
+      '.git/f.png': '',
+      README: '',
+      png: '',
+    });
+    expect(await found(folder, [folder])).toEqual(['a.JPG', 'b.png', 'sub/d.webp', 'sub/deep/e.tiff']);
+  });
+
+  test('links are followed, loops end, what leads nowhere is said once', async () => {
+    const folder = temporaryFolder();
+    const other = temporaryFolder();
+    write(other, { 'x.png': '', back: `->${folder}` });
+    write(folder, {
+      'a.png': '',
+      'gone.png': '->nowhere',
+      lost: '->nowhere',
+      'notes.md': '->nowhere',
+      loop: '->.',
+      'sub/up': '->..',
+      self: '->self',
+      other: `->${other}`,
+    });
+    expect(await found(folder, [folder])).toEqual([
+      'a.png',
+      'gone.png: not-found',
+      'lost: not-found',
+      'other/x.png',
+    ]);
+  });
+
+  test('a folder that vanishes under way is one failure', async () => {
+    const folder = temporaryFolder();
+    write(folder, { 'a/1.png': '', 'b/2.png': '', 'c/3.png': '' });
+    const paths: string[] = [];
+    for await (const item of findImages([folder])) {
+      paths.push(typeof item === 'string' ? item : `${item.path}: ${item.error.code}`);
+      if (paths.length === 1) rmSync(join(folder, 'b'), { recursive: true });
+    }
+    expect(paths).toEqual([
+      join(folder, 'a/1.png'),
+      `${join(folder, 'b')}: not-found`,
+      join(folder, 'c/3.png'),
+    ]);
+  });
+
+  test('10,000 files are all found, and pulled one by one', async () => {
+    const folder = temporaryFolder();
+    const names = Array.from({ length: 10_000 }, (_, i) => [`${i}.png`, ''] as const);
+    write(folder, Object.fromEntries(names));
+    const paths = new Set(await collect(findImages([folder])));
+    expect(paths.size).toBe(10_000);
+    const source = findImages([folder]);
+    await source.next();
+    await source.return(undefined); // closes the folder although it is half read
+  });
+});
+
+describe('patterns', () => {
+  const tree = () => {
+    const folder = temporaryFolder();
+    write(folder, {
+      'a.png': '',
+      'b.jpg': '',
+      'n.txt': '',
+      'x/c.png': '',
+      'x/y/d.png': '',
+      'z[1].png': '',
+      'w.dat': '',
+    });
+    return folder;
+  };
+
+  test.each([
+    ['*.png', ['a.png', 'z[1].png']],
+    ['*', ['a.png', 'b.jpg', 'z[1].png']],
+    ['*.dat', ['w.dat']],
+    ['**/*.png', ['a.png', 'x/c.png', 'x/y/d.png', 'z[1].png']],
+    ['*/c.*', ['x/c.png']],
+    ['{a,b}.{png,jpg}', ['a.png', 'b.jpg']],
+    ['z[1].png', ['z[1].png']],
+    ['*.gif', ['*.gif: not-found']],
+    ['missing.png', ['missing.png: not-found']],
+  ])('%s', async (pattern, wanted) => {
+    const folder = tree();
+    expect(await found(folder, [join(folder, pattern)])).toEqual(wanted);
+  });
+});
+
+describe('standard input', () => {
+  test('one path a line, whatever the pieces, line ends and gaps', async () => {
+    const lines = linesOf(bytes('a.p', 'ng\r\n\nbé', '.png\nc c.png'), '\n');
+    expect(await collect(lines)).toEqual(['a.png', 'bé.png', 'c c.png']);
+  });
+
+  test('a character cut in two', async () => {
+    const whole = Buffer.from('é\n');
+    const pieces = (async function* () {
+      yield whole.subarray(0, 1);
+      yield whole.subarray(1);
+    })();
+    expect(await collect(linesOf(pieces, '\n'))).toEqual(['é']);
+  });
+
+  test('NUL leaves line feeds in names', async () => {
+    expect(await collect(linesOf(bytes('a\nb.png\0c.png\0'), '\0'))).toEqual(['a\nb.png', 'c.png']);
+  });
+
+  test('no line of any length is held', async () => {
+    await expect(collect(linesOf(bytes('x'.repeat(100_000)), '\n'))).rejects.toThrow('a path of more than');
+  });
+
+  test('files and folders, among other inputs; patterns are names here', async () => {
+    const folder = temporaryFolder();
+    write(folder, { 'a.png': '', 'sub/b.png': '', 'q/c.png': '' });
+    const stdin = bytes(`${folder}/sub\n${folder}/*.png\n`);
+    const items = await found(folder, [join(folder, 'a.png'), '-', join(folder, 'q')], { stdin });
+    expect(items).toEqual(['a.png', 'sub/b.png', '*.png: not-found', 'q/c.png']);
+  });
+});
+
+describe('iterables', () => {
+  test('mapOrdered keeps the order and its bound', async () => {
+    let pulled = 0;
+    let done = 0;
+    let ahead = 0;
+    const source = (async function* () {
+      for (; pulled < 50; pulled++) {
+        ahead = Math.max(ahead, pulled - done);
+        yield pulled;
+      }
+    })();
+    const results: number[] = [];
+    for await (const value of mapOrdered(source, 4, async (n) => {
+      await new Promise((resolve) => setTimeout(resolve, n % 3));
+      return n;
+    })) {
+      results.push(value);
+      done++;
+    }
+    expect(results).toEqual(Array.from({ length: 50 }, (_, i) => i));
+    expect(ahead).toBeLessThanOrEqual(4);
+  });
+
+  test('mapOrdered reports an error in its turn', async () => {
+    const seen: number[] = [];
+    const run = async () => {
+      for await (const value of mapOrdered(linesOf(bytes('1\n2\n3\n'), '\n'), 3, async (line) => {
+        if (line === '2') throw new Error('two');
+        return Number(line);
+      }))
+        seen.push(value);
+    };
+    await expect(run()).rejects.toThrow('two');
+    expect(seen).toEqual([1]);
+  });
+
+  test('until ends a source that never answers', async () => {
+    const controller = new AbortController();
+    const silent = { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }) };
+    const ended = collect(until(silent, controller.signal));
+    controller.abort();
+    expect(await ended).toEqual([]);
+  });
+
+  test('goodImages are found in their order', async () => {
+    const folder = temporaryFolder();
+    mkdirSync(join(folder, 'empty'));
+    const paths = goodImages(folder, 5);
+    expect(await collect(findImages([folder]))).toEqual(paths);
+  });
+});
