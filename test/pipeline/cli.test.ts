@@ -1,0 +1,296 @@
+// The command line in this process, with a fake model and captured streams.
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { describe, expect, test } from 'vitest';
+import type { OpenModelOptions } from '../../src/graph/openmodel.ts';
+import { DeviceLostError, ModelError, NoDeviceError } from '../../src/kernels/errors.ts';
+import { main } from '../../src/pipeline/main.ts';
+import type { OpenFolder } from '../../src/pipeline/modelchoice.ts';
+import type { Classified, ItemFailure } from '../../src/pipeline/types.ts';
+import type { Fake } from './fake.ts';
+import { fakeFolder, LABELS } from './fakefolder.ts';
+import { goodImages, greyPng, temporaryFolder, write } from './imagefiles.ts';
+
+interface Outcome {
+  readonly status: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+async function cli(
+  argv: readonly string[],
+  openModel: OpenFolder = fakeFolder(),
+  stdin = '',
+): Promise<Outcome> {
+  const stdout = new PassThrough();
+  const texts: string[] = [];
+  stdout.setEncoding('utf8');
+  let out = '';
+  stdout.on('data', (text: string) => {
+    out += text;
+  });
+  const source = (async function* () {
+    yield Buffer.from(stdin);
+  })();
+  const stderr = { write: (text: string) => texts.push(text) };
+  const status = await main([...argv, '--model', './fake'], { openModel, stdin: source, stdout, stderr });
+  return { status, out, err: texts.join('') };
+}
+
+type Line = Partial<Classified> & Partial<ItemFailure> & { readonly path: string };
+
+const linesOf = (out: string): Line[] =>
+  out
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
+
+/** Lines by path, without the fields that tell time. */
+const comparable = (out: string) =>
+  linesOf(out)
+    .map(({ seconds: _, ...line }) => JSON.stringify(line))
+    .sort();
+
+describe('classify', () => {
+  test('a folder: one line an image with every field of the contract, status 0', async () => {
+    const folder = temporaryFolder();
+    const paths = goodImages(folder, 25);
+    const { status, out, err } = await cli(['classify', folder]);
+    expect(status).toBe(0);
+    const lines = linesOf(out);
+    expect(lines.map(({ path }) => path).sort()).toEqual(paths);
+    for (const { path, ...line } of lines) {
+      const best = Number(/(\d+)\.png$/.exec(path)?.[1]) % LABELS.length;
+      expect(line).toMatchObject({
+        label: LABELS[best],
+        classidx: best,
+        decided: true,
+        seed: 0,
+        model: 'fake',
+      });
+      expect(Object.keys(line)).toEqual([
+        'label',
+        'classidx',
+        'probability',
+        'top',
+        'margin',
+        'decided',
+        'evaluations',
+        'seconds',
+        'seed',
+        'model',
+      ]);
+      expect(line.top).toHaveLength(5);
+      expect(Object.keys(line.top![0]!)).toEqual([
+        'label',
+        'classidx',
+        'probability',
+        'error',
+        'stderr',
+        'evaluations',
+      ]);
+    }
+    expect(err).toMatch(/^diffclass-stream: 25 images classified in [\d.]+ s, .* images\/s/);
+  });
+
+  test('bad items are lines too, the rest goes on, status 1', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 3);
+    write(folder, {
+      'cut.png': greyPng(1).subarray(0, 50),
+      'empty.png': '',
+      'text.png': 'hello',
+      'gone.png': '->nowhere',
+    });
+    const { status, out } = await cli(['-q', folder, join(folder, 'missing.png')]);
+    expect(status).toBe(1);
+    const failures = linesOf(out).filter(({ error }) => error);
+    expect(failures.map(({ path, error }) => [path.replace(`${folder}/`, ''), error!.code]).sort()).toEqual([
+      ['cut.png', 'truncated'],
+      ['empty.png', 'empty'],
+      ['gone.png', 'not-found'],
+      ['missing.png', 'not-found'],
+      ['text.png', 'not-an-image'],
+    ]);
+    expect(linesOf(out)).toHaveLength(8);
+  });
+
+  test('the same lines whatever the batch, the concurrency and the order', async () => {
+    const folder = temporaryFolder();
+    const paths = goodImages(folder, 12);
+    const wanted = comparable((await cli([folder])).out);
+    for (const batch of ['1', '7', '64'])
+      for (const concurrency of ['1', '3', 'auto'])
+        expect(
+          comparable(
+            (await cli(['--batch', batch, '--concurrency', concurrency, ...[...paths].reverse()])).out,
+          ),
+        ).toEqual(wanted);
+    expect(comparable((await cli(['--seed', '1', folder])).out)).not.toEqual(wanted);
+  });
+
+  test('standard input, CSV, top-k, labels', async () => {
+    const folder = temporaryFolder();
+    const paths = goodImages(folder, 3);
+    const argv = ['--format', 'csv', '--top-k', '1', '--labels', 'cat,bee', '-0'];
+    const { status, out } = await cli(argv, fakeFolder(), paths.join('\0'));
+    expect(status).toBe(0);
+    const [header, ...lines] = out.trim().split('\n');
+    expect(header).toBe(
+      'path,label,classidx,probability,margin,decided,evaluations,seconds,seed,model,top,error_code,error_message',
+    );
+    expect(lines).toHaveLength(3);
+    expect(lines.find((line) => line.startsWith(paths[2]!))).toContain(',cat,2,');
+  });
+
+  test('options reach the model', async () => {
+    const seen: { options: OpenModelOptions; model: Fake }[] = [];
+    const open = fakeFolder({ opened: (_, options, model) => seen.push({ options, model }) });
+    const folder = temporaryFolder();
+    goodImages(folder, 1);
+    const argv =
+      '--strategy all --timesteps even:4 --loss huber --seed 5 --batch 9 --concurrency 2 --quiet'.split(' ');
+    const { out } = await cli([...argv, folder], open);
+    expect(seen).toHaveLength(1);
+    expect(seen[0]!.options).toMatchObject({ distance: 'huber', seed: 5, batchSize: 9, slots: 2 });
+    expect(seen[0]!.model.closed).toBeGreaterThan(0);
+    expect(linesOf(out)[0]).toMatchObject({ evaluations: 40, seed: 5 });
+  });
+
+  test('every evaluation in --errors, adding up to the result', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 4);
+    const log = join(folder, 'errors.jsonl');
+    const { out } = await cli(['--strategy', 'all', '--errors', log, folder]);
+    const records = readFileSync(log, 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const results = linesOf(out);
+    expect(records).toHaveLength(4 * 8 * 10);
+    expect(Object.keys(records[0])).toEqual(['path', 'candidate', 't', 'noise', 'weight', 'error']);
+    for (const { path, top } of results) {
+      const mine = records.filter((record) => record.path === path && record.candidate === top![0]!.classidx);
+      expect(mine.reduce((sum, { error }) => sum + error, 0) / mine.length).toBeCloseTo(top![0]!.error, 9);
+    }
+  });
+
+  test('a budget leaves images undecided', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 2);
+    const { status, out } = await cli(['--strategy', 'all', '--budget', '20', folder]);
+    expect(status).toBe(0);
+    for (const line of linesOf(out)) expect(line).toMatchObject({ decided: false, evaluations: 20 });
+  });
+});
+
+describe('resume', () => {
+  test.each(['jsonl', 'csv'])('%s: what is done is not done again, a torn line is', async (format) => {
+    const folder = temporaryFolder();
+    goodImages(folder, 10);
+    const output = join(folder, 'out');
+    const argv = ['--format', format, '--output', output, '--resume', folder];
+    await cli(argv);
+    const whole = readFileSync(output, 'utf8');
+    writeFileSync(output, whole.slice(0, whole.length >> 1));
+    const seen: Fake[] = [];
+    const { status, out, err } = await cli(argv, fakeFolder({ opened: (_, __, model) => seen.push(model) }));
+    expect([status, out]).toEqual([0, '']);
+    expect(seen[0]!.encoded.length).toBeLessThan(10);
+    expect(err).toMatch(/\d were done before/);
+    const strip = (text: string) =>
+      text
+        .split('\n')
+        .map((line) => line.slice(0, 60))
+        .sort();
+    expect(strip(readFileSync(output, 'utf8'))).toEqual(strip(whole));
+    expect((await cli(argv)).err).toContain('10 were done before');
+  });
+
+  test('without it the output begins anew', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 2);
+    const output = join(folder, 'out');
+    writeFileSync(output, 'old\n');
+    await cli(['--output', output, folder]);
+    expect(linesOf(readFileSync(output, 'utf8'))).toHaveLength(2);
+  });
+});
+
+describe('exit statuses', () => {
+  const throwing =
+    (error: Error): OpenFolder =>
+    () =>
+      Promise.reject(error);
+
+  test.each([
+    ['usage', [], fakeFolder(), 2, 'no INPUT'],
+    ['unknown option', ['--frobnicate', 'x'], fakeFolder(), 2, "unknown option '--frobnicate'"],
+    ['planned subcommand', ['purify', 'x'], fakeFolder(), 2, '"purify" is not part of this version'],
+    ['unknown label', ['--labels', 'foxx', 'x'], fakeFolder(), 2, 'the nearest is "fox"'],
+    [
+      'template for a model of classes',
+      ['--labels', 'fox', '--template', 'a {}', 'x'],
+      fakeFolder(),
+      2,
+      'text models',
+    ],
+    ['model', ['x'], throwing(new ModelError('unet/config.json: broken')), 3, 'unet/config.json: broken'],
+    ['device', ['x'], throwing(new NoDeviceError('no adapter')), 4, 'no adapter'],
+    ['lost device', ['x'], throwing(new DeviceLostError('gone')), 4, 'gone'],
+    ['mistake of ours', ['x'], throwing(new TypeError('oops')), 70, 'oops'],
+  ])('%s', async (_, argv, openModel, status, message) => {
+    const stderr: string[] = [];
+    const stdout = new PassThrough();
+    const args = argv[0] === 'purify' ? argv : ['--model', './fake', ...argv];
+    const got = await main(args, { openModel, stdout, stderr: { write: (text) => stderr.push(text) } });
+    expect(got).toBe(status);
+    expect(stderr.join('')).toContain(message);
+    expect(stdout.read()).toBeNull();
+  });
+
+  test('a refused model leaves the output alone', async () => {
+    const folder = temporaryFolder();
+    const output = join(folder, 'out');
+    writeFileSync(output, 'precious\n');
+    expect((await cli(['--output', output, folder], throwing(new ModelError('broken')))).status).toBe(3);
+    expect(readFileSync(output, 'utf8')).toBe('precious\n');
+  });
+
+  test('help and version are results', async () => {
+    const help = await cli(['--help']);
+    expect(help.status).toBe(0);
+    expect(help.out).toContain('Usage: diffclass-stream [classify] [options] INPUT...');
+    for (const option of [
+      '--model',
+      '--prompts',
+      '--labels',
+      '--template',
+      '--strategy',
+      '--n-samples',
+      '--to-keep',
+      '--confidence',
+      '--budget',
+      '--timesteps',
+      '--sigmas',
+      '--loss',
+      '--weighting',
+      '--seed',
+      '--noise',
+      '--output',
+      '--format',
+      '--top-k',
+      '--errors',
+      '--resume',
+      '--image-size',
+      '--batch',
+      '--concurrency',
+      '--quiet',
+      '--log-level',
+    ])
+      expect(help.out).toContain(option);
+    expect((await cli(['--version'])).out).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+});

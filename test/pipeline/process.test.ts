@@ -1,0 +1,190 @@
+// The command line as real processes: signals, closed pipes, sudden ends, memory.
+
+import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+import { goodImages, temporaryFolder, write } from './imagefiles.ts';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const PROGRAM = ['--import', 'tsx', join(ROOT, 'test/pipeline/fakecli.ts')];
+
+type Child = ChildProcessByStdio<Writable, Readable, Readable>;
+
+/** Starts the command with a fake model whose batches take `delay` milliseconds. */
+const start = (delay: number, ...argv: readonly string[]): Child =>
+  spawn(process.execPath, [...PROGRAM, String(delay), '--model', './fake', ...argv], {
+    cwd: ROOT,
+    stdio: 'pipe',
+  });
+
+const textOf = async (stream: Readable) => {
+  let text = '';
+  for await (const chunk of stream) text += chunk;
+  return text;
+};
+
+async function ended(child: Child) {
+  const [out, err, [status, signal]] = await Promise.all([
+    textOf(child.stdout),
+    textOf(child.stderr),
+    once(child, 'close'),
+  ]);
+  return { out, err, status, signal };
+}
+
+const pathsIn = (text: string): string[] =>
+  text
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line).path);
+
+const waitFor = async (condition: () => boolean) => {
+  for (let i = 0; !condition(); i++) {
+    if (i > 400) throw new Error('waited for 10 s');
+    await sleep(25);
+  }
+};
+
+const linesIn = (file: string) => (existsSync(file) ? readFileSync(file, 'utf8').split('\n').length - 1 : 0);
+
+describe('signals', () => {
+  test('SIGINT: images in flight are finished, every line is whole, status 130', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 200);
+    const output = join(folder, 'out');
+    const child = start(20, '--concurrency', '4', '--output', output, folder);
+    const end = ended(child);
+    await waitFor(() => linesIn(output) >= 3);
+    child.kill('SIGINT');
+    const { status, err } = await end;
+    expect(status).toBe(130);
+    expect(err).toContain('finishing the images in flight');
+    const text = readFileSync(output, 'utf8');
+    expect(text.endsWith('\n')).toBe(true);
+    const paths = pathsIn(text);
+    expect(paths.length).toBeLessThan(200);
+    expect(new Set(paths).size).toBe(paths.length);
+  });
+
+  test('SIGINT while standard input is silent', async () => {
+    const folder = temporaryFolder();
+    const [path] = goodImages(folder, 1);
+    const child = start(0, '-');
+    child.stdin.write(`${path}\n`);
+    await once(child.stdout, 'readable');
+    child.kill('SIGINT');
+    const { status, out } = await ended(child);
+    expect(status).toBe(130);
+    expect(pathsIn(out)).toEqual([path]);
+  });
+
+  test('a second SIGINT ends it at once', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 3);
+    const child = start(60_000, folder);
+    let err = '';
+    child.stderr.on('data', (text) => {
+      err += text;
+    });
+    await sleep(1500);
+    child.kill('SIGINT');
+    await waitFor(() => err.includes('once more'));
+    child.kill('SIGINT');
+    const [status] = await once(child, 'close');
+    expect(status).toBe(130);
+  });
+});
+
+describe('sudden ends', () => {
+  test('kill -9 and --resume: every image exactly once, no torn line', async () => {
+    const folder = temporaryFolder();
+    const paths = goodImages(folder, 120);
+    const output = join(folder, 'out');
+    const argv = ['--concurrency', '4', '--output', output, '--resume', folder];
+    for (const lines of [10, 50]) {
+      const child = start(5, ...argv);
+      const end = ended(child);
+      await waitFor(() => linesIn(output) >= lines);
+      child.kill('SIGKILL');
+      expect((await end).signal).toBe('SIGKILL');
+    }
+    expect((await ended(start(0, ...argv))).status).toBe(0);
+    expect(pathsIn(readFileSync(output, 'utf8')).sort()).toEqual(paths);
+  });
+
+  test.skipIf(process.platform === 'win32')('a closed pipe ends it quietly', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 300);
+    const command = `set -o pipefail; "$0" "$@" | head -n 1`;
+    const argv = [process.execPath, ...PROGRAM, '5', '--model', './fake', folder];
+    const child = spawn('bash', ['-c', command, ...argv], { cwd: ROOT, stdio: 'pipe' });
+    const { out, err, status } = await ended(child);
+    expect(out.split('\n')).toHaveLength(2);
+    expect(err).toBe('');
+    expect(status).toBe(0);
+  });
+});
+
+describe('files that are not what they should be', () => {
+  test('an unreadable file and an unreadable folder', async (context) => {
+    if (process.getuid?.() === 0 && !existsSync('/usr/bin/setpriv'))
+      context.skip('permissions do not bind root, and there is no setpriv to be somebody else');
+    const folder = temporaryFolder();
+    const [first = ''] = goodImages(folder, 2);
+    write(folder, { 'locked/a.png': '' });
+    execFileSync('chmod', ['755', folder]);
+    execFileSync('chmod', ['000', first, join(folder, 'locked')]);
+    const argv = [process.execPath, ...PROGRAM, '0', '--model', './fake', '-q', folder];
+    const user = process.getuid?.() === 0 ? ['setpriv', '--reuid=65534', '--clear-groups'] : ['env'];
+    const child = spawn(user[0]!, [...user.slice(1), ...argv], { cwd: ROOT, stdio: 'pipe' });
+    const { out, status } = await ended(child);
+    execFileSync('chmod', ['700', join(folder, 'locked')]);
+    expect(status).toBe(1);
+    const lines = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(lines).toHaveLength(3);
+    expect(lines.filter(({ error }) => error?.code === 'unreadable')).toHaveLength(2);
+  });
+
+  test('a folder that vanishes under way', async () => {
+    const folder = temporaryFolder();
+    mkdirSync(join(folder, 'z'));
+    goodImages(folder, 100);
+    goodImages(join(folder, 'z'), 5);
+    const child = start(20, '--concurrency', '2', '-q', folder);
+    await once(child.stdout, 'readable');
+    rmSync(join(folder, 'z'), { recursive: true });
+    const { out, status } = await ended(child);
+    expect(status).toBe(1);
+    const failures = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+      .filter(({ error }) => error);
+    expect(failures).toMatchObject([{ path: join(folder, 'z'), error: { code: 'not-found' } }]);
+  });
+});
+
+test('10,000 paths on standard input: all of them, in little memory', async () => {
+  const folder = temporaryFolder();
+  const files = goodImages(folder, 4);
+  const child = start(0, '-q', '--timesteps', 'even:1', '--labels', 'ant,bee', '--top-k', '1', '-');
+  let lines = 0;
+  child.stdout.on('data', (chunk: Buffer) => {
+    for (const byte of chunk) if (byte === 10) lines++;
+  });
+  const feed = async () => {
+    for (let i = 0; i < 10_000; i++)
+      if (!child.stdin.write(`${files[i % 4]}\n`)) await once(child.stdin, 'drain');
+    child.stdin.end();
+  };
+  const [[status]] = await Promise.all([once(child, 'close'), feed()]);
+  expect([status, lines]).toEqual([0, 10_000]);
+}, 60_000);
