@@ -139,11 +139,11 @@ function copyKernel({ x, from = 0, y, to = 0, channels }: CopyChannelsOptions): 
   return defineKernel({
     name: 'copyChannels.plain',
     bindings: [read('x', 'vec4f'), write('y', 'vec4f')],
-    uniforms: [u32('count', channels * row), u32('source', from * row), u32('target', to * row)],
+    uniforms: [u32('count', channels * row), u32('source', from * row), u32('goal', to * row)],
     body: /* wgsl */ `${LINEAR_INDEX}
 ${ELEMENTWISE_MAIN} {
   let i = linearIndex(group, groups, local);
-  if (i < u.count) { y[u.target + i] = x[u.source + i]; }
+  if (i < u.count) { y[u.goal + i] = x[u.source + i]; }
 }`,
     grid: linearGrid(ceilDiv(channels * row, LANES)),
   });
