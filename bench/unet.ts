@@ -1,0 +1,84 @@
+// What does one evaluation of a model cost, and where does the time go? Runs the whole network at a batch
+// size, then every launch of it alone, and sets the whole against the sum of its parts.
+
+import { parseArgs } from 'node:util';
+import { trace } from '../src/graph/denoiser.ts';
+import { loadModel } from '../src/graph/openmodel.ts';
+import { plan } from '../src/graph/plan.ts';
+import { weightStore } from '../src/graph/weightstore.ts';
+import { type Family, openDevice } from '../src/kernels/device.ts';
+import { createStorage, idle, prepare, submit } from '../src/kernels/runtime.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    model: { type: 'string', default: 'weights/fashion-mnist' },
+    batch: { type: 'string', default: '128' },
+    repetitions: { type: 'string', default: '9' },
+    family: { type: 'string' },
+    launches: { type: 'boolean', default: false },
+  },
+});
+const median = (times: number[]): number => times.sort((a, b) => a - b)[times.length >> 1]!;
+
+const device = await openDevice(options.family ? { family: options.family as Family } : {});
+const batch = Number(options.batch);
+const repetitions = Number(options.repetitions);
+const { network, evaluation, close } = await loadModel(options.model, { batchSize: batch });
+const slots = createStorage(device, evaluation.slots * 4 * network.image.reduce((a, b) => a * b, 1));
+const weights = weightStore(device);
+const made = await plan(device, trace(network, evaluation, batch), {
+  weights,
+  weightDtype: evaluation.weightDtype,
+  external: { slots: { buffer: slots, offset: 0, size: slots.size } },
+});
+await close();
+
+/** Milliseconds a pass takes, the median of some after a first. */
+async function time(encode: (pass: GPUComputePassEncoder) => void, times = 1): Promise<number> {
+  const all: number[] = [];
+  for (let i = 0; i <= repetitions; i++) {
+    const start = performance.now();
+    submit(device, (pass) => {
+      for (let k = 0; k < times; k++) encode(pass);
+    });
+    await idle(device);
+    if (i > 0) all.push((performance.now() - start) / times);
+  }
+  return median(all);
+}
+
+const cold = performance.now();
+submit(device, (pass) => made.encode(pass));
+await idle(device);
+const first = performance.now() - cold;
+
+const rows: { name: string; ms: number }[] = [];
+const sequence = await prepare(device, made.launches);
+for (const [i, { kernel }] of made.launches.entries())
+  rows.push({ name: kernel.name, ms: await time((pass) => sequence.encode(pass, i, i + 1), 4) });
+const whole = await time(made.encode);
+const sum = rows.reduce((total, { ms }) => total + ms, 0);
+
+const byName = new Map<string, { ms: number; count: number }>();
+for (const [i, { name, ms }] of rows.entries()) {
+  const key = options.launches ? `${i} ${name}` : name;
+  const { ms: before, count } = byName.get(key) ?? { ms: 0, count: 0 };
+  byName.set(key, { ms: before + ms, count: count + 1 });
+}
+const order = options.launches ? [...byName] : [...byName].sort(([, a], [, b]) => b.ms - a.ms);
+for (const [name, { ms, count }] of order)
+  console.log(
+    `${name.padEnd(56)} ${String(count).padStart(4)} ${ms.toFixed(2).padStart(9)} ms ${((100 * ms) / sum).toFixed(1).padStart(6)} %`,
+  );
+console.log(`\n${device.capabilities.description}, family ${device.capabilities.family}, batch ${batch}`);
+console.log(
+  `whole network ${whole.toFixed(2)} ms = ${((1000 * whole) / batch).toFixed(0)} us an evaluation; first run ${(first / 1000).toFixed(1)} s`,
+);
+console.log(
+  `sum of ${rows.length} launches alone ${sum.toFixed(2)} ms; whole / sum = ${(whole / sum).toFixed(3)}`,
+);
+console.log(
+  `activations ${(made.bytes / 2 ** 20).toFixed(1)} MiB, weights ${(weights.bytes() / 2 ** 20).toFixed(1)} MiB`,
+);
+made.destroy();
+device.close();

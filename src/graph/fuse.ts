@@ -1,0 +1,92 @@
+// Rewrites that make one launch of two: what a consumer can do on its way past memory is not a node of its own.
+
+import type { Capabilities } from '../kernels/device.ts';
+import type { Graph, Node, NodeOf, Value } from './graph.ts';
+
+/** Nodes that read each value, by its id. */
+function readers(nodes: readonly Node[]): Map<number, Node[]> {
+  const found = new Map<number, Node[]>();
+  for (const node of nodes)
+    for (const { id } of Object.values(node.inputs)) found.set(id, [...(found.get(id) ?? []), node]);
+  return found;
+}
+
+/**
+ * The same graph with fewer nodes:
+ * - a group norm read only by convolutions becomes its affine rows, applied in the convolutions' loads;
+ * - an upsampling read only by 3x3 convolutions of stride 1 is done there;
+ * - an addition to a convolution's or linear layer's only result becomes its embedding or residual.
+ */
+export function fuse(graph: Graph, _capabilities: Capabilities): Graph {
+  let nodes: Node[] = [...graph.nodes];
+  const kept = new Set([...graph.outputs.values()].map((value) => value.id));
+  const replaced = (node: Node, inputs: Node['inputs'], attributes: object = {}): Node =>
+    ({ ...node, inputs, attributes: { ...node.attributes, ...attributes } }) as Node;
+  let values = graph.values;
+
+  const onlyConvolutions = (consumers: readonly Node[], value: Value): consumers is NodeOf<'conv2d'>[] =>
+    consumers.length > 0 &&
+    !kept.has(value.id) &&
+    consumers.every((node) => node.op === 'conv2d' && node.inputs.x === value && !node.inputs.affine);
+
+  for (const node of [...nodes]) {
+    const consumers = readers(nodes).get(node.output.id) ?? [];
+    if (node.op === 'groupNorm' && onlyConvolutions(consumers, node.output)) {
+      const [c, n] = node.output.shape;
+      const affine: Value = { id: values++, shape: [2 * c, n, 1, 1] };
+      const { activation, ...attributes } = node.attributes;
+      const rows: NodeOf<'groupNormAffine'> = { ...node, op: 'groupNormAffine', attributes, output: affine };
+      nodes = nodes.map((other) => {
+        if (other === node) return rows;
+        return consumers.includes(other as NodeOf<'conv2d'>)
+          ? replaced(other, { ...other.inputs, x: node.inputs.x!, affine }, { activation })
+          : other;
+      });
+    } else if (node.op === 'upsample' && onlyConvolutions(consumers, node.output)) {
+      const fits = consumers.every(
+        ({ attributes: { kernel, stride, upsample } }) =>
+          kernel[0] === 3 && kernel[1] === 3 && stride === 1 && !upsample,
+      );
+      if (!fits) continue;
+      nodes = nodes.flatMap((other) => {
+        if (other === node) return [];
+        return consumers.includes(other as NodeOf<'conv2d'>)
+          ? [replaced(other, { ...other.inputs, x: node.inputs.x! }, { upsample: 2 })]
+          : [other];
+      });
+    }
+  }
+
+  // Additions: the maker of one operand takes the addition in, where the other is there before it runs.
+  for (const node of nodes.filter(({ op }) => op === 'add' || op === 'addRows')) {
+    const use = readers(nodes);
+    const position = (value: Value) => nodes.findIndex(({ output }) => output.id === value.id);
+    const [first, second] = Object.values(node.inputs) as [Value, Value];
+    const scale = node.op === 'add' ? (node.attributes.scale ?? 1) : 1;
+    const operand = node.op === 'add' ? 'residual' : 'embedding';
+    const takesIn = (made: Value, other: Value): boolean => {
+      const maker = nodes[position(made)];
+      if (!maker || kept.has(made.id) || use.get(made.id)?.length !== 1) return false;
+      if (position(other) > position(made) || maker.inputs.residual || maker.inputs[operand]) return false;
+      if (maker.op === 'conv2d') return (maker.attributes.scale ?? 1) === 1;
+      return maker.op === 'linear' && operand === 'residual' && !actsOrScales(maker.attributes);
+    };
+    const made = takesIn(first, second)
+      ? first
+      : node.op === 'add' && takesIn(second, first)
+        ? second
+        : undefined;
+    if (!made) continue;
+    const other = made === first ? second : first;
+    const maker = nodes[position(made)]!;
+    const inputs = { ...maker.inputs, [operand]: other };
+    const fused = { ...replaced(maker, inputs, scale === 1 ? {} : { scale }), output: node.output } as Node;
+    nodes = nodes.flatMap((candidate) =>
+      candidate === maker ? [fused] : candidate === node ? [] : [candidate],
+    );
+  }
+  return { nodes, inputs: graph.inputs, outputs: graph.outputs, values };
+}
+
+const actsOrScales = ({ activation = 'none', scale = 1 }: NodeOf<'linear'>['attributes']): boolean =>
+  activation !== 'none' || scale !== 1;

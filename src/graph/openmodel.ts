@@ -1,0 +1,162 @@
+// From a model folder to a classifier on a device.
+
+import { type Device, type DeviceOptions, openDevice } from '../kernels/device.ts';
+import type { Distance } from '../kernels/error-reduction.ts';
+import { ModelError, UnsupportedError } from '../kernels/errors.ts';
+import type { WeightDtype } from '../kernels/routine.ts';
+import { type DenoiserOptions, denoiser, type Network, type Noise } from './denoiser.ts';
+import { type PixelModelFolder, readModelFolder, requireClasses } from './folder.ts';
+import type { Candidate, Level, Model } from './model.ts';
+import { noiseLevel, pixelNetwork } from './pixelmodel.ts';
+import { openSafetensors } from './safetensors.ts';
+
+export interface OpenModelOptions {
+  /** The host's device, which is never destroyed here; or how to open one. */
+  readonly device?: GPUDevice | DeviceOptions;
+  /** The grid in visiting order, made from what the folder says; without it the model's own. */
+  readonly levels?: (model: ModelSummary) => readonly Level[];
+  /** Candidates, `classidx` being the model's class; without it every class by its own name. */
+  readonly candidates?: (model: ModelSummary) => readonly Candidate[];
+  /** Distance of noise and prediction; without it the model's own, else l2. */
+  readonly distance?: Distance;
+  /** Seed of the counter-based noise (default 0), or a safetensors file with `noise` [count, c, h, w]. */
+  readonly seed?: number | bigint;
+  readonly noiseFile?: string;
+  /** Most evaluations of a batch; halved where memory does not suffice. Default: by the network's cost. */
+  readonly batchSize?: number;
+  /** Images in flight; default: as many as a batch holds evaluations. */
+  readonly slots?: number;
+  readonly weightDtype?: WeightDtype;
+}
+
+/** What a model folder says, without its weights. */
+export interface ModelSummary {
+  readonly name: string;
+  readonly inputShape: readonly [channels: number, height: number, width: number];
+  /** The names of its classes, in the order of their numbers. */
+  readonly labels: readonly string[];
+  readonly numTrainTimesteps: number;
+  /** The model's own grid in visiting order: its card's, or 25 even timesteps of equal weight. */
+  readonly levels: readonly Level[];
+  readonly distance: Distance;
+  readonly temperature: number;
+}
+
+/** Levels of a model whose card names none. */
+const DEFAULT_LEVELS = 25;
+
+function summarise(folder: PixelModelFolder): ModelSummary {
+  const { card, unet, schedule, labels, name } = folder;
+  const [height, width] = unet.sampleSize!;
+  const T = schedule.numTrainTimesteps;
+  const even = Array.from({ length: Math.min(DEFAULT_LEVELS, T) }, (_, k, n = Math.min(DEFAULT_LEVELS, T)) =>
+    Math.floor(((k + 0.5) * T) / n),
+  );
+  return {
+    name,
+    inputShape: [unet.inChannels, height, width],
+    labels,
+    numTrainTimesteps: T,
+    levels: (card?.timesteps ?? even).map((t, i) => ({ t, weight: card?.weights?.[i] ?? 1 })),
+    distance: card?.loss ?? 'l2',
+    temperature: card?.temperature ?? 1,
+  };
+}
+
+/** Reads a model folder's configuration. Throws `ModelError` naming the file, for whatever is not in order. */
+export async function readModel(path: string): Promise<ModelSummary> {
+  const folder = await readModelFolder(path);
+  requireClasses(folder);
+  return summarise(folder);
+}
+
+async function readNoise(
+  options: OpenModelOptions,
+  image: readonly number[],
+  levels: number,
+): Promise<Noise> {
+  const { noiseFile } = options;
+  if (noiseFile === undefined) return { seed: BigInt(options.seed ?? 0) };
+  const file = await openSafetensors(noiseFile);
+  try {
+    const shape = file.tensors.get('noise')?.shape;
+    if (shape?.length !== 4 || !image.every((side, i) => shape[i + 1] === side))
+      throw new ModelError(
+        `${noiseFile}: wanted the tensor "noise" [n, ${image.join(', ')}], ${shape ? `got [${shape.join(', ')}]` : 'it has none'}`,
+      );
+    if (shape[0]! < levels)
+      throw new ModelError(`${noiseFile}: ${shape[0]} noises, the grid's ${levels} levels need one each`);
+    return { values: await file.readF32('noise'), count: shape[0]! };
+  } finally {
+    await file.close();
+  }
+}
+
+/** Evaluations of a batch when nobody says: enough to fill the device and to make one dispatch's cost small. */
+const DEFAULT_BATCH = 128;
+
+/** A model folder made ready for any device: the network, and how to evaluate it. `close` its file when planned. */
+export interface LoadedModel {
+  readonly network: Network;
+  readonly evaluation: DenoiserOptions;
+  readonly close: () => Promise<void>;
+}
+
+/**
+ * Reads a model folder and settles every option, without a device.
+ * @throws ModelError naming the file (and tensor) that is not in order.
+ */
+export async function loadModel(path: string, options: OpenModelOptions = {}): Promise<LoadedModel> {
+  const folder = await readModelFolder(path);
+  requireClasses(folder);
+  const model = summarise(folder);
+  const levels = (options.levels?.(model) ?? model.levels).map((level) => noiseLevel(folder, level));
+  const candidates =
+    options.candidates?.(model) ?? model.labels.map((label, classidx) => ({ label, classidx }));
+  const strange = candidates.find(({ classidx }) => !(classidx in model.labels));
+  if (strange)
+    throw new UnsupportedError(
+      `${model.name}: ${strange.label} is class ${strange.classidx} of 0 to ${model.labels.length - 1}`,
+    );
+  const noise = await readNoise(options, model.inputShape, levels.length);
+  const file = await openSafetensors(folder.weights);
+  const batchSize = options.batchSize ?? DEFAULT_BATCH;
+  const evaluation: DenoiserOptions = {
+    name: model.name,
+    candidates,
+    labels: candidates.map(({ classidx }) => classidx),
+    levels,
+    temperature: model.temperature,
+    noise,
+    distance: options.distance ?? model.distance,
+    weightDtype: options.weightDtype ?? 'f32',
+    batchSize,
+    slots: options.slots ?? batchSize,
+  };
+  try {
+    return { network: await pixelNetwork(folder, file, levels), evaluation, close: () => file.close() };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/**
+ * Opens a model folder as a classifier.
+ * @throws ModelError naming the file (and tensor) that is not in order; NoDeviceError without an adapter;
+ * OutOfMemoryError where not even a batch of one fits.
+ */
+export async function openModel(path: string, options: OpenModelOptions = {}): Promise<Model> {
+  const { network, evaluation, close } = await loadModel(path, options);
+  let device: Device | undefined;
+  try {
+    const given = options.device;
+    device = await openDevice(given && 'queue' in given ? { device: given } : given);
+    return await denoiser(device, network, evaluation);
+  } catch (error) {
+    device?.close();
+    throw error;
+  } finally {
+    await close();
+  }
+}

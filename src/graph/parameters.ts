@@ -1,0 +1,37 @@
+// The weights of a checkpoint as constants of a graph, read when a plan first wants them.
+
+import type { Constant } from './graph.ts';
+import type { TensorFile } from './safetensors.ts';
+import { checkTensors, type ExpectedTensor } from './unet2d-tensors.ts';
+
+/** A weight of the checkpoint by its name; several names are joined along their first axis. */
+export type Parameters = (...names: string[]) => Constant;
+
+const elements = (shape: readonly number[]): number => shape.reduce((product, side) => product * side, 1);
+
+/**
+ * The parameters of a file that holds exactly the expected tensors.
+ * @throws ModelError where it does not, naming the file and the first few tensors concerned.
+ */
+export function parametersOf(file: TensorFile, expected: readonly ExpectedTensor[]): Parameters {
+  const tensors = checkTensors(expected, file);
+  return (...names) => {
+    const infos = names.map((name) => {
+      const info = tensors.get(name);
+      if (!info) throw new Error(`the network asks for ${name}, which is not among its expected tensors`);
+      return info;
+    });
+    const length = infos.reduce((sum, { shape }) => sum + elements(shape), 0);
+    const values = async () => {
+      const joined = new Float32Array(length);
+      let at = 0;
+      for (const { name, shape } of infos) {
+        const part = joined.subarray(at, at + elements(shape));
+        await file.readF32(name, part);
+        at += part.length;
+      }
+      return joined;
+    };
+    return { name: names.join('+'), length, values };
+  };
+}

@@ -1,0 +1,82 @@
+// A diffusers pixel model (UNet2DModel and a schedule of timesteps) as a network that can be evaluated.
+
+import { ModelError, UnsupportedError } from '../kernels/errors.ts';
+import type { Network, NoiseLevel } from './denoiser.ts';
+import type { PixelModelFolder } from './folder.ts';
+import { apply, type Constant } from './graph.ts';
+import type { Level } from './model.ts';
+import { parametersOf } from './parameters.ts';
+import type { TensorFile } from './safetensors.ts';
+import { coefficients } from './schedule.ts';
+import { timeRowLength, timeRows } from './timeembedding.ts';
+import { unet2d } from './unet2d.ts';
+import { unet2dTensors } from './unet2d-tensors.ts';
+
+/**
+ * The UNet of a folder as a network: its weights are read from the file when a plan first wants them.
+ * @throws ModelError where the file does not hold the network's tensors.
+ */
+export async function pixelNetwork(
+  folder: PixelModelFolder,
+  file: TensorFile,
+  levels: readonly Level[],
+): Promise<Network> {
+  const { unet, labels } = folder;
+  if (unet.classEmbedding === 'identity')
+    throw new ModelError(
+      `${folder.path}: class_embed_type identity takes vectors, not classes; there is nothing to choose from`,
+    );
+  const [height, width] = unet.sampleSize!;
+  const parameters = parametersOf(file, unet2dTensors(unet));
+  const frequencies =
+    unet.timeEmbeddingType === 'fourier' ? await file.readF32('time_proj.weight') : undefined;
+  const channels = timeRowLength(unet);
+  const rows = (name: string, times: readonly number[]): Constant => {
+    const values = timeRows(unet, times, frequencies);
+    return { name, length: values.length, values: async () => values };
+  };
+  const table = rows(
+    'time rows',
+    levels.map(({ t }) => t!),
+  );
+  const labelTable =
+    unet.classEmbedding === 'timestep'
+      ? rows(
+          'label rows',
+          labels.map((_, i) => i),
+        )
+      : undefined;
+  const centre = Float32Array.from({ length: levels.length * 2 * unet.inChannels }, (_, i) =>
+    i % (2 * unet.inChannels) < unet.inChannels ? 2 : -1,
+  );
+  return {
+    image: [unet.inChannels, height, width],
+    predict(graph, sample, level, label) {
+      const pick = (index: typeof level, entries: number, width: number, constant: Constant) =>
+        apply(graph, 'gather', { entries, channels: width }, { index }, { table: constant });
+      const centring = { name: 'centre', length: centre.length, values: async () => centre };
+      return unet2d(graph, parameters, unet, {
+        sample,
+        time: pick(level, levels.length, channels, table),
+        label: labelTable ? pick(label, labels.length, channels, labelTable) : label,
+        ...(unet.centerInputSample
+          ? { centre: pick(level, levels.length, 2 * unet.inChannels, centring) }
+          : {}),
+      });
+    },
+  };
+}
+
+/** What a timestep does to an image and to the network's output. @throws UnsupportedError outside the schedule. */
+export function noiseLevel(folder: PixelModelFolder, level: Level): NoiseLevel {
+  const { t } = level;
+  const T = folder.schedule.numTrainTimesteps;
+  if (t === undefined || !Number.isInteger(t) || t < 0 || t >= T)
+    throw new UnsupportedError(
+      `${folder.name}: the model has timesteps 0 to ${T - 1}, got ${t ?? `sigma ${level.sigma}`}`,
+    );
+  const found = coefficients(folder.schedule, t);
+  if (folder.unet.timeEmbeddingType !== 'fourier') return { ...level, coefficients: found };
+  if (t === 0) throw new UnsupportedError(`${folder.name}: its fourier time embedding has no timestep 0`);
+  return { ...level, coefficients: { ...found, alpha: found.alpha / t } }; // its output is divided by t
+}

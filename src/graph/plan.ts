@@ -1,0 +1,236 @@
+// A plan: a graph at fixed shapes, ready to run on a device. Nodes are fused, memory is shared by liveness,
+// pipelines and bind groups are made once, and a run is one compute pass.
+//
+// Memory: a value lives from the node that makes it to the last that reads it. Values that are not alive
+// together share a buffer; two that meet in one dispatch never do, because WebGPU refuses a buffer that is
+// read and written at once. A concatenation costs nothing where its parts can be made in place: channel-major
+// rows make them ranges of the whole.
+
+import type { Device } from '../kernels/device.ts';
+import { OutOfMemoryError } from '../kernels/errors.ts';
+import type { WeightDtype } from '../kernels/routine.ts';
+import { createStorage, type Launch, prepare, type Range } from '../kernels/runtime.ts';
+import { pitch, type Shape, storageBytes } from '../kernels/tensor.ts';
+import { fuse } from './fuse.ts';
+import type { Graph, Node, Value } from './graph.ts';
+import { forward } from './ops.ts';
+import type { WeightStore } from './weightstore.ts';
+
+export interface PlanOptions {
+  readonly weights: WeightStore;
+  readonly weightDtype: WeightDtype;
+  /** Memory for inputs that the caller keeps itself, shared between plans. */
+  readonly external?: Readonly<Record<string, Range>>;
+}
+
+export interface Plan {
+  /** Where to write each input, and where each output is found after a run. */
+  readonly inputs: ReadonlyMap<string, Range>;
+  readonly outputs: ReadonlyMap<string, Range>;
+  readonly launches: readonly Launch[];
+  /** Bytes of activations and scratch, weights not counted. */
+  readonly bytes: number;
+  encode(pass: GPUComputePassEncoder): void;
+  destroy(): void;
+}
+
+/** A value's place: bytes into the storage of another value, or of itself. */
+interface Place {
+  readonly root: number;
+  readonly offset: number;
+}
+
+/** Where every value lies, and which nodes are only views and need not run. */
+interface Layout {
+  readonly places: ReadonlyMap<number, Place>;
+  readonly views: ReadonlySet<Node>;
+}
+
+const rowBytes = (shape: Shape, rows: number): number => rows * pitch(shape) * 4;
+
+/** Lays slices and concatenations over the memory of their whole, except those in `excluded`. */
+function layOver(graph: Graph, alignment: number, excluded: ReadonlySet<Node>): Layout {
+  const parents = new Map<number, { of: number; offset: number }>();
+  const views = new Set<Node>();
+  const kept = new Set([...graph.inputs.values(), ...graph.outputs.values()].map((value) => value.id));
+  for (const node of graph.nodes) {
+    if (excluded.has(node)) continue;
+    if (node.op === 'slice') {
+      const x = node.inputs.x!;
+      const offset = rowBytes(x.shape, node.attributes.from);
+      if (offset % alignment !== 0 || kept.has(node.output.id)) continue;
+      parents.set(node.output.id, { of: x.id, offset });
+      views.add(node);
+    } else if (node.op === 'concat') {
+      const parts = Object.values(node.inputs);
+      let rows = 0;
+      const offsets = parts.map((part) => {
+        const offset = rowBytes(part.shape, rows);
+        rows += part.shape[0];
+        return offset;
+      });
+      const distinct = new Set(parts.map((part) => part.id)).size === parts.length;
+      const free = parts.every((part) => !kept.has(part.id) && !parents.has(part.id));
+      if (!distinct || !free || offsets.some((offset) => offset % alignment !== 0)) continue;
+      parts.forEach((part, i) => {
+        parents.set(part.id, { of: node.output.id, offset: offsets[i]! });
+      });
+      views.add(node);
+    }
+  }
+  const places = new Map<number, Place>();
+  for (let id = 0; id < graph.values; id++) {
+    let root = id;
+    let offset = 0;
+    for (let up = parents.get(root); up; up = parents.get(root)) {
+      offset += up.offset;
+      root = up.of;
+    }
+    places.set(id, { root, offset });
+  }
+  return { places, views };
+}
+
+/** The layout with every view that can be had without a dispatch reading and writing one buffer. */
+function layout(graph: Graph, alignment: number): Layout {
+  const excluded = new Set<Node>();
+  for (;;) {
+    const found = layOver(graph, alignment, excluded);
+    const rootOf = (value: Value) => found.places.get(value.id)!.root;
+    const clash = graph.nodes.find(
+      (node) =>
+        !found.views.has(node) &&
+        Object.values(node.inputs).some((value) => rootOf(value) === rootOf(node.output)),
+    );
+    if (!clash) return found;
+    // The concatenation that put the clashing output beside its own input goes back to copying.
+    const whole = [...found.views].find(
+      (node) => node.op === 'concat' && rootOf(node.output) === rootOf(clash.output) && !excluded.has(node),
+    );
+    if (!whole) throw new Error(`${clash.op}: no layout without a buffer both read and written`);
+    excluded.add(whole);
+  }
+}
+
+/** Buffers-to-be, shared by what is not alive at the same time; a slot is as large as the largest it served. */
+function newSlots() {
+  const sizes: number[] = [];
+  const free = new Set<number>();
+  return {
+    sizes,
+    take(bytes: number): number {
+      let best: number | undefined;
+      for (const slot of free) {
+        if (best === undefined) best = slot;
+        const fits = sizes[slot]! >= bytes;
+        const bestFits = sizes[best]! >= bytes;
+        if (fits === bestFits ? (fits ? sizes[slot]! < sizes[best]! : sizes[slot]! > sizes[best]!) : fits)
+          best = slot;
+      }
+      if (best === undefined) {
+        sizes.push(bytes);
+        return sizes.length - 1;
+      }
+      free.delete(best);
+      sizes[best] = Math.max(sizes[best]!, bytes);
+      return best;
+    },
+    give(slot: number): void {
+      free.add(slot);
+    },
+  };
+}
+
+/**
+ * Makes a graph ready to run: `encode` it into a pass as often as wanted.
+ * @throws OutOfMemoryError where one value alone is larger than the device can bind.
+ */
+export async function plan(device: Device, traced: Graph, options: PlanOptions): Promise<Plan> {
+  const { capabilities } = device;
+  const graph = fuse(traced, capabilities);
+  const { places, views } = layout(graph, capabilities.storageAlignment);
+  const nodes = graph.nodes.filter((node) => !views.has(node));
+  const shapes = new Map<number, Shape>();
+  for (const value of graph.inputs.values()) shapes.set(value.id, value.shape);
+  for (const node of graph.nodes) shapes.set(node.output.id, node.output.shape);
+
+  const rootOf = (value: Value) => places.get(value.id)!.root;
+  const lastUse = new Map<number, number>();
+  nodes.forEach((node, i) => {
+    for (const value of [...Object.values(node.inputs), node.output]) lastUse.set(rootOf(value), i);
+  });
+  for (const value of graph.outputs.values()) lastUse.set(rootOf(value), Number.POSITIVE_INFINITY);
+
+  const slots = newSlots();
+  const slotOf = new Map<number, number>();
+  const externals = new Map<number, Range>();
+  for (const [name, value] of graph.inputs) {
+    const range = options.external?.[name];
+    if (range) externals.set(value.id, range);
+    else slotOf.set(value.id, slots.take(storageBytes(value.shape)));
+  }
+  const routines = nodes.map((node) => forward(node, capabilities, options.weightDtype));
+  const scratchSlots = nodes.map((node, i) => {
+    const root = rootOf(node.output);
+    if (!slotOf.has(root)) slotOf.set(root, slots.take(storageBytes(shapes.get(root)!)));
+    const scratch = Object.entries(routines[i]!.scratch).map(([name, bytes]) => ({
+      name,
+      bytes,
+      slot: slots.take(bytes),
+    }));
+    for (const { slot } of scratch) slots.give(slot);
+    for (const [id, last] of lastUse) {
+      const slot = slotOf.get(id);
+      if (last === i && slot !== undefined && !isInput(graph, id)) slots.give(slot);
+    }
+    return scratch;
+  });
+
+  const tooLarge = slots.sizes.find((size) => size > capabilities.maxBindingBytes);
+  if (tooLarge !== undefined)
+    throw new OutOfMemoryError(
+      `a value of ${tooLarge} bytes is more than the device binds at once (${capabilities.maxBindingBytes})`,
+    );
+  const buffers = slots.sizes.map((size, i) => createStorage(device, size, undefined, `activations ${i}`));
+  const rangeOf = (value: Value): Range => {
+    const { root, offset } = places.get(value.id)!;
+    const external = externals.get(root);
+    if (external)
+      return { buffer: external.buffer, offset: external.offset + offset, size: external.size - offset };
+    return { buffer: buffers[slotOf.get(root)!]!, offset, size: storageBytes(value.shape) };
+  };
+  const held = new Map<string, Range>();
+  for (const [i, node] of nodes.entries())
+    for (const [name, constant] of Object.entries(node.constants))
+      held.set(`${i} ${name}`, await options.weights.get(constant, routines[i]!.packing[name]));
+  const launches = nodes.flatMap((node, i): Launch[] =>
+    routines[i]!.steps.map(({ kernel, operands }) => ({
+      kernel,
+      ranges: operands.map((name): Range => {
+        if (name === 'y') return rangeOf(node.output);
+        const value = node.inputs[name];
+        if (value) return rangeOf(value);
+        const constant = held.get(`${i} ${name}`);
+        if (constant) return constant;
+        const scratch = scratchSlots[i]!.find((entry) => entry.name === name);
+        if (!scratch) throw new Error(`${kernel.name} binds ${name}, which ${node.op} does not have`);
+        return { buffer: buffers[scratch.slot]!, offset: 0, size: Math.ceil(scratch.bytes / 16) * 16 };
+      }),
+    })),
+  );
+  const sequence = await prepare(device, launches);
+  return {
+    inputs: new Map([...graph.inputs].map(([name, value]) => [name, rangeOf(value)])),
+    outputs: new Map([...graph.outputs].map(([name, value]) => [name, rangeOf(value)])),
+    launches,
+    bytes: slots.sizes.reduce((sum, size) => sum + size, 0),
+    encode: (pass) => sequence.encode(pass),
+    destroy() {
+      sequence.destroy();
+      for (const buffer of buffers) buffer.destroy();
+    },
+  };
+}
+
+const isInput = (graph: Graph, id: number): boolean =>
+  [...graph.inputs.values()].some((value) => value.id === id);
