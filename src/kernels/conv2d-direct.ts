@@ -20,6 +20,9 @@ export function directPlain(geometry: Geometry): Routine {
   const vectors = pitch(y) / 4;
   const blocks = ceilDiv(y[0], 4);
   const body = /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${weightWgsl(weights)}${on.wgsl}${out.wgsl}
+fn addends(o: u32, n: vec4u) -> vec4f {
+  return vec4f(addend(o, n.x), addend(o, n.y), addend(o, n.z), addend(o, n.w));
+}
 @compute @workgroup_size(${LANES}) fn main(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) local: u32) {
@@ -64,14 +67,8 @@ export function directPlain(geometry: Geometry): Routine {
     }
   }
   let o = 4 * block;
-  var to = o * u.vectors + vector;
-  y[to] = finished(sum0, o, n, to);
-  to += u.vectors;
-  if (o + 1 < u.outChannels) { y[to] = finished(sum1, o + 1, n, to); }
-  to += u.vectors;
-  if (o + 2 < u.outChannels) { y[to] = finished(sum2, o + 2, n, to); }
-  to += u.vectors;
-  if (o + 3 < u.outChannels) { y[to] = finished(sum3, o + 3, n, to); }
+  let to = o * u.vectors + vector;
+  ${[0, 1, 2, 3].map((i) => `if (o + ${i} < u.outChannels) { y[to + ${i} * u.vectors] = finished(sum${i} + addends(o + ${i}, n), to + ${i} * u.vectors); }`).join('\n  ')}
 }`;
   const launch = defineKernel({
     name: `conv2d.plain.${fusedTag(fused)}`,

@@ -151,33 +151,28 @@ export interface Epilogue {
   readonly operands: readonly string[];
   readonly uniforms: readonly Uniform[];
   /**
-   * `finished(v, o, n, i)`: outputs v of channel o, samples n (one a column) and vec4 i of y, with bias,
-   * embedding, residual and scale.
+   * `addend(o, n)`: what is added to every pixel of channel o in sample n: bias and embedding.
+   * `finished(sum, i)`: a sum that has its addend, with residual and scale; i is its place in y.
    */
   readonly wgsl: string;
 }
 
-export function epilogue({ y, scale, fused: { bias, embedding, residual } }: Geometry): Epilogue {
+/** The output map of outputs stored one or four at a time. */
+export function epilogue(
+  { y, scale, fused: { bias, embedding, residual } }: Geometry,
+  element: 'f32' | 'vec4f' = 'vec4f',
+): Epilogue {
   const operands = [bias && 'bias', embedding && 'embedding', residual && 'residual'].filter(
     (name) => name !== false,
   );
+  const addends = [bias && 'bias[o]', embedding && 'embedding[o * u.embeddingPitch + n]'].filter(Boolean);
   return {
-    bindings: operands.map((name) => read(name, name === 'residual' ? 'vec4f' : 'f32')),
+    bindings: operands.map((name) => read(name, name === 'residual' ? element : 'f32')),
     operands,
     uniforms: [f32('scale', scale), u32('embeddingPitch', pitch([1, y[1], 1, 1]))],
     wgsl: /* wgsl */ `
-fn finished(v: vec4f, o: u32, n: vec4u, i: u32) -> vec4f {
-  var sum = v;
-  ${bias ? 'sum += bias[o];' : ''}
-  ${
-    embedding
-      ? `let e = o * u.embeddingPitch;
-  sum += vec4f(embedding[e + n.x], embedding[e + n.y], embedding[e + n.z], embedding[e + n.w]);`
-      : ''
-  }
-  ${residual ? 'sum += residual[i];' : ''}
-  return sum * u.scale;
-}
+fn addend(o: u32, n: u32) -> f32 { return ${addends.join(' + ') || '0.0'}; }
+fn finished(sum: ${element}, i: u32) -> ${element} { return (sum${residual ? ' + residual[i]' : ''}) * u.scale; }
 `,
   };
 }

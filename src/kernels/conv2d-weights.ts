@@ -1,29 +1,12 @@
 // How a convolution's weights lie on the device: k-major panels [k][outChannels], rows padded to a multiple of 8.
 
 import type { Geometry } from './conv2d-shape.ts';
+import { packHalves } from './half.ts';
 import { ceilDiv } from './kernel.ts';
 import type { Packing, WeightDtype } from './routine.ts';
 
 /** Output channels of a row of packed weights. */
 export const paddedChannels = (outChannels: number): number => ceilDiv(outChannels, 8) * 8;
-
-/** The f16 bits nearest to a value, ties to even. */
-export function halfBits(value: number): number {
-  const [b] = new Uint32Array(Float32Array.of(value).buffer) as unknown as [number];
-  const sign = (b >>> 16) & 0x8000;
-  const magnitude = b & 0x7fffffff;
-  if (magnitude >= 0x7f800000) return sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00);
-  if (magnitude >= 0x477ff000) return sign | 0x7c00;
-  if (magnitude >= 0x38800000)
-    return sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
-  return sign | roundEven(Math.abs(value) * 2 ** 24);
-}
-
-function roundEven(v: number): number {
-  const low = Math.floor(v);
-  const rest = v - low;
-  return rest > 0.5 || (rest === 0.5 && low % 2 === 1) ? low + 1 : low;
-}
 
 /** Rows [k][padded channels], k = (input channel, kernel row, kernel column), of weights [oc, ic, kh, kw]. */
 export function packRows({ x, y, kernel: [kh, kw], weights }: Geometry): Packing {
@@ -33,13 +16,9 @@ export function packRows({ x, y, kernel: [kh, kw], weights }: Geometry): Packing
     key: `conv2d.rows.${y[0]}x${k}.${weights}`,
     bytes: k * row * (weights === 'f16' ? 2 : 4),
     pack: (values) => {
-      const out = weights === 'f16' ? new Uint16Array(k * row) : new Float32Array(k * row);
-      for (let o = 0; o < y[0]; o++)
-        for (let i = 0; i < k; i++) {
-          const v = values[o * k + i]!;
-          out[i * row + o] = weights === 'f16' ? halfBits(v) : v;
-        }
-      return out;
+      const out = new Float32Array(k * row);
+      for (let o = 0; o < y[0]; o++) for (let i = 0; i < k; i++) out[i * row + o] = values[o * k + i]!;
+      return weights === 'f16' ? packHalves(out) : out;
     },
   };
 }

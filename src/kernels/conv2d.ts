@@ -5,6 +5,7 @@ import { directPlain } from './conv2d-direct.ts';
 import { type Conv2dOptions, geometryOf } from './conv2d-shape.ts';
 import type { Capabilities } from './device.ts';
 import type { Routine } from './routine.ts';
+import { winograd } from './winograd.ts';
 
 export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
 
@@ -17,7 +18,10 @@ export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
  * `[oh, ow] = outputSize(options)`.
  * @throws ShapeError where the options make no convolution.
  */
-export function conv2d(_: Capabilities, options: Conv2dOptions): Routine {
+export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Routine {
   const geometry = geometryOf(options);
+  const { x, y, kernel, stride, enlarge } = geometry;
+  const same = kernel[0] === 3 && kernel[1] === 3 && stride === 1 && enlarge === 1;
+  if (same && x[0] >= 8 && y[0] >= 8) return winograd(capabilities, geometry);
   return directPlain(geometry);
 }

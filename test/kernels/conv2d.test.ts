@@ -67,7 +67,7 @@ describe.each(FAMILIES)('conv2d, %s', (family) => {
     const inputs = inputsOf(options);
     const y = await run(here, options, inputs);
     const terms = options.x[0] * options.kernel[0] * options.kernel[1];
-    const eps = options.weights === 'f16' ? F16_EPS : 8 * EPS; // Winograd's transforms cost 3 bits
+    const eps = options.weights === 'f16' ? F16_EPS : 64 * EPS; // Winograd's transforms cost 4 to 6 bits
     const { difference, index } = maxDifference(y, referenceConv2d(options, inputs));
     expect(difference, `at ${index}`).toBeLessThan(2 * eps * Math.sqrt(terms) + 8 * EPS);
   });
@@ -82,9 +82,8 @@ describe.each(FAMILIES)('conv2d, %s', (family) => {
       const size = whole.length / n;
       for (const s of [0, n - 1]) {
         const alone = await run(here, { ...options, x: [c, 1, h, w] }, sampleOf(inputs, n, s));
-        expect(new Uint32Array(alone.buffer)).toEqual(
-          new Uint32Array(whole.slice(s * size, (s + 1) * size).buffer),
-        );
+        const bytes = Buffer.from(whole.buffer, 4 * s * size, 4 * size);
+        expect(Buffer.from(alone.buffer, 0, 4 * size).equals(bytes)).toBe(true);
       }
     }
   }, 120_000);
