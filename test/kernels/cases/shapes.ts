@@ -1,0 +1,25 @@
+// Shapes that every elementwise op must get right: the smallest, rows that are no multiple of a vec4, sizes on
+// both sides of a workgroup, and the shipped network's.
+
+import type { Shape } from '../../../src/kernels/tensor.ts';
+
+export const shapes: readonly Shape[] = [
+  [1, 1, 1, 1],
+  [3, 5, 1, 1],
+  [1, 1, 2, 3],
+  [5, 2, 5, 3],
+  [2, 3, 7, 7],
+  [1, 1, 3, 85],
+  [1, 1, 16, 16],
+  [1, 1, 1, 257],
+  [64, 3, 7, 7],
+  [32, 3, 14, 14],
+  [16, 3, 28, 28],
+];
+
+/** The shipped network's activations at a batch of 128. */
+export const benchShapes: readonly Shape[] = [
+  [16, 128, 28, 28],
+  [32, 128, 14, 14],
+  [64, 128, 7, 7],
+];

@@ -1,0 +1,190 @@
+import { describe, expect, it } from 'vitest';
+import { ACTIVATIONS, type Activation } from '../../src/kernels/activation.ts';
+import type { Device } from '../../src/kernels/device.ts';
+import { activate, add, addRows, concat, copyChannels, geglu } from '../../src/kernels/elementwise.ts';
+import { ShapeError } from '../../src/kernels/errors.ts';
+import { gather } from '../../src/kernels/gather.ts';
+import { type LayerNormOptions, layerNorm } from '../../src/kernels/layernorm.ts';
+import { averagePool2x2, pick, upsampleNearest } from '../../src/kernels/resample.ts';
+import type { Routine } from '../../src/kernels/routine.ts';
+import type { Shape } from '../../src/kernels/tensor.ts';
+import { referenceActivation } from '../reference/activation.ts';
+import {
+  at,
+  build,
+  referenceAveragePool2x2,
+  referencePick,
+  referenceUpsample,
+} from '../reference/elementwise.ts';
+import { referenceLayerNorm } from '../reference/groupnorm.ts';
+import { shapes } from './cases/shapes.ts';
+import { maxDifference, type RunInputs, randomValues, runRoutine, testDevice } from './harness.ts';
+
+// These kernels are the same text in every family, so they run once, on whatever adapter there is.
+
+const EPS = 2 ** -23;
+const count = ([c, n, h, w]: Shape) => c * n * h * w;
+const random = (shape: Shape, seed: number) => ({ shape, values: randomValues(count(shape), seed) });
+
+const device = testDevice().catch(() => undefined);
+
+describe('elementwise ops', () => {
+  const run = async (
+    make: (device: Device) => Routine,
+    y: Shape,
+    inputs: Omit<RunInputs, 'outputs'>,
+  ): Promise<Float32Array> => {
+    const here = (await device)!;
+    const results = await runRoutine(here, make(here), { ...inputs, outputs: { y } });
+    return results.y!;
+  };
+
+  it.for(shapes.map((x) => ({ x })))('add, addRows and geglu of $x', async ({ x }, context) => {
+    if (!(await device)) return context.skip('no adapter');
+    const [c, n] = x;
+    const [x1, x2, rows] = [random(x, 1), random(x, 2), random([c, n, 1, 1], 3)];
+    const sum = await run((d) => add(d.capabilities, { x, scale: 0.7 }), x, { activations: { x1, x2 } });
+    const wantSum = x1.values.map((v, i) => 0.7 * (v + x2.values[i]!));
+    expect(maxDifference(sum, wantSum).difference).toBeLessThan(2 * EPS);
+
+    const shifted = await run((d) => addRows(d.capabilities, { x, scale: 0.5 }), x, {
+      activations: { x: x1, embedding: rows },
+    });
+    const wantShifted = build(
+      x,
+      (i, j, row, column) => 0.5 * at(x1.values, x, i, j, row, column) + rows.values[i * c + j]!,
+    );
+    expect(maxDifference(shifted, wantShifted).difference).toBeLessThan(2 * EPS);
+
+    const gated = await run((d) => geglu(d.capabilities, { x }), x, { activations: { x1, x2 } });
+    const wantGated = x1.values.map((v, i) => v * referenceActivation('gelu', x2.values[i]!));
+    expect(maxDifference(gated, wantGated).difference).toBeLessThan(1e-6);
+  });
+
+  /** Values that matter to an exponential: a fine grid around 0, and the far ends. */
+  const wide = Float32Array.from([
+    ...Array.from({ length: 2001 }, (_, i) => (i - 1000) / 50),
+    ...[50, 51, 86, 87, 88, 89, 100, 104, 1e3, 1e6, 1e12, 1e30, 3e38].flatMap((v) => [v, -v]),
+  ]);
+  it.for(ACTIVATIONS)('%s for all magnitudes', async (activation: Activation, context) => {
+    if (!(await device)) return context.skip('no adapter');
+    const x: Shape = [1, 1, 1, wide.length];
+    const y = await run((d) => activate(d.capabilities, { x, activation }), x, {
+      activations: { x: { shape: x, values: wide } },
+    });
+    const relative = y.map((v, i) => v / Math.max(1, Math.abs(wide[i]!)));
+    const want = Array.from(wide, (v) => referenceActivation(activation, v) / Math.max(1, Math.abs(v)));
+    expect(maxDifference(relative, want).difference).toBeLessThan(1e-6);
+  });
+
+  it.for([
+    [[1, 1, 1, 1] as Shape, [3, 1, 1, 1] as Shape],
+    [[3, 2, 5, 3] as Shape, [2, 2, 5, 3] as Shape, [4, 2, 5, 3] as Shape],
+    [[16, 3, 28, 28] as Shape, [32, 3, 28, 28] as Shape],
+  ])('concat of %s', async (inputs, context) => {
+    if (!(await device)) return context.skip('no adapter');
+    const parts = inputs.map((shape, i) => random(shape, i));
+    const [, n, h, w] = inputs[0]!;
+    const y: Shape = [inputs.reduce((sum, [c]) => sum + c, 0), n, h, w];
+    const got = await run((d) => concat(d.capabilities, { inputs }), y, {
+      activations: Object.fromEntries(parts.map((part, i) => [`x${i}`, part])),
+    });
+    const want = build(y, (i, j, row, column) => {
+      let channel = j;
+      for (const { shape, values } of parts) {
+        if (channel < shape[0]) return at(values, shape, i, channel, row, column);
+        channel -= shape[0];
+      }
+      return Number.NaN;
+    });
+    expect(maxDifference(got, want).difference).toBe(0);
+  });
+
+  it('copies a range of channels, and refuses one that is not there', async (context) => {
+    if (!(await device)) return context.skip('no adapter');
+    const x = random([5, 3, 7, 7], 1);
+    const options = { x: x.shape, from: 2, y: [3, 3, 7, 7] as const, channels: 3 };
+    const y = await run((d) => copyChannels(d.capabilities, options), options.y, { activations: { x } });
+    const want = build(options.y, (i, j, row, column) => at(x.values, x.shape, i, j + 2, row, column));
+    expect(maxDifference(y, want).difference).toBe(0);
+    const { capabilities } = (await device)!;
+    expect(() => copyChannels(capabilities, { ...options, channels: 4 })).toThrow(ShapeError);
+    expect(() => copyChannels(capabilities, { ...options, y: [3, 3, 7, 8] })).toThrow(ShapeError);
+  });
+
+  it.for(shapes.map((shape) => ({ shape })))(
+    'upsample, pool and pick of $shape',
+    async ({ shape }, context) => {
+      if (!(await device)) return context.skip('no adapter');
+      const x = random(shape, 1);
+      const [c, n, h, w] = shape;
+      for (const size of [
+        [2 * h, 2 * w],
+        [2 * h - 1, 2 * w + 1],
+        [h + 3, 3 * w],
+      ] as const) {
+        const y = await run((d) => upsampleNearest(d.capabilities, { x: shape, size }), [c, n, ...size], {
+          activations: { x },
+        });
+        expect(maxDifference(y, referenceUpsample(x.values, shape, size)).difference).toBe(0);
+      }
+      for (const stride of [1, 2, 3]) {
+        const size = [Math.ceil(h / stride), Math.ceil(w / stride)] as const;
+        const y = await run((d) => pick(d.capabilities, { x: shape, stride }), [c, n, ...size], {
+          activations: { x },
+        });
+        expect(maxDifference(y, referencePick(x.values, shape, stride)).difference).toBe(0);
+      }
+      if (h < 2 || w < 2) return;
+      const half: Shape = [c, n, Math.floor(h / 2), Math.floor(w / 2)];
+      const y = await run((d) => averagePool2x2(d.capabilities, { x: shape }), half, { activations: { x } });
+      expect(maxDifference(y, referenceAveragePool2x2(x.values, shape)).difference).toBeLessThan(2 * EPS);
+    },
+  );
+
+  it.for([
+    [1, 1, 1],
+    [10, 64, 7],
+    [1000, 65, 64],
+    [3, 256, 129],
+  ] as const)('gather from %s rows of %s for %s samples', async ([entries, channels, n], context) => {
+    if (!(await device)) return context.skip('no adapter');
+    const table = randomValues(entries * channels, 1);
+    const index = Uint32Array.from({ length: n }, (_, i) => (i * 7919) % entries);
+    const y = await run((d) => gather(d.capabilities, { entries, channels, n }), [channels, n, 1, 1], {
+      constants: { table, index },
+    });
+    const want = build([channels, n, 1, 1], (i, j) => table[index[i]! * channels + j]!);
+    expect(maxDifference(y, want).difference).toBe(0);
+  });
+
+  const layers: LayerNormOptions[] = [
+    { x: [1, 1, 1, 1], eps: 1e-5 },
+    { x: [2, 3, 1, 1], eps: 1e-5, beta: false },
+    { x: [7, 2, 5, 3], eps: 1e-5, gamma: false, beta: false },
+    { x: [8, 5, 7, 7], eps: 1e-5 },
+    { x: [64, 3, 7, 7], eps: 1e-6 },
+    { x: [320, 1, 1, 257], eps: 1e-5, gamma: false },
+  ];
+  it.for(layers)('layer norm of $x', async (options, context) => {
+    if (!(await device)) return context.skip('no adapter');
+    const [c] = options.x;
+    const [gamma, beta] = [randomValues(c, 2), randomValues(c, 3)];
+    for (const offset of [0.5, 1000]) {
+      const x = { shape: options.x, values: randomValues(count(options.x), 1).map((v) => v + offset) };
+      const y = await run((d) => layerNorm(d.capabilities, options), options.x, {
+        activations: { x },
+        constants: { gamma, beta },
+      });
+      const want = referenceLayerNorm(
+        options,
+        x.values,
+        options.gamma === false ? undefined : gamma,
+        options.beta === false ? undefined : beta,
+      );
+      // two channels can lie so close together that the error of their mean is magnified a hundredfold
+      const magnified = c <= 2 ? 100 : 10;
+      expect(maxDifference(y, want).difference).toBeLessThan(magnified * EPS * (1 + offset));
+    }
+  });
+});

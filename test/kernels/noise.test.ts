@@ -1,0 +1,129 @@
+// Both ends of an evaluation: mixing x_t and reducing the error, which must agree on the noise.
+
+import { describe, expect, it } from 'vitest';
+import type { Family } from '../../src/kernels/device.ts';
+import { type Distance, errorReduction } from '../../src/kernels/error-reduction.ts';
+import { ShapeError } from '../../src/kernels/errors.ts';
+import { mix, type NoiseSource } from '../../src/kernels/mix.ts';
+import { normal } from '../../src/kernels/philox.ts';
+import type { Shape } from '../../src/kernels/tensor.ts';
+import { type BatchIndices, type NoiseFunction, referenceErrors, referenceMix } from '../reference/noise.ts';
+import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+
+const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
+const DISTANCES: readonly Distance[] = ['l2', 'l1', 'huber'];
+const seed = { kind: 'philox', seed: 0x5eed5eed5eedn } as const;
+
+const shapes: readonly Shape[] = [
+  [1, 1, 1, 1],
+  [1, 5, 1, 3],
+  [3, 2, 5, 3],
+  [4, 3, 7, 7],
+  [1, 1, 8, 31],
+  [1, 2, 8, 32],
+  [1, 3, 3, 86],
+  [1, 9, 28, 28],
+  [4, 2, 32, 32],
+];
+const sources = (elements: number): { source: NoiseSource; table: Float32Array<ArrayBuffer> }[] => [
+  { source: seed, table: new Float32Array(0) },
+  { source: { kind: 'table', count: 5 }, table: randomValues(5 * elements, 9).map((v) => 2 * v) },
+];
+
+interface Batch extends BatchIndices {
+  readonly slot: Uint32Array<ArrayBuffer>;
+  readonly level: Uint32Array<ArrayBuffer>;
+  readonly noise: Uint32Array<ArrayBuffer>;
+}
+
+/** Sample i's indices depend on i + first alone, so that a batch can be taken apart. */
+const indices = (n: number, first = 0): Batch => ({
+  slot: Uint32Array.from({ length: n }, (_, i) => (5 * (i + first)) % 3),
+  level: Uint32Array.from({ length: n }, (_, i) => (3 * (i + first)) % 4),
+  noise: Uint32Array.from({ length: n }, (_, i) => (7 * (i + first)) % 5),
+});
+const levels = Float32Array.from([1, 0, 0, 1, 0.9, 0.4, 1, 0, 0.5, 0.8, -0.6, 1.2, 0.1, 0.99, 1.01, -0.05]);
+
+const sampleOf = ([c, n, h, w]: Shape, values: Float32Array, s: number): Float32Array => {
+  const size = values.length / n;
+  expect(size % (h * w), `${c} channels`).toBe(0);
+  return values.slice(s * size, (s + 1) * size);
+};
+
+describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
+  const device = testDevice({ family }).catch(() => undefined);
+
+  it.for(shapes.map((y) => ({ y })))('mix of $y', async ({ y: shape }, context) => {
+    const here = await device;
+    if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    const [c, n, h, w] = shape;
+    const elements = c * h * w;
+    const slots = randomValues(3 * elements, 1);
+    for (const { source, table } of sources(elements)) {
+      const eps: NoiseFunction = (k, e) =>
+        source.kind === 'table' ? table[k * elements + e]! : normal(source, k, e);
+      const run = async (y: Shape, batch: Batch) => {
+        const constants = { slots, levels, ...batch, ...(table.length > 0 ? { noises: table } : {}) };
+        const routine = mix(here.capabilities, { y, noise: source });
+        return (await runRoutine(here, routine, { constants, outputs: { y } })).y!;
+      };
+      const whole = await run(shape, indices(n));
+      const want = referenceMix(shape, slots, levels, indices(n), eps);
+      expect(maxDifference(whole, want).difference).toBeLessThan(3e-6);
+      const last = await run([c, 1, h, w], indices(1, n - 1));
+      expect(last).toEqual(sampleOf(shape, whole, n - 1));
+    }
+  });
+
+  it.for(shapes.map((xt) => ({ xt })))('errors of $xt', async ({ xt: shape }, context) => {
+    const here = await device;
+    if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    const [c, n, h, w] = shape;
+    const elements = c * h * w;
+    for (const extra of [0, c])
+      for (const { source, table } of sources(elements))
+        for (const distance of DISTANCES) {
+          const predicted: Shape = [c + extra, n, h, w];
+          const prediction = { shape: predicted, values: randomValues((c + extra) * n * h * w, 2) };
+          const xt = { shape, values: randomValues(n * elements, 3) };
+          const run = async (s: number, samples: number) => {
+            const part = ({ shape: [ch], values }: typeof xt) => ({
+              shape: [ch, samples, h, w] as const,
+              values: values.slice(s * ch * h * w, (s + samples) * ch * h * w),
+            });
+            const activations = { prediction: part(prediction), xt: part(xt) };
+            const { level, noise } = indices(samples, s);
+            const routine = errorReduction(here.capabilities, {
+              prediction: activations.prediction.shape,
+              xt: activations.xt.shape,
+              noise: source,
+              distance,
+            });
+            const constants = { levels, level, noise, ...(table.length > 0 ? { noises: table } : {}) };
+            const outputs = { y: [1, samples, 1, 1] as const };
+            return (await runRoutine(here, routine, { activations, constants, outputs })).y!;
+          };
+          const eps: NoiseFunction = (k, e) =>
+            source.kind === 'table' ? table[k * elements + e]! : normal(source, k, e);
+          const whole = await run(0, n);
+          const want = referenceErrors(distance, prediction, xt, levels, indices(n), eps);
+          // A sum of many is held to a millionth; of few, a single element's rounding shows.
+          const relative = whole.map((v, i) => v / want[i]!);
+          const tolerance = elements >= 100 ? 1e-6 : 2e-5;
+          expect(
+            maxDifference(
+              relative,
+              want.map(() => 1),
+            ).difference,
+          ).toBeLessThan(tolerance);
+          expect(await run(n - 1, 1)).toEqual(whole.slice(n - 1));
+        }
+  });
+
+  it('refuses a prediction with fewer channels than x_t', async (context) => {
+    const here = await device;
+    if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    const options = { xt: [4, 1, 8, 8], prediction: [3, 1, 8, 8], noise: seed, distance: 'l2' } as const;
+    expect(() => errorReduction(here.capabilities, options)).toThrow(ShapeError);
+  });
+});

@@ -1,0 +1,30 @@
+// The activations as written in the papers, in f64.
+
+import type { Activation } from '../../src/kernels/activation.ts';
+
+/** erf by its Maclaurin series (all terms positive in the form with exp(-x²)); beyond 6 it is 1 in f64. */
+function erf(x: number): number {
+  if (Math.abs(x) > 6) return Math.sign(x);
+  let term = x;
+  let sum = x;
+  for (let k = 1; k < 200; k++) {
+    term *= (2 * x * x) / (2 * k + 1);
+    sum += term;
+  }
+  return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
+}
+
+const sigmoid = (v: number): number => 1 / (1 + Math.exp(-v));
+
+const FUNCTIONS: Readonly<Record<Activation, (v: number) => number>> = {
+  none: (v) => v,
+  relu: (v) => Math.max(v, 0),
+  silu: (v) => v * sigmoid(v),
+  gelu: (v) => 0.5 * v * (1 + erf(v / Math.SQRT2)),
+  'gelu-tanh': (v) => 0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3))),
+  'quick-gelu': (v) => v * sigmoid(1.702 * v),
+  mish: (v) => v * Math.tanh(Math.log1p(Math.exp(v))),
+};
+
+export const referenceActivation = (activation: Activation, v: number): number =>
+  v < -700 && activation === 'mish' ? 0 : FUNCTIONS[activation](v);

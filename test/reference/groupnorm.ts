@@ -1,0 +1,75 @@
+// Group norm with scale and shift, and layer norm over channels, in f64.
+
+import type { Activation } from '../../src/kernels/activation.ts';
+import type { GroupNormOptions } from '../../src/kernels/groupnorm.ts';
+import type { LayerNormOptions } from '../../src/kernels/layernorm.ts';
+import { referenceActivation } from './activation.ts';
+
+function moments(values: readonly number[]): { mean: number; variance: number } {
+  const mean = values.reduce((sum, v) => sum + v, 0) / values.length;
+  return { mean, variance: values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / values.length };
+}
+
+export interface NormInputs {
+  readonly x: ArrayLike<number>;
+  readonly gamma: ArrayLike<number>;
+  readonly beta: ArrayLike<number>;
+  /** [n, 2c]: the scales of a sample, then its shifts. */
+  readonly embedding?: ArrayLike<number>;
+}
+
+/** [n, 2c]: the factors of a sample's channels, then the offsets. */
+export function referenceGroupNormAffine(
+  { x: [c, n, h, w], groups, eps }: GroupNormOptions,
+  { x, gamma, beta, embedding }: NormInputs,
+): Float64Array {
+  const out = new Float64Array(n * 2 * c);
+  const size = (c / groups) * h * w;
+  for (let i = 0; i < n; i++)
+    for (let g = 0; g < groups; g++) {
+      const start = (i * groups + g) * size;
+      const { mean, variance } = moments(Array.from({ length: size }, (_, k) => x[start + k]!));
+      for (let j = (g * c) / groups; j < ((g + 1) * c) / groups; j++) {
+        const a = gamma[j]! / Math.sqrt(variance + eps);
+        const b = beta[j]! - mean * a;
+        const scale = 1 + (embedding?.[i * 2 * c + j] ?? 0);
+        out[i * 2 * c + j] = a * scale;
+        out[i * 2 * c + c + j] = b * scale + (embedding?.[i * 2 * c + c + j] ?? 0);
+      }
+    }
+  return out;
+}
+
+/** act(a x + b) by sample and channel, all in [n, c, h, w] order. */
+export function referenceAffine(
+  [c, n, h, w]: readonly [number, number, number, number],
+  x: ArrayLike<number>,
+  affine: ArrayLike<number>,
+  activation: Activation,
+): Float64Array {
+  const out = new Float64Array(n * c * h * w);
+  for (let k = 0; k < out.length; k++) {
+    const sample = Math.floor(k / (c * h * w));
+    const channel = Math.floor(k / (h * w)) % c;
+    const [a, b] = [affine[sample * 2 * c + channel]!, affine[sample * 2 * c + c + channel]!];
+    out[k] = referenceActivation(activation, a * x[k]! + b);
+  }
+  return out;
+}
+
+export function referenceLayerNorm(
+  { x: [c, n, h, w], eps }: LayerNormOptions,
+  x: ArrayLike<number>,
+  gamma: ArrayLike<number> | undefined,
+  beta: ArrayLike<number> | undefined,
+): Float64Array {
+  const out = new Float64Array(n * c * h * w);
+  for (let i = 0; i < n; i++)
+    for (let p = 0; p < h * w; p++) {
+      const at = (j: number) => (i * c + j) * h * w + p;
+      const { mean, variance } = moments(Array.from({ length: c }, (_, j) => x[at(j)]!));
+      for (let j = 0; j < c; j++)
+        out[at(j)] = ((x[at(j)]! - mean) / Math.sqrt(variance + eps)) * (gamma?.[j] ?? 1) + (beta?.[j] ?? 0);
+    }
+  return out;
+}

@@ -1,0 +1,59 @@
+// The forward process and the distance of a prediction, one element at a time, in f64.
+
+import type { Distance } from '../../src/kernels/error-reduction.ts';
+import type { Shape } from '../../src/kernels/tensor.ts';
+import { at, build } from './elementwise.ts';
+
+export interface BatchIndices {
+  readonly slot: ArrayLike<number>;
+  readonly level: ArrayLike<number>;
+  readonly noise: ArrayLike<number>;
+}
+
+/** Element `element` of a noise; f32 values of the device's own, or exact ones. */
+export type NoiseFunction = (noise: number, element: number) => number;
+
+/** x_t [n, c, h, w] = a x0[slot] + b eps; `levels` holds rows of (a, b, alpha, beta). */
+export function referenceMix(
+  shape: Shape,
+  slots: ArrayLike<number>,
+  levels: ArrayLike<number>,
+  { slot, level, noise }: BatchIndices,
+  eps: NoiseFunction,
+): Float64Array {
+  const [c, , h, w] = shape;
+  return build(shape, (i, j, row, column) => {
+    const element = (j * h + row) * w + column;
+    const [a, b] = [levels[4 * level[i]!]!, levels[4 * level[i]! + 1]!];
+    return a * slots[slot[i]! * c * h * w + element]! + b * eps(noise[i]!, element);
+  });
+}
+
+const DISTANCES: Readonly<Record<Distance, (d: number) => number>> = {
+  l2: (d) => d * d,
+  l1: Math.abs,
+  huber: (d) => (Math.abs(d) < 1 ? 0.5 * d * d : Math.abs(d) - 0.5),
+};
+
+/** [n]: the mean distance of eps and alpha prediction + beta xt. */
+export function referenceErrors(
+  distance: Distance,
+  prediction: { readonly shape: Shape; readonly values: ArrayLike<number> },
+  xt: { readonly shape: Shape; readonly values: ArrayLike<number> },
+  levels: ArrayLike<number>,
+  { level, noise }: BatchIndices,
+  eps: NoiseFunction,
+): Float64Array {
+  const [c, n, h, w] = xt.shape;
+  const out = new Float64Array(n);
+  build(xt.shape, (i, j, row, column) => {
+    const [alpha, beta] = [levels[4 * level[i]! + 2]!, levels[4 * level[i]! + 3]!];
+    const estimate =
+      alpha * at(prediction.values, prediction.shape, i, j, row, column) +
+      beta * at(xt.values, xt.shape, i, j, row, column);
+    const d = DISTANCES[distance](eps(noise[i]!, (j * h + row) * w + column) - estimate);
+    out[i]! += d / (c * h * w);
+    return d;
+  });
+  return out;
+}
