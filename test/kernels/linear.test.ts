@@ -39,7 +39,7 @@ describe.each(FAMILIES)('linear, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 
-  it.each(cases)(
+  it.for(cases)(
     '$name',
     async ({ options }, context) => {
       const here = await device;

@@ -1,0 +1,35 @@
+// Scaled dot-product attention over channel-major rows.
+
+import { attentionByGemm } from './attention-gemm.ts';
+import type { Capabilities } from './device.ts';
+import { ShapeError } from './errors.ts';
+import type { Routine } from './routine.ts';
+
+export interface AttentionOptions {
+  readonly heads: number;
+  /** Channels of a head. */
+  readonly headDim: number;
+  readonly n: number;
+  /** Tokens of q and y in a sample. */
+  readonly queries: number;
+  /** Tokens of k and v in a sample. */
+  readonly keys: number;
+  /** What scores are multiplied with before the softmax, usually headDim^-1/2. */
+  readonly scale: number;
+}
+
+/**
+ * y = v softmax(scale · kᵀ q) within every head and sample; scores and softmax in f32.
+ *
+ * Operands: q [heads·headDim, n, 1, queries]; k and v [heads·headDim, n, 1, keys], head h in the rows from
+ * h·headDim on; y like q. q, k and v may be ranges of rows of one buffer.
+ * @throws ShapeError where a dimension is not positive.
+ */
+export function attention(capabilities: Capabilities, options: AttentionOptions): Routine {
+  const { heads, headDim, n, queries, keys } = options;
+  if ([heads, headDim, n, queries, keys].some((v) => !Number.isInteger(v) || v < 1))
+    throw new ShapeError(
+      `attention: ${heads} heads of ${headDim}, ${n} samples, ${queries} queries and ${keys} keys must be whole and positive`,
+    );
+  return attentionByGemm(capabilities, options);
+}

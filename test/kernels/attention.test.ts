@@ -1,0 +1,105 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import { type AttentionOptions, attention } from '../../src/kernels/attention.ts';
+import type { Capabilities, Device, Family } from '../../src/kernels/device.ts';
+import { ShapeError } from '../../src/kernels/errors.ts';
+import { referenceAttention } from '../reference/attention.ts';
+import { cases } from './cases/attention.ts';
+import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+
+const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
+const EPS = 2 ** -23;
+
+interface Inputs {
+  readonly q: Float32Array;
+  readonly k: Float32Array;
+  readonly v: Float32Array;
+}
+
+/** q is large enough that some weights of the softmax vanish and others stand out. */
+const inputsOf = ({ heads, headDim, n, queries, keys }: AttentionOptions): Inputs => ({
+  q: randomValues(heads * headDim * n * queries, 1).map((value) => 4 * value),
+  k: randomValues(heads * headDim * n * keys, 2),
+  v: randomValues(heads * headDim * n * keys, 3),
+});
+
+async function run(
+  device: Device,
+  options: AttentionOptions,
+  { q, k, v }: Inputs,
+  capabilities: Capabilities = device.capabilities,
+): Promise<Float32Array> {
+  const { heads, headDim, n, queries, keys } = options;
+  const qShape = [heads * headDim, n, 1, queries] as const;
+  const kShape = [heads * headDim, n, 1, keys] as const;
+  const { y } = await runRoutine(device, attention(capabilities, options), {
+    activations: {
+      q: { shape: qShape, values: q },
+      k: { shape: kShape, values: k },
+      v: { shape: kShape, values: v },
+    },
+    outputs: { y: qShape },
+  });
+  return y!;
+}
+
+const bits = (values: Float32Array) => new Uint32Array(values.slice().buffer);
+
+describe.each(FAMILIES)('attention, %s', (family) => {
+  const device = testDevice({ family }).catch(() => undefined);
+  afterAll(async () => (await device)?.close());
+
+  it.for(cases)('$name', async ({ options }, context) => {
+    const here = await device;
+    if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    const inputs = inputsOf(options);
+    const { difference, index } = maxDifference(
+      await run(here, options, inputs),
+      referenceAttention(options, inputs),
+    );
+    // Scores reach 4 sqrt(headDim); an error of theirs is one of the weights, relative.
+    expect(difference, `at ${index}`).toBeLessThan(EPS * (16 + 4 * options.headDim));
+  });
+
+  it('gives a sample the same bytes alone and in a batch', async (context) => {
+    const here = await device;
+    if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    for (const { options } of cases.filter((c) => c.options.n > 1)) {
+      const { n } = options;
+      const inputs = inputsOf(options);
+      const whole = await run(here, options, inputs);
+      for (const s of [0, n - 1]) {
+        const part = (values: Float32Array) =>
+          values.slice((s * values.length) / n, ((s + 1) * values.length) / n);
+        const alone = await run(
+          here,
+          { ...options, n: 1 },
+          { q: part(inputs.q), k: part(inputs.k), v: part(inputs.v) },
+        );
+        expect(bits(alone)).toEqual(bits(part(whole)));
+      }
+    }
+  });
+
+  it('gives the same bytes when scores are made in parts', async (context) => {
+    const here = await device;
+    if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    const options: AttentionOptions = { heads: 3, headDim: 40, n: 2, queries: 300, keys: 200, scale: 0.1 };
+    const inputs = inputsOf(options);
+    const whole = await run(here, options, inputs);
+    for (const maxBindingBytes of [4 * 200 * 300 * 3, 4 * 200 * 300, 4 * 200 * 150]) {
+      const { scratch } = attention({ ...here.capabilities, maxBindingBytes }, options);
+      expect(scratch.scores).toBeLessThanOrEqual(maxBindingBytes);
+      const inParts = await run(here, options, inputs, { ...here.capabilities, maxBindingBytes });
+      expect(bits(inParts)).toEqual(bits(whole));
+    }
+  });
+});
+
+describe('attention shapes', () => {
+  it('refuses what is no attention', () => {
+    const capabilities = { family: 'plain', maxBindingBytes: 2 ** 27 } as Capabilities;
+    const options: AttentionOptions = { heads: 2, headDim: 8, n: 1, queries: 0, keys: 4, scale: 1 };
+    expect(() => attention(capabilities, options)).toThrow(ShapeError);
+    expect(() => attention(capabilities, options)).toThrow('0 queries');
+  });
+});

@@ -1,0 +1,55 @@
+// Attentions to check (`cases`) and to time (`benchCases`).
+
+import type { AttentionOptions } from '../../../src/kernels/attention.ts';
+
+export interface AttentionCase {
+  readonly name: string;
+  readonly options: AttentionOptions;
+}
+
+const attend = (
+  heads: number,
+  headDim: number,
+  n: number,
+  queries: number,
+  keys = queries,
+): AttentionCase => ({
+  name: `${heads}x${headDim} heads, n=${n}, ${queries} queries of ${keys} keys`,
+  options: { heads, headDim, n, queries, keys, scale: headDim ** -0.5 },
+});
+
+export const cases: readonly AttentionCase[] = [
+  // the smallest, and tokens and head sizes on both sides of a tile
+  attend(1, 1, 1, 1),
+  attend(2, 3, 3, 5),
+  attend(1, 5, 2, 1, 9),
+  attend(3, 8, 1, 8, 7),
+  attend(2, 15, 2, 31),
+  attend(2, 16, 2, 32),
+  attend(2, 17, 2, 33),
+  attend(1, 16, 3, 55, 57),
+  attend(1, 16, 3, 64, 16),
+  attend(1, 32, 2, 65, 63),
+  // the shipped network's
+  attend(4, 16, 3, 49),
+  attend(6, 16, 2, 49),
+  attend(4, 16, 1, 196),
+  // text
+  attend(2, 64, 2, 77),
+  attend(2, 40, 2, 64, 77),
+  attend(2, 40, 1, 49, 77),
+  // bigger
+  attend(2, 64, 2, 256),
+  attend(1, 72, 1, 144, 300),
+];
+
+export const benchCases: readonly AttentionCase[] = [
+  attend(4, 16, 64, 49),
+  attend(6, 16, 64, 49),
+  attend(4, 16, 256, 49),
+  attend(6, 16, 256, 49),
+  attend(4, 64, 8, 256),
+  attend(8, 64, 8, 256),
+  attend(8, 40, 2, 1024, 77),
+  attend(8, 40, 1, 1024),
+];
