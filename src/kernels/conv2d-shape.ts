@@ -157,10 +157,10 @@ export interface Epilogue {
   readonly wgsl: string;
 }
 
-/** The output map of outputs stored one or four at a time. */
+/** The output map of outputs stored one, two or four at a time. */
 export function epilogue(
   { y, scale, fused: { bias, embedding, residual } }: Geometry,
-  element: 'f32' | 'vec4f' = 'vec4f',
+  element: 'f32' | 'vec2f' | 'vec4f' = 'vec4f',
 ): Epilogue {
   const operands = [bias && 'bias', embedding && 'embedding', residual && 'residual'].filter(
     (name) => name !== false,

@@ -3,6 +3,7 @@
 
 import { directPlain } from './conv2d-direct.ts';
 import { type Conv2dOptions, geometryOf } from './conv2d-shape.ts';
+import { upsample } from './conv2d-upsample.ts';
 import type { Capabilities } from './device.ts';
 import type { Routine } from './routine.ts';
 import { winograd } from './winograd.ts';
@@ -21,7 +22,11 @@ export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
 export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Routine {
   const geometry = geometryOf(options);
   const { x, y, kernel, stride, enlarge } = geometry;
-  const same = kernel[0] === 3 && kernel[1] === 3 && stride === 1 && enlarge === 1;
-  if (same && x[0] >= 8 && y[0] >= 8) return winograd(capabilities, geometry);
+  const centred =
+    y[2] === x[2] * enlarge && y[3] === x[3] * enlarge && geometry.top === 1 && geometry.left === 1;
+  if (kernel[0] === 3 && kernel[1] === 3 && stride === 1 && x[0] >= 8 && y[0] >= 8) {
+    if (enlarge === 1) return winograd(capabilities, geometry);
+    if (centred) return upsample(capabilities, geometry);
+  }
   return directPlain(geometry);
 }

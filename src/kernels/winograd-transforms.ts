@@ -1,22 +1,16 @@
 // The linear maps in front of and behind Winograd's products; see winograd.ts.
 
+import type { ColumnRange } from './conv2d-passes.ts';
 import { epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
 import { divisor, QUOTIENT } from './indexing.ts';
 import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, type Uniform, u32, write } from './kernel.ts';
 import type { Step } from './routine.ts';
 import { pitch } from './tensor.ts';
 
-/** Tiles `first`..`first + count` of the batch; `pitch` elements from one channel to the next in scratch. */
-export interface TileRange {
-  readonly first: number;
-  readonly count: number;
-  readonly pitch: number;
-}
-
 const LANES = 32;
 
 /** Uniforms of `tileOf`, which finds channel and tile of an invocation. */
-function tileUniforms({ y }: Geometry, channels: number, { first, count, pitch }: TileRange): Uniform[] {
+function tileUniforms({ y }: Geometry, channels: number, { first, count, pitch }: ColumnRange): Uniform[] {
   const across = ceilDiv(y[3], 4);
   return [
     ...divisor('groupsAcross', ceilDiv(count, LANES)),
@@ -74,7 +68,7 @@ const backward = (m: (i: number) => string, to: string): string => `
  * transformed[place][c][tile] = Bᵀ d B, with d the 6x6 pixels of act(a x + b) around the tile, zero outside the image.
  * An invocation transforms one tile of one channel.
  */
-export function inputTransform(geometry: Geometry, range: TileRange): Step {
+export function inputTransform(geometry: Geometry, range: ColumnRange): Step {
   const { x, top, left, fused } = geometry;
   const on = prologue(geometry);
   const kernel = defineKernel({
@@ -121,7 +115,7 @@ export function inputTransform(geometry: Geometry, range: TileRange): Step {
  * y = Aᵀ m A of the products[place][o][tile], with bias, embedding, residual and scale.
  * An invocation makes one tile of 4x4 pixels of one channel; rows that start on vec4s are stored as vec4s.
  */
-export function outputTransform(geometry: Geometry, range: TileRange): Step {
+export function outputTransform(geometry: Geometry, range: ColumnRange): Step {
   const { y, fused } = geometry;
   const aligned = y[3] % 4 === 0;
   const element = aligned ? 'vec4f' : 'f32';
