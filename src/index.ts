@@ -1,0 +1,52 @@
+// The library: what `import { ... } from 'diffclass-stream'` offers, from streams down to kernels.
+
+export { type DenoiserOptions, denoiser, type Network } from './graph/denoiser.ts';
+// Models.
+export type { Candidate, EvaluationBatch, Level, Model } from './graph/model.ts';
+export { type ModelSummary, type OpenModelOptions, openModel, readModel } from './graph/openmodel.ts';
+export { openSafetensors, type TensorFile, type TensorInfo } from './graph/safetensors.ts';
+export { type TensorData, writeSafetensors } from './graph/safetensors-write.ts';
+// The device.
+export {
+  type Capabilities,
+  type Device,
+  type DeviceOptions,
+  type Family,
+  openDevice,
+} from './kernels/device.ts';
+export {
+  DeviceLostError,
+  ModelError,
+  NoDeviceError,
+  OutOfMemoryError,
+  ShapeError,
+  UnsupportedError,
+} from './kernels/errors.ts';
+// Streams of images in, verdicts out.
+export { type ClassifyOptions, classifyImages } from './pipeline/classify.ts';
+export { ItemError, UsageError } from './pipeline/errors.ts';
+export { bitReversed, evenTimesteps, linspace, parseGrid } from './pipeline/levels.ts';
+export { type LoadOptions, loadImages } from './pipeline/load.ts';
+export { pulled } from './pipeline/observable.ts';
+export { aggregate } from './pipeline/operators/aggregate.ts';
+export { classify } from './pipeline/operators/classify.ts';
+export { eliminate } from './pipeline/operators/eliminate.ts';
+export { encode } from './pipeline/operators/encode.ts';
+export { errors } from './pipeline/operators/errors.ts';
+export { fanOut } from './pipeline/operators/fanOut.ts';
+export { verdict } from './pipeline/operators/verdict.ts';
+export { type Found, findImages } from './pipeline/sources.ts';
+// How candidates are dropped, and on which noise levels.
+export { all } from './pipeline/strategies/all.ts';
+export { type SequentialOptions, sequential } from './pipeline/strategies/sequential.ts';
+export { type Schedule as StagedSchedule, staged } from './pipeline/strategies/staged.ts';
+export type { Strategy, Trial } from './pipeline/trial.ts';
+export type {
+  Classified,
+  EvaluationRecord,
+  ImageItem,
+  ItemFailure,
+  Progress,
+  RankedClass,
+} from './pipeline/types.ts';
+export { weigh, weightings } from './pipeline/weighting.ts';
