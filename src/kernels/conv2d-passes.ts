@@ -1,5 +1,6 @@
 // Convolutions that are a transform, a batch of matrix products and a transform back, cut into passes.
 
+import { products, TILE_COLUMNS, tileRows } from './conv2d-products.ts';
 import type { Geometry } from './conv2d-shape.ts';
 import type { Capabilities } from './device.ts';
 import { gemm } from './gemm.ts';
@@ -11,22 +12,21 @@ export interface ColumnRange {
   readonly first: number;
   readonly count: number;
   readonly pitch: number;
+  /** Rows of scratch a place: input channels, output channels, padded as the products want them. */
+  readonly inRows: number;
+  readonly outRows: number;
 }
 
 export interface Transformed {
-  /** Matrix products, one a place of the transform. */
-  readonly places: number;
   /** Columns of each product over the whole batch. */
   readonly columns: number;
-  /** Weights [place][ic][oc padded to 4], transformed from [oc, ic, kh, kw]. */
-  readonly weight: Packing;
-  /** x to `transformed` [place][ic][columns]. */
+  /** R of the weights' transform R g Rᵀ, one row a place in one dimension. */
+  readonly weights: readonly (readonly number[])[];
+  /** x to `transformed` [place][inRows][columns]; rows behind the input channels are zero. */
   readonly input: (range: ColumnRange) => Step;
-  /** `products` [place][oc][columns] to y. */
+  /** `products` [place][outRows][columns] to y. */
   readonly output: (range: ColumnRange) => Step;
 }
-
-export const pad4 = (count: number): number => ceilDiv(count, 4) * 4;
 
 /** Bytes that one operand of the products may take in a pass: more would only leave the caches. */
 const PASS_BYTES = 2 ** 25;
@@ -34,54 +34,70 @@ const PASS_BYTES = 2 ** 25;
 /** The routine of a transformed convolution; a column's arithmetic is the same in whatever pass it falls. */
 export function inPasses(
   capabilities: Capabilities,
-  { x: [ic], y: [oc] }: Geometry,
-  { places, columns, weight, input, output }: Transformed,
+  geometry: Geometry,
+  { columns, weights, input, output }: Transformed,
 ): Routine {
-  const bytes = 4 * places * Math.max(ic, oc) * columns;
+  const {
+    x: [ic],
+    y: [oc],
+  } = geometry;
+  const subgroup = capabilities.family === 'subgroup';
+  const rows = subgroup ? tileRows(capabilities, oc) : 4;
+  const inRows = subgroup ? ceilDiv(ic, 2) * 2 : ic;
+  const outRows = ceilDiv(oc, rows) * rows;
+  const unit = subgroup ? TILE_COLUMNS : 4;
+  const places = weights.length ** 2;
+  const bytes = 4 * places * Math.max(inRows, outRows) * columns;
   const passes = ceilDiv(bytes, Math.min(PASS_BYTES, capabilities.maxBindingBytes));
   const most = ceilDiv(ceilDiv(columns, passes), 64) * 64;
-  const pitch = Math.min(most, pad4(columns));
+  const pitch = Math.min(most, ceilDiv(columns, unit) * unit);
   const steps: Step[] = [];
   for (let first = 0; first < columns; first += most) {
-    const range = { first, count: Math.min(most, columns - first), pitch };
-    const product = gemm(capabilities, {
-      m: oc,
-      k: ic,
-      columns: range.count,
-      batch: [1, places],
-      a: { pitch: pad4(oc), inner: ic * pad4(oc) },
-      b: { pitch, inner: ic * pitch },
-      c: { pitch, inner: oc * pitch },
-    });
-    steps.push(
-      input(range),
-      { kernel: product, operands: ['weight', 'transformed', 'products'] },
-      output(range),
-    );
+    const count = Math.min(most, columns - first);
+    const range = { first, count, pitch, inRows, outRows };
+    const kernel = subgroup
+      ? products(capabilities, {
+          places,
+          inChannels: inRows,
+          outChannels: outRows,
+          columns: count,
+          pitch,
+          rows,
+        })
+      : gemm(capabilities, {
+          m: outRows,
+          k: inRows,
+          columns: count,
+          batch: [1, places],
+          a: { pitch: outRows, inner: inRows * outRows },
+          b: { pitch, inner: inRows * pitch },
+          c: { pitch, inner: outRows * pitch },
+        });
+    steps.push(input(range), { kernel, operands: ['weight', 'transformed', 'products'] }, output(range));
   }
   return {
     steps,
-    scratch: { transformed: 4 * places * ic * pitch, products: 4 * places * oc * pitch },
-    packing: { weight },
+    scratch: { transformed: 4 * places * inRows * pitch, products: 4 * places * outRows * pitch },
+    packing: { weight: packTransformed(geometry, weights, inRows, outRows) },
   };
 }
 
 /**
- * Packs weights [oc, ic, 3, 3] as [place][ic][oc padded to 4]: place (i, j) holds R g Rᵀ, in f32 whatever the weights
- * are stored as.
+ * Packs weights [oc, ic, 3, 3] as [place][inRows][outRows], zero behind the channels: place (i, j) holds R g Rᵀ, in
+ * f32 whatever the weights are stored as.
  */
-export function packTransformed(
-  name: string,
+function packTransformed(
   { x: [ic], y: [oc] }: Geometry,
   R: readonly (readonly number[])[],
+  inRows: number,
+  row: number,
 ): Packing {
   const size = R.length;
-  const row = pad4(oc);
   return {
-    key: `${name}.${oc}x${ic}`,
-    bytes: 4 * size * size * ic * row,
+    key: `conv2d.transformed.${R.flat().join()}.${oc}x${ic}.${row}x${inRows}`,
+    bytes: 4 * size * size * inRows * row,
     pack: (values) => {
-      const out = new Float32Array(size * size * ic * row);
+      const out = new Float32Array(size * size * inRows * row);
       const half = new Float64Array(size * 3);
       for (let o = 0; o < oc; o++)
         for (let c = 0; c < ic; c++) {
@@ -92,7 +108,7 @@ export function packTransformed(
           });
           for (let i = 0; i < size; i++)
             R.forEach(([r0, r1, r2], j) => {
-              out[((size * i + j) * ic + c) * row + o] =
+              out[((size * i + j) * inRows + c) * row + o] =
                 r0! * half[3 * i]! + r1! * half[3 * i + 1]! + r2! * half[3 * i + 2]!;
             });
         }

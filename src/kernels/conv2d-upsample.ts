@@ -9,7 +9,7 @@
 // with the rows of R: (1 1 1), (1 0 0), (0 0 1) and of D, on x[i-1], x[i], x[i+1]: (0 1 0), (1 -1 0), (0 -1 1).
 // The maps are sums and differences, so that no digits are lost as in Winograd's.
 
-import { type ColumnRange, inPasses, packTransformed } from './conv2d-passes.ts';
+import { type ColumnRange, inPasses } from './conv2d-passes.ts';
 import { COLUMN_PLACE, columnUniforms, epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
 import type { Capabilities } from './device.ts';
 import { unroll } from './gemm-spec.ts';
@@ -29,22 +29,26 @@ const R: readonly (readonly number[])[] = [
 /** For `upsample: 2`, a 3x3 kernel, stride 1 and padding 1 on each side. */
 export function upsample(capabilities: Capabilities, geometry: Geometry): Routine {
   return inPasses(capabilities, geometry, {
-    places: 9,
     columns: columns(geometry.x),
-    weight: packTransformed('upsample', geometry, R),
+    weights: R,
     input: (range) => inputTransform(geometry, range),
     output: (range) => outputTransform(geometry, range),
   });
 }
 
 /** Uniforms and head of a `main` whose invocation holds 4 columns of a channel, starting at `column`. */
-const vectorUniforms = ({ x }: Geometry, channels: number, { first, count, pitch }: ColumnRange) => [
+const vectorUniforms = (
+  { x }: Geometry,
+  channels: number,
+  rows: number,
+  { first, count, pitch }: ColumnRange,
+) => [
   ...columnUniforms(x),
   ...divisor('vectors', ceilDiv(count, 4)),
   u32('channels', channels),
   u32('first', first),
   u32('rowVectors', pitch / 4),
-  u32('placeVectors', (channels * pitch) / 4),
+  u32('placeVectors', (rows * pitch) / 4),
 ];
 
 const VECTOR_MAIN = /* wgsl */ `@compute @workgroup_size(${LANES}) fn main(
@@ -77,7 +81,8 @@ function inputTransform(geometry: Geometry, range: ColumnRange): Step {
     name: `upsample.input.${fused.affine ?? 'bare'}`,
     bindings: [read('x'), ...on.bindings, write('transformed', 'vec4f')],
     uniforms: [
-      ...vectorUniforms(geometry, x[0], range),
+      ...vectorUniforms(geometry, range.inRows, range.inRows, range),
+      u32('inChannels', x[0]),
       u32('height', x[2]),
       u32('xPitch', pitch(x)),
       { name: 'last', type: 'i32', value: x[0] * pitch(x) - 1 },
@@ -87,9 +92,9 @@ function inputTransform(geometry: Geometry, range: ColumnRange): Step {
 ${VECTOR_MAIN}
   let slope = vec4f(${unroll(4, (k) => `slopeOf(channel, n[${k}])${k < 3 ? ',' : ''}`)});
   let offset = vec4f(${unroll(4, (k) => `offsetOf(channel, n[${k}])${k < 3 ? ',' : ''}`)});
-  let inside = vec4<bool>(true);
-  let notTop = row > vec4u(0);
-  let notBottom = row < vec4u(u.height - 1);
+  let inside = vec4<bool>(channel < u.inChannels);
+  let notTop = inside & (row > vec4u(0));
+  let notBottom = inside & (row < vec4u(u.height - 1));
   let notLeft = col > vec4u(0);
   let notRight = col < vec4u(u.width - 1);
   let base = i32(channel * u.xPitch + column);
@@ -101,7 +106,7 @@ ${VECTOR_MAIN}
   ${['', 'Left', 'Right'].map((b) => `transformed[to] = up${b} - mid${b}; to += u.placeVectors;`).join('\n  ')}
   ${['', 'Left', 'Right'].map((b) => `transformed[to] = down${b} - mid${b}; to += u.placeVectors;`).join('\n  ')}
 }`,
-    grid: linearGrid(ceilDiv(ceilDiv(range.count, 4) * x[0], LANES)),
+    grid: linearGrid(ceilDiv(ceilDiv(range.count, 4) * range.inRows, LANES)),
   });
   return { kernel, operands: ['x', ...on.operands, 'transformed'] };
 }
@@ -120,7 +125,7 @@ function outputTransform(geometry: Geometry, range: ColumnRange): Step {
     name: `upsample.output.${fusedTag({ ...fused, affine: undefined })}`,
     bindings: [read('products', 'vec4f'), ...out.bindings, write('y', 'vec2f')],
     uniforms: [
-      ...vectorUniforms(geometry, y[0], range),
+      ...vectorUniforms(geometry, y[0], range.outRows, range),
       u32('height', x[2]),
       u32('yVectors', pitch(y) / 2),
       ...out.uniforms,

@@ -10,7 +10,12 @@ import { pitch } from './tensor.ts';
 const LANES = 32;
 
 /** Uniforms of `tileOf`, which finds channel and tile of an invocation. */
-function tileUniforms({ y }: Geometry, channels: number, { first, count, pitch }: ColumnRange): Uniform[] {
+function tileUniforms(
+  { y }: Geometry,
+  channels: number,
+  rows: number,
+  { first, count, pitch }: ColumnRange,
+): Uniform[] {
   const across = ceilDiv(y[3], 4);
   return [
     ...divisor('groupsAcross', ceilDiv(count, LANES)),
@@ -20,7 +25,7 @@ function tileUniforms({ y }: Geometry, channels: number, { first, count, pitch }
     u32('firstTile', first),
     u32('tiles', count),
     u32('tilePitch', pitch),
-    u32('placePitch', channels * pitch),
+    u32('placePitch', rows * pitch),
   ];
 }
 
@@ -75,7 +80,8 @@ export function inputTransform(geometry: Geometry, range: ColumnRange): Step {
     name: `winograd.input.${fused.affine ?? 'bare'}`,
     bindings: [read('x'), ...on.bindings, write('transformed')],
     uniforms: [
-      ...tileUniforms(geometry, x[0], range),
+      ...tileUniforms(geometry, range.inRows, range.inRows, range),
+      u32('inChannels', x[0]),
       u32('xPitch', pitch(x)),
       u32('xHeight', x[2]),
       u32('xWidth', x[3]),
@@ -94,7 +100,7 @@ export function inputTransform(geometry: Geometry, range: ColumnRange): Step {
   let top = tile.top - u.top; // above or left of the image these wrap to huge numbers
   let left = tile.left - u.left;
   let plane = tile.channel * u.xPitch + tile.sample * u.xHeight * u.xWidth;
-  ${lines(6, (j) => `let in${j} = left + ${j} < u.xWidth;`)}
+  ${lines(6, (j) => `let in${j} = left + ${j} < u.xWidth && tile.channel < u.inChannels;`)}
   ${lines(
     6,
     (i) => `let line${i} = plane + (top + ${i}) * u.xWidth + left;
@@ -106,7 +112,7 @@ export function inputTransform(geometry: Geometry, range: ColumnRange): Step {
   var to = tile.channel * u.tilePitch + tile.index;
   ${lines(36, (k) => `transformed[to] = q${Math.floor(k / 6)}${k % 6}; to += u.placePitch;`)}
 }`,
-    grid: linearGrid(ceilDiv(range.count, LANES) * x[0]),
+    grid: linearGrid(ceilDiv(range.count, LANES) * range.inRows),
   });
   return { kernel, operands: ['x', ...on.operands, 'transformed'] };
 }
@@ -133,7 +139,7 @@ export function outputTransform(geometry: Geometry, range: ColumnRange): Step {
     name: `winograd.output.${fusedTag({ ...fused, affine: undefined })}${aligned ? '.aligned' : ''}`,
     bindings: [read('products'), ...out.bindings, write('y', element)],
     uniforms: [
-      ...tileUniforms(geometry, y[0], range),
+      ...tileUniforms(geometry, y[0], range.outRows, range),
       u32('yPitch', pitch(y)),
       u32('yHeight', y[2]),
       u32('yWidth', y[3]),

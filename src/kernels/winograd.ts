@@ -6,7 +6,7 @@
 // becomes 36 matrix products, one a place of the transformed tile. Tiles are numbered over the whole batch, so that
 // the columns of the products are full whatever the size of the image.
 
-import { inPasses, packTransformed } from './conv2d-passes.ts';
+import { inPasses } from './conv2d-passes.ts';
 import type { Geometry } from './conv2d-shape.ts';
 import type { Capabilities } from './device.ts';
 import { ceilDiv } from './kernel.ts';
@@ -26,9 +26,8 @@ const G: readonly (readonly number[])[] = [
 export function winograd(capabilities: Capabilities, geometry: Geometry): Routine {
   const [, n, h, w] = geometry.y;
   return inPasses(capabilities, geometry, {
-    places: 36,
     columns: n * ceilDiv(h, 4) * ceilDiv(w, 4),
-    weight: packTransformed('winograd', geometry, G),
+    weights: G,
     input: (range) => inputTransform(geometry, range),
     output: (range) => outputTransform(geometry, range),
   });
