@@ -31,7 +31,7 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   if (at.outside || row >= u.m || col0 >= u.columns) { return; }
   let lastCol = u.columns - 1u;
   var pa0 = at.a + row / 4u;
-  var pa1 = at.a + min(row / 4u + 1u, u.aPitch - 1u);
+  var pa1 = at.a + min(row / 4u + 1u, (u.m - 1u) / 4u);
   var pb0 = at.b + col0;
   var pb1 = at.b + min(col1, lastCol);
   ${unroll(8, (i) => `var c${i}_0 = ${initial(i)}; var c${i}_1 = c${i}_0;`)}

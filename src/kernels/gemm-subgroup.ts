@@ -30,7 +30,9 @@ function tileFor(lanes: number, m: number, type: 'f32' | 'f16'): Tile {
  * rows 4l..4l+3 of a's row k and two vec4 of b's; every element of a is then broadcast to all lanes and
  * multiplied with their columns. No workgroup memory, no barrier: on a software adapter each load costs more than
  * each multiplication, so an element of a is loaded once a subgroup and an element of b once 32 rows.
- * k is unrolled by 2 (by 4 the code leaves the instruction cache and halves the speed).
+ * k is unrolled by 2 (by 4 the code leaves the instruction cache and halves the speed). The epilogue is a loop that
+ * stores four rows and moves the other sums up by four: unrolled whole it takes four times as long to compile and
+ * leaves the instruction cache, and an array of sums indexed by the loop is gathered lane by lane.
  */
 export function gemmSubgroup({ subgroupSize: lanes }: Capabilities, spec: GemmSpec): Kernel {
   const tile = tileFor(lanes, spec.m, spec.aType ?? 'f32');
@@ -50,7 +52,7 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   let at = placeOf(group, groups);
   if (at.outside) { return; }
   let lastCol = u.columns - 1u;
-  var pa = at.a + min(at.row / ${load}u + local.x, u.aPitch - 1u);
+  var pa = at.a + min(at.row / ${load}u + local.x, (u.m - 1u) / ${load}u);
   ${unroll(
     vecs,
     (j) => `let col${j} = min(at.col + local.x + ${j}u * LANES, lastCol);
@@ -75,13 +77,15 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
     ${unroll(vecs, (j) => `c${i}_${j} = fma(t1, b1_${j}, fma(t0, b0_${j}, c${i}_${j}));`)} }`,
     )}
   }
-  var sums: array<array<vec4f, ${vecs}>, ${rows}>;
-  ${unroll(rows, (i) => unroll(vecs, (j) => `sums[${i}][${j}] = c${i}_${j};`))}
-  let rows = min(u.m - at.row, ROWS);
-  var pc = at.c + at.row * u.cPitch;
-  for (var i = 0u; i < rows; i++) {
-    ${unroll(vecs, (j) => `finish(pc + col${j}, sums[i][${j}]);`)}
-    pc += u.cPitch;
+  let end = min(at.row + ROWS, u.m);
+  for (var row = at.row; row < end; row += 4u) {
+    let pc = at.c + row * u.cPitch;
+    ${unroll(
+      4,
+      (i) =>
+        `if (row + ${i}u < end) { ${unroll(vecs, (j) => `finish(pc + ${i}u * u.cPitch + col${j}, c${i}_${j});`)} }`,
+    )}
+    ${unroll(rows - 4, (i) => unroll(vecs, (j) => `c${i}_${j} = c${i + 4}_${j};`))}
   }
 }
 `;

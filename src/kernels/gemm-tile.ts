@@ -45,7 +45,7 @@ export function gemmTile(spec: GemmSpec): Kernel {
     ${unroll(
       loadsA,
       (s) => `{ let i = index + ${s * INVOCATIONS}u; let kk = ${k} + i / ${rowVecs}u;
-      fetchA${s} = select(vec4f(0), loadA(at.a + min(kk, u.k - 1u) * u.aPitch + min(at.row / 4u + i % ${rowVecs}u, u.aPitch - 1u)), kk < u.k); }`,
+      fetchA${s} = select(vec4f(0), loadA(at.a + min(kk, u.k - 1u) * u.aPitch + min(at.row / 4u + i % ${rowVecs}u, (u.m - 1u) / 4u)), kk < u.k); }`,
     )}
     ${unroll(
       loadsB,

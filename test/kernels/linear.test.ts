@@ -39,21 +39,17 @@ describe.each(FAMILIES)('linear, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 
-  it.for(cases)(
-    '$name',
-    async ({ options }, context) => {
-      const here = await device;
-      if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-      const inputs = inputsOf(options);
-      const y = await run(here, options, inputs);
-      const terms = options.x[0];
-      // A sum of random terms grows as sqrt(terms), and so does the number of its roundings' standard deviations.
-      const rounding = EPS * (8 + terms) + (options.weights === 'f16' ? 2 * F16_EPS * Math.sqrt(terms) : 0);
-      const { difference, index } = maxDifference(y, referenceLinear(options, inputs));
-      expect(difference, `at ${index}`).toBeLessThan(rounding);
-    },
-    30_000,
-  );
+  it.for(cases)('$name', async ({ options }, context) => {
+    const here = await device;
+    if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    const inputs = inputsOf(options);
+    const y = await run(here, options, inputs);
+    const terms = options.x[0];
+    // A sum of random terms grows as sqrt(terms), and so does the number of its roundings' standard deviations.
+    const rounding = EPS * (8 + terms) + (options.weights === 'f16' ? 2 * F16_EPS * Math.sqrt(terms) : 0);
+    const { difference, index } = maxDifference(y, referenceLinear(options, inputs));
+    expect(difference, `at ${index}`).toBeLessThan(rounding);
+  });
 
   it('gives a sample the same bytes alone and in a batch', async (context) => {
     const here = await device;
@@ -75,7 +71,7 @@ describe.each(FAMILIES)('linear, %s', (family) => {
         expect(new Uint32Array(alone.buffer)).toEqual(new Uint32Array(part(whole).buffer));
       }
     }
-  }, 120_000);
+  });
 });
 
 describe('linear shapes', () => {
