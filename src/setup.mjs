@@ -107,7 +107,7 @@ function ensureAdapter() {
   }
   let adapter = findAdapter();
   if (!adapter && process.platform === 'linux') {
-    say('no WebGPU adapter found; installing a software Vulkan driver');
+    say('no WebGPU adapter found');
     const problem = installDriver();
     adapter = problem ? null : findAdapter();
     if (!adapter)
@@ -147,6 +147,7 @@ function installDriver() {
   const byHand = `install ${plan.packages.join(' and ')}${from} with apt as an administrator`;
   if (spawnSync('apt-get', ['--version']).status !== 0) return byHand;
   if (!root && spawnSync('sudo', ['-n', 'true'], { stdio: 'ignore' }).status !== 0) return byHand;
+  say('installing a software Vulkan driver');
   if (plan.addSource) {
     say(`adding ${plan.release} to apt's sources (${ADDED_SOURCE})`);
     const [program, ...args] = root ? ['tee', ADDED_SOURCE] : ['sudo', '-n', 'tee', ADDED_SOURCE];
