@@ -2,16 +2,9 @@
 
 import { readFileSync } from 'node:fs';
 import { CommanderError } from 'commander';
-import {
-  DeviceLostError,
-  ModelError,
-  NoDeviceError,
-  OutOfMemoryError,
-  ShapeError,
-  UnsupportedError,
-} from '../kernels/errors.ts';
 import { createCommand } from './command.ts';
 import { UsageError } from './errors.ts';
+import { describeError, statusOf } from './exitstatus.ts';
 import type { SignalSource } from './interruption.ts';
 import type { OpenFolder } from './modelchoice.ts';
 import { createReporter, type ErrorOutput } from './progress.ts';
@@ -44,20 +37,6 @@ const PLANNED: readonly string[] = [
   'submit',
   'serve',
 ];
-
-/** Exit statuses by the kind of error; what is not listed is a mistake of the program's own. */
-const STATUS: readonly (readonly [new (message: string) => Error, number])[] = [
-  [UsageError, 2],
-  [ModelError, 3],
-  [ShapeError, 3],
-  [UnsupportedError, 3],
-  [NoDeviceError, 4],
-  [DeviceLostError, 4],
-  [OutOfMemoryError, 4],
-];
-
-/** Exit status of a mistake of the program's own, as BSD's sysexits has it. */
-const INTERNAL = 70;
 
 function readVersion(): string {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
@@ -98,10 +77,7 @@ export async function main(argv: readonly string[], options: MainOptions): Promi
     return await dispatch(argv, options);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-    const status = STATUS.find(([kind]) => error instanceof kind)?.[1] ?? INTERNAL;
-    const text = error instanceof Error ? error.message : String(error);
-    const stack = status === INTERNAL && error instanceof Error ? `\n${error.stack}` : '';
-    stderr.write(`diffclass-stream: ${text}${stack}\n`);
-    return status;
+    stderr.write(`diffclass-stream: ${describeError(error)}\n`);
+    return statusOf(error);
   }
 }
