@@ -33,17 +33,20 @@ const made = await plan(device, trace(network, evaluation, batch), {
 });
 await close();
 
-/** Milliseconds a pass takes, the median of some after a first. */
-async function time(encode: (pass: GPUComputePassEncoder) => void, times = 1): Promise<number> {
-  const all: number[] = [];
-  for (let i = 0; i <= repetitions; i++) {
+/** Milliseconds of one run, the median of passes that repeat it until a submission's own cost is small. */
+async function time(encode: (pass: GPUComputePassEncoder) => void, leastMs = 12): Promise<number> {
+  const once = async (times: number): Promise<number> => {
     const start = performance.now();
     submit(device, (pass) => {
       for (let k = 0; k < times; k++) encode(pass);
     });
     await idle(device);
-    if (i > 0) all.push((performance.now() - start) / times);
-  }
+    return (performance.now() - start) / times;
+  };
+  await once(1);
+  const times = Math.min(200, Math.ceil(leastMs / (await once(4))));
+  const all: number[] = [];
+  for (let i = 0; i < repetitions; i++) all.push(await once(times));
   return median(all);
 }
 
@@ -55,7 +58,7 @@ const first = performance.now() - cold;
 const rows: { name: string; ms: number }[] = [];
 const sequence = await prepare(device, made.launches);
 for (const [i, { kernel }] of made.launches.entries())
-  rows.push({ name: kernel.name, ms: await time((pass) => sequence.encode(pass, i, i + 1), 4) });
+  rows.push({ name: kernel.name, ms: await time((pass) => sequence.encode(pass, i, i + 1)) });
 const whole = await time(made.encode);
 const sum = rows.reduce((total, { ms }) => total + ms, 0);
 
