@@ -1,8 +1,8 @@
 // Rows of a table picked by index: class embeddings, and time embeddings computed once per noise level.
 
 import type { Capabilities } from './device.ts';
-import { divisor, ELEMENTWISE_MAIN, LANES, LINEAR_INDEX, QUOTIENT } from './indexing.ts';
-import { ceilDiv, defineKernel, linearGrid, read, u32, write } from './kernel.ts';
+import { divisor, QUOTIENT, walk } from './indexing.ts';
+import { defineKernel, read, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';
 import { pitch, type Shape } from './tensor.ts';
 
@@ -17,29 +17,27 @@ export interface GatherOptions {
 /**
  * y[c, n] = table[index[n]][c].
  * Operands table [entries][channels] f32, index [n] u32, y [channels, n, 1, 1].
- * One invocation writes one element, neighbours in n.
+ * Neighbouring invocations write neighbouring samples.
  */
-export function gather(_: Capabilities, { entries, channels, n }: GatherOptions): Routine {
+export function gather(capabilities: Capabilities, { entries, channels, n }: GatherOptions): Routine {
   const y: Shape = [channels, n, 1, 1];
+  const { uniforms, grid, main } = walk(capabilities, channels * n);
   const kernel = defineKernel({
-    name: 'gather.plain',
+    name: 'gather',
     bindings: [read('table'), read('index', 'u32'), write('y')],
     uniforms: [
-      u32('count', channels * n),
+      ...uniforms,
       u32('channels', channels),
       ...divisor('n', n),
       u32('pitch', pitch(y)),
       u32('last', entries - 1),
     ],
-    body: /* wgsl */ `${LINEAR_INDEX}${QUOTIENT}
-${ELEMENTWISE_MAIN} {
-  let i = linearIndex(group, groups, local);
-  if (i >= u.count) { return; }
-  let channel = quotient(i, u.n, u.nInverse);
-  let sample = i - channel * u.n;
-  y[channel * u.pitch + sample] = table[min(index[sample], u.last) * u.channels + channel];
-}`,
-    grid: linearGrid(ceilDiv(channels * n, LANES)),
+    body:
+      QUOTIENT +
+      main(/* wgsl */ `let channel = quotient(i, u.n, u.nInverse);
+    let sample = i - channel * u.n;
+    y[channel * u.pitch + sample] = table[min(index[sample], u.last) * u.channels + channel];`),
+    grid,
   });
   return single(kernel, ['table', 'index', 'y']);
 }

@@ -1,8 +1,8 @@
 // Layer normalisation over the channels of each column.
 
 import type { Capabilities } from './device.ts';
-import { ELEMENTWISE_MAIN, LANES, LINEAR_INDEX } from './indexing.ts';
-import { ceilDiv, defineKernel, f32, linearGrid, read, u32, write } from './kernel.ts';
+import { walk } from './indexing.ts';
+import { defineKernel, f32, read, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';
 import { pitch, type Shape } from './tensor.ts';
 
@@ -25,12 +25,13 @@ const SHIFT_ROWS = 8;
  * for another. The statistics are those of x - (mean of the first 8 rows), so that a large mean cancels before
  * it is squared; columns of the padding yield whatever they hold.
  */
-export function layerNorm(_: Capabilities, options: LayerNormOptions): Routine {
+export function layerNorm(capabilities: Capabilities, options: LayerNormOptions): Routine {
   const { x, eps, gamma = true, beta = true } = options;
   const [c] = x;
   const columns = pitch(x) / 4;
+  const { uniforms, grid, main } = walk(capabilities, columns);
   const kernel = defineKernel({
-    name: `layerNorm.plain${gamma ? '.gamma' : ''}${beta ? '.beta' : ''}`,
+    name: `layerNorm${gamma ? '.gamma' : ''}${beta ? '.beta' : ''}`,
     bindings: [
       read('x', 'vec4f'),
       ...(gamma ? [read('gamma')] : []),
@@ -38,15 +39,13 @@ export function layerNorm(_: Capabilities, options: LayerNormOptions): Routine {
       write('y', 'vec4f'),
     ],
     uniforms: [
+      ...uniforms,
       u32('channels', c),
       u32('columns', columns),
       u32('shiftRows', Math.min(SHIFT_ROWS, c)),
       f32('eps', eps),
     ],
-    body: /* wgsl */ `${LINEAR_INDEX}
-${ELEMENTWISE_MAIN} {
-  let column = linearIndex(group, groups, local);
-  if (column >= u.columns) { return; }
+    body: main(/* wgsl */ `let column = i;
   var shift = vec4f(0);
   for (var row = 0u; row < u.shiftRows; row++) { shift += x[row * u.columns + column]; }
   shift /= f32(u.shiftRows);
@@ -63,9 +62,8 @@ ${ELEMENTWISE_MAIN} {
   for (var row = 0u; row < u.channels; row++) {
     let at = row * u.columns + column;
     y[at] = (x[at] - mean) * rstd${gamma ? ' * gamma[row]' : ''}${beta ? ' + beta[row]' : ''};
-  }
-}`,
-    grid: linearGrid(ceilDiv(columns, LANES)),
+  }`),
+    grid,
   });
   return single(kernel, ['x', ...(gamma ? ['gamma'] : []), ...(beta ? ['beta'] : []), 'y']);
 }

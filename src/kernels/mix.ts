@@ -1,8 +1,8 @@
 // The forward process: noised images from the images in flight, for a batch of evaluations.
 
 import type { Capabilities } from './device.ts';
-import { divisor, ELEMENTWISE_MAIN, LANES, LINEAR_INDEX, QUOTIENT } from './indexing.ts';
-import { type Binding, ceilDiv, defineKernel, linearGrid, read, type Uniform, u32, write } from './kernel.ts';
+import { divisor, QUOTIENT, walk } from './indexing.ts';
+import { type Binding, ceilDiv, defineKernel, read, type Uniform, u32, write } from './kernel.ts';
 import { PHILOX, philoxUniforms, type Seed } from './philox.ts';
 import { type Routine, single } from './routine.ts';
 import { pitch, type Shape } from './tensor.ts';
@@ -62,13 +62,14 @@ export interface MixOptions {
  * One invocation makes the four elements of a Philox counter: evaluations with the same noise index see the same
  * values wherever they stand in the batch.
  */
-export function mix(_: Capabilities, { y, noise }: MixOptions): Routine {
+export function mix(capabilities: Capabilities, { y, noise }: MixOptions): Routine {
   const [c, n, h, w] = y;
   const elements = c * h * w;
   const blocks = ceilDiv(elements, 4);
   const parts = noiseParts(noise);
+  const { uniforms, grid, main } = walk(capabilities, n * blocks);
   const kernel = defineKernel({
-    name: `mix.plain.${parts.variant}`,
+    name: `mix.${parts.variant}`,
     bindings: [
       read('slots'),
       read('slot', 'u32'),
@@ -79,30 +80,28 @@ export function mix(_: Capabilities, { y, noise }: MixOptions): Routine {
       write('y'),
     ],
     uniforms: [
-      u32('count', n * blocks),
+      ...uniforms,
       u32('elements', elements),
       ...divisor('blocks', blocks),
       ...divisor('pixels', h * w),
       u32('pitch', pitch(y)),
       ...parts.uniforms,
     ],
-    body: /* wgsl */ `${LINEAR_INDEX}${QUOTIENT}${parts.wgsl}
-${ELEMENTWISE_MAIN} {
-  let i = linearIndex(group, groups, local);
-  if (i >= u.count) { return; }
-  let sample = quotient(i, u.blocks, u.blocksInverse);
-  let block = i - sample * u.blocks;
-  let ab = levels[level[sample]].xy;
-  let image = slot[sample] * u.elements;
-  let eps = noiseOf(noise[sample], block);
-  for (var k = 0u; k < min(4, u.elements - 4 * block); k++) {
-    let element = 4 * block + k;
-    let channel = quotient(element, u.pixels, u.pixelsInverse);
-    let at = channel * u.pitch + sample * u.pixels + element - channel * u.pixels;
-    y[at] = ab.x * slots[image + element] + ab.y * eps[k];
-  }
-}`,
-    grid: linearGrid(ceilDiv(n * blocks, LANES)),
+    body:
+      QUOTIENT +
+      parts.wgsl +
+      main(/* wgsl */ `let sample = quotient(i, u.blocks, u.blocksInverse);
+    let block = i - sample * u.blocks;
+    let ab = levels[level[sample]].xy;
+    let image = slot[sample] * u.elements;
+    let eps = noiseOf(noise[sample], block);
+    for (var k = 0u; k < min(4, u.elements - 4 * block); k++) {
+      let element = 4 * block + k;
+      let channel = quotient(element, u.pixels, u.pixelsInverse);
+      let at = channel * u.pitch + sample * u.pixels + element - channel * u.pixels;
+      y[at] = ab.x * slots[image + element] + ab.y * eps[k];
+    }`),
+    grid,
   });
   return single(kernel, ['slots', 'slot', 'level', 'noise', 'levels', ...parts.operands, 'y']);
 }

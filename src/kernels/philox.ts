@@ -6,8 +6,8 @@
 
 import type { Capabilities } from './device.ts';
 import { ShapeError } from './errors.ts';
-import { divisor, ELEMENTWISE_MAIN, LANES, LINEAR_INDEX, QUOTIENT } from './indexing.ts';
-import { ceilDiv, defineKernel, linearGrid, type Uniform, u32, write } from './kernel.ts';
+import { divisor, QUOTIENT, walk } from './indexing.ts';
+import { ceilDiv, defineKernel, type Uniform, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';
 
 const MULTIPLIERS = [0xd2511f53, 0xcd9e8d57] as const;
@@ -150,31 +150,30 @@ export interface FillNormalOptions extends Seed {
  * y[row][element] = normal(seed, first + row, element): a table of noise, plain row-major [rows][elements].
  * Operand y. One invocation writes the (up to) four elements of a counter.
  */
-export function fillNormal(_: Capabilities, options: FillNormalOptions): Routine {
+export function fillNormal(capabilities: Capabilities, options: FillNormalOptions): Routine {
   const { rows, elements, first = 0 } = options;
   const blocks = ceilDiv(elements, 4);
   if (rows * elements >= 2 ** 30)
     throw new ShapeError(`fillNormal: ${rows} rows of ${elements} are more than 2^30 elements`);
+  const { uniforms, grid, main } = walk(capabilities, rows * blocks);
   const kernel = defineKernel({
-    name: 'fillNormal.plain',
+    name: 'fillNormal',
     bindings: [write('y')],
     uniforms: [
-      u32('count', rows * blocks),
+      ...uniforms,
       ...divisor('blocks', blocks),
       u32('elements', elements),
       u32('first', first),
       ...philoxUniforms(options),
     ],
-    body: /* wgsl */ `${LINEAR_INDEX}${QUOTIENT}${PHILOX}
-${ELEMENTWISE_MAIN} {
-  let i = linearIndex(group, groups, local);
-  if (i >= u.count) { return; }
-  let row = quotient(i, u.blocks, u.blocksInverse);
-  let block = i - row * u.blocks;
-  let v = normals(block, u.first + row);
-  for (var k = 0u; k < min(4, u.elements - 4 * block); k++) { y[row * u.elements + 4 * block + k] = v[k]; }
-}`,
-    grid: linearGrid(ceilDiv(rows * blocks, LANES)),
+    body:
+      QUOTIENT +
+      PHILOX +
+      main(/* wgsl */ `let row = quotient(i, u.blocks, u.blocksInverse);
+    let block = i - row * u.blocks;
+    let v = normals(block, u.first + row);
+    for (var k = 0u; k < min(4, u.elements - 4 * block); k++) { y[row * u.elements + 4 * block + k] = v[k]; }`),
+    grid,
   });
   return single(kernel, ['y']);
 }

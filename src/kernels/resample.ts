@@ -2,8 +2,8 @@
 
 import type { Capabilities } from './device.ts';
 import { ShapeError } from './errors.ts';
-import { divisor, ELEMENTWISE_MAIN, LANES, LINEAR_INDEX, QUOTIENT } from './indexing.ts';
-import { ceilDiv, defineKernel, f32, type Kernel, linearGrid, read, u32, write } from './kernel.ts';
+import { divisor, QUOTIENT, walk } from './indexing.ts';
+import { ceilDiv, defineKernel, f32, type Kernel, read, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';
 import { columns, pitch, type Shape } from './tensor.ts';
 
@@ -11,42 +11,39 @@ import { columns, pitch, type Shape } from './tensor.ts';
  * Twice as many pixels both ways. One invocation reads one pixel and writes its 2x2 copies as two vec2s: an
  * output row pair starts on an even element whatever the size, so odd images need no other path.
  */
-function doublingKernel(x: Shape, y: Shape): Kernel {
-  const count = x[0] * columns(x);
+function doublingKernel(capabilities: Capabilities, x: Shape, y: Shape): Kernel {
+  const { uniforms, grid, main } = walk(capabilities, x[0] * columns(x));
   return defineKernel({
-    name: 'upsampleNearest.plain.double',
+    name: 'upsampleNearest.double',
     bindings: [read('x'), write('y', 'vec2f')],
     uniforms: [
-      u32('count', count),
+      ...uniforms,
       ...divisor('columns', columns(x)),
       ...divisor('w', x[3]),
       u32('xPitch', pitch(x)),
       u32('yPitch', pitch(y) / 2),
     ],
-    body: /* wgsl */ `${LINEAR_INDEX}${QUOTIENT}
-${ELEMENTWISE_MAIN} {
-  let i = linearIndex(group, groups, local);
-  if (i >= u.count) { return; }
-  let channel = quotient(i, u.columns, u.columnsInverse);
+    body:
+      QUOTIENT +
+      main(/* wgsl */ `let channel = quotient(i, u.columns, u.columnsInverse);
   let column = i - channel * u.columns;
   let line = quotient(column, u.w, u.wInverse); // of n h lines; line l becomes lines 2l and 2l + 1
   let v = vec2f(x[channel * u.xPitch + column]);
   let at = channel * u.yPitch + line * u.w + column;
   y[at] = v;
-  y[at + u.w] = v;
-}`,
-    grid: linearGrid(ceilDiv(count, LANES)),
+  y[at + u.w] = v;`),
+    grid,
   });
 }
 
 /** y[row, column] = x[floor(row scaleY), floor(column scaleX)] in each sample; one invocation an element. */
-function pickKernel(x: Shape, y: Shape, scaleY: number, scaleX: number): Kernel {
-  const count = y[0] * columns(y);
+function pickKernel(capabilities: Capabilities, x: Shape, y: Shape, scaleY: number, scaleX: number): Kernel {
+  const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
   return defineKernel({
-    name: 'pick.plain',
+    name: 'pick',
     bindings: [read('x'), write('y')],
     uniforms: [
-      u32('count', count),
+      ...uniforms,
       ...divisor('columns', columns(y)),
       ...divisor('width', y[3]),
       ...divisor('height', y[2]),
@@ -57,19 +54,16 @@ function pickKernel(x: Shape, y: Shape, scaleY: number, scaleX: number): Kernel 
       f32('scaleY', scaleY),
       f32('scaleX', scaleX),
     ],
-    body: /* wgsl */ `${LINEAR_INDEX}${QUOTIENT}
-${ELEMENTWISE_MAIN} {
-  let i = linearIndex(group, groups, local);
-  if (i >= u.count) { return; }
-  let channel = quotient(i, u.columns, u.columnsInverse);
+    body:
+      QUOTIENT +
+      main(/* wgsl */ `let channel = quotient(i, u.columns, u.columnsInverse);
   let column = i - channel * u.columns;
   let line = quotient(column, u.width, u.widthInverse);
   let sample = quotient(line, u.height, u.heightInverse);
   let row = min(u32(f32(line - sample * u.height) * u.scaleY), u.h - 1);
   let across = min(u32(f32(column - line * u.width) * u.scaleX), u.w - 1);
-  y[channel * u.yPitch + column] = x[channel * u.xPitch + (sample * u.h + row) * u.w + across];
-}`,
-    grid: linearGrid(ceilDiv(count, LANES)),
+  y[channel * u.yPitch + column] = x[channel * u.xPitch + (sample * u.h + row) * u.w + across];`),
+    grid,
   });
 }
 
@@ -84,36 +78,36 @@ export interface UpsampleOptions {
  * Operands x [c, n, h, w], y [c, n, size]. A given size picks floor(i h / height) by PyTorch's arithmetic,
  * a product with the f32 ratio.
  */
-export function upsampleNearest(_: Capabilities, { x, size }: UpsampleOptions): Routine {
+export function upsampleNearest(capabilities: Capabilities, { x, size }: UpsampleOptions): Routine {
   const [c, n, h, w] = x;
   const [height, width] = size ?? [2 * h, 2 * w];
   const y: Shape = [c, n, height, width];
-  if (height === 2 * h && width === 2 * w) return single(doublingKernel(x, y), ['x', 'y']);
-  return single(pickKernel(x, y, h / height, w / width), ['x', 'y']);
+  if (height === 2 * h && width === 2 * w) return single(doublingKernel(capabilities, x, y), ['x', 'y']);
+  return single(pickKernel(capabilities, x, y, h / height, w / width), ['x', 'y']);
 }
 
 /** y[i, j] = x[stride i, stride j]; operands x [c, n, h, w], y [c, n, ceil(h / stride), ceil(w / stride)]. */
 export function pick(
-  _: Capabilities,
+  capabilities: Capabilities,
   { x, stride }: { readonly x: Shape; readonly stride: number },
 ): Routine {
   const y: Shape = [x[0], x[1], ceilDiv(x[2], stride), ceilDiv(x[3], stride)];
-  return single(pickKernel(x, y, stride, stride), ['x', 'y']);
+  return single(pickKernel(capabilities, x, y, stride, stride), ['x', 'y']);
 }
 
 /**
  * Average over 2x2 pixels, stride 2; an odd last row or column is dropped, as PyTorch does.
  * Operands x [c, n, h, w], y [c, n, floor(h / 2), floor(w / 2)]. One invocation an element.
  */
-export function averagePool2x2(_: Capabilities, { x }: { readonly x: Shape }): Routine {
+export function averagePool2x2(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
   const y: Shape = [x[0], x[1], Math.floor(x[2] / 2), Math.floor(x[3] / 2)];
   if (y[2] === 0 || y[3] === 0) throw new ShapeError(`averagePool2x2: x [${x}] is smaller than 2x2`);
-  const count = y[0] * columns(y);
+  const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
   const kernel = defineKernel({
-    name: 'averagePool2x2.plain',
+    name: 'averagePool2x2',
     bindings: [read('x'), write('y')],
     uniforms: [
-      u32('count', count),
+      ...uniforms,
       ...divisor('columns', columns(y)),
       ...divisor('width', y[3]),
       ...divisor('height', y[2]),
@@ -122,19 +116,16 @@ export function averagePool2x2(_: Capabilities, { x }: { readonly x: Shape }): R
       u32('xPitch', pitch(x)),
       u32('yPitch', pitch(y)),
     ],
-    body: /* wgsl */ `${LINEAR_INDEX}${QUOTIENT}
-${ELEMENTWISE_MAIN} {
-  let i = linearIndex(group, groups, local);
-  if (i >= u.count) { return; }
-  let channel = quotient(i, u.columns, u.columnsInverse);
+    body:
+      QUOTIENT +
+      main(/* wgsl */ `let channel = quotient(i, u.columns, u.columnsInverse);
   let column = i - channel * u.columns;
   let line = quotient(column, u.width, u.widthInverse);
   let sample = quotient(line, u.height, u.heightInverse);
   let row = sample * u.h + 2 * (line - sample * u.height);
   let at = channel * u.xPitch + row * u.w + 2 * (column - line * u.width);
-  y[channel * u.yPitch + column] = 0.25 * ((x[at] + x[at + 1]) + (x[at + u.w] + x[at + u.w + 1]));
-}`,
-    grid: linearGrid(ceilDiv(count, LANES)),
+  y[channel * u.yPitch + column] = 0.25 * ((x[at] + x[at + 1]) + (x[at + u.w] + x[at + u.w + 1]));`),
+    grid,
   });
   return single(kernel, ['x', 'y']);
 }
