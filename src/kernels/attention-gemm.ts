@@ -73,13 +73,13 @@ export function attentionByGemm(capabilities: Capabilities, options: AttentionOp
     if (tokens.tokens % 4 === 0) return inRows(operand, tokens);
     const copy = `${operand}Packed`;
     scratch[copy] = 4 * packedHeads(tokens);
-    steps.push({ kernel: packHeads(tokens), operands: [operand, copy] });
+    steps.push({ kernel: packHeads(capabilities, tokens), operands: [operand, copy] });
     return padded(copy, tokens);
   };
   const q = factor('q', queryHeads);
   const k = factor('k', keyHeads);
   scratch.vTransposed = 4 * transposedHeads(keyHeads);
-  steps.push({ kernel: transposeHeads(keyHeads), operands: ['v', 'vTransposed'] });
+  steps.push({ kernel: transposeHeads(capabilities, keyHeads), operands: ['v', 'vTransposed'] });
   const v: Place = {
     operand: 'vTransposed',
     pitch: pad4(headDim),
@@ -139,6 +139,6 @@ export function attentionByGemm(capabilities: Capabilities, options: AttentionOp
           },
         );
       }
-  if (!direct) steps.push({ kernel: unpackHeads(queryHeads), operands: ['yPacked', 'y'] });
+  if (!direct) steps.push({ kernel: unpackHeads(capabilities, queryHeads), operands: ['yPacked', 'y'] });
   return { steps, scratch, packing: {} };
 }

@@ -1,0 +1,100 @@
+// How fast is every kernel on this device, and what share of the device's own peak is that?
+//
+//   npm run bench -- kernels [--op conv2d,linear] [--match 7x7] [--family plain] [--repetitions 7] [--json FILE]
+//
+// The cases are the `benchCases` of test/kernels/cases. Rates are those of the definition: a convolution by
+// Winograd's method does fewer operations than are counted, and may pass the peak. On a software adapter rates are
+// by processor time, so that other processes disturb them little; the milliseconds are by the clock.
+
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { parseArgs } from 'node:util';
+import { type Device, type Family, openDevice } from '../src/kernels/device.ts';
+import { createStorage, type Launch } from '../src/kernels/runtime.ts';
+import { storageElements } from '../src/kernels/tensor.ts';
+import { bytesOf, type Entry, entries } from './entries.ts';
+import { measurePeak, type Timing, time } from './timing.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    op: { type: 'string' },
+    match: { type: 'string', default: '' },
+    family: { type: 'string' },
+    repetitions: { type: 'string', default: '7' },
+    json: { type: 'string' },
+  },
+});
+
+/** Values in [-1, 1) that are the same in every run. */
+function noise(count: number): Float32Array<ArrayBuffer> {
+  let state = 1;
+  return Float32Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 31 - 1;
+  });
+}
+
+async function timeEntry(device: Device, entry: Entry, repetitions: number): Promise<Timing> {
+  const routine = entry.routine(device.capabilities);
+  const buffers = new Map<string, GPUBuffer>();
+  for (const [name, shape] of Object.entries(entry.activations))
+    buffers.set(name, createStorage(device, 4 * storageElements(shape), noise(storageElements(shape)), name));
+  for (const [name, length] of Object.entries(entry.constants)) {
+    const data = routine.packing[name]?.pack(noise(length)) ?? noise(length);
+    buffers.set(name, createStorage(device, data.byteLength, data, name));
+  }
+  for (const [name, bytes] of Object.entries(routine.scratch))
+    buffers.set(name, createStorage(device, bytes, undefined, name));
+  const launches: Launch[] = routine.steps.map(({ kernel, operands }) => ({
+    kernel,
+    ranges: operands.map((name) => {
+      const buffer = buffers.get(name);
+      if (!buffer)
+        throw new Error(`${entry.op} ${entry.name}: ${kernel.name} binds ${name}, which is not listed`);
+      return { buffer, offset: 0, size: buffer.size };
+    }),
+  }));
+  const timing = await time(device, launches, repetitions);
+  for (const buffer of buffers.values()) buffer.destroy();
+  return timing;
+}
+
+const repetitions = Math.max(1, Number(options.repetitions));
+const device = await openDevice(options.family ? { family: options.family as Family } : {});
+device.gpu.addEventListener('uncapturederror', (event) => {
+  throw new Error((event as GPUUncapturedErrorEvent).error.message);
+});
+const { description, family } = device.capabilities;
+const peak = await measurePeak(device, repetitions);
+console.log(`${description}, ${family} family`);
+console.log(
+  `peak: ${peak.gflops.toFixed(1)} GFLOP/s in registers, ${peak.gbytes.toFixed(1)} GB/s copied; medians of ${repetitions}\n`,
+);
+
+const ops = options.op?.split(',');
+const chosen = entries.filter(({ op, name }) => (!ops || ops.includes(op)) && name.includes(options.match));
+const results = [];
+const percent = (share: number) => `${(100 * share).toFixed(0)}%`.padStart(5);
+for (const entry of chosen) {
+  const timing = await timeEntry(device, entry, repetitions);
+  const gflops = entry.flops / timing.aloneMs / 1e6;
+  const gbytes = bytesOf(entry) / timing.aloneMs / 1e6;
+  results.push({ op: entry.op, name: entry.name, ...timing, gflops, gbytes });
+  console.log(
+    [
+      `${entry.op} ${entry.name}`.padEnd(70),
+      `${timing.ms.toFixed(3)} ms`.padStart(12),
+      entry.flops ? `${gflops.toFixed(1)} GFLOP/s`.padStart(16) : ''.padStart(16),
+      entry.flops ? percent(gflops / peak.gflops) : ''.padStart(5),
+      `${gbytes.toFixed(1)} GB/s`.padStart(12),
+      percent(gbytes / peak.gbytes),
+      `first ${timing.firstMs.toFixed(0)} ms`.padStart(14),
+    ].join(' '),
+  );
+}
+if (options.json) {
+  await mkdir(dirname(options.json), { recursive: true });
+  const report = { device: description, family, node: process.version, repetitions, peak, results };
+  await writeFile(options.json, `${JSON.stringify(report, null, 2)}\n`);
+}
+device.close();

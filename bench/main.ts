@@ -1,0 +1,20 @@
+// `npm run bench -- SUBCOMMAND [options]`: one question a file; the subcommand says which.
+
+const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
+  // How fast is every kernel on this device, and what share of its peak is that?
+  kernels: () => import('./kernels.ts'),
+  // What does one evaluation of a model cost, and where does the time go?
+  unet: () => import('./unet.ts'),
+  // How many evaluations does deciding need?
+  stopping: () => import('./stopping.ts'),
+};
+
+const [, , name] = process.argv;
+const given = name !== undefined && !name.startsWith('-');
+if (given) process.argv.splice(2, 1); // the question reads its own options from argv
+const ask = QUESTIONS[given ? name : 'kernels'];
+if (ask) await ask();
+else {
+  console.error(`bench: no question ${name}; there are ${Object.keys(QUESTIONS).join(', ')}`);
+  process.exitCode = 2;
+}
