@@ -5,8 +5,10 @@ import { directPlain } from './conv2d-direct.ts';
 import { type Conv2dOptions, geometryOf } from './conv2d-shape.ts';
 import { upsample } from './conv2d-upsample.ts';
 import type { Capabilities } from './device.ts';
+import { linear } from './linear.ts';
 import type { Routine } from './routine.ts';
 import { winograd } from './winograd.ts';
+import { winogradFused } from './winograd-fused.ts';
 
 export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
 
@@ -21,12 +23,15 @@ export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
  */
 export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Routine {
   const geometry = geometryOf(options);
-  const { x, y, kernel, stride, enlarge } = geometry;
-  const centred =
-    y[2] === x[2] * enlarge && y[3] === x[3] * enlarge && geometry.top === 1 && geometry.left === 1;
-  if (kernel[0] === 3 && kernel[1] === 3 && stride === 1 && x[0] >= 8 && y[0] >= 8) {
-    if (enlarge === 1) return winograd(capabilities, geometry);
-    if (centred) return upsample(capabilities, geometry);
+  const { x, y, kernel, stride, enlarge, top, left, fused } = geometry;
+  const centred = y[2] === x[2] * enlarge && y[3] === x[3] * enlarge && top === 1 && left === 1;
+  if (kernel[0] === 1 && kernel[1] === 1 && stride === 1 && enlarge === 1 && y[2] === x[2] && y[3] === x[3])
+    if (fused.affine === undefined && !fused.embedding) return linear(capabilities, options);
+  if (kernel[0] === 3 && kernel[1] === 3 && stride === 1) {
+    if (enlarge === 1 && capabilities.family === 'subgroup' && y[0] <= 16)
+      return winogradFused(capabilities, geometry);
+    if (enlarge === 1 && x[0] >= 8 && y[0] >= 8) return winograd(capabilities, geometry);
+    if (enlarge === 2 && centred && x[0] >= 8 && y[0] >= 8) return upsample(capabilities, geometry);
   }
   return directPlain(geometry);
 }

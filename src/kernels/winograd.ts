@@ -8,12 +8,12 @@
 
 import { inPasses } from './conv2d-passes.ts';
 import type { Geometry } from './conv2d-shape.ts';
+import { tileCount } from './conv2d-tiles.ts';
 import type { Capabilities } from './device.ts';
-import { ceilDiv } from './kernel.ts';
 import type { Routine } from './routine.ts';
 import { inputTransform, outputTransform } from './winograd-transforms.ts';
 
-const G: readonly (readonly number[])[] = [
+export const G: readonly (readonly number[])[] = [
   [1 / 4, 0, 0],
   [-1 / 6, -1 / 6, -1 / 6],
   [-1 / 6, 1 / 6, -1 / 6],
@@ -24,9 +24,8 @@ const G: readonly (readonly number[])[] = [
 
 /** Three steps a pass: tiles of x transformed, their products with the weights, and these transformed back. */
 export function winograd(capabilities: Capabilities, geometry: Geometry): Routine {
-  const [, n, h, w] = geometry.y;
   return inPasses(capabilities, geometry, {
-    columns: n * ceilDiv(h, 4) * ceilDiv(w, 4),
+    columns: tileCount(geometry),
     weights: G,
     input: (range) => inputTransform(geometry, range),
     output: (range) => outputTransform(geometry, range),
