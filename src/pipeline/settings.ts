@@ -111,7 +111,9 @@ function checkTogether(settings: Settings): void {
     throw new UsageError(message);
   };
   if (inputs.length === 0)
-    refuse('no INPUT: wanted image files, folders, patterns, or - for paths on standard input');
+    refuse(
+      'no INPUT: wanted image files, folders, patterns, or - for paths on standard input (--help says more)',
+    );
   if (inputs.filter((input) => input === '-').length > 1) refuse('-: standard input can be read only once');
   if (strategy === 'staged' && !(nSamples && toKeep))
     refuse('--strategy staged wants --n-samples and --to-keep, such as --n-samples 50,500 --to-keep 5,1');

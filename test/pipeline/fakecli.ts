@@ -4,4 +4,4 @@ import { main } from '../../src/pipeline/main.ts';
 import { fakeFolder } from './fakefolder.ts';
 
 const [delay, ...argv] = process.argv.slice(2);
-process.exit(await main(argv, { openModel: fakeFolder({ delay: Number(delay) }) }));
+process.exit(await main(argv, { openModel: fakeFolder({ delay: Number(delay), forget: true }) }));

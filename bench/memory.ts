@@ -1,0 +1,104 @@
+// Does memory stay flat however many paths come in? Pipes paths (links to a few images) into the real command
+// with a tiny model and one noise level, and watches its resident memory.
+//
+//   npm run bench -- memory [--paths 100000] [--model DIR]
+//   npm run bench -- memory --fake    the pipeline alone, with a model that costs nothing
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { encodePng } from '../src/pipeline/png.ts';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const MIB = 2 ** 20;
+
+/** Files that the links lead to, and links of a folder. */
+const FILES = 8;
+const LINKS = 1000;
+
+/** Share of the paths that are warm-up. */
+const WARM_UP = 0.1;
+
+const { values } = parseArgs({
+  options: {
+    paths: { type: 'string', default: '100000' },
+    fake: { type: 'boolean', default: false },
+    model: { type: 'string', default: join(ROOT, 'test/golden/errors-epsilon') },
+  },
+});
+const count = Number(values.paths);
+
+/** Bytes of a process's resident memory; undefined where the system does not say. */
+function residentBytes(pid: number): number | undefined {
+  try {
+    const kib = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
+    return kib === undefined ? undefined : Number(kib) * 1024;
+  } catch {
+    return undefined;
+  }
+}
+
+function makeLinks(folder: string): string[] {
+  for (let i = 0; i < FILES; i++) {
+    const data = Uint8Array.from({ length: 256 }, (_, p) => (p * (i + 3)) % 256);
+    writeFileSync(join(folder, `file${i}.png`), encodePng({ width: 16, height: 16, channels: 1, data }));
+  }
+  return Array.from({ length: LINKS }, (_, i) => {
+    const link = join(folder, `link${i}.png`);
+    symlinkSync(`file${i % FILES}.png`, link);
+    return link;
+  });
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'diffclass-memory-'));
+try {
+  const links = makeLinks(folder);
+  const program = values.fake
+    ? ['--import', 'tsx', join(ROOT, 'test/pipeline/fakecli.ts'), '0']
+    : [join(ROOT, 'dist/pipeline/cli.js')];
+  const options = ['--model', values.model, '--timesteps', 'even:1', '--quiet', '--top-k', '1', '-'];
+  const began = performance.now();
+  const child = spawn(process.execPath, [...program, ...options], {
+    cwd: ROOT,
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  let lines = 0;
+  child.stdout.on('data', (chunk: Buffer) => {
+    for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, at + 1)) lines++;
+  });
+  const samples: { readonly lines: number; readonly resident: number }[] = [];
+  const watch = setInterval(() => {
+    const resident = residentBytes(child.pid ?? 0);
+    if (resident !== undefined) samples.push({ lines, resident });
+  }, 250);
+  const closed = once(child, 'close');
+  for (let i = 0; i < count; i++)
+    if (!child.stdin.write(`${links[i % LINKS]}\n`)) await once(child.stdin, 'drain');
+  child.stdin.end();
+  const [status] = await closed;
+  clearInterval(watch);
+  const warm = samples
+    .filter((sample) => sample.lines >= count * WARM_UP)
+    .map(({ resident }) => resident / MIB);
+  const seconds = (performance.now() - began) / 1000;
+  const report = {
+    bench: 'memory',
+    model: values.fake ? 'fake' : basename(values.model),
+    paths: count,
+    lines,
+    status,
+    seconds: Math.round(seconds),
+    imagesPerSecond: Math.round(lines / seconds),
+    residentAfterWarmUpMiB: Math.round(warm[0] ?? Number.NaN),
+    residentLeastMiB: Math.round(Math.min(...warm)),
+    residentMostMiB: Math.round(Math.max(...warm)),
+    residentEndMiB: Math.round(warm.at(-1) ?? Number.NaN),
+  };
+  console.log(JSON.stringify(report));
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
