@@ -7,6 +7,8 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   unet: () => import('./unet.ts'),
   // How many evaluations does deciding need?
   stopping: () => import('./stopping.ts'),
+  // Does memory stay flat however many paths come in?
+  memory: () => import('./memory.ts'),
 };
 
 const [, , name] = process.argv;
