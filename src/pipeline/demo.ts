@@ -11,6 +11,7 @@ import {
   loadImages,
   type Model,
   openModel,
+  UsageError,
 } from '../index.ts';
 import { describeError, statusOf } from './exitstatus.ts';
 import { DEFAULT_MODEL, SHIPPED } from './modelchoice.ts';
@@ -112,6 +113,7 @@ async function demo(folder: string): Promise<void> {
     if (row.length === perRow) draw();
   }
   draw();
+  if (totals.images === 0) throw new UsageError(`${folder} has no samples to show`);
   closing(totals, (performance.now() - ready) / 1000, model);
 }
 
