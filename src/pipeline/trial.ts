@@ -16,6 +16,8 @@ export interface Trial {
   readonly survivors: readonly number[];
   /** Evaluations spent. */
   readonly evaluations: number;
+  /** Probability of a wrong label that the strategy has accepted so far by dropping candidates. */
+  readonly risk: number;
   /** What the last look decided; undefined while the strategy asks for more. */
   readonly decided?: boolean;
 }
@@ -25,6 +27,8 @@ export interface Look {
   readonly survivors: readonly number[];
   /** Empty when the strategy has finished. */
   readonly levels: readonly number[];
+  /** Probability of a wrong label that this look accepts; 0. */
+  readonly risk?: number;
 }
 
 /**
@@ -49,6 +53,7 @@ export function startTrial(candidates: readonly Candidate[], levels: readonly Le
     errors: [],
     survivors: candidates.map((_, c) => c),
     evaluations: 0,
+    risk: 0,
   };
 }
 
@@ -87,7 +92,7 @@ export function aggregate(trial: Trial, fans: readonly Fan[], errors: readonly F
 export function eliminate(trial: Trial, look: Look, budget = Number.POSITIVE_INFINITY): [Trial, Look] {
   const affordable = Math.floor((budget - trial.evaluations) / look.survivors.length);
   const levels = look.levels.length > affordable ? look.levels.slice(0, affordable) : look.levels;
-  const next = { ...trial, survivors: look.survivors };
+  const next = { ...trial, survivors: look.survivors, risk: trial.risk + (look.risk ?? 0) };
   const cut = { survivors: look.survivors, levels };
   return levels.length > 0 ? [next, cut] : [{ ...next, decided: look.levels.length === 0 }, cut];
 }

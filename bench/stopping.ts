@@ -1,0 +1,166 @@
+// How many evaluations does deciding need? Runs the real strategies over errors that were recorded
+// exhaustively, and prints accuracy, evaluations and agreement with the exhaustive answer.
+//
+//   npx tsx bench/stopping.ts errors.f32 labels.u8 [classes=10] [levels=24]
+//
+// errors.f32: [images][classes][levels] little-endian float32, ascending timesteps; labels.u8: one byte an
+// image. Without arguments: a synthetic classifier of the same shape.
+
+import { readFile } from 'node:fs/promises';
+import type { EvaluationBatch, Level, Model } from '../src/graph/model.ts';
+import { classifyImages } from '../src/pipeline/classify.ts';
+import { visitingOrder } from '../src/pipeline/levels.ts';
+import { all } from '../src/pipeline/strategies/all.ts';
+import { sequential } from '../src/pipeline/strategies/sequential.ts';
+import { staged } from '../src/pipeline/strategies/staged.ts';
+import type { Strategy } from '../src/pipeline/trial.ts';
+import { type ImageItem, isFailure } from '../src/pipeline/types.ts';
+
+/** Errors of every image, class and level, and the true classes. */
+interface Recorded {
+  readonly errors: Float32Array;
+  readonly labels: Uint8Array;
+  readonly classes: number;
+  readonly levels: number;
+}
+
+async function recorded(
+  errorsFile: string,
+  labelsFile: string,
+  classes: number,
+  levels: number,
+): Promise<Recorded> {
+  const [errors, labels] = await Promise.all([readFile(errorsFile), readFile(labelsFile)]);
+  const images = Math.min(labels.length, Math.floor(errors.length / 4 / classes / levels));
+  return {
+    errors: new Float32Array(errors.buffer, errors.byteOffset, images * classes * levels).slice(),
+    labels: labels.subarray(0, images),
+    classes,
+    levels,
+  };
+}
+
+/**
+ * A linear-Gaussian stand-in: the prediction for class c is off by a vector whose length depends on class and
+ * level, so a gap m comes with noise of variance 4 m e / D, as it does for real denoisers.
+ */
+function synthetic(images = 2000, classes = 10, levels = 24): Recorded {
+  const errors = new Float32Array(images * classes * levels);
+  const labels = new Uint8Array(images);
+  let state = 1;
+  const uniform = (): number => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return (state + 0.5) / 2 ** 32;
+  };
+  const normal = (): number => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
+  for (let i = 0; i < images; i++) {
+    const label = Math.floor(uniform() * classes);
+    labels[i] = label;
+    const hardness = Math.exp(normal());
+    const distance = Array.from({ length: classes }, (_, c) =>
+      c === label ? 0 : hardness * Math.exp(1.3 * normal()),
+    );
+    for (let l = 0; l < levels; l++) {
+      const t = (l + 0.5) / levels;
+      const common = 0.9 * Math.exp(-4 * t) + 0.02;
+      const profile = t * (1 - t) * Math.exp(-3 * t);
+      for (let c = 0; c < classes; c++) {
+        const gap = 0.01 * distance[c]! * profile;
+        errors[(i * classes + c) * levels + l] =
+          common + gap + Math.sqrt((4 * gap * common) / 784) * normal();
+      }
+    }
+  }
+  return { errors, labels, classes, levels };
+}
+
+/** A model that looks errors up; the first pixel of an image is its number. */
+function lookUp({ errors, classes, levels }: Recorded, order: readonly number[]): Model {
+  const slots = 512;
+  const held = new Uint32Array(slots);
+  const grid = order.map((l): Level => ({ t: l, weight: 1 }));
+  return {
+    name: 'recorded',
+    inputShape: [1, 1, 1],
+    candidates: Array.from({ length: classes }, (_, c) => ({ label: `${c}`, classidx: c })),
+    levels: grid,
+    batchSize: 4096,
+    slots,
+    temperature: 0.001,
+    encode: (slot, image) => {
+      held[slot] = image[0]!;
+    },
+    errors: async ({ slot, candidate, level }: EvaluationBatch) =>
+      Float32Array.from(
+        slot,
+        (s, i) => errors[(held[s]! * classes + candidate[i]!) * levels + order[level[i]!]!]!,
+      ),
+    close: () => {},
+  };
+}
+
+async function* numbered(count: number): AsyncGenerator<ImageItem> {
+  for (let i = 0; i < count; i++) yield { path: `${i}`, pixels: new Float32Array([i]) };
+}
+
+interface Outcome {
+  readonly labels: readonly number[];
+  readonly evaluations: readonly number[];
+}
+
+async function outcome(data: Recorded, strategy: Strategy): Promise<Outcome> {
+  const labels: number[] = [];
+  const evaluations: number[] = [];
+  const model = lookUp(data, visitingOrder(data.levels));
+  for await (const result of classifyImages(numbered(data.labels.length), async () => model, { strategy })) {
+    if (isFailure(result)) throw new Error(result.error.message);
+    labels[Number(result.path)] = result.classidx;
+    evaluations[Number(result.path)] = result.evaluations;
+  }
+  return { labels, evaluations };
+}
+
+const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+const percent = (hits: readonly boolean[]): string =>
+  `${(100 * mean(hits.map(Number))).toFixed(2).padStart(6)} %`;
+
+const [errorsFile, labelsFile, classes = '10', levels = '24'] = process.argv.slice(2);
+const data =
+  errorsFile && labelsFile
+    ? await recorded(errorsFile, labelsFile, Number(classes), Number(levels))
+    : synthetic();
+const exhaustive = await outcome(data, all());
+const half = Math.floor(data.levels / 2);
+const quarter = Math.floor(data.levels / 4);
+const strategies: readonly (readonly [string, Strategy])[] = [
+  ['all', all()],
+  ...[0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999].map(
+    (confidence) => [`sequential ${confidence}`, sequential({ confidence })] as const,
+  ),
+  [
+    `staged ${quarter},${data.levels} keeping 5,1`,
+    staged({ nSamples: [quarter, data.levels], toKeep: [5, 1] }),
+  ],
+  [
+    `staged 3,${half},${data.levels} keeping 5,2,1`,
+    staged({ nSamples: [3, half, data.levels], toKeep: [5, 2, 1] }),
+  ],
+];
+console.log(`${data.labels.length} images, ${data.classes} classes, ${data.levels} levels`);
+console.log('strategy                         accuracy  agreement  evaluations  of all  median  max');
+for (const [name, strategy] of strategies) {
+  const got = await outcome(data, strategy);
+  const sorted = [...got.evaluations].sort((a, b) => a - b);
+  const spent = mean(got.evaluations);
+  console.log(
+    [
+      name.padEnd(32),
+      percent(got.labels.map((label, i) => label === data.labels[i])),
+      percent(got.labels.map((label, i) => label === exhaustive.labels[i])),
+      spent.toFixed(1).padStart(10),
+      `1/${((data.classes * data.levels) / spent).toFixed(2)}`.padStart(8),
+      String(sorted[Math.floor(sorted.length / 2)]).padStart(6),
+      String(sorted.at(-1)).padStart(5),
+    ].join('  '),
+  );
+}
