@@ -1,6 +1,6 @@
 // Elementwise operations on whole activations: they run over storage in vec4s, padding included, because rows
 // start on vec4s and the padding may hold anything. Such a pass runs at the copy bandwidth of the device
-// (bench/elementwise.ts).
+// (`npm run bench -- kernels --op add,activation`).
 
 import { type Activation, activationWgsl } from './activation.ts';
 import type { Capabilities } from './device.ts';
@@ -64,7 +64,7 @@ export interface AddRowsOptions {
 export function addRows(capabilities: Capabilities, { x, scale = 1 }: AddRowsOptions): Routine {
   const [c, n, h, w] = x;
   const { width, element } = pixelElement(h * w);
-  const { team, uniforms, grid, main } = teams(capabilities, c, n);
+  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
   const kernel = defineKernel({
     name: `addRows.${element}`,
     bindings: [read('x', element), read('embedding'), write('y', element)],

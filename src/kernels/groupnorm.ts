@@ -30,7 +30,7 @@ const HEAD = 8;
  * no multiple of 4 a sample does not start on a vec4 and the elements are read one by one.
  *
  * On a software driver one invocation a group beats one subgroup a group by 1.3 to 1.9 (fewer workgroups, no
- * reduction, the affine rows of eight samples computed and stored side by side; bench/groupnorm.ts).
+ * reduction, the affine rows of eight samples computed and stored side by side; `npm run bench -- kernels --op groupNorm,groupNormAffine`).
  */
 function statisticsKernel(
   capabilities: Capabilities,
@@ -40,8 +40,8 @@ function statisticsKernel(
   const [c, n, h, w] = x;
   if (c % groups !== 0) throw new ShapeError(`groupNorm: ${c} channels do not divide into ${groups} groups`);
   const { width, element } = pixelElement(h * w);
-  const { team, uniforms, grid, main } = teams(capabilities, groups, n);
   const pixels = (h * w) / width;
+  const { team, uniforms, grid, main } = teams(capabilities, groups, n, (c / groups) * pixels);
   const total = (v: string) => (width === 4 ? `dot(${v}, vec4f(1))` : v);
   const act = width === 4 ? 'act' : 'act1';
   return defineKernel({
@@ -49,7 +49,7 @@ function statisticsKernel(
       fused ? 'groupNorm' : 'groupNormAffine',
       ...(fused ? [fused] : []),
       ...(scaleShift ? ['scaleShift'] : []),
-      team > 1 ? 'workgroup' : 'lane',
+      team > 1 ? `workgroup${team}` : 'lane',
       element,
     ].join('.'),
     bindings: [
@@ -73,7 +73,7 @@ function statisticsKernel(
     ],
     body: /* wgsl */ `
 alias Element = ${element};
-${team > 1 ? reduction(capabilities, 'vec2f').wgsl : 'fn reduce(v: vec2f, lane: u32) -> vec2f { return v; }'}
+${team > 1 ? reduction(capabilities, 'vec2f', team).wgsl : 'fn reduce(v: vec2f, lane: u32) -> vec2f { return v; }'}
 ${fused ? activationWgsl(fused) : ''}
 
 /** The factor and offset of a channel, (a, b). */
@@ -158,7 +158,7 @@ export function affine(
 ): Routine {
   const [c, n, h, w] = x;
   const { width, element } = pixelElement(h * w);
-  const { team, uniforms, grid, main } = teams(capabilities, c, n);
+  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
   const act = width === 4 ? 'act' : 'act1';
   const kernel = defineKernel({
     name: `affine.${activation}.${element}`,

@@ -2,8 +2,8 @@
 //
 // A software driver spends more on starting a workgroup than on a few vec4s, and scalarises loads anyway, so
 // there a workgroup is one or two subgroups wide and walks far; on a GPU neighbours in a wide workgroup read
-// neighbouring vec4s and each does little. A copy of 6 MB runs at 9.1 GB/s with 2048 vec4s a workgroup and at
-// 2.6 with 64 (lavapipe on 2 cores; bench/elementwise.ts).
+// neighbouring vec4s and each does little. A copy of 6 MB runs 3.5 times faster with 2048 vec4s a workgroup than
+// with 64 (lavapipe on 2 cores; `npm run bench -- kernels --op add,activation` times such walks).
 
 import type { Capabilities } from './device.ts';
 import { ceilDiv, f32, type Grid, LINEAR_GROUP, linearGrid, type Uniform, u32 } from './kernel.ts';
@@ -68,11 +68,12 @@ export interface Teams {
 }
 
 /**
- * Items (row, sample), each walked by a team: a whole workgroup on a GPU; elsewhere one invocation, eight samples
- * side by side, so that nothing is reduced across lanes and what holds for a whole item is loaded once for it.
+ * Items (row, sample) of `length` elements (usually vec4s), each walked by a team: a whole workgroup on a GPU, a
+ * wide one for long items; elsewhere one invocation, eight samples side by side, so that nothing is reduced
+ * across lanes and what holds for a whole item is loaded once for it.
  */
-export function teams({ family }: Capabilities, rows: number, n: number): Teams {
-  const team = family === 'tile' ? 64 : 1;
+export function teams({ family }: Capabilities, rows: number, n: number, length: number): Teams {
+  const team = family === 'tile' ? (length < 1024 ? 64 : 256) : 1;
   const items = family === 'tile' ? 1 : 8;
   return {
     team,

@@ -33,8 +33,10 @@ export function noiseParts(source: NoiseSource): {
       wgsl: /* wgsl */ `
 fn noiseOf(noise: u32, block: u32) -> vec4f {
   var v = vec4f(0);
-  let base = min(noise, u.lastNoise) * u.elements + 4 * block;
-  for (var k = 0u; k < min(4, u.elements - 4 * block); k++) { v[k] = noises[base + k]; }
+  let base = min(noise, u.lastNoise) * u.elements;
+  for (var k = 0u; k < 4; k++) {
+    if (4 * block + k < u.elements) { v[k] = noises[base + 4 * block + k]; }
+  }
   return v;
 }
 `,
@@ -95,11 +97,13 @@ export function mix(capabilities: Capabilities, { y, noise }: MixOptions): Routi
     let ab = levels[level[sample]].xy;
     let image = slot[sample] * u.elements;
     let eps = noiseOf(noise[sample], block);
-    for (var k = 0u; k < min(4, u.elements - 4 * block); k++) {
+    for (var k = 0u; k < 4; k++) {
       let element = 4 * block + k;
-      let channel = quotient(element, u.pixels, u.pixelsInverse);
-      let at = channel * u.pitch + sample * u.pixels + element - channel * u.pixels;
-      y[at] = ab.x * slots[image + element] + ab.y * eps[k];
+      if (element < u.elements) {
+        let channel = quotient(element, u.pixels, u.pixelsInverse);
+        let at = channel * u.pitch + sample * u.pixels + element - channel * u.pixels;
+        y[at] = ab.x * slots[image + element] + ab.y * eps[k];
+      }
     }`),
     grid,
   });

@@ -172,7 +172,9 @@ export function fillNormal(capabilities: Capabilities, options: FillNormalOption
       main(/* wgsl */ `let row = quotient(i, u.blocks, u.blocksInverse);
     let block = i - row * u.blocks;
     let v = normals(block, u.first + row);
-    for (var k = 0u; k < min(4, u.elements - 4 * block); k++) { y[row * u.elements + 4 * block + k] = v[k]; }`),
+    for (var k = 0u; k < 4; k++) {
+      if (4 * block + k < u.elements) { y[row * u.elements + 4 * block + k] = v[k]; }
+    }`),
     grid,
   });
   return single(kernel, ['y']);

@@ -12,9 +12,13 @@ export interface Reduction {
 
 /**
  * How a family sums over a workgroup. `subgroup`: the workgroup is one subgroup, no memory and no barrier;
- * otherwise a tree in workgroup memory. The order is the same on every call, so results are reproducible.
+ * otherwise a tree in workgroup memory over `width` invocations, a power of two. The order is the same on every call, so results are reproducible.
  */
-export function reduction({ family, subgroupSize }: Capabilities, type: 'f32' | 'vec2f'): Reduction {
+export function reduction(
+  { family, subgroupSize }: Capabilities,
+  type: 'f32' | 'vec2f',
+  width = 64,
+): Reduction {
   if (family === 'subgroup')
     return {
       enable: ['subgroups'],
@@ -25,16 +29,15 @@ fn reduce(v: ${type}, lane: u32) -> ${type} {
 }
 `,
     };
-  const lanes = 64;
   return {
     enable: [],
-    lanes,
+    lanes: width,
     wgsl: /* wgsl */ `
-var<workgroup> partial: array<${type}, ${lanes}>;
+var<workgroup> partial: array<${type}, ${width}>;
 fn reduce(v: ${type}, lane: u32) -> ${type} {
   workgroupBarrier(); // the sums of the call before have been read
   partial[lane] = v;
-  for (var half = ${lanes / 2}u; half > 0; half /= 2) {
+  for (var half = ${width / 2}u; half > 0; half /= 2) {
     workgroupBarrier();
     if (lane < half) { partial[lane] += partial[lane + half]; }
   }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ACTIVATIONS, type Activation } from '../../src/kernels/activation.ts';
-import type { Device } from '../../src/kernels/device.ts';
+import type { Device, Family } from '../../src/kernels/device.ts';
 import { activate, add, addRows, concat, copyChannels, geglu } from '../../src/kernels/elementwise.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { gather } from '../../src/kernels/gather.ts';
@@ -20,15 +20,15 @@ import { referenceLayerNorm } from '../reference/groupnorm.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, type RunInputs, randomValues, runRoutine, testDevice } from './harness.ts';
 
-// These kernels are the same text in every family, so they run once, on whatever adapter there is.
-
 const EPS = 2 ** -23;
 const count = ([c, n, h, w]: Shape) => c * n * h * w;
 const random = (shape: Shape, seed: number) => ({ shape, values: randomValues(count(shape), seed) });
 
-const device = testDevice().catch(() => undefined);
+// The subgroup family shares the plain one's kernels here.
+const FAMILIES: readonly Family[] = ['plain', 'tile'];
 
-describe('elementwise ops', () => {
+describe.each(FAMILIES)('elementwise ops, %s', (family) => {
+  const device = testDevice({ family }).catch(() => undefined);
   const run = async (
     make: (device: Device) => Routine,
     y: Shape,
@@ -40,7 +40,7 @@ describe('elementwise ops', () => {
   };
 
   it.for(shapes.map((x) => ({ x })))('add, addRows and geglu of $x', async ({ x }, context) => {
-    if (!(await device)) return context.skip('no adapter');
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const [c, n] = x;
     const [x1, x2, rows] = [random(x, 1), random(x, 2), random([c, n, 1, 1], 3)];
     const sum = await run((d) => add(d.capabilities, { x, scale: 0.7 }), x, { activations: { x1, x2 } });
@@ -67,7 +67,7 @@ describe('elementwise ops', () => {
     ...[50, 51, 86, 87, 88, 89, 100, 104, 1e3, 1e6, 1e12, 1e30, 3e38].flatMap((v) => [v, -v]),
   ]);
   it.for(ACTIVATIONS)('%s for all magnitudes', async (activation: Activation, context) => {
-    if (!(await device)) return context.skip('no adapter');
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const x: Shape = [1, 1, 1, wide.length];
     const y = await run((d) => activate(d.capabilities, { x, activation }), x, {
       activations: { x: { shape: x, values: wide } },
@@ -82,7 +82,7 @@ describe('elementwise ops', () => {
     [[3, 2, 5, 3] as Shape, [2, 2, 5, 3] as Shape, [4, 2, 5, 3] as Shape],
     [[16, 3, 28, 28] as Shape, [32, 3, 28, 28] as Shape],
   ])('concat of %s', async (inputs, context) => {
-    if (!(await device)) return context.skip('no adapter');
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const parts = inputs.map((shape, i) => random(shape, i));
     const [, n, h, w] = inputs[0]!;
     const y: Shape = [inputs.reduce((sum, [c]) => sum + c, 0), n, h, w];
@@ -101,7 +101,7 @@ describe('elementwise ops', () => {
   });
 
   it('copies a range of channels, and refuses one that is not there', async (context) => {
-    if (!(await device)) return context.skip('no adapter');
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const x = random([5, 3, 7, 7], 1);
     const options = { x: x.shape, from: 2, y: [3, 3, 7, 7] as const, channels: 3 };
     const y = await run((d) => copyChannels(d.capabilities, options), options.y, { activations: { x } });
@@ -115,7 +115,7 @@ describe('elementwise ops', () => {
   it.for(shapes.map((shape) => ({ shape })))(
     'upsample, pool and pick of $shape',
     async ({ shape }, context) => {
-      if (!(await device)) return context.skip('no adapter');
+      if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
       const x = random(shape, 1);
       const [c, n, h, w] = shape;
       for (const size of [
@@ -148,7 +148,7 @@ describe('elementwise ops', () => {
     [1000, 65, 64],
     [3, 256, 129],
   ] as const)('gather from %s rows of %s for %s samples', async ([entries, channels, n], context) => {
-    if (!(await device)) return context.skip('no adapter');
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const table = randomValues(entries * channels, 1);
     const index = Uint32Array.from({ length: n }, (_, i) => (i * 7919) % entries);
     const y = await run((d) => gather(d.capabilities, { entries, channels, n }), [channels, n, 1, 1], {
@@ -167,7 +167,7 @@ describe('elementwise ops', () => {
     { x: [320, 1, 1, 257], eps: 1e-5, gamma: false },
   ];
   it.for(layers)('layer norm of $x', async (options, context) => {
-    if (!(await device)) return context.skip('no adapter');
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const [c] = options.x;
     const [gamma, beta] = [randomValues(c, 2), randomValues(c, 3)];
     for (const offset of [0.5, 1000]) {
@@ -182,6 +182,16 @@ describe('elementwise ops', () => {
         options.gamma === false ? undefined : gamma,
         options.beta === false ? undefined : beta,
       );
+      const [, n, h, w] = options.x;
+      const last = await run(
+        (d) => layerNorm(d.capabilities, { ...options, x: [c, 1, h, w] }),
+        [c, 1, h, w],
+        {
+          activations: { x: { shape: [c, 1, h, w], values: x.values.slice((n - 1) * c * h * w) } },
+          constants: { gamma, beta },
+        },
+      );
+      expect(last).toEqual(y.slice((n - 1) * c * h * w));
       // two channels can lie so close together that the error of their mean is magnified a hundredfold
       const magnified = c <= 2 ? 100 : 10;
       expect(maxDifference(y, want).difference).toBeLessThan(magnified * EPS * (1 + offset));

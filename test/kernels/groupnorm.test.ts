@@ -127,6 +127,7 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
     [5, 2, 5, 3],
     [16, 3, 28, 28],
     [7, 3, 1, 257],
+    [2, 1, 64, 65],
   ];
   it.for(ACTIVATIONS)('act(a x + b) with %s', async (activation, context) => {
     const here = await device;

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import type { Family } from '../../src/kernels/device.ts';
 import { fillNormal, normal, normals, philox, type Seed } from '../../src/kernels/philox.ts';
 import { maxDifference, runRoutine, testDevice } from './harness.ts';
-
-const device = testDevice().catch(() => undefined);
 
 describe('philox', () => {
   // The known answers that Random123 is distributed with (kat_vectors, philox4x32 10).
@@ -36,7 +35,11 @@ describe('philox', () => {
   });
 });
 
-describe('normals', () => {
+// The subgroup family shares the plain one's kernel.
+const FAMILIES: readonly Family[] = ['plain', 'tile'];
+
+describe.each(FAMILIES)('normals, %s', (family) => {
+  const device = testDevice({ family }).catch(() => undefined);
   const seed: Seed = { seed: 0x0123456789abcdefn };
   const table = async (rows: number, elements: number, options: Seed & { first?: number } = seed) => {
     const here = (await device)!;
@@ -52,7 +55,7 @@ describe('normals', () => {
     { rows: 64, elements: 784 },
     { rows: 2, elements: 12288 },
   ])('are the host twin: $rows rows of $elements', async ({ rows, elements }, context) => {
-    if (!(await device)) return context.skip('no adapter');
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const options = { seed: 0xfedcba9876543210n, stream: 0xffffffff, first: 0xfffffff0 };
     const y = await table(rows, elements, options);
     const want = y.map((_, i) =>
@@ -62,7 +65,7 @@ describe('normals', () => {
   });
 
   it('have the moments of a normal', async (context) => {
-    if (!(await device)) return context.skip('no adapter');
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const y = await table(1024, 1024);
     const moment = (k: number) => y.reduce((sum, v) => sum + v ** k, 0) / y.length;
     const deviation = 1 / 1024; // of the mean of a million
@@ -77,7 +80,7 @@ describe('normals', () => {
   });
 
   it('are independent of neighbours, noise indices, seeds and streams', async (context) => {
-    if (!(await device)) return context.skip('no adapter');
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const [rows, elements] = [256, 1024];
     const count = rows * elements;
     const base = await table(rows, elements);

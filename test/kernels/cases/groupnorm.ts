@@ -31,6 +31,7 @@ export const cases: readonly GroupNormCase[] = [
   norm([32, 3, 14, 14], 8, true),
   norm([64, 3, 7, 7], 8, true),
   norm([96, 5, 7, 7], 8),
+  norm([10, 2, 32, 32], 2, true), // long enough for a wide workgroup
   norm([128, 2, 32, 32], 32),
 ];
 
