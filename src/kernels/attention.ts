@@ -1,9 +1,10 @@
 // Scaled dot-product attention over channel-major rows.
 
+import { fusedAttention, LARGEST_FUSED_HEAD } from './attention-fused.ts';
 import { attentionByGemm } from './attention-gemm.ts';
 import type { Capabilities } from './device.ts';
 import { ShapeError } from './errors.ts';
-import type { Routine } from './routine.ts';
+import { type Routine, single } from './routine.ts';
 
 export interface AttentionOptions {
   readonly heads: number;
@@ -31,5 +32,7 @@ export function attention(capabilities: Capabilities, options: AttentionOptions)
     throw new ShapeError(
       `attention: ${heads} heads of ${headDim}, ${n} samples, ${queries} queries and ${keys} keys must be whole and positive`,
     );
+  if (headDim <= LARGEST_FUSED_HEAD)
+    return single(fusedAttention(capabilities, options), ['q', 'k', 'v', 'y']);
   return attentionByGemm(capabilities, options);
 }

@@ -1,0 +1,182 @@
+// Attention in one kernel, for small heads: scores never leave the registers.
+
+import type { AttentionOptions } from './attention.ts';
+import type { Capabilities } from './device.ts';
+import { unroll } from './gemm-spec.ts';
+import {
+  ceilDiv,
+  defineKernel,
+  f32,
+  type Kernel,
+  LINEAR_GROUP,
+  linearGrid,
+  read,
+  type Uniform,
+  u32,
+  write,
+} from './kernel.ts';
+import { pitch } from './tensor.ts';
+
+/** Heads larger than this do not fit the registers of a fused kernel. */
+export const LARGEST_FUSED_HEAD = 32;
+
+/** Queries that a lane owns at most: with heads of 16, 2 x 112 vectors of q and y are in use throughout. */
+const slotsFor = (headDim: number): number => Math.max(1, Math.min(7, Math.floor(128 / headDim)));
+
+const uniformsOf = (
+  { heads, n, queries, keys, scale }: AttentionOptions,
+  blockQueries: number,
+): { uniforms: Uniform[]; groups: number } => {
+  const blocks = ceilDiv(queries, blockQueries);
+  return {
+    groups: heads * n * blocks,
+    uniforms: [
+      u32('groups', heads * n * blocks),
+      u32('blocks', blocks),
+      u32('n', n),
+      u32('queries', queries),
+      u32('keys', keys),
+      u32('qPitch', pitch([1, n, 1, queries])),
+      u32('kPitch', pitch([1, n, 1, keys])),
+      f32('scale', scale),
+    ],
+  };
+};
+
+const BINDINGS = [read('q'), read('k'), read('v'), write('y')];
+
+/** Which head h, sample s and first query a workgroup computes, and where their rows start. */
+const PLACE = (headDim: number, blockQueries: number) => /* wgsl */ `${LINEAR_GROUP}
+struct Place { first: u32, q: u32, k: u32, outside: bool }
+fn placeOf(group: vec3u, groups: vec3u) -> Place {
+  let i = linearGroup(group, groups);
+  let matrix = i / u.blocks;
+  let h = matrix / u.n;
+  let s = matrix - h * u.n;
+  return Place(
+    (i - matrix * u.blocks) * ${blockQueries}u,
+    h * ${headDim}u * u.qPitch + s * u.queries,
+    h * ${headDim}u * u.kPitch + s * u.keys,
+    i >= u.groups,
+  );
+}
+`;
+
+/**
+ * One workgroup is one subgroup; a lane owns every lanes-th of the block's queries, up to 7 of them, with their q and y
+ * in registers. Keys come in blocks of one a lane: k and v are loaded once a subgroup, and each of their elements is
+ * broadcast to all queries. The softmax is the running one: a block's largest score rescales what was summed so far.
+ * Nothing is reduced across lanes, and no order depends on n.
+ */
+function fusedSubgroup({ subgroupSize: lanes }: Capabilities, options: AttentionOptions): Kernel {
+  const { headDim, queries } = options;
+  const most = lanes * slotsFor(headDim);
+  const slots = ceilDiv(queries, lanes * ceilDiv(queries, most));
+  const blockQueries = lanes * slots;
+  const { uniforms, groups } = uniformsOf(options, blockQueries);
+  /** start + Σ_i factor(i), as a chain of fma. */
+  const chain = (count: number, factor: (i: number) => string, start: string) =>
+    Array.from({ length: count }, (_, i) => factor(i)).reduce(
+      (sum, product) => `fma(${product}, ${sum})`,
+      start,
+    );
+  const body = /* wgsl */ `
+const LANES = ${lanes}u;
+const NEVER = -3e38;
+${PLACE(headDim, blockQueries)}
+@compute @workgroup_size(${lanes})
+fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let at = placeOf(group, groups);
+  if (at.outside) { return; }
+  ${unroll(
+    slots,
+    (j) => `let query${j} = at.first + local.x + ${j}u * LANES;
+  let q${j} = at.q + min(query${j}, u.queries - 1u);
+  var top${j} = NEVER;
+  var sum${j} = 0.0;`,
+  )}
+  ${unroll(headDim, (d) => unroll(slots, (j) => `let q${d}_${j} = q[q${j} + ${d}u * u.qPitch] * u.scale; var y${d}_${j} = 0.0;`))}
+  for (var key = 0u; key < u.keys; key += LANES) {
+    let first = at.k + min(key + local.x, u.keys - 1u);
+    ${unroll(headDim, (d) => `let k${d} = k[first + ${d}u * u.kPitch]; let v${d} = v[first + ${d}u * u.kPitch];`)}
+    ${unroll(
+      lanes,
+      (i) => `let here${i} = key + ${i}u < u.keys;
+    ${unroll(headDim, (d) => `let k${d}_${i} = subgroupBroadcast(k${d}, ${i}u);`)}
+    ${unroll(slots, (j) => `let s${i}_${j} = select(NEVER, ${chain(headDim, (d) => `k${d}_${i}, q${d}_${j}`, '0.0')}, here${i});`)}`,
+    )}
+    ${unroll(
+      slots,
+      (
+        j,
+      ) => `let above${j} = ${Array.from({ length: lanes }, (_, i) => `s${i}_${j}`).reduce((a, b) => `max(${a}, ${b})`, `top${j}`)};
+    let shrink${j} = exp(top${j} - above${j});
+    top${j} = above${j};
+    ${unroll(lanes, (i) => `let p${i}_${j} = exp(s${i}_${j} - above${j});`)}
+    sum${j} = sum${j} * shrink${j} + (${Array.from({ length: lanes }, (_, i) => `p${i}_${j}`).join(' + ')});`,
+    )}
+    ${unroll(
+      headDim,
+      (d) => `${unroll(lanes, (i) => `let v${d}_${i} = subgroupBroadcast(v${d}, ${i}u);`)}
+    ${unroll(slots, (j) => `y${d}_${j} = ${chain(lanes, (i) => `v${d}_${i}, p${i}_${j}`, `y${d}_${j} * shrink${j}`)};`)}`,
+    )}
+  }
+  ${unroll(
+    slots,
+    (j) => `if (query${j} < u.queries) {
+    let share = 1.0 / sum${j};
+    ${unroll(headDim, (d) => `y[at.q + query${j} + ${d}u * u.qPitch] = y${d}_${j} * share;`)}
+  }`,
+  )}
+}
+`;
+  return defineKernel({
+    name: `attention.subgroup.${headDim}x${slots}`,
+    enable: ['subgroups'],
+    bindings: BINDINGS,
+    uniforms,
+    body,
+    grid: linearGrid(groups),
+  });
+}
+
+/** One invocation owns one query, and walks the keys of its head and sample with the running softmax. */
+function fusedPlain(options: AttentionOptions): Kernel {
+  const { headDim } = options;
+  const blockQueries = 64;
+  const { uniforms, groups } = uniformsOf(options, blockQueries);
+  const body = /* wgsl */ `
+${PLACE(headDim, blockQueries)}
+@compute @workgroup_size(${blockQueries})
+fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let at = placeOf(group, groups);
+  let query = at.first + local.x;
+  if (at.outside || query >= u.queries) { return; }
+  ${unroll(headDim, (d) => `let q${d} = q[at.q + query + ${d}u * u.qPitch] * u.scale; var y${d} = 0.0;`)}
+  var top = -3e38;
+  var sum = 0.0;
+  for (var key = at.k; key < at.k + u.keys; key++) {
+    var s = 0.0;
+    ${unroll(headDim, (d) => `s = fma(k[key + ${d}u * u.kPitch], q${d}, s);`)}
+    let above = max(top, s);
+    let shrink = exp(top - above);
+    let p = exp(s - above);
+    top = above;
+    sum = fma(sum, shrink, p);
+    ${unroll(headDim, (d) => `y${d} = fma(v[key + ${d}u * u.kPitch], p, y${d} * shrink);`)}
+  }
+  ${unroll(headDim, (d) => `y[at.q + query + ${d}u * u.qPitch] = y${d} / sum;`)}
+}
+`;
+  return defineKernel({
+    name: `attention.plain.${headDim}`,
+    bindings: BINDINGS,
+    uniforms,
+    body,
+    grid: linearGrid(groups),
+  });
+}
+
+/** The fused kernel of a family; its operands are q, k, v and y. */
+export const fusedAttention = (capabilities: Capabilities, options: AttentionOptions): Kernel =>
+  capabilities.family === 'subgroup' ? fusedSubgroup(capabilities, options) : fusedPlain(options);
