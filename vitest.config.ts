@@ -1,8 +1,8 @@
 import { defineConfig } from 'vitest/config';
 import { TallyReporter } from './test/tally.ts';
 
-// Two projects: what runs on a device goes through one process, one file after the other, so that tests do not
-// compete for it and the device is opened once; the rest goes first, in parallel.
+// Two projects: files that use a device run one after the other, each in a process of its own, so that tests do
+// not compete for it and a device lost in one file is not missed in the next; the rest goes first, in parallel.
 const DEVICE = ['test/kernels/**/*.test.ts', 'test/graph/**/*.test.ts', 'test/**/*.gpu.test.ts'];
 
 export default defineConfig({
@@ -26,9 +26,8 @@ export default defineConfig({
           include: DEVICE,
           pool: 'forks',
           maxWorkers: 1,
-          isolate: false,
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
           sequence: { groupOrder: 1 },
         },
       },
