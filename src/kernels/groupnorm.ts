@@ -29,8 +29,10 @@ const HEAD = 8;
  * than two passes. Sums are folded once a row. Their order depends on h w and the family, not on n. Where h w is
  * no multiple of 4 a sample does not start on a vec4 and the elements are read one by one.
  *
- * On a software driver one invocation a group beats one subgroup a group by 1.3 to 1.9 (fewer workgroups, no
- * reduction, the affine rows of eight samples computed and stored side by side; `npm run bench -- kernels --op groupNorm,groupNormAffine`).
+ * On a software driver one invocation a group beats one subgroup a group by 1.3 (28x28) to 1.9 (7x7): an eighth of
+ * the workgroups, no reduction, the affine rows of eight samples made and stored side by side. Normalised SiLU of
+ * [128, 8, 32, 32] takes 1.06 ms where the sketch in the workbench takes 1.22, in one run
+ * (`npm run bench -- kernels --op groupNorm,groupNormAffine`).
  */
 function statisticsKernel(
   capabilities: Capabilities,

@@ -2,7 +2,7 @@
 //
 // A software driver spends more on starting a workgroup than on a few vec4s, and scalarises loads anyway, so
 // there a workgroup is one or two subgroups wide and walks far; on a GPU neighbours in a wide workgroup read
-// neighbouring vec4s and each does little. A copy of 6 MB runs 3.5 times faster with 2048 vec4s a workgroup than
+// neighbouring vec4s and each does little. A copy of 6 MB runs 3 times faster with 2048 vec4s a workgroup than
 // with 64 (lavapipe on 2 cores; `npm run bench -- kernels --op add,activation` times such walks).
 
 import type { Capabilities } from './device.ts';
