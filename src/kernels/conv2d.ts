@@ -28,7 +28,7 @@ export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Rout
   if (kernel[0] === 1 && kernel[1] === 1 && stride === 1 && enlarge === 1 && y[2] === x[2] && y[3] === x[3])
     if (fused.affine === undefined && !fused.embedding) return linear(capabilities, options);
   if (kernel[0] === 3 && kernel[1] === 3 && stride === 1) {
-    if (enlarge === 1 && capabilities.family === 'subgroup' && y[0] <= 16)
+    if (enlarge === 1 && centred && capabilities.family === 'subgroup' && y[0] <= 16)
       return winogradFused(capabilities, geometry);
     if (enlarge === 1 && x[0] >= 8 && y[0] >= 8) return winograd(capabilities, geometry);
     if (enlarge === 2 && centred && x[0] >= 8 && y[0] >= 8) return upsample(capabilities, geometry);

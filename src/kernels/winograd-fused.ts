@@ -1,14 +1,14 @@
 // 3x3 convolution of stride 1 in one kernel, for few output channels: Winograd's F(4, 3) along the rows and the
 // direct sum along the columns, 72 products a 4x4 tile where the direct sum has 144.
 
-import { epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
+import { paddedPlane, paddedRow, padInput, type SampleRange } from './conv2d-padded.ts';
+import { epilogue, fusedTag, type Geometry } from './conv2d-shape.ts';
 import {
   backward,
   ELEMENTS,
   forward,
   lines,
   tileCount,
-  tileLoad,
   tileOf,
   tileStore,
   tileUniforms,
@@ -16,7 +16,7 @@ import {
 } from './conv2d-tiles.ts';
 import type { Capabilities } from './device.ts';
 import { ceilDiv, defineKernel, linearGrid, read, u32, write } from './kernel.ts';
-import type { Packing, Routine } from './routine.ts';
+import type { Packing, Routine, Step } from './routine.ts';
 import { pitch } from './tensor.ts';
 import { G } from './winograd.ts';
 
@@ -49,100 +49,107 @@ function packFused({ x: [ic], y: [oc] }: Geometry, lanes: number, outs: number):
   };
 }
 
-/**
- * A lane computes one 4x4 tile of `outs` output channels, all in registers: per input channel it loads the 6x6 pixels
- * once and its share of the weights, which are then broadcast from lane to lane. Its accumulators hold, for a channel
- * and place along the row, the four rows of the tile.
- */
+/** Bytes of padded input that a pass may take: the pass behind it should find them in the caches. */
+const PASS_BYTES = 2 ** 22;
+
+/** For a 3x3 kernel, stride 1 and padding 1 on each side. */
 export function winogradFused({ subgroupSize: lanes }: Capabilities, geometry: Geometry): Routine {
-  const { x, y, fused } = geometry;
+  const { x, y } = geometry;
   const outs = y[0] <= 4 ? 4 : 16;
+  const bytes = (samples: number) => 16 * x[0] * paddedPlane(geometry, samples);
+  const most = Math.max(1, ceilDiv(x[1], ceilDiv(bytes(x[1]), PASS_BYTES)));
+  const steps: Step[] = [];
+  for (let first = 0; first < x[1]; first += most) {
+    const range = { first, count: Math.min(most, x[1] - first) };
+    steps.push(padInput(geometry, range), fusedStep(geometry, range, lanes, outs));
+  }
+  return { steps, scratch: { padded: bytes(most) }, packing: { weight: packFused(geometry, lanes, outs) } };
+}
+
+/**
+ * y from `padded`. A lane computes one 4x4 tile of `outs` output channels, all in registers: per input channel it loads
+ * the 6x6 pixels once and its share of the weights, which are then broadcast from lane to lane. Its accumulators hold,
+ * for a channel and place along the row, the four rows of the tile.
+ */
+function fusedStep(geometry: Geometry, { first, count }: SampleRange, lanes: number, outs: number): Step {
+  const { x, y, fused } = geometry;
   const loads = loadsOf(lanes, outs);
-  const on = prologue(geometry);
-  const tile = tileLoad(geometry);
   const width = together(y[3]);
   const element = ELEMENTS[width];
   const out = epilogue(geometry, element);
-  const tiles = tileCount(geometry);
+  const perImage = tileCount(geometry) / x[1];
   const blocks = ceilDiv(y[0], outs);
   const weight = (place: number, row: number, o: number) => {
     const e = (place * 3 + row) * outs + o;
-    return `subgroupBroadcast(w${Math.floor(e / (4 * lanes))}[${e % 4}], ${Math.floor(e / 4) % lanes}u)`;
+    return `vec4f(subgroupBroadcast(w${Math.floor(e / (4 * lanes))}[${e % 4}], ${Math.floor(e / 4) % lanes}u))`;
   };
-  const pixels = (o: number, i: number, j: number) =>
-    `${element}(${lines(width, (k) => `r${o}_${j + k}[${i}]`, ', ')})`;
+  const pixels = (i: number, j: number) =>
+    `${element}(${lines(width, (k) => `sums[o][${j + k}][${i}]`, ', ')})`;
   const kernel = defineKernel({
-    name: `winograd.fused.${outs}.${fusedTag(fused)}.${tile.element}.${element}`,
+    name: `winograd.fused.${outs}.${fusedTag({ ...fused, affine: undefined })}.${element}`,
     enable: ['subgroups'],
-    bindings: [
-      read('x', tile.element),
-      read('weight', 'vec4f'),
-      ...on.bindings,
-      ...out.bindings,
-      write('y', element),
-    ],
+    bindings: [read('padded', 'vec4f'), read('weight', 'vec4f'), ...out.bindings, write('y', element)],
     uniforms: [
-      ...tileUniforms(geometry, 0, tiles, lanes),
+      ...tileUniforms(geometry, first * perImage, count * perImage, lanes),
       u32('blocks', blocks),
       u32('channels', x[0]),
       u32('outChannels', y[0]),
-      ...tile.uniforms,
-      u32('yPitch', pitch(y)),
+      u32('firstSample', first),
+      u32('row', paddedRow(geometry)),
+      u32('plane', paddedPlane(geometry, count)),
+      u32('yPitch', pitch(y) / width),
       u32('yHeight', y[2]),
       u32('yWidth', y[3]),
-      ...on.uniforms,
       ...out.uniforms,
     ],
-    body: /* wgsl */ `${tileOf(lanes)}${on.wgsl}${out.wgsl}
+    body: /* wgsl */ `${tileOf(lanes)}${out.wgsl}
 @compute @workgroup_size(${lanes}) fn main(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) local: u32) {
   let block = channelOf(linearGroup(group, groups));
   if (block >= u.blocks) { return; }
   let tile = tileOf(linearGroup(group, groups), block, local);
-  ${tile.begin}
   ${lines(outs, (o) => lines(6, (f) => `var m${o}_${f} = vec4f();`))}
-  var at = block * u.channels * ${lanes * loads} + local;
+  var from0 = ((tile.sample - u.firstSample) * (u.yHeight + 1) + tile.top) * u.row + tile.left / 4 + 1;
+  var from1 = block * u.channels * ${lanes * loads} + local;
   for (var channel = 0u; channel < u.channels; channel++) {
-    let slope = slopeOf(channel, tile.sample);
-    let offset = offsetOf(channel, tile.sample);
-    ${lines(loads, (k) => `let w${k} = weight[at + ${k * lanes}];`)}
-    at += ${lanes * loads};
-    ${tile.load}
-    ${lines(6, (i) => forward((j) => `d${i}${j}`, `p${i}`))}
+    ${lines(loads, (k) => `let w${k} = weight[from1 + ${k * lanes}];`)}
+    from1 += ${lanes * loads};
+    ${lines(
+      6,
+      (i) => `let mid${i} = padded[from0 + ${i} * u.row];
+    let d${i}0 = padded[from0 + ${i} * u.row - 1].w;
+    let d${i}5 = padded[from0 + ${i} * u.row + 1].x;
+    ${forward((j) => (j === 0 || j === 5 ? `d${i}${j}` : `mid${i}[${j - 1}]`), `p${i}`)}`,
+    )}
+    from0 += u.plane;
     ${lines(6, (f) => lines(3, (r) => `let v${f}_${r} = vec4f(p${r}${f}, p${r + 1}${f}, p${r + 2}${f}, p${r + 3}${f});`))}
     ${lines(6, (f) =>
       lines(
         outs,
         (o) =>
-          `m${o}_${f} = fma(vec4f(${weight(f, 2, o)}), v${f}_2, fma(vec4f(${weight(f, 1, o)}), v${f}_1, fma(vec4f(${weight(f, 0, o)}), v${f}_0, m${o}_${f})));`,
+          `m${o}_${f} = fma(${weight(f, 2, o)}, v${f}_2, fma(${weight(f, 1, o)}, v${f}_1, fma(${weight(f, 0, o)}, v${f}_0, m${o}_${f})));`,
       ),
     )}
   }
   if (tile.index >= u.tiles) { return; }
-  let first = block * ${outs};
-  let yAt = (tile.sample * u.yHeight + tile.top) * u.yWidth + tile.left;
+  var sums: array<array<vec4f, 4>, ${outs}>;
   ${lines(
     outs,
     (o) => `${backward((f) => `m${o}_${f}`, `s${o}_`)}
-  let add${o} = addend(min(first + ${o}, u.outChannels - 1), tile.sample);
-  ${lines(4, (j) => `let r${o}_${j} = s${o}_${j} + add${o};`)}`,
+  ${lines(4, (j) => `sums[${o}][${j}] = s${o}_${j};`)}`,
   )}
-  ${tileStore(width, (i, j) =>
-    lines(
-      outs,
-      (o) => `if (first + ${o} < u.outChannels) {
-        let to = at + (first + ${o}) * (u.yPitch / ${width});
-        y[to] = finished(${pixels(o, i, j)}, to);
-      }`,
-    ),
-  )}
+  let channel = block * ${outs};
+  let count = min(u.outChannels - channel, ${outs});
+  let yAt = (tile.sample * u.yHeight + tile.top) * u.yWidth + tile.left;
+  var rows = channel * u.yPitch;
+  for (var o = 0u; o < count; o++) {
+    let add = addend(channel + o, tile.sample);
+    ${tileStore(width, (i, j) => `y[rows + at] = finished(${pixels(i, j)} + add, rows + at);`)}
+    rows += u.yPitch;
+  }
 }`,
-    grid: linearGrid(ceilDiv(tiles, lanes) * blocks),
+    grid: linearGrid(ceilDiv(count * perImage, lanes) * blocks),
   });
-  return {
-    steps: [{ kernel, operands: ['x', 'weight', ...on.operands, ...out.operands, 'y'] }],
-    scratch: {},
-    packing: { weight: packFused(geometry, lanes, outs) },
-  };
+  return { kernel, operands: ['padded', 'weight', ...out.operands, 'y'] };
 }
