@@ -7,6 +7,10 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   unet: () => import('./unet.ts'),
   // How many evaluations does deciding need?
   stopping: () => import('./stopping.ts'),
+  // How many images a second, and how many of them right?
+  'end-to-end': () => import('./endtoend.ts').then(({ main }) => main()),
+  // How much faster than the published algorithm in PyTorch?
+  reference: () => import('./reference.ts').then(({ main }) => main()),
   // Does memory stay flat however many paths come in?
   memory: () => import('./memory.ts'),
 };

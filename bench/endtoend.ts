@@ -1,0 +1,92 @@
+// How many images a second, how many evaluations an image, how many right? The whole pipeline on a test split,
+// from pixels in memory to verdicts.
+
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { all, classifyImages, type OpenModelOptions, openModel, sequential } from '../src/index.ts';
+import { DATA, readTestSet, type TestSet, wilson } from './testset.ts';
+
+export interface Figures {
+  readonly images: number;
+  readonly accuracy: number;
+  readonly interval: readonly [number, number];
+  readonly evaluationsAnImage: number;
+  readonly imagesASecond: number;
+  readonly msAnEvaluation: number;
+  readonly undecided: number;
+}
+
+/** Classifies a test set with the default strategy (or exhaustively) and sums up. The model is open beforehand. */
+export async function measure(
+  folder: string,
+  { images, labels }: TestSet,
+  options: {
+    readonly exhaustive?: boolean;
+    readonly confidence?: number;
+    readonly model?: OpenModelOptions;
+  } = {},
+): Promise<Figures> {
+  const model = await openModel(folder, options.model);
+  const strategy = options.exhaustive
+    ? all()
+    : sequential(options.confidence === undefined ? {} : { confidence: options.confidence });
+  const first = Number(images[0]?.path ?? 0);
+  async function* source() {
+    yield* images;
+  }
+  let right = 0;
+  let evaluations = 0;
+  let undecided = 0;
+  const started = performance.now();
+  for await (const result of classifyImages(source(), async () => model, { strategy })) {
+    if ('error' in result) throw new Error(`${result.path}: ${result.error.message}`);
+    if (result.classidx === labels[Number(result.path) - first]) right++;
+    if (!result.decided) undecided++;
+    evaluations += result.evaluations;
+  }
+  const seconds = (performance.now() - started) / 1000;
+  const n = images.length;
+  return {
+    images: n,
+    accuracy: (100 * right) / n,
+    interval: wilson(right, n),
+    evaluationsAnImage: evaluations / n,
+    imagesASecond: n / seconds,
+    msAnEvaluation: (1000 * seconds) / evaluations,
+    undecided,
+  };
+}
+
+/** The figures as a line. */
+export function line(name: string, f: Figures): string {
+  const [low, high] = f.interval;
+  return `${name.padEnd(12)} ${f.accuracy.toFixed(2)} % of ${f.images} (95 %: ${low.toFixed(2)} to ${high.toFixed(2)}), ${f.evaluationsAnImage.toFixed(1)} evaluations and ${(1000 / f.imagesASecond).toFixed(1)} ms an image, ${f.imagesASecond.toFixed(2)} images/s, ${f.msAnEvaluation.toFixed(2)} ms an evaluation`;
+}
+
+/** `npm run bench -- end-to-end [--images N] [--exhaustive] ...` */
+export async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      model: { type: 'string', default: 'weights/fashion-mnist' },
+      data: { type: 'string', default: DATA },
+      images: { type: 'string', default: '500' },
+      start: { type: 'string', default: '0' },
+      confidence: { type: 'string' },
+      batch: { type: 'string' },
+      exhaustive: { type: 'boolean', default: false },
+      json: { type: 'string' },
+    },
+  });
+  const set = readTestSet(values.data, Number(values.images), Number(values.start));
+  const model = values.batch === undefined ? {} : { model: { batchSize: Number(values.batch) } };
+  const confidence = values.confidence === undefined ? {} : { confidence: Number(values.confidence) };
+  const figures: Record<string, Figures> = {
+    sequential: await measure(values.model, set, { ...model, ...confidence }),
+  };
+  console.log(line('sequential', figures.sequential!));
+  if (values.exhaustive) {
+    figures.exhaustive = await measure(values.model, set, { ...model, exhaustive: true });
+    console.log(line('exhaustive', figures.exhaustive));
+  }
+  if (values.json) writeFileSync(values.json, `${JSON.stringify(figures, null, 2)}\n`);
+}

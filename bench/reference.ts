@@ -1,0 +1,56 @@
+// How much faster than the published algorithm in PyTorch, on the same weights, images and machine? One run:
+// bench/reference.py (staged elimination, 50,500 levels, keep 5,1), then this library with its defaults.
+
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { line, measure } from './endtoend.ts';
+import { DATA, readTestSet } from './testset.ts';
+
+const script = join(import.meta.dirname, 'reference.py');
+
+function python(...args: string[]): Record<string, number> {
+  const folder = mkdtempSync(join(tmpdir(), 'reference-'));
+  const json = join(folder, 'figures.json');
+  try {
+    const { status, error } = spawnSync('python3', [script, ...args, '--json', json], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    if (error || status !== 0) {
+      console.error('bench reference: needs python3 with torch and diffusers (pip install torch diffusers)');
+      process.exit(3);
+    }
+    return JSON.parse(readFileSync(json, 'utf8')) as Record<string, number>;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** `npm run bench -- reference [--images N] [--threads 2]` */
+export async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      model: { type: 'string', default: 'weights/fashion-mnist' },
+      data: { type: 'string', default: DATA },
+      images: { type: 'string', default: '40' },
+      ours: { type: 'string', default: '400' },
+      threads: { type: 'string', default: '2' },
+    },
+  });
+  const common = ['--model', values.model, '--threads', values.threads, '--data', values.data];
+  const evaluation = python(...common, '--evaluation-only');
+  const staged = python(...common, '--images', values.images, '--n-samples', '50,500', '--to-keep', '5,1');
+  console.log('PyTorch, staged 50,500 keep 5,1:', JSON.stringify({ ...staged, trials: undefined, labels: undefined }));
+  const ours = await measure(values.model, readTestSet(values.data, Number(values.ours)));
+  console.log(line('ours', ours));
+  const theirs = evaluation.msPerEvaluation!;
+  const speed = ours.imagesASecond / staged.imagesPerSecond!;
+  console.log(
+    `one evaluation: PyTorch at its best ${theirs.toFixed(2)} ms, here ${ours.msAnEvaluation.toFixed(2)} ms: ${(theirs / ours.msAnEvaluation).toFixed(2)} of its speed`,
+  );
+  console.log(
+    `images a second: PyTorch ${staged.imagesPerSecond!.toFixed(3)}, here ${ours.imagesASecond.toFixed(2)}: ${speed.toFixed(1)} times as many`,
+  );
+}
