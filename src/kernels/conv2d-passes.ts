@@ -15,6 +15,9 @@ export interface ColumnRange {
   /** Rows of scratch a place: input channels, output channels, padded as the products want them. */
   readonly inRows: number;
   readonly outRows: number;
+  /** Elements from one place of scratch to the next. */
+  readonly inPlace: number;
+  readonly outPlace: number;
 }
 
 export interface Transformed {
@@ -27,6 +30,9 @@ export interface Transformed {
   /** `products` [place][outRows][columns] to y. */
   readonly output: (range: ColumnRange) => Step;
 }
+
+/** Elements between places: a cache line, or else their strides are powers of two and fall on one set of the cache. */
+const APART = 16;
 
 /**
  * Bytes that one operand of the products may take in a pass. On a processor the three steps then meet in its caches
@@ -55,33 +61,28 @@ export function inPasses(
   const passes = ceilDiv(bytes, passBytes(capabilities));
   const most = ceilDiv(ceilDiv(columns, passes), 64) * 64;
   const pitch = Math.min(most, ceilDiv(columns, unit) * unit);
+  const inPlace = inRows * pitch + APART;
+  const outPlace = outRows * pitch + APART;
   const steps: Step[] = [];
   for (let first = 0; first < columns; first += most) {
     const count = Math.min(most, columns - first);
-    const range = { first, count, pitch, inRows, outRows };
+    const range = { first, count, pitch, inRows, outRows, inPlace, outPlace };
     const kernel = subgroup
-      ? products(capabilities, {
-          places,
-          inChannels: inRows,
-          outChannels: outRows,
-          columns: count,
-          pitch,
-          rows,
-        })
+      ? products(capabilities, { ...range, places, rows })
       : gemm(capabilities, {
           m: outRows,
           k: inRows,
           columns: count,
           batch: [1, places],
           a: { pitch: outRows, inner: inRows * outRows },
-          b: { pitch, inner: inRows * pitch },
-          c: { pitch, inner: outRows * pitch },
+          b: { pitch, inner: inPlace },
+          c: { pitch, inner: outPlace },
         });
     steps.push(input(range), { kernel, operands: ['weight', 'transformed', 'products'] }, output(range));
   }
   return {
     steps,
-    scratch: { transformed: 4 * places * inRows * pitch, products: 4 * places * outRows * pitch },
+    scratch: { transformed: 4 * places * inPlace, products: 4 * places * outPlace },
     packing: { weight: packTransformed(geometry, weights, inRows, outRows) },
   };
 }

@@ -1,6 +1,7 @@
 // The matrix products between a convolution's transforms, for subgroups of few lanes. The operands are scratch of
 // this routine's own making, padded to whole tiles, so that nothing is guarded.
 
+import type { ColumnRange } from './conv2d-passes.ts';
 import type { Capabilities } from './device.ts';
 import { unroll } from './gemm-spec.ts';
 import { ceilDiv, defineKernel, type Grid, type Kernel, MAX_GROUPS, read, u32, write } from './kernel.ts';
@@ -15,16 +16,8 @@ export function tileRows({ subgroupSize }: Capabilities, outChannels: number): n
     : 4 * subgroupSize;
 }
 
-export interface ProductsSpec {
+export interface ProductsSpec extends ColumnRange {
   readonly places: number;
-  /** Channels in, even. */
-  readonly inChannels: number;
-  /** Channels out, a multiple of `rows`. */
-  readonly outChannels: number;
-  /** Columns computed, in whole tiles. */
-  readonly columns: number;
-  /** Elements from one row of both operands to the next, a multiple of `TILE_COLUMNS`. */
-  readonly pitch: number;
   readonly rows: number;
 }
 
@@ -34,15 +27,15 @@ export interface ProductsSpec {
  * broadcast from lane to lane, and its own columns as vec4s.
  */
 export function products({ subgroupSize: lanes }: Capabilities, spec: ProductsSpec): Kernel {
-  const { places, inChannels, outChannels, columns, pitch, rows } = spec;
+  const { places, count, pitch, inRows, outRows, inPlace, outPlace, rows } = spec;
   const load = rows / lanes;
   const vectors = TILE_COLUMNS / (4 * lanes);
   const lane = (name: string, i: number) =>
     `subgroupBroadcast(${name}[${i % load}], ${Math.floor(i / load)}u)`;
-  const columnTiles = ceilDiv(columns, TILE_COLUMNS);
+  const columnTiles = ceilDiv(count, TILE_COLUMNS);
   const panels = columnTiles * places;
   const y = Math.min(panels, MAX_GROUPS);
-  const grid: Grid = [outChannels / rows, y, ceilDiv(panels, y)];
+  const grid: Grid = [outRows / rows, y, ceilDiv(panels, y)];
   const body = /* wgsl */ `
 @compute @workgroup_size(${lanes}) fn main(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -52,7 +45,7 @@ export function products({ subgroupSize: lanes }: Capabilities, spec: ProductsSp
   if (place >= u.places) { return; }
   let column = (panel - place * u.columnTiles) * ${TILE_COLUMNS / 4} + local;
   var w = place * u.channels * u.weightRow + group.x * ${lanes} + local;
-  var t = place * u.channels * u.row + column;
+  var t = place * u.inPlace + column;
   ${unroll(rows, (i) => unroll(vectors, (j) => `var c${i}_${j} = vec4f();`))}
   for (var k = 0u; k < u.channels; k += 2) {
     let a0 = weight[w];
@@ -66,7 +59,7 @@ export function products({ subgroupSize: lanes }: Capabilities, spec: ProductsSp
     ${unroll(vectors, (j) => `c${i}_${j} = fma(t1, b1_${j}, fma(t0, b0_${j}, c${i}_${j}));`)} }`,
     )}
   }
-  var to = (place * u.outChannels + group.x * ${rows}) * u.row + column;
+  var to = place * u.outPlace + group.x * ${rows} * u.row + column;
   ${unroll(rows, (i) => `${unroll(vectors, (j) => `products[to + ${j * lanes}] = c${i}_${j};`)}\n  to += u.row;`)}
 }`;
   return defineKernel({
@@ -75,11 +68,12 @@ export function products({ subgroupSize: lanes }: Capabilities, spec: ProductsSp
     bindings: [read('weight', `vec${load}f`), read('transformed', 'vec4f'), write('products', 'vec4f')],
     uniforms: [
       u32('places', places),
-      u32('channels', inChannels),
-      u32('outChannels', outChannels),
+      u32('channels', inRows),
+      u32('inPlace', inPlace / 4),
+      u32('outPlace', outPlace / 4),
       u32('columnTiles', columnTiles),
       u32('row', pitch / 4),
-      u32('weightRow', outChannels / load),
+      u32('weightRow', outRows / load),
     ],
     body,
     grid,

@@ -20,6 +20,9 @@ import { columns, pitch } from './tensor.ts';
 
 const LANES = 32;
 
+/** Channels of an invocation: where its pixels lie is found once for all of them. A GPU wants more invocations instead. */
+const channelsEach = ({ family }: Capabilities): number => (family === 'tile' ? 1 : 8);
+
 const R: readonly (readonly number[])[] = [
   [1, 1, 1],
   [1, 0, 0],
@@ -31,16 +34,16 @@ export function upsample(capabilities: Capabilities, geometry: Geometry): Routin
   return inPasses(capabilities, geometry, {
     columns: columns(geometry.x),
     weights: R,
-    input: (range) => inputTransform(geometry, range),
-    output: (range) => outputTransform(geometry, range),
+    input: (range) => inputTransform(capabilities, geometry, range),
+    output: (range) => outputTransform(capabilities, geometry, range),
   });
 }
 
-/** Uniforms and head of a `main` whose invocation holds 4 columns of a channel, starting at `column`. */
+/** Uniforms and head of a `main` that does 4 columns, starting at `column`, of the channels from `channel` to `end`. */
 const vectorUniforms = (
   { x }: Geometry,
   channels: number,
-  rows: number,
+  placePitch: number,
   { first, count, pitch }: ColumnRange,
 ) => [
   ...columnUniforms(x),
@@ -48,26 +51,28 @@ const vectorUniforms = (
   u32('channels', channels),
   u32('first', first),
   u32('rowVectors', pitch / 4),
-  u32('placeVectors', (rows * pitch) / 4),
+  u32('placeVectors', placePitch / 4),
 ];
 
-const VECTOR_MAIN = /* wgsl */ `@compute @workgroup_size(${LANES}) fn main(
+const vectorMain = (each: number): string => /* wgsl */ `@compute @workgroup_size(${LANES}) fn main(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) local: u32) {
   let index = linearGroup(group, groups) * ${LANES} + local;
-  let channel = quotient(index, u.vectors, u.vectorsInverse);
-  let vector = index - channel * u.vectors;
-  if (channel >= u.channels) { return; }
+  let block = quotient(index, u.vectors, u.vectorsInverse);
+  let vector = index - block * u.vectors;
+  var channel = block * ${each};
+  let end = min(channel + ${each}, u.channels);
+  if (channel >= end) { return; }
   let column = u.first + 4 * vector;
-  let place = channel * u.rowVectors + vector;
   ${unroll(4, (k) => `let at${k} = placeOf(column + ${k});`)}
   let n = vec4u(at0.x, at1.x, at2.x, at3.x);
   let row = vec4u(at0.y, at1.y, at2.y, at3.y);
   let col = vec4u(at0.z, at1.z, at2.z, at3.z);`;
 
-/** transformed[a, b][c][p] = D x Dᵀ around pixel p; an invocation does 4 pixels of a channel. */
-function inputTransform(geometry: Geometry, range: ColumnRange): Step {
+/** transformed[a, b][c][p] = D x Dᵀ around pixel p; an invocation does 4 pixels of some channels. */
+function inputTransform(capabilities: Capabilities, geometry: Geometry, range: ColumnRange): Step {
   const { x, fused } = geometry;
+  const each = channelsEach(capabilities);
   const on = prologue(geometry);
   const line = (name: string, shift: string, ok: string) => /* wgsl */ `
   let ${name}At = base + ${shift};
@@ -81,7 +86,7 @@ function inputTransform(geometry: Geometry, range: ColumnRange): Step {
     name: `upsample.input.${fused.affine ?? 'bare'}`,
     bindings: [read('x'), ...on.bindings, write('transformed', 'vec4f')],
     uniforms: [
-      ...vectorUniforms(geometry, range.inRows, range.inRows, range),
+      ...vectorUniforms(geometry, range.inRows, range.inPlace, range),
       u32('inChannels', x[0]),
       u32('height', x[2]),
       u32('xPitch', pitch(x)),
@@ -89,35 +94,40 @@ function inputTransform(geometry: Geometry, range: ColumnRange): Step {
       ...on.uniforms,
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${on.wgsl}
-${VECTOR_MAIN}
-  let slope = vec4f(${unroll(4, (k) => `slopeOf(channel, n[${k}])${k < 3 ? ',' : ''}`)});
-  let offset = vec4f(${unroll(4, (k) => `offsetOf(channel, n[${k}])${k < 3 ? ',' : ''}`)});
-  let inside = vec4<bool>(channel < u.inChannels);
-  let notTop = inside & (row > vec4u(0));
-  let notBottom = inside & (row < vec4u(u.height - 1));
+${vectorMain(each)}
+  let above = row > vec4u(0);
+  let below = row < vec4u(u.height - 1);
   let notLeft = col > vec4u(0);
   let notRight = col < vec4u(u.width - 1);
-  let base = i32(channel * u.xPitch + column);
-  ${line('mid', '0', 'inside')}
-  ${line('up', '-i32(u.width)', 'notTop')}
-  ${line('down', 'i32(u.width)', 'notBottom')}
-  var to = place;
-  ${['', 'Left', 'Right'].map((b) => `transformed[to] = mid${b}; to += u.placeVectors;`).join('\n  ')}
-  ${['', 'Left', 'Right'].map((b) => `transformed[to] = up${b} - mid${b}; to += u.placeVectors;`).join('\n  ')}
-  ${['', 'Left', 'Right'].map((b) => `transformed[to] = down${b} - mid${b}; to += u.placeVectors;`).join('\n  ')}
+  for (; channel < end; channel++) {
+    let slope = vec4f(${unroll(4, (k) => `slopeOf(channel, n[${k}])${k < 3 ? ',' : ''}`)});
+    let offset = vec4f(${unroll(4, (k) => `offsetOf(channel, n[${k}])${k < 3 ? ',' : ''}`)});
+    let inside = vec4<bool>(channel < u.inChannels);
+    let notTop = inside & above;
+    let notBottom = inside & below;
+    let base = i32(channel * u.xPitch + column);
+    ${line('mid', '0', 'inside')}
+    ${line('up', '-i32(u.width)', 'notTop')}
+    ${line('down', 'i32(u.width)', 'notBottom')}
+    var to = channel * u.rowVectors + vector;
+    ${['', 'Left', 'Right'].map((b) => `transformed[to] = mid${b}; to += u.placeVectors;`).join('\n    ')}
+    ${['', 'Left', 'Right'].map((b) => `transformed[to] = up${b} - mid${b}; to += u.placeVectors;`).join('\n    ')}
+    ${['', 'Left', 'Right'].map((b) => `transformed[to] = down${b} - mid${b}; to += u.placeVectors;`).join('\n    ')}
+  }
 }`,
-    grid: linearGrid(ceilDiv(ceilDiv(range.count, 4) * range.inRows, LANES)),
+    grid: linearGrid(ceilDiv(ceilDiv(range.count, 4) * ceilDiv(range.inRows, each), LANES)),
   });
   return { kernel, operands: ['x', ...on.operands, 'transformed'] };
 }
 
-/** y from the 9 products, with bias, embedding, residual and scale; an invocation makes 4 times 2x2 pixels. */
-function outputTransform(geometry: Geometry, range: ColumnRange): Step {
+/** y from the 9 products, with bias, embedding, residual and scale; an invocation makes 4 times 2x2 pixels of some channels. */
+function outputTransform(capabilities: Capabilities, geometry: Geometry, range: ColumnRange): Step {
   const { x, y, fused } = geometry;
+  const each = channelsEach(capabilities);
   const out = epilogue(geometry, 'vec2f');
   const pixel = (k: number) => /* wgsl */ `if (column + ${k} < u.columns) {
-    let add = addend(channel, n[${k}]);
-    let at = line + (n[${k}] * 2 * u.height + 2 * row[${k}]) * u.width + col[${k}];
+    ${fused.embedding ? `let add = addend(channel, n[${k}]);` : ''}
+    let at = channel * u.yVectors + pixel${k};
     y[at] = finished(vec2f(y00[${k}], y01[${k}]) + add, at);
     y[at + u.width] = finished(vec2f(y10[${k}], y11[${k}]) + add, at + u.width);
   }`;
@@ -125,23 +135,27 @@ function outputTransform(geometry: Geometry, range: ColumnRange): Step {
     name: `upsample.output.${fusedTag({ ...fused, affine: undefined })}`,
     bindings: [read('products', 'vec4f'), ...out.bindings, write('y', 'vec2f')],
     uniforms: [
-      ...vectorUniforms(geometry, y[0], range.outRows, range),
+      ...vectorUniforms(geometry, y[0], range.outPlace, range),
       u32('height', x[2]),
       u32('yVectors', pitch(y) / 2),
       ...out.uniforms,
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${out.wgsl}
-${VECTOR_MAIN}
-  ${unroll(9, (k) => `let p${Math.floor(k / 3)}${k % 3} = products[place + ${k} * u.placeVectors];`)}
-  ${unroll(3, (a) => `let p${a}left = p${a}0 + p${a}1;\n  let p${a}right = p${a}0 + p${a}2;`)}
-  let y00 = p0left + p1left;
-  let y01 = p0right + p1right;
-  let y10 = p0left + p2left;
-  let y11 = p0right + p2right;
-  let line = channel * u.yVectors;
-  ${unroll(4, pixel)}
+${vectorMain(each)}
+  ${unroll(4, (k) => `let pixel${k} = (n[${k}] * 2 * u.height + 2 * row[${k}]) * u.width + col[${k}];`)}
+  for (; channel < end; channel++) {
+    let place = channel * u.rowVectors + vector;
+    ${unroll(9, (k) => `let p${Math.floor(k / 3)}${k % 3} = products[place + ${k} * u.placeVectors];`)}
+    ${unroll(3, (a) => `let p${a}left = p${a}0 + p${a}1;\n  let p${a}right = p${a}0 + p${a}2;`)}
+    let y00 = p0left + p1left;
+    let y01 = p0right + p1right;
+    let y10 = p0left + p2left;
+    let y11 = p0right + p2right;
+    ${fused.embedding ? '' : 'let add = addend(channel, 0);'}
+    ${unroll(4, pixel)}
+  }
 }`,
-    grid: linearGrid(ceilDiv(ceilDiv(range.count, 4) * y[0], LANES)),
+    grid: linearGrid(ceilDiv(ceilDiv(range.count, 4) * ceilDiv(y[0], each), LANES)),
   });
   return { kernel, operands: ['products', ...out.operands, 'y'] };
 }

@@ -27,7 +27,7 @@ export function winograd(capabilities: Capabilities, geometry: Geometry): Routin
   return inPasses(capabilities, geometry, {
     columns: tileCount(geometry),
     weights: G,
-    input: (range) => inputTransform(geometry, range),
-    output: (range) => outputTransform(geometry, range),
+    input: (range) => inputTransform(capabilities, geometry, range),
+    output: (range) => outputTransform(capabilities, geometry, range),
   });
 }
