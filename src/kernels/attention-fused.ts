@@ -24,7 +24,7 @@ export const LARGEST_FUSED_HEAD = 32;
 const slotsFor = (headDim: number): number => Math.max(1, Math.min(7, Math.floor(128 / headDim)));
 
 const uniformsOf = (
-  { heads, n, queries, keys, scale }: AttentionOptions,
+  { heads, headDim, n, queries, keys, scale }: AttentionOptions,
   blockQueries: number,
 ): { uniforms: Uniform[]; groups: number } => {
   const blocks = ceilDiv(queries, blockQueries);
@@ -36,6 +36,7 @@ const uniformsOf = (
       u32('n', n),
       u32('queries', queries),
       u32('keys', keys),
+      u32('headDim', headDim),
       u32('qPitch', pitch([1, n, 1, queries])),
       u32('kPitch', pitch([1, n, 1, keys])),
       f32('scale', scale),
@@ -66,13 +67,17 @@ fn placeOf(group: vec3u, groups: vec3u) -> Place {
  * One workgroup is one subgroup; a lane owns every lanes-th of the block's queries, up to 7 of them, with their q and y
  * in registers. Keys come in blocks of one a lane: k and v are loaded once a subgroup, and each of their elements is
  * broadcast to all queries. The softmax is the running one: a block's largest score rescales what was summed so far.
- * Nothing is reduced across lanes, and no order depends on n.
+ * Nothing is reduced across lanes, and no order depends on n. Lanes behind the last query repeat it.
+ * q comes and y goes in a loop that moves the other rows up by one: unrolled, its loads and stores take four times as
+ * long to compile as everything else. First of all one lane a cache line touches what the workgroup will read.
+ * 49 tokens in heads of 16: 26 GFLOP/s where two GEMMs around a softmax make 9 (bench/kernels.ts, `attention`).
  */
 function fusedSubgroup({ subgroupSize: lanes }: Capabilities, options: AttentionOptions): Kernel {
   const { headDim, queries } = options;
   const most = lanes * slotsFor(headDim);
   const slots = ceilDiv(queries, lanes * ceilDiv(queries, most));
   const blockQueries = lanes * slots;
+  const last = headDim - 1;
   const { uniforms, groups } = uniformsOf(options, blockQueries);
   /** start + Σ_i factor(i), as a chain of fma. */
   const chain = (count: number, factor: (i: number) => string, start: string) =>
@@ -90,12 +95,22 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   if (at.outside) { return; }
   ${unroll(
     slots,
-    (j) => `let query${j} = at.first + local.x + ${j}u * LANES;
-  let q${j} = at.q + min(query${j}, u.queries - 1u);
+    (j) => `let query${j} = at.q + min(at.first + local.x + ${j}u * LANES, u.queries - 1u);
   var top${j} = NEVER;
   var sum${j} = 0.0;`,
   )}
-  ${unroll(headDim, (d) => unroll(slots, (j) => `let q${d}_${j} = q[q${j} + ${d}u * u.qPitch] * u.scale; var y${d}_${j} = 0.0;`))}
+  var touched = 0.0;
+  for (var d = local.x / 4u; d < u.headDim; d += LANES / 4u) {
+    let column = local.x % 4u * 16u;
+    let inQ = at.q + min(at.first + column, u.queries - 1u) + d * u.qPitch;
+    let inK = at.k + min(column, u.keys - 1u) + d * u.kPitch;
+    touched = max(touched, max(q[inQ], max(k[inK], v[inK])));
+  }
+  ${unroll(headDim, (d) => unroll(slots, (j) => `var q${d}_${j} = 0.0; var y${d}_${j} = 0.0;`))}
+  for (var d = 0u; d < u.headDim; d++) {
+    ${unroll(last, (d) => unroll(slots, (j) => `q${d}_${j} = q${d + 1}_${j};`))}
+    ${unroll(slots, (j) => `q${last}_${j} = q[query${j} + d * u.qPitch] * u.scale;`)}
+  }
   for (var key = 0u; key < u.keys; key += LANES) {
     let first = at.k + min(key + local.x, u.keys - 1u);
     ${unroll(headDim, (d) => `let k${d} = k[first + ${d}u * u.kPitch]; let v${d} = v[first + ${d}u * u.kPitch];`)}
@@ -121,13 +136,11 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
     ${unroll(slots, (j) => `y${d}_${j} = ${chain(lanes, (i) => `v${d}_${i}, p${i}_${j}`, `y${d}_${j} * shrink${j}`)};`)}`,
     )}
   }
-  ${unroll(
-    slots,
-    (j) => `if (query${j} < u.queries) {
-    let share = 1.0 / sum${j};
-    ${unroll(headDim, (d) => `y[at.q + query${j} + ${d}u * u.qPitch] = y${d}_${j} * share;`)}
-  }`,
-  )}
+  if (touched == -1.0) { sum0 = touched; } // never, as it starts at 0, but the compiler cannot know
+  for (var d = 0u; d < u.headDim; d++) {
+    ${unroll(slots, (j) => `y[query${j} + d * u.qPitch] = y0_${j} / sum${j};`)}
+    ${unroll(last, (d) => unroll(slots, (j) => `y${d}_${j} = y${d + 1}_${j};`))}
+  }
 }
 `;
   return defineKernel({
