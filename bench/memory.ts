@@ -1,7 +1,7 @@
 // Does memory stay flat however many paths come in? Pipes paths (links to a few images) into the real command
 // with a tiny model and one noise level, and watches its resident memory.
 //
-//   npm run bench -- memory [--paths 100000] [--model DIR]
+//   npm run bench -- memory [--paths 100000] [--model DIR] [--labels A,B]
 //   npm run bench -- memory --fake    the pipeline alone, with a model that costs nothing
 
 import { spawn } from 'node:child_process';
@@ -26,6 +26,7 @@ const WARM_UP = 0.1;
 const { values } = parseArgs({
   options: {
     paths: { type: 'string', default: '100000' },
+    labels: { type: 'string' },
     fake: { type: 'boolean', default: false },
     model: { type: 'string', default: join(ROOT, 'test/golden/errors-epsilon') },
   },
@@ -61,6 +62,7 @@ try {
     ? ['--import', 'tsx', join(ROOT, 'test/pipeline/fakecli.ts'), '0']
     : [join(ROOT, 'dist/pipeline/cli.js')];
   const options = ['--model', values.model, '--timesteps', 'even:1', '--quiet', '--top-k', '1', '-'];
+  if (values.labels !== undefined) options.unshift('--labels', values.labels);
   const began = performance.now();
   const child = spawn(process.execPath, [...program, ...options], {
     cwd: ROOT,
