@@ -1,6 +1,5 @@
 // Rewrites that make one launch of two: what a consumer can do on its way past memory is not a node of its own.
 
-import type { Capabilities } from '../kernels/device.ts';
 import type { Graph, Node, NodeOf, Value } from './graph.ts';
 
 /** Nodes that read each value, by its id. */
@@ -17,7 +16,7 @@ function readers(nodes: readonly Node[]): Map<number, Node[]> {
  * - an upsampling read only by 3x3 convolutions of stride 1 is done there;
  * - an addition to a convolution's or linear layer's only result becomes its embedding or residual.
  */
-export function fuse(graph: Graph, _capabilities: Capabilities): Graph {
+export function fuse(graph: Graph): Graph {
   let nodes: Node[] = [...graph.nodes];
   const kept = new Set([...graph.outputs.values()].map((value) => value.id));
   const replaced = (node: Node, inputs: Node['inputs'], attributes: object = {}): Node =>

@@ -147,7 +147,7 @@ function newSlots() {
  */
 export async function plan(device: Device, traced: Graph, options: PlanOptions): Promise<Plan> {
   const { capabilities } = device;
-  const graph = fuse(traced, capabilities);
+  const graph = fuse(traced);
   const { places, views } = layout(graph, capabilities.storageAlignment);
   const nodes = graph.nodes.filter((node) => !views.has(node));
   const shapes = new Map<number, Shape>();
