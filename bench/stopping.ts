@@ -1,7 +1,7 @@
 // How many evaluations does deciding need? Runs the real strategies over errors that were recorded
 // exhaustively, and prints accuracy, evaluations and agreement with the exhaustive answer.
 //
-//   npx tsx bench/stopping.ts errors.f32 labels.u8 [classes=10] [levels=24]
+//   npx tsx bench/stopping.ts errors.f32 labels.u8 [classes=10] [levels=24] [kappa=as recorded]
 //
 // errors.f32: [images][classes][levels] little-endian float32, ascending timesteps; labels.u8: one byte an
 // image. Without arguments: a synthetic classifier of the same shape.
@@ -10,6 +10,7 @@ import { readFile } from 'node:fs/promises';
 import type { EvaluationBatch, Level, Model } from '../src/graph/model.ts';
 import { classifyImages } from '../src/pipeline/classify.ts';
 import { visitingOrder } from '../src/pipeline/levels.ts';
+import { momentsOf, variance } from '../src/pipeline/statistics.ts';
 import { all } from '../src/pipeline/strategies/all.ts';
 import { sequential } from '../src/pipeline/strategies/sequential.ts';
 import { staged } from '../src/pipeline/strategies/staged.ts';
@@ -124,19 +125,40 @@ const mean = (values: readonly number[]): number => values.reduce((a, b) => a + 
 const percent = (hits: readonly boolean[]): string =>
   `${(100 * mean(hits.map(Number))).toFixed(2).padStart(6)} %`;
 
-const [errorsFile, labelsFile, classes = '10', levels = '24'] = process.argv.slice(2);
+const confidences = [0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
+const [errorsFile, labelsFile, classes = '10', levels = '24', given] = process.argv.slice(2);
 const data =
   errorsFile && labelsFile
     ? await recorded(errorsFile, labelsFile, Number(classes), Number(levels))
     : synthetic();
+
+/** Variance / mean over the levels of the paired difference to the best: the median over images and rivals. */
+function kappaOf({ errors, labels, classes, levels }: Recorded): number {
+  const at = (image: number, c: number, l: number): number => errors[(image * classes + c) * levels + l]!;
+  const ratios: number[] = [];
+  for (let image = 0; image < labels.length; image++) {
+    const total = (c: number): number => mean(Array.from({ length: levels }, (_, l) => at(image, c, l)));
+    const totals = Array.from({ length: classes }, (_, c) => total(c));
+    const best = totals.indexOf(Math.min(...totals));
+    for (let c = 0; c < classes; c++) {
+      if (c === best) continue;
+      const moments = momentsOf(
+        Array.from({ length: levels }, (_, l) => at(image, c, l) - at(image, best, l)),
+      );
+      ratios.push(variance(moments) / moments.mean);
+    }
+  }
+  return ratios.sort((a, b) => a - b)[Math.floor(ratios.length / 2)]!;
+}
+
 const exhaustive = await outcome(data, all());
 const half = Math.floor(data.levels / 2);
 const quarter = Math.floor(data.levels / 4);
+const kappa = Number(given) || kappaOf(data);
 const strategies: readonly (readonly [string, Strategy])[] = [
   ['all', all()],
-  ...[0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999].map(
-    (confidence) => [`sequential ${confidence}`, sequential({ confidence })] as const,
-  ),
+  ...confidences.map((confidence) => [`kappa ${confidence}`, sequential({ confidence, kappa })] as const),
+  ...confidences.map((confidence) => [`t-test ${confidence}`, sequential({ confidence })] as const),
   [
     `staged ${quarter},${data.levels} keeping 5,1`,
     staged({ nSamples: [quarter, data.levels], toKeep: [5, 1] }),
@@ -146,7 +168,9 @@ const strategies: readonly (readonly [string, Strategy])[] = [
     staged({ nSamples: [3, half, data.levels], toKeep: [5, 2, 1] }),
   ],
 ];
-console.log(`${data.labels.length} images, ${data.classes} classes, ${data.levels} levels`);
+console.log(
+  `${data.labels.length} images, ${data.classes} classes, ${data.levels} levels, kappa ${kappa.toPrecision(3)}`,
+);
 console.log('strategy                         accuracy  agreement  evaluations  of all  median  max');
 for (const [name, strategy] of strategies) {
   const got = await outcome(data, strategy);

@@ -42,6 +42,12 @@ export interface Model {
   readonly slots: number;
   /** Divides differences of weighted mean errors before the softmax, so that probabilities are calibrated. */
   readonly temperature: number;
+  /**
+   * How much noise comes with a gap: variance / mean of the paired difference between a wrong and the right
+   * candidate's errors at one level (weights of mean 1). Known from recorded errors, it lets the sequential
+   * strategy decide on fewer levels.
+   */
+  readonly kappa?: number | undefined;
   /** Puts an image [c, h, w] in [-1, 1] into a slot (and through the encoder of a latent model). */
   encode(slot: number, image: Float32Array): void;
   /**

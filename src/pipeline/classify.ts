@@ -1,11 +1,10 @@
 // The bounded core: images are pulled as slots become free, and every image runs its own trial.
 
-import type { Candidate, Level } from '../graph/model.ts';
 import { faultOf, UsageError } from './errors.ts';
 import { concurrently, stoppable, unlessAborted } from './pull.ts';
 import { type OpenModel, openSession, type Session, type Ticket } from './session.ts';
 import { sequential } from './strategies/sequential.ts';
-import { aggregate, eliminate, fanOut, type Strategy, startTrial, type Trial } from './trial.ts';
+import { aggregate, eliminate, type Facts, fanOut, type Strategy, startTrial, type Trial } from './trial.ts';
 import {
   type Classified,
   type EvaluationRecord,
@@ -41,17 +40,17 @@ export type Decide = ReturnType<Strategy>;
  * @throws UsageError where the strategy does not fit the model, or the budget does not reach every candidate.
  */
 export function bind(
-  candidates: readonly Candidate[],
-  levels: readonly Level[],
+  facts: Facts,
   { strategy = sequential(), budget }: Pick<ClassifyOptions, 'strategy' | 'budget'>,
 ): Decide {
+  const { candidates, levels } = facts;
   if (candidates.length === 0 || levels.length === 0)
     throw new UsageError(`nothing to decide: ${candidates.length} candidates, ${levels.length} levels`);
   if (budget !== undefined && !(budget >= candidates.length))
     throw new UsageError(
       `a budget of ${budget} does not reach each of the ${candidates.length} candidates once`,
     );
-  return strategy(candidates, levels);
+  return strategy(facts);
 }
 
 /**
@@ -72,7 +71,7 @@ export async function classifyImage(
     const admitted = await session.admit(item.pixels);
     ticket = admitted;
     const started = now();
-    let trial = startTrial(model.candidates, model.levels);
+    let trial = startTrial(model);
     for (;;) {
       const [next, look] = eliminate(trial, decide(trial), budget);
       if (next.decided !== undefined)
@@ -139,8 +138,8 @@ async function* run(
   const close = (): void => session.close(signal.reason);
   signal.addEventListener('abort', close);
   try {
-    const { candidates, levels, slots } = session.model;
-    const decide = bind(candidates, levels, options);
+    const { slots } = session.model;
+    const decide = bind(session.model, options);
     const task = async (item: ImageItem | ItemFailure): Promise<Classified | ItemFailure> => {
       const result = isFailure(item)
         ? item

@@ -2,7 +2,7 @@
 // errors. Strategies and verdicts are functions of it; nothing else is ever remembered of an image, so what
 // it asks for depends on its own errors alone.
 
-import type { Candidate, Level } from '../graph/model.ts';
+import type { Candidate, Level, Model } from '../graph/model.ts';
 
 /** What is known of one image. */
 export interface Trial {
@@ -31,11 +31,14 @@ export interface Look {
   readonly risk?: number;
 }
 
+/** What a strategy knows of a model. */
+export type Facts = Pick<Model, 'candidates' | 'levels' | 'kappa'>;
+
 /**
- * Decides who is evaluated where: bound once to the candidates and the grid of a model (the place for checks,
- * which throw `UsageError`), then asked whenever all it asked for is there.
+ * Decides who is evaluated where: bound once to a model (the place for checks, which throw `UsageError`), then
+ * asked whenever all it asked for is there.
  */
-export type Strategy = (candidates: readonly Candidate[], levels: readonly Level[]) => (trial: Trial) => Look;
+export type Strategy = (facts: Facts) => (trial: Trial) => Look;
 
 /** Some candidates of an image at one (level, noise) which they share. */
 export interface Fan {
@@ -45,7 +48,7 @@ export interface Fan {
 }
 
 /** A trial of which nothing is known yet: every candidate is in. */
-export function startTrial(candidates: readonly Candidate[], levels: readonly Level[]): Trial {
+export function startTrial({ candidates, levels }: Facts): Trial {
   return {
     candidates,
     levels,

@@ -2,6 +2,15 @@
 // and devices can be lost on command. What it was asked is kept for tests to look at.
 
 import type { Candidate, EvaluationBatch, Level, Model } from '../../src/graph/model.ts';
+import {
+  aggregate,
+  eliminate,
+  type Facts,
+  fanOut,
+  type Strategy,
+  startTrial,
+  type Trial,
+} from '../../src/pipeline/trial.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
 
 /** The error of an evaluation; `image` is the first pixel of what sits in the slot. */
@@ -13,6 +22,7 @@ export interface FakeOptions {
   readonly batchSize?: number;
   readonly slots?: number;
   readonly temperature?: number;
+  readonly kappa?: number;
   readonly errorOf?: ErrorOf;
   /** Runs before a batch answers; may wait, or throw what the device would. */
   readonly beforeBatch?: (batch: EvaluationBatch, index: number) => unknown;
@@ -64,6 +74,7 @@ export function fakeModel({
   batchSize = 16,
   slots = 8,
   temperature = 0.01,
+  kappa,
   errorOf = noisyErrors(typeof candidates === 'number' ? candidates : candidates.length),
   beforeBatch = () => {},
   beforeEncode = () => {},
@@ -77,6 +88,7 @@ export function fakeModel({
     batchSize,
     slots,
     temperature,
+    kappa,
     batches: [],
     encoded: [],
     waiting: 0,
@@ -107,6 +119,26 @@ export function fakeModel({
       this.closed++;
     },
   };
+}
+
+/** Runs the trial of one image to its end, without a stream. */
+export function runTrial(
+  strategy: Strategy,
+  facts: Facts,
+  errorOf: (candidate: number, level: number, noise: number) => number,
+  budget?: number,
+): Trial {
+  const decide = strategy(facts);
+  let trial = startTrial(facts);
+  for (;;) {
+    const [next, look] = eliminate(trial, decide(trial), budget);
+    if (next.decided !== undefined) return next;
+    const fans = fanOut(next, look);
+    const errors = fans.map(({ candidates, level, noise }) =>
+      Float32Array.from(candidates, (candidate) => errorOf(candidate, level, noise)),
+    );
+    trial = aggregate(next, fans, errors);
+  }
 }
 
 /** Image `id`, whose pixels are all `id`. */

@@ -1,12 +1,26 @@
+import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { classifyImages } from '../../src/pipeline/classify.ts';
 import { UsageError } from '../../src/pipeline/errors.ts';
 import { evenTimesteps } from '../../src/pipeline/levels.ts';
 import { staged } from '../../src/pipeline/strategies/staged.ts';
-import { aggregate, eliminate, fanOut, startTrial, weightedMean } from '../../src/pipeline/trial.ts';
+import { weightedMean } from '../../src/pipeline/trial.ts';
 import type { EvaluationRecord } from '../../src/pipeline/types.ts';
 import { stagedReference } from '../reference/staged.ts';
-import { collect, fakeCandidates, fakeModel, hash, image, images } from './fake.ts';
+import { collect, fakeCandidates, fakeModel, hash, image, images, runTrial } from './fake.ts';
+
+/** What `test/golden/make.py` recorded of one image. */
+interface GoldenCase {
+  readonly n_samples: readonly number[];
+  readonly to_keep: readonly number[];
+  readonly label: number;
+  readonly stages: readonly {
+    readonly timesteps: readonly number[];
+    readonly noise: readonly number[];
+    readonly errors: Readonly<Record<string, readonly number[]>>;
+    readonly means: Readonly<Record<string, number>>;
+  }[];
+}
 
 const grid = (nSamples: readonly number[]) =>
   evenTimesteps(Math.max(...nSamples), 1000).map((t) => ({ t, weight: 1 }));
@@ -19,23 +33,14 @@ function run(
   error: (prompt: number, t: number, noise: number) => number,
   levels = grid(nSamples),
 ) {
-  const candidates = fakeCandidates(prompts);
-  const decide = staged({ nSamples, toKeep })(candidates, levels);
   const evaluations: [number, number, number][] = [];
-  let trial = startTrial(candidates, levels);
-  for (;;) {
-    const [next, look] = eliminate(trial, decide(trial));
-    if (next.decided !== undefined) return { trial: next, evaluations };
-    const fans = fanOut(next, look);
-    const errors = fans.map(({ candidates: asked, level, noise }) =>
-      Float32Array.from(asked, (prompt) => {
-        const { t } = levels[level]!;
-        evaluations.push([prompt, t, noise]);
-        return error(prompt, t, noise);
-      }),
-    );
-    trial = aggregate(next, fans, errors);
-  }
+  const facts = { candidates: fakeCandidates(prompts), levels };
+  const trial = runTrial(staged({ nSamples, toKeep }), facts, (prompt, level, noise) => {
+    const { t } = levels[level]!;
+    evaluations.push([prompt, t, noise]);
+    return error(prompt, t, noise);
+  });
+  return { trial, evaluations };
 }
 
 describe('staged elimination', () => {
@@ -114,6 +119,30 @@ describe('staged elimination', () => {
     }
   });
 
+  it.each(['epsilon', 'v_prediction', 'sample'])(
+    'PyTorch: every evaluation and survivor (%s)',
+    async (kind) => {
+      const file = new URL(`../golden/errors-${kind}/expected.json`, import.meta.url);
+      const cases: readonly GoldenCase[] = JSON.parse(await readFile(file, 'utf8'));
+      for (const { n_samples, to_keep, stages, label } of cases) {
+        const wanted: (readonly [number, number, number])[] = [];
+        const errors = new Map<string, number>();
+        for (const stage of stages)
+          for (const [k, t] of stage.timesteps.entries())
+            for (const [c, own] of Object.entries(stage.errors)) {
+              wanted.push([Number(c), t, stage.noise[k]!]);
+              errors.set(`${c} at ${t}`, own[k]!);
+            }
+        const got = run(10, n_samples, to_keep, (c, t) => errors.get(`${c} at ${t}`) ?? Number.NaN);
+        expect(got.evaluations).toEqual(wanted);
+        expect(got.trial.survivors).toEqual([label]);
+        for (const { means, noise } of stages)
+          for (const [c, mean] of Object.entries(means))
+            expect(weightedMean(got.trial, Number(c), noise.at(-1)! + 1)).toBeCloseTo(mean, 6);
+      }
+    },
+  );
+
   it.each([
     ['lists of different length', [5, 10], [1]],
     ['no stage', [], []],
@@ -126,8 +155,8 @@ describe('staged elimination', () => {
   });
 
   it('refuses more samples than the grid has levels', () => {
-    expect(() => staged({ nSamples: [25], toKeep: [1] })(fakeCandidates(3), grid([24]))).toThrow(
-      'staged: 25 samples of a grid of 24 levels',
-    );
+    expect(() =>
+      staged({ nSamples: [25], toKeep: [1] })({ candidates: fakeCandidates(3), levels: grid([24]) }),
+    ).toThrow('staged: 25 samples of a grid of 24 levels');
   });
 });

@@ -14,7 +14,7 @@ function trialOf(
   candidates: readonly Candidate[] = fakeCandidates(rows[0]!.length),
   levels: readonly Level[] = fakeLevels(rows.length),
 ): Trial {
-  let trial = startTrial(candidates, levels);
+  let trial = startTrial({ candidates, levels });
   for (const [k, row] of rows.entries()) {
     const survivors = trial.survivors.filter((c) => k < (left[c] ?? rows.length));
     [trial] = eliminate(trial, { survivors, levels: [k] });
@@ -135,7 +135,9 @@ describe('verdict', () => {
   });
 
   it('nothing evaluated, no verdict', () => {
-    expect(() => verdict(startTrial(fakeCandidates(3), fakeLevels(3)), 1)).toThrow('nothing was evaluated');
+    expect(() => verdict(startTrial({ candidates: fakeCandidates(3), levels: fakeLevels(3) }), 1)).toThrow(
+      'nothing was evaluated',
+    );
   });
 
   it('is a line of JSON with the fields of the contract', async () => {

@@ -26,8 +26,7 @@ export const eliminate = (
         yield image;
         continue;
       }
-      const { candidates, levels } = image.trial;
-      decide ??= bind(candidates, levels, options);
+      decide ??= bind(image.session.model, options);
       const [trial, look] = after(image.trial, decide(image.trial), options.budget);
       yield { ...image, trial, look };
     }

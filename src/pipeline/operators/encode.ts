@@ -29,8 +29,7 @@ export const encode = (
 async function admit(session: Session, { path, pixels }: ImageItem): Promise<ImageInFlight | ItemFailure> {
   try {
     const ticket = await session.admit(pixels);
-    const { candidates, levels } = session.model;
-    return { path, session, ticket, trial: startTrial(candidates, levels), started: Date.now() };
+    return { path, session, ticket, trial: startTrial(session.model), started: Date.now() };
   } catch (error) {
     return { path, error: faultOf(error) };
   }

@@ -13,11 +13,13 @@ const ROUND = 4096;
  * @example
  * classifyImages(source, openModel, { strategy: all() })
  */
-export const all = (): Strategy => (candidates, levels) => {
-  const order = ascending(levels);
-  const round = Math.max(1, Math.floor(ROUND / candidates.length));
-  return ({ survivors, visited }) => ({
-    survivors,
-    levels: order.slice(visited.length, visited.length + round),
-  });
-};
+export const all =
+  (): Strategy =>
+  ({ candidates, levels }) => {
+    const order = ascending(levels);
+    const round = Math.max(1, Math.floor(ROUND / candidates.length));
+    return ({ survivors, visited }) => ({
+      survivors,
+      levels: order.slice(visited.length, visited.length + round),
+    });
+  };

@@ -26,7 +26,7 @@ export interface Schedule {
  */
 export function staged({ nSamples, toKeep }: Schedule): Strategy {
   check(nSamples, toKeep);
-  return (_, levels) => {
+  return ({ levels }) => {
     const stages = subGrids(nSamples, ascending(levels));
     return (trial) => {
       let { survivors } = trial;
