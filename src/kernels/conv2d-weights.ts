@@ -23,13 +23,16 @@ export function packRows({ x, y, kernel: [kh, kw], weights }: Geometry): Packing
   };
 }
 
-/** The element type of packed weights as vec4s, and `weightAt(i: u32) -> vec4f`. */
-export const weightElement = (weights: WeightDtype): string => (weights === 'f16' ? 'vec2u' : 'vec4f');
+/** The element type of packed weights that are loaded `load` at a time. */
+export function weightElement(weights: WeightDtype, load: 2 | 4 = 4): string {
+  if (weights === 'f16') return load === 2 ? 'u32' : 'vec2u';
+  return load === 2 ? 'vec2f' : 'vec4f';
+}
 
-export const weightWgsl = (weights: WeightDtype): string => /* wgsl */ `
-fn weightAt(i: u32) -> vec4f { ${
-  weights === 'f16'
-    ? 'let pair = weight[i]; return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));'
-    : 'return weight[i];'
-} }
+/** `weightAt(i: u32) -> vec2f | vec4f`. */
+export function weightWgsl(weights: WeightDtype, load: 2 | 4 = 4): string {
+  const halves = load === 2 ? 'unpack2x16float(v)' : 'vec4f(unpack2x16float(v.x), unpack2x16float(v.y))';
+  return /* wgsl */ `
+fn weightAt(i: u32) -> vec${load}f { let v = weight[i]; return ${weights === 'f16' ? halves : 'v'}; }
 `;
+}

@@ -1,6 +1,7 @@
 // Convolution, with what usually surrounds it fused in: a group norm's affine map and activation in front;
 // bias, embedding, residual and scale behind.
 
+import { broadcastConv2d } from './conv2d-broadcast.ts';
 import { directPlain } from './conv2d-direct.ts';
 import { type Conv2dOptions, geometryOf } from './conv2d-shape.ts';
 import { upsample } from './conv2d-upsample.ts';
@@ -33,5 +34,7 @@ export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Rout
     if (enlarge === 1 && x[0] >= 8 && y[0] >= 8) return winograd(capabilities, geometry);
     if (enlarge === 2 && centred && x[0] >= 8 && y[0] >= 8) return upsample(capabilities, geometry);
   }
-  return directPlain(geometry);
+  return capabilities.family === 'subgroup' && y[0] > 4
+    ? broadcastConv2d(capabilities, geometry)
+    : directPlain(geometry);
 }

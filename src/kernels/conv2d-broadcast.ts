@@ -1,0 +1,113 @@
+// The general convolution for subgroups of few lanes: an implicit matrix product whose weights are broadcast from lane
+// to lane. For strides, kernels and sizes that no transform serves.
+
+import { COLUMN_PLACE, columnUniforms, epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
+import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-weights.ts';
+import type { Capabilities } from './device.ts';
+import { unroll } from './gemm-spec.ts';
+import { divisor } from './indexing.ts';
+import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from './kernel.ts';
+import type { Routine } from './routine.ts';
+import { pitch } from './tensor.ts';
+
+/**
+ * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands.
+ * A workgroup is one subgroup and computes 32 channels (16 where there are no more) at 32 columns, with 8 lanes. A lane
+ * gathers the four pixels of a tap that are its own and loads its share of the tap's weights: 8 loads for 128 products.
+ */
+export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry: Geometry): Routine {
+  const { x, y, kernel, stride, enlarge, weights, fused } = geometry;
+  const load = y[0] <= 2 * lanes ? 2 : 4;
+  const rows = load * lanes;
+  const on = prologue(geometry);
+  const out = epilogue(geometry);
+  const vectors = pitch(y) / 4;
+  const groups = ceilDiv(vectors, lanes);
+  const blocks = ceilDiv(y[0], rows);
+  const body = /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${weightWgsl(weights, load)}${on.wgsl}${out.wgsl}
+@compute @workgroup_size(${lanes}) fn main(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32) {
+  let index = linearGroup(group, groups);
+  let block = quotient(index, u.groups, u.groupsInverse);
+  if (block >= u.blocks) { return; }
+  let vector = (index - block * u.groups) * ${lanes} + local;
+  ${unroll(4, (k) => `let at${k} = placeOf(4 * vector + ${k});`)}
+  let n = vec4u(at0.x, at1.x, at2.x, at3.x);
+  let top = vec4i(vec4u(at0.y, at1.y, at2.y, at3.y) * u.stride) - i32(u.top);
+  let left = vec4i(vec4u(at0.z, at1.z, at2.z, at3.z) * u.stride) - i32(u.left);
+  let image = n * (u.xHeight * u.xWidth);
+  let limit = vec2u(u.xHeight, u.xWidth) << vec2u(u.shift);
+  ${unroll(rows, (i) => `var sum${i} = vec4f();`)}
+  var w = min(block * ${lanes} + local, u.weightRow - 1);
+  for (var c = 0u; c < u.channels; c++) {
+    let slope = vec4f(slopeOf(c, n.x), slopeOf(c, n.y), slopeOf(c, n.z), slopeOf(c, n.w));
+    let offset = vec4f(offsetOf(c, n.x), offsetOf(c, n.y), offsetOf(c, n.z), offsetOf(c, n.w));
+    let plane = image + c * u.xPitch;
+    for (var i = 0u; i < u.kernelHeight; i++) {
+      let row = vec4u(top + i32(i)); // above the image wraps to a huge number
+      let line = plane + (row >> vec4u(u.shift)) * u.xWidth;
+      for (var j = 0u; j < u.kernelWidth; j++) {
+        let column = vec4u(left + i32(j));
+        let inside = (row < vec4u(limit.x)) & (column < vec4u(limit.y));
+        let at = select(vec4u(), line + (column >> vec4u(u.shift)), inside);
+        let v = vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
+        let a = select(vec4f(), mapped(v, slope, offset), inside);
+        let b = weightAt(w);
+        ${unroll(rows, (r) => `sum${r} = fma(vec4f(subgroupBroadcast(b[${r % load}], ${Math.floor(r / load)}u)), a, sum${r});`)}
+        w += u.weightRow;
+      }
+    }
+  }
+  if (vector >= u.vectors) { return; }
+  var sums: array<vec4f, ${rows}>;
+  ${unroll(rows, (r) => `sums[${r}] = sum${r};`)}
+  let end = min(u.outChannels, (block + 1) * ${rows});
+  var to = block * ${rows} * u.vectors + vector;
+  var r = 0u;
+  for (var o = block * ${rows}; o < end; o++) {
+    let add = vec4f(addend(o, n.x), addend(o, n.y), addend(o, n.z), addend(o, n.w));
+    y[to] = finished(sums[r] + add, to);
+    to += u.vectors;
+    r++;
+  }
+}`;
+  const launch = defineKernel({
+    name: `conv2d.broadcast.${rows}.${fusedTag(fused)}`,
+    enable: ['subgroups'],
+    bindings: [
+      read('x'),
+      read('weight', weightElement(weights, load)),
+      ...on.bindings,
+      ...out.bindings,
+      write('y', 'vec4f'),
+    ],
+    uniforms: [
+      ...columnUniforms(y),
+      ...divisor('groups', groups),
+      u32('vectors', vectors),
+      u32('blocks', blocks),
+      u32('outChannels', y[0]),
+      u32('channels', x[0]),
+      u32('xPitch', pitch(x)),
+      u32('xHeight', x[2]),
+      u32('xWidth', x[3]),
+      u32('shift', enlarge - 1),
+      u32('kernelHeight', kernel[0]),
+      u32('kernelWidth', kernel[1]),
+      u32('stride', stride),
+      u32('top', geometry.top),
+      u32('left', geometry.left),
+      u32('weightRow', paddedChannels(y[0]) / load),
+      ...on.uniforms,
+      ...out.uniforms,
+    ],
+    body,
+    grid: linearGrid(groups * blocks),
+  });
+  return {
+    steps: [{ kernel: launch, operands: ['x', 'weight', ...on.operands, ...out.operands, 'y'] }],
+    scratch: {},
+    packing: { weight: packRows(geometry) },
+  };
+}
