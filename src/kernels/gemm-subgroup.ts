@@ -36,8 +36,8 @@ function tileFor(lanes: number, m: number, type: 'f32' | 'f16'): Tile {
  * k is unrolled by 2 (by 4 the code leaves the instruction cache and halves the speed). The epilogue is a loop that
  * stores four rows and moves the other sums up by four: unrolled whole it takes four times as long to compile and
  * leaves the instruction cache, and an array of sums indexed by the loop is gathered lane by lane.
- * Where b is large, one lane a row touches the cache lines of the next 8 rows, so that their misses overlap: 96 to 32
- * channels at 14x14 goes from 32 to 44 GFLOP/s by it (bench/kernels.ts, `linear`).
+ * Where b is large, the first rows' workgroup touches the cache lines of b's next 8 rows, a row a lane, so that
+ * their misses overlap: 96 to 32 channels at 14x14 goes from 32 to 44 GFLOP/s by it (bench/kernels.ts, `linear`).
  */
 export function gemmSubgroup({ subgroupSize: lanes }: Capabilities, spec: GemmSpec): Kernel {
   const tile = tileFor(lanes, spec.m, spec.aType ?? 'f32');
@@ -66,9 +66,10 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   ${spec.bias ? `let biases = bias[min(at.row / 4u + local.x, (u.m - 1u) / 4u)];` : ''}
   ${unroll(rows, (i) => unroll(vecs, (j) => `var c${i}_${j} = ${initial(i)};`))}
   var touched = 0.0;
+  let touch = select(1u, u.touch, at.row == 0u);
   let touchCol = at.b + min(at.col, lastCol);
   for (var k = 0u; k < u.k; k += 2u) {
-    if ((k & 7u) == u.touch) {
+    if ((k & 7u) == touch) {
       let ahead = touchCol + min(k + 8u + local.x % 8u, u.k - 1u) * u.bPitch;
       ${unroll(tile.columns / 16, (line) => `touched = max(touched, b[ahead + ${4 * line}u].x);`)}
     }
