@@ -15,6 +15,8 @@ export interface Card {
   readonly weights?: readonly number[] | undefined;
   /** Divides differences of weighted mean errors before the softmax. */
   readonly temperature?: number | undefined;
+  /** Variance / mean of a wrong candidate's gap at one level; see `Model.kappa`. */
+  readonly kappa?: number | undefined;
   readonly loss?: Loss | undefined;
   /** Only the first so many class embeddings are classes (a null class for guidance usually comes last). */
   readonly classes?: number | undefined;
@@ -24,6 +26,7 @@ const schema = z.strictObject({
   timesteps: z.array(z.int().min(0)).min(1).optional(),
   weights: z.array(z.number().min(0)).optional(),
   temperature: z.number().positive().optional(),
+  kappa: z.number().positive().optional(),
   loss: z.enum(['l2', 'l1', 'huber']).optional(),
   classes: z.int().min(1).optional(),
 });

@@ -40,6 +40,7 @@ export interface DenoiserOptions {
   readonly labels: readonly number[];
   readonly levels: readonly NoiseLevel[];
   readonly temperature: number;
+  readonly kappa?: number | undefined;
   readonly noise: Noise;
   readonly distance: Distance;
   readonly weightDtype: WeightDtype;
@@ -153,6 +154,7 @@ export async function denoiser(device: Device, network: Network, options: Denois
     candidates: options.candidates,
     levels: options.levels,
     temperature: options.temperature,
+    kappa: options.kappa,
     batchSize,
     slots: options.slots,
     encode(slot, image) {

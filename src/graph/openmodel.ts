@@ -40,6 +40,8 @@ export interface ModelSummary {
   readonly levels: readonly Level[];
   readonly distance: Distance;
   readonly temperature: number;
+  /** See `Model.kappa`. */
+  readonly kappa?: number | undefined;
 }
 
 /** Levels of a model whose card names none. */
@@ -60,6 +62,7 @@ function summarise(folder: PixelModelFolder): ModelSummary {
     levels: (card?.timesteps ?? even).map((t, i) => ({ t, weight: card?.weights?.[i] ?? 1 })),
     distance: card?.loss ?? 'l2',
     temperature: card?.temperature ?? 1,
+    kappa: card?.kappa,
   };
 }
 
@@ -95,6 +98,17 @@ async function readNoise(
 /** Evaluations of a batch when nobody says: enough to fill the device and to make one dispatch's cost small. */
 const DEFAULT_BATCH = 128;
 
+/** The model's kappa where it holds: for the distance, levels and weights it was measured with. */
+function kappaOf(
+  model: ModelSummary,
+  { distance }: OpenModelOptions,
+  levels: readonly Level[],
+): number | undefined {
+  const own = new Map(model.levels.map(({ t, weight }) => [t, weight]));
+  const same = levels.every(({ t, weight }) => own.get(t) === weight);
+  return same && (distance ?? model.distance) === model.distance ? model.kappa : undefined;
+}
+
 /** A model folder made ready for any device: the network, and how to evaluate it. `close` its file when planned. */
 export interface LoadedModel {
   readonly network: Network;
@@ -127,6 +141,7 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
     labels: candidates.map(({ classidx }) => classidx),
     levels,
     temperature: model.temperature,
+    kappa: kappaOf(model, options, levels),
     noise,
     distance: options.distance ?? model.distance,
     weightDtype: options.weightDtype ?? 'f32',
