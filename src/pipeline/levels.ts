@@ -99,5 +99,8 @@ export function ascending(levels: readonly Omit<Level, 'weight'>[]): number[] {
   return levels.map((_, i) => i).sort((a, b) => position(levels[a]!) - position(levels[b]!) || a - b);
 }
 
-/** The order in which the levels of an ascending grid are best visited. */
+/**
+ * The order in which the levels of an ascending grid are visited unless somebody knows better: bit-reversed, from
+ * a quarter of the grid on, so that neither of the first two levels is at its very ends.
+ */
 export const visitingOrder = (count: number): number[] => bitReversed(count, 0.25);

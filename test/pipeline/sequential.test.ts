@@ -9,7 +9,7 @@ import { verdict } from '../../src/pipeline/verdict.ts';
 import { fakeCandidates, gauss, hash, runTrial } from './fake.ts';
 
 const DIMENSIONS = 24;
-const IMAGES = 250;
+const IMAGES = 200;
 
 /**
  * A world where the theory of the likelihood ratio holds: candidate c predicts a point, the truth is one of the
@@ -76,17 +76,17 @@ describe('the answer is the exhaustive one at the confidence asked for', () => {
   const worlds = {
     clear: linearGaussian({ spread: 0.8 }),
     hard: linearGaussian({ spread: 0.25 }),
-    'long and hard': linearGaussian({ levels: 72, spread: 0.15, candidates: 6 }),
+    'long and hard': linearGaussian({ levels: 48, spread: 0.15, candidates: 6 }),
     misfit: linearGaussian({ spread: 0.5, misfit: 0.3 }),
   };
 
   describe.each(Object.entries(worlds))('%s', (_, world) => {
-    it.each([0.8, 0.95, 0.99])('paired t-test at %d', (confidence) => {
+    it.each([0.9, 0.99])('paired t-test at %d', (confidence) => {
       const { agreement } = measure({ confidence }, world);
       expect(agreement).toBeGreaterThanOrEqual(confidence - slack(confidence));
     });
 
-    it.each([0.8, 0.95, 0.99])('likelihood ratio at %d', (confidence) => {
+    it.each([0.9, 0.99])('likelihood ratio at %d', (confidence) => {
       const { kappa } = world.facts;
       const { agreement } = measure({ confidence, kappa }, world);
       expect(agreement).toBeGreaterThanOrEqual(confidence - slack(confidence));
@@ -130,6 +130,15 @@ describe('what an image asks for', () => {
       return errorOf(c, level);
     });
     expect(seen).toEqual(seen.map((__, k) => [k, k]));
+  });
+
+  it('a sorted grid is visited across, not along', () => {
+    for (const direction of [1, -1]) {
+      const levels = Array.from({ length: 24 }, (__, t) => ({ t: direction * t, weight: 1 }));
+      const { visited } = trialOf({}, world.errorOf(3).errorOf, { ...unknown, levels });
+      const ts = visited.slice(0, 4).map((level) => direction * levels[level]!.t);
+      expect(Math.max(...ts) - Math.min(...ts)).toBeGreaterThan(11);
+    }
   });
 
   it('does not depend on the unit of the errors, nor on what all candidates share (t-test)', () => {

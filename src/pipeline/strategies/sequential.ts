@@ -1,6 +1,8 @@
 // The default: rivals are dropped one by one, as soon as they are unlikely to overtake the best one.
 
+import type { Level } from '../../graph/model.ts';
 import { UsageError } from '../errors.ts';
+import { ascending, visitingOrder } from '../levels.ts';
 import { studentTail } from '../statistics.ts';
 import { bestOf, type Facts, type Strategy, type Trial } from '../trial.ts';
 
@@ -22,7 +24,8 @@ const SHARE = 0.5;
  * first, as long as their probabilities add up to no more than half of what earlier looks have left.
  *
  * A look is one level (the first of a t-test: two); on long grids it grows with what was seen, n / 16, which
- * spares round trips. Levels are visited in the model's order, without those of weight 0. The image is done
+ * spares round trips. Levels are visited in the model's order (a merely sorted grid in bit-reversed order), without
+ * those of weight 0. The image is done
  * when prompts of one class only are left, or at the end of the grid, where the best is decided anyway. A rival
  * of the best's own class decides nothing, so dropping it costs none of the budget.
  *
@@ -55,8 +58,18 @@ export function sequential({ confidence = 0.99, kappa }: SequentialOptions = {})
 
 /** Levels in visiting order, without those that do not count. */
 function countingLevels({ levels }: Facts): number[] {
-  const counting = levels.flatMap(({ weight }, level) => (weight > 0 ? [level] : []));
-  return counting.length > 0 ? counting : levels.map((_, level) => level);
+  const order = inVisitingOrder(levels);
+  const counting = order.filter((level) => levels[level]!.weight > 0);
+  return counting.length > 0 ? counting : order;
+}
+
+/** The order given, unless it is that of a sorted grid, whose first levels would say little of the last. */
+function inVisitingOrder(levels: readonly Level[]): number[] {
+  const given = levels.map((_, level) => level);
+  const sorted = ascending(levels);
+  const rising = sorted.every((level, k) => level === k);
+  const falling = sorted.every((level, k) => level === levels.length - 1 - k);
+  return rising || falling ? visitingOrder(levels.length).map((k) => sorted[k]!) : given;
 }
 
 const oneClass = ({ candidates }: Pick<Facts, 'candidates'>, among: readonly number[]): boolean =>
