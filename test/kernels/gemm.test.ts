@@ -1,0 +1,151 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import type { Capabilities, Family } from '../../src/kernels/device.ts';
+import { ShapeError } from '../../src/kernels/errors.ts';
+import { type GemmSpec, gemm, packMatrix, packVector } from '../../src/kernels/gemm.ts';
+import { packHalves } from '../../src/kernels/half.ts';
+import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+
+const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
+
+/** Two by three products in buffers with gaps: rows, matrices and groups of matrices are farther apart than need be. */
+const spec: GemmSpec = {
+  m: 21,
+  k: 11,
+  columns: 74,
+  batch: [2, 3],
+  a: { pitch: 28, inner: 28 * 11 + 4, outer: 3 * (28 * 11 + 4) + 8, offset: 12 },
+  b: { pitch: 80, inner: 80 * 11 + 16, outer: 3 * (80 * 11 + 16), offset: 4 },
+  c: { pitch: 76, inner: 76 * 21 + 4, outer: 3 * (76 * 21 + 4) + 12, offset: 8 },
+  bias: true,
+  residual: true,
+  activation: 'relu',
+  scale: 0.5,
+};
+
+/** Elements of a buffer that holds the matrices with some more behind. */
+const sizeOf = ({ outer = 0, offset = 0 }: GemmSpec['a']): number => offset + 2 * outer + 64;
+
+function reference(
+  a: ArrayLike<number>,
+  b: ArrayLike<number>,
+  bias: ArrayLike<number>,
+  residual: ArrayLike<number>,
+): Float64Array {
+  const c = new Float64Array(sizeOf(spec.c)).fill(Number.NaN);
+  const at = (
+    { pitch, inner = 0, outer = 0, offset = 0 }: GemmSpec['a'],
+    o: number,
+    i: number,
+    row: number,
+  ) => offset + o * outer + i * inner + row * pitch;
+  for (let o = 0; o < 2; o++)
+    for (let i = 0; i < 3; i++)
+      for (let m = 0; m < spec.m; m++)
+        for (let j = 0; j < spec.columns; j++) {
+          let sum = bias[m]!;
+          for (let k = 0; k < spec.k; k++) sum += a[at(spec.a, o, i, k) + m]! * b[at(spec.b, o, i, k) + j]!;
+          const to = at(spec.c, o, i, m) + j;
+          c[to] = 0.5 * (Math.max(sum, 0) + residual[to]!);
+        }
+  return c;
+}
+
+describe.each(FAMILIES)('gemm, %s', (family) => {
+  const device = testDevice({ family }).catch(() => undefined);
+  afterAll(async () => (await device)?.close());
+
+  it('multiplies a batch of matrices with gaps between them, and writes nothing else', async (context) => {
+    const here = await device;
+    if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    const a = randomValues(sizeOf(spec.a), 1);
+    const b = randomValues(sizeOf(spec.b), 2);
+    const bias = randomValues(24, 3);
+    const residual = randomValues(sizeOf(spec.c), 4);
+    const kernel = gemm(here.capabilities, spec);
+    const operands = kernel.bindings.map(({ name }) => name);
+    expect(operands).toEqual(['a', 'b', 'bias', 'residual', 'c']);
+    const { c } = await runRoutine(
+      here,
+      { steps: [{ kernel, operands }], scratch: {}, packing: {} },
+      { constants: { a, b, bias, residual }, outputs: { c: [1, 1, 1, sizeOf(spec.c)] } },
+    );
+    const want = reference(a, b, bias, residual);
+    const places = [...want.keys()].filter((i) => !Number.isNaN(want[i]!));
+    const { difference, index } = maxDifference(
+      places.map((i) => c![i]!),
+      places.map((i) => want[i]!),
+    );
+    expect(difference, `at ${places[index]}`).toBeLessThan(1e-5);
+    const written = c!.filter((value) => !Number.isNaN(value)).length;
+    // 74 columns are 19 vec4s: two values a row lie behind them.
+    expect(written).toBe(6 * 21 * 76);
+  });
+});
+
+describe('gemm as data', () => {
+  const capabilities = { subgroupSize: 8 } as Capabilities;
+  const dense = (m: number, k: number, columns: number): GemmSpec => ({
+    m,
+    k,
+    columns,
+    a: { pitch: Math.ceil(m / 4) * 4 },
+    b: { pitch: Math.ceil(columns / 4) * 4 },
+    c: { pitch: Math.ceil(columns / 4) * 4 },
+  });
+
+  it.each(FAMILIES)('has one text for all shapes of a tile, %s', (family) => {
+    const texts = new Set(
+      [dense(64, 64, 64), dense(128, 5, 1), dense(320, 777, 4096)].map(
+        (shape) => gemm({ ...capabilities, family }, shape).wgsl,
+      ),
+    );
+    expect(texts.size).toBe(1);
+  });
+
+  it.each(FAMILIES)('folds a grid that is too long, %s', (family) => {
+    const { grid } = gemm({ ...capabilities, family }, { ...dense(1, 1, 4), batch: [1000, 1000] });
+    expect(Math.max(...grid)).toBeLessThanOrEqual(65535);
+    expect(grid[0] * grid[1] * grid[2]).toBeGreaterThanOrEqual(1e6);
+  });
+
+  it('refuses rows that do not start on a vec4', () => {
+    const shape = { ...dense(8, 8, 8), b: { pitch: 10 } };
+    expect(() => gemm({ ...capabilities, family: 'plain' }, shape)).toThrow(ShapeError);
+    expect(() => gemm({ ...capabilities, family: 'plain' }, shape)).toThrow('b.pitch is 10');
+  });
+
+  it('packs weights k-major, rows padded with zeros', () => {
+    const { pack, bytes } = packMatrix(3, 2, 'f32');
+    expect(pack(Float32Array.of(1, 2, 3, 4, 5, 6))).toEqual(Float32Array.of(1, 3, 5, 0, 2, 4, 6, 0));
+    expect(bytes).toBe(32);
+    expect(packMatrix(3, 2, 'f16').bytes).toBe(16);
+    expect(packVector(5).pack(Float32Array.of(1, 2, 3, 4, 5))).toEqual(
+      Float32Array.of(1, 2, 3, 4, 5, 0, 0, 0),
+    );
+  });
+
+  it('rounds halves to even, with the denormals, the largest and what is beyond', () => {
+    const pairs: readonly (readonly [number, number])[] = [
+      [0, 0],
+      [-0, 0x8000],
+      [1, 0x3c00],
+      [-2, 0xc000],
+      [1 + 2 ** -11, 0x3c00],
+      [1 + 3 * 2 ** -11, 0x3c02],
+      [65504, 0x7bff],
+      [65519.99, 0x7bff],
+      [65520, 0x7c00],
+      [Number.NEGATIVE_INFINITY, 0xfc00],
+      [Number.NaN, 0x7e00],
+      [2 ** -24, 1],
+      [2 ** -25, 0],
+      [3 * 2 ** -25, 2],
+      [2 ** -14, 0x400],
+      [2 ** -14 - 2 ** -25, 0x400],
+      [1023 * 2 ** -24, 0x3ff],
+    ];
+    expect([...packHalves(Float32Array.from(pairs, ([value]) => value))]).toEqual(
+      pairs.map(([, bits]) => bits),
+    );
+  });
+});
