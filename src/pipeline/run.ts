@@ -154,12 +154,12 @@ export async function run(settings: Settings, surroundings: Surroundings): Promi
   const folder = await modelFolder(settings.model);
   const opened = await opener(openModel, folder, await modelOptions(settings));
   const { name, candidates, levels, batchSize, slots } = opened.model;
+  const interruption = interruptible(signals, () =>
+    reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
+  );
   reporter.log(
     'debug',
     `${name}: ${candidates.length} candidates, ${levels.length} noise levels, batches of ${batchSize}, ${slots} images in flight`,
-  );
-  const interruption = interruptible(signals, () =>
-    reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
   );
   try {
     checkModel(settings, opened.model);
