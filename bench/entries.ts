@@ -123,7 +123,7 @@ const elementwiseEntries = benchShapes.flatMap((x): Entry[] => [
     op: 'add',
     name: `[${x}]`,
     routine: (capabilities) => add(capabilities, { x }),
-    activations: { x, z: x, y: x },
+    activations: { x1: x, x2: x, y: x },
     constants: {},
     flops: 0,
   },
