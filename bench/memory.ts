@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { encodePng } from '../src/pipeline/png.ts';
+import { encodePng } from '../src/pipeline/images/png.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const MIB = 2 ** 20;
@@ -60,7 +60,7 @@ try {
   const links = makeLinks(folder);
   const program = values.fake
     ? ['--import', 'tsx', join(ROOT, 'test/pipeline/fakecli.ts'), '0']
-    : [join(ROOT, 'dist/pipeline/cli.js')];
+    : [join(ROOT, 'dist/pipeline/command/cli.js')];
   const options = ['--model', values.model, '--timesteps', 'even:1', '--quiet', '--top-k', '1', '-'];
   if (values.labels !== undefined) options.unshift('--labels', values.labels);
   const began = performance.now();

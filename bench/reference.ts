@@ -42,7 +42,10 @@ export async function main(): Promise<void> {
   const common = ['--model', values.model, '--threads', values.threads, '--data', values.data];
   const evaluation = python(...common, '--evaluation-only');
   const staged = python(...common, '--images', values.images, '--n-samples', '50,500', '--to-keep', '5,1');
-  console.log('PyTorch, staged 50,500 keep 5,1:', JSON.stringify({ ...staged, trials: undefined, labels: undefined }));
+  console.log(
+    'PyTorch, staged 50,500 keep 5,1:',
+    JSON.stringify({ ...staged, trials: undefined, labels: undefined }),
+  );
   const ours = await measure(values.model, readTestSet(values.data, Number(values.ours)));
   console.log(line('ours', ours));
   const theirs = evaluation.msPerEvaluation!;

@@ -22,12 +22,16 @@ export {
   ShapeError,
   UnsupportedError,
 } from './kernels/errors.ts';
-// Streams of images in, verdicts out.
-export { type ClassifyOptions, classifyImages } from './pipeline/classify.ts';
+// How candidates are dropped, and on which noise levels.
+export { all } from './pipeline/deciding/all.ts';
+export { bitReversed, evenTimesteps, linspace, parseGrid } from './pipeline/deciding/levels.ts';
+export { type SequentialOptions, sequential } from './pipeline/deciding/sequential.ts';
+export { type Schedule as StagedSchedule, staged } from './pipeline/deciding/staged.ts';
+export type { Strategy, Trial } from './pipeline/deciding/trial.ts';
+export { weigh, weightings } from './pipeline/deciding/weighting.ts';
 export { ItemError, UsageError } from './pipeline/errors.ts';
-export { bitReversed, evenTimesteps, linspace, parseGrid } from './pipeline/levels.ts';
-export { type LoadOptions, loadImages } from './pipeline/load.ts';
-export { pulled } from './pipeline/observable.ts';
+export { type LoadOptions, loadImages } from './pipeline/images/load.ts';
+export { type Found, findImages } from './pipeline/images/sources.ts';
 export { aggregate } from './pipeline/operators/aggregate.ts';
 export { classify } from './pipeline/operators/classify.ts';
 export { eliminate } from './pipeline/operators/eliminate.ts';
@@ -35,12 +39,9 @@ export { encode } from './pipeline/operators/encode.ts';
 export { errors } from './pipeline/operators/errors.ts';
 export { fanOut } from './pipeline/operators/fanOut.ts';
 export { verdict } from './pipeline/operators/verdict.ts';
-export { type Found, findImages } from './pipeline/sources.ts';
-// How candidates are dropped, and on which noise levels.
-export { all } from './pipeline/strategies/all.ts';
-export { type SequentialOptions, sequential } from './pipeline/strategies/sequential.ts';
-export { type Schedule as StagedSchedule, staged } from './pipeline/strategies/staged.ts';
-export type { Strategy, Trial } from './pipeline/trial.ts';
+// Streams of images in, verdicts out.
+export { type ClassifyOptions, classifyImages } from './pipeline/stream/classify.ts';
+export { pulled } from './pipeline/stream/observable.ts';
 export type {
   Classified,
   EvaluationRecord,
@@ -49,4 +50,3 @@ export type {
   Progress,
   RankedClass,
 } from './pipeline/types.ts';
-export { weigh, weightings } from './pipeline/weighting.ts';

@@ -173,7 +173,7 @@ function build() {
   const configs = ['package.json', 'tsconfig.json', 'tsconfig.build.json'].map(
     (name) => statSync(join(ROOT, name)).mtimeMs,
   );
-  const built = statSync(join(ROOT, 'dist/pipeline/cli.js'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const built = statSync(join(ROOT, 'dist/pipeline/command/cli.js'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   if (built > Math.max(newestChange(join(ROOT, 'src')), ...configs)) return;
   say('compiling');
   if (!runs(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'])) {

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError, OutOfMemoryError } from '../../src/kernels/errors.ts';
-import { type ClassifyOptions, classifyImages } from '../../src/pipeline/classify.ts';
+import { all } from '../../src/pipeline/deciding/all.ts';
+import { sequential } from '../../src/pipeline/deciding/sequential.ts';
+import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { UsageError } from '../../src/pipeline/errors.ts';
-import { all } from '../../src/pipeline/strategies/all.ts';
-import { sequential } from '../../src/pipeline/strategies/sequential.ts';
-import { staged } from '../../src/pipeline/strategies/staged.ts';
+import { type ClassifyOptions, classifyImages } from '../../src/pipeline/stream/classify.ts';
 import {
   type Classified,
   type EvaluationRecord,

@@ -10,7 +10,7 @@ import {
   type Strategy,
   startTrial,
   type Trial,
-} from '../../src/pipeline/trial.ts';
+} from '../../src/pipeline/deciding/trial.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
 
 /** The error of an evaluation; `image` is the first pixel of what sits in the slot. */

@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest';
+import {
+  ascending,
+  bitReversed,
+  evenTimesteps,
+  linspace,
+  parseGrid,
+} from '../../src/pipeline/deciding/levels.ts';
+import { weigh } from '../../src/pipeline/deciding/weighting.ts';
 import { UsageError } from '../../src/pipeline/errors.ts';
-import { ascending, bitReversed, evenTimesteps, linspace, parseGrid } from '../../src/pipeline/levels.ts';
-import { weigh } from '../../src/pipeline/weighting.ts';
 
 describe('grids', () => {
   it('even: the published timesteps', () => {

@@ -14,8 +14,8 @@ import {
 import { TestScheduler } from 'rxjs/testing';
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError } from '../../src/kernels/errors.ts';
-import { classifyImages } from '../../src/pipeline/classify.ts';
-import { pulled, streamOperator } from '../../src/pipeline/observable.ts';
+import { all } from '../../src/pipeline/deciding/all.ts';
+import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { aggregate } from '../../src/pipeline/operators/aggregate.ts';
 import { classify } from '../../src/pipeline/operators/classify.ts';
 import { eliminate } from '../../src/pipeline/operators/eliminate.ts';
@@ -23,9 +23,9 @@ import { encode } from '../../src/pipeline/operators/encode.ts';
 import { errors } from '../../src/pipeline/operators/errors.ts';
 import { fanOut } from '../../src/pipeline/operators/fanOut.ts';
 import { verdict } from '../../src/pipeline/operators/verdict.ts';
-import { openSession } from '../../src/pipeline/session.ts';
-import { all } from '../../src/pipeline/strategies/all.ts';
-import { staged } from '../../src/pipeline/strategies/staged.ts';
+import { classifyImages } from '../../src/pipeline/stream/classify.ts';
+import { pulled, streamOperator } from '../../src/pipeline/stream/observable.ts';
+import { openSession } from '../../src/pipeline/stream/session.ts';
 import type { Classified, ImageItem, ItemFailure } from '../../src/pipeline/types.ts';
 import { collect, fakeModel, image, images, noisyErrors } from './fake.ts';
 

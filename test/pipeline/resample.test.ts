@@ -1,8 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { decodeFile } from '../../src/pipeline/decode.ts';
-import { crop, fromModelInput, type Pixels, toModelInput, withChannels } from '../../src/pipeline/pixels.ts';
-import { type Filter, resize, resizeAndCrop } from '../../src/pipeline/resample.ts';
+import { decodeFile } from '../../src/pipeline/images/decode.ts';
+import {
+  crop,
+  fromModelInput,
+  type Pixels,
+  toModelInput,
+  withChannels,
+} from '../../src/pipeline/images/pixels.ts';
+import { type Filter, resize, resizeAndCrop } from '../../src/pipeline/images/resample.ts';
 
 interface Case {
   readonly in: string;

@@ -1,9 +1,14 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { candidatesByName, candidatesByPrompt, nearest, readPrompts } from '../../src/pipeline/candidates.ts';
-import { createCommand } from '../../src/pipeline/command.ts';
-import { checkModel, modelFolder, modelOptions } from '../../src/pipeline/modelchoice.ts';
-import { readSettings } from '../../src/pipeline/settings.ts';
+import {
+  candidatesByName,
+  candidatesByPrompt,
+  nearest,
+  readPrompts,
+} from '../../src/pipeline/command/candidates.ts';
+import { createCommand } from '../../src/pipeline/command/command.ts';
+import { checkModel, modelFolder, modelOptions } from '../../src/pipeline/command/modelchoice.ts';
+import { readSettings } from '../../src/pipeline/command/settings.ts';
 import { fakeModel } from './fake.ts';
 import { LABELS, SUMMARY } from './fakefolder.ts';
 import { temporaryFolder, write } from './imagefiles.ts';

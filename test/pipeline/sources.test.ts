@@ -1,9 +1,9 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { mapOrdered, until } from '../../src/pipeline/iterables.ts';
-import { linesOf } from '../../src/pipeline/lines.ts';
-import { findImages, type SourceOptions } from '../../src/pipeline/sources.ts';
+import { linesOf } from '../../src/pipeline/command/lines.ts';
+import { findImages, type SourceOptions } from '../../src/pipeline/images/sources.ts';
+import { mapOrdered, until } from '../../src/pipeline/stream/iterables.ts';
 import { collect } from './fake.ts';
 import { goodImages, temporaryFolder, write } from './imagefiles.ts';
 

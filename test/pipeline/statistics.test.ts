@@ -8,7 +8,7 @@ import {
   studentTail,
   studentUpper,
   variance,
-} from '../../src/pipeline/statistics.ts';
+} from '../../src/pipeline/deciding/statistics.ts';
 
 const near = (got: number, wanted: number, relative = 1e-9) =>
   expect(Math.abs(got - wanted), `${got} for ${wanted}`).toBeLessThanOrEqual(relative * Math.abs(wanted));

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Candidate, Level } from '../../src/graph/model.ts';
-import { classifyImages } from '../../src/pipeline/classify.ts';
-import { all } from '../../src/pipeline/strategies/all.ts';
-import { aggregate, eliminate, startTrial, type Trial } from '../../src/pipeline/trial.ts';
+import { all } from '../../src/pipeline/deciding/all.ts';
+import { aggregate, eliminate, startTrial, type Trial } from '../../src/pipeline/deciding/trial.ts';
+import { standings, verdict } from '../../src/pipeline/deciding/verdict.ts';
+import { classifyImages } from '../../src/pipeline/stream/classify.ts';
 import { isFailure } from '../../src/pipeline/types.ts';
-import { standings, verdict } from '../../src/pipeline/verdict.ts';
 import { collect, fakeCandidates, fakeLevels, fakeModel, images } from './fake.ts';
 
 /** A trial from rows of errors, one a level; `left` says after how many levels a candidate went. */

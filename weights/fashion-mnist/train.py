@@ -138,6 +138,7 @@ def options():
     p.add_argument("--balance", type=float, default=0.75, help="a level's loss is divided by its running mean to this power")
     p.add_argument("--drop-class", type=float, default=0.1)
     p.add_argument("--channels", default="16,32,80")
+    p.add_argument("--init", help="diffusers folder whose weights (and shape) training begins with, instead of random ones")
     p.add_argument("--held-out", type=int, default=4000, help="images at the end of the train split that are not trained on")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -156,11 +157,14 @@ def main():
     images, labels = images[: -args.held_out], labels[: -args.held_out]
     alpha_bar = DDPMScheduler(num_train_timesteps=LEVELS).alphas_cumprod.to(args.device)
 
-    model = make_model([int(c) for c in args.channels.split(",")])
+    if args.init:
+        model = UNet2DModel.from_pretrained(Path(args.init) / "unet", torch_dtype=torch.float32).train()
+    else:
+        model = make_model([int(c) for c in args.channels.split(",")])
     for module in model.modules():
         if isinstance(module, Attention):  # the fused attention's bf16 backward is slow on CPUs
             module.set_processor(AttnProcessor())
-    config = json.loads(model.to_json_string())
+    config = {key: value for key, value in json.loads(model.to_json_string()).items() if key != "_name_or_path"}
     model = model.to(args.device, memory_format=torch.channels_last)
     ema = {name: w.detach().clone() for name, w in model.state_dict().items()}
     optimizers = make_optimizers(model, args.optimizer, args.lr)

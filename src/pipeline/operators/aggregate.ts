@@ -1,7 +1,7 @@
 import type { OperatorFunction } from 'rxjs';
-import { type Errors, type ImageInFlight, isFan, type Passing } from '../flight.ts';
-import { streamOperator } from '../observable.ts';
-import { aggregate as withErrors } from '../trial.ts';
+import { aggregate as withErrors } from '../deciding/trial.ts';
+import { type Errors, type ImageInFlight, isFan, type Passing } from '../stream/flight.ts';
+import { streamOperator } from '../stream/observable.ts';
 
 /**
  * Gathers the errors of an image: once all fans of its last round are there, in whatever order, the image comes

@@ -1,8 +1,8 @@
 import type { OperatorFunction } from 'rxjs';
-import { bind, type ClassifyOptions, type Decide } from '../classify.ts';
-import { isImage, type Passing } from '../flight.ts';
-import { streamOperator } from '../observable.ts';
-import { eliminate as after } from '../trial.ts';
+import { eliminate as after } from '../deciding/trial.ts';
+import { bind, type ClassifyOptions, type Decide } from '../stream/classify.ts';
+import { isImage, type Passing } from '../stream/flight.ts';
+import { streamOperator } from '../stream/observable.ts';
 
 /**
  * Asks a strategy who stays in and what to evaluate next; `fanOut` then does what it says. A trial that has

@@ -1,9 +1,9 @@
 import type { OperatorFunction } from 'rxjs';
+import { startTrial } from '../deciding/trial.ts';
 import { faultOf } from '../errors.ts';
-import type { ImageInFlight } from '../flight.ts';
-import { streamOperator } from '../observable.ts';
-import type { Session } from '../session.ts';
-import { startTrial } from '../trial.ts';
+import type { ImageInFlight } from '../stream/flight.ts';
+import { streamOperator } from '../stream/observable.ts';
+import type { Session } from '../stream/session.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 
 /**

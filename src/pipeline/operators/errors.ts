@@ -1,9 +1,9 @@
 import type { OperatorFunction } from 'rxjs';
 import { faultOf } from '../errors.ts';
-import { type Errors, isFan, type Passing, type SharedFan } from '../flight.ts';
-import { streamOperator } from '../observable.ts';
-import { concurrently } from '../pull.ts';
-import type { Session } from '../session.ts';
+import { type Errors, isFan, type Passing, type SharedFan } from '../stream/flight.ts';
+import { streamOperator } from '../stream/observable.ts';
+import { concurrently } from '../stream/pull.ts';
+import type { Session } from '../stream/session.ts';
 
 /**
  * Evaluates: every shared fan comes back with the error of each of its candidates. Evaluations of all images

@@ -1,8 +1,8 @@
 import type { OperatorFunction } from 'rxjs';
-import { type ImageInFlight, isImage, type Passing, type SharedFan } from '../flight.ts';
-import { ascending } from '../levels.ts';
-import { streamOperator } from '../observable.ts';
-import { fanOut as fansOf, type Look } from '../trial.ts';
+import { ascending } from '../deciding/levels.ts';
+import { fanOut as fansOf, type Look } from '../deciding/trial.ts';
+import { type ImageInFlight, isImage, type Passing, type SharedFan } from '../stream/flight.ts';
+import { streamOperator } from '../stream/observable.ts';
 
 /**
  * Fans an image out to what its last elimination asked for: one value a (level, noise), shared by all

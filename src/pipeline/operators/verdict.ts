@@ -1,9 +1,9 @@
 import type { OperatorFunction } from 'rxjs';
-import type { ClassifyOptions } from '../classify.ts';
-import { isImage, type Passing } from '../flight.ts';
-import { streamOperator } from '../observable.ts';
+import { resultOf } from '../deciding/verdict.ts';
+import type { ClassifyOptions } from '../stream/classify.ts';
+import { isImage, type Passing } from '../stream/flight.ts';
+import { streamOperator } from '../stream/observable.ts';
 import type { Classified, ItemFailure } from '../types.ts';
-import { resultOf } from '../verdict.ts';
 
 /**
  * Ends the trial of an image: its slot is free again, and its result comes out. Where the strategy would have

@@ -1,0 +1,113 @@
+// Which candidates a run chooses between, from names or from a table of prompts.
+
+import { readFile } from 'node:fs/promises';
+import { parse } from 'csv-parse/sync';
+import { z } from 'zod';
+import type { Candidate } from '../../graph/model.ts';
+import { UsageError } from '../errors.ts';
+import { systemCode } from '../images/failures.ts';
+
+/** Letters to insert, delete or replace to make one text of the other. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+/** The name nearest to a text, by letters, whatever their case. */
+export function nearest(text: string, names: readonly string[]): string | undefined {
+  const wanted = text.toLowerCase();
+  const ranked = names.map((name) => ({ name, distance: editDistance(wanted, name.toLowerCase()) }));
+  return ranked.sort((a, b) => a.distance - b.distance)[0]?.name;
+}
+
+/**
+ * Candidates by name among the classes of a model, in the order of the names; case does not matter where it is
+ * not needed to tell classes apart.
+ *
+ * @throws UsageError for a name that is no class, naming the nearest, and for a name given twice.
+ */
+export function candidatesByName(names: readonly string[], labels: readonly string[]): Candidate[] {
+  const chosen = new Set<number>();
+  return names.map((name) => {
+    const folded = labels.map((label) => label.toLowerCase());
+    const loose = folded.indexOf(name.toLowerCase());
+    const unique = folded.lastIndexOf(name.toLowerCase()) === loose;
+    const exact = labels.indexOf(name);
+    const classidx = exact >= 0 || !unique ? exact : loose;
+    if (classidx < 0)
+      throw new UsageError(
+        `--labels: the model has no class "${name}"; the nearest is "${nearest(name, labels)}"`,
+      );
+    if (chosen.has(classidx)) throw new UsageError(`--labels: "${name}" is given twice`);
+    chosen.add(classidx);
+    return { label: labels[classidx]!, classidx };
+  });
+}
+
+/** A row of a table of prompts. */
+export interface PromptRow {
+  readonly prompt: string;
+  readonly classname: string;
+  readonly classidx: number;
+}
+
+const row = z.object({
+  prompt: z.string(),
+  classname: z.string().min(1),
+  classidx: z.string().regex(/^\d+$/).transform(Number),
+});
+
+/**
+ * Reads a table of prompts: CSV with the columns prompt, classname and classidx; others are ignored.
+ *
+ * @throws UsageError naming the file and the line.
+ */
+export async function readPrompts(path: string): Promise<PromptRow[]> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new UsageError(`${path}: cannot be read (${systemCode(error) ?? error})`);
+  });
+  let records: { readonly record: unknown; readonly info: { readonly lines: number } }[];
+  try {
+    records = parse(text, { columns: true, bom: true, skip_empty_lines: true, trim: true, info: true });
+  } catch (error) {
+    throw new UsageError(`${path}: is not CSV: ${error instanceof Error ? error.message : error}`);
+  }
+  if (records.length === 0) throw new UsageError(`${path}: holds no prompts`);
+  return records.map(({ record, info }) => {
+    const result = row.safeParse(record);
+    if (result.success) return result.data;
+    const column = String(result.error.issues[0]?.path[0]);
+    const got = z.record(z.string(), z.string()).safeParse(record).data?.[column];
+    throw new UsageError(
+      got === undefined
+        ? `${path}: wanted the columns prompt, classname and classidx; ${column} is missing`
+        : `${path}, line ${info.lines}: ${column} is "${got}"`,
+    );
+  });
+}
+
+/**
+ * Candidates from a table of prompts for a model whose classes are numbered: the prompt itself has no effect
+ * there, so rows that share a class are one candidate.
+ *
+ * @throws UsageError for a classidx that the model does not have.
+ */
+export function candidatesByPrompt(rows: readonly PromptRow[], labels: readonly string[]): Candidate[] {
+  const byClass = new Map<number, Candidate>();
+  for (const { classname, classidx } of rows) {
+    if (classidx >= labels.length)
+      throw new UsageError(
+        `--prompts: classidx ${classidx} (${classname}); the model has 0 to ${labels.length - 1}`,
+      );
+    if (!byClass.has(classidx)) byClass.set(classidx, { label: classname, classidx });
+  }
+  return [...byClass.values()];
+}

@@ -1,0 +1,11 @@
+#!/usr/bin/env node
+// The program: the command line on the process's own streams, with models from the graph.
+
+import { openModel } from '../../graph/openmodel.ts';
+import { main } from './main.ts';
+
+// A closed standard error must not end a run whose results still go somewhere.
+process.stderr.on('error', () => {});
+
+// Ended by hand: a driver's threads or an idle standard input would keep the process alive.
+process.exit(await main(process.argv.slice(2), { openModel }));

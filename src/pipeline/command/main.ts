@@ -1,0 +1,83 @@
+// From the arguments of a process to its exit status. Every fault ends here, as one sentence on standard error.
+
+import { readFileSync } from 'node:fs';
+import { CommanderError } from 'commander';
+import { UsageError } from '../errors.ts';
+import { createCommand } from './command.ts';
+import { describeError, statusOf } from './exitstatus.ts';
+import type { SignalSource } from './interruption.ts';
+import type { OpenFolder } from './modelchoice.ts';
+import { createReporter, type ErrorOutput } from './progress.ts';
+import { run } from './run.ts';
+import { readSettings } from './settings.ts';
+import type { Output } from './sinks.ts';
+
+/** What the command takes from outside; all but the model has the process's own as default. */
+export interface MainOptions {
+  readonly openModel: OpenFolder;
+  readonly stdin?: AsyncIterable<Uint8Array>;
+  readonly stdout?: Output;
+  readonly stderr?: ErrorOutput;
+  readonly signals?: SignalSource;
+}
+
+/** Subcommands that the design has and this version has not. */
+const PLANNED: readonly string[] = [
+  'purify',
+  'attack',
+  'evaluate',
+  'calibrate',
+  'certify',
+  'train',
+  'info',
+  'doctor',
+  'bench',
+  'report',
+  'worker',
+  'submit',
+  'serve',
+];
+
+function readVersion(): string {
+  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { readonly version: string }).version;
+}
+
+async function dispatch(argv: readonly string[], options: MainOptions): Promise<number> {
+  const {
+    stdin = process.stdin,
+    stdout = process.stdout,
+    stderr = process.stderr,
+    signals = process,
+  } = options;
+  const [first, ...rest] = argv;
+  if (first !== undefined && PLANNED.includes(first))
+    throw new UsageError(`"${first}" is not part of this version (a folder of that name is ./${first})`);
+  const command = createCommand(readVersion(), {
+    out: (text) => stdout.write(text),
+    err: (text) => stderr.write(text),
+  });
+  command.parse(first === 'classify' ? rest : [...argv], { from: 'user' });
+  const settings = readSettings(command.args, command.opts());
+  const reporter = createReporter(stderr, settings.quiet ? 'error' : settings.logLevel);
+  try {
+    return await run(settings, { openModel: options.openModel, stdin, stdout, signals, reporter });
+  } finally {
+    reporter.clear();
+  }
+}
+
+/**
+ * Runs the command line and returns its exit status: 0 all classified, 1 some items failed, 2 usage or
+ * configuration, 3 model invalid, 4 no usable device, 70 a mistake of the program, 130 interrupted.
+ */
+export async function main(argv: readonly string[], options: MainOptions): Promise<number> {
+  const stderr = options.stderr ?? process.stderr;
+  try {
+    return await dispatch(argv, options);
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    stderr.write(`diffclass-stream: ${describeError(error)}\n`);
+    return statusOf(error);
+  }
+}

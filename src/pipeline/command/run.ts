@@ -1,0 +1,173 @@
+// The main job of the command line: images in, one line each out.
+
+import type { Model } from '../../graph/model.ts';
+import type { OpenModelOptions } from '../../graph/openmodel.ts';
+import { all } from '../deciding/all.ts';
+import { sequential } from '../deciding/sequential.ts';
+import { staged } from '../deciding/staged.ts';
+import type { Strategy } from '../deciding/trial.ts';
+import { loadImages } from '../images/load.ts';
+import { findImages } from '../images/sources.ts';
+import { classifyImages } from '../stream/classify.ts';
+import { until } from '../stream/iterables.ts';
+import { isFailure, type Progress } from '../types.ts';
+import { evaluationLines, headerOf, lineOf } from './format.ts';
+import { type Interruption, interruptible, type SignalSource } from './interruption.ts';
+import { checkModel, modelFolder, modelOptions, type OpenFolder } from './modelchoice.ts';
+import { duration, type Reporter, short } from './progress.ts';
+import { dropTornLine, notDone, takeUp } from './resume.ts';
+import type { Settings } from './settings.ts';
+import { fileWriter, type Output, streamWriter, type Writer } from './sinks.ts';
+
+/** What a run takes from outside. */
+export interface Surroundings {
+  readonly openModel: OpenFolder;
+  readonly stdin: AsyncIterable<Uint8Array>;
+  readonly stdout: Output;
+  readonly signals: SignalSource;
+  readonly reporter: Reporter;
+}
+
+function strategyOf({ strategy, nSamples, toKeep, confidence }: Settings): Strategy {
+  switch (strategy) {
+    case 'all':
+      return all();
+    case 'staged':
+      return staged({ nSamples: nSamples ?? [], toKeep: toKeep ?? [] });
+    case 'sequential':
+      return sequential(confidence === undefined ? {} : { confidence });
+    default:
+      return strategy satisfies never;
+  }
+}
+
+/** Opens a model at once, so that its faults show before any output is touched, and again when asked to. */
+async function opener(openModel: OpenFolder, folder: string, options: OpenModelOptions) {
+  const model = await openModel(folder, options);
+  let unused: Model | undefined = model;
+  const open = async (wanted?: { readonly batchSize: number }) => {
+    const first = unused;
+    unused = undefined;
+    return first ?? openModel(folder, { ...options, ...wanted });
+  };
+  /** Closes the model unless somebody has taken it over. */
+  const close = () => unused?.close();
+  return { model, open, close };
+}
+
+/** Counts the images of the inputs in a walk of its own, for the ETA; never what comes by standard input. */
+async function count(settings: Settings, stop: AbortSignal, tell: (total: number) => void): Promise<void> {
+  if (settings.quiet || settings.inputs.includes('-')) return;
+  let total = 0;
+  for await (const _ of until(findImages(settings.inputs), stop)) total++;
+  if (!stop.aborted) tell(total);
+}
+
+interface Writers {
+  readonly results: Writer;
+  readonly errors: Writer | undefined;
+}
+
+async function openWriters(
+  settings: Settings,
+  stdout: Output,
+  earlierBytes: number | undefined,
+): Promise<Writers> {
+  const { output, format, errors } = settings;
+  const append = earlierBytes !== undefined;
+  const results = output === '-' ? streamWriter(stdout) : await fileWriter(output, append);
+  if (append && errors !== undefined) await dropTornLine(errors);
+  const log = errors === undefined ? undefined : await fileWriter(errors, append);
+  const header = earlierBytes ? '' : headerOf(format);
+  if (header) await results.write(header);
+  return { results, errors: log };
+}
+
+/** Everything between the opened model and the last line; returns how many items failed. */
+async function stream(
+  settings: Settings,
+  { stdin, stdout, reporter }: Surroundings,
+  { model, open }: Awaited<ReturnType<typeof opener>>,
+  interruption: Interruption,
+): Promise<{ readonly failures: number; readonly readerGone: boolean }> {
+  const earlier = settings.resume ? await takeUp(settings.output, settings.format) : undefined;
+  const { results, errors } = await openWriters(settings, stdout, earlier?.bytes);
+  let skipped = 0;
+  let total: number | undefined;
+  let last: Progress = { images: 0, failures: 0, evaluations: 0, seconds: 0, imagesPerSecond: 0 };
+  const finished = new AbortController();
+  const found = findImages(settings.inputs, { stdin, nul: settings.nul });
+  const fresh = earlier ? notDone(found, earlier.done, () => skipped++) : found;
+  const images = until(loadImages(fresh, model.inputShape), interruption.stop);
+  const counting = count(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
+    total = n;
+  }).catch(() => undefined);
+  try {
+    const classified = classifyImages(images, open, {
+      strategy: strategyOf(settings),
+      topK: settings.topK,
+      seed: settings.seed,
+      signal: interruption.drop,
+      ...(settings.budget === undefined ? {} : { budget: settings.budget }),
+      ...(settings.concurrency === undefined ? {} : { concurrency: settings.concurrency }),
+      ...(errors ? { onEvaluations: (records) => errors.write(evaluationLines(records)) } : {}),
+      onProgress: (now) => {
+        last = now;
+        reporter.progress(now, skipped, total);
+      },
+    });
+    for await (const result of classified) {
+      await results.write(lineOf(result, settings.format));
+      if (results.closed) break;
+      if (isFailure(result)) reporter.log('debug', `${result.path}: ${result.error.message}`);
+    }
+  } catch (error) {
+    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
+  } finally {
+    finished.abort();
+    await counting;
+    await results.close();
+    await errors?.close();
+  }
+  if (!results.closed) reporter.log('info', summary(last, skipped));
+  return { failures: last.failures, readerGone: results.closed };
+}
+
+function summary({ images, failures, evaluations, seconds }: Progress, skipped: number): string {
+  const classified = images - failures;
+  const parts = [`${short(classified)} images classified in ${duration(seconds)}`];
+  if (seconds > 0) parts.push(`${short(images / seconds)} images/s`);
+  if (classified > 0) parts.push(`${short(evaluations / classified)} evaluations an image`);
+  if (failures > 0) parts.push(`${short(failures)} failed`);
+  if (skipped > 0) parts.push(`${short(skipped)} were done before`);
+  return parts.join(', ');
+}
+
+/**
+ * Classifies what the settings name and writes the results. Returns the exit status: 0 all classified, 1 some
+ * items failed, 130 interrupted (143 by SIGTERM).
+ *
+ * @throws UsageError, ModelError and the device's errors, which end the run.
+ */
+export async function run(settings: Settings, surroundings: Surroundings): Promise<number> {
+  const { openModel, signals, reporter } = surroundings;
+  const folder = await modelFolder(settings.model);
+  const opened = await opener(openModel, folder, await modelOptions(settings));
+  const { name, candidates, levels, batchSize, slots } = opened.model;
+  const interruption = interruptible(signals, () =>
+    reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
+  );
+  reporter.log(
+    'debug',
+    `${name}: ${candidates.length} candidates, ${levels.length} noise levels, batches of ${batchSize}, ${slots} images in flight`,
+  );
+  try {
+    checkModel(settings, opened.model);
+    const { failures, readerGone } = await stream(settings, surroundings, opened, interruption);
+    if (interruption.status > 0) return interruption.status;
+    return failures > 0 && !readerGone ? 1 : 0;
+  } finally {
+    interruption.release();
+    opened.close();
+  }
+}

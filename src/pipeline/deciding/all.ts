@@ -1,0 +1,25 @@
+// Every candidate on every level: the exhaustive classifier that the others are measured against.
+
+import { ascending } from './levels.ts';
+import type { Strategy } from './trial.ts';
+
+/** Evaluations asked for at a time, so that a large grid of many candidates is never one enormous round. */
+const ROUND = 4096;
+
+/**
+ * Never drops a candidate. Levels are visited in ascending order, so noise k belongs to the k-th level of the
+ * ascending grid.
+ *
+ * @example
+ * classifyImages(source, openModel, { strategy: all() })
+ */
+export const all =
+  (): Strategy =>
+  ({ candidates, levels }) => {
+    const order = ascending(levels);
+    const round = Math.max(1, Math.floor(ROUND / candidates.length));
+    return ({ survivors, visited }) => ({
+      survivors,
+      levels: order.slice(visited.length, visited.length + round),
+    });
+  };

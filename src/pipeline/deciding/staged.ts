@@ -1,0 +1,80 @@
+// The published schedule of Li et al. (ICCV 2023): a few stages, each denser than the last, each keeping a
+// fixed number of candidates.
+
+import { UsageError } from '../errors.ts';
+import { ascending } from './levels.ts';
+import { type Strategy, type Trial, weightedMean } from './trial.ts';
+
+/** Stage k looks at a sub-grid of `nSamples[k]` levels and keeps the `toKeep[k]` best. */
+export interface Schedule {
+  readonly nSamples: readonly number[];
+  readonly toKeep: readonly number[];
+}
+
+/**
+ * Staged elimination exactly as published. Of the ascending grid G, stage k takes the indices from
+ * floor(floor(|G| / n_k) / 2) in strides of floor(|G| / n_k), the first n_k; evaluates those not evaluated
+ * before, for every survivor; and keeps the `toKeep[k]` smallest means over all errors so far, ties by lower
+ * index. `n_k` is thus the density of a sub-grid, not a count: the levels of successive stages add up.
+ * The k-th level evaluated uses noise k. Eliminated candidates keep the mean they left with.
+ *
+ * @throws UsageError where the lists differ in length or are empty, a number is not a positive integer, the
+ *   last stage keeps more than one, or a stage is denser than the grid (when bound to a model).
+ *
+ * @example
+ * classifyImages(source, openModel, { strategy: staged({ nSamples: [50, 500], toKeep: [5, 1] }) })
+ */
+export function staged({ nSamples, toKeep }: Schedule): Strategy {
+  check(nSamples, toKeep);
+  return ({ levels }) => {
+    const stages = subGrids(nSamples, ascending(levels));
+    return (trial) => {
+      let { survivors } = trial;
+      for (const [k, { fresh, total }] of stages.entries()) {
+        if (total > trial.visited.length)
+          return { survivors, levels: fresh.slice(fresh.length - (total - trial.visited.length)) };
+        if (total === trial.visited.length) survivors = keep(trial, survivors, toKeep[k]!);
+      }
+      return { survivors, levels: [] };
+    };
+  };
+}
+
+interface Stage {
+  /** Levels that no earlier stage has evaluated. */
+  readonly fresh: readonly number[];
+  /** Levels evaluated when the stage is over. */
+  readonly total: number;
+}
+
+function subGrids(nSamples: readonly number[], grid: readonly number[]): Stage[] {
+  const evaluated = new Set<number>();
+  return nSamples.map((n) => {
+    if (n > grid.length) throw new UsageError(`staged: ${n} samples of a grid of ${grid.length} levels`);
+    const stride = Math.floor(grid.length / n);
+    const offset = Math.floor(stride / 2);
+    const subGrid = Array.from({ length: n }, (_, i) => grid[offset + i * stride]!);
+    const fresh = subGrid.filter((level) => !evaluated.has(level));
+    for (const level of fresh) evaluated.add(level);
+    return { fresh, total: evaluated.size };
+  });
+}
+
+function keep(trial: Trial, survivors: readonly number[], count: number): number[] {
+  const means = new Map(survivors.map((c) => [c, weightedMean(trial, c)]));
+  return [...survivors]
+    .sort((a, b) => means.get(a)! - means.get(b)! || a - b)
+    .slice(0, count)
+    .sort((a, b) => a - b);
+}
+
+function check(nSamples: readonly number[], toKeep: readonly number[]): void {
+  if (nSamples.length === 0 || nSamples.length !== toKeep.length)
+    throw new UsageError(
+      `staged: wants as many samples as numbers to keep, got ${nSamples.length} and ${toKeep.length}`,
+    );
+  const bad = [...nSamples, ...toKeep].find((n) => !Number.isInteger(n) || n < 1);
+  if (bad !== undefined) throw new UsageError(`staged: wants positive integers, got ${bad}`);
+  if (toKeep.at(-1) !== 1)
+    throw new UsageError(`staged: the last stage keeps 1 candidate, got ${toKeep.at(-1)}`);
+}

@@ -1,0 +1,136 @@
+// The trial of one image: which candidates are still in, at which noise levels they were compared, with what
+// errors. Strategies and verdicts are functions of it; nothing else is ever remembered of an image, so what
+// it asks for depends on its own errors alone.
+
+import type { Candidate, Level, Model } from '../../graph/model.ts';
+
+/** What is known of one image. */
+export interface Trial {
+  readonly candidates: readonly Candidate[];
+  readonly levels: readonly Level[];
+  /** Indices of the levels evaluated so far, in order; the position is the index of the noise. */
+  readonly visited: readonly number[];
+  /** One row a visited level, one error a candidate (before weights); NaN where it was already out. */
+  readonly errors: readonly Float32Array[];
+  /** Indices of the candidates still in, ascending. */
+  readonly survivors: readonly number[];
+  /** Evaluations spent. */
+  readonly evaluations: number;
+  /** Probability of a wrong label that the strategy has accepted so far by dropping candidates. */
+  readonly risk: number;
+  /** What the last look decided; undefined while the strategy asks for more. */
+  readonly decided?: boolean;
+}
+
+/** A strategy's answer: who stays in, and at which levels (indices, in this order) they are evaluated next. */
+export interface Look {
+  readonly survivors: readonly number[];
+  /** Empty when the strategy has finished. */
+  readonly levels: readonly number[];
+  /** Probability of a wrong label that this look accepts; 0. */
+  readonly risk?: number;
+}
+
+/** What a strategy knows of a model. */
+export type Facts = Pick<Model, 'candidates' | 'levels' | 'kappa'>;
+
+/**
+ * Decides who is evaluated where: bound once to a model (the place for checks, which throw `UsageError`), then
+ * asked whenever all it asked for is there.
+ */
+export type Strategy = (facts: Facts) => (trial: Trial) => Look;
+
+/** Some candidates of an image at one (level, noise) which they share. */
+export interface Fan {
+  readonly candidates: readonly number[];
+  readonly level: number;
+  readonly noise: number;
+}
+
+/** A trial of which nothing is known yet: every candidate is in. */
+export function startTrial({ candidates, levels }: Facts): Trial {
+  return {
+    candidates,
+    levels,
+    visited: [],
+    errors: [],
+    survivors: candidates.map((_, c) => c),
+    evaluations: 0,
+    risk: 0,
+  };
+}
+
+/** The evaluations that a look asks for, one fan a level, in order. */
+export function fanOut(trial: Trial, look: Look): Fan[] {
+  return look.levels.map((level, k) => ({
+    candidates: look.survivors,
+    level,
+    noise: trial.visited.length + k,
+  }));
+}
+
+/** The trial with the errors of all fans of a look, each in the order of `fan.candidates`. */
+export function aggregate(trial: Trial, fans: readonly Fan[], errors: readonly Float32Array[]): Trial {
+  let evaluations = trial.evaluations;
+  const rows = fans.map((fan, k) => {
+    const row = new Float32Array(trial.candidates.length).fill(Number.NaN);
+    fan.candidates.forEach((candidate, i) => {
+      row[candidate] = errors[k]?.[i] ?? Number.NaN;
+    });
+    evaluations += fan.candidates.length;
+    return row;
+  });
+  return {
+    ...trial,
+    visited: [...trial.visited, ...fans.map(({ level }) => level)],
+    errors: [...trial.errors, ...rows],
+    evaluations,
+  };
+}
+
+/**
+ * The trial after a look: survivors are taken over, and where nothing more is asked for, or `budget`
+ * evaluations do not allow another level, the trial ends. A look is cut to as many levels as the budget allows.
+ */
+export function eliminate(trial: Trial, look: Look, budget = Number.POSITIVE_INFINITY): [Trial, Look] {
+  const affordable = Math.floor((budget - trial.evaluations) / look.survivors.length);
+  const levels = look.levels.length > affordable ? look.levels.slice(0, affordable) : look.levels;
+  const next = { ...trial, survivors: look.survivors, risk: trial.risk + (look.risk ?? 0) };
+  const cut = { survivors: look.survivors, levels };
+  return levels.length > 0 ? [next, cut] : [{ ...next, decided: look.levels.length === 0 }, cut];
+}
+
+/** Visited levels of a candidate: eliminated ones have seen a prefix. */
+export function levelsSeen(trial: Trial, candidate: number): number {
+  let seen = 0;
+  while (seen < trial.errors.length && !Number.isNaN(trial.errors[seen]?.[candidate])) seen++;
+  return seen;
+}
+
+/** Weights of the first `count` levels visited; all 1 where they are all 0, so that means always exist. */
+export function weightsOf(trial: Trial, count = trial.visited.length): number[] {
+  const weights = trial.visited.slice(0, count).map((level) => trial.levels[level]!.weight);
+  return weights.some((weight) => weight > 0) ? weights : weights.map(() => 1);
+}
+
+/** Weighted mean error of a candidate over the first `count` levels visited, all of which it has seen. */
+export function weightedMean(trial: Trial, candidate: number, count = trial.visited.length): number {
+  let sum = 0;
+  let total = 0;
+  for (const [k, weight] of weightsOf(trial, count).entries()) {
+    sum += weight * trial.errors[k]![candidate]!;
+    total += weight;
+  }
+  return sum / total;
+}
+
+/** Of the given candidates, the one with the smallest weighted mean error so far; ties go to the first. */
+export function bestOf(trial: Trial, among: readonly number[]): number {
+  let best = among[0]!;
+  let least = Number.POSITIVE_INFINITY;
+  for (const candidate of among) {
+    const mean = weightedMean(trial, candidate);
+    if (mean < least) [best, least] = [candidate, mean];
+  }
+  return best;
+}

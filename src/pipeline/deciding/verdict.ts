@@ -1,0 +1,138 @@
+// From the errors of a trial to a label, probabilities and what they rest on.
+
+import type { Model } from '../../graph/model.ts';
+import { UsageError } from '../errors.ts';
+import type { Classified, RankedClass } from '../types.ts';
+import { momentsOf, variance } from './statistics.ts';
+import { bestOf, levelsSeen, type Trial, weightedMean, weightsOf } from './trial.ts';
+
+/** A candidate's standing: its error made comparable with the best one's. */
+export interface Standing {
+  readonly candidate: number;
+  readonly error: number;
+  readonly stderr: number;
+  readonly evaluations: number;
+}
+
+/** The part of a result that depends on the trial alone. */
+export type Verdict = Pick<
+  Classified,
+  'label' | 'classidx' | 'probability' | 'top' | 'margin' | 'decided' | 'evaluations'
+>;
+
+/**
+ * The standing of every candidate, by index. The best is the survivor with the least weighted mean error over
+ * all levels visited. A candidate that left earlier has seen fewer levels, and errors differ far more between
+ * levels than between candidates, so its own mean says nothing; its error is the best's mean plus the weighted
+ * mean of their paired difference over the levels both have seen. It was worse when it left, so the
+ * difference counts as 0 where a later best makes it negative.
+ *
+ * `stderr` is that of this difference, with the levels as draws from all levels and noises there could have
+ * been (no correction for the finite grid): sqrt(n / (n - 1) sum(w^2 (d - mean)^2)) / sum(w). After a single
+ * level the spread of all candidates there stands in. It is 0 for the best itself.
+ */
+export function standings(trial: Trial): Standing[] {
+  const best = bestOf(trial, trial.survivors);
+  const least = weightedMean(trial, best);
+  const surviving = new Set(trial.survivors);
+  return trial.candidates.map((_, candidate) => {
+    const evaluations = levelsSeen(trial, candidate);
+    if (candidate === best) return { candidate, error: least, stderr: 0, evaluations };
+    const { gap, stderr } = pairedGap(trial, candidate, best, evaluations);
+    return {
+      candidate,
+      error: least + (surviving.has(candidate) ? gap : Math.max(0, gap)),
+      stderr,
+      evaluations,
+    };
+  });
+}
+
+function pairedGap(trial: Trial, candidate: number, best: number, seen: number) {
+  const gap = weightedMean(trial, candidate, seen) - weightedMean(trial, best, seen);
+  if (seen === 1) return { gap, stderr: Math.sqrt(variance(momentsOf(trial.errors[0]!))) };
+  let total = 0;
+  let squares = 0;
+  for (const [k, weight] of weightsOf(trial, seen).entries()) {
+    const row = trial.errors[k]!;
+    total += weight;
+    squares += (weight * (row[candidate]! - row[best]! - gap)) ** 2;
+  }
+  return { gap, stderr: Math.sqrt((seen / (seen - 1)) * squares) / total };
+}
+
+/**
+ * The verdict on a trial. A class stands where its best candidate stands; p(class) = softmax(-error /
+ * temperature) over classes (Bayes with a uniform prior over classes; Li et al. 2023, with a temperature, since
+ * the plain softmax is close to uniform). The label is always the best survivor's. A trial that no strategy ended
+ * is decided if it has seen the whole grid.
+ *
+ * @throws UsageError for a trial without evaluations.
+ */
+export function verdict(trial: Trial, temperature: number, topK = Number.POSITIVE_INFINITY): Verdict {
+  if (trial.visited.length === 0) throw new UsageError('verdict: nothing was evaluated');
+  const all = standings(trial);
+  const best = bestOf(trial, trial.survivors);
+  const ranked = [...all].sort(
+    (a, b) =>
+      a.error - b.error ||
+      Number(b.candidate === best) - Number(a.candidate === best) ||
+      a.candidate - b.candidate,
+  );
+  const leaders = new Map<number, Standing>();
+  const spent = new Map<number, number>();
+  for (const standing of ranked) {
+    const { classidx } = trial.candidates[standing.candidate]!;
+    if (!leaders.has(classidx)) leaders.set(classidx, standing);
+    spent.set(classidx, (spent.get(classidx) ?? 0) + standing.evaluations);
+  }
+  const least = all[best]!.error;
+  const likelihood = (standing: Standing): number => Math.exp((least - standing.error) / temperature);
+  let total = 0;
+  for (const standing of leaders.values()) total += likelihood(standing);
+  const top = [...leaders].map(
+    ([classidx, standing]): RankedClass => ({
+      label: trial.candidates[standing.candidate]!.label,
+      classidx,
+      probability: likelihood(standing) / total,
+      error: standing.error,
+      stderr: standing.stderr,
+      evaluations: spent.get(classidx)!,
+    }),
+  );
+  const first = top[0]!;
+  return {
+    label: first.label,
+    classidx: first.classidx,
+    probability: first.probability,
+    top: top.slice(0, topK),
+    margin: first.probability - (top[1]?.probability ?? 0),
+    decided: trial.decided ?? trial.visited.length === trial.levels.length,
+    evaluations: trial.evaluations,
+  };
+}
+
+/** What a result records of the run, beside the verdict. */
+export interface ResultOptions {
+  /** Classes listed in `top`; 5. */
+  readonly topK?: number;
+  /** Recorded in the results; the noise itself is the model's. 0. */
+  readonly seed?: number;
+  /** Default: the model's own. */
+  readonly temperature?: number;
+  /** Milliseconds on any clock, for `seconds`. */
+  readonly now?: () => number;
+}
+
+/** The result line of an image; `started` is when it was put on the device, by the clock `now`. */
+export const resultOf = (
+  { path, trial, started }: { readonly path: string; readonly trial: Trial; readonly started: number },
+  model: Pick<Model, 'name' | 'temperature'>,
+  { topK = 5, seed = 0, temperature = model.temperature, now = Date.now }: ResultOptions,
+): Classified => ({
+  path,
+  ...verdict(trial, temperature, topK),
+  seconds: (now() - started) / 1000,
+  seed,
+  model: model.name,
+});

@@ -1,0 +1,56 @@
+// Paths to images as a model takes them: read, decoded, resized and cropped, a few at a time.
+
+import { availableParallelism } from 'node:os';
+import { UsageError } from '../errors.ts';
+import { mapOrdered } from '../stream/iterables.ts';
+import type { ImageItem, ItemFailure } from '../types.ts';
+import { type DecodeLimits, decodeFile } from './decode.ts';
+import { failureOf } from './failures.ts';
+import { type Pixels, toModelInput, withChannels } from './pixels.ts';
+import { type Filter, resizeAndCrop } from './resample.ts';
+import type { Found } from './sources.ts';
+
+/** How images are loaded. */
+export interface LoadOptions extends DecodeLimits {
+  /** Filter of the resizing; bicubic when absent. */
+  readonly filter?: Filter;
+  /** Images decoded at the same time; one more than the processor's cores when absent, at most 8. */
+  readonly decoders?: number;
+}
+
+/**
+ * An image as a model of input shape [channels, height, width] takes it: converted to its channels, its shorter
+ * side resized, the centre cropped, in [-1, 1].
+ *
+ * @throws UsageError unless the model takes 1 or 3 channels.
+ */
+export function prepare(
+  image: Pixels,
+  shape: readonly [channels: number, height: number, width: number],
+  filter: Filter = 'bicubic',
+): Float32Array {
+  const [channels, height, width] = shape;
+  if (channels !== 1 && channels !== 3)
+    throw new UsageError(`the model takes images of ${channels} channels, which no image file has (1 or 3)`);
+  return toModelInput(resizeAndCrop(withChannels(image, channels), width, height, filter));
+}
+
+/**
+ * Loads images for a model, in the order of their paths. Failed items pass through, and a file that cannot be
+ * decoded becomes one. Pulls its source; at most `decoders` decoded images wait.
+ */
+export function loadImages(
+  found: AsyncIterable<Found>,
+  shape: readonly [channels: number, height: number, width: number],
+  options: LoadOptions = {},
+): AsyncGenerator<ImageItem | ItemFailure> {
+  const decoders = options.decoders ?? Math.min(8, availableParallelism() + 1);
+  return mapOrdered(found, decoders, async (item) => {
+    if (typeof item !== 'string') return item;
+    try {
+      return { path: item, pixels: prepare(await decodeFile(item, options), shape, options.filter) };
+    } catch (error) {
+      return failureOf(item, error);
+    }
+  });
+}

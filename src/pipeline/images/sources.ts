@@ -1,0 +1,152 @@
+// From what a person types to the paths of images: files, folders, patterns and lists on standard input. All of
+// it streams: memory is bounded by the depth of folders and one run of names each, never by how many there are.
+
+import type { Dir, Dirent } from 'node:fs';
+import { lstat, opendir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import picomatch from 'picomatch';
+import { linesOf } from '../command/lines.ts';
+import type { ItemFailure } from '../types.ts';
+import { IMAGE_EXTENSIONS } from './decode.ts';
+import { failureOf, fault, systemCode } from './failures.ts';
+
+/** Entries of a folder that are sorted together: smaller folders come in order, larger ones in sorted runs. */
+export const SORTED_RUN = 4096;
+
+/** A path to an image, or what went wrong instead. */
+export type Found = string | ItemFailure;
+
+/** How inputs are read. */
+export interface SourceOptions {
+  /** Where `-` reads from; standard input when absent. */
+  readonly stdin?: AsyncIterable<Uint8Array>;
+  /** Paths on standard input end in NUL instead of a line feed. */
+  readonly nul?: boolean;
+}
+
+/** Decides by their path which files of a folder are taken. */
+type Wanted = (path: string) => boolean;
+
+const extensionOf = (path: string) => /\.([^./\\]+)$/.exec(path)?.[1]?.toLowerCase();
+
+const isImageName: Wanted = (path) => IMAGE_EXTENSIONS.includes(extensionOf(path) ?? '');
+
+/** Links that lead nowhere are reported where they could have been an image, or a folder of images. */
+const mightMatter = (path: string, error: unknown) =>
+  isImageName(path) || (extensionOf(path) === undefined && systemCode(error) !== 'ELOOP');
+
+async function readRun(folder: Dir): Promise<Dirent[]> {
+  const run: Dirent[] = [];
+  while (run.length < SORTED_RUN) {
+    const entry = await folder.read();
+    if (entry === null) break;
+    if (!entry.name.startsWith('.')) run.push(entry);
+  }
+  return run.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+}
+
+/** Identity of a folder, to notice when links lead back into it. */
+async function identity(path: string): Promise<string> {
+  const { dev, ino } = await stat(path, { bigint: true });
+  return `${dev}:${ino}`;
+}
+
+async function kindOf(path: string, entry: Dirent): Promise<'file' | 'folder' | 'other'> {
+  const entryOrTarget =
+    entry.isSymbolicLink() || !(entry.isFile() || entry.isDirectory()) ? await stat(path) : entry;
+  return entryOrTarget.isDirectory() ? 'folder' : entryOrTarget.isFile() ? 'file' : 'other';
+}
+
+/**
+ * The wanted files beneath a folder, depth first. Names that begin with a dot are left out, links are followed,
+ * a folder that links lead back into is not entered again. A folder that vanishes or cannot be read is one
+ * failed item, and so is an entry that cannot be followed where `reported` says so.
+ */
+async function* walk(
+  path: string,
+  wanted: Wanted,
+  reported: (path: string, error: unknown) => boolean,
+  depth = Number.POSITIVE_INFINITY,
+  above: readonly string[] = [],
+): AsyncGenerator<Found> {
+  let folder: Dir;
+  let self: string;
+  try {
+    self = await identity(path);
+    if (above.includes(self)) return;
+    folder = await opendir(path);
+  } catch (error) {
+    yield failureOf(path, error);
+    return;
+  }
+  try {
+    for (let run = await readRun(folder); run.length > 0; run = await readRun(folder)) {
+      for (const entry of run) {
+        const inside = join(path, entry.name);
+        try {
+          const kind = await kindOf(inside, entry);
+          if (kind === 'folder' && depth > 1)
+            yield* walk(inside, wanted, reported, depth - 1, [...above, self]);
+          else if (kind === 'file' && wanted(inside)) yield inside;
+        } catch (error) {
+          if (reported(inside, error)) yield failureOf(inside, error);
+        }
+      }
+    }
+  } catch (error) {
+    yield failureOf(path, error);
+  } finally {
+    await folder.close().catch(() => undefined);
+  }
+}
+
+/** The files that a pattern matches; with image endings only, unless the pattern itself names an ending. */
+async function* matches(pattern: string): AsyncGenerator<Found> {
+  const { base, glob } = picomatch.scan(pattern);
+  const isMatch = picomatch(pattern);
+  const named = /\.[^/*?]+$/.test(glob);
+  const wanted: Wanted = (path) => isMatch(path) && (named || isImageName(path));
+  const fixedDepth = !/\*\*|[{(!]/.test(glob);
+  const depth = fixedDepth ? glob.split('/').length : Number.POSITIVE_INFINITY;
+  let any = false;
+  for await (const found of walk(base === '' ? '.' : base, wanted, wanted, depth)) {
+    any = true;
+    yield found;
+  }
+  if (!any) yield failureOf(pattern, fault('not-found', 'no file matches the pattern'));
+}
+
+async function* expand(input: string, patterns: boolean): AsyncGenerator<Found> {
+  try {
+    const info = await stat(input);
+    if (info.isDirectory()) yield* walk(input, isImageName, mightMatter);
+    else yield input;
+  } catch (error) {
+    const link = await lstat(input).then(
+      () => true,
+      () => false,
+    );
+    if (patterns && !link && systemCode(error) === 'ENOENT' && picomatch.scan(input).isGlob)
+      yield* matches(input);
+    else yield failureOf(input, error);
+  }
+}
+
+/**
+ * The paths of the images that `inputs` name, in their order: a file itself, a folder's images (recursive; see
+ * `IMAGE_EXTENSIONS`), a pattern's matches (`photos/**\/*.png`), and for `-` the paths on standard input, one a
+ * line, each a file or a folder. Names within a folder are sorted, in runs of `SORTED_RUN` entries.
+ * What cannot be found or read is a failed item, and the stream goes on.
+ */
+export async function* findImages(
+  inputs: Iterable<string>,
+  options: SourceOptions = {},
+): AsyncGenerator<Found> {
+  for (const input of inputs) {
+    if (input !== '-') yield* expand(input, true);
+    else {
+      const lines = linesOf(options.stdin ?? process.stdin, options.nul ? '\0' : '\n');
+      for await (const path of lines) yield* expand(path, false);
+    }
+  }
+}
