@@ -122,7 +122,7 @@ export function attentionByGemm(capabilities: Capabilities, options: AttentionOp
             operands: [k.operand, q.operand, 'scores'],
           },
           {
-            kernel: columnSoftmax({ matrices: headCount * sampleCount, keys, pitch: score }),
+            kernel: columnSoftmax(capabilities, { matrices: headCount * sampleCount, keys, pitch: score }),
             operands: ['scores'],
           },
           {

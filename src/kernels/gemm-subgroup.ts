@@ -48,6 +48,9 @@ export function gemmSubgroup({ subgroupSize: lanes }: Capabilities, spec: GemmSp
     `subgroupBroadcast(${vector}${load === 1 ? '' : `[${i % load}]`}, ${Math.floor(i / load)}u)`;
   const initial = (i: number) =>
     spec.bias ? `vec4f(subgroupBroadcast(biases[${i % 4}], ${Math.floor(i / 4)}u))` : 'vec4f(0)';
+  const touchRows = (from: string) => `
+    let ahead = at.b + min(${from} + local.x % 8u, u.k - 1u) * u.bPitch;
+    ${unroll(tile.columns / 16, (line) => `touched = max(touched, b[ahead + min(at.col + ${4 * line}u, lastCol)].x);`)}`;
   const body = /* wgsl */ `
 const ROWS = ${rows}u;
 const LANES = ${lanes}u;
@@ -67,12 +70,9 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   ${unroll(rows, (i) => unroll(vecs, (j) => `var c${i}_${j} = ${initial(i)};`))}
   var touched = 0.0;
   let touch = select(1u, u.touch, at.row == 0u);
-  let touchCol = at.b + min(at.col, lastCol);
+  if (touch == 0u) { ${touchRows('0u')} }
   for (var k = 0u; k < u.k; k += 2u) {
-    if ((k & 7u) == touch) {
-      let ahead = touchCol + min(k + 8u + local.x % 8u, u.k - 1u) * u.bPitch;
-      ${unroll(tile.columns / 16, (line) => `touched = max(touched, b[ahead + ${4 * line}u].x);`)}
-    }
+    if ((k & 7u) == touch) { ${touchRows('k + 8u')} }
     let second = k + 1u < u.k;
     let a0 = loadA(pa);
     let a1 = select(${unit}(0), loadA(select(pa, pa + u.aPitch, second)), second);

@@ -1,5 +1,6 @@
 // Softmax over the keys of attention scores, in place.
 
+import type { Capabilities } from './device.ts';
 import { accumulate, ceilDiv, defineKernel, type Kernel, LINEAR_GROUP, linearGrid, u32 } from './kernel.ts';
 
 export interface ColumnSoftmax {
@@ -13,36 +14,59 @@ export interface ColumnSoftmax {
 
 /**
  * s[b][j][i] = exp(s[b][j][i] - max_j) / Σ_j exp(s[b][j][i] - max_j), all in f32.
- * One invocation owns four columns, so that no value crosses lanes and a column's sum runs in the order of its keys.
+ *
+ * A column belongs to one invocation, four to a vec4, so that no value crosses lanes and a sum runs in the order of the
+ * keys. A GPU wants more invocations than there are columns: there 16 of them share a column, each
+ * sums every 16th key, and the 16 parts are added in their order.
  */
-export function columnSoftmax({ matrices, keys, pitch }: ColumnSoftmax): Kernel {
+export function columnSoftmax({ family }: Capabilities, { matrices, keys, pitch }: ColumnSoftmax): Kernel {
+  const shared = family === 'tile';
+  const members = shared ? 16 : 1;
+  const width = shared ? 8 : 16; // vec4s of columns of a workgroup
+  /** Brings every member's `value` together with `combine`, in the order of the members. */
+  const reduce = (value: string, combine: (a: string, b: string) => string) =>
+    shared
+      ? `parts[member][lane] = ${value};
+  workgroupBarrier();
+  ${value} = parts[0][lane];
+  for (var m = 1u; m < ${members}u; m++) { ${value} = ${combine(value, 'parts[m][lane]')}; }
+  workgroupBarrier();`
+      : '';
   const body = /* wgsl */ `
 ${LINEAR_GROUP}
-@compute @workgroup_size(16)
-fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let column = linearGroup(group, groups) * 16u + local;
-  if (column >= u.columns) { return; }
+${shared ? `var<workgroup> parts: array<array<vec4f, ${width}>, ${members}>;` : ''}
+@compute @workgroup_size(${width}, ${members})
+fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let lane = local.x;
+  let member = local.y;
+  // Behind the last column the last one is computed again, and not written.
+  let wanted = linearGroup(group, groups) * ${width}u + lane;
+  let column = min(wanted, u.columns - 1u);
   let matrix = column / u.pitch;
-  let first = matrix * u.keys * u.pitch + column - matrix * u.pitch;
-  let end = first + u.keys * u.pitch;
+  let start = matrix * u.keys * u.pitch + column - matrix * u.pitch;
+  let first = start + min(member, u.keys - 1u) * u.pitch;
+  let end = start + select(0u, u.keys * u.pitch, wanted == column);
+  let step = ${members}u * u.pitch;
   var top = s[first];
-  for (var i = first; i < end; i += u.pitch) { top = max(top, s[i]); }
+  for (var i = first; i < end; i += step) { top = max(top, s[i]); }
+  ${reduce('top', (a, b) => `max(${a}, ${b})`)}
   var sum = vec4f(0);
-  for (var i = first; i < end; i += u.pitch) {
+  for (var i = start + member * u.pitch; i < end; i += step) {
     let e = exp(s[i] - top);
     sum += e;
     s[i] = e;
   }
+  ${reduce('sum', (a, b) => `${a} + ${b}`)}
   let share = 1 / sum;
-  for (var i = first; i < end; i += u.pitch) { s[i] *= share; }
+  for (var i = start + member * u.pitch; i < end; i += step) { s[i] *= share; }
 }
 `;
   const columns = (matrices * pitch) / 4;
   return defineKernel({
-    name: 'softmax.columns',
+    name: `softmax.${shared ? 'tile' : 'plain'}`,
     bindings: [accumulate('s', 'vec4f')],
     uniforms: [u32('columns', columns), u32('keys', keys), u32('pitch', pitch / 4)],
     body,
-    grid: linearGrid(ceilDiv(columns, 16)),
+    grid: linearGrid(ceilDiv(columns, width)),
   });
 }
