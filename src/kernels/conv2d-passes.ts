@@ -1,9 +1,8 @@
 // Convolutions that are a transform, a batch of matrix products and a transform back, cut into passes.
 
-import { products, TILE_COLUMNS, tileRows } from './conv2d-products.ts';
 import type { Geometry } from './conv2d-shape.ts';
 import type { Capabilities } from './device.ts';
-import { gemm } from './gemm.ts';
+import { gemm, packedPitch } from './gemm.ts';
 import { ceilDiv } from './kernel.ts';
 import type { Packing, Routine, Step } from './routine.ts';
 
@@ -12,9 +11,6 @@ export interface ColumnRange {
   readonly first: number;
   readonly count: number;
   readonly pitch: number;
-  /** Rows of scratch a place: input channels, output channels, padded as the products want them. */
-  readonly inRows: number;
-  readonly outRows: number;
   /** Elements from one place of scratch to the next. */
   readonly inPlace: number;
   readonly outPlace: number;
@@ -25,9 +21,9 @@ export interface Transformed {
   readonly columns: number;
   /** R of the weights' transform R g Rᵀ, one row a place in one dimension. */
   readonly weights: readonly (readonly number[])[];
-  /** x to `transformed` [place][inRows][columns]; rows behind the input channels are zero. */
+  /** x to `transformed` [place][ic][columns]. */
   readonly input: (range: ColumnRange) => Step;
-  /** `products` [place][outRows][columns] to y. */
+  /** `products` [place][oc][columns] to y. */
   readonly output: (range: ColumnRange) => Step;
 }
 
@@ -51,58 +47,47 @@ export function inPasses(
     x: [ic],
     y: [oc],
   } = geometry;
-  const subgroup = capabilities.family === 'subgroup';
-  const rows = subgroup ? tileRows(capabilities, oc) : 4;
-  const inRows = subgroup ? ceilDiv(ic, 2) * 2 : ic;
-  const outRows = ceilDiv(oc, rows) * rows;
-  const unit = subgroup ? TILE_COLUMNS : 4;
   const places = weights.length ** 2;
-  const bytes = 4 * places * Math.max(inRows, outRows) * columns;
+  const bytes = 4 * places * Math.max(ic, oc) * columns;
   const passes = ceilDiv(bytes, passBytes(capabilities));
   const most = ceilDiv(ceilDiv(columns, passes), 64) * 64;
-  const pitch = Math.min(most, ceilDiv(columns, unit) * unit);
-  const inPlace = inRows * pitch + APART;
-  const outPlace = outRows * pitch + APART;
+  const pitch = Math.min(most, ceilDiv(columns, 4) * 4);
+  const inPlace = ic * pitch + APART;
+  const outPlace = oc * pitch + APART;
   const steps: Step[] = [];
   for (let first = 0; first < columns; first += most) {
     const count = Math.min(most, columns - first);
-    const range = { first, count, pitch, inRows, outRows, inPlace, outPlace };
-    const kernel = subgroup
-      ? products(capabilities, { ...range, places, rows })
-      : gemm(capabilities, {
-          m: outRows,
-          k: inRows,
-          columns: count,
-          batch: [1, places],
-          a: { pitch: outRows, inner: inRows * outRows },
-          b: { pitch, inner: inPlace },
-          c: { pitch, inner: outPlace },
-        });
+    const range = { first, count, pitch, inPlace, outPlace };
+    const kernel = gemm(capabilities, {
+      m: oc,
+      k: ic,
+      columns: count,
+      batch: [1, places],
+      a: { pitch: packedPitch(oc), inner: ic * packedPitch(oc) },
+      b: { pitch, inner: inPlace },
+      c: { pitch, inner: outPlace },
+    });
     steps.push(input(range), { kernel, operands: ['weight', 'transformed', 'products'] }, output(range));
   }
   return {
     steps,
     scratch: { transformed: 4 * places * inPlace, products: 4 * places * outPlace },
-    packing: { weight: packTransformed(geometry, weights, inRows, outRows) },
+    packing: { weight: packTransformed(geometry, weights) },
   };
 }
 
 /**
- * Packs weights [oc, ic, 3, 3] as [place][inRows][outRows], zero behind the channels: place (i, j) holds R g Rᵀ, in
- * f32 whatever the weights are stored as.
+ * Packs weights [oc, ic, 3, 3] as factors of the products, [place][ic][oc]: place (i, j) holds R g Rᵀ, in f32
+ * whatever the weights are stored as.
  */
-function packTransformed(
-  { x: [ic], y: [oc] }: Geometry,
-  R: readonly (readonly number[])[],
-  inRows: number,
-  row: number,
-): Packing {
+function packTransformed({ x: [ic], y: [oc] }: Geometry, R: readonly (readonly number[])[]): Packing {
   const size = R.length;
+  const row = packedPitch(oc);
   return {
-    key: `conv2d.transformed.${R.flat().join()}.${oc}x${ic}.${row}x${inRows}`,
-    bytes: 4 * size * size * inRows * row,
+    key: `conv2d.transformed.${R.flat().join()}.${oc}x${ic}`,
+    bytes: 4 * size * size * ic * row,
     pack: (values) => {
-      const out = new Float32Array(size * size * inRows * row);
+      const out = new Float32Array(size * size * ic * row);
       const half = new Float64Array(size * 3);
       for (let o = 0; o < oc; o++)
         for (let c = 0; c < ic; c++) {
@@ -113,7 +98,7 @@ function packTransformed(
           });
           for (let i = 0; i < size; i++)
             R.forEach(([r0, r1, r2], j) => {
-              out[((size * i + j) * inRows + c) * row + o] =
+              out[((size * i + j) * ic + c) * row + o] =
                 r0! * half[3 * i]! + r1! * half[3 * i + 1]! + r2! * half[3 * i + 2]!;
             });
         }

@@ -86,8 +86,7 @@ function inputTransform(capabilities: Capabilities, geometry: Geometry, range: C
     name: `upsample.input.${fused.affine ?? 'bare'}`,
     bindings: [read('x'), ...on.bindings, write('transformed', 'vec4f')],
     uniforms: [
-      ...vectorUniforms(geometry, range.inRows, range.inPlace, range),
-      u32('inChannels', x[0]),
+      ...vectorUniforms(geometry, x[0], range.inPlace, range),
       u32('height', x[2]),
       u32('xPitch', pitch(x)),
       { name: 'last', type: 'i32', value: x[0] * pitch(x) - 1 },
@@ -95,18 +94,15 @@ function inputTransform(capabilities: Capabilities, geometry: Geometry, range: C
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${on.wgsl}
 ${vectorMain(each)}
-  let above = row > vec4u(0);
-  let below = row < vec4u(u.height - 1);
+  let notTop = row > vec4u(0);
+  let notBottom = row < vec4u(u.height - 1);
   let notLeft = col > vec4u(0);
   let notRight = col < vec4u(u.width - 1);
   for (; channel < end; channel++) {
     let slope = vec4f(${unroll(4, (k) => `slopeOf(channel, n[${k}])${k < 3 ? ',' : ''}`)});
     let offset = vec4f(${unroll(4, (k) => `offsetOf(channel, n[${k}])${k < 3 ? ',' : ''}`)});
-    let inside = vec4<bool>(channel < u.inChannels);
-    let notTop = inside & above;
-    let notBottom = inside & below;
     let base = i32(channel * u.xPitch + column);
-    ${line('mid', '0', 'inside')}
+    ${line('mid', '0', 'vec4<bool>(true)')}
     ${line('up', '-i32(u.width)', 'notTop')}
     ${line('down', 'i32(u.width)', 'notBottom')}
     var to = channel * u.rowVectors + vector;
@@ -115,7 +111,7 @@ ${vectorMain(each)}
     ${['', 'Left', 'Right'].map((b) => `transformed[to] = down${b} - mid${b}; to += u.placeVectors;`).join('\n    ')}
   }
 }`,
-    grid: linearGrid(ceilDiv(ceilDiv(range.count, 4) * ceilDiv(range.inRows, each), LANES)),
+    grid: linearGrid(ceilDiv(ceilDiv(range.count, 4) * ceilDiv(x[0], each), LANES)),
   });
   return { kernel, operands: ['x', ...on.operands, 'transformed'] };
 }

@@ -46,8 +46,7 @@ export function inputTransform(capabilities: Capabilities, geometry: Geometry, r
     bindings: [read('x', tile.element), ...on.bindings, write('transformed')],
     uniforms: [
       ...tileUniforms(geometry, range.first, range.count, LANES),
-      u32('channels', range.inRows),
-      u32('inChannels', geometry.x[0]),
+      u32('channels', geometry.x[0]),
       u32('tilePitch', range.pitch),
       u32('placePitch', range.inPlace),
       ...tile.uniforms,
@@ -58,10 +57,6 @@ ${tileMain(each)}
   ${tile.begin}
   for (; channel < end; channel++) {
     var to = channel * u.tilePitch + tile.index;
-    if (channel >= u.inChannels) {
-      for (var k = 0; k < 36; k++) { transformed[to] = 0; to += u.placePitch; }
-      break;
-    }
     let slope = slopeOf(channel, tile.sample);
     let offset = offsetOf(channel, tile.sample);
     ${tile.load}
@@ -70,7 +65,7 @@ ${tileMain(each)}
     ${lines(36, (k) => `transformed[to] = q${Math.floor(k / 6)}${k % 6}; to += u.placePitch;`)}
   }
 }`,
-    grid: linearGrid(ceilDiv(range.count, LANES) * ceilDiv(range.inRows, each)),
+    grid: linearGrid(ceilDiv(range.count, LANES) * ceilDiv(geometry.x[0], each)),
   });
   return { kernel, operands: ['x', ...on.operands, 'transformed'] };
 }
