@@ -36,7 +36,7 @@ function tileFor(lanes: number, m: number, type: 'f32' | 'f16'): Tile {
  * k is unrolled by 2 (by 4 the code leaves the instruction cache and halves the speed). The epilogue is a loop that
  * stores four rows and moves the other sums up by four: unrolled whole it takes four times as long to compile and
  * leaves the instruction cache, and an array of sums indexed by the loop is gathered lane by lane.
- * Where b is large, the first rows' workgroup touches the cache lines of b's next 8 rows, a row a lane, so that
+ * Where b is large, the first rows' workgroup touches the cache lines of b's next 8 rows, one a lane, so that
  * their misses overlap: 96 to 32 channels at 14x14 goes from 32 to 44 GFLOP/s by it (bench/kernels.ts, `linear`).
  */
 export function gemmSubgroup({ subgroupSize: lanes }: Capabilities, spec: GemmSpec): Kernel {
@@ -48,9 +48,6 @@ export function gemmSubgroup({ subgroupSize: lanes }: Capabilities, spec: GemmSp
     `subgroupBroadcast(${vector}${load === 1 ? '' : `[${i % load}]`}, ${Math.floor(i / load)}u)`;
   const initial = (i: number) =>
     spec.bias ? `vec4f(subgroupBroadcast(biases[${i % 4}], ${Math.floor(i / 4)}u))` : 'vec4f(0)';
-  const touchRows = (from: string) => `
-    let ahead = at.b + min(${from} + local.x % 8u, u.k - 1u) * u.bPitch;
-    ${unroll(tile.columns / 16, (line) => `touched = max(touched, b[ahead + min(at.col + ${4 * line}u, lastCol)].x);`)}`;
   const body = /* wgsl */ `
 const ROWS = ${rows}u;
 const LANES = ${lanes}u;
@@ -69,10 +66,14 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   ${spec.bias ? `let biases = bias[min(at.row / 4u + local.x, (u.m - 1u) / 4u)];` : ''}
   ${unroll(rows, (i) => unroll(vecs, (j) => `var c${i}_${j} = ${initial(i)};`))}
   var touched = 0.0;
+  let touchCol = min(at.col + local.x % 4u * 4u, lastCol); // a cache line each
   let touch = select(1u, u.touch, at.row == 0u);
-  if (touch == 0u) { ${touchRows('0u')} }
   for (var k = 0u; k < u.k; k += 2u) {
-    if ((k & 7u) == touch) { ${touchRows('k + 8u')} }
+    if ((k & 7u) == touch) {
+      for (var row = select(k + 8u, 0u, k == 0u) + local.x / 4u; row < min(k + 16u, u.k); row += LANES / 4u) {
+        touched = max(touched, b[at.b + row * u.bPitch + touchCol].x);
+      }
+    }
     let second = k + 1u < u.k;
     let a0 = loadA(pa);
     let a1 = select(${unit}(0), loadA(select(pa, pa + u.aPitch, second)), second);
