@@ -3,7 +3,8 @@
     python3 calibrate.py /usr/share/datasets/fashion-mnist MODEL --images 3000      # writes MODEL/card.json
     python3 calibrate.py /usr/share/datasets/fashion-mnist MODEL --test 1000        # accuracy with MODEL/card.json
 
-card.json: the noise levels in visiting order, a weight for each, and the temperature. The posterior is
+card.json: the noise levels in visiting order, a weight for each, the temperature, and kappa, by which the
+sequential strategy knows how much noise comes with a gap. The posterior is
 softmax(-weighted mean error / temperature), error = mean (eps - eps_hat)^2 with one noise for all classes at a
 level. Weights and temperature together are a conditional logit, fitted by maximum likelihood on the held-out
 images (the end of the train split, which train.py leaves out), shrunk towards equal weights as cross-validation
@@ -89,6 +90,14 @@ def greedy_order(errors, labels, weights):
     return order
 
 
+def noise_of_gaps(errors, labels, weights):
+    """kappa: variance / mean over levels of the gap between a wrong and the right class, over all such pairs."""
+    e = errors * (weights / weights.mean())
+    gaps = e - e[torch.arange(len(labels)), labels][:, None]
+    wrong = torch.arange(e.shape[1]) != labels[:, None]
+    return (gaps.var(2)[wrong].mean() / gaps.mean(2)[wrong].mean()).item()
+
+
 def wilson(hits, n, z=1.96):
     p, middle = hits / n, hits / n + z * z / (2 * n)
     half = z * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
@@ -152,6 +161,7 @@ def main():
         "timesteps": [levels[k] for k in order],
         "weights": [round((weights[k] / weights.mean()).item(), 4) for k in order],
         "temperature": float(f"{1 / weights.sum().item():.4g}"),
+        "kappa": float(f"{noise_of_gaps(errors, labels, weights):.3g}"),
         "loss": "l2",
     }
     print(json.dumps(card))
