@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Level, Model } from '../../graph/model.ts';
 import type { ModelSummary, OpenModelOptions } from '../../graph/openmodel.ts';
-import { ascending, bitReversed, parseGrid } from '../deciding/levels.ts';
+import { ascending, parseGrid, visitingOrder } from '../deciding/levels.ts';
 import { weigh, weightings } from '../deciding/weighting.ts';
 import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
@@ -69,7 +69,7 @@ function gridOf({ timesteps, sigmas }: Settings, model: ModelSummary): Grid {
   if (sigmas) throw new UsageError(`--sigmas: ${model.name} has timesteps; wanted --timesteps even:N`);
   const grid = parseGrid(text, model.numTrainTimesteps);
   const levels = 't' in grid ? grid.t.map((t) => ({ t })) : grid.sigma.map((sigma) => ({ sigma }));
-  return bitReversed(levels.length, 0.5).map((i) => levels[i]!);
+  return visitingOrder(levels.length).map((i) => levels[i]!);
 }
 
 /** The grid in visiting order with its weights; weights of a file belong to the ascending grid. */
