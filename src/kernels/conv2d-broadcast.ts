@@ -14,6 +14,7 @@ import { pitch } from './tensor.ts';
  * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands.
  * A workgroup is one subgroup and computes 32 channels (16 where there are no more) at 32 columns, with 8 lanes. A lane
  * gathers the four pixels of a tap that are its own and loads its share of the tap's weights: 8 loads for 128 products.
+ * 32 channels, stride 2, from 14x14, n = 64: 2.3 ms where the plain kernel takes 6.8 (bench/kernels.ts, `conv2d`).
  */
 export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry: Geometry): Routine {
   const { x, y, kernel, stride, enlarge, weights, fused } = geometry;

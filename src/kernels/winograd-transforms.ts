@@ -1,4 +1,5 @@
-// The linear maps in front of and behind Winograd's products; see winograd.ts.
+// The linear maps in front of and behind Winograd's products; see winograd.ts. They are bound by their loads and stores
+// (36 + 36 and 36 + 16 a tile), so the group norm's map, bias, embedding and residual cost little here.
 
 import type { ColumnRange } from './conv2d-passes.ts';
 import { epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
