@@ -1,9 +1,18 @@
+import { existsSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
 import { TallyReporter } from './test/tally.ts';
 
 // Two projects: files that use a device run one after the other, each in a process of its own, so that tests do
 // not compete for it and a device lost in one file is not missed in the next; the rest goes first, in parallel.
 const DEVICE = ['test/kernels/**/*.test.ts', 'test/graph/**/*.test.ts', 'test/**/*.gpu.test.ts'];
+
+// The second WebGPU implementation, where Debian's chromium brought it: kernels and whole networks again on it.
+const SWIFTSHADER = '/usr/lib/chromium/vk_swiftshader_icd.json';
+const second = existsSync(SWIFTSHADER);
+if (!second)
+  console.error(
+    'tests: the second implementation (SwiftShader, with chromium) is not here: kernels run on one',
+  );
 
 export default defineConfig({
   test: {
@@ -31,6 +40,22 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
         },
       },
+      ...(second
+        ? [
+            {
+              test: {
+                name: 'swiftshader',
+                include: ['test/kernels/**/*.test.ts', 'test/graph/unet2d.test.ts'],
+                pool: 'forks' as const,
+                maxWorkers: 1,
+                env: { VK_DRIVER_FILES: SWIFTSHADER },
+                testTimeout: 120_000,
+                hookTimeout: 120_000,
+                sequence: { groupOrder: 2 },
+              },
+            },
+          ]
+        : []),
     ],
   },
 });
