@@ -1,11 +1,9 @@
 // card.json: how a model classifies best, found once by whoever made or calibrated it. Everything is optional.
 
 import { z } from 'zod';
+import type { Distance } from '../kernels/error-reduction.ts';
 import { ModelError } from '../kernels/errors.ts';
 import { checked, readJson } from './json.ts';
-
-/** The distance between noise and prediction, a mean over channels and pixels; huber has delta 1. */
-export type Loss = 'l2' | 'l1' | 'huber';
 
 /** What a card may say. */
 export interface Card {
@@ -17,7 +15,7 @@ export interface Card {
   readonly temperature?: number | undefined;
   /** Variance / mean of a wrong candidate's gap at one level; see `Model.kappa`. */
   readonly kappa?: number | undefined;
-  readonly loss?: Loss | undefined;
+  readonly loss?: Distance | undefined;
   /** Only the first so many class embeddings are classes (a null class for guidance usually comes last). */
   readonly classes?: number | undefined;
 }

@@ -1,4 +1,4 @@
-// Handles to memory on the device, and the one layout that every kernel reads and writes.
+// The one layout that every kernel reads and writes.
 //
 // Activations are channel-major: shape [c, n, h, w] is stored as c rows of n·h·w values, each row padded to
 // a multiple of 4 (its pitch), so that
@@ -8,18 +8,8 @@
 //   - a sample's arithmetic never depends on its neighbours.
 // What lies in the padding is unspecified: kernels may write there, and nothing may be decided by it.
 
-export type Dtype = 'f32' | 'f16' | 'u32';
-
 /** The shape of an activation, channel-major: channels, samples, height, width. Vectors have h = w = 1. */
 export type Shape = readonly [c: number, n: number, h: number, w: number];
-
-/** A plain handle: `offset` is in bytes. Owns nothing; the buffer's creator destroys it. */
-export interface Tensor {
-  readonly buffer: GPUBuffer;
-  readonly offset: number;
-  readonly shape: Shape;
-  readonly dtype: Dtype;
-}
 
 /** Columns n·h·w of a row. */
 export const columns = (shape: Shape): number => shape[1] * shape[2] * shape[3];
