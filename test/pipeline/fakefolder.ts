@@ -21,13 +21,15 @@ export interface FakeFolderOptions {
   readonly delay?: number;
   /** Keeps no record of batches and images, so that a long run needs no memory. */
   readonly forget?: boolean;
+  /** Told when a batch begins. */
+  readonly onBatch?: () => void;
   /** Told of every opening. */
   readonly opened?: (folder: string, options: OpenModelOptions, model: Fake) => void;
 }
 
 /** Opens a fake whose best class depends on the first pixel alone. */
 export const fakeFolder =
-  ({ delay = 0, forget = false, opened }: FakeFolderOptions = {}) =>
+  ({ delay = 0, forget = false, onBatch, opened }: FakeFolderOptions = {}) =>
   async (folder: string, options: OpenModelOptions): Promise<Fake> => {
     const candidates = options.candidates?.(SUMMARY) ?? [];
     const best = (pixel: number) => Math.round((pixel + 1) * 127.5) % LABELS.length;
@@ -41,6 +43,7 @@ export const fakeFolder =
         (candidates[candidate]!.classidx === best(pixel) ? 0 : 0.1) +
         0.02 * hash(Math.round(pixel * 1000), candidate, level, noise, Number(options.seed ?? 0)),
       beforeBatch: () => {
+        onBatch?.();
         if (forget) for (const list of [model.batches, model.encoded]) list.length = 0;
         return delay > 0 ? new Promise((resolve) => setTimeout(resolve, delay)) : undefined;
       },

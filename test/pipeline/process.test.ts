@@ -16,6 +16,9 @@ vi.setConfig({ testTimeout: 120_000 });
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const PROGRAM = ['--import', 'tsx', join(ROOT, 'test/pipeline/fakecli.ts')];
 
+/** A delay that outlasts any test. */
+const BLOCKED = 1_000_000;
+
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;
 
 /** Starts the command with a fake model whose batches take `delay` milliseconds. */
@@ -23,6 +26,7 @@ const start = (delay: number, ...argv: readonly string[]): Child =>
   spawn(process.execPath, [...PROGRAM, String(delay), '--model', './fake', ...argv], {
     cwd: ROOT,
     stdio: 'pipe',
+    env: { ...process.env, ...(delay === BLOCKED ? { TELL_BATCHES: '1' } : {}) },
   });
 
 const textOf = async (stream: Readable) => {
@@ -89,17 +93,17 @@ describe('signals', () => {
   test('a second SIGINT ends it at once', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 3);
-    const child = start(60_000, '--log-level', 'debug', folder);
+    const child = start(BLOCKED, folder);
+    const end = ended(child);
     let err = '';
     child.stderr.on('data', (text) => {
       err += text;
     });
-    await waitFor(() => err.includes('images in flight'));
+    await waitFor(() => err.includes('a batch begins'));
     child.kill('SIGINT');
     await waitFor(() => err.includes('once more'));
     child.kill('SIGINT');
-    const [status] = await once(child, 'close');
-    expect(status).toBe(130);
+    expect((await end).status).toBe(130);
   });
 });
 
