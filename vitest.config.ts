@@ -45,7 +45,7 @@ export default defineConfig({
             {
               test: {
                 name: 'swiftshader',
-                include: ['test/kernels/**/*.test.ts', 'test/graph/unet2d.test.ts'],
+                include: ['test/kernels/**/*.test.ts', 'test/graph/networks/unet2d.test.ts'],
                 pool: 'forks' as const,
                 maxWorkers: 1,
                 env: { VK_DRIVER_FILES: SWIFTSHADER },

@@ -1,11 +1,11 @@
 // The library: what `import { ... } from 'diffclass-stream'` offers, from streams down to kernels.
 
 export { type DenoiserOptions, denoiser, type Network } from './graph/denoiser.ts';
+export { openSafetensors, type TensorFile, type TensorInfo } from './graph/files/safetensors.ts';
+export { type TensorData, writeSafetensors } from './graph/files/safetensors-write.ts';
 // Models.
 export type { Candidate, EvaluationBatch, Level, Model } from './graph/model.ts';
 export { type ModelSummary, type OpenModelOptions, openModel, readModel } from './graph/openmodel.ts';
-export { openSafetensors, type TensorFile, type TensorInfo } from './graph/safetensors.ts';
-export { type TensorData, writeSafetensors } from './graph/safetensors-write.ts';
 // The device.
 export {
   type Capabilities,

@@ -8,21 +8,33 @@ import type { NoiseSource } from '../kernels/mix.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
 import { checked, createStorage, idle, type Range, submit } from '../kernels/runtime.ts';
 import { parked } from '../kernels/wait.ts';
+import type { Coefficients } from './files/schedule.ts';
 import { apply, type Constant, type Graph, input, newGraph, output, type Value } from './graph.ts';
 import type { Candidate, EvaluationBatch, Level, Model } from './model.ts';
 import { type Plan, plan } from './plan.ts';
-import type { Coefficients } from './schedule.ts';
 import { weightStore } from './weightstore.ts';
 
-/** A network that predicts from a noised image, a level and a class, as a part of any graph. */
+/** What a network's part that depends on the candidate is given, n samples each. */
+export interface SampleInputs {
+  /** x_t [c, n, h, w]. */
+  readonly xt: Value;
+  /** Index of the level, and of the candidate's class or prompt: [1, n, 1, 1]. */
+  readonly level: Value;
+  readonly label: Value;
+  /** What `shared` made, repeated to the samples it belongs to. */
+  readonly shared: readonly Value[];
+}
+
+/** A network that predicts from a noised image, a level and a class or prompt, as a part of any graph. */
 export interface Network {
-  /** The image it denoises: [channels, height, width]. */
+  /** What it denoises, an image or its latent: [channels, height, width]. */
   readonly image: readonly [channels: number, height: number, width: number];
-  /**
-   * Adds the network to the graph: x_t [c, n, h, w] and, a sample each, the index of its level and of its class
-   * [1, n, 1, 1] to a prediction of at least c channels.
-   */
-  readonly predict: (graph: Graph, xt: Value, level: Value, label: Value) => Value;
+  /** The part that no candidate has a say in: made once a distinct (image, level, noise), for all its candidates. */
+  readonly shared?: (graph: Graph, xt: Value, level: Value) => readonly Value[];
+  /** The rest of the network: a prediction [at least c channels, n, h, w]. */
+  readonly predict: (graph: Graph, inputs: SampleInputs) => Value;
+  /** Memory of graph inputs that `predict` adds and that never change (keys and values of prompts), by name. */
+  readonly tables?: Readonly<Record<string, Range>>;
 }
 
 /** A level with what it does to an image and to the network's output. */
@@ -91,7 +103,8 @@ export function trace(network: Network, options: DenoiserOptions, n: number): Gr
     { slots, slot, level, noise },
     constants,
   );
-  const prediction = network.predict(graph, xt, level, label);
+  const shared = network.shared?.(graph, xt, level) ?? [];
+  const prediction = network.predict(graph, { xt, level, label, shared });
   const attributes = { noise: source, distance: options.distance, channels: c };
   output(graph, 'error', apply(graph, 'errors', attributes, { prediction, xt, level, noise }, constants));
   return graph;
@@ -120,7 +133,7 @@ export async function denoiser(device: Device, network: Network, options: Denois
   const weights = weightStore(device);
   const slotBytes = imageLength * 4;
   const slots = createStorage(device, options.slots * slotBytes, undefined, 'slots');
-  const external = { slots: { buffer: slots, offset: 0, size: slots.size } };
+  const external = { ...network.tables, slots: { buffer: slots, offset: 0, size: slots.size } };
 
   const open = async (batchSize: number): Promise<Sized[]> => {
     const made: Sized[] = [];

@@ -5,17 +5,19 @@ import type { Distance } from '../kernels/error-reduction.ts';
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
 import { type DenoiserOptions, denoiser, type Network, type Noise } from './denoiser.ts';
-import { type PixelModelFolder, readModelFolder, requireClasses } from './folder.ts';
+import { type PixelModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
+import { openSafetensors } from './files/safetensors.ts';
 import type { Candidate, Level, Model } from './model.ts';
 import { noiseLevel, pixelNetwork } from './pixelmodel.ts';
-import { openSafetensors } from './safetensors.ts';
 
 export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */
   readonly device?: GPUDevice | DeviceOptions;
   /** The grid in visiting order, made from what the folder says; without it the model's own. */
   readonly levels?: (model: ModelSummary) => readonly Level[];
-  /** Candidates, `classidx` being the model's class; without it every class by its own name. */
+  /** Side of the square image, for latent models; without it the model's own. */
+  readonly imageSize?: number;
+  /** Candidates, `classidx` being the model's class; without it every class by its own name. Text models need them, with prompts. */
   readonly candidates?: (model: ModelSummary) => readonly Candidate[];
   /** Distance of noise and prediction; without it the model's own, else l2. */
   readonly distance?: Distance;
@@ -32,8 +34,10 @@ export interface OpenModelOptions {
 /** What a model folder says, without its weights. */
 export interface ModelSummary {
   readonly name: string;
+  /** Whether candidates are classes of the model, or prompts (each candidate then has a `prompt`). */
+  readonly conditioning: 'class' | 'text';
   readonly inputShape: readonly [channels: number, height: number, width: number];
-  /** The names of its classes, in the order of their numbers. */
+  /** The names of its classes, in the order of their numbers; none for text models. */
   readonly labels: readonly string[];
   readonly numTrainTimesteps: number;
   /** The model's own grid in visiting order: its card's, or 25 even timesteps of equal weight. */
@@ -56,6 +60,7 @@ function summarise(folder: PixelModelFolder): ModelSummary {
   );
   return {
     name,
+    conditioning: 'class',
     inputShape: [unet.inChannels, height, width],
     labels,
     numTrainTimesteps: T,

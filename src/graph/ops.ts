@@ -5,11 +5,12 @@ import type { Activation } from '../kernels/activation.ts';
 import { attention } from '../kernels/attention.ts';
 import { conv2d, outputSize } from '../kernels/conv2d.ts';
 import type { Capabilities } from '../kernels/device.ts';
-import { activate, add, addRows, concat, copyChannels } from '../kernels/elementwise.ts';
+import { activate, add, addRows, concat, copyChannels, geglu } from '../kernels/elementwise.ts';
 import { type Distance, errorReduction } from '../kernels/error-reduction.ts';
 import { ShapeError } from '../kernels/errors.ts';
 import { gather } from '../kernels/gather.ts';
 import { groupNorm, groupNormAffine } from '../kernels/groupnorm.ts';
+import { layerNorm } from '../kernels/layernorm.ts';
 import { linear } from '../kernels/linear.ts';
 import { mix, type NoiseSource } from '../kernels/mix.ts';
 import { averagePool2x2, upsampleNearest } from '../kernels/resample.ts';
@@ -40,6 +41,10 @@ export interface OpAttributes {
   readonly groupNorm: { readonly groups: number; readonly eps: number; readonly activation: Activation };
   /** The same without applying it: rows a, then b, of act(a·x + b). */
   readonly groupNormAffine: { readonly groups: number; readonly eps: number };
+  /** y = LN(x)·gamma + beta over the channels of each column; gamma and beta where given. */
+  readonly layerNorm: { readonly eps: number };
+  /** y = x1·gelu(x2). */
+  readonly geglu: Record<never, never>;
   readonly attention: { readonly heads: number; readonly scale: number };
   readonly activation: { readonly activation: Activation };
   /** y = (x1 + x2)·scale. */
@@ -162,6 +167,20 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
     constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
     forward: (capabilities, { inputs, has }, attributes) =>
       groupNormAffine(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
+  },
+  layerNorm: {
+    infer: ({ x }) => x!,
+    constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
+    forward: (capabilities, { inputs, has }, { eps }) =>
+      layerNorm(capabilities, { x: inputs.x!, eps, gamma: has('gamma'), beta: has('beta') }),
+  },
+  geglu: {
+    infer({ x1, x2 }) {
+      want(same(x1!, x2!), () => `geglu: x1 is ${text(x1)}, x2 is ${text(x2)}`);
+      return x1!;
+    },
+    constants: none,
+    forward: (capabilities, { inputs }) => geglu(capabilities, { x: inputs.x1! }),
   },
   attention: {
     infer({ q, k, v }, { heads }) {

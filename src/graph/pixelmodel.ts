@@ -2,15 +2,15 @@
 
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
 import type { Network, NoiseLevel } from './denoiser.ts';
-import type { PixelModelFolder } from './folder.ts';
+import type { PixelModelFolder } from './files/folder.ts';
+import { parametersOf } from './files/parameters.ts';
+import type { TensorFile } from './files/safetensors.ts';
+import { coefficients } from './files/schedule.ts';
 import { apply, type Constant } from './graph.ts';
 import type { Level } from './model.ts';
-import { parametersOf } from './parameters.ts';
-import type { TensorFile } from './safetensors.ts';
-import { coefficients } from './schedule.ts';
-import { timeRowLength, timeRows } from './timeembedding.ts';
-import { unet2d } from './unet2d.ts';
-import { unet2dTensors } from './unet2d-tensors.ts';
+import { timeRowLength, timeRows } from './networks/timeembedding.ts';
+import { unet2d } from './networks/unet2d.ts';
+import { unet2dTensors } from './networks/unet2d-tensors.ts';
 
 /**
  * The UNet of a folder as a network: its weights are read from the file when a plan first wants them.
@@ -51,7 +51,7 @@ export async function pixelNetwork(
   );
   return {
     image: [unet.inChannels, height, width],
-    predict(graph, sample, level, label) {
+    predict(graph, { xt: sample, level, label }) {
       const pick = (index: typeof level, entries: number, width: number, constant: Constant) =>
         apply(graph, 'gather', { entries, channels: width }, { index }, { table: constant });
       const centring = { name: 'centre', length: centre.length, values: async () => centre };

@@ -4,9 +4,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { denoiser } from '../../src/graph/denoiser.ts';
+import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import type { EvaluationBatch, Model } from '../../src/graph/model.ts';
 import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
-import { openSafetensors } from '../../src/graph/safetensors.ts';
 import { openDevice } from '../../src/kernels/device.ts';
 import { DeviceLostError, ModelError, OutOfMemoryError, UnsupportedError } from '../../src/kernels/errors.ts';
 

@@ -8,6 +8,7 @@ export const LABELS = ['ant', 'bee', 'cat', 'dog', 'elk', 'fox', 'gnu', 'hen', '
 
 export const SUMMARY: ModelSummary = {
   name: 'fake',
+  conditioning: 'class',
   inputShape: [1, 2, 2],
   labels: LABELS,
   numTrainTimesteps: 1000,

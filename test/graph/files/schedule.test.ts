@@ -3,8 +3,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { coefficients, parseSchedule, readSchedule, type Schedule } from '../../src/graph/schedule.ts';
-import { ModelError } from '../../src/kernels/errors.ts';
+import {
+  coefficients,
+  parseSchedule,
+  readSchedule,
+  type Schedule,
+} from '../../../src/graph/files/schedule.ts';
+import { ModelError } from '../../../src/kernels/errors.ts';
 
 const at = [0, 250, 500, 998, 999];
 
@@ -115,7 +120,7 @@ describe('parseSchedule', () => {
     expect([...alphasCumprod]).toEqual([0.9998999834060669]);
   });
 
-  const goldens = new URL('../golden/schedulers.json', import.meta.url);
+  const goldens = new URL('../../golden/schedulers.json', import.meta.url);
   it.runIf(existsSync(goldens))('agrees with the golden file', () => {
     const load = (url: URL) => JSON.parse(readFileSync(url, 'utf8'));
     const cases = load(goldens) as {

@@ -1,8 +1,8 @@
 // The tensors a UNet2DModel must have, by name and shape, and the check of a weight file against them.
 
-import { ModelError } from '../kernels/errors.ts';
-import { quote } from './json.ts';
-import type { TensorFile, TensorInfo } from './safetensors.ts';
+import { ModelError } from '../../kernels/errors.ts';
+import { quote } from '../files/json.ts';
+import type { TensorFile, TensorInfo } from '../files/safetensors.ts';
 import { attentionHeads, type UNet2DConfig } from './unet2d-config.ts';
 
 /** A tensor that a model needs. */

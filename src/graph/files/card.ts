@@ -1,8 +1,8 @@
 // card.json: how a model classifies best, found once by whoever made or calibrated it. Everything is optional.
 
 import { z } from 'zod';
-import type { Distance } from '../kernels/error-reduction.ts';
-import { ModelError } from '../kernels/errors.ts';
+import type { Distance } from '../../kernels/error-reduction.ts';
+import { ModelError } from '../../kernels/errors.ts';
 import { checked, readJson } from './json.ts';
 
 /** What a card may say. */

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openSafetensors } from '../../src/graph/safetensors.ts';
-import { writeSafetensors } from '../../src/graph/safetensors-write.ts';
-import { ModelError, ShapeError } from '../../src/kernels/errors.ts';
+import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
+import { writeSafetensors } from '../../../src/graph/files/safetensors-write.ts';
+import { ModelError, ShapeError } from '../../../src/kernels/errors.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-const python = fileURLToPath(new URL('../golden/safetensors-python.safetensors', import.meta.url));
+const python = fileURLToPath(new URL('../../golden/safetensors-python.safetensors', import.meta.url));
 
 /** The bytes of a file with this header text and so many bytes of data. */
 function file(header: string | Uint8Array, dataBytes: number, length?: bigint): Uint8Array {

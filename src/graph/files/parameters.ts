@@ -1,8 +1,8 @@
 // The weights of a checkpoint as constants of a graph, read when a plan first wants them.
 
-import type { Constant } from './graph.ts';
+import type { Constant } from '../graph.ts';
+import { checkTensors, type ExpectedTensor } from '../networks/unet2d-tensors.ts';
 import type { TensorFile } from './safetensors.ts';
-import { checkTensors, type ExpectedTensor } from './unet2d-tensors.ts';
 
 /** A weight of the checkpoint by its name; several names are joined along their first axis. */
 export type Parameters = (...names: string[]) => Constant;

@@ -3,11 +3,11 @@
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { ModelError } from '../kernels/errors.ts';
+import { ModelError } from '../../kernels/errors.ts';
+import { readUNet2DConfig, type UNet2DConfig } from '../networks/unet2d-config.ts';
 import { type Card, readCard } from './card.ts';
 import { checked, quote, readJson, reason } from './json.ts';
 import { readSchedule, type Schedule } from './schedule.ts';
-import { readUNet2DConfig, type UNet2DConfig } from './unet2d-config.ts';
 
 /** A pixel model: diffusers' DDPMPipeline or DDIMPipeline of a UNet2DModel and a scheduler. */
 export interface PixelModelFolder {

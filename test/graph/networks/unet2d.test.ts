@@ -3,20 +3,20 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { apply, input, newGraph, output } from '../../src/graph/graph.ts';
-import { parametersOf } from '../../src/graph/parameters.ts';
-import { plan } from '../../src/graph/plan.ts';
-import { openSafetensors, type TensorFile } from '../../src/graph/safetensors.ts';
-import { timeRowLength, timeRows } from '../../src/graph/timeembedding.ts';
-import { unet2d } from '../../src/graph/unet2d.ts';
-import { readUNet2DConfig } from '../../src/graph/unet2d-config.ts';
-import { unet2dTensors } from '../../src/graph/unet2d-tensors.ts';
-import { weightStore } from '../../src/graph/weightstore.ts';
-import { idle, readBack, submit } from '../../src/kernels/runtime.ts';
-import { fromChannelMajor, type Shape, toChannelMajor } from '../../src/kernels/tensor.ts';
-import { maxDifference, testDevice } from '../kernels/harness.ts';
+import { parametersOf } from '../../../src/graph/files/parameters.ts';
+import { openSafetensors, type TensorFile } from '../../../src/graph/files/safetensors.ts';
+import { apply, input, newGraph, output } from '../../../src/graph/graph.ts';
+import { timeRowLength, timeRows } from '../../../src/graph/networks/timeembedding.ts';
+import { unet2d } from '../../../src/graph/networks/unet2d.ts';
+import { readUNet2DConfig } from '../../../src/graph/networks/unet2d-config.ts';
+import { unet2dTensors } from '../../../src/graph/networks/unet2d-tensors.ts';
+import { plan } from '../../../src/graph/plan.ts';
+import { weightStore } from '../../../src/graph/weightstore.ts';
+import { idle, readBack, submit } from '../../../src/kernels/runtime.ts';
+import { fromChannelMajor, type Shape, toChannelMajor } from '../../../src/kernels/tensor.ts';
+import { maxDifference, testDevice } from '../../kernels/harness.ts';
 
-const goldens = join(import.meta.dirname, '..', 'golden');
+const goldens = join(import.meta.dirname, '..', '..', 'golden');
 const refused = new Set(['fourier-skip']);
 const names = readdirSync(goldens)
   .filter((name) => name.startsWith('unet2d-') && !name.includes('.'))

@@ -2,9 +2,9 @@ import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseCard } from '../../src/graph/card.ts';
-import { readModelFolder, requireClasses } from '../../src/graph/folder.ts';
-import { ModelError } from '../../src/kernels/errors.ts';
+import { parseCard } from '../../../src/graph/files/card.ts';
+import { readModelFolder, requireClasses } from '../../../src/graph/files/folder.ts';
+import { ModelError } from '../../../src/kernels/errors.ts';
 
 let root: string;
 beforeEach(async () => {

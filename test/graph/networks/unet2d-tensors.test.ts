@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import type { SafetensorsDtype, TensorInfo } from '../../src/graph/safetensors.ts';
-import { parseUNet2DConfig } from '../../src/graph/unet2d-config.ts';
-import { checkTensors, unet2dTensors } from '../../src/graph/unet2d-tensors.ts';
-import { ModelError } from '../../src/kernels/errors.ts';
+import type { SafetensorsDtype, TensorInfo } from '../../../src/graph/files/safetensors.ts';
+import { parseUNet2DConfig } from '../../../src/graph/networks/unet2d-config.ts';
+import { checkTensors, unet2dTensors } from '../../../src/graph/networks/unet2d-tensors.ts';
+import { ModelError } from '../../../src/kernels/errors.ts';
 
 const golden = JSON.parse(
-  readFileSync(new URL('../golden/unet2d-tensors.json', import.meta.url), 'utf8'),
+  readFileSync(new URL('../../golden/unet2d-tensors.json', import.meta.url), 'utf8'),
 ) as {
   cases: { config: Record<string, unknown>; tensors: Record<string, number[]> }[];
 };

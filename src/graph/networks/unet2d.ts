@@ -1,9 +1,9 @@
 // diffusers' UNet2DModel as a graph: time and class embedding, down blocks, middle, up blocks with skips.
 // (Ho et al. 2020, "Denoising Diffusion Probabilistic Models"; scale_shift after Dhariwal and Nichol 2021.)
 
-import type { Activation } from '../kernels/activation.ts';
-import { apply, type Graph, type Value } from './graph.ts';
-import type { Parameters } from './parameters.ts';
+import type { Activation } from '../../kernels/activation.ts';
+import type { Parameters } from '../files/parameters.ts';
+import { apply, type Graph, type Value } from '../graph.ts';
 import { attentionHeads, type DownBlockType, type UNet2DConfig, type UpBlockType } from './unet2d-config.ts';
 
 export interface UNet2DInputs {

@@ -5,8 +5,8 @@
 // write an option that is off), or underscored (diffusers' notes to itself), or left by its EMA training helper.
 
 import { z } from 'zod';
-import { ModelError } from '../kernels/errors.ts';
-import { checked, quote, readJson } from './json.ts';
+import { ModelError } from '../../kernels/errors.ts';
+import { checked, quote, readJson } from '../files/json.ts';
 
 export type DownBlockType = 'DownBlock2D' | 'AttnDownBlock2D' | 'ResnetDownsampleBlock2D';
 export type UpBlockType = 'UpBlock2D' | 'AttnUpBlock2D' | 'ResnetUpsampleBlock2D';
