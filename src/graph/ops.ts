@@ -13,6 +13,7 @@ import { groupNorm, groupNormAffine } from '../kernels/groupnorm.ts';
 import { layerNorm } from '../kernels/layernorm.ts';
 import { linear } from '../kernels/linear.ts';
 import { mix, type NoiseSource } from '../kernels/mix.ts';
+import { pickSamples } from '../kernels/picksamples.ts';
 import { averagePool2x2, upsampleNearest } from '../kernels/resample.ts';
 import type { Routine, WeightDtype } from '../kernels/routine.ts';
 import type { Shape } from '../kernels/tensor.ts';
@@ -59,6 +60,8 @@ export interface OpAttributes {
   readonly averagePool: Record<never, never>;
   /** y[c, n] = table[index[n]][c]. */
   readonly gather: { readonly entries: number; readonly channels: number };
+  /** y[c, n] = x[c, index[n]]: samples repeated, or chosen from a table of them. */
+  readonly pickSamples: Record<never, never>;
   /** x_t = a·x0 + b·eps, sample by sample from slots, levels and noise indices. */
   readonly mix: { readonly noise: NoiseSource; readonly image: readonly [c: number, h: number, w: number] };
   /** The distance of eps and alpha·prediction + beta·x_t, one number a sample. */
@@ -266,6 +269,11 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
     constants: (_, { entries, channels }) => ({ table: entries * channels }),
     forward: (capabilities, { inputs }, { entries, channels }) =>
       gather(capabilities, { n: inputs.index![1], entries, channels }),
+  },
+  pickSamples: {
+    infer: ({ x, index }) => [x![0], index![1], x![2], x![3]],
+    constants: none,
+    forward: (capabilities, { inputs }) => pickSamples(capabilities, { x: inputs.x!, n: inputs.index![1] }),
   },
   mix: {
     infer: ({ slot }, { image: [c, h, w] }) => [c, slot![1], h, w],

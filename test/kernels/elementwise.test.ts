@@ -5,6 +5,7 @@ import { activate, add, addRows, concat, copyChannels, geglu } from '../../src/k
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { gather } from '../../src/kernels/gather.ts';
 import { type LayerNormOptions, layerNorm } from '../../src/kernels/layernorm.ts';
+import { pickSamples } from '../../src/kernels/picksamples.ts';
 import { averagePool2x2, pick, upsampleNearest } from '../../src/kernels/resample.ts';
 import type { Routine } from '../../src/kernels/routine.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
@@ -111,6 +112,24 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     expect(() => copyChannels(capabilities, { ...options, channels: 4 })).toThrow(ShapeError);
     expect(() => copyChannels(capabilities, { ...options, y: [3, 3, 7, 8] })).toThrow(ShapeError);
   });
+
+  it.for(shapes.map((shape) => ({ shape })))(
+    'samples of $shape picked by index',
+    async ({ shape }, context) => {
+      if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
+      const x = random(shape, 1);
+      const [c, samples, h, w] = shape;
+      const index = Uint32Array.from([samples - 1, 0, 0, samples >> 1, samples + 7]);
+      const y = await run((d) => pickSamples(d.capabilities, { x: shape, n: 5 }), [c, 5, h, w], {
+        activations: { x },
+        constants: { index },
+      });
+      const want = build([c, 5, h, w], (i, j, row, column) =>
+        at(x.values, shape, Math.min(index[i]!, samples - 1), j, row, column),
+      );
+      expect(maxDifference(y, want).difference).toBe(0);
+    },
+  );
 
   it.for(shapes.map((shape) => ({ shape })))(
     'upsample, pool and pick of $shape',
