@@ -28,11 +28,19 @@ export interface EvaluationBatch {
   readonly noise: Uint32Array;
 }
 
+/**
+ * How an image becomes the square a model wants: `centre` resizes the short side and crops the centre
+ * (torchvision); `adm` first halves it while it is at least twice as large (the crop ADM and DiT were trained with).
+ */
+export type Crop = 'centre' | 'adm';
+
 /** A loaded classifier at a fixed batch size. Calls may overlap; results come in the order of the calls. */
 export interface Model {
   readonly name: string;
   /** The image it takes: [channels, height, width] with values in [-1, 1]. */
   readonly inputShape: readonly [channels: number, height: number, width: number];
+  /** How images are brought to that shape: by default their short side is resized and the centre cropped. */
+  readonly crop?: Crop | undefined;
   readonly candidates: readonly Candidate[];
   /** The grid, in the order in which levels are best visited. */
   readonly levels: readonly Level[];

@@ -7,7 +7,7 @@ import type { WeightDtype } from '../kernels/routine.ts';
 import { type DenoiserOptions, denoiser, type Network, type Noise } from './denoiser.ts';
 import { type PixelModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
 import { openSafetensors } from './files/safetensors.ts';
-import type { Candidate, Level, Model } from './model.ts';
+import type { Candidate, Crop, Level, Model } from './model.ts';
 import { noiseLevel, pixelNetwork } from './pixelmodel.ts';
 
 export interface OpenModelOptions {
@@ -37,6 +37,10 @@ export interface ModelSummary {
   /** Whether candidates are classes of the model, or prompts (each candidate then has a `prompt`). */
   readonly conditioning: 'class' | 'text';
   readonly inputShape: readonly [channels: number, height: number, width: number];
+  /** See `Model.crop`. */
+  readonly crop?: Crop | undefined;
+  /** Where the side of the image can be chosen: what it must be a multiple of. */
+  readonly sideMultiple?: number | undefined;
   /** The names of its classes, in the order of their numbers; none for text models. */
   readonly labels: readonly string[];
   readonly numTrainTimesteps: number;
