@@ -41,7 +41,7 @@ export function fuse(graph: Graph): Graph {
           ? replaced(other, { ...other.inputs, x: node.inputs.x!, affine }, { activation })
           : other;
       });
-    } else if (node.op === 'upsample' && onlyConvolutions(consumers, node.output)) {
+    } else if (node.op === 'upsample' && !node.attributes.size && onlyConvolutions(consumers, node.output)) {
       const fits = consumers.every(
         ({ attributes: { kernel, stride, upsample } }) =>
           kernel[0] === 3 && kernel[1] === 3 && stride === 1 && !upsample,

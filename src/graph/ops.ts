@@ -56,7 +56,8 @@ export interface OpAttributes {
   readonly concat: Record<never, never>;
   /** `count` channels from `from` on. */
   readonly slice: { readonly from: number; readonly count: number };
-  readonly upsample: Record<never, never>;
+  /** Nearest, to twice the size or to the one given. */
+  readonly upsample: { readonly size?: readonly [height: number, width: number] };
   readonly averagePool: Record<never, never>;
   /** y[c, n] = table[index[n]][c]. */
   readonly gather: { readonly entries: number; readonly channels: number };
@@ -254,7 +255,7 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
       copyChannels(capabilities, { x: inputs.x!, from, y: output, channels: count }),
   },
   upsample: {
-    infer: ({ x }) => [x![0], x![1], 2 * x![2], 2 * x![3]],
+    infer: ({ x }, { size }) => [x![0], x![1], ...(size ?? ([2 * x![2], 2 * x![3]] as const))],
     constants: none,
     forward: (capabilities, { inputs, output }) =>
       upsampleNearest(capabilities, { x: inputs.x!, size: [output[2], output[3]] }),
