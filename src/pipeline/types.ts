@@ -24,6 +24,8 @@ export interface RankedClass {
   readonly stderr: number;
   /** Evaluations spent on the class, over all its candidates. */
   readonly evaluations: number;
+  /** The best candidate's prompt, for text models. */
+  readonly prompt?: string;
 }
 
 /** The result of one image, field by field what a line of the output holds. */

@@ -22,6 +22,7 @@ export interface FakeOptions {
   readonly batchSize?: number;
   readonly slots?: number;
   readonly temperature?: number;
+  readonly inputShape?: Model['inputShape'];
   readonly kappa?: number;
   readonly errorOf?: ErrorOf;
   /** Runs before a batch answers; may wait, or throw what the device would. */
@@ -74,6 +75,7 @@ export function fakeModel({
   batchSize = 16,
   slots = 8,
   temperature = 0.01,
+  inputShape = [1, 2, 2],
   kappa,
   errorOf = noisyErrors(typeof candidates === 'number' ? candidates : candidates.length),
   beforeBatch = () => {},
@@ -82,7 +84,7 @@ export function fakeModel({
   const held = new Float32Array(slots).fill(Number.NaN);
   return {
     name: 'fake',
-    inputShape: [1, 2, 2],
+    inputShape,
     candidates: typeof candidates === 'number' ? fakeCandidates(candidates) : candidates,
     levels: typeof levels === 'number' ? fakeLevels(levels) : levels,
     batchSize,

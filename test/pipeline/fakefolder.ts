@@ -1,6 +1,7 @@
 // A fake of the graph's openModel, for tests of the command line: it asks the options for candidates and levels
 // as the real one does, and makes a fake model of what they say.
 
+import type { Candidate } from '../../src/graph/model.ts';
 import type { ModelSummary, OpenModelOptions } from '../../src/graph/openmodel.ts';
 import { type Fake, fakeLevels, fakeModel, hash } from './fake.ts';
 
@@ -17,7 +18,19 @@ export const SUMMARY: ModelSummary = {
   temperature: 0.01,
 };
 
+/** A model that reads prompts; its images have any even side. */
+export const TEXT_SUMMARY: ModelSummary = {
+  ...SUMMARY,
+  conditioning: 'text',
+  labels: [],
+  sideMultiple: 2,
+};
+
 export interface FakeFolderOptions {
+  /** What the folder says; classes by default. */
+  readonly summary?: ModelSummary;
+  /** Which candidate is best for an image whose first pixel has that byte; by default classidx byte modulo 10. */
+  readonly isBest?: (candidate: Candidate, byte: number) => boolean;
   /** Milliseconds that a batch takes. */
   readonly delay?: number;
   /** Keeps no record of batches and images, so that a long run needs no memory. */
@@ -30,18 +43,27 @@ export interface FakeFolderOptions {
 
 /** Opens a fake whose best class depends on the first pixel alone. */
 export const fakeFolder =
-  ({ delay = 0, forget = false, onBatch, opened }: FakeFolderOptions = {}) =>
+  ({
+    summary = SUMMARY,
+    isBest = ({ classidx }, byte) => classidx === byte % LABELS.length,
+    delay = 0,
+    forget = false,
+    onBatch,
+    opened,
+  }: FakeFolderOptions = {}) =>
   async (folder: string, options: OpenModelOptions): Promise<Fake> => {
-    const candidates = options.candidates?.(SUMMARY) ?? [];
-    const best = (pixel: number) => Math.round((pixel + 1) * 127.5) % LABELS.length;
+    const levels = options.levels?.(summary) ?? summary.levels;
+    const candidates = options.candidates?.(summary) ?? [];
+    const side = options.imageSize ?? summary.inputShape[1];
     const model = fakeModel({
       candidates,
-      levels: options.levels?.(SUMMARY) ?? SUMMARY.levels,
+      levels,
+      inputShape: [1, side, side],
       batchSize: options.batchSize ?? 32,
       slots: options.slots ?? 8,
       errorOf: (pixel, candidate, level, noise) =>
         0.5 +
-        (candidates[candidate]!.classidx === best(pixel) ? 0 : 0.1) +
+        (isBest(candidates[candidate]!, Math.round((pixel + 1) * 127.5)) ? 0 : 0.1) +
         0.02 * hash(Math.round(pixel * 1000), candidate, level, noise, Number(options.seed ?? 0)),
       beforeBatch: () => {
         onBatch?.();

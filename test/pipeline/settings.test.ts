@@ -3,14 +3,18 @@ import { describe, expect, test } from 'vitest';
 import {
   candidatesByName,
   candidatesByPrompt,
+  candidatesFor,
   nearest,
   readPrompts,
 } from '../../src/pipeline/command/candidates.ts';
 import { createCommand } from '../../src/pipeline/command/command.ts';
-import { checkModel, modelFolder, modelOptions } from '../../src/pipeline/command/modelchoice.ts';
+import { checkModel, modelOptions } from '../../src/pipeline/command/modelchoice.ts';
+import { modelFolder } from '../../src/pipeline/command/modelfolder.ts';
+import { PRESETS } from '../../src/pipeline/command/presets.ts';
 import { readSettings } from '../../src/pipeline/command/settings.ts';
-import { fakeModel } from './fake.ts';
-import { LABELS, SUMMARY } from './fakefolder.ts';
+import { staged } from '../../src/pipeline/deciding/staged.ts';
+import { fakeCandidates, fakeModel, runTrial } from './fake.ts';
+import { LABELS, SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
 import { temporaryFolder, write } from './imagefiles.ts';
 
 const settingsOf = (...argv: readonly string[]) => {
@@ -36,7 +40,17 @@ describe('options', () => {
       concurrency: undefined,
       budget: undefined,
       labels: undefined,
+      preset: undefined,
+      dryRun: false,
     });
+  });
+
+  test('a template is a list', () => {
+    const settings = settingsOf('a', '--labels', 'cat', '--template', 'a {}', '--template', 'two {}s');
+    expect(settings.template).toEqual(['a {}', 'two {}s']);
+    expect(() => settingsOf('a', '--labels', 'cat', '--template', 'a {}', '--template', 'x')).toThrow(
+      '--template: wanted a text with {} in the place of the name, got "a {},x"',
+    );
   });
 
   test('every option', () => {
@@ -96,8 +110,88 @@ describe('options', () => {
     ['a --resume', '--resume wants --output FILE'],
     ['a --errors x --output x', 'same file'],
     ['a --log-level loud', '--log-level: wanted silent'],
+    ['a --preset paper', '--preset: wanted paper-cifar10, '],
+    ['a --preset toString', '--preset: wanted paper-cifar10, '],
+    ['a --preset paper-pets --n-samples 5', '--n-samples has 1 stages, --to-keep 2'],
   ])('%s', (line, message) => {
     expect(() => settingsOf(...line.split(' ').filter(Boolean))).toThrow(message);
+  });
+});
+
+describe('presets', () => {
+  /** The table of Li et al., with the evaluations an image that it says these cost. */
+  test.each([
+    ['paper-food101', 101, [20, 50, 100, 500], [20, 10, 5, 1], 'l2', 5570],
+    ['paper-cifar10', 10, [50, 500], [5, 1], 'l1', 2750],
+    ['paper-aircraft', 100, [20, 50, 100, 500], [20, 10, 5, 1], 'l2', 5550],
+    ['paper-pets', 37, [25, 250], [5, 1], 'l1', 2050],
+    ['paper-flowers', 102, [20, 50, 100, 500], [20, 10, 5, 1], 'l1', 5590],
+    ['paper-stl10', 10, [100, 500], [5, 1], 'l1', 3000],
+    ['paper-imagenet', 1000, [50, 100, 500, 1000], [500, 50, 10, 1], 'l2', 124_500],
+    ['paper-objectnet', 113, [50, 100, 500, 1000], [25, 10, 5, 1], 'l2', 14_400],
+    ['paper-cifar100', 100, [20, 50, 100, 500], [20, 10, 5, 1], 'l1', 5550],
+  ])('%s', async (name, classes, nSamples, toKeep, loss, evaluations) => {
+    const settings = settingsOf('a', '--preset', name);
+    expect(settings).toMatchObject({ strategy: 'staged', nSamples, toKeep, loss });
+    const levels = (await modelOptions(settings)).levels!(TEXT_SUMMARY);
+    const densest = Math.max(...nSamples);
+    const step = 1000 / densest;
+    expect(levels.map(({ t }) => t!).sort((a, b) => a - b)).toEqual(
+      Array.from({ length: densest }, (_, k) => Math.floor(step / 2) + k * step),
+    );
+    expect(levels.every(({ weight }) => weight === 1)).toBe(true);
+    const strategy = staged({ nSamples, toKeep });
+    const trial = runTrial(strategy, { candidates: fakeCandidates(classes), levels }, (c) => c);
+    expect(trial.evaluations).toBe(evaluations);
+  });
+
+  test('paper-pets looks at t = 22, 62, ..., 982 first; the grid is t = 2, 6, ..., 998', async () => {
+    const settings = settingsOf('a', '--preset', 'paper-pets');
+    const levels = (await modelOptions(settings)).levels!(TEXT_SUMMARY);
+    const strategy = staged({ nSamples: settings.nSamples!, toKeep: settings.toKeep! });
+    const { visited } = runTrial(strategy, { candidates: fakeCandidates(3), levels }, (c) => c);
+    const ts = visited.map((level) => levels[level]!.t!);
+    expect(ts.slice(0, 25)).toEqual(Array.from({ length: 25 }, (_, k) => 22 + 40 * k));
+    expect([...ts].sort((a, b) => a - b)).toEqual(Array.from({ length: 250 }, (_, k) => 2 + 4 * k));
+  });
+
+  test('paper-dit: every class at t = 2, 6, ..., 998', async () => {
+    const settings = settingsOf('a', '--preset', 'paper-dit');
+    expect(settings).toMatchObject({ strategy: 'all', loss: 'l2' });
+    const levels = (await modelOptions(settings)).levels!(SUMMARY);
+    expect(levels.map(({ t }) => t!).sort((a, b) => a - b)).toEqual(
+      Array.from({ length: 250 }, (_, k) => 2 + 4 * k),
+    );
+  });
+
+  test('what is typed wins, and what does not fit it is left out', () => {
+    expect(
+      settingsOf('a', '--preset', 'paper-cifar10', '--n-samples', '25,250', '--loss', 'l2'),
+    ).toMatchObject({
+      strategy: 'staged',
+      nSamples: [25, 250],
+      toKeep: [5, 1],
+      loss: 'l2',
+      timesteps: undefined,
+    });
+    expect(settingsOf('a', '--preset', 'paper-cifar10', '--strategy', 'all')).toMatchObject({
+      strategy: 'all',
+      nSamples: undefined,
+      toKeep: undefined,
+      timesteps: 'even:500',
+      loss: 'l1',
+    });
+    expect(settingsOf('a', '--preset', 'fast', '--confidence', '0.95')).toMatchObject({
+      strategy: 'sequential',
+      confidence: 0.95,
+      timesteps: 'even:50',
+    });
+    const continuous = settingsOf('a', '--preset', 'fast', '--sigmas', 'linspace:1:2:3', '--strategy', 'all');
+    expect(continuous).toMatchObject({ confidence: undefined, timesteps: undefined });
+  });
+
+  test('every preset is one that may be typed', () => {
+    for (const name of Object.keys(PRESETS)) expect(settingsOf('a', '--preset', name).preset).toBe(name);
   });
 });
 
@@ -139,6 +233,43 @@ describe('candidates', () => {
     );
   });
 
+  test('a table as spreadsheets write it: byte order mark, CRLF, quotes, commas, lines within a prompt', async () => {
+    const folder = temporaryFolder();
+    write(folder, {
+      'p.csv':
+        '\ufeffclassidx,prompt,classname\r\n3,"a ""photo"", of a\nbig cat","cat, big"\r\n\r\n0,été 猫,x\r\n',
+    });
+    expect(await readPrompts(join(folder, 'p.csv'))).toEqual([
+      { prompt: 'a "photo", of a\nbig cat', classname: 'cat, big', classidx: 3 },
+      { prompt: 'été 猫', classname: 'x', classidx: 0 },
+    ]);
+  });
+
+  test('for a text model every row is a candidate, and every template of a label', () => {
+    const rows = [
+      { prompt: 'a cat', classname: 'cat', classidx: 7 },
+      { prompt: 'a kitten', classname: 'kitten', classidx: 7 },
+      { prompt: 'a dog', classname: 'dog', classidx: 1 },
+    ];
+    expect(candidatesFor(TEXT_SUMMARY, { rows })).toEqual([
+      { label: 'cat', classidx: 7, prompt: 'a cat' },
+      { label: 'kitten', classidx: 7, prompt: 'a kitten' },
+      { label: 'dog', classidx: 1, prompt: 'a dog' },
+    ]);
+    expect(candidatesFor(TEXT_SUMMARY, { labels: ['cat', '$& dog'] })).toEqual([
+      { label: 'cat', classidx: 0, prompt: 'a photo of a cat.' },
+      { label: '$& dog', classidx: 1, prompt: 'a photo of a $& dog.' },
+    ]);
+    expect(candidatesFor(TEXT_SUMMARY, { labels: ['A', 'a'], template: ['{}', '{} or {}'] })).toEqual([
+      { label: 'A', classidx: 0, prompt: 'A' },
+      { label: 'A', classidx: 0, prompt: 'A or A' },
+      { label: 'a', classidx: 1, prompt: 'a' },
+      { label: 'a', classidx: 1, prompt: 'a or a' },
+    ]);
+    expect(() => candidatesFor(TEXT_SUMMARY, { labels: ['a', 'b', 'a'] })).toThrow('"a" is given twice');
+    expect(() => candidatesFor(TEXT_SUMMARY, {})).toThrow('with --labels A,B,... or --prompts FILE');
+  });
+
   test.each([
     ['prompt,classname\na,b\n', 'classidx is missing'],
     ['prompt,classname,classidx\na,b,x\n', 'line 2: classidx is "x"'],
@@ -169,6 +300,9 @@ describe('the model', () => {
     await expect(levels('--weighting', join(folder, 'bad'))).rejects.toThrow('wanted numbers');
     await expect(levels('--weighting', 'nonsense')).rejects.toThrow('"nonsense" cannot be read (ENOENT)');
     await expect(levels('--sigmas', 'linspace:1:2:3')).rejects.toThrow('fake has timesteps');
+    const schedule = ['--strategy', 'staged', '--n-samples', '2,4', '--to-keep', '2,1'];
+    expect((await levels(...schedule))?.map(({ t }) => t).sort()).toEqual([125, 375, 625, 875]);
+    expect(await levels(...schedule, '--timesteps', 'even:8')).toHaveLength(8);
   });
 
   test('folders, names, sizes', async () => {
@@ -180,5 +314,16 @@ describe('the model', () => {
       'takes images of 2x2, got 512',
     );
     await expect(modelOptions(settingsOf('a', '--noise', join(folder, 'n')))).rejects.toThrow('--noise');
+    const sized = async (side: string, model = SUMMARY) => {
+      const options = await modelOptions(settingsOf('a', '--image-size', side));
+      options.levels!(model);
+      return options.imageSize;
+    };
+    expect(await sized('2')).toBe(2);
+    expect(await sized('256', TEXT_SUMMARY)).toBe(256);
+    await expect(sized('512')).rejects.toThrow('--image-size: fake takes images of 2x2, got 512');
+    await expect(sized('257', TEXT_SUMMARY)).rejects.toThrow(
+      '--image-size: fake takes multiples of 2, got 257',
+    );
   });
 });

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import type { Candidate } from '../../graph/model.ts';
+import type { ModelSummary } from '../../graph/openmodel.ts';
 import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
 
@@ -110,4 +111,61 @@ export function candidatesByPrompt(rows: readonly PromptRow[], labels: readonly 
     if (!byClass.has(classidx)) byClass.set(classidx, { label: classname, classidx });
   }
   return [...byClass.values()];
+}
+
+/** The prompt of a label where nobody gives a template. */
+export const TEMPLATE = 'a photo of a {}.';
+
+/**
+ * Candidates for a text model: every name by every template, all prompts of a name sharing its class, which is
+ * its place in the list.
+ *
+ * @throws UsageError for a name given twice.
+ */
+export function candidatesByTemplate(
+  names: readonly string[],
+  templates: readonly string[] = [TEMPLATE],
+): Candidate[] {
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) throw new UsageError(`--labels: "${twice}" is given twice`);
+  return names.flatMap((label, classidx) =>
+    templates.map((template) => ({ label, classidx, prompt: template.split('{}').join(label) })),
+  );
+}
+
+/** What a person says of the candidates; at most one of `labels` and `rows`. */
+export interface CandidateChoice {
+  readonly labels?: readonly string[] | undefined;
+  readonly template?: readonly string[] | undefined;
+  readonly rows?: readonly PromptRow[] | undefined;
+}
+
+/**
+ * The candidates of a run: classes of a model that has some, prompts for one that reads text. A row of a table
+ * is a candidate of its own there, also where rows share a class.
+ *
+ * @throws UsageError where they do not go together with the model.
+ */
+export function candidatesFor(
+  { name, conditioning, labels: own }: Pick<ModelSummary, 'name' | 'conditioning' | 'labels'>,
+  { labels, template, rows }: CandidateChoice,
+): Candidate[] {
+  switch (conditioning) {
+    case 'class':
+      if (template !== undefined)
+        throw new UsageError(`--template makes prompts for text models; ${name} has classes of its own`);
+      if (labels) return candidatesByName(labels, own);
+      if (rows) return candidatesByPrompt(rows, own);
+      return own.map((label, classidx) => ({ label, classidx }));
+    case 'text':
+      if (labels) return candidatesByTemplate(labels, template);
+      if (rows)
+        return rows.map(({ prompt, classname, classidx }) => ({ label: classname, classidx, prompt }));
+      throw new UsageError(
+        `${name} reads text and has no classes of its own: say what to choose between, with --labels A,B,... ` +
+          'or --prompts FILE (CSV: prompt,classname,classidx)',
+      );
+    default:
+      return conditioning satisfies never;
+  }
 }

@@ -16,7 +16,7 @@ import {
 import { fromModelInput } from '../images/pixels.ts';
 import { isFailure } from '../types.ts';
 import { describeError, statusOf } from './exitstatus.ts';
-import { DEFAULT_MODEL, SHIPPED } from './modelchoice.ts';
+import { DEFAULT_MODEL, SHIPPED } from './modelfolder.ts';
 import { picture, sideBySide } from './picture.ts';
 import { short } from './progress.ts';
 

@@ -90,16 +90,18 @@ export function verdict(trial: Trial, temperature: number, topK = Number.POSITIV
   const likelihood = (standing: Standing): number => Math.exp((least - standing.error) / temperature);
   let total = 0;
   for (const standing of leaders.values()) total += likelihood(standing);
-  const top = [...leaders].map(
-    ([classidx, standing]): RankedClass => ({
-      label: trial.candidates[standing.candidate]!.label,
+  const top = [...leaders].map(([classidx, standing]): RankedClass => {
+    const { label, prompt } = trial.candidates[standing.candidate]!;
+    return {
+      label,
       classidx,
       probability: likelihood(standing) / total,
       error: standing.error,
       stderr: standing.stderr,
       evaluations: spent.get(classidx)!,
-    }),
-  );
+      ...(prompt === undefined ? {} : { prompt }),
+    };
+  });
   const first = top[0]!;
   return {
     label: first.label,
