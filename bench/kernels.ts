@@ -10,6 +10,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Device, type Family, openDevice } from '../src/kernels/device.ts';
+import { pack } from '../src/kernels/packing.ts';
 import { createStorage, type Launch } from '../src/kernels/runtime.ts';
 import { storageElements } from '../src/kernels/tensor.ts';
 import { bytesOf, type Entry, entries } from './entries.ts';
@@ -40,7 +41,8 @@ async function timeEntry(device: Device, entry: Entry, repetitions: number): Pro
   for (const [name, shape] of Object.entries(entry.activations))
     buffers.set(name, createStorage(device, 4 * storageElements(shape), noise(storageElements(shape)), name));
   for (const [name, length] of Object.entries(entry.constants)) {
-    const data = routine.packing[name]?.pack(noise(length)) ?? noise(length);
+    const packing = routine.packing[name];
+    const data = packing ? pack(packing, noise(length)) : noise(length);
     buffers.set(name, createStorage(device, data.byteLength, data, name));
   }
   for (const [name, bytes] of Object.entries(routine.scratch))

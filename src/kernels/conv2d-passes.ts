@@ -86,11 +86,15 @@ function packTransformed({ x: [ic], y: [oc] }: Geometry, R: readonly (readonly n
   return {
     key: `conv2d.transformed.${R.flat().join()}.${oc}x${ic}`,
     bytes: 4 * size * size * ic * row,
-    pack: (values) => {
-      const out = new Float32Array(size * size * ic * row);
+    dtype: 'f32',
+    row: 9 * ic,
+    place: (values, from, packed) => {
+      const out = new Float32Array(packed);
       const half = new Float64Array(size * 3);
-      for (let o = 0; o < oc; o++)
-        for (let c = 0; c < ic; c++) {
+      const first = from / (9 * ic);
+      const rows = values.length / (9 * ic);
+      for (let c = 0; c < ic; c++)
+        for (let o = 0; o < rows; o++) {
           const g = (o * ic + c) * 9;
           R.forEach(([r0, r1, r2], i) => {
             for (let k = 0; k < 3; k++)
@@ -98,11 +102,10 @@ function packTransformed({ x: [ic], y: [oc] }: Geometry, R: readonly (readonly n
           });
           for (let i = 0; i < size; i++)
             R.forEach(([r0, r1, r2], j) => {
-              out[((size * i + j) * ic + c) * row + o] =
+              out[((size * i + j) * ic + c) * row + first + o] =
                 r0! * half[3 * i]! + r1! * half[3 * i + 1]! + r2! * half[3 * i + 2]!;
             });
         }
-      return out;
     },
   };
 }

@@ -1,8 +1,8 @@
 // How a convolution's weights lie on the device: k-major panels [k][outChannels], rows padded to a multiple of 8.
 
 import type { Geometry } from './conv2d-shape.ts';
-import { packHalves } from './half.ts';
 import { ceilDiv } from './kernel.ts';
+import { transposed } from './packing.ts';
 import type { Packing, WeightDtype } from './routine.ts';
 
 /** Output channels of a row of packed weights. */
@@ -11,16 +11,7 @@ export const paddedChannels = (outChannels: number): number => ceilDiv(outChanne
 /** Rows [k][padded channels], k = (input channel, kernel row, kernel column), of weights [oc, ic, kh, kw]. */
 export function packRows({ x, y, kernel: [kh, kw], weights }: Geometry): Packing {
   const k = x[0] * kh * kw;
-  const row = paddedChannels(y[0]);
-  return {
-    key: `conv2d.rows.${y[0]}x${k}.${weights}`,
-    bytes: k * row * (weights === 'f16' ? 2 : 4),
-    pack: (values) => {
-      const out = new Float32Array(k * row);
-      for (let o = 0; o < y[0]; o++) for (let i = 0; i < k; i++) out[i * row + o] = values[o * k + i]!;
-      return weights === 'f16' ? packHalves(out) : out;
-    },
-  };
+  return transposed(`conv2d.rows.${y[0]}x${k}.${weights}`, k, paddedChannels(y[0]), weights);
 }
 
 /** The element type of packed weights that are loaded `load` at a time. */

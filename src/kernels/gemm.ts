@@ -6,8 +6,8 @@ import { gemmPlain } from './gemm-plain.ts';
 import type { GemmSpec } from './gemm-spec.ts';
 import { gemmSubgroup } from './gemm-subgroup.ts';
 import { gemmTile } from './gemm-tile.ts';
-import { packHalves } from './half.ts';
 import type { Kernel } from './kernel.ts';
+import { transposed } from './packing.ts';
 import type { Packing, WeightDtype } from './routine.ts';
 
 export type { GemmSpec, Matrices } from './gemm-spec.ts';
@@ -40,34 +40,18 @@ export const packedPitch = (out: number): number => pad4(out);
 
 /**
  * Packs a weight [out, in] to factor a, k-major: `in` rows of `out` values, each row padded with zeros to a multiple of
- * 4. Several weights of one shape are packed one behind the other (`count`), as factors of a batch.
+ * 4.
  */
-export function packMatrix(out: number, inputs: number, type: WeightDtype, count = 1): Packing {
-  const pitch = packedPitch(out);
-  const elements = count * inputs * pitch;
-  return {
-    key: `matrix.${type}.${count}x${out}x${inputs}`,
-    bytes: elements * (type === 'f16' ? 2 : 4),
-    pack(values) {
-      const packed = new Float32Array(elements);
-      for (let w = 0; w < count; w++)
-        for (let m = 0; m < out; m++)
-          for (let k = 0; k < inputs; k++)
-            packed[(w * inputs + k) * pitch + m] = values[(w * out + m) * inputs + k]!;
-      return type === 'f16' ? packHalves(packed) : packed;
-    },
-  };
-}
+export const packMatrix = (out: number, inputs: number, type: WeightDtype): Packing =>
+  transposed(`matrix.${type}.${out}x${inputs}`, inputs, packedPitch(out), type);
 
 /** Packs a bias [out]: zeros up to a multiple of 4. */
 export function packVector(out: number): Packing {
   return {
     key: `vector.${out}`,
     bytes: 4 * pad4(out),
-    pack(values) {
-      const packed = new Float32Array(pad4(out));
-      packed.set(values);
-      return packed;
-    },
+    dtype: 'f32',
+    row: 1,
+    place: (part, from, packed) => new Float32Array(packed).set(part, from),
   };
 }

@@ -73,10 +73,3 @@ export function f32ToF16(values: Float32Array, out: Uint16Array): number {
   }
   return overflow;
 }
-
-/** Rounds every value to f16, those beyond its range to infinity. */
-export function packHalves(values: Float32Array): Uint16Array<ArrayBuffer> {
-  const halves = new Uint16Array(values.length);
-  f32ToF16(values, halves);
-  return halves;
-}

@@ -12,11 +12,22 @@ export interface Step {
 export interface Packing {
   readonly key: string;
   readonly bytes: number;
-  readonly pack: (values: Float32Array) => ArrayBufferView<ArrayBuffer>;
+  /** What is packed: floats, or the bits of halves. */
+  readonly dtype: WeightDtype;
+  /** Parts of a weight are a multiple of so many elements long. */
+  readonly row: number;
+  /**
+   * Puts a part of the weight, whose first element is the weight's element `from`, where it belongs in `packed`: the
+   * packed bytes of the whole weight, zero at first.
+   */
+  readonly place: (part: Elements, from: number, packed: ArrayBuffer) => void;
 }
 
 /** How weights are stored on the device; arithmetic is f32 either way. */
 export type WeightDtype = 'f32' | 'f16';
+
+/** Elements of a weight: floats, or the bits of halves. */
+export type Elements = Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>;
 
 export interface Routine {
   readonly steps: readonly Step[];

@@ -160,6 +160,34 @@ export function createStorage(
   return buffer;
 }
 
+/**
+ * A storage buffer whose first bytes `fill` writes in memory of the device's, zero at first: no copy in JavaScript.
+ * @throws OutOfMemoryError where there is no such memory.
+ */
+export async function createFilled(
+  device: Device,
+  size: number,
+  fill: (mapped: ArrayBuffer) => Promise<void>,
+  label = 'storage',
+): Promise<GPUBuffer> {
+  const usage = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC
+  const rounded = Math.max(16, Math.ceil(size / 16) * 16);
+  let buffer: GPUBuffer;
+  try {
+    buffer = device.gpu.createBuffer({ label, size: rounded, usage, mappedAtCreation: true });
+  } catch (cause) {
+    throw new OutOfMemoryError(`the device has no memory for ${label} of ${size} bytes`, { cause });
+  }
+  try {
+    await fill(buffer.getMappedRange());
+  } catch (error) {
+    buffer.destroy();
+    throw error;
+  }
+  buffer.unmap();
+  return buffer;
+}
+
 /** Runs `make` and rejects with `OutOfMemoryError` where the device ran out of memory under it. */
 export async function checked<T>(device: Device, make: () => Promise<T> | T): Promise<T> {
   device.gpu.pushErrorScope('out-of-memory');

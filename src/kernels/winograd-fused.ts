@@ -37,18 +37,21 @@ function packFused({ x: [ic], y: [oc] }: Geometry, lanes: number, outs: number):
   return {
     key: `winograd.fused.${oc}x${ic}.${outs}x${lanes}`,
     bytes: 4 * blocks * ic * each,
-    pack: (values) => {
-      const out = new Float32Array(blocks * ic * each);
-      for (let o = 0; o < oc; o++)
+    dtype: 'f32',
+    row: 9 * ic,
+    place: (values, from, packed) => {
+      const out = new Float32Array(packed);
+      const first = from / (9 * ic);
+      const end = first + values.length / (9 * ic);
+      for (let o = first; o < end; o++)
         for (let c = 0; c < ic; c++)
           for (let row = 0; row < 3; row++) {
-            const g = (o * ic + c) * 9 + row * 3;
+            const g = ((o - first) * ic + c) * 9 + row * 3;
             const to = (Math.floor(o / outs) * ic + c) * each + row * outs + (o % outs);
             G.forEach(([g0, g1, g2], place) => {
               out[to + place * 3 * outs] = g0! * values[g]! + g1! * values[g + 1]! + g2! * values[g + 2]!;
             });
           }
-      return out;
     },
   };
 }

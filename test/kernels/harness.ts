@@ -3,6 +3,7 @@
 // the device that nobody asked for fails the test.
 
 import { type Device, type DeviceOptions, openDevice } from '../../src/kernels/device.ts';
+import { pack } from '../../src/kernels/packing.ts';
 import type { Routine } from '../../src/kernels/routine.ts';
 import { createStorage, idle, type Launch, prepare, readBack, submit } from '../../src/kernels/runtime.ts';
 import { fromChannelMajor, type Shape, storageBytes, toChannelMajor } from '../../src/kernels/tensor.ts';
@@ -65,7 +66,7 @@ export async function runRoutine(
   }
   for (const [name, values] of Object.entries(constants)) {
     const packing = routine.packing[name];
-    const data = packing && values instanceof Float32Array ? packing.pack(values) : values;
+    const data = packing && values instanceof Float32Array ? pack(packing, values) : values;
     if (packing && data.byteLength !== packing.bytes)
       throw new Error(`${name}: packed to ${data.byteLength} bytes, said ${packing.bytes}`);
     make(name, data.byteLength, data);

@@ -1,5 +1,6 @@
 // The weights of a checkpoint as constants of a graph, read when a plan first wants them.
 
+import type { Elements } from '../../kernels/routine.ts';
 import type { Constant } from '../graph.ts';
 import { checkTensors, type ExpectedTensor } from '../networks/unet2d-tensors.ts';
 import type { TensorFile } from './safetensors.ts';
@@ -22,16 +23,20 @@ export function parametersOf(file: TensorFile, expected: readonly ExpectedTensor
       return info;
     });
     const length = infos.reduce((sum, { shape }) => sum + elements(shape), 0);
+    const read = async (from: number, into: Elements) => {
+      let begin = 0;
+      for (const { name, shape } of infos) {
+        const first = Math.max(from, begin);
+        const end = Math.min(from + into.length, begin + elements(shape));
+        if (first < end) await file.readPart(name, first - begin, into.subarray(first - from, end - from));
+        begin += elements(shape);
+      }
+    };
     const values = async () => {
       const joined = new Float32Array(length);
-      let at = 0;
-      for (const { name, shape } of infos) {
-        const part = joined.subarray(at, at + elements(shape));
-        await file.readF32(name, part);
-        at += part.length;
-      }
+      await read(0, joined);
       return joined;
     };
-    return { name: names.join('+'), length, values };
+    return { name: names.join('+'), length, values, read };
   };
 }

@@ -9,8 +9,9 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { ModelError, UnsupportedError } from '../../kernels/errors.ts';
 import { bf16ToF32, f16ToF32, f32ToF16, MAX_F16 } from '../../kernels/half.ts';
+import type { Elements } from '../../kernels/routine.ts';
 import { checked, quote, readJson, reason } from './json.ts';
-import { headerLength, parseHeader, type TensorInfo } from './safetensors-header.ts';
+import { DTYPE_BITS, headerLength, parseHeader, type TensorInfo } from './safetensors-header.ts';
 
 export type { SafetensorsDtype, TensorInfo } from './safetensors-header.ts';
 
@@ -31,12 +32,17 @@ export interface TensorFile {
    * network with clipped weights still runs and is silently another network. Values under 2^-25 become zero.
    */
   readF16(name: string, into?: Uint16Array<ArrayBuffer>): Promise<Uint16Array<ArrayBuffer>>;
+  /**
+   * Part of a tensor, from its element `from` on: as f32 into floats, or as `readF16` gives it into the bits of halves.
+   * Throws `RangeError` where the tensor ends before the part.
+   */
+  readPart(name: string, from: number, into: Elements): Promise<void>;
   /** Closes the files; reads under way are finished first. */
   close(): Promise<void>;
 }
 
-/** Elements converted at a time where a conversion cannot happen in place: 4 MiB of f32. */
-const CHUNK = 1 << 20;
+/** Elements converted at a time where a conversion cannot happen in place: 1 MiB of f32. */
+const CHUNK = 1 << 18;
 
 /** Most bytes asked of the system in one read; some refuse 2 GiB and more. */
 const MAX_READ = 1 << 30;
@@ -136,6 +142,7 @@ function combine(
     read: async (name, into) => holder(name).read(name, into),
     readF32: async (name, into) => holder(name).readF32(name, into),
     readF16: async (name, into) => holder(name).readF16(name, into),
+    readPart: async (name, from, into) => holder(name).readPart(name, from, into),
     close,
   };
 }
@@ -148,6 +155,34 @@ function singleFile(
 ): TensorFile {
   const load = (info: TensorInfo, into: Uint8Array, from = 0): Promise<void> =>
     readAt(handle, info.file, info.begin + from, into, info.name);
+
+  /** Fills `out` with the elements from `from` on. */
+  async function loadF32(info: TensorInfo, from: number, out: Float32Array): Promise<void> {
+    const width = DTYPE_BITS[info.dtype] / 8;
+    // 16-bit values go to the last half of the output and are widened from the front, in place
+    const bytes = new Uint8Array(out.buffer, out.byteOffset, out.byteLength).subarray(
+      (4 - width) * out.length,
+    );
+    await load(info, bytes, width * from);
+    const narrow = () => new Uint16Array(bytes.buffer, bytes.byteOffset, out.length);
+    if (info.dtype === 'F16') f16ToF32(narrow(), out);
+    else if (info.dtype === 'BF16') bf16ToF32(narrow(), out);
+  }
+
+  async function loadF16(info: TensorInfo, from: number, out: Uint16Array): Promise<void> {
+    if (info.dtype === 'F16')
+      return load(info, new Uint8Array(out.buffer, out.byteOffset, out.byteLength), 2 * from);
+    const wide = new Float32Array(Math.min(out.length, CHUNK));
+    for (let at = 0; at < out.length; at += CHUNK) {
+      const part = wide.subarray(0, Math.min(CHUNK, out.length - at));
+      await loadF32(info, from + at, part);
+      const overflow = f32ToF16(part, out.subarray(at, at + part.length));
+      if (overflow >= 0)
+        throw new ModelError(
+          `${info.file}: tensor ${quote(info.name)} holds ${part[overflow]} at ${from + at + overflow}, beyond ±${MAX_F16} of f16`,
+        );
+    }
+  }
 
   return {
     path,
@@ -163,41 +198,23 @@ function singleFile(
       const info = floats(find(tensors, name, path));
       const count = elements(info);
       const out = into ? sized(into, count, info) : new Float32Array(count);
-      const bytes = new Uint8Array(out.buffer, out.byteOffset, out.byteLength);
-      if (info.dtype === 'F32') {
-        await load(info, bytes);
-        return out;
-      }
-      // the 16-bit values go to the last half of the output and are widened from the front, in place
-      const narrow = new Uint16Array(out.buffer, out.byteOffset + 2 * count, count);
-      await load(info, bytes.subarray(2 * count));
-      if (info.dtype === 'F16') f16ToF32(narrow, out);
-      else bf16ToF32(narrow, out);
+      await loadF32(info, 0, out);
       return out;
     },
     async readF16(name, into) {
       const info = floats(find(tensors, name, path));
       const count = elements(info);
       const out = into ? sized(into, count, info) : new Uint16Array(count);
-      if (info.dtype === 'F16') {
-        await load(info, new Uint8Array(out.buffer, out.byteOffset, out.byteLength));
-        return out;
-      }
-      const width = info.bytes / Math.max(count, 1);
-      const wide = new Float32Array(Math.min(count, CHUNK));
-      for (let from = 0; from < count; from += CHUNK) {
-        const part = wide.subarray(0, Math.min(CHUNK, count - from));
-        const bytes = new Uint8Array(part.buffer, part.byteLength - width * part.length, width * part.length);
-        await load(info, bytes, width * from);
-        if (info.dtype === 'BF16')
-          bf16ToF32(new Uint16Array(bytes.buffer, bytes.byteOffset, part.length), part);
-        const overflow = f32ToF16(part, out.subarray(from, from + part.length));
-        if (overflow >= 0)
-          throw new ModelError(
-            `${info.file}: tensor ${quote(info.name)} holds ${part[overflow]} at ${from + overflow}, beyond ±${MAX_F16} of f16`,
-          );
-      }
+      await loadF16(info, 0, out);
       return out;
+    },
+    async readPart(name, from, into) {
+      const info = floats(find(tensors, name, path));
+      if (from < 0 || from + into.length > elements(info))
+        throw new RangeError(
+          `tensor ${quote(name)}: elements ${from} to ${from + into.length} of ${elements(info)}`,
+        );
+      await (into instanceof Float32Array ? loadF32(info, from, into) : loadF16(info, from, into));
     },
     close: () => handle.close(),
   };
