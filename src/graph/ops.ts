@@ -46,7 +46,8 @@ export interface OpAttributes {
   readonly layerNorm: { readonly eps: number };
   /** y = x1·gelu(x2). */
   readonly geglu: Record<never, never>;
-  readonly attention: { readonly heads: number; readonly scale: number };
+  /** Causal: token i of q sees the tokens 0 to i of k and v. */
+  readonly attention: { readonly heads: number; readonly scale: number; readonly causal?: boolean };
   readonly activation: { readonly activation: Activation };
   /** y = (x1 + x2)·scale. */
   readonly add: { readonly scale?: number };
@@ -187,20 +188,23 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
     forward: (capabilities, { inputs }) => geglu(capabilities, { x: inputs.x1! }),
   },
   attention: {
-    infer({ q, k, v }, { heads }) {
+    infer({ q, k, v }, { heads, causal = false }) {
       want(q![0] % heads === 0, () => `attention: ${q![0]} channels do not split into ${heads} heads`);
       want(
         q![0] === k![0] && same(k!, v!) && q![1] === k![1],
         () => `attention: q ${text(q)}, k ${text(k)} and v ${text(v)} do not fit`,
       );
+      want(
+        !causal || same(q!, k!),
+        () => `attention: causal, so q ${text(q)} and k ${text(k)} should have the same tokens`,
+      );
       return q!;
     },
     constants: none,
-    forward: (capabilities, { inputs }, { heads, scale }) =>
+    forward: (capabilities, { inputs }, attributes) =>
       attention(capabilities, {
-        heads,
-        scale,
-        headDim: inputs.q![0] / heads,
+        ...attributes,
+        headDim: inputs.q![0] / attributes.heads,
         n: inputs.q![1],
         queries: inputs.q![2] * inputs.q![3],
         keys: inputs.k![2] * inputs.k![3],

@@ -68,12 +68,13 @@ fn placeOf(group: vec3u, groups: vec3u) -> Place {
  * in registers. Keys come in blocks of one a lane: k and v are loaded once a subgroup, and each of their elements is
  * broadcast to all queries. The softmax is the running one: a block's largest score rescales what was summed so far.
  * Nothing is reduced across lanes, and no order depends on n. Lanes behind the last query repeat it.
+ * Causal: the keys end with the block's last query, and before that every query sees those up to itself.
  * q comes and y goes in a loop that moves the other rows up by one: unrolled, its loads and stores take four times as
  * long to compile as everything else. First of all one lane a cache line touches what the workgroup will read.
  * 49 tokens in heads of 16: 26 GFLOP/s where two GEMMs around a softmax make 9 (bench/kernels.ts, `attention`).
  */
 function fusedSubgroup({ subgroupSize: lanes }: Capabilities, options: AttentionOptions): Kernel {
-  const { headDim, queries } = options;
+  const { headDim, queries, causal = false } = options;
   const most = lanes * slotsFor(headDim);
   const slots = ceilDiv(queries, lanes * ceilDiv(queries, most));
   const blockQueries = lanes * slots;
@@ -95,7 +96,8 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   if (at.outside) { return; }
   ${unroll(
     slots,
-    (j) => `let query${j} = at.q + min(at.first + local.x + ${j}u * LANES, u.queries - 1u);
+    (j) => `let token${j} = min(at.first + local.x + ${j}u * LANES, u.queries - 1u);
+  let query${j} = at.q + token${j};
   var top${j} = NEVER;
   var sum${j} = 0.0;`,
   )}
@@ -111,14 +113,15 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
     ${unroll(last, (d) => unroll(slots, (j) => `q${d}_${j} = q${d + 1}_${j};`))}
     ${unroll(slots, (j) => `q${last}_${j} = q[query${j} + d * u.qPitch] * u.scale;`)}
   }
-  for (var key = 0u; key < u.keys; key += LANES) {
+  let keys = ${causal ? `min(u.keys, at.first + ${blockQueries}u)` : 'u.keys'};
+  for (var key = 0u; key < keys; key += LANES) {
     let first = at.k + min(key + local.x, u.keys - 1u);
     ${unroll(headDim, (d) => `let k${d} = k[first + ${d}u * u.kPitch]; let v${d} = v[first + ${d}u * u.kPitch];`)}
     ${unroll(
       lanes,
-      (i) => `let here${i} = key + ${i}u < u.keys;
+      (i) => `${causal ? '' : `let here${i} = key + ${i}u < u.keys;`}
     ${unroll(headDim, (d) => `let k${d}_${i} = subgroupBroadcast(k${d}, ${i}u);`)}
-    ${unroll(slots, (j) => `let s${i}_${j} = select(NEVER, ${chain(headDim, (d) => `k${d}_${i}, q${d}_${j}`, '0.0')}, here${i});`)}`,
+    ${unroll(slots, (j) => `let s${i}_${j} = select(NEVER, ${chain(headDim, (d) => `k${d}_${i}, q${d}_${j}`, '0.0')}, ${causal ? `key + ${i}u <= token${j}` : `here${i}`});`)}`,
     )}
     ${unroll(
       slots,
@@ -144,7 +147,7 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
 }
 `;
   return defineKernel({
-    name: `attention.subgroup.${headDim}x${slots}`,
+    name: `attention.subgroup.${causal ? 'causal.' : ''}${headDim}x${slots}`,
     enable: ['subgroups'],
     bindings: BINDINGS,
     uniforms,
@@ -153,9 +156,9 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   });
 }
 
-/** One invocation owns one query, and walks the keys of its head and sample with the running softmax. */
+/** One invocation owns one query, and walks the keys it sees in its head and sample with the running softmax. */
 function fusedPlain(options: AttentionOptions): Kernel {
-  const { headDim } = options;
+  const { headDim, causal = false } = options;
   const blockQueries = 64;
   const { uniforms, groups } = uniformsOf(options, blockQueries);
   const body = /* wgsl */ `
@@ -168,7 +171,8 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   ${unroll(headDim, (d) => `let q${d} = q[at.q + query + ${d}u * u.qPitch] * u.scale; var y${d} = 0.0;`)}
   var top = -3e38;
   var sum = 0.0;
-  for (var key = at.k; key < at.k + u.keys; key++) {
+  let end = at.k + ${causal ? 'query + 1u' : 'u.keys'};
+  for (var key = at.k; key < end; key++) {
     var s = 0.0;
     ${unroll(headDim, (d) => `s = fma(k[key + ${d}u * u.kPitch], q${d}, s);`)}
     let above = max(top, s);
@@ -182,7 +186,7 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
 }
 `;
   return defineKernel({
-    name: `attention.plain.${headDim}`,
+    name: `attention.plain.${causal ? 'causal.' : ''}${headDim}`,
     bindings: BINDINGS,
     uniforms,
     body,

@@ -48,9 +48,11 @@ function* parts(count: number, step: number): Generator<readonly [start: number,
  * columns (each lane owns whole columns: nothing is reduced across lanes), y[d][i] = Σ_j v[d][j] s[j][i].
  * Channel-major q and k are the k-major factors of the first product as they are; v is transposed for the second.
  * Token counts that are no multiple of 4 go through padded copies, because a GEMM reads vec4s.
+ * Causal: a part of the queries is multiplied with the keys up to its last one, and the softmax gives keys behind
+ * a query the weight 0.
  */
 export function attentionByGemm(capabilities: Capabilities, options: AttentionOptions): Routine {
-  const { heads, headDim, n, queries, keys, scale } = options;
+  const { heads, headDim, n, queries, keys, scale, causal = false } = options;
   const queryHeads: Heads = { heads, dim: headDim, n, tokens: queries, pitch: pitch([1, n, 1, queries]) };
   const keyHeads: Heads = { heads, dim: headDim, n, tokens: keys, pitch: pitch([1, n, 1, keys]) };
   const steps: Step[] = [];
@@ -105,12 +107,13 @@ export function attentionByGemm(capabilities: Capabilities, options: AttentionOp
       for (const [t, count] of parts(queries, queryStep)) {
         const batch = [headCount, sampleCount] as const;
         const score = pad4(count);
-        const scores: Matrices = { pitch: score, inner: keys * score, outer: sampleCount * keys * score };
-        scratch.scores = Math.max(scratch.scores, 4 * headCount * sampleCount * keys * score);
+        const seen = causal ? t + count : keys;
+        const scores: Matrices = { pitch: score, inner: seen * score, outer: sampleCount * seen * score };
+        scratch.scores = Math.max(scratch.scores, 4 * headCount * sampleCount * seen * score);
         steps.push(
           {
             kernel: gemm(capabilities, {
-              m: keys,
+              m: seen,
               k: headDim,
               columns: count,
               batch,
@@ -122,13 +125,18 @@ export function attentionByGemm(capabilities: Capabilities, options: AttentionOp
             operands: [k.operand, q.operand, 'scores'],
           },
           {
-            kernel: columnSoftmax(capabilities, { matrices: headCount * sampleCount, keys, pitch: score }),
+            kernel: columnSoftmax(capabilities, {
+              matrices: headCount * sampleCount,
+              keys: seen,
+              pitch: score,
+              ...(causal ? { firstQuery: t } : {}),
+            }),
             operands: ['scores'],
           },
           {
             kernel: gemm(capabilities, {
               m: headDim,
-              k: keys,
+              k: seen,
               columns: count,
               batch,
               a: from(v, h, s),

@@ -10,6 +10,8 @@ export interface ColumnSoftmax {
   readonly keys: number;
   /** Columns of a matrix, a multiple of 4; one a query. */
   readonly pitch: number;
+  /** Causal: column i is the query of token `firstQuery` + i, and keys of later tokens get the weight 0. */
+  readonly firstQuery?: number;
 }
 
 /**
@@ -17,9 +19,12 @@ export interface ColumnSoftmax {
  *
  * A column belongs to one invocation, four to a vec4, so that no value crosses lanes and a sum runs in the order of the
  * keys. A GPU wants more invocations than there are columns: there 16 of them share a column, each
- * sums every 16th key, and the 16 parts are added in their order.
+ * sums every 16th key, and the 16 parts are added in their order. Causal: keys that none of a vec4's four queries sees
+ * are not read, only written.
  */
-export function columnSoftmax({ family }: Capabilities, { matrices, keys, pitch }: ColumnSoftmax): Kernel {
+export function columnSoftmax({ family }: Capabilities, options: ColumnSoftmax): Kernel {
+  const { matrices, keys, pitch, firstQuery } = options;
+  const causal = firstQuery !== undefined;
   const shared = family === 'tile';
   const members = shared ? 16 : 1;
   const width = shared ? 8 : 16; // vec4s of columns of a workgroup
@@ -32,8 +37,10 @@ export function columnSoftmax({ family }: Capabilities, { matrices, keys, pitch 
   for (var m = 1u; m < ${members}u; m++) { ${value} = ${combine(value, 'parts[m][lane]')}; }
   workgroupBarrier();`
       : '';
+  const score = causal ? 'select(NEVER, s[i], vec4u(i) <= own)' : 's[i]';
   const body = /* wgsl */ `
 ${LINEAR_GROUP}
+${causal ? 'const NEVER = vec4f(-3e38);' : ''}
 ${shared ? `var<workgroup> parts: array<array<vec4f, ${width}>, ${members}>;` : ''}
 @compute @workgroup_size(${width}, ${members})
 fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -45,27 +52,40 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   let matrix = column / u.pitch;
   let start = matrix * u.keys * u.pitch + column - matrix * u.pitch;
   let first = start + min(member, u.keys - 1u) * u.pitch;
-  let end = start + select(0u, u.keys * u.pitch, wanted == column);
+  let behind = start + select(0u, u.keys * u.pitch, wanted == column);
+  ${
+    causal
+      ? `let token = min(u.firstQuery + 4u * (column - matrix * u.pitch) + vec4u(0, 1, 2, 3), vec4u(u.keys - 1u));
+  let own = start + token * u.pitch; // the last key that each query sees
+  let end = min(behind, own.w + u.pitch);`
+      : 'let end = behind;'
+  }
   let step = ${members}u * u.pitch;
-  var top = s[first];
-  for (var i = first; i < end; i += step) { top = max(top, s[i]); }
+  var top = ${causal ? 'NEVER' : 's[first]'};
+  for (var i = first; i < end; i += step) { top = max(top, ${score}); }
   ${reduce('top', (a, b) => `max(${a}, ${b})`)}
   var sum = vec4f(0);
   for (var i = start + member * u.pitch; i < end; i += step) {
-    let e = exp(s[i] - top);
+    let e = exp(${score} - top);
     sum += e;
     s[i] = e;
   }
   ${reduce('sum', (a, b) => `${a} + ${b}`)}
   let share = 1 / sum;
   for (var i = start + member * u.pitch; i < end; i += step) { s[i] *= share; }
+  ${causal ? 'for (var i = end + member * u.pitch; i < behind; i += step) { s[i] = vec4f(0); }' : ''}
 }
 `;
   const columns = (matrices * pitch) / 4;
   return defineKernel({
-    name: `softmax.${shared ? 'tile' : 'plain'}`,
+    name: `softmax.${shared ? 'tile' : 'plain'}${causal ? '.causal' : ''}`,
     bindings: [accumulate('s', 'vec4f')],
-    uniforms: [u32('columns', columns), u32('keys', keys), u32('pitch', pitch / 4)],
+    uniforms: [
+      u32('columns', columns),
+      u32('keys', keys),
+      u32('pitch', pitch / 4),
+      ...(causal ? [u32('firstQuery', firstQuery)] : []),
+    ],
     body,
     grid: linearGrid(ceilDiv(columns, width)),
   });

@@ -83,14 +83,20 @@ describe.each(FAMILIES)('attention, %s', (family) => {
   it('gives the same bytes when scores are made in parts', async (context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-    const options: AttentionOptions = { heads: 3, headDim: 40, n: 2, queries: 300, keys: 200, scale: 0.1 };
-    const inputs = inputsOf(options);
-    const whole = await run(here, options, inputs);
-    for (const maxBindingBytes of [4 * 200 * 300 * 3, 4 * 200 * 300, 4 * 200 * 150]) {
-      const { scratch } = attention({ ...here.capabilities, maxBindingBytes }, options);
-      expect(scratch.scores).toBeLessThanOrEqual(maxBindingBytes);
-      const inParts = await run(here, options, inputs, { ...here.capabilities, maxBindingBytes });
-      expect(bits(inParts)).toEqual(bits(whole));
+    const sizes = { heads: 3, headDim: 40, n: 2, scale: 0.1 };
+    for (const options of [
+      { ...sizes, queries: 300, keys: 200 },
+      { ...sizes, queries: 250, keys: 250, causal: true },
+    ]) {
+      const { queries, keys } = options;
+      const inputs = inputsOf(options);
+      const whole = await run(here, options, inputs);
+      for (const maxBindingBytes of [4 * keys * queries * 3, 4 * keys * (queries + 2), 2 * keys * queries]) {
+        const { scratch } = attention({ ...here.capabilities, maxBindingBytes }, options);
+        expect(scratch.scores).toBeLessThanOrEqual(maxBindingBytes);
+        const inParts = await run(here, options, inputs, { ...here.capabilities, maxBindingBytes });
+        expect(bits(inParts)).toEqual(bits(whole));
+      }
     }
   });
 });
@@ -101,5 +107,8 @@ describe('attention shapes', () => {
     const options: AttentionOptions = { heads: 2, headDim: 8, n: 1, queries: 0, keys: 4, scale: 1 };
     expect(() => attention(capabilities, options)).toThrow(ShapeError);
     expect(() => attention(capabilities, options)).toThrow('0 queries');
+    expect(() => attention(capabilities, { ...options, queries: 3, causal: true })).toThrow(
+      '3 queries and 4 keys, a causal attention has as many of both',
+    );
   });
 });

@@ -2,9 +2,9 @@
 
 import type { AttentionOptions } from '../../src/kernels/attention.ts';
 
-/** y [n, heads·headDim, queries] of q like y, k and v [n, heads·headDim, keys]. */
+/** y [n, heads·headDim, queries] of q like y, k and v [n, heads·headDim, keys]; causal: query i sees keys 0 to i. */
 export function referenceAttention(
-  { heads, headDim, n, queries, keys, scale }: AttentionOptions,
+  { heads, headDim, n, queries, keys, scale, causal = false }: AttentionOptions,
   {
     q,
     k,
@@ -18,7 +18,7 @@ export function referenceAttention(
       const scores = Float64Array.from({ length: keys }, (_, j) => {
         let dot = 0;
         for (let d = 0; d < headDim; d++) dot += q[row(d) * queries + i]! * k[row(d) * keys + j]!;
-        return scale * dot;
+        return causal && j > i ? Number.NEGATIVE_INFINITY : scale * dot;
       });
       const top = scores.reduce((a, b) => Math.max(a, b));
       const weights = scores.map((score) => Math.exp(score - top));

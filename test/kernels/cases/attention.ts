@@ -18,6 +18,11 @@ const attend = (
   options: { heads, headDim, n, queries, keys, scale: headDim ** -0.5 },
 });
 
+const causal = (heads: number, headDim: number, n: number, tokens: number): AttentionCase => {
+  const { name, options } = attend(heads, headDim, n, tokens);
+  return { name: `${name}, causal`, options: { ...options, causal: true } };
+};
+
 export const cases: readonly AttentionCase[] = [
   // the smallest, and tokens and head sizes on both sides of a tile
   attend(1, 1, 1, 1),
@@ -38,6 +43,17 @@ export const cases: readonly AttentionCase[] = [
   attend(2, 64, 2, 77),
   attend(2, 40, 2, 64, 77),
   attend(2, 40, 1, 49, 77),
+  // causal: one token, a subgroup and a block more or less, text encoders
+  causal(1, 1, 1, 1),
+  causal(2, 3, 3, 5),
+  causal(1, 16, 2, 8),
+  causal(2, 15, 2, 57),
+  causal(1, 16, 3, 64),
+  causal(4, 10, 3, 77),
+  causal(2, 32, 2, 129),
+  causal(2, 33, 2, 9),
+  causal(2, 64, 3, 77),
+  causal(1, 40, 2, 128),
   // bigger
   attend(2, 64, 2, 256),
   attend(1, 72, 1, 144, 300),
@@ -52,4 +68,6 @@ export const benchCases: readonly AttentionCase[] = [
   attend(8, 64, 8, 256),
   attend(8, 40, 2, 1024, 77),
   attend(8, 40, 1, 1024),
+  attend(12, 64, 8, 77),
+  causal(12, 64, 8, 77),
 ];
