@@ -56,6 +56,8 @@ export interface Model {
    * strategy decide on fewer levels.
    */
   readonly kappa?: number | undefined;
+  /** Bytes it holds on the device: weights, activations of every planned batch, images in slots. */
+  readonly deviceBytes?: number | undefined;
   /** Puts an image [c, h, w] in [-1, 1] into a slot (and through the encoder of a latent model). */
   encode(slot: number, image: Float32Array): void;
   /**
