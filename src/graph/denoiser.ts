@@ -33,8 +33,6 @@ export interface Network {
   readonly shared?: (graph: Graph, xt: Value, level: Value) => readonly Value[];
   /** The rest of the network: a prediction [at least c channels, n, h, w]. */
   readonly predict: (graph: Graph, inputs: SampleInputs) => Value;
-  /** Memory of graph inputs that `predict` adds and that never change (keys and values of prompts), by name. */
-  readonly tables?: Readonly<Record<string, Range>>;
 }
 
 /** A level with what it does to an image and to the network's output. */
@@ -60,32 +58,81 @@ export interface DenoiserOptions {
   readonly slots: number;
 }
 
-/** A plan at one batch size with its staging memory; a short batch takes the smallest that holds it. */
-interface Sized {
-  readonly size: number;
+/** What a model keeps on a device beside its network. `destroy` frees it. */
+export interface Attached {
+  /** Memory of graph inputs that `predict` adds and that never change (keys and values of prompts), by name. */
+  readonly tables?: Readonly<Record<string, Range>>;
+  /** How an image [c, h, w] becomes what the network denoises; without it they are the same. */
+  readonly encoder?: ImageEncoder;
+  destroy?(): void;
+}
+
+/** An encoder of images on the device. */
+export interface ImageEncoder {
+  readonly inputShape: readonly [channels: number, height: number, width: number];
+  /** Encodes an image [c, h, w] in [-1, 1] into memory [c, h, w] of what the network denoises. */
+  encode(image: Float32Array, to: Range): void;
+}
+
+/** Samples of a plan, and the distinct (slot, level, noise) among them, which share a part of the network. */
+interface Size {
+  readonly samples: number;
+  readonly views: number;
+}
+
+/** A plan at one size with its staging memory; a short batch takes the smallest that holds it. */
+interface Sized extends Size {
   readonly plan: Plan;
   readonly staging: GPUBuffer[];
 }
 
-/** Every batch size that is planned: the largest and halves of it, so that a short batch is not run at full length. */
-function batchSizes(largest: number): number[] {
-  const sizes = [largest];
-  for (let size = largest / 2; size >= 8 && size * 16 >= largest; size /= 2) sizes.push(Math.ceil(size));
-  return sizes.reverse();
+/**
+ * Every size that is planned: the largest batch and halves of it, so that a short batch is not run at full length;
+ * and where samples share a part of the network, the same for as many views as samples, for a quarter and for one.
+ */
+function sizesOf(largest: number, sharing: boolean): Size[] {
+  const counts = [largest];
+  for (let size = largest / 2; size >= (sharing ? 1 : 8) && size * 16 >= largest; size /= 2)
+    counts.push(Math.ceil(size));
+  return counts.reverse().flatMap((samples) => {
+    const views = sharing ? new Set([1, Math.ceil(samples / 4), samples]) : [samples];
+    return [...views].map((count) => ({ samples, views: count }));
+  });
 }
 
-const INDICES = ['slot', 'level', 'noise', 'label'] as const;
+/** A batch's distinct (slot, level, noise), and which of them each sample has. */
+function viewsOf({ slot, level, noise }: EvaluationBatch) {
+  const places = new Map<string, number>();
+  const firsts: number[] = [];
+  const view = slot.map((_, i) => {
+    const key = `${slot[i]} ${level[i]} ${noise[i]}`;
+    let place = places.get(key);
+    if (place === undefined) {
+      place = firsts.length;
+      places.set(key, place);
+      firsts.push(i);
+    }
+    return place;
+  });
+  const first = (values: Uint32Array) => Uint32Array.from(firsts, (i) => values[i]!);
+  return { view, slot: first(slot), level: first(level), noise: first(noise) };
+}
 
 function constant(name: string, values: Float32Array): Constant {
   return { name, length: values.length, values: async () => values };
 }
 
-/** The whole evaluation of n samples as a graph with the output `error`. */
-export function trace(network: Network, options: DenoiserOptions, n: number): Graph {
+/**
+ * The whole evaluation of n samples as a graph with the output `error` and an input [1, n, 1, 1] for each index:
+ * `slot`, `level`, `noise` and `label`. Where the network shares a part between candidates, that part is made of
+ * the inputs `viewSlot`, `viewLevel` and `viewNoise` [1, views, 1, 1], and `view` says which one a sample has.
+ */
+export function trace(network: Network, options: DenoiserOptions, n: number, views = n): Graph {
   const graph = newGraph();
   const [c, h, w] = network.image;
-  const index = Object.fromEntries(INDICES.map((name) => [name, input(graph, name, [1, n, 1, 1])]));
-  const { slot, level, noise, label } = index as Record<(typeof INDICES)[number], Value>;
+  const indices = (count: number, ...names: string[]) =>
+    names.map((name) => input(graph, name, [1, count, 1, 1]));
+  const [level, noise, label] = indices(n, 'level', 'noise', 'label') as [Value, Value, Value];
   const slots = input(graph, 'slots', [1, options.slots, 1, c * h * w]);
   const rows = options.levels.flatMap(({ coefficients: { a, b, alpha, beta } }) => [a, b, alpha, beta]);
   const given = 'values' in options.noise ? options.noise : undefined;
@@ -96,31 +143,30 @@ export function trace(network: Network, options: DenoiserOptions, n: number): Gr
     levels: constant('levels', Float32Array.from(rows)),
     noises: given && constant('noises', given.values),
   };
-  const xt = apply(
-    graph,
-    'mix',
-    { noise: source, image: network.image },
-    { slots, slot, level, noise },
-    constants,
-  );
-  const shared = network.shared?.(graph, xt, level) ?? [];
+  const noised = (at: { slot: Value; level: Value; noise: Value }) =>
+    apply(graph, 'mix', { noise: source, image: network.image }, { slots, ...at }, constants);
+
+  let xt: Value;
+  let shared: readonly Value[] = [];
+  if (network.shared) {
+    const [slot, viewLevel, viewNoise] = indices(views, 'viewSlot', 'viewLevel', 'viewNoise') as [
+      Value,
+      Value,
+      Value,
+    ];
+    const [view] = indices(n, 'view') as [Value];
+    const repeated = (x: Value) => apply(graph, 'pickSamples', {}, { x, index: view });
+    const viewed = noised({ slot, level: viewLevel, noise: viewNoise });
+    shared = network.shared(graph, viewed, viewLevel).map(repeated);
+    xt = repeated(viewed);
+  } else {
+    const [slot] = indices(n, 'slot') as [Value];
+    xt = noised({ slot, level, noise });
+  }
   const prediction = network.predict(graph, { xt, level, label, shared });
   const attributes = { noise: source, distance: options.distance, channels: c };
   output(graph, 'error', apply(graph, 'errors', attributes, { prediction, xt, level, noise }, constants));
   return graph;
-}
-
-async function makeSized(
-  device: Device,
-  network: Network,
-  options: DenoiserOptions,
-  external: Readonly<Record<string, Range>>,
-  weights: ReturnType<typeof weightStore>,
-  size: number,
-): Promise<Sized> {
-  const graph = trace(network, options, size);
-  const made = await plan(device, graph, { weights, weightDtype: options.weightDtype, external });
-  return { size, plan: made, staging: [] };
 }
 
 /**
@@ -128,20 +174,35 @@ async function makeSized(
  * so on; every pipeline has run once when the promise resolves.
  * @throws OutOfMemoryError where not even a batch of one fits.
  */
-export async function denoiser(device: Device, network: Network, options: DenoiserOptions): Promise<Model> {
+export async function denoiser(
+  device: Device,
+  network: Network,
+  options: DenoiserOptions,
+  { tables, encoder, destroy }: Attached = {},
+): Promise<Model> {
+  const { gpu } = device;
   const imageLength = network.image.reduce((product, side) => product * side, 1);
+  const inputShape = encoder?.inputShape ?? network.image;
+  const inputLength = inputShape.reduce((product, side) => product * side, 1);
   const weights = weightStore(device);
   const slotBytes = imageLength * 4;
   const slots = createStorage(device, options.slots * slotBytes, undefined, 'slots');
-  const external = { ...network.tables, slots: { buffer: slots, offset: 0, size: slots.size } };
+  const external = { ...tables, slots: { buffer: slots, offset: 0, size: slots.size } };
 
+  const make = async ({ samples, views }: Size): Promise<Sized> => {
+    const graph = trace(network, options, samples, views);
+    const made = await plan(device, graph, { weights, weightDtype: options.weightDtype, external });
+    return { samples, views, plan: made, staging: [] };
+  };
+  // A network whose candidates share a part is a large one: what it does not need yet is not made, and not run.
+  const large = network.shared !== undefined;
   const open = async (batchSize: number): Promise<Sized[]> => {
     const made: Sized[] = [];
     try {
       return await checked(device, async () => {
-        for (const size of batchSizes(batchSize))
-          made.push(await makeSized(device, network, options, external, weights, size));
-        for (const { plan: warm } of made) submit(device, (pass) => warm.encode(pass));
+        const sizes = sizesOf(batchSize, large);
+        for (const size of large ? sizes.slice(-1) : sizes) made.push(await make(size));
+        if (!large) for (const { plan: warm } of made) submit(device, (pass) => warm.encode(pass));
         await idle(device);
         return made;
       });
@@ -151,19 +212,46 @@ export async function denoiser(device: Device, network: Network, options: Denois
       return open(Math.floor(batchSize / 2));
     }
   };
-  const sized = await open(options.batchSize);
-  const batchSize = sized.at(-1)!.size;
+  const opened = await open(options.batchSize);
+  const batchSize = opened.at(-1)!.samples;
+  const sizes = sizesOf(batchSize, large);
+  const plans = new Map<string, Promise<Sized>>();
+  const keyOf = ({ samples, views }: Size) => `${samples} ${views}`;
+  for (const made of opened) plans.set(keyOf(made), Promise.resolve(made));
+  const planned = (size: Size): Promise<Sized> => {
+    let made = plans.get(keyOf(size));
+    if (!made) {
+      made = checked(device, () => make(size));
+      plans.set(keyOf(size), made);
+    }
+    return made;
+  };
 
-  const indicesOf = (batch: EvaluationBatch) => ({
-    slot: batch.slot,
-    level: batch.level,
-    noise: batch.noise,
-    label: batch.candidate.map((candidate) => options.labels[candidate]!),
-  });
+  /** The smallest size that holds a batch, and its indices by the names of a plan's inputs. */
+  const place = (batch: EvaluationBatch) => {
+    const { slot, candidate, level, noise } = batch;
+    const label = candidate.map((index) => options.labels[index]!);
+    const shared = network.shared && viewsOf(batch);
+    const distinct = shared?.slot.length ?? 0;
+    const size = sizes.find(({ samples, views }) => samples >= slot.length && views >= distinct);
+    if (!size) throw new RangeError(`a batch of ${slot.length} evaluations, at most ${batchSize} fit`);
+    const indices: Record<string, Uint32Array> = shared
+      ? {
+          viewSlot: shared.slot,
+          viewLevel: shared.level,
+          viewNoise: shared.noise,
+          view: shared.view,
+          level,
+          noise,
+          label,
+        }
+      : { slot, level, noise, label };
+    return { size, indices };
+  };
   let closed = false;
   return {
     name: options.name,
-    inputShape: network.image,
+    inputShape,
     candidates: options.candidates,
     levels: options.levels,
     temperature: options.temperature,
@@ -171,29 +259,30 @@ export async function denoiser(device: Device, network: Network, options: Denois
     batchSize,
     slots: options.slots,
     encode(slot, image) {
-      if (image.length !== imageLength)
-        throw new RangeError(`an image has ${image.length} values, the model takes ${imageLength}`);
-      device.gpu.queue.writeBuffer(slots, slot * slotBytes, image as Float32Array<ArrayBuffer>);
+      if (image.length !== inputLength)
+        throw new RangeError(`an image has ${image.length} values, the model takes ${inputLength}`);
+      const to = { buffer: slots, offset: slot * slotBytes, size: slotBytes };
+      if (encoder) encoder.encode(image, to);
+      else gpu.queue.writeBuffer(slots, to.offset, image as Float32Array<ArrayBuffer>);
     },
     async errors(batch) {
       const count = batch.slot.length;
-      const chosen = sized.find(({ size }) => size >= count);
-      if (!chosen) throw new RangeError(`a batch of ${count} evaluations, at most ${batchSize} fit`);
+      const { size, indices } = place(batch);
+      const chosen = await planned(size);
       if (device.isLost()) throw new DeviceLostError('the device was lost');
-      const { gpu } = device;
-      for (const [name, values] of Object.entries(indicesOf(batch))) {
+      for (const [name, values] of Object.entries(indices)) {
         const { buffer, offset } = chosen.plan.inputs.get(name)!;
         gpu.queue.writeBuffer(buffer, offset, values as Uint32Array<ArrayBuffer>);
       }
       const error = chosen.plan.outputs.get('error')!;
       const staging =
         chosen.staging.pop() ??
-        gpu.createBuffer({ label: 'errors', size: chosen.size * 4, usage: 0x01 | 0x08 }); // MAP_READ | COPY_DST
+        gpu.createBuffer({ label: 'errors', size: chosen.samples * 4, usage: 0x01 | 0x08 }); // MAP_READ | COPY_DST
       const encoder = gpu.createCommandEncoder();
       const pass = encoder.beginComputePass();
       chosen.plan.encode(pass);
       pass.end();
-      encoder.copyBufferToBuffer(error.buffer, error.offset, staging, 0, chosen.size * 4);
+      encoder.copyBufferToBuffer(error.buffer, error.offset, staging, 0, chosen.samples * 4);
       gpu.queue.submit([encoder.finish()]);
       try {
         await parked(staging.mapAsync(1)); // GPUMapMode.READ
@@ -208,12 +297,17 @@ export async function denoiser(device: Device, network: Network, options: Denois
     close() {
       if (closed) return;
       closed = true;
-      for (const { plan: made, staging } of sized) {
-        made.destroy();
-        for (const buffer of staging) buffer.destroy();
-      }
+      for (const made of plans.values())
+        made.then(
+          ({ plan: unused, staging }) => {
+            unused.destroy();
+            for (const buffer of staging) buffer.destroy();
+          },
+          () => undefined,
+        );
       weights.destroy();
       slots.destroy();
+      destroy?.();
       device.close();
     },
   };
