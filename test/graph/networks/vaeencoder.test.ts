@@ -1,0 +1,61 @@
+// The encoder against diffusers: random weights, small sizes (test/golden/vae.py made them).
+
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
+import { input, newGraph, output } from '../../../src/graph/graph.ts';
+import { vaeEncoder } from '../../../src/graph/networks/vaeencoder.ts';
+import { readVaeEncoderConfig, vaeDownscale } from '../../../src/graph/networks/vaeencoder-config.ts';
+import { vaeEncoderParameters } from '../../../src/graph/networks/vaeencoder-tensors.ts';
+import type { Family } from '../../../src/kernels/device.ts';
+import type { WeightDtype } from '../../../src/kernels/routine.ts';
+import type { Shape } from '../../../src/kernels/tensor.ts';
+import { maxDifference, testDevice } from '../../kernels/harness.ts';
+import { runGraph } from '../rungraph.ts';
+
+const names = ['sd', 'conv', 'shift', 'plain'] as const;
+
+/** The largest difference from diffusers' latents, relative to the largest latent, over a golden's images. */
+async function difference(
+  name: (typeof names)[number],
+  { family, weights = 'f32' }: { family?: Family; weights?: WeightDtype } = {},
+): Promise<number> {
+  const folder = join(import.meta.dirname, '..', '..', 'golden', `vae-${name}`);
+  const config = await readVaeEncoderConfig(join(folder, 'vae', 'config.json'));
+  const file = await openSafetensors(join(folder, 'vae', 'diffusion_pytorch_model.safetensors'));
+  const io = await openSafetensors(join(folder, 'io.safetensors'));
+  const device = await testDevice(family ? { family } : {});
+  let worst = 0;
+  for (const key of ['0', '1']) {
+    const [n, c, h, w] = io.tensors.get(`image.${key}`)!.shape as [number, number, number, number];
+    const graph = newGraph();
+    const image = input(graph, 'image', [c, n, h, w]);
+    const latent = vaeEncoder(graph, vaeEncoderParameters(file, config), config, image);
+    const f = vaeDownscale(config);
+    const shape: Shape = [config.latentChannels, n, Math.floor(h / f), Math.floor(w / f)];
+    expect(latent.shape).toEqual(shape);
+    output(graph, 'latent', latent);
+    const got = await runGraph(device, graph, { image: await io.readF32(`image.${key}`) }, weights);
+    const want = await io.readF32(`latent.${key}`);
+    const scale = Math.max(...want.map(Math.abs));
+    worst = Math.max(worst, maxDifference(got.latent!, want).difference / scale);
+  }
+  await Promise.all([file.close(), io.close()]);
+  return worst;
+}
+
+describe('vaeEncoder equals diffusers', () => {
+  it.each(names)('%s', async (name) => {
+    expect(await difference(name)).toBeLessThan(2e-5);
+  });
+
+  it.each(['plain', 'tile'] as const)('sd, family %s', async (family) => {
+    expect(await difference('sd', { family })).toBeLessThan(2e-5);
+  });
+
+  it('with weights in f16 that were not', async () => {
+    const found = await difference('shift', { weights: 'f16' });
+    expect(found).toBeLessThan(2e-3);
+    expect(found).toBeGreaterThan(1e-6);
+  });
+});

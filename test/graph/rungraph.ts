@@ -1,0 +1,36 @@
+// Runs a graph once on a device, as whoever only wants its numbers would.
+
+import type { Graph } from '../../src/graph/graph.ts';
+import { plan } from '../../src/graph/plan.ts';
+import { weightStore } from '../../src/graph/weightstore.ts';
+import type { Device } from '../../src/kernels/device.ts';
+import type { WeightDtype } from '../../src/kernels/routine.ts';
+import { idle, readBack, submit } from '../../src/kernels/runtime.ts';
+import { fromChannelMajor, toChannelMajor } from '../../src/kernels/tensor.ts';
+
+/** The outputs of a graph by name; inputs (numbers, or a Uint32Array where it is an index) and outputs in [n, c, h, w] order. */
+export async function runGraph(
+  device: Device,
+  graph: Graph,
+  inputs: Readonly<Record<string, ArrayLike<number>>>,
+  weightDtype: WeightDtype = 'f32',
+): Promise<Record<string, Float32Array>> {
+  const weights = weightStore(device);
+  const made = await plan(device, graph, { weights, weightDtype });
+  for (const [name, { shape }] of graph.inputs) {
+    const values = inputs[name]!;
+    const { buffer, offset } = made.inputs.get(name)!;
+    const data = values instanceof Uint32Array ? new Uint32Array(values) : toChannelMajor(values, shape);
+    device.gpu.queue.writeBuffer(buffer, offset, data);
+  }
+  submit(device, (pass) => made.encode(pass));
+  await idle(device);
+  const outputs: Record<string, Float32Array> = {};
+  for (const [name, { shape }] of graph.outputs) {
+    const bytes = await readBack(device, made.outputs.get(name)!);
+    outputs[name] = fromChannelMajor(new Float32Array(bytes), shape);
+  }
+  made.destroy();
+  weights.destroy();
+  return outputs;
+}
