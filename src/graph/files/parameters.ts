@@ -2,7 +2,7 @@
 
 import type { Elements } from '../../kernels/routine.ts';
 import type { Constant } from '../graph.ts';
-import { checkTensors, type ExpectedTensor } from '../networks/unet2d-tensors.ts';
+import { checkTensors, type ExpectedTensor } from '../networks/expectedtensors.ts';
 import type { TensorFile } from './safetensors.ts';
 
 /** A weight of the checkpoint by its name; several names are joined along their first axis. */

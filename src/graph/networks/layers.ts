@@ -69,6 +69,12 @@ export function groupNorm(
   return apply(graph, 'groupNorm', attributes, { x, embedding }, { gamma, beta });
 }
 
+/** LN(x) over the channels of each pixel. */
+export function layerNorm({ graph, parameters }: Layers, x: Value, name: string, eps: number): Value {
+  const { weight: gamma, bias: beta } = weightAndBias(parameters, name);
+  return apply(graph, 'layerNorm', { eps }, { x }, { gamma, beta });
+}
+
 export interface HeadsOf {
   readonly heads: number;
   readonly headDim: number;

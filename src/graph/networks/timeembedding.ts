@@ -1,12 +1,12 @@
 // Time embeddings, computed once per noise level on the host: software drivers are not to be trusted with the
 // sine of a large argument.
 
-import type { UNet2DConfig } from './unet2d-config.ts';
+import type { UNetConfig } from './unetkeys.ts';
 
-type EmbeddingConfig = Pick<
-  UNet2DConfig,
-  'timeEmbeddingType' | 'flipSinToCos' | 'freqShift' | 'blockOutChannels'
->;
+/** What the rows depend on; of every UNet. */
+export interface EmbeddingConfig extends Pick<UNetConfig, 'flipSinToCos' | 'freqShift' | 'blockOutChannels'> {
+  readonly timeEmbeddingType: 'positional' | 'fourier';
+}
 
 /** Values of a row: sines and cosines of every frequency. */
 export const timeRowLength = (config: EmbeddingConfig): number =>
