@@ -5,47 +5,13 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import type { OpenModelOptions } from '../../src/graph/openmodel.ts';
-import { DeviceLostError, ModelError, NoDeviceError } from '../../src/kernels/errors.ts';
+import { DeviceLostError, ModelError, NoDeviceError, UnsupportedError } from '../../src/kernels/errors.ts';
 import { main } from '../../src/pipeline/command/main.ts';
 import type { OpenFolder } from '../../src/pipeline/command/modelchoice.ts';
-import type { Classified, ItemFailure } from '../../src/pipeline/types.ts';
+import { cli, linesOf } from './capture.ts';
 import type { Fake } from './fake.ts';
-import { fakeFolder, LABELS } from './fakefolder.ts';
+import { fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
 import { goodImages, greyPng, temporaryFolder, write } from './imagefiles.ts';
-
-interface Outcome {
-  readonly status: number;
-  readonly out: string;
-  readonly err: string;
-}
-
-async function cli(
-  argv: readonly string[],
-  openModel: OpenFolder = fakeFolder(),
-  stdin = '',
-): Promise<Outcome> {
-  const stdout = new PassThrough();
-  const texts: string[] = [];
-  stdout.setEncoding('utf8');
-  let out = '';
-  stdout.on('data', (text: string) => {
-    out += text;
-  });
-  const source = (async function* () {
-    yield Buffer.from(stdin);
-  })();
-  const stderr = { write: (text: string) => texts.push(text) };
-  const status = await main([...argv, '--model', './fake'], { openModel, stdin: source, stdout, stderr });
-  return { status, out, err: texts.join('') };
-}
-
-type Line = Partial<Classified> & Partial<ItemFailure> & { readonly path: string };
-
-const linesOf = (out: string): Line[] =>
-  out
-    .split('\n')
-    .filter(Boolean)
-    .map((line) => JSON.parse(line));
 
 /** Lines by path, without the fields that tell time. */
 const comparable = (out: string) =>
@@ -186,6 +152,64 @@ describe('classify', () => {
   });
 });
 
+describe('text models', () => {
+  const text = (opened?: (options: OpenModelOptions, model: Fake) => void) =>
+    fakeFolder({ summary: TEXT_SUMMARY, opened: (_, options, model) => opened?.(options, model) });
+
+  test('prompts of a table: rows of a class compete, the best one stands for it', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 3);
+    const rows = ['"a photo, of a cat",cat,2', 'a kitten,kitten,2', 'a bee,bee,1', 'an ant,ant,0'];
+    write(folder, { 'p.csv': `\ufeffprompt,classname,classidx\r\n${rows.join('\r\n')}\r\n` });
+    const models: Fake[] = [];
+    const argv = ['--prompts', join(folder, 'p.csv'), '--strategy', 'all', folder];
+    const { status, out } = await cli(
+      argv,
+      text((_, model) => models.push(model)),
+    );
+    expect(status).toBe(0);
+    expect(models[0]!.candidates).toHaveLength(4);
+    const [ant, , cat] = linesOf(out).sort((a, b) => (a.path < b.path ? -1 : 1));
+    expect(ant).toMatchObject({ label: 'ant', classidx: 0 });
+    expect(ant.top[0]).toMatchObject({ classidx: 0, prompt: 'an ant', evaluations: 8 });
+    expect(cat.classidx).toBe(2);
+    expect(cat.top).toHaveLength(3);
+    expect(['a photo, of a cat', 'a kitten']).toContain(cat.top[0].prompt);
+    expect(cat.label).toBe(cat.top[0].prompt === 'a kitten' ? 'kitten' : 'cat');
+    expect(cat.top[0].evaluations).toBe(16);
+    const sum = (xs: number[]) => xs.reduce((total, x) => total + x, 0);
+    expect(sum(cat.top.map(({ probability }: { probability: number }) => probability))).toBeCloseTo(1, 9);
+    expect(cat.probability).toBe(cat.top[0].probability);
+  });
+
+  test('slots of a staged schedule are prompts, not classes', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 1);
+    const log = join(folder, 'errors');
+    const argv = '--labels ant,bee --template {} --template {}s --template {}! --quiet'.split(' ');
+    const schedule = '--strategy staged --n-samples 2,4 --to-keep 3,1'.split(' ');
+    const { out } = await cli([...argv, ...schedule, '--errors', log, folder], text());
+    const records = linesOf(readFileSync(log, 'utf8'));
+    // Six prompts on two levels; the three prompts of the ant are kept, and meet on the other two.
+    expect(records.map(({ t, candidate }) => `${t} ${candidate}`)).toEqual([
+      ...[375, 875].flatMap((t) => [0, 1, 2, 3, 4, 5].map((c) => `${t} ${c}`)),
+      ...[125, 625].flatMap((t) => [0, 1, 2].map((c) => `${t} ${c}`)),
+    ]);
+    expect(linesOf(out)[0]).toMatchObject({ label: 'ant', classidx: 0, evaluations: 18, decided: true });
+  });
+
+  test('--image-size reaches the model, and images come in that size', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 1);
+    const seen: { options: OpenModelOptions; model: Fake }[] = [];
+    const open = text((options, model) => seen.push({ options, model }));
+    const argv = ['--labels', 'ant,bee', '--image-size', '6', folder];
+    expect((await cli(argv, open)).status).toBe(0);
+    expect(seen[0]!.options.imageSize).toBe(6);
+    expect(seen[0]!.model.inputShape).toEqual([1, 6, 6]);
+  });
+});
+
 describe('resume', () => {
   test.each(['jsonl', 'csv'])('%s: what is done is not done again, a torn line is', async (format) => {
     const folder = temporaryFolder();
@@ -237,6 +261,44 @@ describe('exit statuses', () => {
       2,
       'text models',
     ],
+    [
+      'a text model without candidates',
+      ['x'],
+      fakeFolder({ summary: TEXT_SUMMARY }),
+      2,
+      'fake reads text and has no classes of its own: say what to choose between, with --labels A,B,... or',
+    ],
+    [
+      'a side the model cannot take',
+      ['--labels', 'a,b', '--image-size', '7', 'x'],
+      fakeFolder({ summary: TEXT_SUMMARY }),
+      2,
+      '--image-size: fake takes multiples of 2, got 7',
+    ],
+    [
+      'a side of a model that has one',
+      ['--image-size', '6', 'x'],
+      fakeFolder(),
+      2,
+      '--image-size: fake takes images of 2x2, got 6',
+    ],
+    ...[
+      'm/model_index.json: the pipeline "StableDiffusionXLPipeline" is not supported, wanted ...',
+      'm/unet/diffusion_pytorch_model.bin: weights in a pickle can run code and are not read, convert them ...',
+      'm/tokenizer: neither tokenizer.json nor vocab.json and merges.txt is there',
+      'm/text_encoder/config.json: vocab_size is 100, the tokenizer has 49408 tokens',
+      'm/scheduler/scheduler_config.json: no such file',
+    ].map(
+      (sentence) =>
+        [sentence, ['--labels', 'a', 'x'], throwing(new ModelError(sentence)), 3, sentence] as [
+          string,
+          string[],
+          OpenFolder,
+          number,
+          string,
+        ],
+    ),
+    ['unsupported', ['x'], throwing(new UnsupportedError('dual_cross_attention')), 3, 'dual_cross_attention'],
     ['model', ['x'], throwing(new ModelError('unet/config.json: broken')), 3, 'unet/config.json: broken'],
     ['device', ['x'], throwing(new NoDeviceError('no adapter')), 4, 'no adapter'],
     ['lost device', ['x'], throwing(new DeviceLostError('gone')), 4, 'gone'],
@@ -248,6 +310,7 @@ describe('exit statuses', () => {
     const got = await main(args, { openModel, stdout, stderr: { write: (text) => stderr.push(text) } });
     expect(got).toBe(status);
     expect(stderr.join('')).toContain(message);
+    if (status === 3) expect(stderr.join('')).toBe(`diffclass-stream: ${message}\n`);
     expect(stdout.read()).toBeNull();
   });
 
@@ -289,6 +352,8 @@ describe('exit statuses', () => {
       '--concurrency',
       '--quiet',
       '--log-level',
+      '--preset',
+      '--dry-run',
     ])
       expect(help.out).toContain(option);
     expect((await cli(['--version'])).out).toMatch(/^\d+\.\d+\.\d+\n$/);

@@ -31,6 +31,8 @@ export interface FakeFolderOptions {
   readonly summary?: ModelSummary;
   /** Which candidate is best for an image whose first pixel has that byte; by default classidx byte modulo 10. */
   readonly isBest?: (candidate: Candidate, byte: number) => boolean;
+  /** The error of an evaluation instead, of the image's first byte. */
+  readonly errorOf?: (byte: number, candidate: Candidate, level: number, noise: number) => number;
   /** Milliseconds that a batch takes. */
   readonly delay?: number;
   /** Keeps no record of batches and images, so that a long run needs no memory. */
@@ -46,6 +48,7 @@ export const fakeFolder =
   ({
     summary = SUMMARY,
     isBest = ({ classidx }, byte) => classidx === byte % LABELS.length,
+    errorOf,
     delay = 0,
     forget = false,
     onBatch,
@@ -62,9 +65,10 @@ export const fakeFolder =
       batchSize: options.batchSize ?? 32,
       slots: options.slots ?? 8,
       errorOf: (pixel, candidate, level, noise) =>
+        errorOf?.(Math.round((pixel + 1) * 127.5), candidates[candidate]!, level, noise) ??
         0.5 +
-        (isBest(candidates[candidate]!, Math.round((pixel + 1) * 127.5)) ? 0 : 0.1) +
-        0.02 * hash(Math.round(pixel * 1000), candidate, level, noise, Number(options.seed ?? 0)),
+          (isBest(candidates[candidate]!, Math.round((pixel + 1) * 127.5)) ? 0 : 0.1) +
+          0.02 * hash(Math.round(pixel * 1000), candidate, level, noise, Number(options.seed ?? 0)),
       beforeBatch: () => {
         onBatch?.();
         if (forget) for (const list of [model.batches, model.encoded]) list.length = 0;

@@ -1,14 +1,16 @@
 // From the arguments of a process to its exit status. Every fault ends here, as one sentence on standard error.
 
 import { readFileSync } from 'node:fs';
-import { CommanderError } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import { UsageError } from '../errors.ts';
-import { createCommand } from './command.ts';
+import { createCommand, type Texts } from './command.ts';
 import { describeError, statusOf } from './exitstatus.ts';
 import type { SignalSource } from './interruption.ts';
+import { match, matchCommand, readMatchSettings } from './match.ts';
 import type { OpenFolder } from './modelchoice.ts';
+import type { LogLevel } from './options.ts';
 import { createReporter, type ErrorOutput } from './progress.ts';
-import { run } from './run.ts';
+import { run, type Surroundings } from './run.ts';
 import { readSettings } from './settings.ts';
 import type { Output } from './sinks.ts';
 
@@ -29,7 +31,6 @@ const PLANNED: readonly string[] = [
   'calibrate',
   'certify',
   'train',
-  'info',
   'doctor',
   'bench',
   'report',
@@ -43,6 +44,39 @@ function readVersion(): string {
   return (JSON.parse(text) as { readonly version: string }).version;
 }
 
+/** A subcommand: its arguments to a run with what it needs from outside. */
+interface Subcommand {
+  readonly command: (texts: Texts) => Command;
+  /** Checks arguments and options; what comes back runs. */
+  readonly prepare: (args: readonly string[], typed: Readonly<Record<string, unknown>>) => Runnable;
+  /** What its progress counts. */
+  readonly noun?: string;
+}
+
+interface Runnable {
+  readonly quiet?: boolean;
+  readonly logLevel?: LogLevel;
+  readonly run: (surroundings: Surroundings) => Promise<number>;
+}
+
+const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
+  classify: {
+    command: (texts) => createCommand(readVersion(), texts),
+    prepare(args, typed) {
+      const settings = readSettings(args, typed);
+      return { ...settings, run: (surroundings) => run(settings, surroundings) };
+    },
+  },
+  match: {
+    command: matchCommand,
+    prepare(args, typed) {
+      const settings = readMatchSettings(args, typed);
+      return { ...settings, run: (surroundings) => match(settings, surroundings) };
+    },
+    noun: 'items',
+  },
+};
+
 async function dispatch(argv: readonly string[], options: MainOptions): Promise<number> {
   const {
     stdin = process.stdin,
@@ -50,18 +84,18 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
     stderr = process.stderr,
     signals = process,
   } = options;
-  const [first, ...rest] = argv;
-  if (first !== undefined && PLANNED.includes(first))
+  const [first = '', ...rest] = argv;
+  if (PLANNED.includes(first))
     throw new UsageError(`"${first}" is not part of this version (a folder of that name is ./${first})`);
-  const command = createCommand(readVersion(), {
-    out: (text) => stdout.write(text),
-    err: (text) => stderr.write(text),
-  });
-  command.parse(first === 'classify' ? rest : [...argv], { from: 'user' });
-  const settings = readSettings(command.args, command.opts());
-  const reporter = createReporter(stderr, settings.quiet ? 'error' : settings.logLevel);
+  const named = Object.hasOwn(SUBCOMMANDS, first);
+  const { command: create, prepare, noun } = SUBCOMMANDS[named ? first : 'classify']!;
+  const command = create({ out: (text) => stdout.write(text), err: (text) => stderr.write(text) });
+  command.parse(named ? rest : [...argv], { from: 'user' });
+  const prepared = prepare(command.args, command.opts());
+  const { quiet = false, logLevel = 'info' } = prepared;
+  const reporter = createReporter(stderr, quiet ? 'error' : logLevel, Date.now, noun);
   try {
-    return await run(settings, { openModel: options.openModel, stdin, stdout, signals, reporter });
+    return await prepared.run({ openModel: options.openModel, stdin, stdout, signals, reporter });
   } finally {
     reporter.clear();
   }

@@ -48,11 +48,12 @@ export function progressLine(
   rate: number,
   skipped: number,
   total: number | undefined,
+  noun = 'images',
 ): string {
   const left = total === undefined ? undefined : Math.max(0, total - skipped - now.images);
   const parts = [
-    `${short(skipped + now.images)}${total === undefined ? '' : ` of ${short(total)}`} images`,
-    `${short(rate)} images/s`,
+    `${short(skipped + now.images)}${total === undefined ? '' : ` of ${short(total)}`} ${noun}`,
+    `${short(rate)} ${noun}/s`,
   ];
   if (left !== undefined && rate > 0) parts.push(`ETA ${duration(left / rate)}`);
   if (now.failures > 0) parts.push(`${short(now.failures)} failed`);
@@ -72,8 +73,13 @@ function movingRate(): (now: Progress) => number {
   };
 }
 
-/** A reporter to standard error that says what `level` allows. Progress belongs to `info`. */
-export function createReporter(output: ErrorOutput, level: LogLevel, now: () => number = Date.now): Reporter {
+/** A reporter to standard error that says what `level` allows. Progress, of what `noun` calls, belongs to `info`. */
+export function createReporter(
+  output: ErrorOutput,
+  level: LogLevel,
+  now: () => number = Date.now,
+  noun = 'images',
+): Reporter {
   const loud = LOG_LEVELS.indexOf(level);
   const terminal = output.isTTY === true;
   const rate = movingRate();
@@ -97,7 +103,7 @@ export function createReporter(output: ErrorOutput, level: LogLevel, now: () => 
       if (LOG_LEVELS.indexOf('info') > loud) return;
       if (time - renewed < (terminal ? RENEWAL.terminal : RENEWAL.elsewhere)) return;
       renewed = time;
-      const line = progressLine(state, perSecond, skipped, total);
+      const line = progressLine(state, perSecond, skipped, total, noun);
       if (!terminal) output.write(`diffclass-stream: ${line}\n`);
       else output.write(`\r${line.slice(0, (output.columns ?? 80) - 1)}\x1b[K`);
       drawn = terminal;

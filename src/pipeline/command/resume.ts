@@ -19,7 +19,7 @@ interface Line {
 }
 
 /** The whole lines of a file; in CSV a line feed between quotes belongs to the line. */
-async function* wholeLines(path: string, format: Format): AsyncGenerator<Line> {
+export async function* wholeLines(path: string, format: Format): AsyncGenerator<Line> {
   let rest = Buffer.alloc(0);
   let end = 0;
   for await (const chunk of createReadStream(path)) {

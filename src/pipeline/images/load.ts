@@ -36,6 +36,19 @@ export function prepare(
 }
 
 /**
+ * One image for a model; see `prepare`.
+ *
+ * @throws ItemError where the file cannot be read or decoded.
+ */
+export async function loadImage(
+  path: string,
+  shape: readonly [channels: number, height: number, width: number],
+  options: LoadOptions = {},
+): Promise<Float32Array> {
+  return prepare(await decodeFile(path, options), shape, options.filter);
+}
+
+/**
  * Loads images for a model, in the order of their paths. Failed items pass through, and a file that cannot be
  * decoded becomes one. Pulls its source; at most `decoders` decoded images wait.
  */
@@ -48,7 +61,7 @@ export function loadImages(
   return mapOrdered(found, decoders, async (item) => {
     if (typeof item !== 'string') return item;
     try {
-      return { path: item, pixels: prepare(await decodeFile(item, options), shape, options.filter) };
+      return { path: item, pixels: await loadImage(item, shape, options) };
     } catch (error) {
       return failureOf(item, error);
     }

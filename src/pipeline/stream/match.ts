@@ -1,0 +1,68 @@
+// One item of images and captions: the errors of all pairs, on the same noise, and what they match.
+
+import { ascending } from '../deciding/levels.ts';
+import { lessUnconditional, type Matches, matchesOf } from '../deciding/matching.ts';
+import type { Session } from './session.ts';
+
+/** Images and the captions that belong to them, ready for a model. */
+export interface Pairs {
+  /** Images [c, h, w] in [-1, 1]. */
+  readonly images: readonly Float32Array[];
+  /** Index of the candidate of each image's own caption. */
+  readonly captions: readonly number[];
+  /** Index of the candidate without a caption, the empty prompt. */
+  readonly unconditional: number;
+}
+
+/** What an item's errors are, and what they match. */
+export interface PairErrors extends Matches {
+  /** Weighted mean error over the grid: `errors[i][j]` of image i under caption j. */
+  readonly errors: readonly (readonly number[])[];
+  /** That of each image under the empty prompt. */
+  readonly unconditional: readonly number[];
+  /** What is matched by errors less the unconditional ones. */
+  readonly lessUnconditional: Matches;
+  readonly evaluations: number;
+}
+
+/**
+ * Evaluates every image of an item under every caption of it, and under none, at every level of the model's grid
+ * in ascending order; level k uses noise k for all of them. Rejects with `ItemError` where the fault is the item's.
+ */
+export async function pairErrors(
+  session: Session,
+  { images, captions, unconditional }: Pairs,
+): Promise<PairErrors> {
+  const candidates = [...new Set([...captions, unconditional])];
+  const rows = await Promise.all(images.map((pixels) => meanErrors(session, pixels, candidates)));
+  const errors = rows.map((row) => captions.map((caption) => row.get(caption)!));
+  const alone = rows.map((row) => row.get(unconditional)!);
+  return {
+    errors,
+    unconditional: alone,
+    ...matchesOf(errors),
+    lessUnconditional: matchesOf(lessUnconditional(errors, alone)),
+    evaluations: images.length * candidates.length * session.model.levels.length,
+  };
+}
+
+/** The weighted mean error of an image under each candidate, by its index. */
+async function meanErrors(
+  session: Session,
+  pixels: Float32Array,
+  candidates: readonly number[],
+): Promise<ReadonlyMap<number, number>> {
+  const { levels } = session.model;
+  const order = ascending(levels);
+  const ticket = await session.admit(pixels);
+  try {
+    const fans = order.map((level, noise) => session.errors(ticket, { candidates, level, noise }));
+    const rows = await Promise.all(fans);
+    const weights = order.map((level) => levels[level]!.weight);
+    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    const mean = (i: number) => rows.reduce((sum, row, k) => sum + weights[k]! * row[i]!, 0) / total;
+    return new Map(candidates.map((candidate, i) => [candidate, mean(i)]));
+  } finally {
+    session.release(ticket);
+  }
+}

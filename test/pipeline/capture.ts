@@ -1,0 +1,43 @@
+// The command line in this process, with a fake model and captured streams.
+
+import { PassThrough } from 'node:stream';
+import { main } from '../../src/pipeline/command/main.ts';
+import type { OpenFolder } from '../../src/pipeline/command/modelchoice.ts';
+import { fakeFolder } from './fakefolder.ts';
+
+/** What a process would have left. */
+export interface Outcome {
+  readonly status: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** Runs the command line; the model is ./fake unless `argv` names one. */
+export async function cli(
+  argv: readonly string[],
+  openModel: OpenFolder = fakeFolder(),
+  stdin = '',
+): Promise<Outcome> {
+  const stdout = new PassThrough();
+  const texts: string[] = [];
+  stdout.setEncoding('utf8');
+  let out = '';
+  stdout.on('data', (text: string) => {
+    out += text;
+  });
+  const source = (async function* () {
+    yield Buffer.from(stdin);
+  })();
+  const stderr = { write: (text: string) => texts.push(text) };
+  const model = argv.includes('--model') ? [] : ['--model', './fake'];
+  const status = await main([...argv, ...model], { openModel, stdin: source, stdout, stderr });
+  return { status, out, err: texts.join('') };
+}
+
+/** Lines of JSON. */
+// biome-ignore lint/suspicious/noExplicitAny: a test says what it expects of a line
+export const linesOf = (out: string): any[] =>
+  out
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line));
