@@ -1,0 +1,188 @@
+// Tokens that stand in a text as they are and are found before anything else is done with it: the start, end
+// and padding tokens, and those that a fine-tune added. Which there are, and where they may match, is spread over up
+// to four files; the rules here are those of transformers 5.
+
+import { z } from 'zod';
+
+/** How an added token matches. */
+export interface AddedToken {
+  readonly content: string;
+  /** The white space on this side belongs to the match. */
+  readonly lstrip: boolean;
+  readonly rstrip: boolean;
+  /** No match inside a word. */
+  readonly singleWord: boolean;
+  /** Sought in the normalised text (so that case does not matter), else in the text as it came. */
+  readonly normalized: boolean;
+}
+
+const flags = {
+  content: z.string(),
+  lstrip: z.boolean().default(false),
+  rstrip: z.boolean().default(false),
+  single_word: z.boolean().default(false),
+  normalized: z.boolean().nullish(),
+  special: z.boolean().default(false),
+};
+const tokenObject = z.object(flags);
+const token = z.union([z.string(), tokenObject], {
+  error: 'wanted a token, as a string or an object with content',
+});
+/** A list of tokens, or tokens by a name of their own. */
+const tokens = z.union([z.array(token), z.record(z.string(), token).transform(Object.values<Token>)]);
+type Token = z.infer<typeof token>;
+type TokenObject = z.infer<typeof tokenObject>;
+
+/** The roles a token can have, in the order in which transformers adds them. */
+const ROLES = [
+  'bos_token',
+  'eos_token',
+  'unk_token',
+  'sep_token',
+  'pad_token',
+  'cls_token',
+  'mask_token',
+] as const;
+type Role = (typeof ROLES)[number];
+
+/** What CLIP's tokenizer has where the files name none. */
+const DEFAULTS: Partial<Record<Role, string>> = {
+  bos_token: '<|startoftext|>',
+  eos_token: '<|endoftext|>',
+  unk_token: '<|endoftext|>',
+  pad_token: '<|endoftext|>',
+};
+
+/** Of `tokenizer_config.json` and `special_tokens_map.json`, the keys that name tokens. */
+export const namedTokensSchema = z.object({
+  ...(Object.fromEntries(ROLES.map((role) => [role, token.nullish()])) as Record<
+    Role,
+    z.ZodOptional<z.ZodNullable<typeof token>>
+  >),
+  additional_special_tokens: tokens.nullish(),
+  extra_special_tokens: tokens.nullish(),
+});
+export type NamedTokens = z.infer<typeof namedTokensSchema>;
+
+/** `added_tokens_decoder` of `tokenizer_config.json`: tokens by id. */
+export const addedTokensDecoderSchema = z.record(z.string().regex(/^\d+$/), tokenObject);
+
+/** `added_tokens.json`: ids by token. */
+export const addedTokensFileSchema = z.record(z.string(), z.int().min(0));
+
+/** `added_tokens` of `tokenizer.json`. */
+export const addedTokensListSchema = z.array(z.object({ ...flags, id: z.int().min(0) }));
+
+/** What the files of a folder say of added tokens. */
+export interface AddedTokenFiles {
+  readonly config: NamedTokens & {
+    readonly added_tokens_decoder?: z.infer<typeof addedTokensDecoderSchema> | undefined;
+  };
+  readonly specialTokensMap?: NamedTokens | undefined;
+  readonly addedTokens?: z.infer<typeof addedTokensFileSchema> | undefined;
+  readonly tokenizerJson?: z.infer<typeof addedTokensListSchema> | undefined;
+}
+
+/** All added tokens of a folder, in order, with the id that a file gives; and which token has which role. */
+export interface AddedTokens {
+  readonly tokens: readonly (AddedToken & { readonly id: number | undefined })[];
+  readonly roles: Readonly<Record<'bos' | 'eos' | 'unk' | 'pad', string>>;
+}
+
+const contentOf = (value: Token): string => (typeof value === 'string' ? value : value.content);
+
+/**
+ * Brings the files together. `added_tokens_decoder` is the last word where it is there; else `special_tokens_map.json`
+ * overrides `tokenizer_config.json`, and ids come from `added_tokens.json` and `tokenizer.json`. A role's token
+ * written as a plain string is sought in the text as it came.
+ */
+export function gatherAddedTokens(files: AddedTokenFiles): AddedTokens {
+  const { config, specialTokensMap, addedTokens, tokenizerJson } = files;
+  const decoder = config.added_tokens_decoder;
+  const named: NamedTokens = { ...config, ...(decoder ? {} : specialTokensMap) };
+  const roleTokens = ROLES.map((role) => named[role] ?? DEFAULTS[role]).filter(
+    (value) => value !== undefined,
+  );
+  const extra = [config, ...(decoder || !specialTokensMap ? [] : [specialTokensMap])].flatMap(
+    ({ extra_special_tokens, additional_special_tokens }) =>
+      extra_special_tokens ?? additional_special_tokens ?? [],
+  );
+  const special = new Set([...roleTokens, ...extra].map(contentOf));
+  const complete = (value: Token, id?: number) => {
+    const {
+      content,
+      lstrip,
+      rstrip,
+      single_word,
+      normalized,
+      special: own,
+    }: TokenObject = typeof value === 'string'
+      ? { content: value, lstrip: false, rstrip: false, single_word: false, special: true }
+      : value;
+    const isSpecial = own || special.has(content);
+    return { content, lstrip, rstrip, singleWord: single_word, normalized: normalized ?? !isSpecial, id };
+  };
+
+  const listed = new Map<number, ReturnType<typeof complete>>();
+  if (decoder)
+    for (const [id, value] of Object.entries(decoder)) listed.set(Number(id), complete(value, Number(id)));
+  else {
+    for (const [content, id] of Object.entries(addedTokens ?? {})) {
+      const value = { content, lstrip: false, rstrip: false, single_word: false, special: false };
+      listed.set(id, complete(value, id));
+    }
+    for (const value of tokenizerJson ?? []) listed.set(value.id, complete(value, value.id));
+  }
+  const tokens = [...listed].sort(([a], [b]) => a - b).map(([, value]) => value);
+  const withId = new Set(tokens.map(({ content }) => content));
+  const seen = new Set<string>();
+  for (const value of [...roleTokens, ...extra]) {
+    const key = JSON.stringify(value);
+    if (!withId.has(contentOf(value)) && !seen.has(key)) tokens.push(complete(value));
+    seen.add(key);
+  }
+
+  const role = (name: Role): string => contentOf(named[name] ?? DEFAULTS[name]!);
+  return {
+    tokens: tokens.filter(({ content }) => content !== ''),
+    roles: { bos: role('bos_token'), eos: role('eos_token'), unk: role('unk_token'), pad: role('pad_token') },
+  };
+}
+
+/** A part of a text: an added token's id, or text between them. */
+type Part = number | string;
+
+const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
+const WORD = String.raw`[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]`;
+const endsWithWord = new RegExp(`${WORD}$`, 'u');
+const startsWithWord = new RegExp(`^${WORD}`, 'u');
+const spaceAtEnd = /\p{White_Space}*$/u;
+const spaceAtStart = /^\p{White_Space}*/u;
+
+/** A function that cuts a text at the tokens given with their ids: at the leftmost one, and there at the longest. */
+export function splitter(
+  tokens: readonly (AddedToken & { readonly id: number })[],
+): (text: string) => Part[] {
+  if (tokens.length === 0) return (text) => [text];
+  const byContent = new Map(tokens.map((value) => [value.content, value]));
+  const longestFirst = [...byContent.keys()].sort((a, b) => b.length - a.length);
+  const pattern = new RegExp(longestFirst.map(escaped).join('|'), 'gu');
+  return (text) => {
+    const parts: Part[] = [];
+    let from = 0;
+    for (const match of text.matchAll(pattern)) {
+      const { id, lstrip, rstrip, singleWord } = byContent.get(match[0])!;
+      let start = match.index;
+      let end = start + match[0].length;
+      if (singleWord && (endsWithWord.test(text.slice(0, start)) || startsWithWord.test(text.slice(end))))
+        continue;
+      if (lstrip) start = Math.max(from, start - spaceAtEnd.exec(text.slice(0, start))![0].length);
+      if (rstrip) end += spaceAtStart.exec(text.slice(end))![0].length;
+      if (from < start) parts.push(text.slice(from, start));
+      parts.push(id);
+      from = end;
+    }
+    if (from < text.length) parts.push(text.slice(from));
+    return parts;
+  };
+}

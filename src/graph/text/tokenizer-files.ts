@@ -1,0 +1,215 @@
+// The folder `tokenizer/` of a pipeline, as any version of transformers saves it.
+
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { ModelError } from '../../kernels/errors.ts';
+import { checked, quote, readJson, reason } from '../files/json.ts';
+import {
+  type AddedTokens,
+  addedTokensDecoderSchema,
+  addedTokensFileSchema,
+  addedTokensListSchema,
+  gatherAddedTokens,
+  namedTokensSchema,
+} from './addedtokens.ts';
+import { END_OF_WORD, type Merges, pairKey } from './bytepairs.ts';
+import { type Tokenizer, tokenizer, type Vocabulary } from './tokenizer.ts';
+
+/** Ids of a text where the configuration names no number, or transformers' 1e30 for "not known". */
+const DEFAULT_LENGTH = 77;
+const UNKNOWN_LENGTH = 1e6;
+
+const vocabularySchema = z.record(z.string(), z.int().min(0));
+const configSchema = namedTokensSchema.extend({
+  added_tokens_decoder: addedTokensDecoderSchema.optional(),
+  tokenizer_class: z.string().nullish(),
+  model_max_length: z.number().nullish(),
+  padding_side: z.string().nullish(),
+  truncation_side: z.string().nullish(),
+});
+const tokenizerJsonSchema = z.object({
+  added_tokens: addedTokensListSchema.optional(),
+  model: z.object({
+    type: z.string().nullish(),
+    vocab: vocabularySchema,
+    merges: z.array(z.union([z.string(), z.tuple([z.string(), z.string()])])),
+    end_of_word_suffix: z.string().nullish(),
+  }),
+});
+
+/** Words, their pairs, and the file to name when something is wrong with either. */
+interface Model {
+  readonly file: string;
+  readonly ids: ReadonlyMap<string, number>;
+  readonly merges: Merges;
+  readonly added: z.infer<typeof addedTokensListSchema> | undefined;
+}
+
+/**
+ * Reads the folder `tokenizer/`: `tokenizer.json`, or else `vocab.json` and `merges.txt`; and which tokens start, end
+ * and pad a text, from `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
+ * @throws ModelError naming the file that is missing or not a CLIP tokenizer's, and what to do.
+ */
+export async function readTokenizer(folder: string): Promise<Tokenizer> {
+  const { file, ids, merges, added: tokenizerJson } = await readModel(folder);
+  const configFile = join(folder, 'tokenizer_config.json');
+  const mapFile = join(folder, 'special_tokens_map.json');
+  const addedFile = join(folder, 'added_tokens.json');
+  const read = async <T>(schema: z.ZodType<T>, path: string): Promise<T | undefined> =>
+    (await exists(path)) ? checked(schema, await readJson(path), path) : undefined;
+  const config = await read(configSchema, configFile);
+  const specialTokensMap = await read(namedTokensSchema, mapFile);
+  if (!config && !specialTokensMap)
+    throw new ModelError(
+      `${configFile}: no such file, wanted it or special_tokens_map.json to know what a prompt is padded with; ` +
+        'copy it from the model that this one was made from',
+    );
+  const addedTokens = await read(addedTokensFileSchema, addedFile);
+  const { tokens, roles } = gatherAddedTokens({
+    config: config ?? {},
+    specialTokensMap,
+    addedTokens,
+    tokenizerJson,
+  });
+  const added = numbered({ tokens, roles }, ids, file);
+  const idOf = (content: string): number => added.find((token) => token.content === content)!.id;
+  return tokenizer({
+    ids,
+    merges,
+    added,
+    start: idOf(roles.bos),
+    end: idOf(roles.eos),
+    padding: idOf(roles.pad),
+    unknown: idOf(roles.unk),
+    length: config ? textLength(config, configFile) : DEFAULT_LENGTH,
+  });
+}
+
+async function readModel(folder: string): Promise<Model> {
+  const whole = join(folder, 'tokenizer.json');
+  if (await exists(whole)) return readTokenizerJson(whole);
+  const vocabularyFile = join(folder, 'vocab.json');
+  const mergesFile = join(folder, 'merges.txt');
+  for (const file of [vocabularyFile, mergesFile])
+    if (!(await exists(file)))
+      throw new ModelError(
+        `${file}: no such file, wanted vocab.json and merges.txt, or tokenizer.json; ` +
+          'copy the folder tokenizer from the model that this one was made from',
+      );
+  const ids = vocabularyOf(
+    checked(vocabularySchema, await readJson(vocabularyFile), vocabularyFile),
+    vocabularyFile,
+  );
+  return { file: vocabularyFile, ids, merges: await readMerges(mergesFile, ids), added: undefined };
+}
+
+async function readTokenizerJson(file: string): Promise<Model> {
+  const { model, added_tokens } = checked(tokenizerJsonSchema, await readJson(file), file);
+  const { type, end_of_word_suffix: suffix } = model;
+  if (type && type !== 'BPE') throw new ModelError(`${file}: the model is ${quote(type)}, wanted CLIP's BPE`);
+  if (suffix != null && suffix !== END_OF_WORD)
+    throw new ModelError(
+      `${file}: end_of_word_suffix is ${quote(suffix)}, wanted CLIP's ${quote(END_OF_WORD)}`,
+    );
+  const ids = vocabularyOf(model.vocab, file);
+  const pairs = model.merges.map((merge) => (typeof merge === 'string' ? merge.split(' ') : merge));
+  return { file, ids, merges: ranked(pairs, ids, (i) => `${file}: merge ${i}`), added: added_tokens };
+}
+
+function vocabularyOf(tokens: Readonly<Record<string, number>>, file: string): ReadonlyMap<string, number> {
+  const ids = new Map(Object.entries(tokens));
+  const holders = new Map<number, string>();
+  for (const [token, id] of ids) {
+    const other = holders.get(id);
+    if (other !== undefined)
+      throw new ModelError(`${file}: the tokens ${quote(other)} and ${quote(token)} both have the id ${id}`);
+    holders.set(id, token);
+  }
+  return ids;
+}
+
+/** The pairs of `merges.txt`, one a line behind an optional `#version` line. */
+async function readMerges(file: string, ids: ReadonlyMap<string, number>): Promise<Merges> {
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(await readFile(file));
+  } catch (error) {
+    throw new ModelError(`${file}: ${error instanceof TypeError ? 'is not valid UTF-8' : reason(error)}`);
+  }
+  const lines = text.replace(/\s+$/, '').split(/\r?\n/);
+  const first = lines[0]!.startsWith('#version') ? 1 : 0;
+  const pairs = lines.slice(first).map((line) => line.split(' '));
+  return ranked(pairs, ids, (i) => `${file}: line ${i + first + 1}`);
+}
+
+function ranked(
+  pairs: readonly (readonly string[])[],
+  ids: ReadonlyMap<string, number>,
+  place: (i: number) => string,
+): Merges {
+  const merges = new Map<string, number>();
+  for (const [i, pair] of pairs.entries()) {
+    const [left, right] = pair;
+    if (pair.length !== 2 || !left || !right)
+      throw new ModelError(
+        `${place(i)} is ${quote(pair.join(' '))}, wanted two tokens with a space between them`,
+      );
+    const stranger = [left, right, left + right].find((token) => !ids.has(token));
+    if (stranger !== undefined)
+      throw new ModelError(
+        `${place(i)}, ${quote(pair.join(' '))}, needs the token ${quote(stranger)}, which the vocabulary lacks; ` +
+          'copy vocabulary and merges from one and the same model',
+      );
+    merges.set(pairKey(left, right), i);
+  }
+  return merges;
+}
+
+/** Every added token with its id, in order; of two with one content the later one counts. New ones come last. */
+function numbered(
+  { tokens, roles }: AddedTokens,
+  ids: ReadonlyMap<string, number>,
+  file: string,
+): Vocabulary['added'] {
+  const found = new Map<string, Vocabulary['added'][number]>();
+  let next = [...ids.values()].reduce((a, b) => Math.max(a, b), -1) + 1;
+  for (const token of tokens) {
+    const { content } = token;
+    const known = ids.get(content) ?? found.get(content)?.id;
+    if (known === undefined && token.id === undefined && Object.values(roles).includes(content))
+      throw new ModelError(
+        `${file}: the vocabulary has no token ${quote(content)}, which starts, ends or pads prompts here; ` +
+          'copy the folder tokenizer from the model that this one was made from',
+      );
+    const id = known ?? next++;
+    if (token.id !== undefined && token.id !== id)
+      throw new ModelError(
+        `${file}: the added token ${quote(content)} has the id ${token.id}, its place in the vocabulary is ${id}`,
+      );
+    found.set(content, { ...token, id });
+  }
+  return [...found.values()];
+}
+
+function textLength(config: z.infer<typeof configSchema>, file: string): number {
+  for (const key of ['padding_side', 'truncation_side'] as const)
+    if ((config[key] ?? 'right') !== 'right')
+      throw new ModelError(`${file}: ${key} ${quote(config[key])} is not supported, wanted right`);
+  const { tokenizer_class: type, model_max_length: length } = config;
+  if (type && type !== 'CLIPTokenizer' && type !== 'CLIPTokenizerFast')
+    throw new ModelError(`${file}: tokenizer_class is ${quote(type)}, wanted CLIPTokenizer`);
+  if (length == null || length >= UNKNOWN_LENGTH) return DEFAULT_LENGTH;
+  if (!Number.isInteger(length) || length < 2)
+    throw new ModelError(`${file}: model_max_length is ${length}, wanted a whole number from 2 on`);
+  return length;
+}
+
+async function exists(file: string): Promise<boolean> {
+  try {
+    await stat(file);
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,241 @@
+// CLIP's tokenizer against transformers' (test/golden/cliptokenizer.py made what is expected), and its refusals.
+
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { readTokenizer } from '../../../src/graph/text/tokenizer-files.ts';
+import { ModelError } from '../../../src/kernels/errors.ts';
+
+const golden = join(import.meta.dirname, '..', '..', 'golden', 'cliptokenizer');
+interface Case {
+  readonly files: Readonly<Record<string, unknown>>;
+  readonly strings: 'strings' | 'added';
+  readonly length: number;
+  readonly padding: number;
+  readonly ids: readonly (readonly number[])[];
+}
+const expected = JSON.parse(readFileSync(join(golden, 'expected.json'), 'utf8')) as {
+  readonly strings: readonly string[];
+  readonly added: readonly string[];
+  readonly cases: Readonly<Record<string, Case>>;
+};
+const vocabulary = JSON.parse(readFileSync(join(golden, 'vocab.json'), 'utf8')) as Record<string, number>;
+const size = Object.keys(vocabulary).length;
+const merges = readFileSync(join(golden, 'merges.txt'), 'utf8').trimEnd().split('\n').slice(1);
+
+const folders: string[] = [];
+afterAll(() => {
+  for (const folder of folders) rmSync(folder, { recursive: true });
+});
+
+/** A tokenizer's folder: the golden vocabulary with the files given; null takes one away. */
+function folderOf(files: Readonly<Record<string, unknown>>): string {
+  const folder = mkdtempSync(join(tmpdir(), 'tokenizer-'));
+  folders.push(folder);
+  for (const file of ['vocab.json', 'merges.txt']) cpSync(join(golden, file), join(folder, file));
+  for (const [file, value] of Object.entries(files)) {
+    if (value === null) rmSync(join(folder, file), { force: true });
+    else writeFileSync(join(folder, file), typeof value === 'string' ? value : JSON.stringify(value));
+  }
+  return folder;
+}
+
+const padded = (ids: readonly number[], { length, padding }: Case): number[] => [
+  ...ids,
+  ...Array<number>(length - ids.length).fill(padding),
+];
+
+describe("ids are those of transformers' CLIPTokenizer", () => {
+  it.each(Object.entries(expected.cases))('%s', async (_, wanted) => {
+    const { encode, length } = await readTokenizer(folderOf(wanted.files));
+    expect(length).toBe(wanted.length);
+    const strings = expected[wanted.strings];
+    expect(wanted.ids).toHaveLength(strings.length);
+    const got = strings.map((text) => [text, ...encode(text)]);
+    expect(got).toEqual(strings.map((text, i) => [text, ...padded(wanted.ids[i]!, wanted)]));
+  });
+
+  it('covers what it should', () => {
+    expect(expected.strings.length).toBeGreaterThanOrEqual(60);
+    const { sd1, sd2 } = expected.cases;
+    expect([sd1!.padding, sd2!.padding]).toEqual([size - 1, 0]);
+    expect(sd1!.ids.filter((ids) => ids.length === 77).length).toBeGreaterThan(3);
+  });
+
+  it.each(['strings', 'pairs'])('from tokenizer.json, merges as %s', async (form) => {
+    const { sd2 } = expected.cases;
+    const { encode } = await readTokenizer(
+      folderOf({
+        'vocab.json': null,
+        'merges.txt': null,
+        'tokenizer_config.json': {
+          tokenizer_class: 'CLIPTokenizerFast',
+          model_max_length: 77,
+          pad_token: '!',
+        },
+        'tokenizer.json': {
+          added_tokens: ['<|startoftext|>', '<|endoftext|>'].map((content) => ({
+            id: vocabulary[content],
+            content,
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: true,
+            special: true,
+          })),
+          model: {
+            type: 'BPE',
+            end_of_word_suffix: '</w>',
+            vocab: vocabulary,
+            merges: form === 'strings' ? merges : merges.map((merge) => merge.split(' ')),
+          },
+        },
+      }),
+    );
+    expect(expected.strings.map((text) => [...encode(text)])).toEqual(
+      sd2!.ids.map((ids) => padded(ids, sd2!)),
+    );
+  });
+
+  it('does not mind where lines end', async () => {
+    const text = readFileSync(join(golden, 'merges.txt'), 'utf8').replaceAll('\n', '\r\n');
+    const { sd1 } = expected.cases;
+    const { encode } = await readTokenizer(folderOf({ ...sd1!.files, 'merges.txt': `${text}\r\n` }));
+    expect([...encode(expected.strings[0]!)]).toEqual(padded(sd1!.ids[0]!, sd1!));
+  });
+
+  it('takes time in proportion to the text', async () => {
+    const { encode } = await readTokenizer(folderOf(expected.cases.sd1!.files));
+    const ids = encode('the '.repeat(200_000) + 'x'.repeat(100_000));
+    expect(ids).toHaveLength(77);
+    expect(ids[76]).toBe(size - 1);
+  });
+
+  it('a lone half of a surrogate pair is text too', async () => {
+    const { encode } = await readTokenizer(folderOf(expected.cases.sd1!.files));
+    expect(encode('a\ud800')).toEqual(encode('a\ufffd'));
+  });
+});
+
+describe('a folder that is not in order', () => {
+  const sd1 = expected.cases.sd1!.files;
+  const config = sd1['tokenizer_config.json'] as object;
+  const without = (...tokens: readonly string[]) =>
+    Object.fromEntries(Object.entries(vocabulary).filter(([token]) => !tokens.includes(token)));
+  const lines = (change: (lines: string[]) => void): string => {
+    const all = ['#version: 0.2', ...merges];
+    change(all);
+    return all.join('\n');
+  };
+  it.each<[what: string, files: Readonly<Record<string, unknown>>, message: RegExp]>([
+    [
+      'no vocab.json',
+      { 'vocab.json': null },
+      /\/vocab\.json: no such file, wanted vocab\.json and merges\.txt, or tokenizer\.json; copy/,
+    ],
+    ['no merges.txt', { 'merges.txt': null }, /\/merges\.txt: no such file, wanted vocab\.json/],
+    [
+      'no configuration',
+      { 'tokenizer_config.json': null, 'special_tokens_map.json': null },
+      /\/tokenizer_config\.json: no such file, wanted it or special_tokens_map\.json to know what a prompt is padded with/,
+    ],
+    [
+      'no start token',
+      { 'vocab.json': without('<|startoftext|>') },
+      /\/vocab\.json: the vocabulary has no token "<\|startoftext\|>"/,
+    ],
+    [
+      'no end token',
+      { 'vocab.json': without('<|endoftext|>') },
+      /\/vocab\.json: the vocabulary has no token "<\|endoftext\|>"/,
+    ],
+    [
+      'no pad token',
+      { 'special_tokens_map.json': { pad_token: '[PAD]' } },
+      /\/vocab\.json: the vocabulary has no token "\[PAD\]", which starts, ends or pads/,
+    ],
+    [
+      'two tokens of one id',
+      { 'vocab.json': { ...vocabulary, '!': 1 } },
+      /\/vocab\.json: the tokens "!" and "\\"" both have the id 1$/,
+    ],
+    ['an id that is no number', { 'vocab.json': { ...vocabulary, '!': 'x' } }, /\/vocab\.json: !: /],
+    ['no JSON', { 'vocab.json': '{' }, /\/vocab\.json: not valid JSON/],
+    [
+      'a merge of one',
+      { 'merges.txt': lines((all) => all.splice(3, 1, 'abc')) },
+      /\/merges\.txt: line 4 is "abc", wanted two tokens/,
+    ],
+    [
+      'a merge of three',
+      { 'merges.txt': lines((all) => all.splice(9, 1, 'a b c')) },
+      /\/merges\.txt: line 10 is "a b c", wanted two/,
+    ],
+    [
+      'an empty line',
+      { 'merges.txt': lines((all) => all.splice(5, 0, '')) },
+      /\/merges\.txt: line 6 is "", wanted two tokens/,
+    ],
+    [
+      'a merge into nothing',
+      { 'merges.txt': lines((all) => all.push('ÿ ÿ')) },
+      /\/merges\.txt: line 3002, "ÿ ÿ", needs the token "ÿÿ", which the vocabulary lacks/,
+    ],
+    [
+      'an added token with an id of another vocabulary',
+      { 'added_tokens.json': { '<cat-toy>': 49408 }, 'tokenizer_config.json': config },
+      /\/vocab\.json: the added token "<cat-toy>" has the id 49408, its place in the vocabulary is 3514$/,
+    ],
+    [
+      'another tokenizer',
+      { 'tokenizer_config.json': { tokenizer_class: 'T5Tokenizer' } },
+      /tokenizer_config\.json: tokenizer_class is "T5Tokenizer", wanted CLIPTokenizer$/,
+    ],
+    [
+      'padding in front',
+      { 'tokenizer_config.json': { padding_side: 'left' } },
+      /padding_side "left" is not supported, wanted right$/,
+    ],
+    [
+      'no length',
+      { 'tokenizer_config.json': { model_max_length: 1 } },
+      /model_max_length is 1, wanted a whole number from 2 on$/,
+    ],
+    [
+      'a token that is a number',
+      { 'special_tokens_map.json': { pad_token: 3 } },
+      /special_tokens_map\.json: pad_token: wanted a token, as a string/,
+    ],
+    [
+      'a tokenizer.json of another kind',
+      { 'tokenizer.json': { model: { type: 'WordPiece', vocab: {}, merges: [] } } },
+      /\/tokenizer\.json: the model is "WordPiece", wanted CLIP's BPE$/,
+    ],
+    [
+      'a tokenizer.json whose words do not end',
+      { 'tokenizer.json': { model: { end_of_word_suffix: '', vocab: {}, merges: [] } } },
+      /\/tokenizer\.json: end_of_word_suffix is "", wanted CLIP's "<\/w>"$/,
+    ],
+    [
+      'a broken merge in tokenizer.json',
+      {
+        'tokenizer.json': {
+          model: {
+            type: 'BPE',
+            vocab: vocabulary,
+            merges: [
+              ['i', 'n'],
+              ['ÿ', 'ÿ'],
+            ],
+          },
+        },
+      },
+      /\/tokenizer\.json: merge 1, "ÿ ÿ", needs the token "ÿÿ"/,
+    ],
+  ])('%s', async (_, files, message) => {
+    const refused = readTokenizer(folderOf({ ...sd1, ...files }));
+    await expect(refused).rejects.toThrow(ModelError);
+    await expect(refused).rejects.toThrow(message);
+  });
+});
