@@ -82,6 +82,7 @@ interface Op<Attributes> {
     node: NodeShapes,
     attributes: Attributes,
     weights: WeightDtype,
+    compact: boolean,
   ): Routine;
 }
 
@@ -127,7 +128,7 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
       weight: outChannels * x![0] * kernel[0] * kernel[1],
       bias: outChannels,
     }),
-    forward(capabilities, { inputs, has }, { activation, ...attributes }, weights) {
+    forward(capabilities, { inputs, has }, { activation, ...attributes }, weights, compact) {
       return conv2d(capabilities, {
         ...attributes,
         x: inputs.x!,
@@ -136,6 +137,7 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
         embedding: has('embedding'),
         residual: has('residual'),
         weights,
+        compact,
       });
     },
   },
@@ -312,8 +314,13 @@ function groupsFit(op: string, x: Shape, embedding: Shape | undefined, groups: n
   );
 }
 
-/** The routine of a node on a device. */
-export function forward(node: Node, capabilities: Capabilities, weights: WeightDtype): Routine {
+/** The routine of a node on a device; `compact` as in `Conv2dOptions`. */
+export function forward(
+  node: Node,
+  capabilities: Capabilities,
+  weights: WeightDtype,
+  compact = false,
+): Routine {
   const inputs = Object.fromEntries(Object.entries(node.inputs).map(([name, value]) => [name, value.shape]));
   const shapes: NodeShapes = {
     inputs,
@@ -321,5 +328,5 @@ export function forward(node: Node, capabilities: Capabilities, weights: WeightD
     has: (operand) => operand in node.inputs || operand in node.constants,
   };
   const op = ops[node.op] as Op<typeof node.attributes>;
-  return op.forward(capabilities, shapes, node.attributes, weights);
+  return op.forward(capabilities, shapes, node.attributes, weights, compact);
 }

@@ -6,9 +6,9 @@
 // read and written at once. A concatenation costs nothing where its parts can be made in place: channel-major
 // rows make them ranges of the whole.
 
-import type { Device } from '../kernels/device.ts';
+import type { Capabilities, Device } from '../kernels/device.ts';
 import { OutOfMemoryError } from '../kernels/errors.ts';
-import type { WeightDtype } from '../kernels/routine.ts';
+import type { Routine, WeightDtype } from '../kernels/routine.ts';
 import { createStorage, type Launch, prepare, type Range } from '../kernels/runtime.ts';
 import { pitch, type Shape, storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
@@ -19,6 +19,12 @@ import type { WeightStore } from './weightstore.ts';
 export interface PlanOptions {
   readonly weights: WeightStore;
   readonly weightDtype: WeightDtype;
+  /**
+   * Most bytes that the weights of all convolutions may take on the device for the sake of speed, that is, kept
+   * transformed; where they would take more, all are kept as they are (`compact` in `Conv2dOptions`). 1 GiB where not given: small
+   * networks are fast, and one of 860 M parameters takes 1.7 GB as f16 where it would take 9.
+   */
+  readonly transformedBytes?: number;
   /** Memory for inputs that the caller keeps itself, shared between plans. */
   readonly external?: Readonly<Record<string, Range>>;
 }
@@ -169,7 +175,7 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
     if (range) externals.set(value.id, range);
     else slotOf.set(value.id, slots.take(storageBytes(value.shape)));
   }
-  const routines = nodes.map((node) => forward(node, capabilities, options.weightDtype));
+  const routines = routinesOf(nodes, capabilities, options);
   const scratchSlots = nodes.map((node, i) => {
     const root = rootOf(node.output);
     if (!slotOf.has(root)) slotOf.set(root, slots.take(storageBytes(shapes.get(root)!)));
@@ -230,6 +236,23 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
       for (const buffer of buffers) buffer.destroy();
     },
   };
+}
+
+const TRANSFORMED_BYTES = 2 ** 30;
+
+/** How every node runs, in a way that the budget for weights allows. */
+function routinesOf(nodes: readonly Node[], capabilities: Capabilities, options: PlanOptions): Routine[] {
+  const { weightDtype, transformedBytes = TRANSFORMED_BYTES } = options;
+  const fast = nodes.map((node) => forward(node, capabilities, weightDtype));
+  const bytes = new Map<string, number>();
+  nodes.forEach((node, i) => {
+    const weight = node.op === 'conv2d' && node.constants.weight;
+    if (weight) bytes.set(weight.name, fast[i]!.packing.weight!.bytes);
+  });
+  const total = [...bytes.values()].reduce((sum, size) => sum + size, 0);
+  return total <= transformedBytes
+    ? fast
+    : nodes.map((node) => forward(node, capabilities, weightDtype, true));
 }
 
 const isInput = (graph: Graph, id: number): boolean =>

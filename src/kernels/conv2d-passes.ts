@@ -1,6 +1,8 @@
 // Convolutions that are a transform, a batch of matrix products and a transform back, cut into passes.
 
+import { transformWeights } from './conv2d-factors.ts';
 import type { Geometry } from './conv2d-shape.ts';
+import { packRows } from './conv2d-weights.ts';
 import type { Capabilities } from './device.ts';
 import { gemm, packedPitch } from './gemm.ts';
 import { ceilDiv } from './kernel.ts';
@@ -46,34 +48,64 @@ export function inPasses(
   const {
     x: [ic],
     y: [oc],
+    compact,
   } = geometry;
   const places = weights.length ** 2;
+  // Weights that are not kept transformed are made so in blocks of output channels that can be bound. Where there are
+  // several, every pass makes them all again, so that passes are as large as can be bound too.
+  const each = compact ? blockChannels(capabilities, geometry, weights.length) : oc;
   const bytes = 4 * places * Math.max(ic, oc) * columns;
-  const passes = ceilDiv(bytes, passBytes(capabilities));
-  const most = ceilDiv(ceilDiv(columns, passes), 64) * 64;
+  const passes = ceilDiv(bytes, each < oc ? capabilities.maxBindingBytes : passBytes(capabilities));
+  const bindable = capabilities.maxBindingBytes / 4 / places - APART;
+  const most = Math.max(
+    64,
+    Math.min(ceilDiv(ceilDiv(columns, passes), 64), Math.floor(bindable / Math.max(ic, oc) / 64)) * 64,
+  );
   const pitch = Math.min(most, ceilDiv(columns, 4) * 4);
   const inPlace = ic * pitch + APART;
   const outPlace = oc * pitch + APART;
-  const steps: Step[] = [];
+  const factors = (first: number) =>
+    transformWeights(geometry, weights, { first, count: Math.min(each, oc - first) });
+  const steps: Step[] = compact && each === oc ? [factors(0)] : [];
   for (let first = 0; first < columns; first += most) {
     const count = Math.min(most, columns - first);
     const range = { first, count, pitch, inPlace, outPlace };
-    const kernel = gemm(capabilities, {
-      m: oc,
-      k: ic,
-      columns: count,
-      batch: [1, places],
-      a: { pitch: packedPitch(oc), inner: ic * packedPitch(oc) },
-      b: { pitch, inner: inPlace },
-      c: { pitch, inner: outPlace },
-    });
-    steps.push(input(range), { kernel, operands: ['weight', 'transformed', 'products'] }, output(range));
+    steps.push(input(range));
+    for (let from = 0; from < oc; from += each) {
+      const m = Math.min(each, oc - from);
+      const kernel = gemm(capabilities, {
+        m,
+        k: ic,
+        columns: count,
+        batch: [1, places],
+        a: { pitch: packedPitch(m), inner: ic * packedPitch(m) },
+        b: { pitch, inner: inPlace },
+        c: { pitch, inner: outPlace, offset: from * pitch },
+      });
+      if (each < oc) steps.push(factors(from));
+      steps.push({ kernel, operands: [compact ? 'factors' : 'weight', 'transformed', 'products'] });
+    }
+    steps.push(output(range));
   }
   return {
     steps,
-    scratch: { transformed: 4 * places * inPlace, products: 4 * places * outPlace },
-    packing: { weight: packTransformed(geometry, weights) },
+    scratch: {
+      transformed: 4 * places * inPlace,
+      products: 4 * places * outPlace,
+      ...(compact ? { factors: 4 * places * ic * packedPitch(each) } : {}),
+    },
+    packing: { weight: compact ? packRows(geometry) : packTransformed(geometry, weights) },
   };
+}
+
+/** Bytes of weights transformed to `size` x `size` places, [place][ic][oc] of f32. */
+export const factorBytes = ({ x, y }: Geometry, size: number): number =>
+  4 * size ** 2 * x[0] * packedPitch(y[0]);
+
+/** Output channels whose transformed weights can be bound at once: all, or a multiple of a GEMM's tile. */
+function blockChannels({ maxBindingBytes }: Capabilities, geometry: Geometry, size: number): number {
+  const blocks = ceilDiv(factorBytes(geometry, size), maxBindingBytes);
+  return blocks === 1 ? geometry.y[0] : Math.max(32, Math.floor(geometry.y[0] / blocks / 32) * 32);
 }
 
 /**

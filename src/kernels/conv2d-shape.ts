@@ -29,6 +29,8 @@ export interface Conv2dOptions {
   /** Everything is multiplied by this last. */
   readonly scale?: number;
   readonly weights: WeightDtype;
+  /** Weights are kept as they are in memory; a way that wants them transformed does it each time. */
+  readonly compact?: boolean;
 }
 
 /** Options with what they imply filled in. */
@@ -43,6 +45,7 @@ export interface Geometry {
   readonly enlarge: number;
   readonly scale: number;
   readonly weights: WeightDtype;
+  readonly compact: boolean;
   readonly fused: Fused;
 }
 
@@ -94,6 +97,7 @@ export function geometryOf(options: Conv2dOptions): Geometry {
     enlarge: options.upsample ?? 1,
     scale: options.scale ?? 1,
     weights: options.weights,
+    compact: options.compact ?? false,
     fused: {
       affine: options.affine,
       bias: options.bias,

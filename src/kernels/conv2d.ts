@@ -3,9 +3,12 @@
 
 import { broadcastConv2d } from './conv2d-broadcast.ts';
 import { directPlain } from './conv2d-direct.ts';
+import { factorBytes } from './conv2d-passes.ts';
 import { type Conv2dOptions, type Geometry, geometryOf } from './conv2d-shape.ts';
+import { tapsConv2d } from './conv2d-taps.ts';
 import { upsample } from './conv2d-upsample.ts';
 import type { Capabilities } from './device.ts';
+import { ceilDiv } from './kernel.ts';
 import { linear } from './linear.ts';
 import type { Routine } from './routine.ts';
 import { winograd } from './winograd.ts';
@@ -26,7 +29,10 @@ export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
  * @throws ShapeError where the options make no convolution.
  */
 export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Routine {
-  const geometry = geometryOf(options);
+  const plain = geometryOf(options);
+  const places = plain.enlarge === 2 ? 3 : 6; // of a transform, in one dimension
+  const compact = plain.compact || factorBytes(plain, places) > capabilities.maxBindingBytes;
+  const geometry = { ...plain, compact };
   switch (wayOf(capabilities, geometry)) {
     case 'product':
       return linear(capabilities, options);
@@ -36,6 +42,8 @@ export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Rout
       return winograd(capabilities, geometry);
     case 'upsample':
       return upsample(capabilities, geometry);
+    case 'taps':
+      return tapsConv2d(capabilities, geometry);
     case 'broadcast':
       return broadcastConv2d(capabilities, geometry);
     case 'direct':
@@ -43,14 +51,22 @@ export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Rout
   }
 }
 
-type Way = 'product' | 'fused' | 'winograd' | 'upsample' | 'broadcast' | 'direct';
+type Way = 'product' | 'fused' | 'winograd' | 'upsample' | 'taps' | 'broadcast' | 'direct';
+
+/** Tiles of an image from which on it pays to transform compact weights for them. */
+const TRANSFORM_TILES = 16;
 
 /**
  * The fastest way by measurement on lavapipe (bench/kernels.ts, `conv2d`). At n = 64, in ms of processor time on 2 cores:
  * 16->16 at 28x28: fused 4.7, winograd 6.3; 32->16: 8.9, 9.6; 48->16: 13.2, 11.9 to 13.7; 1->16: 1.0, 2.5;
  * 16->1: 2.5, 4.9; 32->32 at 14x14: 5.5, 4.7; 96->32: 14.9, 10.6; 32->64 at 7x7: 2.2, 1.8.
+ *
+ * Compact weights, f16, in wall ms at n = 1 and 4: 320->320 at 64x64: winograd 51 (47 with its weights kept transformed),
+ * taps 185, broadcast 359; 640->640 at 32x32: winograd 49, taps 141, broadcast 380; 1280->1280 at 16x16: winograd 168 and
+ * 174, taps 143 and 582; at 8x8: winograd 167 and 167, taps 37 and 140.
  */
-function wayOf({ family }: Capabilities, { x, y, kernel, stride, enlarge, top, left, fused }: Geometry): Way {
+function wayOf({ family }: Capabilities, geometry: Geometry): Way {
+  const { x, y, kernel, stride, enlarge, top, left, compact, fused } = geometry;
   const same = stride === 1 && y[2] === x[2] * enlarge && y[3] === x[3] * enlarge;
   const few = x[0] < 8 || y[0] < 8;
   if (
@@ -65,8 +81,10 @@ function wayOf({ family }: Capabilities, { x, y, kernel, stride, enlarge, top, l
   if (kernel[0] === 3 && kernel[1] === 3 && stride === 1) {
     const centred = same && top === 1 && left === 1;
     if (enlarge === 1 && centred && family === 'subgroup' && y[0] <= 16) return 'fused';
-    if (enlarge === 1 && !few) return 'winograd';
+    const tiles = ceilDiv(y[2], 4) * ceilDiv(y[3], 4);
+    if (enlarge === 1 && !few && !(compact && tiles < TRANSFORM_TILES)) return 'winograd';
     if (enlarge === 2 && centred && !few) return 'upsample';
   }
+  if (compact && !few) return 'taps';
   return family === 'subgroup' && y[0] > 4 ? 'broadcast' : 'direct';
 }

@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { type Conv2dOptions, conv2d, outputSize } from '../../src/kernels/conv2d.ts';
-import type { Device, Family } from '../../src/kernels/device.ts';
+import type { Capabilities, Device, Family } from '../../src/kernels/device.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { type ConvolutionInputs, referenceConv2d } from '../reference/conv2d.ts';
 import { cases } from './cases/conv2d.ts';
@@ -87,6 +87,46 @@ describe.each(FAMILIES)('conv2d, %s', (family) => {
       }
     }
   }, 120_000);
+});
+
+describe('compact weights', () => {
+  it('are transformed in blocks where not all can be bound at once', async () => {
+    const device = await testDevice();
+    const options: Conv2dOptions = {
+      x: [130, 2, 17, 16],
+      outChannels: 72,
+      kernel: [3, 3],
+      padding: [1, 1, 1, 1],
+      bias: true,
+      embedding: true,
+      compact: true,
+      weights: 'f16',
+    };
+    const inputs = inputsOf(options);
+    const { capabilities } = device;
+    const narrow = { ...capabilities, maxBindingBytes: 2 ** 20 };
+    const blocks = conv2d(narrow, options);
+    expect(Math.max(...Object.values(blocks.scratch))).toBeLessThanOrEqual(2 ** 20);
+    expect(blocks.steps.length).toBeGreaterThan(conv2d(capabilities, options).steps.length);
+    const whole = await run(device, options, inputs);
+    const inBlocks = await run({ ...device, capabilities: narrow }, options, inputs);
+    expect(Buffer.from(inBlocks.buffer).equals(Buffer.from(whole.buffer))).toBe(true);
+  });
+
+  it('are the way of weights that could not be bound', () => {
+    const capabilities = { family: 'plain', subgroupSize: 0, maxBindingBytes: 2 ** 27 } as Capabilities;
+    const packed = (channels: number) =>
+      conv2d(capabilities, {
+        x: [channels, 1, 16, 16],
+        outChannels: channels,
+        kernel: [3, 3],
+        padding: [1, 1, 1, 1],
+        bias: false,
+        weights: 'f16',
+      }).packing.weight!.bytes;
+    expect(packed(960)).toBe(4 * 36 * 960 * 960);
+    expect(packed(1280)).toBe(2 * 9 * 1280 * 1280);
+  });
 });
 
 describe('conv2d shapes', () => {

@@ -22,6 +22,7 @@ const same = (c: number, oc: number, n: number, h: number, w = h, extra: Extra =
     ...extra,
   };
   const tags = [
+    options.compact && 'compact',
     options.kernel.join('x'),
     options.stride && `stride ${options.stride}`,
     options.upsample && 'upsample',
@@ -72,6 +73,14 @@ export const cases: readonly ConvolutionCase[] = [
   same(20, 12, 1, 64, 32, { residual: true }),
   same(24, 24, 2, 6, 5, { ...up, ...all }),
   same(3, 3, 2, 1, 2, up),
+  // weights that are not kept transformed
+  same(20, 37, 2, 16, 16, { ...all, compact: true }),
+  same(9, 40, 3, 17, 13, { compact: true, weights: 'f16' }),
+  same(33, 41, 3, 9, 13, { ...all, compact: true, weights: 'f16' }),
+  same(40, 33, 2, 8, 8, { affine: 'none', residual: true, scale: 0.7, compact: true }),
+  same(24, 20, 2, 6, 5, { ...up, ...all, compact: true, weights: 'f16' }),
+  same(12, 20, 3, 9, 7, { ...down, compact: true, weights: 'f16' }),
+  same(8, 9, 2, 8, 6, { kernel: [3, 3], padding: [2, 0, 1, 3], ...all, compact: true }),
   // everything else
   same(6, 10, 3, 9, 7, { ...down, ...all, kernel: [3, 3], padding: [0, 0, 1, 1] }),
   same(5, 9, 2, 8, 6, { kernel: [3, 3], padding: [0, 0, 0, 0] }),

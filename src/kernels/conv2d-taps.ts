@@ -1,0 +1,158 @@
+// Convolution as one matrix product over gathered pixels: every tap of every input channel is a row of the product's
+// right factor. For images of few tiles, where nothing pays for transformed weights.
+
+import { COLUMN_PLACE, columnUniforms, epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
+import { packRows, paddedChannels } from './conv2d-weights.ts';
+import type { Capabilities } from './device.ts';
+import { gemm, packVector } from './gemm.ts';
+import { divisor } from './indexing.ts';
+import { accumulate, ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from './kernel.ts';
+import type { Routine, Step } from './routine.ts';
+import { columns, pitch } from './tensor.ts';
+
+const LANES = 32;
+/** Channels of an invocation: where its pixels lie is found once for all of them. */
+const CHANNELS = 8;
+/** Bytes of gathered pixels in a pass. */
+const PASS_BYTES = 2 ** 25;
+
+/**
+ * y = weight · taps, with taps[c, i, j][p] = act(a x + b)[c, p stride + (i, j) - padding] or zero, in passes over the
+ * columns. What a product cannot add, an embedding, is added to y behind it.
+ */
+export function tapsConv2d(capabilities: Capabilities, geometry: Geometry): Routine {
+  const {
+    x: [ic],
+    y,
+    kernel: [kh, kw],
+    weights,
+    scale,
+    fused: { bias, embedding, residual },
+  } = geometry;
+  const k = ic * kh * kw;
+  const limit = Math.min(PASS_BYTES, capabilities.maxBindingBytes);
+  const most = Math.max(64, Math.floor(limit / 4 / k / 64) * 64);
+  const alone = !embedding;
+  const steps: Step[] = [];
+  for (let first = 0; first < columns(y); first += most) {
+    const count = Math.min(most, columns(y) - first);
+    const row = ceilDiv(count, 4) * 4;
+    const product = gemm(capabilities, {
+      m: y[0],
+      k,
+      columns: count,
+      a: { pitch: paddedChannels(y[0]) },
+      b: { pitch: row },
+      c: { pitch: pitch(y), offset: first },
+      aType: weights,
+      ...(alone ? { bias, residual, scale } : {}),
+    });
+    const also = alone ? [bias && 'bias', residual && 'residual'].filter((name) => name !== false) : [];
+    steps.push(gather(geometry, first, row), { kernel: product, operands: ['weight', 'taps', ...also, 'y'] });
+  }
+  if (!alone) steps.push(finish(geometry));
+  return {
+    steps,
+    scratch: { taps: 4 * k * Math.min(most, pitch(y)) },
+    packing: { weight: packRows(geometry), ...(bias ? { bias: packVector(y[0]) } : {}) },
+  };
+}
+
+/** `taps` of the `row` columns from `first` on; an invocation gathers 4 columns of some channels. */
+function gather(geometry: Geometry, first: number, row: number): Step {
+  const { x, y, kernel, stride, enlarge, fused } = geometry;
+  const on = prologue(geometry);
+  const vectors = row / 4;
+  const blocks = ceilDiv(x[0], CHANNELS);
+  const launch = defineKernel({
+    name: `conv2d.taps.${fused.affine ?? 'bare'}`,
+    bindings: [read('x'), ...on.bindings, write('taps', 'vec4f')],
+    uniforms: [
+      ...columnUniforms(y),
+      ...divisor('vectors', vectors),
+      u32('blocks', blocks),
+      u32('first', first),
+      u32('channels', x[0]),
+      u32('xPitch', pitch(x)),
+      u32('xHeight', x[2]),
+      u32('xWidth', x[3]),
+      u32('shift', enlarge - 1),
+      u32('kernelHeight', kernel[0]),
+      u32('kernelWidth', kernel[1]),
+      u32('stride', stride),
+      u32('top', geometry.top),
+      u32('left', geometry.left),
+      ...on.uniforms,
+    ],
+    body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${on.wgsl}
+@compute @workgroup_size(${LANES}) fn main(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32) {
+  let index = linearGroup(group, groups) * ${LANES} + local;
+  let block = quotient(index, u.vectors, u.vectorsInverse);
+  if (block >= u.blocks) { return; }
+  let vector = index - block * u.vectors;
+  let at0 = placeOf(u.first + 4 * vector);
+  let at1 = placeOf(u.first + 4 * vector + 1);
+  let at2 = placeOf(u.first + 4 * vector + 2);
+  let at3 = placeOf(u.first + 4 * vector + 3);
+  let n = vec4u(at0.x, at1.x, at2.x, at3.x);
+  let top = vec4i(vec4u(at0.y, at1.y, at2.y, at3.y) * u.stride) - i32(u.top);
+  let left = vec4i(vec4u(at0.z, at1.z, at2.z, at3.z) * u.stride) - i32(u.left);
+  let image = n * (u.xHeight * u.xWidth);
+  let limit = vec2u(u.xHeight, u.xWidth) << vec2u(u.shift);
+  let end = min((block + 1) * ${CHANNELS}, u.channels);
+  var to = block * ${CHANNELS} * u.kernelHeight * u.kernelWidth * u.vectors + vector;
+  for (var c = block * ${CHANNELS}; c < end; c++) {
+    let slope = vec4f(slopeOf(c, n.x), slopeOf(c, n.y), slopeOf(c, n.z), slopeOf(c, n.w));
+    let offset = vec4f(offsetOf(c, n.x), offsetOf(c, n.y), offsetOf(c, n.z), offsetOf(c, n.w));
+    let plane = image + c * u.xPitch;
+    for (var i = 0u; i < u.kernelHeight; i++) {
+      let row = vec4u(top + i32(i)); // above the image wraps to a huge number
+      let line = plane + (row >> vec4u(u.shift)) * u.xWidth;
+      for (var j = 0u; j < u.kernelWidth; j++) {
+        let column = vec4u(left + i32(j));
+        let inside = (row < vec4u(limit.x)) & (column < vec4u(limit.y));
+        let at = select(vec4u(), line + (column >> vec4u(u.shift)), inside);
+        let v = vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
+        taps[to] = select(vec4f(), mapped(v, slope, offset), inside);
+        to += u.vectors;
+      }
+    }
+  }
+}`,
+    grid: linearGrid(ceilDiv(vectors * blocks, LANES)),
+  });
+  return { kernel: launch, operands: ['x', ...on.operands, 'taps'] };
+}
+
+/** Bias, embedding, residual and scale on the products in y; an invocation does 4 columns of a channel. */
+function finish(geometry: Geometry): Step {
+  const { y, fused } = geometry;
+  const out = epilogue(geometry);
+  const vectors = pitch(y) / 4;
+  const kernel = defineKernel({
+    name: `conv2d.taps.finish.${fusedTag({ ...fused, affine: undefined })}`,
+    bindings: [...out.bindings, accumulate('y', 'vec4f')],
+    uniforms: [
+      ...columnUniforms(y),
+      ...divisor('vectors', vectors),
+      u32('outChannels', y[0]),
+      ...out.uniforms,
+    ],
+    body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${out.wgsl}
+@compute @workgroup_size(${LANES}) fn main(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32) {
+  let index = linearGroup(group, groups) * ${LANES} + local;
+  let o = quotient(index, u.vectors, u.vectorsInverse);
+  if (o >= u.outChannels) { return; }
+  let column = 4 * (index - o * u.vectors);
+  let add = vec4f(addend(o, placeOf(column).x), addend(o, placeOf(column + 1).x),
+    addend(o, placeOf(column + 2).x), addend(o, placeOf(column + 3).x));
+  y[index] = finished(y[index] + add, index);
+}`,
+    grid: linearGrid(ceilDiv(vectors * y[0], LANES)),
+  });
+  return { kernel, operands: [...out.operands, 'y'] };
+}
