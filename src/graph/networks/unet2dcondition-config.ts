@@ -76,7 +76,7 @@ const off: Readonly<Record<string, readonly [value: unknown, meaning: string]>> 
 
 const keys = {
   ...unetKeys,
-  ...Object.fromEntries(Object.keys(off).map((key) => [key, z.unknown()])),
+  ...Object.fromEntries(Object.keys(off).map((key) => [key, z.unknown().optional()])),
   time_embedding_type: z.string().default('positional'),
   in_channels: count.default(4),
   out_channels: count.default(4),

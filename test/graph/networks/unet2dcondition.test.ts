@@ -1,0 +1,171 @@
+// Whole UNet2DConditionModels against diffusers: random weights, small sizes (test/golden/unet2dcondition.py made
+// them), five samples of two views, each with a prompt of its own.
+
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parametersOf } from '../../../src/graph/files/parameters.ts';
+import { openSafetensors, type TensorFile } from '../../../src/graph/files/safetensors.ts';
+import { fuse } from '../../../src/graph/fuse.ts';
+import { apply, type Graph, input, newGraph, output } from '../../../src/graph/graph.ts';
+import { timeRowLength, timeRows } from '../../../src/graph/networks/timeembedding.ts';
+import {
+  crossAttentions,
+  keysAndValues,
+  unet2dCondition,
+  unet2dConditionShared,
+} from '../../../src/graph/networks/unet2dcondition.ts';
+import {
+  parseUNet2DConditionConfig,
+  readUNet2DConditionConfig,
+} from '../../../src/graph/networks/unet2dcondition-config.ts';
+import { unet2dConditionTensors } from '../../../src/graph/networks/unet2dcondition-tensors.ts';
+import type { WeightDtype } from '../../../src/kernels/routine.ts';
+import { maxDifference, testDevice } from '../../kernels/harness.ts';
+import { runGraph } from '../rungraph.ts';
+
+const goldens = join(import.meta.dirname, '..', '..', 'golden');
+const prefix = 'unet2dcondition-';
+const names = readdirSync(goldens)
+  .filter((name) => name.startsWith(prefix) && !name.includes('.'))
+  .map((name) => name.slice(prefix.length));
+
+async function integers(file: TensorFile, name: string): Promise<number[]> {
+  const bytes = await file.read(name);
+  return [...new BigInt64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8)].map(Number);
+}
+
+type Sizes = readonly [number, number, number, number];
+
+/** The network of a golden: its parts and what each of them is given, as one graph. */
+async function traced(name: string) {
+  const folder = join(goldens, `${prefix}${name}`);
+  const config = await readUNet2DConditionConfig(join(folder, 'config.json'));
+  const weights = await openSafetensors(join(folder, 'diffusion_pytorch_model.safetensors'));
+  const io = await openSafetensors(join(folder, 'io.safetensors'));
+  const [p, c, h, w] = io.tensors.get('sample')!.shape as unknown as Sizes;
+  const [n, tokens, dim] = io.tensors.get('context')!.shape as readonly number[] as [number, number, number];
+
+  const graph = newGraph();
+  const parameters = parametersOf(weights, unet2dConditionTensors(config));
+  const context = input(graph, 'context', [dim, n, tokens, 1]);
+  const view = input(graph, 'view', [1, n, 1, 1]);
+  const values = unet2dConditionShared(graph, parameters, config, {
+    sample: input(graph, 'sample', [c, p, h, w]),
+    time: input(graph, 'time', [timeRowLength(config), p, 1, 1]),
+  });
+  const layers = crossAttentions(config);
+  const asked: string[] = [];
+  const y = unet2dCondition(graph, parameters, config, {
+    shared: values.map((x) => apply(graph, 'pickSamples', {}, { x, index: view })),
+    crossAttention(layer, inner) {
+      asked.push(layer);
+      return keysAndValues(graph, parameters, { name: layer, inner }, context);
+    },
+  });
+  output(graph, 'y', y);
+
+  const tokensLast = await io.readF32('context');
+  const inputs = async () => ({
+    sample: await io.readF32('sample'),
+    time: timeRows(config, await integers(io, 'timestep')),
+    view: Uint32Array.from(await integers(io, 'view')),
+    context: tokensLast.map((_, i) => {
+      const [sample, at] = [Math.floor(i / (dim * tokens)), i % (dim * tokens)];
+      const [channel, token] = [Math.floor(at / tokens), at % tokens];
+      return tokensLast[(sample * tokens + token) * dim + channel]!;
+    }),
+  });
+  const close = () => Promise.all([weights.close(), io.close()]);
+  return { graph, config, layers, asked, values, weights, io, inputs, close };
+}
+
+async function run(name: string, family?: 'plain' | 'tile', dtype: WeightDtype = 'f32') {
+  const { graph, inputs, io, close } = await traced(name);
+  const device = await testDevice(family ? { family } : {});
+  const { y } = await runGraph(device, graph, await inputs(), dtype);
+  const want = await io.readF32('output');
+  await close();
+  return maxDifference(y!, want).difference / Math.max(...want.map(Math.abs));
+}
+
+describe('unet2dCondition equals diffusers', () => {
+  it.each(names)('%s', async (name) => {
+    expect(await run(name)).toBeLessThan(1e-4);
+  });
+  it.each(['plain', 'tile'] as const)('sd2, family %s', async (family) => {
+    expect(await run('sd2', family)).toBeLessThan(1e-4);
+  });
+  it('odd, whose weights are f32, with weights in f16', async () => {
+    const difference = await run('odd', undefined, 'f16');
+    expect(difference).toBeLessThan(1e-2);
+    expect(difference).toBeGreaterThan(1e-6);
+  });
+});
+
+describe('the graph', () => {
+  it.each(names)(
+    'of %s binds every tensor of the file, and asks for each cross-attention once',
+    async (name) => {
+      const { graph, layers, asked, weights, close } = await traced(name);
+      const bound = graph.nodes.flatMap((node) =>
+        Object.values(node.constants).flatMap((c) => c.name.split('+')),
+      );
+      const own = bound.filter((tensor) => !tensor.startsWith('centring'));
+      expect([...new Set(own)].sort()).toEqual([...weights.tensors.keys()].sort());
+      expect(asked).toEqual(layers.map((layer) => layer.name));
+      await close();
+    },
+  );
+
+  const ops = (graph: Graph, op: string) => graph.nodes.filter((node) => node.op === op);
+
+  it('shares everything up to the first cross-attention', async () => {
+    const first = async (name: string) => {
+      const { graph, layers, values, close } = await traced(name);
+      await close();
+      const cut = graph.nodes.findIndex(({ op }) => op === 'pickSamples');
+      const shared = graph.nodes.slice(0, cut).flatMap((node) => Object.values(node.constants));
+      return { first: layers[0]!.name, last: shared.at(-1)!.name, values: values.length };
+    };
+    const block = (name: string) => `${name}.transformer_blocks.0`;
+    const down = block('down_blocks.0.attentions.0');
+    expect(await first('sd1')).toEqual({
+      first: `${down}.attn2`,
+      last: `${down}.attn2.to_q.weight`,
+      values: 5,
+    });
+    expect(await first('only-cross')).toEqual({
+      first: `${down}.attn1`,
+      last: `${down}.attn1.to_q.weight`,
+      values: 5,
+    });
+    const up = block('up_blocks.1.attentions.0');
+    expect(await first('late')).toEqual({ first: `${up}.attn2`, last: `${up}.attn2.to_q.weight`, values: 5 });
+  });
+
+  it('leaves no addition and no upsampling by two on its own', async () => {
+    for (const name of names) {
+      const { graph, close } = await traced(name);
+      await close();
+      const fused = fuse(graph);
+      expect(ops(fused, 'add')).toEqual([]);
+      expect(ops(fused, 'addRows')).toEqual([]);
+      if (name !== 'odd') expect(ops(fused, 'upsample')).toEqual([]);
+    }
+  });
+
+  it('refuses prompts of another width', () => {
+    const config = parseUNet2DConditionConfig({ _class_name: 'UNet2DConditionModel' }, 'c');
+    const graph = newGraph();
+    const shapes = new Map(unet2dConditionTensors(config).map(({ name, shape }) => [name, shape]));
+    const parameters = (...all: string[]) => {
+      const length = all.reduce((sum, name) => sum + shapes.get(name)!.reduce((a, b) => a * b, 1), 0);
+      return { name: all.join('+'), length, values: async () => new Float32Array(length) };
+    };
+    const context = input(graph, 'context', [768, 1, 77, 1]);
+    expect(() => keysAndValues(graph, parameters, crossAttentions(config)[0]!, context)).toThrow(
+      'linear: down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight holds 409600 values, weight wants 245760',
+    );
+  });
+});
