@@ -1,0 +1,95 @@
+// The configuration of transformers' CLIPTextModel, checked: what is understood is typed here with transformers'
+// defaults filled in; values that are not understood are refused by name. Keys that the network does not read, of
+// which transformers writes many, are passed over as transformers does.
+
+import { z } from 'zod';
+import type { Activation } from '../../kernels/activation.ts';
+import { ModelError } from '../../kernels/errors.ts';
+import { checked, quote, readJson } from '../files/json.ts';
+
+/** A CLIPTextModel; the names are transformers', in camel case. */
+export interface ClipTextConfig {
+  /** Rows of the token table. */
+  readonly vocabSize: number;
+  /** Channels of a token, also of the result. */
+  readonly hiddenSize: number;
+  /** Channels between the two layers of an MLP. */
+  readonly intermediateSize: number;
+  readonly numHiddenLayers: number;
+  readonly numAttentionHeads: number;
+  /** Tokens of the longest text. */
+  readonly maxPositionEmbeddings: number;
+  /** Between the two layers of an MLP. */
+  readonly hiddenAct: Activation;
+  readonly layerNormEps: number;
+}
+
+const count = z.int().min(1).max(1_000_000);
+const schema = z.object({
+  architectures: z.array(z.string()).nullish(),
+  model_type: z.string().nullish(),
+  quantization_config: z.unknown().optional(),
+  vocab_size: count.default(49408),
+  hidden_size: count.default(512),
+  intermediate_size: count.default(2048),
+  num_hidden_layers: z.int().min(1).max(1000).default(12),
+  num_attention_heads: count.default(8),
+  max_position_embeddings: count.default(77),
+  hidden_act: z.string().default('quick_gelu'),
+  layer_norm_eps: z.number().min(0).default(1e-5),
+});
+
+/** Ours by the names of transformers; its gelu_new and gelu_pytorch_tanh are one function. */
+const activations: Readonly<Record<string, Activation>> = {
+  quick_gelu: 'quick-gelu',
+  gelu: 'gelu',
+  gelu_new: 'gelu-tanh',
+  gelu_pytorch_tanh: 'gelu-tanh',
+};
+
+/** Where text encoders of other architectures come from. */
+const others: Readonly<Record<string, string>> = {
+  CLIPTextModelWithProjection: 'the text encoder of Stable Diffusion XL and 3',
+  T5EncoderModel: 'a text encoder of Stable Diffusion 3, Flux and DeepFloyd IF',
+  RobertaSeriesModelWithTransformation: 'the text encoder of AltDiffusion',
+  CLIPModel: 'a whole CLIP model',
+};
+
+/** Reads a CLIPTextModel's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
+export async function readClipTextConfig(file: string): Promise<ClipTextConfig> {
+  return parseClipTextConfig(await readJson(file), file);
+}
+
+/** The configuration of a parsed `config.json`; `file` is for messages. */
+export function parseClipTextConfig(config: unknown, file: string): ClipTextConfig {
+  const got = checked(schema, config, file);
+  const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
+  const [architecture] = got.architectures ?? [];
+  if (architecture === undefined ? got.model_type !== 'clip_text_model' : architecture !== 'CLIPTextModel') {
+    const name = quote(architecture ?? got.model_type ?? 'nothing');
+    const known =
+      architecture !== undefined && Object.hasOwn(others, architecture) ? others[architecture] : '';
+    throw refuse(
+      `the text encoder is ${name}${known ? `, ${known}` : ''}; ` +
+        'wanted CLIPTextModel, that of Stable Diffusion 1.x and 2.x',
+    );
+  }
+  if (got.quantization_config != null)
+    throw refuse('quantization_config is there, but quantised weights are not supported');
+  if (!Object.hasOwn(activations, got.hidden_act))
+    throw refuse(
+      `hidden_act ${quote(got.hidden_act)} is not supported, wanted ${Object.keys(activations).join(' or ')}`,
+    );
+  const { hidden_size: width, num_attention_heads: heads } = got;
+  if (width % heads !== 0) throw refuse(`num_attention_heads ${heads} does not divide hidden_size ${width}`);
+  return {
+    vocabSize: got.vocab_size,
+    hiddenSize: width,
+    intermediateSize: got.intermediate_size,
+    numHiddenLayers: got.num_hidden_layers,
+    numAttentionHeads: heads,
+    maxPositionEmbeddings: got.max_position_embeddings,
+    hiddenAct: activations[got.hidden_act]!,
+    layerNormEps: got.layer_norm_eps,
+  };
+}

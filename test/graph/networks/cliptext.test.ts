@@ -1,0 +1,86 @@
+// Whole text encoders against transformers: random weights, small sizes (test/golden/cliptext.py made them).
+
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { parametersOf } from '../../../src/graph/files/parameters.ts';
+import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
+import { input, newGraph, output } from '../../../src/graph/graph.ts';
+import { clipText, embedTokens } from '../../../src/graph/networks/cliptext.ts';
+import { readClipTextConfig } from '../../../src/graph/networks/cliptext-config.ts';
+import { clipTextTensors, withoutBuffers } from '../../../src/graph/networks/cliptext-tensors.ts';
+import type { Family } from '../../../src/kernels/device.ts';
+import { fromChannelMajor, type Shape } from '../../../src/kernels/tensor.ts';
+import { maxDifference, testDevice } from '../../kernels/harness.ts';
+import { runGraph } from '../rungraph.ts';
+
+const goldens = join(import.meta.dirname, '..', '..', 'golden');
+
+async function open(name: string) {
+  const folder = join(goldens, `cliptext-${name}`);
+  const config = await readClipTextConfig(join(folder, 'config.json'));
+  const weights = withoutBuffers(await openSafetensors(join(folder, 'model.safetensors')));
+  const io = await openSafetensors(join(folder, 'io.safetensors'));
+  const [n, tokens] = io.tensors.get('ids')!.shape as [number, number];
+  const bytes = await io.read('ids');
+  const all = [...new BigInt64Array(bytes.buffer)].map(Number);
+  const ids = Array.from({ length: n }, (_, i) => Int32Array.from(all.slice(i * tokens, (i + 1) * tokens)));
+  const want = await io.readF32('last_hidden_state');
+  return { config, weights, io, ids, tokens, want };
+}
+
+/** Runs a golden's network; the last hidden state as [n, tokens, hiddenSize], and what was wanted. */
+async function run(name: string, family: Family | undefined, weightDtype: 'f32' | 'f16' = 'f32') {
+  const { config, weights, io, ids, tokens, want } = await open(name);
+  const device = await testDevice(family ? { family } : {});
+  const shape: Shape = [config.hiddenSize, ids.length, tokens, 1];
+  const graph = newGraph();
+  const parameters = parametersOf(weights, clipTextTensors(config));
+  output(graph, 'y', clipText(graph, parameters, config, input(graph, 'x', shape)));
+  const x = fromChannelMajor(await embedTokens(weights, config, ids), shape);
+  const { y } = await runGraph(device, graph, { x }, weightDtype);
+  await Promise.all([weights.close(), io.close()]);
+  const [c, n] = shape;
+  const got = new Float32Array(n * tokens * c);
+  for (let s = 0; s < n; s++)
+    for (let t = 0; t < tokens; t++)
+      for (let i = 0; i < c; i++) got[(s * tokens + t) * c + i] = y![(s * c + i) * tokens + t]!;
+  return { got, want };
+}
+
+const relative = ({ got, want }: { readonly got: Float32Array; readonly want: Float32Array }): number =>
+  maxDifference(got, want).difference / Math.max(...want.map(Math.abs));
+
+describe('clipText equals transformers', () => {
+  for (const family of [undefined, 'plain', 'tile'] as const)
+    it.each(['quick-gelu', 'gelu', 'gelu-new'])(`%s, family ${family ?? 'of the device'}`, async (name) => {
+      expect(relative(await run(name, family))).toBeLessThan(2e-5);
+    });
+
+  it('gelu, weights in f16', async () => {
+    expect(relative(await run('gelu', undefined, 'f16'))).toBeLessThan(5e-3);
+  });
+});
+
+describe('embedTokens', () => {
+  it('reads no more of the token table than the texts need', async () => {
+    const { config, weights, io, ids } = await open('quick-gelu');
+    const reads: number[] = [];
+    const counted: typeof weights = {
+      ...weights,
+      readPart(name, from, into) {
+        if (name.includes('token')) reads.push(from / config.hiddenSize);
+        return weights.readPart(name, from, into);
+      },
+    };
+    const text = Int32Array.of(48, 3, 7, 3, 49, 49);
+    await embedTokens(counted, config, [text, Int32Array.of(48, 7, 1, 49, 49, 49)]);
+    expect(reads.sort((a, b) => a - b)).toEqual([1, 3, 7, 48, 49]);
+    await expect(embedTokens(weights, config, [Int32Array.of(48, 50)])).rejects.toThrow(
+      /model\.safetensors: the tokenizer gives the token 50, the text encoder's vocab_size is 50; wanted/,
+    );
+    await expect(embedTokens(weights, { ...config, maxPositionEmbeddings: 20 }, ids)).rejects.toThrow(
+      /a text of 77 tokens is longer than max_position_embeddings 20$/,
+    );
+    await Promise.all([weights.close(), io.close()]);
+  });
+});

@@ -1,0 +1,88 @@
+// Prompts through tokenizer and text encoder, against transformers (test/golden/cliptext.py made what is expected).
+
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it, vi } from 'vitest';
+import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
+import { encodePrompts } from '../../../src/graph/text/promptencoder.ts';
+import type { Device } from '../../../src/kernels/device.ts';
+import { ModelError } from '../../../src/kernels/errors.ts';
+import { maxDifference, testDevice } from '../../kernels/harness.ts';
+
+const goldens = join(import.meta.dirname, '..', '..', 'golden');
+const golden = join(goldens, 'cliptext-prompts');
+const prompts = JSON.parse(readFileSync(join(golden, 'prompts.json'), 'utf8')) as string[];
+const temporary = mkdtempSync(join(tmpdir(), 'prompts-'));
+cpSync(join(golden, 'tokenizer'), temporary, { recursive: true });
+for (const file of ['vocab.json', 'merges.txt'])
+  cpSync(join(goldens, 'cliptokenizer', file), join(temporary, file));
+afterAll(() => rmSync(temporary, { recursive: true }));
+const folders = { tokenizer: temporary, textEncoder: join(golden, 'text_encoder') };
+
+async function expected(): Promise<Float32Array> {
+  const io = await openSafetensors(join(golden, 'io.safetensors'));
+  const values = await io.readF32('last_hidden_state');
+  await io.close();
+  return values;
+}
+
+describe('encodePrompts', () => {
+  it('equals transformers, whatever the chunk', async () => {
+    const device = await testDevice();
+    const want = await expected();
+    const scale = Math.max(...want.map(Math.abs));
+    const together = await encodePrompts(device, folders, prompts);
+    expect(together).toHaveLength(prompts.length * 77 * 12);
+    expect(maxDifference(together, want).difference / scale).toBeLessThan(2e-5);
+    const inTwos = await encodePrompts(device, folders, prompts, { chunk: 2 });
+    expect(inTwos).toEqual(together);
+    const halves = await encodePrompts(device, folders, prompts, { weightDtype: 'f16' });
+    expect(maxDifference(halves, want).difference / scale).toBeLessThan(2e-5); // the file's are halves
+  });
+
+  it('frees what it took', async () => {
+    const device = await testDevice();
+    const destroyed: boolean[] = [];
+    const { gpu } = device;
+    const make = gpu.createBuffer.bind(gpu);
+    const spy = vi.spyOn(gpu, 'createBuffer').mockImplementation((descriptor) => {
+      const buffer = make(descriptor);
+      const index = destroyed.push(false) - 1;
+      const destroy = buffer.destroy.bind(buffer);
+      buffer.destroy = () => {
+        destroyed[index] = true;
+        return destroy();
+      };
+      return buffer;
+    });
+    await encodePrompts(device, folders, prompts.slice(0, 1));
+    spy.mockRestore();
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    expect(destroyed.length).toBeGreaterThan(20);
+    expect(destroyed).not.toContain(false);
+  });
+
+  it('wants no device for no prompts', async () => {
+    expect(await encodePrompts({} as Device, folders, [])).toHaveLength(0);
+  });
+
+  it.each([
+    [
+      'a vocabulary of another size',
+      'cliptext-quick-gelu',
+      /token 3512, the text encoder's vocab_size is 50; wanted the folders/,
+    ],
+    [
+      'fewer positions',
+      'cliptext-gelu',
+      /config\.json: max_position_embeddings is 20, the texts of .* have 77 tokens$/,
+    ],
+    ['no weights', 'cliptokenizer', /config\.json: no such file/],
+  ])('refuses a text encoder with %s', async (_, name, message) => {
+    const device = await testDevice();
+    const refused = encodePrompts(device, { ...folders, textEncoder: join(goldens, name) }, prompts);
+    await expect(refused).rejects.toThrow(ModelError);
+    await expect(refused).rejects.toThrow(message);
+  });
+});
