@@ -5,7 +5,16 @@ import type { Activation } from '../kernels/activation.ts';
 import { attention } from '../kernels/attention.ts';
 import { conv2d, outputSize } from '../kernels/conv2d.ts';
 import type { Capabilities } from '../kernels/device.ts';
-import { activate, add, addRows, concat, copyChannels, geglu } from '../kernels/elementwise.ts';
+import {
+  activate,
+  add,
+  addImage,
+  addRows,
+  concat,
+  copyChannels,
+  gatedAdd,
+  geglu,
+} from '../kernels/elementwise.ts';
 import { type Distance, errorReduction } from '../kernels/error-reduction.ts';
 import { ShapeError } from '../kernels/errors.ts';
 import { gather } from '../kernels/gather.ts';
@@ -14,7 +23,7 @@ import { layerNorm } from '../kernels/layernorm.ts';
 import { linear } from '../kernels/linear.ts';
 import { mix, type NoiseSource } from '../kernels/mix.ts';
 import { pickSamples } from '../kernels/picksamples.ts';
-import { averagePool2x2, upsampleNearest } from '../kernels/resample.ts';
+import { averagePool2x2, depthToSpace, upsampleNearest } from '../kernels/resample.ts';
 import type { Routine, WeightDtype } from '../kernels/routine.ts';
 import type { Shape } from '../kernels/tensor.ts';
 import type { Node } from './graph.ts';
@@ -42,7 +51,7 @@ export interface OpAttributes {
   readonly groupNorm: { readonly groups: number; readonly eps: number; readonly activation: Activation };
   /** The same without applying it: rows a, then b, of act(a·x + b). */
   readonly groupNormAffine: { readonly groups: number; readonly eps: number };
-  /** y = LN(x)·gamma + beta over the channels of each column; gamma and beta where given. */
+  /** y = (LN(x)·gamma + beta)·(1 + scale) + shift over the channels of each column; constants and rows where given. */
   readonly layerNorm: { readonly eps: number };
   /** y = x1·gelu(x2). */
   readonly geglu: Record<never, never>;
@@ -53,6 +62,10 @@ export interface OpAttributes {
   readonly add: { readonly scale?: number };
   /** y[c, n, p] = x[c, n, p] + embedding[c, n]. */
   readonly addRows: Record<never, never>;
+  /** y[c, n, p] = x1[c, n, p] + gate[c, n]·x2[c, n, p]. */
+  readonly gatedAdd: Record<never, never>;
+  /** y[c, n, p] = x[c, n, p] + image[c, p], with a constant image. */
+  readonly addImage: Record<never, never>;
   /** Channels of all inputs, in their order. */
   readonly concat: Record<never, never>;
   /** `count` channels from `from` on. */
@@ -60,6 +73,8 @@ export interface OpAttributes {
   /** Nearest, to twice the size or to the one given. */
   readonly upsample: { readonly size?: readonly [height: number, width: number] };
   readonly averagePool: Record<never, never>;
+  /** y[c, n, i·b + k, j·b + l] = x[(k·b + l)·channels + c, n, i, j], b = block. */
+  readonly depthToSpace: { readonly block: number };
   /** y[c, n] = table[index[n]][c]. */
   readonly gather: { readonly entries: number; readonly channels: number };
   /** y[c, n] = x[c, index[n]]: samples repeated, or chosen from a table of them. */
@@ -176,10 +191,23 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
       groupNormAffine(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
   },
   layerNorm: {
-    infer: ({ x }) => x!,
+    infer({ x, scale, shift }) {
+      want(
+        (!scale && !shift) ||
+          (scale !== undefined && shift !== undefined && isRow(x!, scale) && isRow(x!, shift)),
+        () => `layerNorm: scale is ${text(scale)}, shift is ${text(shift)}, x is ${text(x)}`,
+      );
+      return x!;
+    },
     constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
     forward: (capabilities, { inputs, has }, { eps }) =>
-      layerNorm(capabilities, { x: inputs.x!, eps, gamma: has('gamma'), beta: has('beta') }),
+      layerNorm(capabilities, {
+        x: inputs.x!,
+        eps,
+        gamma: has('gamma'),
+        beta: has('beta'),
+        modulated: has('scale'),
+      }),
   },
   geglu: {
     infer({ x1, x2 }) {
@@ -234,6 +262,22 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
     constants: none,
     forward: (capabilities, { inputs }) => addRows(capabilities, { x: inputs.x! }),
   },
+  gatedAdd: {
+    infer({ x1, x2, gate }) {
+      want(
+        same(x1!, x2!) && isRow(x1!, gate!),
+        () => `gatedAdd: x1 is ${text(x1)}, x2 is ${text(x2)}, the gate is ${text(gate)}`,
+      );
+      return x1!;
+    },
+    constants: none,
+    forward: (capabilities, { inputs }) => gatedAdd(capabilities, { x: inputs.x1! }),
+  },
+  addImage: {
+    infer: ({ x }) => x!,
+    constants: ({ x }) => ({ image: x![0] * x![2] * x![3] }),
+    forward: (capabilities, { inputs }) => addImage(capabilities, { x: inputs.x! }),
+  },
   concat: {
     infer(inputs) {
       const parts = Object.values(inputs);
@@ -270,6 +314,18 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
     infer: ({ x }) => [x![0], x![1], Math.floor(x![2] / 2), Math.floor(x![3] / 2)],
     constants: none,
     forward: (capabilities, { inputs }) => averagePool2x2(capabilities, { x: inputs.x! }),
+  },
+  depthToSpace: {
+    infer({ x }, { block }) {
+      const channels = x![0] / block ** 2;
+      want(
+        Number.isInteger(channels),
+        () => `depthToSpace: x ${text(x)} has no whole blocks of ${block}x${block}`,
+      );
+      return [channels, x![1], block * x![2], block * x![3]];
+    },
+    constants: none,
+    forward: (capabilities, { inputs }, { block }) => depthToSpace(capabilities, { x: inputs.x!, block }),
   },
   gather: {
     infer: ({ index }, { channels }) => [channels, index![1], 1, 1],

@@ -84,6 +84,54 @@ export function addRows(capabilities: Capabilities, { x, scale = 1 }: AddRowsOpt
   return single(kernel, ['x', 'embedding', 'y']);
 }
 
+/**
+ * y[c, n, p] = x1[c, n, p] + gate[c, n] x2[c, n, p]: a residual branch x2 let in by its sample's gate.
+ * Operands x1, x2 [c, n, h, w], gate [c, n, 1, 1], y [c, n, h, w].
+ */
+export function gatedAdd(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
+  const [c, n, h, w] = x;
+  const { width, element } = pixelElement(h * w);
+  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const kernel = defineKernel({
+    name: `gatedAdd.${element}`,
+    bindings: [read('x1', element), read('x2', element), read('gate'), write('y', element)],
+    uniforms: [
+      ...uniforms,
+      u32('pixels', (h * w) / width),
+      u32('rowPitch', pitch(x) / width),
+      u32('samplePitch', pitch([c, n, 1, 1])),
+    ],
+    body: main(/* wgsl */ `let g = gate[row * u.samplePitch + sample];
+  let start = row * u.rowPitch + sample * u.pixels;
+  let end = start + u.pixels;
+  ${unrolled(team, (_, i) => `y[${i}] = x1[${i}] + g * x2[${i}];`)}`),
+    grid,
+  });
+  return single(kernel, ['x1', 'x2', 'gate', 'y']);
+}
+
+/**
+ * y[c, n, p] = x[c, n, p] + image[c, p]: one image of constants for all samples.
+ * Operands x [c, n, h, w], image [c][h w], y [c, n, h, w].
+ */
+export function addImage(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
+  const [c, n, h, w] = x;
+  const { width, element } = pixelElement(h * w);
+  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const kernel = defineKernel({
+    name: `addImage.${element}`,
+    bindings: [read('x', element), read('image', element), write('y', element)],
+    uniforms: [...uniforms, u32('pixels', (h * w) / width), u32('rowPitch', pitch(x) / width)],
+    body: main(/* wgsl */ `let base = row * u.rowPitch + sample * u.pixels;
+  let inImage = row * u.pixels;
+  let start = 0u;
+  let end = u.pixels;
+  ${unrolled(team, (_, i) => `y[base + ${i}] = x[base + ${i}] + image[inImage + ${i}];`)}`),
+    grid,
+  });
+  return single(kernel, ['x', 'image', 'y']);
+}
+
 export interface CopyChannelsOptions {
   readonly x: Shape;
   /** First channel read, of x. */

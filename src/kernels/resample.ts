@@ -1,4 +1,4 @@
-// Changing the number of pixels without weights: nearest upsampling, average pooling, strided picks.
+// Changing the number of pixels without weights: nearest upsampling, average pooling, strided picks, depth to space.
 
 import type { Capabilities } from './device.ts';
 import { ShapeError } from './errors.ts';
@@ -125,6 +125,49 @@ export function averagePool2x2(capabilities: Capabilities, { x }: { readonly x: 
   let row = sample * u.h + 2 * (line - sample * u.height);
   let at = channel * u.xPitch + row * u.w + 2 * (column - line * u.width);
   y[channel * u.yPitch + column] = 0.25 * ((x[at] + x[at + 1]) + (x[at + u.w] + x[at + u.w + 1]));`),
+    grid,
+  });
+  return single(kernel, ['x', 'y']);
+}
+
+/**
+ * Channels spread over blocks of pixels, the image's own channel fastest (ONNX's mode DCR):
+ * y[c, i b + k, j b + l] = x[(k b + l) channels + c, i, j] with b = `block` and channels = x's / b².
+ * Operands x [b² channels, n, h, w], y [channels, n, b h, b w]. One invocation an element.
+ * @throws ShapeError where the channels do not make whole blocks.
+ */
+export function depthToSpace(
+  capabilities: Capabilities,
+  { x, block }: { readonly x: Shape; readonly block: number },
+): Routine {
+  const channels = x[0] / block ** 2;
+  if (!Number.isInteger(channels))
+    throw new ShapeError(`depthToSpace: x [${x}] has no whole blocks of ${block}x${block}`);
+  const y: Shape = [channels, x[1], block * x[2], block * x[3]];
+  const { uniforms, grid, main } = walk(capabilities, channels * columns(y));
+  const kernel = defineKernel({
+    name: 'depthToSpace',
+    bindings: [read('x'), write('y')],
+    uniforms: [
+      ...uniforms,
+      ...divisor('columns', columns(y)),
+      ...divisor('width', y[3]),
+      ...divisor('block', block),
+      u32('channels', channels),
+      u32('w', x[3]),
+      u32('xPitch', pitch(x)),
+      u32('yPitch', pitch(y)),
+    ],
+    body:
+      QUOTIENT +
+      main(/* wgsl */ `let channel = quotient(i, u.columns, u.columnsInverse);
+  let column = i - channel * u.columns;
+  let line = quotient(column, u.width, u.widthInverse); // of n b h lines
+  let across = column - line * u.width;
+  let row = quotient(line, u.block, u.blockInverse);
+  let col = quotient(across, u.block, u.blockInverse);
+  let place = (line - row * u.block) * u.block + across - col * u.block;
+  y[channel * u.yPitch + column] = x[(place * u.channels + channel) * u.xPitch + row * u.w + col];`),
     grid,
   });
   return single(kernel, ['x', 'y']);

@@ -1,12 +1,21 @@
 import { describe, expect, it } from 'vitest';
 import { ACTIVATIONS, type Activation } from '../../src/kernels/activation.ts';
 import type { Device, Family } from '../../src/kernels/device.ts';
-import { activate, add, addRows, concat, copyChannels, geglu } from '../../src/kernels/elementwise.ts';
+import {
+  activate,
+  add,
+  addImage,
+  addRows,
+  concat,
+  copyChannels,
+  gatedAdd,
+  geglu,
+} from '../../src/kernels/elementwise.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { gather } from '../../src/kernels/gather.ts';
 import { type LayerNormOptions, layerNorm } from '../../src/kernels/layernorm.ts';
 import { pickSamples } from '../../src/kernels/picksamples.ts';
-import { averagePool2x2, pick, upsampleNearest } from '../../src/kernels/resample.ts';
+import { averagePool2x2, depthToSpace, pick, upsampleNearest } from '../../src/kernels/resample.ts';
 import type { Routine } from '../../src/kernels/routine.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
 import { referenceActivation } from '../reference/activation.ts';
@@ -14,6 +23,7 @@ import {
   at,
   build,
   referenceAveragePool2x2,
+  referenceDepthToSpace,
   referencePick,
   referenceUpsample,
 } from '../reference/elementwise.ts';
@@ -60,6 +70,48 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     const gated = await run((d) => geglu(d.capabilities, { x }), x, { activations: { x1, x2 } });
     const wantGated = x1.values.map((v, i) => v * referenceActivation('gelu', x2.values[i]!));
     expect(maxDifference(gated, wantGated).difference).toBeLessThan(1e-6);
+  });
+
+  it.for(shapes.map((x) => ({ x })))('gatedAdd and addImage of $x', async ({ x }, context) => {
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
+    const [c, n, h, w] = x;
+    const [x1, x2, gate] = [random(x, 1), random(x, 2), random([c, n, 1, 1], 3)];
+    const gated = await run((d) => gatedAdd(d.capabilities, { x }), x, { activations: { x1, x2, gate } });
+    const wantGated = build(
+      x,
+      (i, j, row, column) =>
+        at(x1.values, x, i, j, row, column) + gate.values[i * c + j]! * at(x2.values, x, i, j, row, column),
+    );
+    expect(maxDifference(gated, wantGated).difference).toBeLessThan(2 * EPS);
+
+    const image = randomValues(c * h * w, 4);
+    const sum = await run((d) => addImage(d.capabilities, { x }), x, {
+      activations: { x: x1 },
+      constants: { image },
+    });
+    const wantSum = build(
+      x,
+      (i, j, row, column) => at(x1.values, x, i, j, row, column) + image[(j * h + row) * w + column]!,
+    );
+    expect(maxDifference(sum, wantSum).difference).toBeLessThan(2 * EPS);
+  });
+
+  it.for([
+    { x: [1, 1, 1, 1] as Shape, block: 1 },
+    { x: [4, 2, 3, 5] as Shape, block: 2 },
+    { x: [18, 3, 4, 4] as Shape, block: 3 },
+    { x: [32, 2, 7, 6] as Shape, block: 2 },
+    { x: [48, 1, 2, 3] as Shape, block: 4 },
+  ])('depth to space of $x in blocks of $block', async ({ x: shape, block }, context) => {
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
+    const x = random(shape, 1);
+    const y: Shape = [shape[0] / block ** 2, shape[1], block * shape[2], block * shape[3]];
+    const got = await run((d) => depthToSpace(d.capabilities, { x: shape, block }), y, {
+      activations: { x },
+    });
+    expect(maxDifference(got, referenceDepthToSpace(x.values, shape, block)).difference).toBe(0);
+    const { capabilities } = (await device)!;
+    expect(() => depthToSpace(capabilities, { x: [6, 1, 1, 1], block: 2 })).toThrow(ShapeError);
   });
 
   /** Values that matter to an exponential: a fine grid around 0, and the far ends. */
@@ -184,29 +236,48 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     { x: [8, 5, 7, 7], eps: 1e-5 },
     { x: [64, 3, 7, 7], eps: 1e-6 },
     { x: [320, 1, 1, 257], eps: 1e-5, gamma: false },
+    { x: [7, 3, 5, 3], eps: 1e-6, gamma: false, beta: false, modulated: true },
+    { x: [24, 5, 4, 4], eps: 1e-6, gamma: false, beta: false, modulated: true },
+    { x: [64, 2, 7, 7], eps: 1e-6, modulated: true },
   ];
-  it.for(layers)('layer norm of $x', async (options, context) => {
+  it.for(layers)('layer norm of $x, modulated: $modulated', async (options, context) => {
     if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const [c] = options.x;
     const [gamma, beta] = [randomValues(c, 2), randomValues(c, 3)];
+    const rows: Shape = [c, options.x[1], 1, 1];
+    const [scale, shift] = [random(rows, 4), random(rows, 5)];
+    const modulation = options.modulated ? { scale, shift } : {};
     for (const offset of [0.5, 1000]) {
       const x = { shape: options.x, values: randomValues(count(options.x), 1).map((v) => v + offset) };
       const y = await run((d) => layerNorm(d.capabilities, options), options.x, {
-        activations: { x },
+        activations: { x, ...modulation },
         constants: { gamma, beta },
       });
-      const want = referenceLayerNorm(
+      const normed = referenceLayerNorm(
         options,
         x.values,
         options.gamma === false ? undefined : gamma,
         options.beta === false ? undefined : beta,
       );
       const [, n, h, w] = options.x;
+      const want = options.modulated
+        ? normed.map((v, i) => {
+            const row = Math.floor(i / (h * w));
+            return v * (1 + scale.values[row]!) + shift.values[row]!;
+          })
+        : normed;
+      const ofLast = ({ values }: typeof scale) => ({
+        shape: [c, 1, 1, 1] as Shape,
+        values: values.slice((n - 1) * c),
+      });
       const last = await run(
         (d) => layerNorm(d.capabilities, { ...options, x: [c, 1, h, w] }),
         [c, 1, h, w],
         {
-          activations: { x: { shape: [c, 1, h, w], values: x.values.slice((n - 1) * c * h * w) } },
+          activations: {
+            x: { shape: [c, 1, h, w], values: x.values.slice((n - 1) * c * h * w) },
+            ...(options.modulated ? { scale: ofLast(scale), shift: ofLast(shift) } : {}),
+          },
           constants: { gamma, beta },
         },
       );

@@ -52,3 +52,13 @@ export function referenceAveragePool2x2(x: ArrayLike<number>, shape: Shape): Flo
     return (pixel(0, 0) + pixel(0, 1) + pixel(1, 0) + pixel(1, 1)) / 4;
   });
 }
+
+/** The channel of block place (k, l) is x's channel (k·block + l)·channels + c, one slow copy a pixel. */
+export function referenceDepthToSpace(x: ArrayLike<number>, shape: Shape, block: number): Float64Array {
+  const [c, n, h, w] = shape;
+  const channels = c / block ** 2;
+  return build([channels, n, block * h, block * w], (i, j, row, column) => {
+    const place = (row % block) * block + (column % block);
+    return at(x, shape, i, place * channels + j, Math.floor(row / block), Math.floor(column / block));
+  });
+}
