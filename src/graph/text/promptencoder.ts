@@ -43,7 +43,8 @@ const DEFAULT_CHUNK = 8;
 
 /**
  * Reads everything but the weights.
- * @throws ModelError naming the file that is missing or not in order.
+ * @throws ModelError naming the file that is missing or not in order, also where tokenizer and encoder do not belong
+ * together.
  */
 export async function readTextEncoder({
   tokenizer: folder,
@@ -57,6 +58,12 @@ export async function readTextEncoder({
     throw new ModelError(
       `${configFile}: max_position_embeddings is ${config.maxPositionEmbeddings}, ` +
         `the texts of ${folder} have ${tokenizer.length} tokens`,
+    );
+  const largest = Math.max(...tokenizer.encode(''));
+  if (largest >= config.vocabSize)
+    throw new ModelError(
+      `${configFile}: vocab_size is ${config.vocabSize}, the tokenizer in ${folder} gives the token ${largest}; ` +
+        'wanted the folders tokenizer and text_encoder of one model',
     );
   return { tokenizer, config, weights };
 }

@@ -71,7 +71,7 @@ describe('encodePrompts', () => {
     [
       'a vocabulary of another size',
       'cliptext-quick-gelu',
-      /token 3512, the text encoder's vocab_size is 50; wanted the folders/,
+      /config\.json: vocab_size is 50, the tokenizer in .* gives the token 3513; wanted the folders tokenizer and text_encoder of one model$/,
     ],
     [
       'fewer positions',
