@@ -8,6 +8,14 @@ export interface EmbeddingConfig extends Pick<UNetConfig, 'flipSinToCos' | 'freq
   readonly timeEmbeddingType: 'positional' | 'fourier';
 }
 
+/** The rows that a DiT's blocks take, whatever their width: 256 values, cosines first. */
+export const TIME_ROW: EmbeddingConfig = {
+  timeEmbeddingType: 'positional',
+  flipSinToCos: true,
+  freqShift: 1,
+  blockOutChannels: [256],
+};
+
 /** Values of a row: sines and cosines of every frequency. */
 export const timeRowLength = (config: EmbeddingConfig): number =>
   config.timeEmbeddingType === 'fourier' ? 2 * config.blockOutChannels[0]! : config.blockOutChannels[0]!;
