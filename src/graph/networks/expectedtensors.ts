@@ -9,7 +9,7 @@ export interface ExpectedTensor {
   readonly name: string;
   /** As PyTorch stores it: convolutions [out, in, h, w], linear layers [out, in]. */
   readonly shape: readonly number[];
-  /** What checkpoints of before 2023 call it. */
+  /** What checkpoints of other versions call it. */
   readonly oldName?: string;
 }
 
