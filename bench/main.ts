@@ -5,6 +5,12 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   kernels: () => import('./kernels.ts'),
   // What does one evaluation of a model cost, and where does the time go?
   unet: () => import('./unet.ts'),
+  // What does encoding one image cost a latent model?
+  vaeencoder: () => import('./vaeencoder.ts'),
+  // What is saved where candidates share an image, level and noise?
+  sharing: () => import('./sharing.ts'),
+  // Does a network of Stable Diffusion's full size run, in how much memory, and right?
+  fullsize: () => import('./fullsize.ts'),
   // How many evaluations does deciding need?
   stopping: () => import('./stopping.ts'),
   // How many images a second, and how many of them right?

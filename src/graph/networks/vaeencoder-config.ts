@@ -3,8 +3,8 @@
 // passed over.
 
 import { z } from 'zod';
-import { ModelError } from '../../kernels/errors.ts';
-import { checked, quote, readJson } from '../files/json.ts';
+import { readJson } from '../files/json.ts';
+import { type Activation, count, layerCount, readKeys } from './unetkeys.ts';
 
 /** The encoder of an AutoencoderKL; the names are diffusers', in camel case. */
 export interface VaeEncoderConfig {
@@ -14,8 +14,8 @@ export interface VaeEncoderConfig {
   /** Resnets of a down block. */
   readonly layersPerBlock: number;
   readonly normNumGroups: number;
-  /** Of the resnets; the output always uses silu. `gelu` is the exact one. */
-  readonly actFn: 'silu' | 'mish' | 'gelu' | 'relu';
+  /** Of the resnets; the output always uses silu. */
+  readonly actFn: Activation;
   /** A latent is (mean - shiftFactor) scalingFactor; 0 where the file gives no shift. */
   readonly scalingFactor: number;
   readonly shiftFactor: number;
@@ -26,14 +26,13 @@ export interface VaeEncoderConfig {
   readonly sampleSize: readonly [height: number, width: number] | undefined;
 }
 
-const count = z.int().min(1).max(1_000_000);
 const keys = {
   in_channels: count.default(3),
   out_channels: count.default(3),
   down_block_types: z.array(z.string()).default(['DownEncoderBlock2D']),
   up_block_types: z.array(z.string()).optional(),
   block_out_channels: z.array(count).min(1).max(32).default([64]),
-  layers_per_block: z.int().min(1).max(1000).default(1),
+  layers_per_block: layerCount.default(1),
   act_fn: z.string().default('silu'),
   latent_channels: count.default(4),
   norm_num_groups: count.default(32),
@@ -45,9 +44,6 @@ const keys = {
   use_post_quant_conv: z.boolean().default(true),
   mid_block_add_attention: z.boolean().default(true),
 };
-const schema = z.object(keys);
-
-const activations = { silu: 'silu', swish: 'silu', mish: 'mish', gelu: 'gelu', relu: 'relu' } as const;
 
 /** Pixels of an image to a pixel of its latent, in both directions. */
 export const vaeDownscale = ({ blockOutChannels }: Pick<VaeEncoderConfig, 'blockOutChannels'>): number =>
@@ -60,18 +56,9 @@ export async function readVaeEncoderConfig(file: string): Promise<VaeEncoderConf
 
 /** The configuration of a parsed `config.json`; `file` is for messages. */
 export function parseVaeEncoderConfig(config: unknown, file: string): VaeEncoderConfig {
-  const got = checked(schema, config, file);
-  const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
-  for (const [key, value] of Object.entries(config as object)) {
-    if (key === '_class_name' && value !== 'AutoencoderKL')
-      throw refuse(`_class_name is ${quote(value)}, wanted AutoencoderKL`);
-    if (!Object.hasOwn(keys, key) && !key.startsWith('_') && value !== null && value !== false)
-      throw refuse(`the key ${quote(key)} with value ${quote(value)} is unknown to this version`);
-  }
+  const { got, refuse, choose } = readKeys(config, file, 'AutoencoderKL', keys);
   if (got.in_channels !== 3) throw refuse(`in_channels ${got.in_channels} is not supported, wanted 3`);
-  const other = got.down_block_types.find((type) => type !== 'DownEncoderBlock2D');
-  if (other !== undefined)
-    throw refuse(`down_block_types ${quote(other)} is not supported, wanted DownEncoderBlock2D`);
+  for (const type of got.down_block_types) choose('down_block_types', type, ['DownEncoderBlock2D']);
   const channels = got.block_out_channels;
   if (got.down_block_types.length !== channels.length)
     throw refuse(
@@ -80,18 +67,14 @@ export function parseVaeEncoderConfig(config: unknown, file: string): VaeEncoder
   const groups = got.norm_num_groups;
   const odd = channels.find((width) => width % groups !== 0);
   if (odd !== undefined) throw refuse(`norm_num_groups ${groups} does not divide block_out_channels ${odd}`);
-  const name = got.act_fn.toLowerCase();
-  if (!Object.hasOwn(activations, name))
-    throw refuse(
-      `act_fn ${quote(got.act_fn)} is not supported, wanted ${Object.keys(activations).join(' or ')}`,
-    );
+  const actFn = choose('act_fn', got.act_fn.toLowerCase(), ['silu', 'swish', 'mish', 'gelu', 'relu']);
   const size = got.sample_size ?? undefined;
   return {
     latentChannels: got.latent_channels,
     blockOutChannels: channels,
     layersPerBlock: got.layers_per_block,
     normNumGroups: groups,
-    actFn: activations[name as keyof typeof activations],
+    actFn: actFn === 'swish' ? 'silu' : actFn,
     scalingFactor: got.scaling_factor,
     shiftFactor: got.shift_factor ?? 0,
     useQuantConv: got.use_quant_conv,

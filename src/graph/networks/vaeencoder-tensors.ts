@@ -2,7 +2,7 @@
 
 import { type Parameters, parametersOf } from '../files/parameters.ts';
 import type { TensorFile, TensorInfo } from '../files/safetensors.ts';
-import type { ExpectedTensor } from './unet2d-tensors.ts';
+import { type ExpectedTensor, tensorList } from './expectedtensors.ts';
 import type { VaeEncoderConfig } from './vaeencoder-config.ts';
 
 /** The mid block's attention: its current and its old names, in the order query, key, value, output. */
@@ -16,20 +16,7 @@ const projections = [
 
 /** All tensors of `encoder` and `quant_conv` under diffusers' current names, with the old names beside them. */
 export function vaeEncoderTensors(config: VaeEncoderConfig): readonly ExpectedTensor[] {
-  const all: ExpectedTensor[] = [];
-  const pair = (name: string, ...shape: readonly number[]): void => {
-    all.push({ name: `${name}.weight`, shape }, { name: `${name}.bias`, shape: shape.slice(0, 1) });
-  };
-  const conv = (name: string, from: number, to: number, kernel = 3): void =>
-    pair(name, to, from, kernel, kernel);
-  const resnet = (name: string, from: number, to: number): void => {
-    pair(`${name}.norm1`, from);
-    conv(`${name}.conv1`, from, to);
-    pair(`${name}.norm2`, to);
-    conv(`${name}.conv2`, to, to);
-    if (from !== to) conv(`${name}.conv_shortcut`, from, to, 1);
-  };
-
+  const { all, conv, norm, resnet } = tensorList();
   const { blockOutChannels: widths, layersPerBlock, latentChannels } = config;
   const first = widths[0]!;
   const last = widths.at(-1)!;
@@ -42,7 +29,7 @@ export function vaeEncoderTensors(config: VaeEncoderConfig): readonly ExpectedTe
   }
   resnet('encoder.mid_block.resnets.0', last, last);
   if (config.midBlockAddAttention) {
-    pair(`${attention}.group_norm`, last);
+    norm(`${attention}.group_norm`, last);
     for (const [now, before] of projections) {
       const named = (part: string) => ({
         name: `${attention}.${now}.${part}`,
@@ -52,7 +39,7 @@ export function vaeEncoderTensors(config: VaeEncoderConfig): readonly ExpectedTe
     }
   }
   resnet('encoder.mid_block.resnets.1', last, last);
-  pair('encoder.conv_norm_out', last);
+  norm('encoder.conv_norm_out', last);
   conv('encoder.conv_out', last, 2 * latentChannels);
   if (config.useQuantConv) conv('quant_conv', 2 * latentChannels, 2 * latentChannels, 1);
   return all;
