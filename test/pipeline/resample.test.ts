@@ -8,7 +8,7 @@ import {
   toModelInput,
   withChannels,
 } from '../../src/pipeline/images/pixels.ts';
-import { type Filter, resize, resizeAndCrop } from '../../src/pipeline/images/resample.ts';
+import { admCrop, type Filter, resize, resizeAndCrop } from '../../src/pipeline/images/resample.ts';
 
 interface Case {
   readonly in: string;
@@ -150,5 +150,29 @@ describe('channels and ranges', () => {
         2,
       ),
     ).toThrow('leaves the image of 2x2');
+  });
+});
+
+describe('admCrop', () => {
+  const folder = new URL('../golden/crop/', import.meta.url);
+  const crops: readonly { readonly in: string; readonly out: string; readonly side: number }[] = JSON.parse(
+    readFileSync(new URL('cases.json', folder), 'utf8'),
+  );
+
+  test.each(crops)('$in to $side: every byte as Pillow', async (golds) => {
+    const image = await decodeFile(new URL(golds.in, folder).pathname);
+    const wanted = await decodeFile(new URL(golds.out, folder).pathname);
+    const got = admCrop(image, golds.side);
+    expect([got.width, got.height, got.channels]).toEqual([golds.side, golds.side, wanted.channels]);
+    expect(Buffer.from(got.data).equals(Buffer.from(wanted.data))).toBe(true);
+  });
+
+  test('refuses a side that is none', () => {
+    expect(() =>
+      admCrop(
+        grey(4, 4, () => 0),
+        0,
+      ),
+    ).toThrow(RangeError);
   });
 });

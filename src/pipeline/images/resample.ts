@@ -150,3 +150,23 @@ export function resizeAndCrop(
   const top = roundHalfEven((resized.height - height) / 2);
   return crop(resized, left, top, width, height);
 }
+
+/**
+ * The square of that side which ADM, and DiT after it, were trained on (Dhariwal and Nichol 2021): the image is halved
+ * by `box` while its short side is at least twice as long, then that side is resized to the wanted one by `bicubic`,
+ * and the centre is cut out. Sides round to even halves, the corner of the cut down.
+ *
+ * @throws RangeError when the side is not a positive integer.
+ */
+export function admCrop(image: Pixels, side: number): Pixels {
+  if (!Number.isInteger(side) || side < 1)
+    throw new RangeError(`admCrop: wanted a side of 1 or more, got ${side}`);
+  let halved = image;
+  while (Math.min(halved.width, halved.height) >= 2 * side)
+    halved = resize(halved, Math.floor(halved.width / 2), Math.floor(halved.height / 2), 'box');
+  const scale = side / Math.min(halved.width, halved.height);
+  const sized = resize(halved, roundHalfEven(halved.width * scale), roundHalfEven(halved.height * scale));
+  const left = Math.floor((sized.width - side) / 2);
+  const top = Math.floor((sized.height - side) / 2);
+  return crop(sized, left, top, side, side);
+}
