@@ -3,7 +3,7 @@
 import { PassThrough } from 'node:stream';
 import { main } from '../../src/pipeline/command/main.ts';
 import type { OpenFolder } from '../../src/pipeline/command/modelchoice.ts';
-import { fakeFolder } from './fakefolder.ts';
+import { fakeDescribe, fakeFolder } from './fakefolder.ts';
 
 /** What a process would have left. */
 export interface Outcome {
@@ -17,6 +17,7 @@ export async function cli(
   argv: readonly string[],
   openModel: OpenFolder = fakeFolder(),
   stdin = '',
+  describe = fakeDescribe(),
 ): Promise<Outcome> {
   const stdout = new PassThrough();
   const texts: string[] = [];
@@ -29,8 +30,9 @@ export async function cli(
     yield Buffer.from(stdin);
   })();
   const stderr = { write: (text: string) => texts.push(text) };
-  const model = argv.includes('--model') ? [] : ['--model', './fake'];
-  const status = await main([...argv, ...model], { openModel, stdin: source, stdout, stderr });
+  const named = argv.includes('--model') || (argv[0] === 'info' && argv[1]?.startsWith('.'));
+  const model = named ? [] : ['--model', './fake'];
+  const status = await main([...argv, ...model], { openModel, describe, stdin: source, stdout, stderr });
   return { status, out, err: texts.join('') };
 }
 

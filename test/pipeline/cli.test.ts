@@ -10,7 +10,7 @@ import { main } from '../../src/pipeline/command/main.ts';
 import type { OpenFolder } from '../../src/pipeline/command/modelchoice.ts';
 import { cli, linesOf } from './capture.ts';
 import type { Fake } from './fake.ts';
-import { fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
+import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
 import { goodImages, greyPng, temporaryFolder, write } from './imagefiles.ts';
 
 /** Lines by path, without the fields that tell time. */
@@ -307,7 +307,12 @@ describe('exit statuses', () => {
     const stderr: string[] = [];
     const stdout = new PassThrough();
     const args = argv[0] === 'purify' ? argv : ['--model', './fake', ...argv];
-    const got = await main(args, { openModel, stdout, stderr: { write: (text) => stderr.push(text) } });
+    const got = await main(args, {
+      openModel,
+      describe: fakeDescribe(),
+      stdout,
+      stderr: { write: (text) => stderr.push(text) },
+    });
     expect(got).toBe(status);
     expect(stderr.join('')).toContain(message);
     if (status === 3) expect(stderr.join('')).toBe(`diffclass-stream: ${message}\n`);

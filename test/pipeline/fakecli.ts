@@ -2,9 +2,9 @@
 // With TELL_BATCHES set it says on standard error when a batch begins.
 
 import { main } from '../../src/pipeline/command/main.ts';
-import { fakeFolder } from './fakefolder.ts';
+import { fakeDescribe, fakeFolder } from './fakefolder.ts';
 
 const [delay, ...argv] = process.argv.slice(2);
 const onBatch = process.env.TELL_BATCHES ? () => process.stderr.write('a batch begins\n') : undefined;
 const openModel = fakeFolder({ delay: Number(delay), forget: true, ...(onBatch ? { onBatch } : {}) });
-process.exit(await main(argv, { openModel }));
+process.exit(await main(argv, { openModel, describe: fakeDescribe() }));

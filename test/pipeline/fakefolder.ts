@@ -1,6 +1,7 @@
 // A fake of the graph's openModel, for tests of the command line: it asks the options for candidates and levels
 // as the real one does, and makes a fake model of what they say.
 
+import type { Description } from '../../src/graph/describe.ts';
 import type { Candidate } from '../../src/graph/model.ts';
 import type { ModelSummary, OpenModelOptions } from '../../src/graph/openmodel.ts';
 import { type Fake, fakeLevels, fakeModel, hash } from './fake.ts';
@@ -78,3 +79,28 @@ export const fakeFolder =
     opened?.(folder, options, model);
     return model;
   };
+
+/** Describes a folder that is in order, or is not in the ways given. */
+export const fakeDescribe =
+  (changes: Partial<Description> = {}) =>
+  async (path: string): Promise<Description> => ({
+    name: 'fake',
+    path,
+    pipeline: 'FakePipeline',
+    predictionType: 'v_prediction',
+    model: SUMMARY,
+    networks: [
+      {
+        part: 'unet',
+        className: 'FakeNetwork',
+        config: { in_channels: 4, block_out_channels: [8, 16] },
+        parameters: 1_234_567,
+        bytes: 2_469_134,
+        dtypes: { F16: 1_234_567 },
+        shards: 2,
+      },
+    ],
+    cost: { flop: 1.5e9, weightBytes: 4_938_268, activationBytes: 1_000_000 },
+    problems: [],
+    ...changes,
+  });

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The program: the command line on the process's own streams, with models from the graph.
 
+import { describeModel } from '../../graph/describe.ts';
 import { openModel } from '../../graph/openmodel.ts';
 import { main } from './main.ts';
 
@@ -8,4 +9,4 @@ import { main } from './main.ts';
 process.stderr.on('error', () => {});
 
 // Ended by hand: a driver's threads or an idle standard input would keep the process alive.
-process.exit(await main(process.argv.slice(2), { openModel }));
+process.exit(await main(process.argv.slice(2), { openModel, describe: describeModel }));

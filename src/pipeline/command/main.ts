@@ -5,6 +5,7 @@ import { type Command, CommanderError } from 'commander';
 import { UsageError } from '../errors.ts';
 import { createCommand, type Texts } from './command.ts';
 import { describeError, statusOf } from './exitstatus.ts';
+import { info, infoCommand, readInfoSettings } from './info.ts';
 import type { SignalSource } from './interruption.ts';
 import { match, matchCommand, readMatchSettings } from './match.ts';
 import type { OpenFolder } from './modelchoice.ts';
@@ -14,9 +15,10 @@ import { run, type Surroundings } from './run.ts';
 import { readSettings } from './settings.ts';
 import type { Output } from './sinks.ts';
 
-/** What the command takes from outside; all but the model has the process's own as default. */
+/** What the command takes from outside; all but what is known of models has the process's own as default. */
 export interface MainOptions {
   readonly openModel: OpenFolder;
+  readonly describe: Surroundings['describe'];
   readonly stdin?: AsyncIterable<Uint8Array>;
   readonly stdout?: Output;
   readonly stderr?: ErrorOutput;
@@ -75,10 +77,19 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
     },
     noun: 'items',
   },
+  info: {
+    command: infoCommand,
+    prepare(args, typed) {
+      const settings = readInfoSettings(args, typed);
+      return { run: (surroundings) => info(settings, surroundings) };
+    },
+  },
 };
 
 async function dispatch(argv: readonly string[], options: MainOptions): Promise<number> {
   const {
+    openModel,
+    describe,
     stdin = process.stdin,
     stdout = process.stdout,
     stderr = process.stderr,
@@ -95,7 +106,7 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   const { quiet = false, logLevel = 'info' } = prepared;
   const reporter = createReporter(stderr, quiet ? 'error' : logLevel, Date.now, noun);
   try {
-    return await prepared.run({ openModel: options.openModel, stdin, stdout, signals, reporter });
+    return await prepared.run({ openModel, describe, stdin, stdout, signals, reporter });
   } finally {
     reporter.clear();
   }

@@ -69,11 +69,9 @@ export const matchCommand = (texts: Texts) =>
 
 /** Checks a command line of `match`. @throws UsageError, one sentence. */
 export function readMatchSettings(
-  [table, ...rest]: readonly string[],
+  [table = '']: readonly string[],
   typed: Readonly<Record<string, unknown>>,
 ): MatchSettings {
-  if (table === undefined || rest.length > 0)
-    throw new UsageError(`match: wanted one table, got ${rest.length + Number(table !== undefined)}`);
   const settings = { ...readOptions(MATCH, typed), table };
   checkShared(settings);
   return settings;

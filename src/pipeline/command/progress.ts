@@ -42,6 +42,17 @@ export function short(value: number): string {
   return value.toLocaleString('en-US', { maximumFractionDigits: digits });
 }
 
+/** Floating-point operations as a person writes them, three digits that count: 0.147 GFLOP. */
+export const gigaflop = (flop: number): string =>
+  `${(flop / 1e9).toLocaleString('en-US', { maximumSignificantDigits: 3 })} GFLOP`;
+
+/** Bytes as a person writes them: 512 B, 1.44 MB, 3.44 GB. */
+export function bytes(count: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, count)) / 3));
+  return `${short(count / 1000 ** power)} ${units[power]}`;
+}
+
 /** One line of progress. */
 export function progressLine(
   now: Progress,

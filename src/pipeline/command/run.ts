@@ -1,16 +1,19 @@
 // The main job of the command line: images in, one line each out.
 
+import type { Description } from '../../graph/describe.ts';
 import type { Model } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
+import { ModelError } from '../../kernels/errors.ts';
 import { all } from '../deciding/all.ts';
 import { sequential } from '../deciding/sequential.ts';
 import { staged } from '../deciding/staged.ts';
 import type { Strategy } from '../deciding/trial.ts';
 import { loadImages } from '../images/load.ts';
 import { findImages } from '../images/sources.ts';
-import { classifyImages } from '../stream/classify.ts';
+import { type ClassifyOptions, classifyImages } from '../stream/classify.ts';
 import { until } from '../stream/iterables.ts';
 import { isFailure, type Progress } from '../types.ts';
+import { estimateOf, estimateText, evaluationsOf, timeBatch } from './dryrun.ts';
 import { evaluationLines, headerOf, lineOf } from './format.ts';
 import { type Interruption, interruptible, type SignalSource } from './interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from './modelchoice.ts';
@@ -23,10 +26,18 @@ import { fileWriter, type Output, streamWriter, type Writer } from './sinks.ts';
 /** What a run takes from outside. */
 export interface Surroundings {
   readonly openModel: OpenFolder;
+  /** Describes a model folder: `describeModel` of the graph, or a fake of it. */
+  readonly describe: (folder: string, options?: OpenModelOptions) => Promise<Description>;
   readonly stdin: AsyncIterable<Uint8Array>;
   readonly stdout: Output;
   readonly signals: SignalSource;
   readonly reporter: Reporter;
+}
+
+/** The strategy and the budget of settings. */
+function deciding(settings: Settings): Pick<ClassifyOptions, 'strategy' | 'budget'> {
+  const { budget } = settings;
+  return { strategy: strategyOf(settings), ...(budget === undefined ? {} : { budget }) };
 }
 
 function strategyOf({ strategy, nSamples, toKeep, confidence }: Settings): Strategy {
@@ -105,11 +116,10 @@ async function stream(
   }).catch(() => undefined);
   try {
     const classified = classifyImages(images, open, {
-      strategy: strategyOf(settings),
+      ...deciding(settings),
       topK: settings.topK,
       seed: settings.seed,
       signal: interruption.drop,
-      ...(settings.budget === undefined ? {} : { budget: settings.budget }),
       ...(settings.concurrency === undefined ? {} : { concurrency: settings.concurrency }),
       ...(errors ? { onEvaluations: (records) => errors.write(evaluationLines(records)) } : {}),
       onProgress: (now) => {
@@ -144,6 +154,26 @@ function summary({ images, failures, evaluations, seconds }: Progress, skipped: 
   return parts.join(', ');
 }
 
+/** Says what the run would cost, on standard output: a line of JSON where JSON lines are asked for by name. */
+async function dryRun(
+  settings: Settings,
+  { stdin, stdout, describe }: Surroundings,
+  model: Model,
+  folder: string,
+  options: OpenModelOptions,
+): Promise<number> {
+  const evaluations = evaluationsOf(model, deciding(settings));
+  const { cost, problems } = await describe(folder, options);
+  if (!cost) throw new ModelError(problems[0] ?? `${folder}: its cost is not known`);
+  let images = 0;
+  for await (const found of findImages(settings.inputs, { stdin, nul: settings.nul }))
+    if (typeof found === 'string') images++;
+  const estimate = estimateOf(model, images, evaluations, await timeBatch(model), cost);
+  const json = settings.formatNamed && settings.format === 'jsonl';
+  await streamWriter(stdout).write(json ? `${JSON.stringify(estimate)}\n` : estimateText(estimate));
+  return 0;
+}
+
 /**
  * Classifies what the settings name and writes the results. Returns the exit status: 0 all classified, 1 some
  * items failed, 130 interrupted (143 by SIGTERM).
@@ -153,7 +183,8 @@ function summary({ images, failures, evaluations, seconds }: Progress, skipped: 
 export async function run(settings: Settings, surroundings: Surroundings): Promise<number> {
   const { openModel, signals, reporter } = surroundings;
   const folder = await modelFolder(settings.model);
-  const opened = await opener(openModel, folder, await modelOptions(settings));
+  const options = await modelOptions(settings);
+  const opened = await opener(openModel, folder, options);
   const { name, candidates, levels, batchSize, slots } = opened.model;
   const interruption = interruptible(signals, () =>
     reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
@@ -164,6 +195,7 @@ export async function run(settings: Settings, surroundings: Surroundings): Promi
   );
   try {
     checkModel(settings, opened.model);
+    if (settings.dryRun) return await dryRun(settings, surroundings, opened.model, folder, options);
     const { failures, readerGone } = await stream(settings, surroundings, opened, interruption);
     if (interruption.status > 0) return interruption.status;
     return failures > 0 && !readerGone ? 1 : 0;

@@ -41,6 +41,8 @@ export interface Settings extends Omit<Values<(typeof CLASSIFY)[number]>, 'null'
   readonly inputs: readonly string[];
   /** Paths on standard input end in NUL. */
   readonly nul: boolean;
+  /** The format was asked for by name. */
+  readonly formatNamed: boolean;
 }
 
 /**
@@ -50,7 +52,13 @@ export interface Settings extends Omit<Values<(typeof CLASSIFY)[number]>, 'null'
  */
 export function readSettings(inputs: readonly string[], typed: Readonly<Record<string, unknown>>): Settings {
   const { null: nul, ...values } = readOptions(CLASSIFY, withPreset(typed));
-  const settings = { ...values, nul, inputs: nul && !inputs.includes('-') ? [...inputs, '-'] : inputs };
+  const formatNamed = typed.format !== undefined;
+  const settings = {
+    ...values,
+    nul,
+    formatNamed,
+    inputs: nul && !inputs.includes('-') ? [...inputs, '-'] : inputs,
+  };
   checkTogether(settings);
   return settings;
 }

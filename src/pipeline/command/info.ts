@@ -1,0 +1,141 @@
+// `info`: what a model folder holds, what an evaluation costs, and what is wrong.
+
+import type { Description, NetworkDescription } from '../../graph/describe.ts';
+import { UsageError } from '../errors.ts';
+import { newCommand, type Texts } from './command.ts';
+import { modelFolder } from './modelfolder.ts';
+import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
+import { bytes, gigaflop, short } from './progress.ts';
+import type { Surroundings } from './run.ts';
+import { streamWriter } from './sinks.ts';
+
+const INFO = ['model', 'json'] as const satisfies readonly OptionName[];
+
+/** A checked command line of `info`. */
+export type InfoSettings = Values<(typeof INFO)[number]>;
+
+const AFTER = `
+Exit status: 0 the folder is in order, 3 it is not (every problem is listed).
+`;
+
+/** The command `info` as people see it. */
+export const infoCommand = (texts: Texts) =>
+  addOptions(
+    newCommand('diffclass-stream info', texts)
+      .description('Say what a model folder holds, what an evaluation costs, and what is wrong with it.')
+      .usage('[options] [MODEL]')
+      .argument('[MODEL]', 'the same as --model')
+      .addHelpText('after', AFTER),
+    INFO,
+  );
+
+/** Checks a command line of `info`. @throws UsageError, one sentence. */
+export function readInfoSettings(
+  [model]: readonly string[],
+  typed: Readonly<Record<string, unknown>>,
+): InfoSettings {
+  if (model !== undefined && typed.model !== undefined)
+    throw new UsageError(`info: got two models, "${model}" and --model "${typed.model}"`);
+  return readOptions(INFO, model === undefined ? typed : { ...typed, model });
+}
+
+/** Labels shown of many. */
+const SHOWN = 5;
+
+/** A description as JSON: numbers as they are, labels all of them. */
+function asJson({ model, cost, ...rest }: Description): object {
+  const summary = model && {
+    conditioning: model.conditioning,
+    inputShape: model.inputShape,
+    ...(model.sideMultiple === undefined ? {} : { sideMultiple: model.sideMultiple }),
+    crop: model.crop ?? 'centre',
+    classes: model.labels.length,
+    labels: model.labels,
+    timesteps: model.numTrainTimesteps,
+    levels: model.levels.map(({ t, sigma }) => t ?? sigma),
+    loss: model.distance,
+    temperature: model.temperature,
+  };
+  return {
+    ...rest,
+    ...(summary ? { model: summary } : {}),
+    ...(cost ? { gflop: cost.flop / 1e9, memory: memoryOf(cost) } : {}),
+  };
+}
+
+const memoryOf = ({ weightBytes, activationBytes }: NonNullable<Description['cost']>) => ({
+  weights: weightBytes,
+  activations: activationBytes,
+});
+
+const several = (count: number, noun: string, plural = `${noun}s`) =>
+  `${short(count)} ${count === 1 ? noun : plural}`;
+
+function networkText({ className, parameters, dtypes, bytes: size, shards, config }: NetworkDescription) {
+  const kinds = Object.entries(dtypes).map(([dtype, values]) =>
+    Object.keys(dtypes).length === 1 ? dtype : `${dtype} ${short((100 * values) / parameters)} %`,
+  );
+  const first = `${className}, ${short(parameters)} parameters, ${kinds.join(', ')}, ${bytes(size)} in ${several(shards, 'file')}`;
+  const numbers = Object.entries(config).map(
+    ([key, value]) => `${key} ${Array.isArray(value) ? value.join(',') : value}`,
+  );
+  return [first, ...numbers];
+}
+
+/** A description for a person. */
+export function infoText({
+  name,
+  path,
+  pipeline,
+  predictionType,
+  model,
+  networks,
+  cost,
+  problems,
+}: Description): string {
+  const rows: (readonly [what: string, value: string])[] = [['model', `${name} (${path})`]];
+  if (pipeline !== undefined) rows.push(['pipeline', pipeline]);
+  if (model) {
+    const [channels, height, width] = model.inputShape;
+    const other = model.sideMultiple === undefined ? '' : `, or any multiple of ${model.sideMultiple} a side`;
+    rows.push(['images', `${channels} x ${height} x ${width}${other}`]);
+    const shown = model.labels.slice(0, SHOWN).join(', ');
+    rows.push([
+      'classes',
+      model.conditioning === 'text'
+        ? 'any, by --labels or --prompts'
+        : `${short(model.labels.length)}: ${shown}${model.labels.length > SHOWN ? ', ...' : ''}`,
+    ]);
+    const levels = model.levels.map(({ t, sigma }) => t ?? sigma ?? 0);
+    rows.push([
+      'noise levels',
+      `${short(levels.length)} of ${several(model.numTrainTimesteps, 'timestep')}, ${Math.min(...levels)} to ${Math.max(...levels)}, ${model.distance}`,
+    ]);
+  }
+  if (predictionType) rows.push(['predicts', predictionType]);
+  for (const network of networks) {
+    const [first = '', ...numbers] = networkText(network);
+    rows.push([network.part, first], ...numbers.map((text) => ['', `  ${text}`] as const));
+  }
+  if (cost) {
+    rows.push(['an evaluation', gigaflop(cost.flop)]);
+    rows.push([
+      'memory',
+      `${bytes(cost.weightBytes)} weights of the denoising network, ${bytes(cost.activationBytes)} or more an evaluation of a batch`,
+    ]);
+  }
+  if (problems.length === 0) rows.push(['problems', 'none']);
+  for (const problem of problems) rows.push(['problem', problem]);
+  return rows.map(([what, value]) => `${what.padEnd(15)}${value}\n`).join('');
+}
+
+/** Describes a model folder on standard output. Returns the exit status: 0 in order, 3 not. */
+export async function info(
+  { model, json }: InfoSettings,
+  { stdout, describe }: Surroundings,
+): Promise<number> {
+  const description = await describe(await modelFolder(model));
+  const out = streamWriter(stdout);
+  await out.write(json ? `${JSON.stringify(asJson(description))}\n` : infoText(description));
+  return description.problems.length > 0 ? 3 : 0;
+}

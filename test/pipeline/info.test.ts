@@ -1,0 +1,215 @@
+// `info` and `--dry-run`: what is said of a model before it is used.
+
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { evaluationsOf, timeBatch } from '../../src/pipeline/command/dryrun.ts';
+import { bytes } from '../../src/pipeline/command/progress.ts';
+import { all } from '../../src/pipeline/deciding/all.ts';
+import { sequential } from '../../src/pipeline/deciding/sequential.ts';
+import { staged } from '../../src/pipeline/deciding/staged.ts';
+import { cli } from './capture.ts';
+import { fakeCandidates, fakeLevels, fakeModel } from './fake.ts';
+import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
+import { goodImages, temporaryFolder } from './imagefiles.ts';
+
+describe('info', () => {
+  test('text for a person, status 0', async () => {
+    const { status, out, err } = await cli(['info', './somewhere'], fakeFolder(), '', fakeDescribe());
+    expect([status, err]).toEqual([0, '']);
+    for (const text of [
+      /^model +fake \(\.\/somewhere\)$/m,
+      /^pipeline +FakePipeline$/m,
+      /^images +1 x 2 x 2$/m,
+      /^classes +10: ant, bee, cat, dog, elk, \.\.\.$/m,
+      /^noise levels +8 of 1,000 timesteps, 5 to 75, l2$/m,
+      /^predicts +v_prediction$/m,
+      /^unet +FakeNetwork, 1,234,567 parameters, F16, 2\.47 MB in 2 files$/m,
+      /^ +in_channels 4$/m,
+      /^ +block_out_channels 8,16$/m,
+      /^an evaluation +1\.5 GFLOP$/m,
+      /^memory +4\.94 MB weights .*, 1 MB or more an evaluation/m,
+      /^problems +none$/m,
+    ])
+      expect(out).toMatch(text);
+  });
+
+  test('a text model has any classes, and sides', async () => {
+    const { out } = await cli(['info'], fakeFolder(), '', fakeDescribe({ model: TEXT_SUMMARY }));
+    expect(out).toMatch(/^classes +any, by --labels or --prompts$/m);
+    expect(out).toMatch(/^images +1 x 2 x 2, or any multiple of 2 a side$/m);
+  });
+
+  test('--json: one object with the numbers', async () => {
+    const { status, out } = await cli(['info', '--json']);
+    expect(status).toBe(0);
+    expect(out.trim().split('\n')).toHaveLength(1);
+    expect(JSON.parse(out)).toMatchObject({
+      name: 'fake',
+      path: './fake',
+      predictionType: 'v_prediction',
+      model: { conditioning: 'class', classes: 10, labels: LABELS, timesteps: 1000, crop: 'centre' },
+      networks: [{ part: 'unet', parameters: 1_234_567, dtypes: { F16: 1_234_567 } }],
+      gflop: 1.5,
+      memory: { weights: 4_938_268, activations: 1_000_000 },
+      problems: [],
+    });
+  });
+
+  test('problems are all listed, status 3', async () => {
+    const problems = ['unet/config.json: broken', 'vae: no such folder'];
+    const broken = async (path: string) => ({ name: 'x', path, networks: [], problems });
+    for (const argv of [['info'], ['info', '--json']]) {
+      const { status, out } = await cli(argv, fakeFolder(), '', broken);
+      expect(status).toBe(3);
+      for (const problem of problems) expect(out).toContain(problem);
+    }
+  });
+
+  test.each([
+    [['info', 'a', 'b'], 'too many arguments'],
+    [['info', 'a', '--model', 'b'], 'got two models'],
+    [['info', '--labels', 'b'], "unknown option '--labels'"],
+    [['info', '--model', 'fashion-mnits'], 'no folder "fashion-mnits"; shipped models:'],
+  ])('%j', async (argv, message) => {
+    const { status, out, err } = await cli(argv);
+    expect([status, out]).toEqual([2, '']);
+    expect(err).toContain(message);
+  });
+
+  test('bytes', () => {
+    expect([0, 512, 999, 1000, 1_435_010, 3.44e9].map(bytes)).toEqual([
+      '0 B',
+      '512 B',
+      '999 B',
+      '1 kB',
+      '1.44 MB',
+      '3.44 GB',
+    ]);
+  });
+});
+
+describe('evaluations of an image', () => {
+  const facts = { candidates: fakeCandidates(37), levels: fakeLevels(250) };
+
+  test('all: every one', () => {
+    expect(evaluationsOf(facts, { strategy: all() })).toEqual({
+      least: 9250,
+      most: 9250,
+      exhaustive: 9250,
+    });
+  });
+
+  test('staged: what the paper says, no less and no more', () => {
+    const strategy = staged({ nSamples: [25, 250], toKeep: [5, 1] });
+    expect(evaluationsOf(facts, { strategy })).toEqual({ least: 2050, most: 2050, exhaustive: 9250 });
+  });
+
+  test('sequential: from one or two looks to the whole grid, or the budget', () => {
+    expect(evaluationsOf(facts, {})).toEqual({ least: 2 * 37, most: 9250, exhaustive: 9250 });
+    expect(evaluationsOf({ ...facts, kappa: 0.01 }, {})).toMatchObject({ least: 37 });
+    expect(evaluationsOf(facts, { strategy: sequential(), budget: 100 })).toMatchObject({
+      least: 74,
+      most: 74,
+    });
+  });
+
+  test('prompts of one class decide nothing between them', () => {
+    const candidates = [0, 0, 1].map((classidx, i) => ({ label: String(i), classidx }));
+    const { least, most } = evaluationsOf({ candidates, levels: fakeLevels(10) }, {});
+    expect([least, most]).toEqual([6, 30]);
+  });
+});
+
+describe('the timed batch', () => {
+  /** A clock that a batch moves on by `each` seconds an evaluation. */
+  const timed = async (each: number, batchSize: number) => {
+    let clock = 0;
+    const model = fakeModel({
+      batchSize,
+      candidates: 3,
+      levels: 4,
+      beforeBatch: ({ slot }) => {
+        clock += 1000 * each * slot.length;
+      },
+    });
+    return { model, timing: await timeBatch(model, () => clock) };
+  };
+
+  test('is full, level by level', async () => {
+    const { model, timing } = await timed(0.01, 8);
+    expect(timing).toEqual({ evaluations: 8, seconds: 0.08, first: 0.01 });
+    expect([...model.batches[1]!.candidate]).toEqual([0, 1, 2, 0, 1, 2, 0, 1]);
+    expect([...model.batches[1]!.level]).toEqual([0, 0, 0, 1, 1, 1, 2, 2]);
+    expect([...model.batches[1]!.noise]).toEqual([0, 0, 0, 1, 1, 1, 2, 2]);
+  });
+
+  test('is shorter where an evaluation takes long', async () => {
+    expect((await timed(6, 64)).timing.evaluations).toBe(3);
+    expect((await timed(60, 64)).timing.evaluations).toBe(1);
+  });
+});
+
+describe('--dry-run', () => {
+  test('says what it would cost, and classifies nothing', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 7);
+    const output = join(folder, 'out');
+    const { status, out, err } = await cli(['--dry-run', '--output', output, folder]);
+    expect([status, err]).toEqual([0, '']);
+    for (const text of [
+      /^model +fake, 10 classes, 8 noise levels$/m,
+      /^evaluations an image +20 to 80 \(exhaustive 80\)$/m,
+      /^an evaluation +1\.5 GFLOP, [\d.]+ ms$/m,
+      /^memory +4\.94 MB weights, 32 MB or more for batches of 32$/m,
+      /^all 7 images +0\.\d s/m,
+      /^timed +one batch of 32 evaluations in [\d.]+ ms$/m,
+    ])
+      expect(out).toMatch(text);
+  });
+
+  test('--format jsonl: one object', async () => {
+    const folder = temporaryFolder();
+    const paths = goodImages(folder, 3);
+    const argv = [
+      '--dry-run',
+      '--format',
+      'jsonl',
+      '--labels',
+      'a,b',
+      '--template',
+      '{}',
+      '--template',
+      '{}s',
+    ];
+    const open = fakeFolder({ summary: TEXT_SUMMARY });
+    const { status, out } = await cli([...argv, '--preset', 'fast', '-'], open, paths.join('\n'));
+    expect(status).toBe(0);
+    const estimate = JSON.parse(out);
+    expect(estimate).toMatchObject({
+      model: 'fake',
+      images: 3,
+      candidates: 4,
+      classes: 2,
+      levels: 50,
+      evaluations: { least: 8, most: 200, exhaustive: 200 },
+      gflop: 1.5,
+      memory: { weights: 4_938_268, activations: 32e6, device: null },
+      batchSize: 32,
+      timed: { evaluations: 32 },
+    });
+    const { evaluation, image, all } = estimate.seconds;
+    expect(image.most - image.least).toBeCloseTo(192 * evaluation, 9);
+    expect(all.exhaustive).toBeCloseTo(3 * image.exhaustive, 9);
+  });
+
+  test('a fault of the model is status 3', async () => {
+    const broken = async (path: string) => ({
+      name: 'x',
+      path,
+      networks: [],
+      problems: ['vae: no such folder'],
+    });
+    const { status, err } = await cli(['--dry-run', 'x'], fakeFolder(), '', broken);
+    expect([status, err]).toEqual([3, 'diffclass-stream: vae: no such folder\n']);
+  });
+});
