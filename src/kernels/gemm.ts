@@ -15,7 +15,7 @@ export type { GemmSpec, Matrices } from './gemm-spec.ts';
 /**
  * A kernel for c = scale · (act(bias + aᵀ b) + residual); see `GemmSpec`.
  * Its operands are `a b [bias] [residual] c`, in this order.
- * The tile depends on the number of rows m alone, never on the number of columns.
+ * The tile may depend on the number of columns, but an element's bytes do not: its sum runs in the order of k.
  * @throws ShapeError where a pitch, stride or offset is not a multiple of 4, or a dimension is not positive.
  */
 export function gemm(capabilities: Capabilities, spec: GemmSpec): Kernel {

@@ -82,6 +82,30 @@ describe.each(FAMILIES)('gemm, %s', (family) => {
     // 74 columns are 19 vec4s: two values a row lie behind them.
     expect(written).toBe(6 * 21 * 76);
   });
+
+  it('gives a column the same bytes among few columns and among many', async (context) => {
+    const here = await device;
+    if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    const a = randomValues(40 * 71, 1);
+    const b = randomValues(68 * 71, 2);
+    const columnsOf = async (columns: number) => {
+      const kernel = gemm(here.capabilities, {
+        m: 40,
+        k: 71,
+        columns,
+        a: { pitch: 40 },
+        b: { pitch: 68 },
+        c: { pitch: 68 },
+      });
+      const { c } = await runRoutine(
+        here,
+        { steps: [{ kernel, operands: ['a', 'b', 'c'] }], scratch: {}, packing: {} },
+        { constants: { a, b }, outputs: { c: [1, 1, 1, 40 * 68] } },
+      );
+      return Array.from({ length: 40 }, (_, m) => c!.slice(m * 68, m * 68 + 20)).flatMap((row) => [...row]);
+    };
+    expect(await columnsOf(20)).toEqual(await columnsOf(68));
+  });
 });
 
 describe('gemm as data', () => {
@@ -97,7 +121,7 @@ describe('gemm as data', () => {
 
   it.each(FAMILIES)('has one text for all shapes of a tile, %s', (family) => {
     const texts = new Set(
-      [dense(64, 64, 64), dense(128, 5, 1), dense(320, 777, 4096)].map(
+      [dense(64, 64, 64), dense(128, 5, 33), dense(320, 777, 4096)].map(
         (shape) => gemm({ ...capabilities, family }, shape).wgsl,
       ),
     );
