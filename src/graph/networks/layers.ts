@@ -50,6 +50,24 @@ export function projections(
   );
 }
 
+/** `length` values of a constant, from element `from` on. */
+function part({ name, values, read }: Constant, from: number, length: number): Constant {
+  return {
+    name: `${name}[${from}:${from + length}]`,
+    length,
+    values: async () => (await values()).slice(from, from + length),
+    ...(read ? { read: (at, into) => read(from + at, into) } : {}),
+  };
+}
+
+/** The first or second half of a layer's channels out. Both in one buffer may be more than a device binds. */
+export function linearHalf({ graph, parameters }: Layers, x: Value, name: string, half: 0 | 1): Value {
+  const { weight, bias } = weightAndBias(parameters, name);
+  const outChannels = bias.length / 2;
+  const of = (constant: Constant) => part(constant, (half * constant.length) / 2, constant.length / 2);
+  return apply(graph, 'linear', { outChannels }, { x }, { weight: of(weight), bias: of(bias) });
+}
+
 /** A 3x3 convolution that keeps the size. */
 export function conv3x3({ graph, parameters }: Layers, x: Value, name: string, affine?: Value): Value {
   const { weight, bias } = weightAndBias(parameters, name);

@@ -3,8 +3,6 @@
 import { type ExpectedTensor, tensorList } from './expectedtensors.ts';
 import { attentionHeads, type UNet2DConfig } from './unet2d-config.ts';
 
-export type { ExpectedTensor };
-
 /**
  * All tensors of a UNet2DModel under diffusers' current names (attention: to_q,
  * to_k, to_v, to_out.0), with the old names (query, key, value, proj_attn) beside them.

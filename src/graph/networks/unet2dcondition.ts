@@ -11,6 +11,7 @@ import {
   type Layers,
   layerNorm,
   linear,
+  linearHalf,
   projections,
   selfAttention,
 } from './layers.ts';
@@ -115,10 +116,8 @@ function fromCross(
     hidden = sum(layers, attended, hidden);
   }
   const h = layerNorm(layers, hidden, `${block}.norm3`, LAYER_NORM_EPS);
-  const both = linear(layers, h, `${block}.ff.net.0.proj`);
-  const count = both.shape[0] / 2;
-  const half = (from: number) => apply(layers.graph, 'slice', { from, count }, { x: both });
-  const gated = apply(layers.graph, 'geglu', {}, { x1: half(0), x2: half(count) });
+  const half = (i: 0 | 1) => linearHalf(layers, h, `${block}.ff.net.0.proj`, i);
+  const gated = apply(layers.graph, 'geglu', {}, { x1: half(0), x2: half(1) });
   return sum(layers, linear(layers, gated, `${block}.ff.net.2`), hidden);
 }
 
