@@ -9,11 +9,12 @@
 import type { Capabilities, Device } from '../kernels/device.ts';
 import { OutOfMemoryError } from '../kernels/errors.ts';
 import type { Routine, WeightDtype } from '../kernels/routine.ts';
-import { createStorage, type Launch, prepare, type Range } from '../kernels/runtime.ts';
+import { type Launch, prepare, type Range } from '../kernels/runtime.ts';
 import { pitch, type Shape, storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
 import type { Graph, Node, Value } from './graph.ts';
 import { forward } from './ops.ts';
+import { type ActivationPool, activationPool } from './pool.ts';
 import type { WeightStore } from './weightstore.ts';
 
 export interface PlanOptions {
@@ -25,6 +26,8 @@ export interface PlanOptions {
    * networks are fast, and one of 860 M parameters takes 1.7 GB as f16 where it would take 9.
    */
   readonly transformedBytes?: number;
+  /** Memory that plans of one model share, which then run one after another; without it a plan has its own. */
+  readonly pool?: ActivationPool;
   /** Memory for inputs that the caller keeps itself, shared between plans. */
   readonly external?: Readonly<Record<string, Range>>;
 }
@@ -197,7 +200,8 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
     throw new OutOfMemoryError(
       `a value of ${tooLarge} bytes is more than the device binds at once (${capabilities.maxBindingBytes})`,
     );
-  const buffers = slots.sizes.map((size, i) => createStorage(device, size, undefined, `activations ${i}`));
+  const own = options.pool ? undefined : activationPool(device);
+  const buffers = (options.pool ?? own!).take(slots.sizes);
   const rangeOf = (value: Value): Range => {
     const { root, offset } = places.get(value.id)!;
     const external = externals.get(root);
@@ -233,7 +237,7 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
     encode: (pass) => sequence.encode(pass),
     destroy() {
       sequence.destroy();
-      for (const buffer of buffers) buffer.destroy();
+      own?.destroy();
     },
   };
 }

@@ -1,0 +1,83 @@
+// Weights on their way to the device: the right bytes, and never more of them in JavaScript than two parts.
+
+import { describe, expect, it } from 'vitest';
+import type { Constant } from '../../src/graph/graph.ts';
+import { weightStore } from '../../src/graph/weightstore.ts';
+import { ModelError } from '../../src/kernels/errors.ts';
+import { packMatrix } from '../../src/kernels/gemm.ts';
+import { pack } from '../../src/kernels/packing.ts';
+import { readBack } from '../../src/kernels/runtime.ts';
+import { randomValues, testDevice } from '../kernels/harness.ts';
+
+const PART = 2 ** 20;
+
+/** A constant that counts what is asked of it. */
+function counted(values: Float32Array<ArrayBuffer>) {
+  const asked: { from: number; length: number }[] = [];
+  const memory = new Set<ArrayBufferLike>();
+  const constant: Constant = {
+    name: 'counted',
+    length: values.length,
+    values: () => Promise.reject(new Error('the whole was asked for')),
+    async read(from, into) {
+      asked.push({ from, length: into.length });
+      memory.add(into.buffer);
+      if (into instanceof Float32Array) into.set(values.subarray(from, from + into.length));
+      else throw new Error('halves were asked for');
+    },
+  };
+  return { constant, asked, memory };
+}
+
+describe('weightStore', () => {
+  it('reads a packed weight once, in whole rows, into two parts of bounded size', async () => {
+    const device = await testDevice();
+    const [out, inputs] = [2500, 1001];
+    const values = randomValues(out * inputs);
+    const { constant, asked, memory } = counted(values);
+    const packing = packMatrix(out, inputs, 'f32');
+    const store = weightStore(device);
+    const [range, again] = await Promise.all([
+      store.get(constant, packing),
+      store.get(constant, packMatrix(out, inputs, 'f32')),
+    ]);
+    expect(again).toBe(range);
+    expect(asked.reduce((sum, { length }) => sum + length, 0)).toBe(out * inputs);
+    for (const { from, length } of asked) {
+      expect(from % inputs).toBe(0);
+      expect(length % inputs).toBe(0);
+      expect(length).toBeLessThanOrEqual(PART);
+    }
+    expect(memory.size).toBe(2);
+    expect([...memory].reduce((sum, { byteLength }) => sum + byteLength, 0)).toBeLessThanOrEqual(8 * PART);
+    const found = Buffer.from(await readBack(device, { ...range, size: packing.bytes }));
+    expect(found.equals(pack(packing, values))).toBe(true);
+    expect(store.bytes()).toBe(packing.bytes);
+    store.destroy();
+  });
+
+  it('reads what is not packed straight into memory of the device', async () => {
+    const device = await testDevice();
+    const values = randomValues(4099);
+    const { constant, asked } = counted(values);
+    const store = weightStore(device);
+    const range = await store.get(constant, undefined);
+    expect(asked).toEqual([{ from: 0, length: 4099 }]);
+    const found = new Float32Array(await readBack(device, range));
+    expect(found.slice(0, 4099)).toEqual(values);
+    store.destroy();
+  });
+
+  it('refuses a value that has no f16, naming it, and goes on', async () => {
+    const store = weightStore(await testDevice());
+    const values = randomValues(12);
+    values[7] = 70000;
+    const constant = { name: 'large', length: 12, values: async () => values };
+    const packing = packMatrix(3, 4, 'f16');
+    await expect(store.get(constant, packing)).rejects.toThrow(ModelError);
+    await expect(store.get(constant, packing)).rejects.toThrow(/large holds 70000 at 7, beyond ±65504/);
+    values[7] = 1;
+    await expect(store.get(constant, packing)).resolves.toMatchObject({ size: 32 });
+    store.destroy();
+  });
+});
