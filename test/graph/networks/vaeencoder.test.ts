@@ -3,13 +3,19 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
+import { fuse } from '../../../src/graph/fuse.ts';
 import { input, newGraph, output } from '../../../src/graph/graph.ts';
 import { vaeEncoder } from '../../../src/graph/networks/vaeencoder.ts';
-import { readVaeEncoderConfig, vaeDownscale } from '../../../src/graph/networks/vaeencoder-config.ts';
-import { vaeEncoderParameters } from '../../../src/graph/networks/vaeencoder-tensors.ts';
+import {
+  parseVaeEncoderConfig,
+  readVaeEncoderConfig,
+  vaeDownscale,
+} from '../../../src/graph/networks/vaeencoder-config.ts';
+import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vaeencoder-tensors.ts';
+import { forward } from '../../../src/graph/ops.ts';
 import type { Family } from '../../../src/kernels/device.ts';
 import type { WeightDtype } from '../../../src/kernels/routine.ts';
-import type { Shape } from '../../../src/kernels/tensor.ts';
+import { type Shape, storageBytes } from '../../../src/kernels/tensor.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';
 
@@ -58,4 +64,37 @@ describe('vaeEncoder equals diffusers', () => {
     expect(found).toBeLessThan(2e-3);
     expect(found).toBeGreaterThan(1e-6);
   });
+});
+
+describe('an encoder of the real size', () => {
+  it.each(['subgroup', 'plain', 'tile'] as const)(
+    'takes 512x512 where 128 MiB can be bound, family %s',
+    async (family) => {
+      const config = parseVaeEncoderConfig(
+        {
+          block_out_channels: [128, 256, 512, 512],
+          down_block_types: Array.from({ length: 4 }, () => 'DownEncoderBlock2D'),
+          layers_per_block: 2,
+        },
+        'c',
+      );
+      const shapes = new Map(vaeEncoderTensors(config).map(({ name, shape }) => [name, shape]));
+      const graph = newGraph();
+      const parameters = (...names: string[]) => ({
+        name: names.join('+'),
+        length: names.reduce((sum, name) => sum + shapes.get(name)!.reduce((a, b) => a * b, 1), 0),
+        values: async () => new Float32Array(0),
+      });
+      output(graph, 'latent', vaeEncoder(graph, parameters, config, input(graph, 'image', [3, 1, 512, 512])));
+      const limit = 2 ** 27;
+      const { capabilities } = await testDevice();
+      const here = { ...capabilities, family, subgroupSize: 8, maxBindingBytes: limit };
+      for (const node of fuse(graph).nodes) {
+        const routine = forward(node, here, 'f32', false);
+        expect(storageBytes(node.output.shape)).toBeLessThanOrEqual(limit);
+        for (const bytes of Object.values(routine.scratch)) expect(bytes).toBeLessThanOrEqual(limit);
+        for (const { bytes } of Object.values(routine.packing)) expect(bytes).toBeLessThanOrEqual(limit);
+      }
+    },
+  );
 });
