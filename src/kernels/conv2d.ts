@@ -11,7 +11,7 @@ import type { Capabilities } from './device.ts';
 import { ceilDiv } from './kernel.ts';
 import { linear } from './linear.ts';
 import type { Routine } from './routine.ts';
-import { winograd } from './winograd.ts';
+import { mapsFor, winograd } from './winograd.ts';
 import { winogradFused } from './winograd-fused.ts';
 
 export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
@@ -30,7 +30,7 @@ export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
  */
 export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Routine {
   const plain = geometryOf(options);
-  const places = plain.enlarge === 2 ? 3 : 6; // of a transform, in one dimension
+  const places = plain.enlarge === 2 ? 3 : mapsFor(capabilities, plain).size + 2; // in one dimension
   const compact = plain.compact || factorBytes(plain, places) > capabilities.maxBindingBytes;
   const geometry = { ...plain, compact };
   switch (wayOf(capabilities, geometry)) {
@@ -57,15 +57,16 @@ type Way = 'product' | 'fused' | 'winograd' | 'upsample' | 'taps' | 'broadcast' 
 const TRANSFORM_TILES = 16;
 
 /**
- * The fastest way by measurement on lavapipe (bench/kernels.ts, `conv2d`). At n = 64, in ms of processor time on 2 cores:
- * 16->16 at 28x28: fused 4.7, winograd 6.3; 32->16: 8.9, 9.6; 48->16: 13.2, 11.9 to 13.7; 1->16: 1.0, 2.5;
- * 16->1: 2.5, 4.9; 32->32 at 14x14: 5.5, 4.7; 96->32: 14.9, 10.6; 32->64 at 7x7: 2.2, 1.8.
+ * The fastest way by measurement on lavapipe (bench/kernels.ts, `conv2d`). In ms of processor time on 2 cores at n = 64:
+ * 16->16 at 28x28: fused 4.7, winograd with tiles of 4 6.3; 1->16: 1.0, 2.5; 16->1: 2.5, 4.9; at n = 32, fused and
+ * winograd with tiles of 7, 32->16: 4.7, 4.5; 80->16: 11.3, 8.4.
  *
  * Compact weights, f16, in wall ms at n = 1 and 4: 320->320 at 64x64: winograd 51 (47 with its weights kept transformed),
  * taps 185, broadcast 359; 640->640 at 32x32: winograd 49, taps 141, broadcast 380; 1280->1280 at 16x16: winograd 168 and
  * 174, taps 143 and 582; at 8x8: winograd 167 and 167, taps 37 and 140.
  */
-function wayOf({ family }: Capabilities, geometry: Geometry): Way {
+function wayOf(capabilities: Capabilities, geometry: Geometry): Way {
+  const { family } = capabilities;
   const { x, y, kernel, stride, enlarge, top, left, compact, fused } = geometry;
   const same = stride === 1 && y[2] === x[2] * enlarge && y[3] === x[3] * enlarge;
   const few = x[0] < 8 || y[0] < 8;
@@ -80,7 +81,8 @@ function wayOf({ family }: Capabilities, geometry: Geometry): Way {
     return 'product';
   if (kernel[0] === 3 && kernel[1] === 3 && stride === 1) {
     const centred = same && top === 1 && left === 1;
-    if (enlarge === 1 && centred && family === 'subgroup' && y[0] <= 16) return 'fused';
+    const large = x[0] > 32 && mapsFor(capabilities, geometry).size === 7;
+    if (enlarge === 1 && centred && family === 'subgroup' && y[0] <= 16 && (few || !large)) return 'fused';
     const tiles = ceilDiv(y[2], 4) * ceilDiv(y[3], 4);
     if (enlarge === 1 && !few && !(compact && tiles < TRANSFORM_TILES)) return 'winograd';
     if (enlarge === 2 && centred && !few) return 'upsample';

@@ -7,22 +7,14 @@
 
 import { paddedPlane, paddedRow, padInput, type SampleRange } from './conv2d-padded.ts';
 import { epilogue, fusedTag, type Geometry } from './conv2d-shape.ts';
-import {
-  backward,
-  ELEMENTS,
-  forward,
-  lines,
-  tileCount,
-  tileOf,
-  tileStore,
-  tileUniforms,
-  together,
-} from './conv2d-tiles.ts';
+import { ELEMENTS, lines, tileCount, tileOf, tileStore, tileUniforms, together } from './conv2d-tiles.ts';
 import type { Capabilities } from './device.ts';
 import { ceilDiv, defineKernel, linearGrid, read, u32, write } from './kernel.ts';
 import type { Packing, Routine, Step } from './routine.ts';
 import { pitch } from './tensor.ts';
-import { G } from './winograd.ts';
+import { F4 } from './winograd-maps.ts';
+
+const { size: SIZE, G, forward, backward } = F4;
 
 /** Weights of one input and output channel: 3 rows of 6 transformed columns. */
 const TAPS = 18;
@@ -81,10 +73,10 @@ export function winogradFused({ subgroupSize: lanes }: Capabilities, geometry: G
 function fusedStep(geometry: Geometry, { first, count }: SampleRange, lanes: number, outs: number): Step {
   const { x, y, fused } = geometry;
   const loads = loadsOf(lanes, outs);
-  const width = together(y[3]);
+  const width = together(y[3], SIZE);
   const element = ELEMENTS[width];
   const out = epilogue(geometry, element);
-  const perImage = tileCount(geometry) / x[1];
+  const perImage = tileCount(geometry, SIZE) / x[1];
   const blocks = ceilDiv(y[0], outs);
   const weight = (place: number, row: number, o: number) => {
     const e = (place * 3 + row) * outs + o;
@@ -97,7 +89,7 @@ function fusedStep(geometry: Geometry, { first, count }: SampleRange, lanes: num
     enable: ['subgroups'],
     bindings: [read('padded', 'vec4f'), read('weight', 'vec4f'), ...out.bindings, write('y', element)],
     uniforms: [
-      ...tileUniforms(geometry, first * perImage, count * perImage, lanes),
+      ...tileUniforms(geometry, SIZE, first * perImage, count * perImage, lanes),
       u32('blocks', blocks),
       u32('channels', x[0]),
       u32('outChannels', y[0]),
@@ -109,7 +101,7 @@ function fusedStep(geometry: Geometry, { first, count }: SampleRange, lanes: num
       u32('yWidth', y[3]),
       ...out.uniforms,
     ],
-    body: /* wgsl */ `${tileOf(lanes)}${out.wgsl}
+    body: /* wgsl */ `${tileOf(lanes, SIZE)}${out.wgsl}
 @compute @workgroup_size(${lanes}) fn main(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) local: u32) {
@@ -152,7 +144,7 @@ function fusedStep(geometry: Geometry, { first, count }: SampleRange, lanes: num
   var rows = channel * u.yPitch;
   for (var o = 0u; o < count; o++) {
     let add = addend(channel + o, tile.sample);
-    ${tileStore(width, (i, j) => `y[rows + at] = finished(${pixels(i, j)} + add, rows + at);`)}
+    ${tileStore(SIZE, width, (i, j) => `y[rows + at] = finished(${pixels(i, j)} + add, rows + at);`)}
     rows += u.yPitch;
   }
 }`,
