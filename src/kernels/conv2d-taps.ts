@@ -1,5 +1,5 @@
 // Convolution as one matrix product over gathered pixels: every tap of every input channel is a row of the product's
-// right factor. For images of few tiles, where nothing pays for transformed weights.
+// right factor. For strides, and for images of few tiles, where nothing pays for transformed weights.
 
 import { COLUMN_PLACE, columnUniforms, epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
 import { packRows, paddedChannels } from './conv2d-weights.ts';

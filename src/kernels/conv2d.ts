@@ -59,7 +59,7 @@ const TRANSFORM_TILES = 16;
 /**
  * The fastest way by measurement on lavapipe (bench/kernels.ts, `conv2d`). In ms of processor time on 2 cores at n = 64:
  * 16->16 at 28x28: fused 4.7, winograd with tiles of 4 6.3; 1->16: 1.0, 2.5; 16->1: 2.5, 4.9; at n = 32, fused and
- * winograd with tiles of 7, 32->16: 4.7, 4.5; 80->16: 11.3, 8.4.
+ * winograd with tiles of 7, 32->16: 4.7, 4.5; 80->16: 11.3, 8.4; 64->64 with stride 2 from 14x14: broadcast 5.1, taps 2.5.
  *
  * Compact weights, f16, in wall ms at n = 1 and 4: 320->320 at 64x64: winograd 51 (47 with its weights kept transformed),
  * taps 185, broadcast 359; 640->640 at 32x32: winograd 49, taps 141, broadcast 380; 1280->1280 at 16x16: winograd 168 and
@@ -87,6 +87,6 @@ function wayOf(capabilities: Capabilities, geometry: Geometry): Way {
     if (enlarge === 1 && !few && !(compact && tiles < TRANSFORM_TILES)) return 'winograd';
     if (enlarge === 2 && centred && !few) return 'upsample';
   }
-  if (compact && !few) return 'taps';
+  if ((compact || (family === 'subgroup' && y[0] > 16)) && !few) return 'taps';
   return family === 'subgroup' && y[0] > 4 ? 'broadcast' : 'direct';
 }
