@@ -19,6 +19,7 @@ import { unet2dConditionTensors } from './networks/unet2dcondition-tensors.ts';
 import { readVaeEncoderConfig } from './networks/vaeencoder-config.ts';
 import { vaeEncoderParameters } from './networks/vaeencoder-tensors.ts';
 import { loadModel, type ModelSummary, type OpenModelOptions, readModel } from './openmodel.ts';
+import { readTextEncoder } from './text/promptencoder.ts';
 
 /** One network of a folder. */
 export interface NetworkDescription {
@@ -248,6 +249,10 @@ export async function describeModel(path: string, options: OpenModelOptions = {}
       if (network) networks.push(network);
     }
   }
+  if (parts.some(({ part }) => part === 'tokenizer'))
+    await problems.try(() =>
+      readTextEncoder({ tokenizer: join(path, 'tokenizer'), textEncoder: join(path, 'text_encoder') }),
+    );
   const schedule = present.has('scheduler')
     ? await problems.try(() => readSchedule(join(path, 'scheduler', 'scheduler_config.json')))
     : undefined;

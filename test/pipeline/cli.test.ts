@@ -8,6 +8,9 @@ import type { OpenModelOptions } from '../../src/graph/openmodel.ts';
 import { DeviceLostError, ModelError, NoDeviceError, UnsupportedError } from '../../src/kernels/errors.ts';
 import { main } from '../../src/pipeline/command/main.ts';
 import type { OpenFolder } from '../../src/pipeline/command/modelchoice.ts';
+import { toModelInput } from '../../src/pipeline/images/pixels.ts';
+import { decodePng, encodePng } from '../../src/pipeline/images/png.ts';
+import { admCrop, resizeAndCrop } from '../../src/pipeline/images/resample.ts';
 import { cli, linesOf } from './capture.ts';
 import type { Fake } from './fake.ts';
 import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
@@ -208,6 +211,36 @@ describe('text models', () => {
     expect(seen[0]!.options.imageSize).toBe(6);
     expect(seen[0]!.model.inputShape).toEqual([1, 6, 6]);
   });
+});
+
+test('the model says how images are cropped', async () => {
+  const folder = temporaryFolder();
+  // 16 x 8: the halves of the centre are dark and bright, the ends are grey.
+  const data = Uint8Array.from({ length: 128 }, (_, i) => [90, 0, 255, 90][Math.floor((i % 16) / 4)]!);
+  write(folder, { 'a.png': encodePng({ width: 16, height: 8, channels: 1, data }) });
+  const image = await decodePng(readFileSync(join(folder, 'a.png')), 1000);
+  const cropped = async (crop?: 'centre' | 'adm') => {
+    const encoded: Float32Array[] = [];
+    const open: OpenFolder = async (path, options) => {
+      const model = await fakeFolder()(path, options);
+      const { encode } = model;
+      return Object.assign(model, {
+        crop,
+        encode(slot: number, pixels: Float32Array) {
+          encoded.push(pixels);
+          encode.call(model, slot, pixels);
+        },
+      });
+    };
+    await cli(['-q', folder], open);
+    return encoded[0]!;
+  };
+  const centre = toModelInput(resizeAndCrop(image, 2, 2));
+  expect(await cropped()).toEqual(centre);
+  expect(await cropped('centre')).toEqual(centre);
+  const adm = await cropped('adm');
+  expect(adm).toEqual(toModelInput(admCrop(image, 2)));
+  expect(adm).not.toEqual(centre);
 });
 
 describe('resume', () => {

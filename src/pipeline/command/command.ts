@@ -14,7 +14,7 @@ export interface Texts {
 const AFTER = `
 INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input.
 
-Presets (of Li et al. 2023, but for the last; T is the model's number of timesteps):
+Presets (the published schedules, and a quick one; what is typed as well wins):
 ${PRESET_HELP}
 
 Other commands, each with a --help of its own:

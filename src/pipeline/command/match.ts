@@ -99,9 +99,9 @@ async function matchItem(
   { item, images, captions }: MatchItem,
   places: ReadonlyMap<string, number>,
 ): Promise<MatchLine> {
-  const { inputShape } = session.model;
+  const { inputShape, crop } = session.model;
   const load = (path: string) =>
-    loadImage(path, inputShape).catch((error: unknown) => {
+    loadImage(path, inputShape, { crop }).catch((error: unknown) => {
       const { code, message } = failureOf(path, error).error;
       throw new ItemError(code, `${path}: ${message}`);
     });

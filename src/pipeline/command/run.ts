@@ -110,7 +110,7 @@ async function stream(
   const finished = new AbortController();
   const found = findImages(settings.inputs, { stdin, nul: settings.nul });
   const fresh = earlier ? notDone(found, earlier.done, () => skipped++) : found;
-  const images = until(loadImages(fresh, model.inputShape), interruption.stop);
+  const images = until(loadImages(fresh, model.inputShape, { crop: model.crop }), interruption.stop);
   const counting = count(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
     total = n;
   }).catch(() => undefined);
