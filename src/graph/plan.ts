@@ -152,7 +152,7 @@ function newSlots() {
 
 /**
  * Makes a graph ready to run: `encode` it into a pass as often as wanted.
- * @throws OutOfMemoryError where one value alone is larger than the device can bind.
+ * @throws OutOfMemoryError where one value or weight alone is larger than the device can bind.
  */
 export async function plan(device: Device, traced: Graph, options: PlanOptions): Promise<Plan> {
   const { capabilities } = device;
@@ -200,6 +200,15 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
     throw new OutOfMemoryError(
       `a value of ${tooLarge} bytes is more than the device binds at once (${capabilities.maxBindingBytes})`,
     );
+  nodes.forEach((node, i) => {
+    for (const [name, constant] of Object.entries(node.constants)) {
+      const bytes = routines[i]!.packing[name]?.bytes ?? 4 * constant.length;
+      if (bytes > capabilities.maxBindingBytes)
+        throw new OutOfMemoryError(
+          `${constant.name} takes ${bytes} bytes, more than the device binds at once (${capabilities.maxBindingBytes})`,
+        );
+    }
+  });
   const own = options.pool ? undefined : activationPool(device);
   const buffers = (options.pool ?? own!).take(slots.sizes);
   const rangeOf = (value: Value): Range => {

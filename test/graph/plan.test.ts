@@ -3,6 +3,7 @@ import { apply, type Constant, type Graph, input, newGraph, output } from '../..
 import { type PlanOptions, plan } from '../../src/graph/plan.ts';
 import { activationPool } from '../../src/graph/pool.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
+import { OutOfMemoryError } from '../../src/kernels/errors.ts';
 import { readBack, submit } from '../../src/kernels/runtime.ts';
 import { maxDifference, randomValues, testDevice } from '../kernels/harness.ts';
 
@@ -61,6 +62,26 @@ describe('plan', () => {
     expect(compact.bytes).toBe(transformed / 4);
     const largest = Math.max(...fast.y.map(Math.abs));
     expect(maxDifference(compact.y, fast.y).difference / largest).toBeLessThan(1e-5);
+  });
+
+  it('refuses a weight that the device cannot bind, before it reads it', async () => {
+    const device = await testDevice();
+    const graph = newGraph();
+    const x = input(graph, 'x', [64, 1, 1, 1]);
+    const weight: Constant = {
+      name: 'wide',
+      length: 64 * 5000,
+      values: () => Promise.reject(new Error('it was read')),
+    };
+    output(graph, 'y', apply(graph, 'linear', { outChannels: 5000 }, { x }, { weight }));
+    const capabilities = { ...device.capabilities, maxBindingBytes: 2 ** 20 };
+    const weights = weightStore(device);
+    const made = plan({ ...device, capabilities }, graph, { weights, weightDtype: 'f32' });
+    await expect(made).rejects.toThrow(OutOfMemoryError);
+    await expect(made).rejects.toThrow(
+      'wide takes 1280000 bytes, more than the device binds at once (1048576)',
+    );
+    expect(weights.bytes()).toBe(0);
   });
 
   it('shares the memory of a pool with plans of other sizes, which run in turn', async () => {
