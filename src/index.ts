@@ -1,10 +1,17 @@
 // The library: what `import { ... } from 'diffclass-stream'` offers, from streams down to kernels.
 
 export { type DenoiserOptions, denoiser, type Network } from './graph/denoiser.ts';
+export {
+  type Description,
+  describeModel,
+  type EvaluationCost,
+  evaluationCost,
+  type NetworkDescription,
+} from './graph/describe.ts';
 export { openSafetensors, type TensorFile, type TensorInfo } from './graph/files/safetensors.ts';
 export { type TensorData, writeSafetensors } from './graph/files/safetensors-write.ts';
 // Models.
-export type { Candidate, EvaluationBatch, Level, Model } from './graph/model.ts';
+export type { Candidate, Crop, EvaluationBatch, Level, Model } from './graph/model.ts';
 export { type ModelSummary, type OpenModelOptions, openModel, readModel } from './graph/openmodel.ts';
 // The device.
 export {
@@ -25,6 +32,13 @@ export {
 // How candidates are dropped, and on which noise levels.
 export { all } from './pipeline/deciding/all.ts';
 export { bitReversed, evenTimesteps, linspace, parseGrid } from './pipeline/deciding/levels.ts';
+export {
+  lessUnconditional,
+  type Matches,
+  matchesOf,
+  type Score,
+  scoreOf,
+} from './pipeline/deciding/matching.ts';
 export { type SequentialOptions, sequential } from './pipeline/deciding/sequential.ts';
 export { type Schedule as StagedSchedule, staged } from './pipeline/deciding/staged.ts';
 export type { Strategy, Trial } from './pipeline/deciding/trial.ts';

@@ -12,6 +12,8 @@ import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { type PredictionType, readSchedule } from './files/schedule.ts';
 import { readClipTextConfig } from './networks/cliptext-config.ts';
 import { clipTextTensors, withoutBuffers } from './networks/cliptext-tensors.ts';
+import { readDitConfig } from './networks/dit-config.ts';
+import { ditTensors } from './networks/dit-tensors.ts';
 import { readUNet2DConfig } from './networks/unet2d-config.ts';
 import { unet2dTensors } from './networks/unet2d-tensors.ts';
 import { readUNet2DConditionConfig } from './networks/unet2dcondition-config.ts';
@@ -69,6 +71,11 @@ interface Kind {
   readonly check: (configFile: string, file: TensorFile) => Promise<unknown>;
 }
 
+const transformer: Kind = {
+  stem: 'diffusion_pytorch_model',
+  check: async (config, file) => parametersOf(file, ditTensors(await readDitConfig(config))),
+};
+
 /** The networks that are known, by their class. */
 const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
   [
@@ -86,6 +93,8 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
         parametersOf(file, unet2dConditionTensors(await readUNet2DConditionConfig(config))),
     },
   ],
+  ['DiTTransformer2DModel', transformer],
+  ['Transformer2DModel', transformer],
   [
     'CLIPTextModel',
     {
@@ -257,6 +266,9 @@ export async function describeModel(path: string, options: OpenModelOptions = {}
     ? await problems.try(() => readSchedule(join(path, 'scheduler', 'scheduler_config.json')))
     : undefined;
   const model = await problems.try(() => readModel(path));
+  const schedulerTold = [...problems.found].some((problem) => problem.includes(join(path, 'scheduler')));
+  if (parts.some(({ part }) => part === 'scheduler') && !present.has('scheduler') && !schedulerTold)
+    problems.found.add(`${join(path, 'scheduler')}: no such folder`);
   const cost =
     problems.found.size === 0 ? await problems.try(() => evaluationCost(path, options)) : undefined;
   return {

@@ -88,6 +88,19 @@ describe('describeModel', () => {
     ]);
   });
 
+  it('no scheduler: told once, also where another fault comes first', async () => {
+    const folder = copy();
+    rmSync(join(folder, 'scheduler'), { recursive: true });
+    const alone = await describeModel(folder);
+    expect(alone.problems).toEqual([expect.stringContaining('scheduler_config.json: no such file')]);
+    rmSync(join(folder, 'unet/config.json'));
+    const { problems } = await describeModel(folder);
+    expect(problems).toEqual([
+      expect.stringContaining('unet/config.json: no such file'),
+      expect.stringMatching(/scheduler: no such folder$/),
+    ]);
+  });
+
   it('pickled weights, and a file cut short', async () => {
     const folder = copy();
     const weights = join(folder, 'unet/diffusion_pytorch_model.safetensors');
