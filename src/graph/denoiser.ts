@@ -10,8 +10,9 @@ import { checked, createStorage, idle, type Range, submit } from '../kernels/run
 import { parked } from '../kernels/wait.ts';
 import type { Coefficients } from './files/schedule.ts';
 import { apply, type Constant, type Graph, input, newGraph, output, type Value } from './graph.ts';
-import type { Candidate, EvaluationBatch, Level, Model } from './model.ts';
+import type { Candidate, Crop, EvaluationBatch, Level, Model } from './model.ts';
 import { type Plan, plan } from './plan.ts';
+import { type ActivationPool, activationPool } from './pool.ts';
 import { weightStore } from './weightstore.ts';
 
 /** What a network's part that depends on the candidate is given, n samples each. */
@@ -45,6 +46,7 @@ export type Noise = { readonly seed: bigint } | { readonly values: Float32Array;
 
 export interface DenoiserOptions {
   readonly name: string;
+  readonly crop?: Crop | undefined;
   readonly candidates: readonly Candidate[];
   /** The network's class of each candidate. */
   readonly labels: readonly number[];
@@ -64,6 +66,8 @@ export interface Attached {
   readonly tables?: Readonly<Record<string, Range>>;
   /** How an image [c, h, w] becomes what the network denoises; without it they are the same. */
   readonly encoder?: ImageEncoder;
+  /** Bytes that all of it takes on the device. */
+  readonly bytes?: number;
   destroy?(): void;
 }
 
@@ -178,7 +182,7 @@ export async function denoiser(
   device: Device,
   network: Network,
   options: DenoiserOptions,
-  { tables, encoder, destroy }: Attached = {},
+  { tables, encoder, bytes = 0, destroy }: Attached = {},
 ): Promise<Model> {
   const { gpu } = device;
   const imageLength = network.image.reduce((product, side) => product * side, 1);
@@ -189,31 +193,34 @@ export async function denoiser(
   const slots = createStorage(device, options.slots * slotBytes, undefined, 'slots');
   const external = { ...tables, slots: { buffer: slots, offset: 0, size: slots.size } };
 
-  const make = async ({ samples, views }: Size): Promise<Sized> => {
+  const { weightDtype } = options;
+  const make = async ({ samples, views }: Size, pool: ActivationPool): Promise<Sized> => {
     const graph = trace(network, options, samples, views);
-    const made = await plan(device, graph, { weights, weightDtype: options.weightDtype, external });
+    const made = await plan(device, graph, { weights, weightDtype, external, pool });
     return { samples, views, plan: made, staging: [] };
   };
   // A network whose candidates share a part is a large one: what it does not need yet is not made, and not run.
   const large = network.shared !== undefined;
-  const open = async (batchSize: number): Promise<Sized[]> => {
+  const open = async (batchSize: number): Promise<{ pool: ActivationPool; made: Sized[] }> => {
     const made: Sized[] = [];
+    const pool = activationPool(device);
     try {
-      return await checked(device, async () => {
-        const sizes = sizesOf(batchSize, large);
-        for (const size of large ? sizes.slice(-1) : sizes) made.push(await make(size));
+      await checked(device, async () => {
+        const sizes = sizesOf(batchSize, large).reverse();
+        for (const size of large ? sizes.slice(0, 1) : sizes) made.push(await make(size, pool));
         if (!large) for (const { plan: warm } of made) submit(device, (pass) => warm.encode(pass));
         await idle(device);
-        return made;
       });
+      return { pool, made };
     } catch (error) {
       for (const { plan: failed } of made) failed.destroy();
+      pool.destroy();
       if (!(error instanceof OutOfMemoryError) || batchSize === 1) throw error;
       return open(Math.floor(batchSize / 2));
     }
   };
-  const opened = await open(options.batchSize);
-  const batchSize = opened.at(-1)!.samples;
+  const { pool, made: opened } = await open(options.batchSize);
+  const batchSize = opened[0]!.samples;
   const sizes = sizesOf(batchSize, large);
   const plans = new Map<string, Promise<Sized>>();
   const keyOf = ({ samples, views }: Size) => `${samples} ${views}`;
@@ -221,7 +228,7 @@ export async function denoiser(
   const planned = (size: Size): Promise<Sized> => {
     let made = plans.get(keyOf(size));
     if (!made) {
-      made = checked(device, () => make(size));
+      made = checked(device, () => make(size, pool));
       plans.set(keyOf(size), made);
     }
     return made;
@@ -252,12 +259,16 @@ export async function denoiser(
   return {
     name: options.name,
     inputShape,
+    crop: options.crop,
     candidates: options.candidates,
     levels: options.levels,
     temperature: options.temperature,
     kappa: options.kappa,
     batchSize,
     slots: options.slots,
+    get deviceBytes() {
+      return weights.bytes() + pool.bytes() + slots.size + bytes;
+    },
     encode(slot, image) {
       if (image.length !== inputLength)
         throw new RangeError(`an image has ${image.length} values, the model takes ${inputLength}`);
@@ -272,7 +283,12 @@ export async function denoiser(
       if (device.isLost()) throw new DeviceLostError('the device was lost');
       for (const [name, values] of Object.entries(indices)) {
         const { buffer, offset } = chosen.plan.inputs.get(name)!;
-        gpu.queue.writeBuffer(buffer, offset, values as Uint32Array<ArrayBuffer>);
+        // The plans share their memory: what a short batch leaves over must be an index too.
+        const padded = new Uint32Array(
+          name.startsWith('view') && name !== 'view' ? chosen.views : chosen.samples,
+        );
+        padded.set(values);
+        gpu.queue.writeBuffer(buffer, offset, padded);
       }
       const error = chosen.plan.outputs.get('error')!;
       const staging =
@@ -305,6 +321,7 @@ export async function denoiser(
           },
           () => undefined,
         );
+      pool.destroy();
       weights.destroy();
       slots.destroy();
       destroy?.();

@@ -4,11 +4,23 @@ import { type Device, type DeviceOptions, openDevice } from '../kernels/device.t
 import type { Distance } from '../kernels/error-reduction.ts';
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
-import { type DenoiserOptions, denoiser, type Network, type Noise } from './denoiser.ts';
-import { type PixelModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
-import { openSafetensors } from './files/safetensors.ts';
+import {
+  type Attached,
+  type DenoiserOptions,
+  denoiser,
+  type Network,
+  type Noise,
+  type NoiseLevel,
+} from './denoiser.ts';
+import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
+import { openSafetensors, type TensorFile } from './files/safetensors.ts';
+import { coefficients } from './files/schedule.ts';
+import { imageEncoder } from './latentmodel.ts';
 import type { Candidate, Crop, Level, Model } from './model.ts';
-import { noiseLevel, pixelNetwork } from './pixelmodel.ts';
+import { vaeDownscale } from './networks/vaeencoder-config.ts';
+import { outputScale, pixelNetwork } from './pixelmodel.ts';
+import { textNetwork } from './textmodel.ts';
+import { transformerNetwork } from './transformermodel.ts';
 
 export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */
@@ -44,7 +56,7 @@ export interface ModelSummary {
   /** The names of its classes, in the order of their numbers; none for text models. */
   readonly labels: readonly string[];
   readonly numTrainTimesteps: number;
-  /** The model's own grid in visiting order: its card's, or 25 even timesteps of equal weight. */
+  /** The model's own grid in visiting order: its card's, or even timesteps of equal weight. */
   readonly levels: readonly Level[];
   readonly distance: Distance;
   readonly temperature: number;
@@ -52,21 +64,45 @@ export interface ModelSummary {
   readonly kappa?: number | undefined;
 }
 
-/** Levels of a model whose card names none. */
-const DEFAULT_LEVELS = 25;
+/** Levels of a model whose card names none, by its kind. */
+const DEFAULT_LEVELS = { pixel: 25, text: 100, transformer: 250 } as const;
 
-function summarise(folder: PixelModelFolder): ModelSummary {
-  const { card, unet, schedule, labels, name } = folder;
-  const [height, width] = unet.sampleSize!;
+/** The images a folder's model takes, and what it says of their sides. */
+function imageOf(
+  folder: ModelFolder,
+  imageSize: number | undefined,
+): Pick<ModelSummary, 'inputShape' | 'crop' | 'sideMultiple'> {
+  switch (folder.kind) {
+    case 'pixel':
+      return { inputShape: [folder.unet.inChannels, ...folder.unet.sampleSize!] };
+    case 'text': {
+      const { unet, vae } = folder;
+      const factor = vaeDownscale(vae.config);
+      if (!unet.sampleSize && imageSize === undefined)
+        throw new ModelError(`${folder.path}: sample_size is missing in unet/config.json; say --image-size`);
+      const side = imageSize ?? unet.sampleSize![0] * factor;
+      const sideMultiple = factor * 2 ** (unet.blockOutChannels.length - 1);
+      return { inputShape: [3, side, side], sideMultiple };
+    }
+    case 'transformer': {
+      const side = folder.transformer.sampleSize * vaeDownscale(folder.vae.config);
+      return { inputShape: [3, side, side], crop: 'adm' };
+    }
+    default:
+      return folder satisfies never;
+  }
+}
+
+function summarise(folder: ModelFolder, imageSize?: number): ModelSummary {
+  const { card, schedule, name, kind } = folder;
   const T = schedule.numTrainTimesteps;
-  const even = Array.from({ length: Math.min(DEFAULT_LEVELS, T) }, (_, k, n = Math.min(DEFAULT_LEVELS, T)) =>
-    Math.floor(((k + 0.5) * T) / n),
-  );
+  const count = Math.min(DEFAULT_LEVELS[kind], T);
+  const even = Array.from({ length: count }, (_, k) => Math.floor(((k + 0.5) * T) / count));
   return {
     name,
-    conditioning: 'class',
-    inputShape: [unet.inChannels, height, width],
-    labels,
+    conditioning: kind === 'text' ? 'text' : 'class',
+    ...imageOf(folder, imageSize),
+    labels: kind === 'text' ? [] : folder.labels,
     numTrainTimesteps: T,
     levels: (card?.timesteps ?? even).map((t, i) => ({ t, weight: card?.weights?.[i] ?? 1 })),
     distance: card?.loss ?? 'l2',
@@ -104,9 +140,6 @@ async function readNoise(
   }
 }
 
-/** Evaluations of a batch when nobody says: enough to fill the device and to make one dispatch's cost small. */
-const DEFAULT_BATCH = 128;
-
 /** The model's kappa where it holds: for the distance, levels and weights it was measured with. */
 function kappaOf(
   model: ModelSummary,
@@ -118,11 +151,88 @@ function kappaOf(
   return same && (distance ?? model.distance) === model.distance ? model.kappa : undefined;
 }
 
+/** What a level does to an image and to the network's output. @throws UnsupportedError outside the schedule. */
+function noiseLevel(folder: ModelFolder, level: Level): NoiseLevel {
+  const { t } = level;
+  const T = folder.schedule.numTrainTimesteps;
+  if (t === undefined || !Number.isInteger(t) || t < 0 || t >= T)
+    throw new UnsupportedError(
+      `${folder.name}: the model has timesteps 0 to ${T - 1}, got ${t ?? `sigma ${level.sigma}`}`,
+    );
+  const found = coefficients(folder.schedule, t);
+  const scale = folder.kind === 'pixel' ? outputScale(folder, t) : 1;
+  return { ...level, coefficients: { ...found, alpha: found.alpha * scale } };
+}
+
+/** The candidates asked for, or every class of the model. @throws UnsupportedError where the model has no such. */
+function candidatesOf(model: ModelSummary, { candidates }: OpenModelOptions): readonly Candidate[] {
+  const text = model.conditioning === 'text';
+  const found: readonly Candidate[] =
+    candidates?.(model) ?? model.labels.map((label, classidx) => ({ label, classidx }));
+  const strange = text
+    ? found.find(({ prompt }) => prompt === undefined)
+    : found.find(({ classidx }) => !(classidx in model.labels));
+  if (strange)
+    throw new UnsupportedError(
+      text
+        ? `${model.name}: the candidate ${strange.label} has no prompt`
+        : `${model.name}: ${strange.label} is class ${strange.classidx} of 0 to ${model.labels.length - 1}`,
+    );
+  if (text && found.length === 0)
+    throw new UnsupportedError(`${model.name}: chooses between prompts, and was given none`);
+  return found;
+}
+
+/** Evaluations of a batch when nobody says, by the kind of model: enough to fill a device, few enough to fit it. */
+const DEFAULT_BATCH = { pixel: 128, text: 16, transformer: 16 } as const;
+
+/** A file of weights above which halves are kept as halves: below, f32 is faster and costs nothing. */
+const LARGE_BYTES = 2 ** 28;
+
+/** f16 where the denoising network's file is large and holds nothing else, so that nothing is lost by it. */
+function dtypeOf(file: TensorFile): WeightDtype {
+  const tensors = [...file.tensors.values()];
+  const bytes = tensors.reduce((sum, { shape }) => sum + 2 * shape.reduce((n, side) => n * side, 1), 0);
+  return bytes > LARGE_BYTES && tensors.every(({ dtype }) => dtype === 'F16') ? 'f16' : 'f32';
+}
+
 /** A model folder made ready for any device: the network, and how to evaluate it. `close` its file when planned. */
 export interface LoadedModel {
   readonly network: Network;
   readonly evaluation: DenoiserOptions;
+  /** Puts what stands beside the network on a device: prompts, an image encoder. */
+  readonly attach: (device: Device) => Promise<Attached>;
   readonly close: () => Promise<void>;
+}
+
+type Loaded = Pick<LoadedModel, 'network' | 'attach'>;
+
+async function networkOf(
+  folder: ModelFolder,
+  file: TensorFile,
+  { inputShape }: ModelSummary,
+  levels: readonly NoiseLevel[],
+  candidates: readonly Candidate[],
+  weightDtype: WeightDtype,
+): Promise<Loaded> {
+  switch (folder.kind) {
+    case 'pixel':
+      return { network: await pixelNetwork(folder, file, levels), attach: async () => ({}) };
+    case 'text': {
+      const prompts = candidates.map(({ prompt }) => prompt!);
+      return await textNetwork(folder, file, levels, prompts, { inputShape, weightDtype });
+    }
+    case 'transformer':
+      return {
+        network: transformerNetwork(folder, file, levels),
+        async attach(device) {
+          const encoder = await imageEncoder(device, folder.vae, inputShape, weightDtype);
+          return { encoder, bytes: encoder.bytes, destroy: () => encoder.destroy() };
+        },
+      };
+    default:
+      return folder satisfies never;
+  }
 }
 
 /**
@@ -132,33 +242,34 @@ export interface LoadedModel {
 export async function loadModel(path: string, options: OpenModelOptions = {}): Promise<LoadedModel> {
   const folder = await readModelFolder(path);
   requireClasses(folder);
-  const model = summarise(folder);
+  const model = summarise(folder, options.imageSize);
   const levels = (options.levels?.(model) ?? model.levels).map((level) => noiseLevel(folder, level));
-  const candidates =
-    options.candidates?.(model) ?? model.labels.map((label, classidx) => ({ label, classidx }));
-  const strange = candidates.find(({ classidx }) => !(classidx in model.labels));
-  if (strange)
+  const candidates = candidatesOf(model, options);
+  const { sideMultiple = 1, inputShape } = model;
+  if (inputShape[1] % sideMultiple !== 0)
     throw new UnsupportedError(
-      `${model.name}: ${strange.label} is class ${strange.classidx} of 0 to ${model.labels.length - 1}`,
+      `${model.name}: takes images whose side is a multiple of ${sideMultiple}, got ${inputShape[1]}`,
     );
-  const noise = await readNoise(options, model.inputShape, levels.length);
   const file = await openSafetensors(folder.weights);
-  const batchSize = options.batchSize ?? DEFAULT_BATCH;
-  const evaluation: DenoiserOptions = {
-    name: model.name,
-    candidates,
-    labels: candidates.map(({ classidx }) => classidx),
-    levels,
-    temperature: model.temperature,
-    kappa: kappaOf(model, options, levels),
-    noise,
-    distance: options.distance ?? model.distance,
-    weightDtype: options.weightDtype ?? 'f32',
-    batchSize,
-    slots: options.slots ?? batchSize,
-  };
   try {
-    return { network: await pixelNetwork(folder, file, levels), evaluation, close: () => file.close() };
+    const weightDtype = options.weightDtype ?? dtypeOf(file);
+    const { network, attach } = await networkOf(folder, file, model, levels, candidates, weightDtype);
+    const batchSize = options.batchSize ?? DEFAULT_BATCH[folder.kind];
+    const evaluation: DenoiserOptions = {
+      name: model.name,
+      crop: model.crop,
+      candidates,
+      labels: candidates.map(({ classidx }, i) => (folder.kind === 'text' ? i : classidx)),
+      levels,
+      temperature: model.temperature,
+      kappa: kappaOf(model, options, levels),
+      noise: await readNoise(options, network.image, levels.length),
+      distance: options.distance ?? model.distance,
+      weightDtype,
+      batchSize,
+      slots: options.slots ?? batchSize,
+    };
+    return { network, evaluation, attach, close: () => file.close() };
   } catch (error) {
     await file.close();
     throw error;
@@ -171,12 +282,12 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
  * OutOfMemoryError where not even a batch of one fits.
  */
 export async function openModel(path: string, options: OpenModelOptions = {}): Promise<Model> {
-  const { network, evaluation, close } = await loadModel(path, options);
+  const { network, evaluation, attach, close } = await loadModel(path, options);
   let device: Device | undefined;
   try {
     const given = options.device;
     device = await openDevice(given && 'queue' in given ? { device: given } : given);
-    return await denoiser(device, network, evaluation);
+    return await denoiser(device, network, evaluation, await attach(device));
   } catch (error) {
     device?.close();
     throw error;

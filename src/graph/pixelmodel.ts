@@ -1,11 +1,10 @@
 // A diffusers pixel model (UNet2DModel and a schedule of timesteps) as a network that can be evaluated.
 
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
-import type { Network, NoiseLevel } from './denoiser.ts';
+import type { Network } from './denoiser.ts';
 import type { PixelModelFolder } from './files/folder.ts';
 import { parametersOf } from './files/parameters.ts';
 import type { TensorFile } from './files/safetensors.ts';
-import { coefficients } from './files/schedule.ts';
 import { apply, type Constant } from './graph.ts';
 import type { Level } from './model.ts';
 import { timeRowLength, timeRows } from './networks/timeembedding.ts';
@@ -67,16 +66,9 @@ export async function pixelNetwork(
   };
 }
 
-/** What a timestep does to an image and to the network's output. @throws UnsupportedError outside the schedule. */
-export function noiseLevel(folder: PixelModelFolder, level: Level): NoiseLevel {
-  const { t } = level;
-  const T = folder.schedule.numTrainTimesteps;
-  if (t === undefined || !Number.isInteger(t) || t < 0 || t >= T)
-    throw new UnsupportedError(
-      `${folder.name}: the model has timesteps 0 to ${T - 1}, got ${t ?? `sigma ${level.sigma}`}`,
-    );
-  const found = coefficients(folder.schedule, t);
-  if (folder.unet.timeEmbeddingType !== 'fourier') return { ...level, coefficients: found };
-  if (t === 0) throw new UnsupportedError(`${folder.name}: its fourier time embedding has no timestep 0`);
-  return { ...level, coefficients: { ...found, alpha: found.alpha / t } }; // its output is divided by t
+/** What the network's output is multiplied by. @throws UnsupportedError at a timestep that it does not have. */
+export function outputScale({ unet, name }: PixelModelFolder, t: number): number {
+  if (unet.timeEmbeddingType !== 'fourier') return 1;
+  if (t === 0) throw new UnsupportedError(`${name}: its fourier time embedding has no timestep 0`);
+  return 1 / t;
 }

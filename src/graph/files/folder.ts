@@ -4,47 +4,110 @@ import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { ModelError } from '../../kernels/errors.ts';
+import { readClipTextConfig } from '../networks/cliptext-config.ts';
+import { type DitConfig, readDitConfig } from '../networks/dit-config.ts';
 import { readUNet2DConfig, type UNet2DConfig } from '../networks/unet2d-config.ts';
+import { readUNet2DConditionConfig, type UNet2DConditionConfig } from '../networks/unet2dcondition-config.ts';
+import { readVaeEncoderConfig, type VaeEncoderConfig } from '../networks/vaeencoder-config.ts';
 import { type Card, readCard } from './card.ts';
 import { checked, quote, readJson, reason } from './json.ts';
 import { readSchedule, type Schedule } from './schedule.ts';
 
-/** A pixel model: diffusers' DDPMPipeline or DDIMPipeline of a UNet2DModel and a scheduler. */
-export interface PixelModelFolder {
-  readonly kind: 'pixel';
+/** What all model folders have. */
+interface CommonFolder {
   readonly path: string;
   /** The folder's own name. */
   readonly name: string;
-  readonly unet: UNet2DConfig;
-  /** The UNet's weights for `openSafetensors`: one file, or the index of a sharded set. */
+  /** The denoising network's weights for `openSafetensors`: one file, or the index of a sharded set. */
   readonly weights: string;
   readonly schedule: Schedule;
-  /** The name of every class, in the order of their numbers; empty for a model without classes. */
-  readonly labels: readonly string[];
   readonly card: Card | undefined;
 }
 
-/** Every kind of model folder this version runs. */
-export type ModelFolder = PixelModelFolder;
+/** A pixel model: diffusers' DDPMPipeline or DDIMPipeline of a UNet2DModel and a scheduler. */
+export interface PixelModelFolder extends CommonFolder {
+  readonly kind: 'pixel';
+  readonly unet: UNet2DConfig;
+  /** The name of every class, in the order of their numbers; empty for a model without classes. */
+  readonly labels: readonly string[];
+}
 
-const supported = ['DDPMPipeline', 'DDIMPipeline'];
-const later: ReadonlyMap<string, string> = new Map([
-  ['StableDiffusionPipeline', 'a Stable Diffusion model'],
-  ['DiTPipeline', 'a DiT model'],
-  ['EDMPrecond', 'an EDM model'],
+/** The autoencoder of a latent model. */
+export interface VaeFolder {
+  readonly config: VaeEncoderConfig;
+  readonly weights: string;
+}
+
+/** A text-to-image model: diffusers' StableDiffusionPipeline, 1.x and 2.x. */
+export interface TextModelFolder extends CommonFolder {
+  readonly kind: 'text';
+  readonly unet: UNet2DConditionConfig;
+  readonly vae: VaeFolder;
+  /** The pipeline's folders of the text encoder and the tokenizer. */
+  readonly textEncoder: string;
+  readonly tokenizer: string;
+}
+
+/** A class-conditional latent transformer: diffusers' DiTPipeline. */
+export interface TransformerFolder extends CommonFolder {
+  readonly kind: 'transformer';
+  readonly transformer: DitConfig;
+  readonly vae: VaeFolder;
+  readonly labels: readonly string[];
+}
+
+/** Every kind of model folder this version runs. */
+export type ModelFolder = PixelModelFolder | TextModelFolder | TransformerFolder;
+
+/** Pipelines that are read, by the kind of their folder. */
+const pipelines: ReadonlyMap<string, ModelFolder['kind']> = new Map([
+  ['DDPMPipeline', 'pixel'],
+  ['DDIMPipeline', 'pixel'],
+  ['StableDiffusionPipeline', 'text'],
+  ['StableDiffusionImg2ImgPipeline', 'text'],
+  ['DiTPipeline', 'transformer'],
 ]);
+
+/** Pipelines that people have and that are not read: what they are. */
+const others: ReadonlyMap<string, string> = new Map([
+  ['EDMPrecond', 'an EDM model, which comes in a later version'],
+  ['StableDiffusionXLPipeline', 'Stable Diffusion XL, whose two text encoders are not supported'],
+  ['StableDiffusion3Pipeline', 'Stable Diffusion 3, a flow model without noise levels as they are used here'],
+  ['FluxPipeline', 'a Flux model, a flow without noise levels as they are used here'],
+  ['StableDiffusionInpaintPipeline', 'an inpainting model, whose network also takes a mask'],
+  ['StableDiffusionUpscalePipeline', 'an upscaler, whose network also takes a small image'],
+]);
+const WANTED =
+  'wanted Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline';
 
 const component = z.tuple([z.string().nullable(), z.string().nullable()]);
 const indexSchema = z.object({
   _class_name: z.string(),
   unet: component.optional(),
+  vae: component.optional(),
+  text_encoder: component.optional(),
+  tokenizer: component.optional(),
+  transformer: component.optional(),
   id2label: z.record(z.string(), z.string()).nullish(),
 });
+type Index = z.output<typeof indexSchema>;
+type Part = 'unet' | 'vae' | 'text_encoder' | 'tokenizer' | 'transformer';
+
+/** What the readers of the kinds share: where they read, and what they found on the way. */
+interface Reading {
+  readonly path: string;
+  readonly index: Index;
+  readonly indexFile: string;
+  /** Throws unless the index names one of the classes for a part; a part it leaves out is taken for what it should be. */
+  readonly expect: (part: Part, ...wanted: string[]) => void;
+  /** Schedule, card and weights of the denoising network in `part`. */
+  readonly common: (part: 'unet' | 'transformer') => Promise<CommonFolder>;
+}
 
 /**
- * Reads a model folder: its pipeline, UNet configuration, schedule, class names and card; the weights are only
- * found, not opened. Throws `ModelError`, one sentence naming the file, for whatever is missing, broken or not
- * supported.
+ * Reads a model folder: its pipeline, the configurations of its networks, schedule, class names and card; the
+ * weights are only found, not opened. Throws `ModelError`, one sentence naming the file, for whatever is missing,
+ * broken or not supported.
  */
 export async function readModelFolder(path: string): Promise<ModelFolder> {
   const top = await entries(path);
@@ -52,11 +115,47 @@ export async function readModelFolder(path: string): Promise<ModelFolder> {
   const indexFile = join(path, 'model_index.json');
   const raw = await readJson(indexFile);
   const { _class_name: pipeline } = checked(z.object({ _class_name: z.string() }), raw, indexFile);
-  if (!supported.includes(pipeline)) throw notSupported(indexFile, pipeline);
+  const kind = pipelines.get(pipeline);
+  if (!kind) throw notSupported(indexFile, pipeline);
   const index = checked(indexSchema, raw, indexFile);
-  if (index.unet && index.unet[1] !== 'UNet2DModel')
-    throw new ModelError(`${indexFile}: the unet is ${quote(index.unet[1])}, wanted UNet2DModel`);
+  const reading: Reading = {
+    path,
+    index,
+    indexFile,
+    expect(part, ...wanted) {
+      const got = index[part]?.[1];
+      if (index[part] && !wanted.includes(got ?? ''))
+        throw new ModelError(`${indexFile}: the ${part} is ${quote(got)}, wanted ${wanted.join(' or ')}`);
+    },
+    async common(part) {
+      const weights = await findWeights(join(path, part), 'diffusion_pytorch_model');
+      const schedule = await readScheduler(path);
+      const card = top.has('card.json')
+        ? await readCard(join(path, 'card.json'), schedule.numTrainTimesteps)
+        : undefined;
+      return { path, name: basename(resolve(path)), weights, schedule, card };
+    },
+  };
+  switch (kind) {
+    case 'pixel':
+      return readPixelModel(reading);
+    case 'text':
+      return readTextModel(reading);
+    case 'transformer':
+      return readTransformer(reading);
+    default:
+      return kind satisfies never;
+  }
+}
 
+async function readPixelModel({
+  path,
+  index,
+  indexFile,
+  expect,
+  common,
+}: Reading): Promise<PixelModelFolder> {
+  expect('unet', 'UNet2DModel');
   const unetFile = join(path, 'unet', 'config.json');
   const unet = await readUNet2DConfig(unetFile);
   if (!unet.sampleSize)
@@ -65,17 +164,84 @@ export async function readModelFolder(path: string): Promise<ModelFolder> {
     throw new ModelError(
       `${unetFile}: out_channels is ${unet.outChannels}, wanted in_channels ${unet.inChannels} (learned variances are not supported)`,
     );
-  const weights = await findWeights(join(path, 'unet'), 'diffusion_pytorch_model');
-  const schedule = await readSchedule(join(path, 'scheduler', 'scheduler_config.json'));
-  const card = top.has('card.json')
-    ? await readCard(join(path, 'card.json'), schedule.numTrainTimesteps)
-    : undefined;
-  const labels = classLabels(index.id2label ?? undefined, unet, card, indexFile);
-  return { kind: 'pixel', path, name: basename(resolve(path)), unet, weights, schedule, labels, card };
+  const shared = await common('unet');
+  const labels = classLabels(index.id2label ?? undefined, unet, shared.card, indexFile);
+  return { kind: 'pixel', ...shared, unet, labels };
+}
+
+async function readTextModel({ path, expect, common }: Reading): Promise<TextModelFolder> {
+  expect('unet', 'UNet2DConditionModel');
+  expect('vae', 'AutoencoderKL');
+  expect('text_encoder', 'CLIPTextModel');
+  expect('tokenizer', 'CLIPTokenizer', 'CLIPTokenizerFast');
+  const unetFile = join(path, 'unet', 'config.json');
+  const unet = await readUNet2DConditionConfig(unetFile);
+  const vae = await readVae(path, unet.inChannels, unetFile);
+  if (unet.outChannels !== unet.inChannels)
+    throw new ModelError(
+      `${unetFile}: out_channels is ${unet.outChannels}, wanted in_channels ${unet.inChannels} (learned variances are not supported)`,
+    );
+  const textEncoder = join(path, 'text_encoder');
+  const { hiddenSize } = await readClipTextConfig(join(textEncoder, 'config.json'));
+  if (hiddenSize !== unet.crossAttentionDim)
+    throw new ModelError(
+      `${unetFile}: cross_attention_dim is ${unet.crossAttentionDim}, the text encoder gives ${hiddenSize}`,
+    );
+  return {
+    kind: 'text',
+    ...(await common('unet')),
+    unet,
+    vae,
+    textEncoder,
+    tokenizer: join(path, 'tokenizer'),
+  };
+}
+
+async function readTransformer({
+  path,
+  index,
+  indexFile,
+  expect,
+  common,
+}: Reading): Promise<TransformerFolder> {
+  expect('transformer', 'DiTTransformer2DModel', 'Transformer2DModel');
+  expect('vae', 'AutoencoderKL');
+  const file = join(path, 'transformer', 'config.json');
+  const transformer = await readDitConfig(file);
+  const vae = await readVae(path, transformer.inChannels, file);
+  const given = Object.keys(index.id2label ?? {}).length;
+  if (given > transformer.numEmbedsAdaNorm)
+    throw new ModelError(
+      `${indexFile}: id2label names ${given} classes, num_embeds_ada_norm is ${transformer.numEmbedsAdaNorm}`,
+    );
+  const labels = namedLabels(index.id2label ?? undefined, given || transformer.numEmbedsAdaNorm, indexFile);
+  return { kind: 'transformer', ...(await common('transformer')), transformer, vae, labels };
+}
+
+async function readVae(path: string, inChannels: number, file: string): Promise<VaeFolder> {
+  const vaeFile = join(path, 'vae', 'config.json');
+  const config = await readVaeEncoderConfig(vaeFile);
+  if (config.latentChannels !== inChannels)
+    throw new ModelError(
+      `${file}: in_channels is ${inChannels}, the autoencoder's latents have ${config.latentChannels} (${vaeFile})`,
+    );
+  return { config, weights: await findWeights(join(path, 'vae'), 'diffusion_pytorch_model') };
+}
+
+/** The schedule, which also says what the network predicts: nothing is guessed where the file is missing. */
+async function readScheduler(path: string): Promise<Schedule> {
+  const names = await entries(path);
+  const file = join(path, 'scheduler', 'scheduler_config.json');
+  if (!names.has('scheduler') || !(await entries(join(path, 'scheduler'))).has('scheduler_config.json'))
+    throw new ModelError(
+      `${file}: no such file, and without it nobody knows whether the network predicts epsilon or v; copy it from where the model came from`,
+    );
+  return readSchedule(file);
 }
 
 /** Throws `ModelError` when a model cannot classify because it has no classes, or only one. */
 export function requireClasses(folder: ModelFolder): void {
+  if (folder.kind === 'text') return;
   if (folder.labels.length === 0)
     throw new ModelError(
       `${folder.path}: the model has no classes (neither num_class_embeds nor id2label is there), it cannot classify`,
@@ -85,11 +251,9 @@ export function requireClasses(folder: ModelFolder): void {
 }
 
 function notSupported(file: string, pipeline: string): ModelError {
-  const known = later.get(pipeline);
+  const known = others.get(pipeline);
   return new ModelError(
-    known
-      ? `${file}: ${quote(pipeline)}, ${known}, comes in a later version, wanted ${supported.join(' or ')}`
-      : `${file}: the pipeline ${quote(pipeline)} is not supported, wanted ${supported.join(' or ')}`,
+    `${file}: ${quote(pipeline)} is ${known ?? 'a pipeline that is not supported'}; ${WANTED}`,
   );
 }
 
@@ -131,7 +295,18 @@ function classLabels(
     throw refuse(`the card has ${card.classes} classes, num_class_embeds is ${rows}`);
   const nullClass = given !== undefined && given + 1 === rows && !Object.hasOwn(id2label!, String(given));
   const wanted = card?.classes ?? (nullClass ? given : (rows ?? given ?? 0));
+  return namedLabels(id2label, wanted, file);
+}
+
+/** The names 0 .. wanted - 1 of `id2label`, or the numbers themselves when there is none. */
+function namedLabels(
+  id2label: Readonly<Record<string, string>> | undefined,
+  wanted: number,
+  file: string,
+): readonly string[] {
+  const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
   if (!id2label) return Array.from({ length: wanted }, (_, i) => String(i));
+  const given = Object.keys(id2label).length;
   const stray = Object.keys(id2label).find((key) => !/^(?:0|[1-9]\d*)$/.test(key) || Number(key) >= wanted);
   if (stray !== undefined)
     throw refuse(`id2label has the key ${quote(stray)}, wanted the numbers 0 to ${wanted - 1}`);

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseCard } from '../../../src/graph/files/card.ts';
-import { readModelFolder, requireClasses } from '../../../src/graph/files/folder.ts';
+import { type PixelModelFolder, readModelFolder, requireClasses } from '../../../src/graph/files/folder.ts';
 import { ModelError } from '../../../src/kernels/errors.ts';
 
 let root: string;
@@ -46,6 +46,13 @@ async function write(changes: Files = {}): Promise<string> {
   }
   return root;
 }
+/** The folder as what it is here. */
+const readPixelModel = async (path: string): Promise<PixelModelFolder> => {
+  const folder = await readModelFolder(path);
+  if (folder.kind !== 'pixel') throw new Error(`a ${folder.kind} model`);
+  return folder;
+};
+
 const unetWith = (changes: Record<string, unknown>): Files => ({
   'unet/config.json': { ...unet, ...changes },
 });
@@ -55,7 +62,7 @@ const indexWith = (changes: Record<string, unknown>): Files => ({
 
 describe('readModelFolder', () => {
   it('reads a pixel model', async () => {
-    const folder = await readModelFolder(await write());
+    const folder = await readPixelModel(await write());
     expect(folder).toMatchObject({
       kind: 'pixel',
       path: root,
@@ -84,12 +91,12 @@ describe('readModelFolder', () => {
     ['class numbers as timesteps', unetWith({ class_embed_type: 'timestep' }), ['zero', 'one', 'two']],
     ['no classes', { ...unetWith({ num_class_embeds: null }), ...indexWith({ id2label: null }) }, []],
   ])('labels: %s', async (_what, changes, labels) => {
-    expect((await readModelFolder(await write(changes))).labels).toEqual(labels);
+    expect((await readPixelModel(await write(changes))).labels).toEqual(labels);
   });
 
   it('says when there is nothing to classify', async () => {
     const none = { ...unetWith({ num_class_embeds: null }), ...indexWith({ id2label: undefined }) };
-    const folder = await readModelFolder(await write(none));
+    const folder = await readPixelModel(await write(none));
     expect(() => requireClasses(folder)).toThrow(/the model has no classes/);
     expect(() => requireClasses({ ...folder, labels: ['x'] })).toThrow(/the model has only one class/);
   });

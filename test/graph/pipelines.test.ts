@@ -1,0 +1,134 @@
+// Whole pipelines as people have them, tiny and random, against diffusers and transformers: every evaluation's
+// error, given the noise, from PNG files on.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { Candidate, EvaluationBatch, Model } from '../../src/graph/model.ts';
+import { type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
+import { decodeFile } from '../../src/pipeline/images/decode.ts';
+import { prepare } from '../../src/pipeline/images/load.ts';
+
+const goldens = join(import.meta.dirname, '..', 'golden');
+const NAMES = ['sd1', 'sd2', 'v', 'dit'] as const;
+const folderOf = (name: string) => join(goldens, `pipeline-${name}`);
+
+interface Case {
+  readonly image: number;
+  readonly loss: 'l2' | 'l1';
+  readonly stages: readonly {
+    readonly timesteps: readonly number[];
+    readonly noise: readonly number[];
+    readonly errors: Readonly<Record<string, readonly number[]>>;
+  }[];
+}
+const casesOf = (name: string): Case[] =>
+  JSON.parse(readFileSync(join(folderOf(name), 'expected.json'), 'utf8'));
+
+/** The prompts of `pipelines.py`, none of which holds a comma that is not quoted. */
+const promptsOf = (name: string): Candidate[] =>
+  readFileSync(join(folderOf(name), 'prompts.csv'), 'utf8')
+    .trim()
+    .split('\n')
+    .slice(1)
+    .map((line) => {
+      const [, prompt, label, classidx] = /^"?(.*?)"?,(\w+),(\d)$/.exec(line)!;
+      return { prompt: prompt!, label: label!, classidx: Number(classidx) };
+    });
+
+async function open(name: string, { loss, stages }: Case, options: OpenModelOptions = {}) {
+  const timesteps = stages.flatMap((stage) => stage.timesteps);
+  const model = await openModel(folderOf(name), {
+    noiseFile: join(folderOf(name), 'noise.safetensors'),
+    distance: loss,
+    batchSize: 8,
+    levels: () => timesteps.map((t) => ({ t, weight: 1 })),
+    ...(name === 'dit' ? {} : { candidates: () => promptsOf(name) }),
+    ...options,
+  });
+  return { model, timesteps };
+}
+
+interface Evaluation {
+  readonly slot: number;
+  readonly candidate: number;
+  readonly level: number;
+  readonly noise: number;
+}
+const batchOf = (evaluations: readonly Evaluation[]): EvaluationBatch => ({
+  slot: Uint32Array.from(evaluations, ({ slot }) => slot),
+  candidate: Uint32Array.from(evaluations, ({ candidate }) => candidate),
+  level: Uint32Array.from(evaluations, ({ level }) => level),
+  noise: Uint32Array.from(evaluations, ({ noise }) => noise),
+});
+async function errorsOf(model: Model, evaluations: readonly Evaluation[], size = model.batchSize) {
+  const errors: number[] = [];
+  for (let i = 0; i < evaluations.length; i += size)
+    errors.push(...(await model.errors(batchOf(evaluations.slice(i, i + size)))));
+  return errors;
+}
+
+async function encode(model: Model, name: string, image: number, slot = 0) {
+  const pixels = await decodeFile(join(folderOf(name), 'images', `${image}.png`));
+  model.encode(slot, prepare(pixels, model.inputShape, { crop: model.crop }));
+}
+
+/** The largest relative difference from a case's errors, and how many there were. */
+async function compare(name: string, golden: Case, options: OpenModelOptions = {}) {
+  const { model, timesteps } = await open(name, golden, options);
+  await encode(model, name, golden.image);
+  const wanted = golden.stages.flatMap(({ timesteps: ts, noise, errors }) =>
+    ts.flatMap((t, i) =>
+      Object.entries(errors).map(([candidate, values]) => ({
+        slot: 0,
+        candidate: Number(candidate),
+        level: timesteps.indexOf(t),
+        noise: noise[i]!,
+        error: values[i]!,
+      })),
+    ),
+  );
+  const got = await errorsOf(model, wanted);
+  model.close();
+  const worst = Math.max(...wanted.map(({ error }, i) => Math.abs(got[i]! - error) / error));
+  return { worst, count: wanted.length };
+}
+
+describe.each(NAMES)('%s', (name) => {
+  it('every evaluation equals diffusers: relative 5e-4 in f32', async () => {
+    for (const golden of casesOf(name)) {
+      const { worst, count } = await compare(name, golden);
+      expect(count).toBeGreaterThan(25);
+      expect(worst).toBeLessThan(5e-4);
+    }
+  });
+
+  it('and 1e-2 with weights in f16', async () => {
+    const { worst } = await compare(name, casesOf(name)[0]!, { weightDtype: 'f16' });
+    expect(worst).toBeLessThan(1e-2);
+  });
+
+  it('gives an evaluation the same bytes in any batch, whatever it shares with the others', async () => {
+    const [golden] = casesOf(name);
+    const { model } = await open(name, golden!, { slots: 2 });
+    for (const slot of [0, 1]) await encode(model, name, slot, slot);
+    const evaluations = Array.from({ length: 24 }, (_, i) => ({
+      slot: i % 7 === 3 ? 1 : 0,
+      candidate: i % 5,
+      level: i >> 3,
+      noise: (i >> 2) % 4,
+    }));
+    const whole = await errorsOf(model, evaluations);
+    expect(new Set(whole).size).toBeGreaterThan(20);
+    expect(await errorsOf(model, evaluations, 1)).toEqual(whole);
+    expect(await errorsOf(model, evaluations, 3)).toEqual(whole);
+    const reversed = await errorsOf(model, [...evaluations].reverse());
+    expect(reversed.reverse()).toEqual(whole);
+    const together = await errorsOf(
+      model,
+      evaluations.map((e) => ({ ...e, slot: 0, level: 0, noise: 0 })),
+    );
+    expect(new Set(together).size).toBe(5);
+    model.close();
+  });
+});
