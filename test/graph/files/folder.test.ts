@@ -131,24 +131,34 @@ describe('readModelFolder', () => {
     ['an empty file', { 'model_index.json': '' }, /^model_index\.json: not valid JSON/],
     ['no class', indexWith({ _class_name: undefined }), /^model_index\.json: _class_name: /],
     [
-      'Stable Diffusion',
+      'a Stable Diffusion folder with another network',
       indexWith({ _class_name: 'StableDiffusionPipeline' }),
-      'model_index.json: "StableDiffusionPipeline", a Stable Diffusion model, comes in a later version, wanted DDPMPipeline or DDIMPipeline',
+      'model_index.json: the unet is "UNet2DModel", wanted UNet2DConditionModel',
     ],
     [
-      'DiT',
-      indexWith({ _class_name: 'DiTPipeline', id2label: [] }),
-      /^model_index\.json: "DiTPipeline", a DiT model, comes in a later version/,
+      'a DiT folder without its transformer',
+      indexWith({ _class_name: 'DiTPipeline' }),
+      'transformer/config.json: no such file',
     ],
     [
       'SDXL',
       indexWith({ _class_name: 'StableDiffusionXLPipeline' }),
-      'model_index.json: the pipeline "StableDiffusionXLPipeline" is not supported, wanted DDPMPipeline or DDIMPipeline',
+      'model_index.json: "StableDiffusionXLPipeline" is Stable Diffusion XL, whose two text encoders are not supported; wanted Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline',
+    ],
+    [
+      'Stable Diffusion 3',
+      indexWith({ _class_name: 'StableDiffusion3Pipeline' }),
+      /^model_index\.json: "StableDiffusion3Pipeline" is Stable Diffusion 3, a flow model .*; wanted /,
     ],
     [
       'Flux',
       indexWith({ _class_name: 'FluxPipeline' }),
-      /^model_index\.json: the pipeline "FluxPipeline" is not supported/,
+      /^model_index\.json: "FluxPipeline" is a Flux model, .*; wanted /,
+    ],
+    [
+      'a pipeline nobody knows',
+      indexWith({ _class_name: 'MyPipeline' }),
+      /^model_index\.json: "MyPipeline" is a pipeline that is not supported; wanted /,
     ],
     [
       'another network',
@@ -158,7 +168,7 @@ describe('readModelFolder', () => {
     [
       'EDM',
       { 'model_index.json': undefined, 'config.json': { _class_name: 'EDMPrecond' } },
-      /^config\.json: "EDMPrecond", an EDM model, comes in a later version/,
+      /^config\.json: "EDMPrecond" is an EDM model, which comes in a later version; wanted /,
     ],
     [
       'a component',
@@ -236,7 +246,7 @@ describe('readModelFolder', () => {
     [
       'no scheduler',
       { 'scheduler/scheduler_config.json': undefined },
-      'scheduler/scheduler_config.json: no such file',
+      'scheduler/scheduler_config.json: no such file, and without it nobody knows whether the network predicts epsilon or v; copy it from where the model came from',
     ],
     [
       'another scheduler',
