@@ -80,10 +80,10 @@ function gridOf(text: string, model: ModelSummary): Grid {
 /** Refuses a side of the image that the model cannot take, before anything is loaded for it. */
 function checkSide(side: number | undefined, { name, inputShape, sideMultiple }: ModelSummary): void {
   const [, height, width] = inputShape;
-  if (side === undefined || (side === height && side === width)) return;
-  if (sideMultiple === undefined)
+  if (side === undefined) return;
+  if (sideMultiple === undefined && (side !== height || side !== width))
     throw new UsageError(`--image-size: ${name} takes images of ${width}x${height}, got ${side}`);
-  if (side % sideMultiple !== 0)
+  if (sideMultiple !== undefined && side % sideMultiple !== 0)
     throw new UsageError(`--image-size: ${name} takes multiples of ${sideMultiple}, got ${side}`);
 }
 
