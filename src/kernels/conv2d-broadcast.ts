@@ -1,7 +1,15 @@
 // The general convolution for subgroups of few lanes: an implicit matrix product whose weights are broadcast from lane
 // to lane. For strides, kernels and sizes that no transform serves.
 
-import { COLUMN_PLACE, columnUniforms, epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
+import {
+  COLUMN_PLACE,
+  columnUniforms,
+  epilogue,
+  fusedTag,
+  type Geometry,
+  prologue,
+  windowUniforms,
+} from './conv2d-shape.ts';
 import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-weights.ts';
 import type { Capabilities } from './device.ts';
 import { unroll } from './gemm-spec.ts';
@@ -17,7 +25,7 @@ import { pitch } from './tensor.ts';
  * 32 channels, stride 2, from 14x14, n = 64: 2.3 ms where the plain kernel takes 6.8 (bench/kernels.ts, `conv2d`).
  */
 export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry: Geometry): Routine {
-  const { x, y, kernel, stride, enlarge, weights, fused } = geometry;
+  const { y, weights, fused } = geometry;
   const load = y[0] <= 2 * lanes ? 2 : 4;
   const rows = load * lanes;
   const on = prologue(geometry);
@@ -85,20 +93,11 @@ export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry:
     ],
     uniforms: [
       ...columnUniforms(y),
+      ...windowUniforms(geometry),
       ...divisor('groups', groups),
       u32('vectors', vectors),
       u32('blocks', blocks),
       u32('outChannels', y[0]),
-      u32('channels', x[0]),
-      u32('xPitch', pitch(x)),
-      u32('xHeight', x[2]),
-      u32('xWidth', x[3]),
-      u32('shift', enlarge - 1),
-      u32('kernelHeight', kernel[0]),
-      u32('kernelWidth', kernel[1]),
-      u32('stride', stride),
-      u32('top', geometry.top),
-      u32('left', geometry.left),
       u32('weightRow', paddedChannels(y[0]) / load),
       ...on.uniforms,
       ...out.uniforms,

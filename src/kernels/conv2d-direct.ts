@@ -1,6 +1,14 @@
 // The general convolution: any kernel, stride, padding and enlargement. Plain WGSL, correct everywhere.
 
-import { COLUMN_PLACE, columnUniforms, epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
+import {
+  COLUMN_PLACE,
+  columnUniforms,
+  epilogue,
+  fusedTag,
+  type Geometry,
+  prologue,
+  windowUniforms,
+} from './conv2d-shape.ts';
 import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-weights.ts';
 import { divisor } from './indexing.ts';
 import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from './kernel.ts';
@@ -14,7 +22,7 @@ const LANES = 64;
  * An invocation computes 4 output channels at 4 consecutive columns, so 16 products an input vec4 and weight vec4.
  */
 export function directPlain(geometry: Geometry): Routine {
-  const { x, y, kernel, stride, enlarge, weights, fused } = geometry;
+  const { y, weights, fused } = geometry;
   const on = prologue(geometry);
   const out = epilogue(geometry);
   const vectors = pitch(y) / 4;
@@ -81,19 +89,10 @@ fn addends(o: u32, n: vec4u) -> vec4f {
     ],
     uniforms: [
       ...columnUniforms(y),
+      ...windowUniforms(geometry),
       ...divisor('vectors', vectors),
       u32('blocks', blocks),
       u32('outChannels', y[0]),
-      u32('channels', x[0]),
-      u32('xPitch', pitch(x)),
-      u32('xHeight', x[2]),
-      u32('xWidth', x[3]),
-      u32('shift', enlarge - 1),
-      u32('kernelHeight', kernel[0]),
-      u32('kernelWidth', kernel[1]),
-      u32('stride', stride),
-      u32('top', geometry.top),
-      u32('left', geometry.left),
       u32('weightRow', paddedChannels(y[0]) / 4),
       ...on.uniforms,
       ...out.uniforms,

@@ -188,6 +188,20 @@ export const columnUniforms = (y: Shape): readonly Uniform[] => [
   u32('columns', columns(y)),
 ];
 
+/** Uniforms that place a kernel's window in x: sizes, stride, padding, and the shift that enlarges. */
+export const windowUniforms = ({ x, kernel, stride, top, left, enlarge }: Geometry): readonly Uniform[] => [
+  u32('channels', x[0]),
+  u32('xPitch', pitch(x)),
+  u32('xHeight', x[2]),
+  u32('xWidth', x[3]),
+  u32('shift', enlarge - 1),
+  u32('kernelHeight', kernel[0]),
+  u32('kernelWidth', kernel[1]),
+  u32('stride', stride),
+  u32('top', top),
+  u32('left', left),
+];
+
 /** `placeOf(column)`: the sample, row and column of the image; columns behind the last are taken for the last. */
 export const COLUMN_PLACE = /* wgsl */ `${QUOTIENT}
 fn placeOf(column: u32) -> vec3u {

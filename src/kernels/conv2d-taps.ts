@@ -1,7 +1,15 @@
 // Convolution as one matrix product over gathered pixels: every tap of every input channel is a row of the product's
 // right factor. For strides, and for images of few tiles, where nothing pays for transformed weights.
 
-import { COLUMN_PLACE, columnUniforms, epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
+import {
+  COLUMN_PLACE,
+  columnUniforms,
+  epilogue,
+  fusedTag,
+  type Geometry,
+  prologue,
+  windowUniforms,
+} from './conv2d-shape.ts';
 import { packRows, paddedChannels } from './conv2d-weights.ts';
 import type { Capabilities } from './device.ts';
 import { gemm, packVector } from './gemm.ts';
@@ -60,7 +68,7 @@ export function tapsConv2d(capabilities: Capabilities, geometry: Geometry): Rout
 
 /** `taps` of the `row` columns from `first` on; an invocation gathers 4 columns of some channels. */
 function gather(geometry: Geometry, first: number, row: number): Step {
-  const { x, y, kernel, stride, enlarge, fused } = geometry;
+  const { x, y, fused } = geometry;
   const on = prologue(geometry);
   const vectors = row / 4;
   const blocks = ceilDiv(x[0], CHANNELS);
@@ -69,19 +77,10 @@ function gather(geometry: Geometry, first: number, row: number): Step {
     bindings: [read('x'), ...on.bindings, write('taps', 'vec4f')],
     uniforms: [
       ...columnUniforms(y),
+      ...windowUniforms(geometry),
       ...divisor('vectors', vectors),
       u32('blocks', blocks),
       u32('first', first),
-      u32('channels', x[0]),
-      u32('xPitch', pitch(x)),
-      u32('xHeight', x[2]),
-      u32('xWidth', x[3]),
-      u32('shift', enlarge - 1),
-      u32('kernelHeight', kernel[0]),
-      u32('kernelWidth', kernel[1]),
-      u32('stride', stride),
-      u32('top', geometry.top),
-      u32('left', geometry.left),
       ...on.uniforms,
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${on.wgsl}
