@@ -24,10 +24,9 @@ import { plan } from './plan.ts';
 import { encodePrompts, readTextEncoder } from './text/promptencoder.ts';
 import { weightStore } from './weightstore.ts';
 
-/** Bytes of keys and values that are kept on the device; where prompts have more, only their encodings are. */
 const KEPT_BYTES = 2 ** 30;
 
-/** What every device binds at once; longer tables are split by channels. */
+/** What every device binds at once. */
 const BINDING_BYTES = 2 ** 27;
 
 /** A network of prompts and what it needs on a device: `attach` encodes the prompts there. */
@@ -40,11 +39,15 @@ export interface TextOptions {
   /** The images, [3, height, width]. */
   readonly inputShape: readonly [channels: number, height: number, width: number];
   readonly weightDtype: WeightDtype;
+  /** Bytes of keys and values that are kept on the device; where prompts have more, only their encodings are. */
+  readonly keptBytes?: number;
+  /** The longest table that is bound whole; longer ones are split by channels. */
+  readonly bindingBytes?: number;
 }
 
 /** A table [channels, prompts, tokens, 1] as inputs of a graph: ranges of channels that each fit a binding. */
-function partsOf(name: string, [channels, prompts, tokens]: readonly [number, number, number]) {
-  const most = Math.max(1, Math.floor(BINDING_BYTES / storageBytes([1, prompts, tokens, 1])));
+function partsOf(name: string, [channels, prompts, tokens]: Shape, bindingBytes: number) {
+  const most = Math.max(1, Math.floor(bindingBytes / storageBytes([1, prompts, tokens, 1])));
   const parts: { readonly name: string; readonly from: number; readonly shape: Shape }[] = [];
   for (let from = 0; from < channels; from += most)
     parts.push({
@@ -67,7 +70,8 @@ function channelMajor(contexts: Float32Array, shape: Shape): Float32Array<ArrayB
 }
 
 /**
- * The UNet of a Stable Diffusion folder and its prompts as a network of latents. Weights are read from `file` when a plan first wants them.
+ * The UNet of a Stable Diffusion folder and its prompts as a network of latents. Weights are read from `file` when a
+ * plan first wants them.
  * @throws ModelError where the file does not hold the network's tensors, or the tokenizer is not in order.
  */
 export async function textNetwork(
@@ -75,18 +79,19 @@ export async function textNetwork(
   file: TensorFile,
   levels: readonly Level[],
   prompts: readonly string[],
-  { inputShape, weightDtype }: TextOptions,
+  options: TextOptions,
 ): Promise<TextNetwork> {
+  const { inputShape, weightDtype, keptBytes = KEPT_BYTES, bindingBytes = BINDING_BYTES } = options;
   const { unet } = folder;
   const parameters = parametersOf(file, unet2dConditionTensors(unet));
   const layers = crossAttentions(unet);
   const tokens = (await readTextEncoder(folder)).tokenizer.length;
-  const context = partsOf('context', [unet.crossAttentionDim, prompts.length, tokens]);
   const shapeOf = (inner: number): Shape => [inner, prompts.length, tokens, 1];
+  const context = partsOf('context', shapeOf(unet.crossAttentionDim), bindingBytes);
   const bytes = layers.map(({ inner }) => storageBytes(shapeOf(inner)));
   const kept =
-    2 * bytes.reduce((sum, size) => sum + size, 0) <= KEPT_BYTES &&
-    [...bytes, storageBytes(shapeOf(unet.crossAttentionDim))].every((size) => size <= BINDING_BYTES);
+    2 * bytes.reduce((sum, size) => sum + size, 0) <= keptBytes &&
+    [...bytes, storageBytes(shapeOf(unet.crossAttentionDim))].every((size) => size <= bindingBytes);
 
   const rows = timeRows(
     unet,

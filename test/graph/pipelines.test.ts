@@ -4,8 +4,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { denoiser } from '../../src/graph/denoiser.ts';
+import { readModelFolder } from '../../src/graph/files/folder.ts';
+import { openSafetensors } from '../../src/graph/files/safetensors.ts';
+import { coefficients } from '../../src/graph/files/schedule.ts';
 import type { Candidate, EvaluationBatch, Model } from '../../src/graph/model.ts';
 import { type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
+import { textNetwork } from '../../src/graph/textmodel.ts';
+import { openDevice } from '../../src/kernels/device.ts';
 import { decodeFile } from '../../src/pipeline/images/decode.ts';
 import { prepare } from '../../src/pipeline/images/load.ts';
 
@@ -130,5 +136,60 @@ describe.each(NAMES)('%s', (name) => {
     );
     expect(new Set(together).size).toBe(5);
     model.close();
+  });
+});
+
+describe('prompts whose keys and values are not kept', () => {
+  /** Errors of all prompts at two levels, with tables of so many bytes. */
+  const errorsWith = async (bytes: { readonly keptBytes?: number; readonly bindingBytes?: number }) => {
+    const folder = await readModelFolder(folderOf('sd1'));
+    if (folder.kind !== 'text') throw new Error(`a ${folder.kind} model`);
+    const file = await openSafetensors(folder.weights);
+    const levels = [100, 700].map((t) => ({ t, weight: 1, coefficients: coefficients(folder.schedule, t) }));
+    const candidates = promptsOf('sd1');
+    const texts = candidates.map(({ prompt }) => prompt!);
+    const options = { inputShape: [3, 64, 64], weightDtype: 'f32', ...bytes } as const;
+    const { network, attach } = await textNetwork(folder, file, levels, texts, options);
+    const device = await openDevice();
+    const attached = await attach(device);
+    const model = await denoiser(
+      device,
+      network,
+      {
+        name: 'sd1',
+        candidates,
+        labels: candidates.map((_, i) => i),
+        levels,
+        temperature: 1,
+        noise: { seed: 1n },
+        distance: 'l2',
+        weightDtype: 'f32',
+        batchSize: 8,
+        slots: 1,
+      },
+      attached,
+    );
+    await encode(model, 'sd1', 0);
+    const evaluations = [0, 1].flatMap((level) =>
+      texts.map((_, candidate) => ({ slot: 0, candidate, level, noise: level })),
+    );
+    const errors = await errorsOf(model, evaluations);
+    model.close();
+    await file.close();
+    return { errors, tables: Object.keys(attached.tables ?? {}) };
+  };
+
+  it('gives the same errors from their encodings, whole or in parts', async () => {
+    const kept = await errorsWith({});
+    expect(kept.tables.every((name) => / [kv]$/.test(name))).toBe(true);
+    const whole = await errorsWith({ keptBytes: 0 });
+    expect(whole.tables).toEqual(['context 0']);
+    // Five prompts of 77 tokens: a row of 388 numbers with its padding; ten of the 24 channels fit.
+    const parts = await errorsWith({ bindingBytes: 10 * 4 * 388 });
+    expect(parts.tables).toEqual(['context 0', 'context 10', 'context 20']);
+    for (const other of [whole, parts])
+      other.errors.forEach((error, i) => {
+        expect(Math.abs(error / kept.errors[i]! - 1)).toBeLessThan(1e-5);
+      });
   });
 });
