@@ -3,8 +3,18 @@
 // nothing to do it says nothing and takes a fraction of a second. Everything it says goes to standard error.
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { driverCommands, parseOsRelease, planDriver } from './setup-driver.mjs';
 
@@ -169,23 +179,44 @@ function newestChange(folder) {
   return newest;
 }
 
-function build() {
+const PROGRAM = join(ROOT, 'dist/pipeline/command/cli.js');
+
+/** Whether what is compiled is newer than its sources. */
+function isBuilt() {
   const configs = ['package.json', 'tsconfig.json', 'tsconfig.build.json'].map(
     (name) => statSync(join(ROOT, name)).mtimeMs,
   );
-  const built = statSync(join(ROOT, 'dist/pipeline/command/cli.js'), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  if (built > Math.max(newestChange(join(ROOT, 'src')), ...configs)) return;
-  say('compiling');
+  const built = statSync(PROGRAM, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  return built > Math.max(newestChange(join(ROOT, 'src')), ...configs);
+}
+
+function build() {
   if (!runs(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'])) {
     throw new SetupError('the TypeScript sources do not compile; the errors stand above.');
   }
+  offer();
+}
+
+/**
+ * Makes the command one that npx finds in this folder. npx would link it by itself, but remembers how it found it
+ * the first time: not there, or not to be executed after the next compilation.
+ */
+function offer() {
+  if (process.platform === 'win32') return;
+  chmodSync(PROGRAM, 0o755);
+  const link = join(ROOT, 'node_modules/.bin/diffclass-stream');
+  rmSync(link, { force: true });
+  symlinkSync(relative(dirname(link), PROGRAM), link);
 }
 
 async function main() {
   if (process.argv[2] === '--probe') return probe();
+  if (process.argv[2] === '--build') return build();
   checkNode();
   installPackages();
   ensureAdapter();
+  if (isBuilt()) return offer();
+  say('compiling');
   build();
 }
 
