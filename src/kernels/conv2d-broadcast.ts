@@ -4,10 +4,12 @@
 import {
   COLUMN_PLACE,
   columnUniforms,
+  eachTap,
   epilogue,
   fusedTag,
   type Geometry,
   prologue,
+  windowsOf,
   windowUniforms,
 } from './conv2d-shape.ts';
 import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-weights.ts';
@@ -41,32 +43,13 @@ export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry:
   let block = quotient(index, u.groups, u.groupsInverse);
   if (block >= u.blocks) { return; }
   let vector = (index - block * u.groups) * ${lanes} + local;
-  ${unroll(4, (k) => `let at${k} = placeOf(4 * vector + ${k});`)}
-  let n = vec4u(at0.x, at1.x, at2.x, at3.x);
-  let top = vec4i(vec4u(at0.y, at1.y, at2.y, at3.y) * u.stride) - i32(u.top);
-  let left = vec4i(vec4u(at0.z, at1.z, at2.z, at3.z) * u.stride) - i32(u.left);
-  let image = n * (u.xHeight * u.xWidth);
-  let limit = vec2u(u.xHeight, u.xWidth) << vec2u(u.shift);
+  ${windowsOf('4 * vector')}
   ${unroll(rows, (i) => `var sum${i} = vec4f();`)}
   var w = min(block * ${lanes} + local, u.weightRow - 1);
   for (var c = 0u; c < u.channels; c++) {
-    let slope = vec4f(slopeOf(c, n.x), slopeOf(c, n.y), slopeOf(c, n.z), slopeOf(c, n.w));
-    let offset = vec4f(offsetOf(c, n.x), offsetOf(c, n.y), offsetOf(c, n.z), offsetOf(c, n.w));
-    let plane = image + c * u.xPitch;
-    for (var i = 0u; i < u.kernelHeight; i++) {
-      let row = vec4u(top + i32(i)); // above the image wraps to a huge number
-      let line = plane + (row >> vec4u(u.shift)) * u.xWidth;
-      for (var j = 0u; j < u.kernelWidth; j++) {
-        let column = vec4u(left + i32(j));
-        let inside = (row < vec4u(limit.x)) & (column < vec4u(limit.y));
-        let at = select(vec4u(), line + (column >> vec4u(u.shift)), inside);
-        let v = vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
-        let a = select(vec4f(), mapped(v, slope, offset), inside);
-        let b = weightAt(w);
+    ${eachTap(/* wgsl */ `let b = weightAt(w);
         ${unroll(rows, (r) => `sum${r} = fma(vec4f(subgroupBroadcast(b[${r % load}], ${Math.floor(r / load)}u)), a, sum${r});`)}
-        w += u.weightRow;
-      }
-    }
+        w += u.weightRow;`)}
   }
   if (vector >= u.vectors) { return; }
   var sums: array<vec4f, ${rows}>;

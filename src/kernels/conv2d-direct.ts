@@ -3,10 +3,12 @@
 import {
   COLUMN_PLACE,
   columnUniforms,
+  eachTap,
   epilogue,
   fusedTag,
   type Geometry,
   prologue,
+  windowsOf,
   windowUniforms,
 } from './conv2d-shape.ts';
 import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-weights.ts';
@@ -38,41 +40,19 @@ fn addends(o: u32, n: vec4u) -> vec4f {
   let block = quotient(index, u.vectors, u.vectorsInverse);
   let vector = index - block * u.vectors;
   if (block >= u.blocks) { return; }
-  let at0 = placeOf(4 * vector);
-  let at1 = placeOf(4 * vector + 1);
-  let at2 = placeOf(4 * vector + 2);
-  let at3 = placeOf(4 * vector + 3);
-  let n = vec4u(at0.x, at1.x, at2.x, at3.x);
-  let top = vec4i(vec4u(at0.y, at1.y, at2.y, at3.y) * u.stride) - i32(u.top);
-  let left = vec4i(vec4u(at0.z, at1.z, at2.z, at3.z) * u.stride) - i32(u.left);
-  let image = n * (u.xHeight * u.xWidth);
-  let limit = vec2u(u.xHeight, u.xWidth) << vec2u(u.shift);
+  ${windowsOf('4 * vector')}
   var sum0 = vec4f();
   var sum1 = vec4f();
   var sum2 = vec4f();
   var sum3 = vec4f();
   var w = block;
   for (var c = 0u; c < u.channels; c++) {
-    let slope = vec4f(slopeOf(c, n.x), slopeOf(c, n.y), slopeOf(c, n.z), slopeOf(c, n.w));
-    let offset = vec4f(offsetOf(c, n.x), offsetOf(c, n.y), offsetOf(c, n.z), offsetOf(c, n.w));
-    let plane = image + c * u.xPitch;
-    for (var i = 0u; i < u.kernelHeight; i++) {
-      let row = vec4u(top + i32(i)); // above the image wraps to a huge number
-      let line = plane + (row >> vec4u(u.shift)) * u.xWidth;
-      for (var j = 0u; j < u.kernelWidth; j++) {
-        let column = vec4u(left + i32(j));
-        let inside = (row < vec4u(limit.x)) & (column < vec4u(limit.y));
-        let at = select(vec4u(), line + (column >> vec4u(u.shift)), inside);
-        let v = vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
-        let a = select(vec4f(), mapped(v, slope, offset), inside);
-        let b = weightAt(w);
+    ${eachTap(/* wgsl */ `let b = weightAt(w);
         sum0 += b.x * a;
         sum1 += b.y * a;
         sum2 += b.z * a;
         sum3 += b.w * a;
-        w += u.weightRow;
-      }
-    }
+        w += u.weightRow;`)}
   }
   let o = 4 * block;
   let to = o * u.vectors + vector;

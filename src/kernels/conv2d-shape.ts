@@ -212,3 +212,36 @@ fn placeOf(column: u32) -> vec3u {
   return vec3u(n, y, pixel - y * u.width);
 }
 `;
+
+/**
+ * WGSL of a kernel that does four columns of y from `first` on: their samples `n`, and where their windows begin in x.
+ * Wants `COLUMN_PLACE` and `windowUniforms`.
+ */
+export const windowsOf = (first: string): string => /* wgsl */ `let at0 = placeOf(${first});
+  let at1 = placeOf(${first} + 1);
+  let at2 = placeOf(${first} + 2);
+  let at3 = placeOf(${first} + 3);
+  let n = vec4u(at0.x, at1.x, at2.x, at3.x);
+  let top = vec4i(vec4u(at0.y, at1.y, at2.y, at3.y) * u.stride) - i32(u.top);
+  let left = vec4i(vec4u(at0.z, at1.z, at2.z, at3.z) * u.stride) - i32(u.left);
+  let image = n * (u.xHeight * u.xWidth);
+  let limit = vec2u(u.xHeight, u.xWidth) << vec2u(u.shift);`;
+
+/** WGSL of a loop over the taps of channel `c`: `body` has a tap's mapped pixels in `a`, zeros in the padding. */
+export const eachTap = (
+  body: string,
+): string => /* wgsl */ `let slope = vec4f(slopeOf(c, n.x), slopeOf(c, n.y), slopeOf(c, n.z), slopeOf(c, n.w));
+    let offset = vec4f(offsetOf(c, n.x), offsetOf(c, n.y), offsetOf(c, n.z), offsetOf(c, n.w));
+    let plane = image + c * u.xPitch;
+    for (var i = 0u; i < u.kernelHeight; i++) {
+      let row = vec4u(top + i32(i)); // above the image wraps to a huge number
+      let line = plane + (row >> vec4u(u.shift)) * u.xWidth;
+      for (var j = 0u; j < u.kernelWidth; j++) {
+        let column = vec4u(left + i32(j));
+        let inside = (row < vec4u(limit.x)) & (column < vec4u(limit.y));
+        let at = select(vec4u(), line + (column >> vec4u(u.shift)), inside);
+        let v = vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
+        let a = select(vec4f(), mapped(v, slope, offset), inside);
+        ${body}
+      }
+    }`;

@@ -4,10 +4,12 @@
 import {
   COLUMN_PLACE,
   columnUniforms,
+  eachTap,
   epilogue,
   fusedTag,
   type Geometry,
   prologue,
+  windowsOf,
   windowUniforms,
 } from './conv2d-shape.ts';
 import { packRows, paddedChannels } from './conv2d-weights.ts';
@@ -91,33 +93,12 @@ function gather(geometry: Geometry, first: number, row: number): Step {
   let block = quotient(index, u.vectors, u.vectorsInverse);
   if (block >= u.blocks) { return; }
   let vector = index - block * u.vectors;
-  let at0 = placeOf(u.first + 4 * vector);
-  let at1 = placeOf(u.first + 4 * vector + 1);
-  let at2 = placeOf(u.first + 4 * vector + 2);
-  let at3 = placeOf(u.first + 4 * vector + 3);
-  let n = vec4u(at0.x, at1.x, at2.x, at3.x);
-  let top = vec4i(vec4u(at0.y, at1.y, at2.y, at3.y) * u.stride) - i32(u.top);
-  let left = vec4i(vec4u(at0.z, at1.z, at2.z, at3.z) * u.stride) - i32(u.left);
-  let image = n * (u.xHeight * u.xWidth);
-  let limit = vec2u(u.xHeight, u.xWidth) << vec2u(u.shift);
+  ${windowsOf('u.first + 4 * vector')}
   let end = min((block + 1) * ${CHANNELS}, u.channels);
   var to = block * ${CHANNELS} * u.kernelHeight * u.kernelWidth * u.vectors + vector;
   for (var c = block * ${CHANNELS}; c < end; c++) {
-    let slope = vec4f(slopeOf(c, n.x), slopeOf(c, n.y), slopeOf(c, n.z), slopeOf(c, n.w));
-    let offset = vec4f(offsetOf(c, n.x), offsetOf(c, n.y), offsetOf(c, n.z), offsetOf(c, n.w));
-    let plane = image + c * u.xPitch;
-    for (var i = 0u; i < u.kernelHeight; i++) {
-      let row = vec4u(top + i32(i)); // above the image wraps to a huge number
-      let line = plane + (row >> vec4u(u.shift)) * u.xWidth;
-      for (var j = 0u; j < u.kernelWidth; j++) {
-        let column = vec4u(left + i32(j));
-        let inside = (row < vec4u(limit.x)) & (column < vec4u(limit.y));
-        let at = select(vec4u(), line + (column >> vec4u(u.shift)), inside);
-        let v = vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
-        taps[to] = select(vec4f(), mapped(v, slope, offset), inside);
-        to += u.vectors;
-      }
-    }
+    ${eachTap(/* wgsl */ `taps[to] = a;
+        to += u.vectors;`)}
   }
 }`,
     grid: linearGrid(ceilDiv(vectors * blocks, LANES)),
