@@ -85,7 +85,8 @@ export async function textNetwork(
   const { unet } = folder;
   const parameters = parametersOf(file, unet2dConditionTensors(unet));
   const layers = crossAttentions(unet);
-  const tokens = (await readTextEncoder(folder)).tokenizer.length;
+  const textEncoder = await readTextEncoder(folder);
+  const tokens = textEncoder.tokenizer.length;
   const shapeOf = (inner: number): Shape => [inner, prompts.length, tokens, 1];
   const context = partsOf('context', shapeOf(unet.crossAttentionDim), bindingBytes);
   const bytes = layers.map(({ inner }) => storageBytes(shapeOf(inner)));
@@ -156,7 +157,7 @@ export async function textNetwork(
       for (const part of owned.splice(0)) part.destroy();
     };
     try {
-      const contexts = await encodePrompts(device, folder, prompts, { weightDtype });
+      const contexts = await encodePrompts(device, textEncoder, prompts, { weightDtype });
       const whole = channelMajor(contexts, shapeOf(unet.crossAttentionDim));
       const row = pitch(shapeOf(1));
       const tables = context.map(({ name, from, shape }): [string, Range] => {

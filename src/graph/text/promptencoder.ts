@@ -72,16 +72,14 @@ export async function readTextEncoder({
  * The last hidden states of prompts, [n, tokens, hiddenSize] row after row: `tokens` is the tokenizer's length, 77, and
  * the order that of transformers' `last_hidden_state`. A prompt's numbers do not depend on the others. Everything
  * that is held on the device meanwhile, weights too, is freed before it returns.
- * @throws ModelError where a folder is not in order or the two do not belong together; OutOfMemoryError where the
- * device has no memory for the encoder.
+ * @throws ModelError where the weights are not in order; OutOfMemoryError where the device has no memory for the encoder.
  */
 export async function encodePrompts(
   device: Device,
-  folders: TextEncoderFolders,
+  { tokenizer, config, weights }: TextEncoderSummary,
   prompts: readonly string[],
   { weightDtype = 'f32', chunk = DEFAULT_CHUNK }: PromptEncoderOptions = {},
 ): Promise<Float32Array<ArrayBuffer>> {
-  const { tokenizer, config, weights } = await readTextEncoder(folders);
   const n = Math.min(chunk, prompts.length);
   const tokens = tokenizer.length;
   const c = config.hiddenSize;

@@ -5,7 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
-import { encodePrompts } from '../../../src/graph/text/promptencoder.ts';
+import {
+  encodePrompts as encode,
+  type PromptEncoderOptions,
+  readTextEncoder,
+  type TextEncoderFolders,
+} from '../../../src/graph/text/promptencoder.ts';
 import type { Device } from '../../../src/kernels/device.ts';
 import { ModelError } from '../../../src/kernels/errors.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
@@ -19,6 +24,14 @@ for (const file of ['vocab.json', 'merges.txt'])
   cpSync(join(goldens, 'cliptokenizer', file), join(temporary, file));
 afterAll(() => rmSync(temporary, { recursive: true }));
 const folders = { tokenizer: temporary, textEncoder: join(golden, 'text_encoder') };
+
+/** Prompts through the folders of a tokenizer and a text encoder. */
+const encodePrompts = async (
+  device: Device,
+  from: TextEncoderFolders,
+  texts: readonly string[],
+  options?: PromptEncoderOptions,
+) => encode(device, await readTextEncoder(from), texts, options);
 
 async function expected(): Promise<Float32Array> {
   const io = await openSafetensors(join(golden, 'io.safetensors'));
