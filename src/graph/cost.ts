@@ -3,7 +3,7 @@
 import { columns, type Shape, storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
 import type { Graph, Node, Value } from './graph.ts';
-import type { OpName } from './ops.ts';
+import type { OpName } from './ops/table.ts';
 
 /** What one run of a graph takes. */
 export interface Cost {

@@ -4,7 +4,7 @@
 import { ShapeError } from '../kernels/errors.ts';
 import type { Elements } from '../kernels/routine.ts';
 import type { Shape } from '../kernels/tensor.ts';
-import { type OpAttributes, type OpName, ops } from './ops.ts';
+import { type OpAttributes, type OpName, ops } from './ops/table.ts';
 
 /** What a node makes or an input holds; f32 unless it is an index. */
 export interface Value {

@@ -9,12 +9,21 @@ export interface Candidate {
   readonly prompt?: string;
 }
 
+/** The classidx of the candidate that stands for no class: the unconditional prediction. */
+export const NO_CLASS = -1;
+
 /** One noise level of the grid: a timestep of a discrete model or a sigma of a continuous one. */
 export interface Level {
   readonly t?: number;
   readonly sigma?: number;
   /** Weight of this level's error in a candidate's weighted mean error. */
   readonly weight: number;
+}
+
+/** How a level mixes an image with noise: x_t = a·x0 + b·eps. */
+export interface Mix {
+  readonly a: number;
+  readonly b: number;
 }
 
 /**
@@ -26,6 +35,36 @@ export interface EvaluationBatch {
   readonly candidate: Uint32Array;
   readonly level: Uint32Array;
   readonly noise: Uint32Array;
+}
+
+/** Noised images that a caller made itself, as rows [c, h, w] one after the other, and what they are thought to be. */
+export interface PredictionBatch {
+  readonly xt: Float32Array;
+  readonly candidate: Uint32Array;
+  readonly level: Uint32Array;
+}
+
+/** Errors of a batch, and the gradient of each with regard to the image x0 in its slot, rows [c, h, w]. */
+export interface ErrorGradients {
+  readonly errors: Float32Array;
+  readonly gradients: Float32Array;
+}
+
+/** What a model can tell beyond errors: pixel models can, latent ones cannot. Made ready when first asked for. */
+export interface Differentiable {
+  /** Of the model's levels, in their order. */
+  readonly mixes: readonly Mix[];
+  /**
+   * As `Model.errors`, with the gradient of each error with regard to its image: through the noised image into the
+   * network and, where the error compares with the image itself, through that too. Batches of at most
+   * `gradientBatchSize`.
+   */
+  gradients(batch: EvaluationBatch): Promise<ErrorGradients>;
+  readonly gradientBatchSize: number;
+  /** The predicted noise eps_hat(x_t) of each row; the denoised image is (x_t - b·eps_hat) / a. */
+  predict(batch: PredictionBatch): Promise<Float32Array>;
+  /** Rows Jᵀ·v, where J is the Jacobian of `predict` at x_t and v the rows of `cotangent`. */
+  pullBack(batch: PredictionBatch & { readonly cotangent: Float32Array }): Promise<Float32Array>;
 }
 
 /**
@@ -65,6 +104,8 @@ export interface Model {
    * weight), in the batch's order. Rejects with `DeviceLostError` when the device goes away.
    */
   errors(batch: EvaluationBatch): Promise<Float32Array>;
+  /** Gradients and predictions, for models of pixels. */
+  readonly differentiable?: Differentiable | undefined;
   /** Frees what it holds on the device. A device passed in by the host is left alone. */
   close(): void;
 }

@@ -13,7 +13,7 @@ import { type Launch, prepare, type Range } from '../kernels/runtime.ts';
 import { pitch, type Shape, storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
 import type { Graph, Node, Value } from './graph.ts';
-import { forward } from './ops.ts';
+import { forward } from './ops/table.ts';
 import { type ActivationPool, activationPool } from './pool.ts';
 import type { WeightStore } from './weightstore.ts';
 

@@ -1,0 +1,81 @@
+// What an op is: the shape it makes, what it becomes on a device, and what its gradients are made of.
+
+import type { Capabilities } from '../../kernels/device.ts';
+import { ShapeError } from '../../kernels/errors.ts';
+import type { Routine, WeightDtype } from '../../kernels/routine.ts';
+import type { Shape } from '../../kernels/tensor.ts';
+import type { Constant, Value } from '../graph.ts';
+import type { OpAttributes, OpName } from './table.ts';
+
+export type Shapes = Readonly<Record<string, Shape>>;
+
+export interface Op<Attributes> {
+  infer(inputs: Shapes, attributes: Attributes): Shape;
+  /** Lengths of its constants; those that are optional are checked only where given. */
+  constants(inputs: Shapes, attributes: Attributes): Readonly<Record<string, number>>;
+  forward(
+    capabilities: Capabilities,
+    node: NodeShapes,
+    attributes: Attributes,
+    weights: WeightDtype,
+    compact: boolean,
+  ): Routine;
+  /**
+   * Adds the nodes that make the gradients of its operands out of `dy`, and returns them by operand (at least those
+   * wanted): for an input a value of the input's shape; for a constant a value [rows, 1, 1, length / rows] whose
+   * elements row by row are in the constant's natural order. An operand left out has no gradient (an index).
+   */
+  backward?(node: Differentiated<Attributes>): Readonly<Record<string, Value>>;
+}
+
+/** What a node binds, for choosing its kernels. */
+export interface NodeShapes {
+  readonly inputs: Shapes;
+  readonly output: Shape;
+  readonly has: (operand: string) => boolean;
+}
+
+/** A node on the way back: what it read and made, and the gradient `dy` of what it made. */
+export interface Differentiated<Attributes> {
+  readonly attributes: Attributes;
+  readonly inputs: Readonly<Record<string, Value>>;
+  readonly constants: Readonly<Record<string, Constant>>;
+  readonly output: Value;
+  readonly dy: Value;
+  /** Whether the gradient of an operand (input or constant) is asked for. */
+  readonly wants: (operand: string) => boolean;
+  /** Adds a node to the graph; inputs and constants that are undefined are left out. */
+  readonly apply: <Name extends OpName>(
+    op: Name,
+    attributes: OpAttributes[Name],
+    inputs: Readonly<Record<string, Value | undefined>>,
+    constants?: Readonly<Record<string, Constant | undefined>>,
+  ) => Value;
+}
+
+/** A constant made of another's values; its name says how, because equal names mean equal values. */
+export const derived = (
+  of: Constant,
+  how: string,
+  make: (values: Float32Array) => Float32Array,
+  length = of.length,
+): Constant => ({ name: `${of.name} ${how}`, length, values: async () => make(await of.values()) });
+
+/** @throws ShapeError where the shapes do not fit. */
+export const want = (ok: boolean, message: () => string): void => {
+  if (!ok) throw new ShapeError(message());
+};
+export const text = (shape: Shape | undefined): string => `[${shape?.join(', ') ?? 'nothing'}]`;
+export const same = (a: Shape, b: Shape): boolean => a.every((size, i) => size === b[i]);
+/** Whether `z` holds one number for each channel and sample of `x`. */
+export const isRow = (x: Shape, z: Shape): boolean =>
+  z[0] === x[0] && z[1] === x[1] && z[2] === 1 && z[3] === 1;
+export const none = () => ({});
+
+/** @throws ShapeError where a residual does not have the result's shape. */
+export function residualFits(op: string, y: Shape, residual: Shape | undefined): void {
+  want(
+    !residual || same(y, residual),
+    () => `${op}: the residual is ${text(residual)}, the result ${text(y)}`,
+  );
+}

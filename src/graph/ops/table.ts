@@ -1,0 +1,114 @@
+// The one table of ops.
+
+import type { Capabilities } from '../../kernels/device.ts';
+import type { Routine, WeightDtype } from '../../kernels/routine.ts';
+import type { Node } from '../graph.ts';
+import { type AttentionAttributes, attentionOp } from './attention.ts';
+import {
+  type ConcatAttributes,
+  concatOp,
+  type DepthToSpaceAttributes,
+  depthToSpaceOp,
+  type SliceAttributes,
+  sliceOp,
+} from './channels.ts';
+import { type Conv2dAttributes, conv2dOp } from './conv2d.ts';
+import { type ErrorsAttributes, errorsOp, type MixAttributes, mixOp } from './denoising.ts';
+import {
+  type ActivationAttributes,
+  type AddAttributes,
+  type AddImageAttributes,
+  type AddRowsAttributes,
+  activationOp,
+  addImageOp,
+  addOp,
+  addRowsOp,
+  type GatedAddAttributes,
+  type GegluAttributes,
+  gatedAddOp,
+  gegluOp,
+} from './elementwise.ts';
+import { type LinearAttributes, linearOp } from './linear.ts';
+import {
+  type GroupNormAffineAttributes,
+  type GroupNormAttributes,
+  groupNormAffineOp,
+  groupNormOp,
+  type LayerNormAttributes,
+  layerNormOp,
+} from './norms.ts';
+import type { NodeShapes, Op } from './op.ts';
+import {
+  type AveragePoolAttributes,
+  averagePoolOp,
+  type UpsampleAttributes,
+  upsampleOp,
+} from './resample.ts';
+import { type GatherAttributes, gatherOp, type PickSamplesAttributes, pickSamplesOp } from './samples.ts';
+
+export interface OpAttributes {
+  readonly conv2d: Conv2dAttributes;
+  readonly linear: LinearAttributes;
+  readonly groupNorm: GroupNormAttributes;
+  readonly groupNormAffine: GroupNormAffineAttributes;
+  readonly layerNorm: LayerNormAttributes;
+  readonly attention: AttentionAttributes;
+  readonly activation: ActivationAttributes;
+  readonly geglu: GegluAttributes;
+  readonly add: AddAttributes;
+  readonly addRows: AddRowsAttributes;
+  readonly gatedAdd: GatedAddAttributes;
+  readonly addImage: AddImageAttributes;
+  readonly concat: ConcatAttributes;
+  readonly slice: SliceAttributes;
+  readonly depthToSpace: DepthToSpaceAttributes;
+  readonly upsample: UpsampleAttributes;
+  readonly averagePool: AveragePoolAttributes;
+  readonly gather: GatherAttributes;
+  readonly pickSamples: PickSamplesAttributes;
+  readonly mix: MixAttributes;
+  readonly errors: ErrorsAttributes;
+}
+
+export type OpName = keyof OpAttributes;
+
+export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
+  conv2d: conv2dOp,
+  linear: linearOp,
+  groupNorm: groupNormOp,
+  groupNormAffine: groupNormAffineOp,
+  layerNorm: layerNormOp,
+  attention: attentionOp,
+  activation: activationOp,
+  geglu: gegluOp,
+  add: addOp,
+  addRows: addRowsOp,
+  gatedAdd: gatedAddOp,
+  addImage: addImageOp,
+  concat: concatOp,
+  slice: sliceOp,
+  depthToSpace: depthToSpaceOp,
+  upsample: upsampleOp,
+  averagePool: averagePoolOp,
+  gather: gatherOp,
+  pickSamples: pickSamplesOp,
+  mix: mixOp,
+  errors: errorsOp,
+};
+
+/** The routine of a node on a device; `compact` as in `Conv2dOptions`. */
+export function forward(
+  node: Node,
+  capabilities: Capabilities,
+  weights: WeightDtype,
+  compact = false,
+): Routine {
+  const inputs = Object.fromEntries(Object.entries(node.inputs).map(([name, value]) => [name, value.shape]));
+  const shapes: NodeShapes = {
+    inputs,
+    output: node.output.shape,
+    has: (operand) => operand in node.inputs || operand in node.constants,
+  };
+  const op = ops[node.op] as Op<typeof node.attributes>;
+  return op.forward(capabilities, shapes, node.attributes, weights, compact);
+}
