@@ -4,14 +4,8 @@ import { type Device, type DeviceOptions, openDevice } from '../kernels/device.t
 import type { Distance } from '../kernels/error-reduction.ts';
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
-import {
-  type Attached,
-  type DenoiserOptions,
-  denoiser,
-  type Network,
-  type Noise,
-  type NoiseLevel,
-} from './denoiser.ts';
+import { type Attached, type DenoiserOptions, denoiser } from './denoiser.ts';
+import type { Network, Noise, NoiseLevel } from './evaluation.ts';
 import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { coefficients } from './files/schedule.ts';
@@ -56,6 +50,8 @@ export interface ModelSummary {
   /** The names of its classes, in the order of their numbers; none for text models. */
   readonly labels: readonly string[];
   readonly numTrainTimesteps: number;
+  /** Noise in units of the image, b / a, of every timestep; models whose levels are sigmas have none. */
+  readonly timestepSigmas?: readonly number[] | undefined;
   /** The model's own grid in visiting order: its card's, or even timesteps of equal weight. */
   readonly levels: readonly Level[];
   readonly distance: Distance;
@@ -104,6 +100,7 @@ function summarise(folder: ModelFolder, imageSize?: number): ModelSummary {
     ...imageOf(folder, imageSize),
     labels: kind === 'text' ? [] : folder.labels,
     numTrainTimesteps: T,
+    timestepSigmas: Array.from(schedule.alphasCumprod, (alphaBar) => Math.sqrt((1 - alphaBar) / alphaBar)),
     levels: (card?.timesteps ?? even).map((t, i) => ({ t, weight: card?.weights?.[i] ?? 1 })),
     distance: card?.loss ?? 'l2',
     temperature: card?.temperature ?? 1,
