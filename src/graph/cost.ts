@@ -60,8 +60,12 @@ function flopOf(node: Node): number {
     case 'slice':
     case 'gather':
     case 'pickSamples':
+    case 'pickHead':
     case 'upsample':
       return 0;
+    case 'sumPixels':
+    case 'sumColumns':
+      return elements(node.inputs.x!.shape);
     case 'errors':
       return elements(node.inputs.xt!.shape);
     default:

@@ -28,6 +28,12 @@ import {
   gatedAddOp,
   gegluOp,
 } from './elementwise.ts';
+import {
+  type PickHeadAttributes,
+  type PickHeadBackwardAttributes,
+  pickHeadBackwardOp,
+  pickHeadOp,
+} from './heads.ts';
 import { type LinearAttributes, linearOp } from './linear.ts';
 import {
   type GroupNormAffineAttributes,
@@ -45,6 +51,7 @@ import {
   upsampleOp,
 } from './resample.ts';
 import { type GatherAttributes, gatherOp, type PickSamplesAttributes, pickSamplesOp } from './samples.ts';
+import { type SumColumnsAttributes, type SumPixelsAttributes, sumColumnsOp, sumPixelsOp } from './sums.ts';
 
 export interface OpAttributes {
   readonly conv2d: Conv2dAttributes;
@@ -66,8 +73,12 @@ export interface OpAttributes {
   readonly averagePool: AveragePoolAttributes;
   readonly gather: GatherAttributes;
   readonly pickSamples: PickSamplesAttributes;
+  readonly pickHead: PickHeadAttributes;
+  readonly pickHeadBackward: PickHeadBackwardAttributes;
   readonly mix: MixAttributes;
   readonly errors: ErrorsAttributes;
+  readonly sumPixels: SumPixelsAttributes;
+  readonly sumColumns: SumColumnsAttributes;
 }
 
 export type OpName = keyof OpAttributes;
@@ -92,8 +103,12 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
   averagePool: averagePoolOp,
   gather: gatherOp,
   pickSamples: pickSamplesOp,
+  pickHead: pickHeadOp,
+  pickHeadBackward: pickHeadBackwardOp,
   mix: mixOp,
   errors: errorsOp,
+  sumPixels: sumPixelsOp,
+  sumColumns: sumColumnsOp,
 };
 
 /** The routine of a node on a device; `compact` as in `Conv2dOptions`. */

@@ -1,0 +1,56 @@
+import { afterAll, describe, expect, it } from 'vitest';
+import type { Family } from '../../src/kernels/device.ts';
+import { sumColumns, sumPixels } from '../../src/kernels/sums.ts';
+import type { Shape } from '../../src/kernels/tensor.ts';
+import { shapes } from './cases/shapes.ts';
+import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+
+const EPS = 2 ** -23;
+const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
+
+/** Around the length from which a row is added up by several teams, and the longest sums of a training batch. */
+const long: readonly Shape[] = [
+  [3, 2, 32, 64],
+  [3, 1, 1, 2049],
+  [2, 3, 45, 61],
+  [1, 1, 128, 128],
+  [2, 1, 1, 16390],
+  [3, 64, 32, 32],
+];
+
+describe.each(FAMILIES)('sums, %s', (family) => {
+  const device = testDevice({ family }).catch(() => undefined);
+  afterAll(async () => (await device)?.close());
+
+  it.for([...shapes, ...long].map((x) => ({ x })))(
+    'over pixels and columns of $x',
+    async ({ x }, { skip }) => {
+      const here = await device;
+      if (!here) return skip(`this adapter has no ${family} family`);
+      const [c, n, h, w] = x;
+      const pixels = h * w;
+      // A mean far from zero: what is lost by adding one after the other shows.
+      const values = randomValues(c * n * pixels, 1).map((v) => 1 + v);
+      const overPixels = new Float64Array(n * c);
+      values.forEach((v, i) => {
+        overPixels[Math.floor(i / pixels)]! += v;
+      });
+      const overColumns = Float64Array.from({ length: c }, (_, i) => {
+        let sum = 0;
+        for (let s = 0; s < n; s++) sum += overPixels[s * c + i]!;
+        return sum;
+      });
+      const activations = { x: { shape: x, values } };
+      const { y: rows } = await runRoutine(here, sumPixels(here.capabilities, { x }), {
+        activations,
+        outputs: { y: [c, n, 1, 1] },
+      });
+      expect(maxDifference(rows!, overPixels).difference).toBeLessThan(8 * EPS * pixels);
+      const { y: sums } = await runRoutine(here, sumColumns(here.capabilities, { x }), {
+        activations,
+        outputs: { y: [c, 1, 1, 1] },
+      });
+      expect(maxDifference(sums!, overColumns).difference).toBeLessThan(8 * EPS * n * pixels);
+    },
+  );
+});
