@@ -1,0 +1,131 @@
+import { describe, expect, it } from 'vitest';
+import { ShapeError } from '../../src/kernels/errors.ts';
+import { pickHead, pickHeadBackward } from '../../src/kernels/pickhead.ts';
+import type { Shape } from '../../src/kernels/tensor.ts';
+import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+
+const EPS = 2 ** -23;
+
+interface Case {
+  readonly heads: number;
+  readonly channels: number;
+  readonly views: number;
+  readonly side: number;
+  /** View and head of every sample. */
+  readonly samples: readonly (readonly [view: number, label: number])[];
+  /** Every sample has the view of its own number, and no index says so. */
+  readonly each?: true;
+}
+
+// A head of its own, one repeated, a view that nobody takes, the mean (a label beyond the heads), odd pixels.
+const cases: readonly Case[] = [
+  {
+    heads: 10,
+    channels: 1,
+    views: 3,
+    side: 28,
+    samples: [
+      [0, 9],
+      [2, 0],
+      [0, 9],
+      [2, 3],
+      [0, 0],
+    ],
+  },
+  {
+    heads: 3,
+    channels: 3,
+    views: 2,
+    side: 7,
+    samples: [
+      [1, 2],
+      [1, 3],
+      [0, 0],
+      [1, 2],
+    ],
+  },
+  {
+    heads: 2,
+    channels: 2,
+    views: 1,
+    side: 1,
+    samples: [
+      [0, 1],
+      [0, 7],
+      [0, 0],
+    ],
+  },
+  {
+    heads: 11,
+    channels: 3,
+    views: 4,
+    side: 40,
+    samples: [
+      [3, 10],
+      [1, 11],
+      [3, 4],
+    ],
+  },
+]; // prettier-ignore
+
+/** What the op does, sample by sample in [n, c, h, w] order: calls `take(from in x, to in y, share)`. */
+function walk(
+  { heads, channels, side, samples }: Case,
+  take: (from: number, to: number, share: number) => void,
+): void {
+  const pixels = side * side;
+  for (const [n, [view, label]] of samples.entries())
+    for (let c = 0; c < channels; c++)
+      for (let p = 0; p < pixels; p++) {
+        const from = (head: number) => (view * heads * channels + head * channels + c) * pixels + p;
+        const to = (n * channels + c) * pixels + p;
+        if (label < heads) take(from(label), to, 1);
+        else for (let head = 0; head < heads; head++) take(from(head), to, 1 / heads);
+      }
+}
+
+describe.each(['plain', 'tile'] as const)('pickHead, %s', (family) => {
+  it.each(cases)('$heads heads of $channels channels, $side a side', async (one) => {
+    const { heads, channels, views, side, samples } = one;
+    const device = await testDevice({ family });
+    const xShape: Shape = [heads * channels, views, side, side];
+    const yShape: Shape = [channels, samples.length, side, side];
+    const x = randomValues(heads * channels * views * side * side, 1);
+    const dy = randomValues(channels * samples.length * side * side, 2);
+    const constants = {
+      ...(one.each ? {} : { view: Uint32Array.from(samples, ([view]) => view) }),
+      label: Uint32Array.from(samples, ([, label]) => label),
+    };
+    const options = { x: xShape, channels, n: samples.length, view: !one.each };
+
+    const { y } = await runRoutine(device, pickHead(device.capabilities, options), {
+      activations: { x: { shape: xShape, values: x } },
+      constants,
+      outputs: { y: yShape },
+    });
+    const wantY = new Float64Array(dy.length);
+    const wantDx = new Float64Array(x.length);
+    walk(one, (from, to, share) => {
+      wantY[to]! += share * x[from]!;
+      wantDx[from]! += share * dy[to]!;
+    });
+    expect(maxDifference(y!, wantY).difference).toBeLessThan(heads * EPS);
+
+    const { y: dx } = await runRoutine(device, pickHeadBackward(device.capabilities, options), {
+      activations: { dy: { shape: yShape, values: dy } },
+      constants,
+      outputs: { y: xShape },
+    });
+    expect(maxDifference(dx!, wantDx).difference).toBeLessThan(samples.length * 2 * EPS);
+  });
+});
+
+it('refuses channels that are no whole heads, with both numbers', async () => {
+  const { capabilities } = await testDevice();
+  expect(() => pickHead(capabilities, { x: [31, 1, 4, 4], channels: 3, n: 1, view: true })).toThrow(
+    ShapeError,
+  );
+  expect(() => pickHead(capabilities, { x: [31, 1, 4, 4], channels: 3, n: 1, view: true })).toThrow(
+    /31 .* 3/,
+  );
+});
