@@ -18,6 +18,12 @@ const DISTANCES: Readonly<Record<Distance, string>> = {
   huber: 'let m = abs(d); return select(m - 0.5, 0.5 * d * d, m < vec4f(1));',
 };
 
+/**
+ * What errors are distances of: the noise and its estimate, eps - eps_hat, or the denoised image and the image,
+ * x0_hat - x0, which is b / a times as much.
+ */
+export type Residual = 'eps' | 'x0';
+
 /** Blocks of four elements that a lane adds up before it adds them to its total. */
 const RUN = 16;
 
@@ -27,11 +33,14 @@ export interface ErrorReductionOptions {
   /** The noised batch [c, n, h, w]. */
   readonly xt: Shape;
   readonly distance: Distance;
+  /** Default eps. */
+  readonly residual?: Residual | undefined;
   readonly noise: NoiseSource;
 }
 
 /**
- * y[n] = mean over c, h, w of distance(eps - (alpha prediction + beta xt)), (alpha, beta) of level[n].
+ * y[n] = mean over c, h, w of distance(r (eps - (alpha prediction + beta xt))), (alpha, beta) of level[n], and r = 1,
+ * or b / a where the residual is that of x0.
  *
  * Operands prediction [c', n, h, w], xt [c, n, h, w], level, noise [n] u32, levels rows of (a, b, alpha, beta), with
  * a table noises [count][c h w], and y [1, n, 1, 1].
@@ -40,7 +49,7 @@ export interface ErrorReductionOptions {
  * numbers of one sign. The order depends on c h w and the family only.
  */
 export function errorReduction(capabilities: Capabilities, options: ErrorReductionOptions): Routine {
-  const { prediction, xt, distance, noise } = options;
+  const { prediction, xt, distance, residual = 'eps', noise } = options;
   const [c, n, h, w] = xt;
   if (prediction[0] < c || prediction[1] !== n || columns(prediction) !== columns(xt))
     throw new ShapeError(`errorReduction: prediction [${prediction}] does not cover xt [${xt}]`);
@@ -49,7 +58,7 @@ export function errorReduction(capabilities: Capabilities, options: ErrorReducti
   const parts = noiseParts(noise);
   const { enable, lanes, wgsl } = reduction(capabilities, 'f32');
   const kernel = defineKernel({
-    name: `errorReduction.${capabilities.family}.${distance}.${parts.variant}`,
+    name: `errorReduction.${capabilities.family}.${distance}.${residual}.${parts.variant}`,
     enable,
     bindings: [
       read('prediction'),
@@ -73,32 +82,32 @@ export function errorReduction(capabilities: Capabilities, options: ErrorReducti
 fn distance(d: vec4f) -> vec4f { ${DISTANCES[distance]} }
 
 /** The residuals of elements 4 block .. 4 block + 3; 0 beyond the last. */
-fn residual(block: u32, sample: u32, noiseIndex: u32, scale: vec2f) -> vec4f {
+fn residual(block: u32, sample: u32, noiseIndex: u32, row: vec4f) -> vec4f {
   var d = noiseOf(noiseIndex, block);
   for (var k = 0u; k < 4; k++) {
     let element = 4 * block + k;
     if (element < u.elements) {
       let channel = quotient(element, u.pixels, u.pixelsInverse);
       let at = channel * u.pitch + sample * u.pixels + element - channel * u.pixels;
-      d[k] -= scale.x * prediction[at] + scale.y * xt[at];
+      d[k] -= row.z * prediction[at] + row.w * xt[at];
     } else {
       d[k] = 0;
     }
   }
-  return d;
+  return ${residual === 'x0' ? '(row.y / row.x) * d' : 'd'};
 }
 
 @compute @workgroup_size(${lanes}) fn main(@builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let sample = linearGroup(group, groups);
   if (sample >= u.n) { return; }
-  let scale = levels[level[sample]].zw;
+  let row = levels[level[sample]];
   let noiseIndex = noise[sample];
   var total = vec4f(0);
   for (var first = lane; first < u.blocks; first += ${RUN * lanes}u) {
     var run = vec4f(0);
     for (var block = first; block < min(first + ${RUN * lanes}u, u.blocks); block += ${lanes}u) {
-      run += distance(residual(block, sample, noiseIndex, scale));
+      run += distance(residual(block, sample, noiseIndex, row));
     }
     total += run;
   }

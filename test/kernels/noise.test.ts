@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import type { Family } from '../../src/kernels/device.ts';
-import { type Distance, errorReduction } from '../../src/kernels/error-reduction.ts';
+import { type Distance, errorReduction, type Residual } from '../../src/kernels/error-reduction.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { mix, type NoiseSource } from '../../src/kernels/mix.ts';
 import { normal } from '../../src/kernels/philox.ts';
@@ -11,7 +11,13 @@ import { type BatchIndices, type NoiseFunction, referenceErrors, referenceMix } 
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
-const DISTANCES: readonly Distance[] = ['l2', 'l1', 'huber'];
+const KINDS: readonly { readonly distance: Distance; readonly residual?: Residual }[] = [
+  { distance: 'l2' },
+  { distance: 'l1' },
+  { distance: 'huber' },
+  { distance: 'l2', residual: 'x0' },
+  { distance: 'huber', residual: 'x0' },
+];
 const seed = { kind: 'philox', seed: 0x5eed5eed5eedn } as const;
 
 const shapes: readonly Shape[] = [
@@ -42,7 +48,9 @@ const indices = (n: number, first = 0): Batch => ({
   level: Uint32Array.from({ length: n }, (_, i) => (3 * (i + first)) % 4),
   noise: Uint32Array.from({ length: n }, (_, i) => (7 * (i + first)) % 5),
 });
-const levels = Float32Array.from([1, 0, 0, 1, 0.9, 0.4, 1, 0, 0.5, 0.8, -0.6, 1.2, 0.1, 0.99, 1.01, -0.05]);
+const levels = Float32Array.from([
+  1, 0.01, 0, 1, 0.9, 0.4, 1, 0, 0.5, 0.8, -0.6, 1.2, 0.1, 0.99, 1.01, -0.05,
+]);
 
 const sampleOf = ([c, n, h, w]: Shape, values: Float32Array, s: number): Float32Array => {
   const size = values.length / n;
@@ -82,7 +90,7 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
     const elements = c * h * w;
     for (const extra of [0, c])
       for (const { source, table } of sources(elements))
-        for (const distance of DISTANCES) {
+        for (const { distance, residual } of KINDS) {
           const predicted: Shape = [c + extra, n, h, w];
           const prediction = { shape: predicted, values: randomValues((c + extra) * n * h * w, 2) };
           const xt = { shape, values: randomValues(n * elements, 3) };
@@ -98,6 +106,7 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
               xt: activations.xt.shape,
               noise: source,
               distance,
+              residual,
             });
             const constants = { levels, level, noise, ...(table.length > 0 ? { noises: table } : {}) };
             const outputs = { y: [1, samples, 1, 1] as const };
@@ -106,7 +115,7 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
           const eps: NoiseFunction = (k, e) =>
             source.kind === 'table' ? table[k * elements + e]! : normal(source, k, e);
           const whole = await run(0, n);
-          const want = referenceErrors(distance, prediction, xt, levels, indices(n), eps);
+          const want = referenceErrors(distance, prediction, xt, levels, indices(n), eps, residual);
           // A sum of many is held to a millionth; of few, a single element's rounding shows.
           const relative = whole.map((v, i) => v / want[i]!);
           const tolerance = elements >= 100 ? 1e-6 : 2e-5;

@@ -1,6 +1,6 @@
 // The forward process and the distance of a prediction, one element at a time, in f64.
 
-import type { Distance } from '../../src/kernels/error-reduction.ts';
+import type { Distance, Residual } from '../../src/kernels/error-reduction.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
 import { at, build } from './elementwise.ts';
 
@@ -29,13 +29,15 @@ export function referenceMix(
   });
 }
 
+type Row = [a: number, b: number, alpha: number, beta: number];
+
 const DISTANCES: Readonly<Record<Distance, (d: number) => number>> = {
   l2: (d) => d * d,
   l1: Math.abs,
   huber: (d) => (Math.abs(d) < 1 ? 0.5 * d * d : Math.abs(d) - 0.5),
 };
 
-/** [n]: the mean distance of eps and alpha prediction + beta xt. */
+/** [n]: the mean distance of eps and alpha prediction + beta xt, or of the images: b / a times the difference. */
 export function referenceErrors(
   distance: Distance,
   prediction: { readonly shape: Shape; readonly values: ArrayLike<number> },
@@ -43,15 +45,17 @@ export function referenceErrors(
   levels: ArrayLike<number>,
   { level, noise }: BatchIndices,
   eps: NoiseFunction,
+  residual: Residual = 'eps',
 ): Float64Array {
   const [c, n, h, w] = xt.shape;
   const out = new Float64Array(n);
   build(xt.shape, (i, j, row, column) => {
-    const [alpha, beta] = [levels[4 * level[i]! + 2]!, levels[4 * level[i]! + 3]!];
+    const [a, b, alpha, beta] = Array.from({ length: 4 }, (_, k) => levels[4 * level[i]! + k]!) as Row;
+    const scale = residual === 'x0' ? b / a : 1;
     const estimate =
       alpha * at(prediction.values, prediction.shape, i, j, row, column) +
       beta * at(xt.values, xt.shape, i, j, row, column);
-    const d = DISTANCES[distance](eps(noise[i]!, (j * h + row) * w + column) - estimate);
+    const d = DISTANCES[distance](scale * (eps(noise[i]!, (j * h + row) * w + column) - estimate));
     out[i]! += d / (c * h * w);
     return d;
   });

@@ -1,6 +1,6 @@
 // The two ends of an evaluation: the noised image, and the distance of noise and prediction.
 
-import { type Distance, errorReduction } from '../../kernels/error-reduction.ts';
+import { type Distance, errorReduction, type Residual } from '../../kernels/error-reduction.ts';
 import { mix, type NoiseSource } from '../../kernels/mix.ts';
 import type { Shape } from '../../kernels/tensor.ts';
 import { none, type Op, same, text, want } from './op.ts';
@@ -17,10 +17,11 @@ export const mixOp: Op<MixAttributes> = {
   forward: (capabilities, { output }, { noise }) => mix(capabilities, { y: output, noise }),
 };
 
-/** The distance of eps and alpha·prediction + beta·x_t, one number a sample. */
+/** The distance of eps and alpha·prediction + beta·x_t, or of the images these stand for; one number a sample. */
 export interface ErrorsAttributes {
   readonly noise: NoiseSource;
   readonly distance: Distance;
+  readonly residual?: Residual | undefined;
   readonly channels: number;
 }
 
@@ -33,8 +34,8 @@ export const errorsOp: Op<ErrorsAttributes> = {
     return [1, xt![1], 1, 1];
   },
   constants: none,
-  forward: (capabilities, { inputs }, { noise, distance }) =>
-    errorReduction(capabilities, { prediction: inputs.prediction!, xt: inputs.xt!, noise, distance }),
+  forward: (capabilities, { inputs: { prediction, xt } }, { noise, distance, residual }) =>
+    errorReduction(capabilities, { prediction: prediction!, xt: xt!, noise, distance, residual }),
 };
 
 const tail = ([, n, h, w]: Shape): [number, number, number] => [n, h, w];
