@@ -2,7 +2,7 @@
 // size, then every launch of it alone, and sets the whole against the sum of its parts.
 
 import { parseArgs } from 'node:util';
-import { trace } from '../src/graph/denoiser.ts';
+import { trace } from '../src/graph/evaluation.ts';
 import { loadModel } from '../src/graph/openmodel.ts';
 import { plan } from '../src/graph/plan.ts';
 import { weightStore } from '../src/graph/weightstore.ts';

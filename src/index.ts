@@ -1,6 +1,6 @@
 // The library: what `import { ... } from 'diffclass-stream'` offers, from streams down to kernels.
 
-export { type DenoiserOptions, denoiser, type Network } from './graph/denoiser.ts';
+export { type DenoiserOptions, denoiser } from './graph/denoiser.ts';
 export {
   type Description,
   describeModel,
@@ -8,6 +8,7 @@ export {
   evaluationCost,
   type NetworkDescription,
 } from './graph/describe.ts';
+export type { Network } from './graph/evaluation.ts';
 export { openSafetensors, type TensorFile, type TensorInfo } from './graph/files/safetensors.ts';
 export { type TensorData, writeSafetensors } from './graph/files/safetensors-write.ts';
 // Models.

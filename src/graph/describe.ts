@@ -5,7 +5,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { ModelError, ShapeError, UnsupportedError } from '../kernels/errors.ts';
 import { costOf } from './cost.ts';
-import { trace } from './denoiser.ts';
+import { trace } from './evaluation.ts';
 import { findWeights } from './files/folder.ts';
 import { parametersOf } from './files/parameters.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';

@@ -12,6 +12,7 @@ export interface GradientOptions {
   readonly values?: readonly Value[];
   /** Constants whose gradients are wanted, by their names. */
   readonly constants?: (name: string) => boolean;
+  readonly bytes?: number | undefined;
 }
 
 export interface Gradients {

@@ -1,7 +1,7 @@
 // A diffusers pixel model (UNet2DModel and a schedule of timesteps) as a network that can be evaluated.
 
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
-import type { Network } from './denoiser.ts';
+import type { Network } from './evaluation.ts';
 import type { PixelModelFolder } from './files/folder.ts';
 import { parametersOf } from './files/parameters.ts';
 import type { TensorFile } from './files/safetensors.ts';

@@ -1,6 +1,6 @@
 // A DiT folder as a network of classes: a class-conditional transformer over the latents of its autoencoder.
 
-import type { Network } from './denoiser.ts';
+import type { Network } from './evaluation.ts';
 import type { TransformerFolder } from './files/folder.ts';
 import { parametersOf } from './files/parameters.ts';
 import type { TensorFile } from './files/safetensors.ts';

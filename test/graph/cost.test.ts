@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { costOf } from '../../src/graph/cost.ts';
-import { trace } from '../../src/graph/denoiser.ts';
+import { trace } from '../../src/graph/evaluation.ts';
 import { apply, type Constant, input, newGraph, output } from '../../src/graph/graph.ts';
 import { type LoadedModel, loadModel } from '../../src/graph/openmodel.ts';
 import { plan } from '../../src/graph/plan.ts';

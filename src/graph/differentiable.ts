@@ -1,0 +1,196 @@
+// What a network of images can tell beyond errors: their gradients, its predictions, and products with its Jacobian.
+// Each is a graph of its own, planned when it is first asked for.
+
+import type { Device } from '../kernels/device.ts';
+import { fromChannelMajor, type Shape, toChannelMajor } from '../kernels/tensor.ts';
+import { type EvaluationOptions, type Network, traceEach, tracePrediction } from './evaluation.ts';
+import { differentiate } from './gradient.ts';
+import { type Graph, input, output } from './graph.ts';
+import type { Differentiable, PredictionBatch } from './model.ts';
+import { openRunner, type Runner, type RunnerOptions, type Size } from './runner.ts';
+
+export interface DifferentiableOptions
+  extends EvaluationOptions,
+    Pick<RunnerOptions, 'weights' | 'weightDtype' | 'external'> {
+  /** The network's class of each candidate. */
+  readonly labels: readonly number[];
+  /** Most samples of a run; halved where memory does not suffice. */
+  readonly batchSize: number;
+  /** Bytes for the activations of a gradient's run: see `GradientOptions.bytes`. */
+  readonly gradientBytes?: number | undefined;
+}
+
+/** Errors of n samples, and the gradient with regard to x_t [c, n, h, w] of their sum weighted by the input `seed`. */
+export function traceGradients(
+  network: Network,
+  options: EvaluationOptions & { readonly gradientBytes?: number | undefined },
+  n: number,
+): Graph {
+  const { graph, xt, error } = traceEach(network, options, n);
+  const gradient = input(graph, 'seed', error.shape);
+  const { values } = differentiate(graph, {
+    seeds: [{ of: error, gradient }],
+    values: [xt],
+    bytes: options.gradientBytes,
+  });
+  output(graph, 'gradient', values.get(xt.id)!);
+  return graph;
+}
+
+/** Jᵀ·v, with J the network's Jacobian at the input `xt` and v the input `cotangent`, both [c, n, h, w]. */
+export function tracePullBack(network: Network, n: number, bytes?: number): Graph {
+  const { graph, xt, prediction } = tracePrediction(network, n);
+  graph.outputs.clear();
+  const gradient = input(graph, 'cotangent', prediction.shape);
+  const { values } = differentiate(graph, { seeds: [{ of: prediction, gradient }], values: [xt], bytes });
+  output(graph, 'gradient', values.get(xt.id)!);
+  return graph;
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array {
+  const whole = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** A network's derivatives on a device; `destroy` frees what they take there. */
+export function differentiable(
+  device: Device,
+  network: Network,
+  options: DifferentiableOptions,
+): Differentiable & { readonly bytes: () => number; readonly destroy: () => void } {
+  const { levels, labels, gradientBytes } = options;
+  const [c, h, w] = network.image;
+  const rowLength = c * h * w;
+  const opening = new Map<string, Promise<Runner>>();
+  const opened: Runner[] = [];
+  let gradientBatchSize = options.batchSize;
+
+  const runnerOf = (kind: string, trace: (size: Size) => Graph): Promise<Runner> => {
+    let runner = opening.get(kind);
+    if (!runner) {
+      runner = openRunner(device, { ...options, trace, largest: gradientBatchSize }).then((ready) => {
+        opened.push(ready);
+        gradientBatchSize = Math.min(gradientBatchSize, ready.samples);
+        return ready;
+      });
+      opening.set(kind, runner);
+      runner.catch(() => opening.delete(kind));
+    }
+    return runner;
+  };
+
+  /** Runs a batch in as many parts as it takes, all of them on their way at once. */
+  async function inParts<Part>(
+    runner: Runner,
+    count: number,
+    run: (from: number, to: number, size: Size) => Promise<Part>,
+  ): Promise<Part[]> {
+    const parts: Promise<Part>[] = [];
+    for (let from = 0; from < count; from += runner.samples) {
+      const to = Math.min(count, from + runner.samples);
+      parts.push(run(from, to, runner.fitting(to - from)!));
+    }
+    return Promise.all(parts);
+  }
+
+  const labelsOf = (candidate: Uint32Array) => Uint32Array.from(candidate, (index) => labels[index]!);
+  const shapeOf = ({ samples }: Size): Shape => [c, samples, h, w];
+  /** Rows as storage of a batch, those that are not given 0; and the first `count` rows of storage. */
+  const toStorage = (rows: Float32Array, size: Size) => {
+    const whole = new Float32Array(size.samples * rowLength);
+    whole.set(rows);
+    return toChannelMajor(whole, shapeOf(size));
+  };
+  const fromStorage = (storage: Float32Array, size: Size, count: number) =>
+    fromChannelMajor(storage, shapeOf(size)).subarray(0, count * rowLength);
+  /** Rows x and y as alpha x + beta y, by the levels of the rows. */
+  const combined = (level: Uint32Array, x: Float32Array, y: Float32Array): Float32Array =>
+    x.map((value, k) => {
+      const { alpha, beta } = levels[level[Math.floor(k / rowLength)]!]!.coefficients;
+      return alpha * value + beta * y[k]!;
+    });
+
+  const check = (name: string, rows: Float32Array, { level }: PredictionBatch): void => {
+    if (rows.length !== level.length * rowLength)
+      throw new RangeError(
+        `${name} has ${rows.length} values, ${level.length} images of ${rowLength} have ${level.length * rowLength}`,
+      );
+  };
+  /** Runs a graph of the network alone on the rows of a batch by input, and gives the rows of its output. */
+  async function onRows(
+    kind: string,
+    trace: (size: Size) => Graph,
+    { candidate, level }: PredictionBatch,
+    rows: Readonly<Record<string, Float32Array>>,
+    name: string,
+  ): Promise<Float32Array> {
+    const runner = await runnerOf(kind, trace);
+    const parts = await inParts(runner, level.length, async (from, to, size) => {
+      const inputs: Record<string, Uint32Array | Float32Array> = {
+        level: level.slice(from, to),
+        label: labelsOf(candidate.slice(from, to)),
+      };
+      for (const [key, values] of Object.entries(rows))
+        inputs[key] = toStorage(values.subarray(from * rowLength, to * rowLength), size);
+      const results = await runner.run(size, inputs, [name]);
+      return fromStorage(results[name]!, size, to - from);
+    });
+    return joined(parts);
+  }
+
+  return {
+    mixes: levels.map(({ coefficients: { a, b } }) => ({ a, b })),
+    get gradientBatchSize() {
+      return gradientBatchSize;
+    },
+    async gradients({ slot, candidate, level, noise }) {
+      const runner = await runnerOf('gradients', ({ samples }) => traceGradients(network, options, samples));
+      const parts = await inParts(runner, slot.length, async (from, to, size) => {
+        const inputs = {
+          slot: slot.slice(from, to),
+          level: level.slice(from, to),
+          noise: noise.slice(from, to),
+          label: labelsOf(candidate.slice(from, to)),
+          // d x_t / d x0 = a; 0 for the samples that only fill the batch.
+          seed: Float32Array.from(level.subarray(from, to), (index) => levels[index]!.coefficients.a),
+        };
+        const results = await runner.run(size, inputs, ['error', 'gradient']);
+        return {
+          errors: results.error!.subarray(0, to - from),
+          gradients: fromStorage(results.gradient!, size, to - from),
+        };
+      });
+      return {
+        errors: joined(parts.map(({ errors }) => errors)),
+        gradients: joined(parts.map(({ gradients }) => gradients)),
+      };
+    },
+    async predict(batch) {
+      const { xt, level } = batch;
+      check('xt', xt, batch);
+      const trace = ({ samples }: Size) => tracePrediction(network, samples).graph;
+      return combined(level, await onRows('predict', trace, batch, { xt }, 'prediction'), xt);
+    },
+    async pullBack(batch) {
+      const { xt, level, cotangent } = batch;
+      check('xt', xt, batch);
+      check('cotangent', cotangent, batch);
+      const trace = ({ samples }: Size) => tracePullBack(network, samples, gradientBytes);
+      const pulled = await onRows('pullBack', trace, batch, { xt, cotangent }, 'gradient');
+      return combined(level, pulled, cotangent);
+    },
+    bytes: () => opened.reduce((sum, runner) => sum + runner.bytes(), 0),
+    destroy() {
+      for (const runner of opening.values())
+        runner.then(
+          (ready) => ready.destroy(),
+          () => undefined,
+        );
+    },
+  };
+}

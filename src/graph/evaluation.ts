@@ -1,0 +1,142 @@
+// What an evaluation is, as graphs: an image in a slot is noised, the network predicts, the distance is reduced to one
+// number a sample. Around any network that can be traced; it knows nothing of folders or devices.
+
+import type { Distance, Residual } from '../kernels/error-reduction.ts';
+import type { NoiseSource } from '../kernels/mix.ts';
+import type { Coefficients } from './files/schedule.ts';
+import { apply, type Constant, type Graph, input, newGraph, output, type Value } from './graph.ts';
+import type { Level } from './model.ts';
+
+/** What a network's part that depends on the candidate is given, n samples each. */
+export interface SampleInputs {
+  /** x_t [c, n, h, w]. */
+  readonly xt: Value;
+  /** Index of the level, and of the candidate's class or prompt: [1, n, 1, 1]. */
+  readonly level: Value;
+  readonly label: Value;
+  /** What `shared` made, repeated to the samples it belongs to. */
+  readonly shared: readonly Value[];
+}
+
+/** A network that predicts from a noised image, a level and a class or prompt, as a part of any graph. */
+export interface Network {
+  /** What it denoises, an image or its latent: [channels, height, width]. */
+  readonly image: readonly [channels: number, height: number, width: number];
+  /** The part that no candidate has a say in: made once a distinct (image, level, noise), for all its candidates. */
+  readonly shared?: (graph: Graph, xt: Value, level: Value) => readonly Value[];
+  /** The rest of the network: a prediction [at least c channels, n, h, w]. */
+  readonly predict: (graph: Graph, inputs: SampleInputs) => Value;
+}
+
+/** A level with what it does to an image and to the network's output. */
+export interface NoiseLevel extends Level {
+  readonly coefficients: Coefficients;
+}
+
+/** Given noises [count, c, h, w], one after the other, or a seed from which noise k is recomputed everywhere. */
+export type Noise = { readonly seed: bigint } | { readonly values: Float32Array; readonly count: number };
+
+export interface EvaluationOptions {
+  readonly levels: readonly NoiseLevel[];
+  readonly noise: Noise;
+  readonly distance: Distance;
+  /** What errors are distances of; default the noise. */
+  readonly residual?: Residual | undefined;
+  /** Images that can be in flight. */
+  readonly slots: number;
+}
+
+function constant(name: string, values: Float32Array): Constant {
+  return { name, length: values.length, values: async () => values };
+}
+
+/** Inputs [1, count, 1, 1] for indices. */
+const indices = (graph: Graph, count: number, ...names: string[]): Value[] =>
+  names.map((name) => input(graph, name, [1, count, 1, 1]));
+
+/** The two ends of an evaluation, as nodes of a graph that has the images in slots as its input `slots`. */
+function endsOf(
+  graph: Graph,
+  { image }: Network,
+  { levels, noise, distance, residual, slots: count }: EvaluationOptions,
+) {
+  const [c, h, w] = image;
+  const slots = input(graph, 'slots', [1, count, 1, c * h * w]);
+  const rows = levels.flatMap(({ coefficients: { a, b, alpha, beta } }) => [a, b, alpha, beta]);
+  const given = 'values' in noise ? noise : undefined;
+  const source: NoiseSource = given
+    ? { kind: 'table', count: given.count }
+    : { kind: 'philox', seed: (noise as { seed: bigint }).seed };
+  const constants = {
+    levels: constant('levels', Float32Array.from(rows)),
+    noises: given && constant('noises', given.values),
+  };
+  return {
+    noised: (at: { slot: Value; level: Value; noise: Value }) =>
+      apply(graph, 'mix', { noise: source, image }, { slots, ...at }, constants),
+    errors: (inputs: { prediction: Value; xt: Value; level: Value; noise: Value }) =>
+      apply(graph, 'errors', { noise: source, distance, residual, channels: c }, inputs, constants),
+  };
+}
+
+/**
+ * The whole evaluation of n samples as a graph with the output `error` and an input [1, n, 1, 1] for each index:
+ * `slot`, `level`, `noise` and `label`. Where the network shares a part between candidates, that part is made of
+ * the inputs `viewSlot`, `viewLevel` and `viewNoise` [1, views, 1, 1], and `view` says which one a sample has.
+ */
+export function trace(network: Network, options: EvaluationOptions, n: number, views = n): Graph {
+  if (!network.shared) return traceEach(network, options, n).graph;
+  const graph = newGraph();
+  const [level, noise, label] = indices(graph, n, 'level', 'noise', 'label') as [Value, Value, Value];
+  const [slot, viewLevel, viewNoise] = indices(graph, views, 'viewSlot', 'viewLevel', 'viewNoise') as [
+    Value,
+    Value,
+    Value,
+  ];
+  const [view] = indices(graph, n, 'view') as [Value];
+  const { noised, errors } = endsOf(graph, network, options);
+  const repeated = (x: Value) => apply(graph, 'pickSamples', {}, { x, index: view });
+  const viewed = noised({ slot, level: viewLevel, noise: viewNoise });
+  const shared = network.shared(graph, viewed, viewLevel).map(repeated);
+  const xt = repeated(viewed);
+  const prediction = network.predict(graph, { xt, level, label, shared });
+  output(graph, 'error', errors({ prediction, xt, level, noise }));
+  return graph;
+}
+
+/** The same with every part made for each sample, and with what it is made of. */
+export function traceEach(
+  network: Network,
+  options: EvaluationOptions,
+  n: number,
+): { readonly graph: Graph; readonly xt: Value; readonly error: Value } {
+  const graph = newGraph();
+  const [level, noise, label] = indices(graph, n, 'level', 'noise', 'label') as [Value, Value, Value];
+  const [slot] = indices(graph, n, 'slot') as [Value];
+  const { noised, errors } = endsOf(graph, network, options);
+  const xt = noised({ slot, level, noise });
+  const shared = network.shared?.(graph, xt, level) ?? [];
+  const prediction = network.predict(graph, { xt, level, label, shared });
+  const error = errors({ prediction, xt, level, noise });
+  output(graph, 'error', error);
+  return { graph, xt, error };
+}
+
+/**
+ * The network alone, of the inputs `xt` [c, n, h, w], `level` and `label` [1, n, 1, 1]; its output `prediction` has the
+ * image's channels only.
+ */
+export function tracePrediction(
+  network: Network,
+  n: number,
+): { readonly graph: Graph; readonly xt: Value; readonly prediction: Value } {
+  const graph = newGraph();
+  const [c, h, w] = network.image;
+  const [level, label] = indices(graph, n, 'level', 'label') as [Value, Value];
+  const xt = input(graph, 'xt', [c, n, h, w]);
+  const shared = network.shared?.(graph, xt, level) ?? [];
+  const whole = network.predict(graph, { xt, level, label, shared });
+  const prediction = whole.shape[0] > c ? apply(graph, 'slice', { from: 0, count: c }, { x: whole }) : whole;
+  output(graph, 'prediction', prediction);
+  return { graph, xt, prediction };
+}
