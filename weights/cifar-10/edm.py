@@ -62,8 +62,8 @@ class GroupNorm(nn.GroupNorm):
 def positional(x, channels, endpoint=False):
     """[cos, sin] of x [n] times channels / 2 frequencies from 1 down to 1/10000 (or just before it)."""
     half = channels // 2
-    steps = torch.arange(half, dtype=torch.float32, device=x.device) / (half - (1 if endpoint else 0))
-    angle = x.float()[:, None] * (1 / 10000) ** steps
+    steps = torch.arange(half, dtype=x.dtype, device=x.device) / (half - (1 if endpoint else 0))
+    angle = x[:, None] * (1 / 10000) ** steps
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
@@ -93,7 +93,7 @@ class UNetBlock(nn.Module):
         # A head's channels come as q, k, v, q, k, v, ...
         q, k, v = self.qkv(self.norm2(x)).reshape(n, self.heads, c // self.heads, 3, h * w).unbind(3)
         scores = q.transpose(2, 3) @ (k * (c // self.heads) ** -0.5)  # [n, heads, queries, keys]
-        weights = scores.float().softmax(3).to(v.dtype)
+        weights = scores.softmax(3, torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
         return self.proj((v @ weights.transpose(2, 3)).reshape(n, c, h, w))
 
     def forward(self, x, emb):
@@ -189,28 +189,28 @@ class SongUNet(nn.Module):
 
 class EDMPrecond(nn.Module):
     """D(x; sigma, c) = c_skip x + c_out F(c_in x; ln(sigma) / 4, c): x [n, c, h, w], sigma [n], class labels one-hot
-    [n, label_dim] (None: all zeros) -> the denoised images, float32."""
+    [n, label_dim] (None: all zeros) -> the denoised images, in the parameters' precision."""
 
     networks = {"SongUNet": SongUNet}
 
     def __init__(self, img_resolution, img_channels, label_dim=0, use_fp16=False, sigma_min=0.0, sigma_max=math.inf,
-                 sigma_data=0.5, model_type="SongUNet", **arguments):
+                 sigma_data=0.5, *, model_type, **arguments):
         super().__init__()
         self.sigma_data, self.label_dim = sigma_data, label_dim
         self.model = self.networks[model_type](img_resolution, img_channels, img_channels, label_dim, **arguments)
 
     def forward(self, x, sigma, class_labels=None, augment_labels=None):
-        x = x.float()
-        sigma = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).reshape(-1)
+        x = x.to(next(self.parameters()).dtype)
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).reshape(-1)
         noise = sigma.log() / 4
         if self.label_dim == 0:
             class_labels = None
         elif class_labels is None:
-            class_labels = torch.zeros(1, self.label_dim, device=x.device)
+            class_labels = torch.zeros(1, self.label_dim, dtype=x.dtype, device=x.device)
         sigma, sd = sigma[:, None, None, None], self.sigma_data
         total = (sigma**2 + sd**2).sqrt()
         out = self.model(x / total, noise, class_labels, augment_labels)
-        return (sd / total) ** 2 * x + sigma * sd / total * out.float()
+        return (sd / total) ** 2 * x + sigma * sd / total * out.to(x.dtype)
 
 
 def save(state, config, folder):
