@@ -205,8 +205,8 @@ class EDMPrecond(nn.Module):
         noise = sigma.log() / 4
         if self.label_dim == 0:
             class_labels = None
-        elif class_labels is None:
-            class_labels = torch.zeros(1, self.label_dim, dtype=x.dtype, device=x.device)
+        else:
+            class_labels = x.new_zeros(1, self.label_dim) if class_labels is None else class_labels.to(x.dtype)
         sigma, sd = sigma[:, None, None, None], self.sigma_data
         total = (sigma**2 + sd**2).sqrt()
         out = self.model(x / total, noise, class_labels, augment_labels)
