@@ -2,7 +2,8 @@
 
 import { columns, type Shape, storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
-import type { Graph, Node, Value } from './graph.ts';
+import type { Graph, Node } from './graph.ts';
+import { layout } from './layout.ts';
 import type { OpName } from './ops/table.ts';
 
 /** What one run of a graph takes. */
@@ -36,19 +37,22 @@ export function costOf(graph: Graph): Cost {
     flopByOp,
     constants: sum(constants.values()),
     inputBytes: sum([...graph.inputs.values()].map(({ shape }) => storageBytes(shape))),
-    activationBytes: peakBytes(fuse(graph)),
+    activationBytes: layout(fuse(graph), 4).peakBytes,
   };
 }
 
 const elements = (shape: Shape): number => shape[0] * columns(shape);
 
-function flopOf(node: Node): number {
+/** Floating-point operations of a node. */
+export function flopOf(node: Node): number {
   const made = elements(node.output.shape);
   switch (node.op) {
     case 'conv2d': {
       const { kernel } = node.attributes;
       return 2 * made * node.inputs.x!.shape[0] * kernel[0] * kernel[1];
     }
+    case 'weightGradient':
+      return 2 * made * columns(node.inputs.dy!.shape);
     case 'linear':
       return 2 * made * node.inputs.x!.shape[0];
     case 'attention': {
@@ -58,6 +62,10 @@ function flopOf(node: Node): number {
     }
     case 'concat':
     case 'slice':
+    case 'padChannels':
+    case 'pad':
+    case 'depthToSpace':
+    case 'spaceToDepth':
     case 'gather':
     case 'pickSamples':
     case 'pickHead':
@@ -71,44 +79,6 @@ function flopOf(node: Node): number {
     default:
       return made;
   }
-}
-
-/** Most bytes alive at once, where slices and the parts of concatenations lie in their whole. */
-function peakBytes({ nodes, inputs, outputs }: Graph): number {
-  const shapes = new Map<number, Shape>(nodes.map(({ output }) => [output.id, output.shape]));
-  const whole = new Map<number, number>();
-  for (const node of nodes) {
-    if (node.op === 'slice') whole.set(node.output.id, node.inputs.x!.id);
-    if (node.op === 'concat')
-      for (const { id } of Object.values(node.inputs)) if (!whole.has(id)) whole.set(id, node.output.id);
-  }
-  const rootOf = ({ id }: Value): number => {
-    let root = id;
-    for (let up = whole.get(root); up !== undefined; up = whole.get(root)) root = up;
-    return root;
-  };
-  const given = new Set([...inputs.values()].map(({ id }) => id));
-  const kept = new Set([...outputs.values()].map(rootOf));
-  const last = new Map<number, number>();
-  nodes.forEach((node, i) => {
-    for (const value of [...Object.values(node.inputs), node.output]) last.set(rootOf(value), i);
-  });
-  const ending = nodes.map((): number[] => []);
-  for (const [root, i] of last) ending[i]!.push(root);
-  const alive = new Set<number>();
-  let bytes = 0;
-  let peak = 0;
-  nodes.forEach((node, i) => {
-    const root = rootOf(node.output);
-    if (!alive.has(root) && !given.has(root)) {
-      alive.add(root);
-      bytes += storageBytes(shapes.get(root)!);
-    }
-    peak = Math.max(peak, bytes);
-    for (const over of ending[i]!)
-      if (!kept.has(over) && alive.delete(over)) bytes -= storageBytes(shapes.get(over)!);
-  });
-  return peak;
 }
 
 function sum(values: Iterable<number>): number {

@@ -64,3 +64,52 @@ export function referenceConv2d(options: Conv2dOptions, inputs: ConvolutionInput
         }
   return y;
 }
+
+export interface ConvolutionGradients {
+  readonly x: Float64Array;
+  readonly weight: Float64Array;
+  readonly bias: Float64Array;
+  readonly embedding: Float64Array;
+  readonly residual: Float64Array;
+}
+
+/** The gradients of Σ dy · y for the same inputs, without affine and upsampling; each laid out like its operand. */
+export function referenceConv2dBackward(
+  options: Conv2dOptions,
+  { x, weight }: ConvolutionInputs,
+  dy: ArrayLike<number>,
+): ConvolutionGradients {
+  const { x: shape, outChannels, kernel, stride = 1, padding = [0, 0, 0, 0], scale = 1 } = options;
+  const [channels, n, h, w] = shape;
+  const [kh, kw] = kernel;
+  const [oh, ow] = outputSize(options);
+  const gradients = {
+    x: new Float64Array(n * channels * h * w),
+    weight: new Float64Array(outChannels * channels * kh * kw),
+    bias: new Float64Array(outChannels),
+    embedding: new Float64Array(n * outChannels),
+    residual: new Float64Array(n * outChannels * oh * ow),
+  };
+  for (let s = 0; s < n; s++)
+    for (let o = 0; o < outChannels; o++)
+      for (let i = 0; i < oh; i++)
+        for (let j = 0; j < ow; j++) {
+          const at = ((s * outChannels + o) * oh + i) * ow + j;
+          const d = scale * dy[at]!;
+          gradients.residual[at] = d;
+          gradients.bias[o]! += d;
+          gradients.embedding[s * outChannels + o]! += d;
+          for (let c = 0; c < channels; c++)
+            for (let a = 0; a < kh; a++)
+              for (let b = 0; b < kw; b++) {
+                const row = i * stride + a - padding[0];
+                const column = j * stride + b - padding[1];
+                if (row < 0 || column < 0 || row >= h || column >= w) continue;
+                const pixel = ((s * channels + c) * h + row) * w + column;
+                const tap = ((o * channels + c) * kh + a) * kw + b;
+                gradients.x[pixel]! += d * weight[tap]!;
+                gradients.weight[tap]! += d * x[pixel]!;
+              }
+        }
+  return gradients;
+}

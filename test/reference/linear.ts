@@ -39,3 +39,35 @@ export function referenceLinear(
       }
   return y;
 }
+
+const EPS = 1e-6;
+
+/** The gradients of Σ dy · y; the activation's slope is a central difference. Each is laid out like its operand. */
+export function referenceLinearBackward(
+  { x: [inputs, n, h, w], outChannels, activation = 'none', scale = 1 }: LinearOptions,
+  { x, weight, bias }: LinearInputs,
+  dy: ArrayLike<number>,
+): Record<'x' | 'weight' | 'bias' | 'residual', Float64Array> {
+  const act = activations[activation]!;
+  const pixels = h * w;
+  const gradients = {
+    x: new Float64Array(n * inputs * pixels),
+    weight: new Float64Array(outChannels * inputs),
+    bias: new Float64Array(outChannels),
+    residual: Float64Array.from(dy, (d) => scale * d),
+  };
+  for (let s = 0; s < n; s++)
+    for (let o = 0; o < outChannels; o++)
+      for (let p = 0; p < pixels; p++) {
+        let sum = bias?.[o] ?? 0;
+        for (let i = 0; i < inputs; i++) sum += weight[o * inputs + i]! * x[(s * inputs + i) * pixels + p]!;
+        const slope = (act(sum + EPS) - act(sum - EPS)) / (2 * EPS);
+        const d = scale * slope * dy[(s * outChannels + o) * pixels + p]!;
+        gradients.bias[o]! += d;
+        for (let i = 0; i < inputs; i++) {
+          gradients.x[(s * inputs + i) * pixels + p]! += d * weight[o * inputs + i]!;
+          gradients.weight[o * inputs + i]! += d * x[(s * inputs + i) * pixels + p]!;
+        }
+      }
+  return gradients;
+}

@@ -2,6 +2,8 @@
 
 import { concat, copyChannels } from '../../kernels/elementwise.ts';
 import { depthToSpace } from '../../kernels/resample.ts';
+import { padChannels, spaceToDepth } from '../../kernels/resample-backward.ts';
+import type { Value } from '../graph.ts';
 import { none, type Op, same, text, want } from './op.ts';
 
 /** Channels of all inputs, in their order. */
@@ -20,6 +22,15 @@ export const concatOp: Op<ConcatAttributes> = {
   },
   constants: none,
   forward: (capabilities, { inputs }) => concat(capabilities, { inputs: Object.values(inputs) }),
+  backward({ inputs, dy, wants, apply }) {
+    const gradients: Record<string, Value> = {};
+    let from = 0;
+    for (const [name, { shape }] of Object.entries(inputs)) {
+      if (wants(name)) gradients[name] = apply('slice', { from, count: shape[0] }, { x: dy });
+      from += shape[0];
+    }
+    return gradients;
+  },
 };
 
 /** `count` channels from `from` on. */
@@ -39,6 +50,31 @@ export const sliceOp: Op<SliceAttributes> = {
   constants: none,
   forward: (capabilities, { inputs, output }, { from, count }) =>
     copyChannels(capabilities, { x: inputs.x!, from, y: output, channels: count }),
+  backward: ({ attributes: { from }, inputs: { x }, dy, apply }) => ({
+    x: apply('padChannels', { from, channels: x!.shape[0] }, { x: dy }),
+  }),
+};
+
+/** x as the channels from `from` on of `channels`, zeros in the others. */
+export interface PadChannelsAttributes {
+  readonly from: number;
+  readonly channels: number;
+}
+
+export const padChannelsOp: Op<PadChannelsAttributes> = {
+  infer({ x }, { from, channels }) {
+    want(
+      from >= 0 && from + x![0] <= channels,
+      () => `padChannels: x ${text(x)} at channel ${from} of ${channels}`,
+    );
+    return [channels, x![1], x![2], x![3]];
+  },
+  constants: none,
+  forward: (capabilities, { inputs }, { from, channels }) =>
+    padChannels(capabilities, { x: inputs.x!, first: from, channels }),
+  backward: ({ attributes: { from }, inputs: { x }, dy, apply }) => ({
+    x: apply('slice', { from, count: x!.shape[0] }, { x: dy }),
+  }),
 };
 
 /** y[c, n, i·b + k, j·b + l] = x[(k·b + l)·channels + c, n, i, j], b = block. */
@@ -57,4 +93,19 @@ export const depthToSpaceOp: Op<DepthToSpaceAttributes> = {
   },
   constants: none,
   forward: (capabilities, { inputs }, { block }) => depthToSpace(capabilities, { x: inputs.x!, block }),
+  backward: ({ attributes, dy, apply }) => ({ x: apply('spaceToDepth', attributes, { x: dy }) }),
+};
+
+/** The inverse: y[(k·b + l)·channels + c, n, i, j] = x[c, n, i·b + k, j·b + l], b = block. */
+export const spaceToDepthOp: Op<DepthToSpaceAttributes> = {
+  infer({ x }, { block }) {
+    want(
+      x![2] % block === 0 && x![3] % block === 0,
+      () => `spaceToDepth: x ${text(x)} has no whole blocks of ${block}x${block}`,
+    );
+    return [x![0] * block ** 2, x![1], x![2] / block, x![3] / block];
+  },
+  constants: none,
+  forward: (capabilities, { inputs }, { block }) => spaceToDepth(capabilities, { x: inputs.x!, block }),
+  backward: ({ attributes, dy, apply }) => ({ x: apply('depthToSpace', attributes, { x: dy }) }),
 };

@@ -3,7 +3,10 @@
 import type { Activation } from '../../kernels/activation.ts';
 import { conv2d, outputSize } from '../../kernels/conv2d.ts';
 import type { Shape } from '../../kernels/tensor.ts';
-import { isRow, type Op, residualFits, text, want } from './op.ts';
+import { weightGradient } from '../../kernels/weightgradient.ts';
+import type { Value } from '../graph.ts';
+import { inputGradient } from './conv2d-backward.ts';
+import { isRow, none, type Op, residualFits, same, text, want } from './op.ts';
 
 type Padding = readonly [top: number, left: number, bottom: number, right: number];
 
@@ -49,4 +52,36 @@ export const conv2dOp: Op<Conv2dAttributes> = {
       compact,
     });
   },
+  backward({ attributes, inputs: { x, affine }, constants: { weight }, dy, wants, apply }) {
+    want(
+      !affine && !attributes.upsample,
+      () =>
+        'conv2d: a fused norm or upsampling has no derivative: graphs are differentiated before they are fused',
+    );
+    const { kernel, stride, padding, scale: factor = 1 } = attributes;
+    const scaled = (value: Value) => (factor === 1 ? value : apply('scaled', { factor }, { x: value }));
+    return {
+      ...(wants('x') ? { x: inputGradient(attributes, x!.shape, weight!, dy, apply) } : {}),
+      ...(wants('weight')
+        ? { weight: scaled(apply('weightGradient', { kernel, stride, padding }, { x, dy })) }
+        : {}),
+      ...(wants('bias') ? { bias: scaled(apply('sumColumns', {}, { x: dy })) } : {}),
+      ...(wants('embedding') ? { embedding: scaled(apply('sumPixels', {}, { x: dy })) } : {}),
+      ...(wants('residual') ? { residual: scaled(dy) } : {}),
+    };
+  },
+};
+
+/** [oc, 1, 1, c·kh·kw]: the gradient of the weights, from a convolution's x and the dy of its result. */
+export type WeightGradientAttributes = Pick<Conv2dAttributes, 'kernel' | 'stride' | 'padding'>;
+
+export const weightGradientOp: Op<WeightGradientAttributes> = {
+  infer({ x, dy }, attributes) {
+    const y: Shape = [dy![0], x![1], ...outputSize({ x: x!, ...attributes })];
+    want(same(y, dy!), () => `weightGradient: dy is ${text(dy)}, the result was ${text(y)}`);
+    return [dy![0], 1, 1, x![0] * attributes.kernel[0] * attributes.kernel[1]];
+  },
+  constants: none,
+  forward: (capabilities, { inputs }, attributes) =>
+    weightGradient(capabilities, { ...attributes, x: inputs.x!, outChannels: inputs.dy![0] }),
 };

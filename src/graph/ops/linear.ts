@@ -3,6 +3,8 @@
 import type { Activation } from '../../kernels/activation.ts';
 import { linear } from '../../kernels/linear.ts';
 import type { Shape } from '../../kernels/tensor.ts';
+import type { Value } from '../graph.ts';
+import { transposedWeight } from './conv2d-backward.ts';
 import { type Op, residualFits } from './op.ts';
 
 /** y = act(weight·x + bias)·… over channels, a column each; also the 1x1 convolution. */
@@ -27,4 +29,33 @@ export const linearOp: Op<LinearAttributes> = {
       residual: has('residual'),
       weights,
     }),
+  backward({ attributes, inputs: { x }, constants: { weight, bias }, dy, wants, apply }) {
+    const { outChannels, activation = 'none', scale: factor = 1 } = attributes;
+    const scaled = (value: Value) => (factor === 1 ? value : apply('scaled', { factor }, { x: value }));
+    // What the activation was given is made again rather than kept.
+    const dSum =
+      activation === 'none' || !(wants('x') || wants('weight') || wants('bias'))
+        ? dy
+        : apply(
+            'activationGradient',
+            { activation },
+            { x: apply('linear', { outChannels }, { x }, { weight, bias }), dy },
+          );
+    const one = { kernel: [1, 1], stride: 1, padding: [0, 0, 0, 0] } as const;
+    return {
+      ...(wants('x')
+        ? {
+            x: apply(
+              'linear',
+              { outChannels: x!.shape[0], scale: factor },
+              { x: dSum },
+              { weight: transposedWeight(weight!, outChannels, x!.shape[0], [1, 1]) },
+            ),
+          }
+        : {}),
+      ...(wants('weight') ? { weight: scaled(apply('weightGradient', one, { x, dy: dSum })) } : {}),
+      ...(wants('bias') ? { bias: scaled(apply('sumColumns', {}, { x: dSum })) } : {}),
+      ...(wants('residual') ? { residual: scaled(dy) } : {}),
+    };
+  },
 };

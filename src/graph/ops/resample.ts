@@ -1,11 +1,14 @@
 // Resolution, up and down.
 
 import { averagePool2x2, upsampleNearest } from '../../kernels/resample.ts';
+import { averagePoolGradient, pad, upsampleGradient } from '../../kernels/resample-backward.ts';
 import { none, type Op } from './op.ts';
+
+type Size = readonly [height: number, width: number];
 
 /** Nearest, to twice the size or to the one given. */
 export interface UpsampleAttributes {
-  readonly size?: readonly [height: number, width: number];
+  readonly size?: Size;
 }
 
 export const upsampleOp: Op<UpsampleAttributes> = {
@@ -13,6 +16,24 @@ export const upsampleOp: Op<UpsampleAttributes> = {
   constants: none,
   forward: (capabilities, { inputs, output }) =>
     upsampleNearest(capabilities, { x: inputs.x!, size: [output[2], output[3]] }),
+  backward: ({ inputs: { x }, dy, apply }) => ({
+    x: apply('upsampleGradient', { size: [x!.shape[2], x!.shape[3]] }, { dy }),
+  }),
+};
+
+/** y[i, j] = the sum of dy over the pixels that upsampling made of (i, j); `size` is that of what was upsampled. */
+export interface UpsampleGradientAttributes {
+  readonly size: Size;
+}
+
+export const upsampleGradientOp: Op<UpsampleGradientAttributes> = {
+  infer: ({ dy }, { size }) => [dy![0], dy![1], ...size],
+  constants: none,
+  forward: (capabilities, { inputs }, { size }) => upsampleGradient(capabilities, { dy: inputs.dy!, size }),
+  backward: ({ inputs, dy, apply }) => {
+    const [, , height, width] = inputs.dy!.shape;
+    return { dy: apply('upsample', { size: [height, width] }, { x: dy }) };
+  },
 };
 
 export type AveragePoolAttributes = Record<never, never>;
@@ -21,4 +42,35 @@ export const averagePoolOp: Op<AveragePoolAttributes> = {
   infer: ({ x }) => [x![0], x![1], Math.floor(x![2] / 2), Math.floor(x![3] / 2)],
   constants: none,
   forward: (capabilities, { inputs }) => averagePool2x2(capabilities, { x: inputs.x! }),
+  backward: ({ inputs: { x }, dy, apply }) => ({
+    x: apply('averagePoolGradient', { size: [x!.shape[2], x!.shape[3]] }, { dy }),
+  }),
+};
+
+/** A quarter of dy at each pixel of its block, zero in a row or column that pooling cut; `size` is that of what was pooled. */
+export interface AveragePoolGradientAttributes {
+  readonly size: Size;
+}
+
+export const averagePoolGradientOp: Op<AveragePoolGradientAttributes> = {
+  infer: ({ dy }, { size }) => [dy![0], dy![1], ...size],
+  constants: none,
+  forward: (capabilities, { inputs }, { size }) =>
+    averagePoolGradient(capabilities, { dy: inputs.dy!, size }),
+  backward: ({ dy, apply }) => ({ dy: apply('averagePool', {}, { x: dy }) }),
+};
+
+/** y[i + top, j + left] = x[i, j] in an image of `size`: zeros where x does not reach, cut where it reaches beyond. */
+export interface PadAttributes {
+  readonly offset: readonly [top: number, left: number];
+  readonly size: Size;
+}
+
+export const padOp: Op<PadAttributes> = {
+  infer: ({ x }, { size }) => [x![0], x![1], ...size],
+  constants: none,
+  forward: (capabilities, { inputs }, attributes) => pad(capabilities, { x: inputs.x!, ...attributes }),
+  backward: ({ attributes: { offset }, inputs: { x }, dy, apply }) => ({
+    x: apply('pad', { offset: [-offset[0], -offset[1]], size: [x!.shape[2], x!.shape[3]] }, { x: dy }),
+  }),
 };

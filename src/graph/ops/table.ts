@@ -9,16 +9,25 @@ import {
   concatOp,
   type DepthToSpaceAttributes,
   depthToSpaceOp,
+  type PadChannelsAttributes,
+  padChannelsOp,
   type SliceAttributes,
   sliceOp,
+  spaceToDepthOp,
 } from './channels.ts';
-import { type Conv2dAttributes, conv2dOp } from './conv2d.ts';
+import {
+  type Conv2dAttributes,
+  conv2dOp,
+  type WeightGradientAttributes,
+  weightGradientOp,
+} from './conv2d.ts';
 import { type ErrorsAttributes, errorsOp, type MixAttributes, mixOp } from './denoising.ts';
 import {
   type ActivationAttributes,
   type AddAttributes,
   type AddImageAttributes,
   type AddRowsAttributes,
+  activationGradientOp,
   activationOp,
   addImageOp,
   addOp,
@@ -27,6 +36,12 @@ import {
   type GegluAttributes,
   gatedAddOp,
   gegluOp,
+  type MultiplyAttributes,
+  multiplyOp,
+  type ScaledAttributes,
+  type ScaleRowsAttributes,
+  scaledOp,
+  scaleRowsOp,
 } from './elementwise.ts';
 import {
   type PickHeadAttributes,
@@ -39,18 +54,39 @@ import {
   type GroupNormAffineAttributes,
   type GroupNormAttributes,
   groupNormAffineOp,
+  groupNormGradientOp,
   groupNormOp,
+  groupNormSumsOp,
   type LayerNormAttributes,
+  layerNormGradientOp,
   layerNormOp,
+  type NormScaleGradientAttributes,
+  normScaleGradientOp,
 } from './norms.ts';
 import type { NodeShapes, Op } from './op.ts';
 import {
   type AveragePoolAttributes,
+  type AveragePoolGradientAttributes,
+  averagePoolGradientOp,
   averagePoolOp,
+  type PadAttributes,
+  padOp,
   type UpsampleAttributes,
+  type UpsampleGradientAttributes,
+  upsampleGradientOp,
   upsampleOp,
 } from './resample.ts';
-import { type GatherAttributes, gatherOp, type PickSamplesAttributes, pickSamplesOp } from './samples.ts';
+import {
+  type GatherAttributes,
+  gatherGradientOp,
+  gatherOp,
+  type PickSamplesAttributes,
+  pickSamplesOp,
+  type SumPickedAttributes,
+  type SumSamplesAttributes,
+  sumPickedOp,
+  sumSamplesOp,
+} from './samples.ts';
 import { type SumColumnsAttributes, type SumPixelsAttributes, sumColumnsOp, sumPixelsOp } from './sums.ts';
 
 export interface OpAttributes {
@@ -58,25 +94,42 @@ export interface OpAttributes {
   readonly linear: LinearAttributes;
   readonly groupNorm: GroupNormAttributes;
   readonly groupNormAffine: GroupNormAffineAttributes;
+  readonly groupNormGradient: GroupNormAttributes;
+  readonly groupNormSums: GroupNormAttributes;
   readonly layerNorm: LayerNormAttributes;
+  readonly layerNormGradient: LayerNormAttributes;
+  readonly normScaleGradient: NormScaleGradientAttributes;
   readonly attention: AttentionAttributes;
   readonly activation: ActivationAttributes;
+  readonly activationGradient: ActivationAttributes;
   readonly geglu: GegluAttributes;
   readonly add: AddAttributes;
   readonly addRows: AddRowsAttributes;
   readonly gatedAdd: GatedAddAttributes;
   readonly addImage: AddImageAttributes;
+  readonly multiply: MultiplyAttributes;
+  readonly scaled: ScaledAttributes;
+  readonly scaleRows: ScaleRowsAttributes;
   readonly concat: ConcatAttributes;
   readonly slice: SliceAttributes;
   readonly depthToSpace: DepthToSpaceAttributes;
   readonly upsample: UpsampleAttributes;
   readonly averagePool: AveragePoolAttributes;
   readonly gather: GatherAttributes;
+  readonly gatherGradient: GatherAttributes;
   readonly pickSamples: PickSamplesAttributes;
+  readonly sumPicked: SumPickedAttributes;
+  readonly sumSamples: SumSamplesAttributes;
   readonly pickHead: PickHeadAttributes;
   readonly pickHeadBackward: PickHeadBackwardAttributes;
   readonly mix: MixAttributes;
   readonly errors: ErrorsAttributes;
+  readonly weightGradient: WeightGradientAttributes;
+  readonly padChannels: PadChannelsAttributes;
+  readonly spaceToDepth: DepthToSpaceAttributes;
+  readonly pad: PadAttributes;
+  readonly upsampleGradient: UpsampleGradientAttributes;
+  readonly averagePoolGradient: AveragePoolGradientAttributes;
   readonly sumPixels: SumPixelsAttributes;
   readonly sumColumns: SumColumnsAttributes;
 }
@@ -88,25 +141,42 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
   linear: linearOp,
   groupNorm: groupNormOp,
   groupNormAffine: groupNormAffineOp,
+  groupNormGradient: groupNormGradientOp,
+  groupNormSums: groupNormSumsOp,
   layerNorm: layerNormOp,
+  layerNormGradient: layerNormGradientOp,
+  normScaleGradient: normScaleGradientOp,
   attention: attentionOp,
   activation: activationOp,
+  activationGradient: activationGradientOp,
   geglu: gegluOp,
   add: addOp,
   addRows: addRowsOp,
   gatedAdd: gatedAddOp,
   addImage: addImageOp,
+  multiply: multiplyOp,
+  scaled: scaledOp,
+  scaleRows: scaleRowsOp,
   concat: concatOp,
   slice: sliceOp,
   depthToSpace: depthToSpaceOp,
   upsample: upsampleOp,
   averagePool: averagePoolOp,
   gather: gatherOp,
+  gatherGradient: gatherGradientOp,
   pickSamples: pickSamplesOp,
+  sumPicked: sumPickedOp,
+  sumSamples: sumSamplesOp,
   pickHead: pickHeadOp,
   pickHeadBackward: pickHeadBackwardOp,
   mix: mixOp,
   errors: errorsOp,
+  weightGradient: weightGradientOp,
+  padChannels: padChannelsOp,
+  spaceToDepth: spaceToDepthOp,
+  pad: padOp,
+  upsampleGradient: upsampleGradientOp,
+  averagePoolGradient: averagePoolGradientOp,
   sumPixels: sumPixelsOp,
   sumColumns: sumColumnsOp,
 };

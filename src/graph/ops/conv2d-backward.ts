@@ -1,0 +1,99 @@
+// The gradient of a convolution's input: another convolution, with the weights transposed.
+
+import type { Shape } from '../../kernels/tensor.ts';
+import type { Constant, Value } from '../graph.ts';
+import type { Conv2dAttributes } from './conv2d.ts';
+import { type Differentiated, derived } from './op.ts';
+
+type Kernel = readonly [height: number, width: number];
+
+/** Weights [oc, ic, kh, kw] as those of the way back: [ic, oc, kh, kw], turned by half a turn. */
+export const transposedWeight = (weight: Constant, oc: number, ic: number, kernel: Kernel): Constant =>
+  phaseWeight(weight, oc, ic, kernel, 1);
+
+/**
+ * Weights [oc, ic, kh, kw] of a convolution with a stride as those that make all of its input's phases at once:
+ * [(k, l, ic), oc, ceil(kh / stride), ceil(kw / stride)], where phase (k, l) has the weights at rows k, k + stride, ..
+ * and columns l, l + stride, .., last first, and zeros before them where they are fewer.
+ */
+function phaseWeight(weight: Constant, oc: number, ic: number, [kh, kw]: Kernel, stride: number): Constant {
+  const [th, tw] = [Math.ceil(kh / stride), Math.ceil(kw / stride)];
+  const make = (values: Float32Array): Float32Array => {
+    const made = new Float32Array(stride ** 2 * ic * oc * th * tw);
+    for (let i = 0; i < kh; i++)
+      for (let j = 0; j < kw; j++) {
+        const phase = (i % stride) * stride + (j % stride);
+        const tap = (th - 1 - Math.floor(i / stride)) * tw + tw - 1 - Math.floor(j / stride);
+        for (let o = 0; o < oc; o++)
+          for (let c = 0; c < ic; c++)
+            made[((phase * ic + c) * oc + o) * th * tw + tap] = values[((o * ic + c) * kh + i) * kw + j]!;
+      }
+    return made;
+  };
+  const how = `transposed ${oc}x${ic}x${kh}x${kw}${stride === 1 ? '' : ` by ${stride}`}`;
+  return derived(weight, how, make, stride ** 2 * ic * oc * th * tw);
+}
+
+/**
+ * dx of y = conv(x): x [ic, n, h, w], dy [oc, n, oh, ow].
+ *
+ * Stride 1: dx = conv(dy) with the transposed weights and kernel - 1 - padding around it.
+ * Stride s: pixel s·m + k - top of x met the taps k, k + s, .. of the output pixels m, m - 1, ..: each of the s² phases
+ * is a convolution of stride 1 with a kernel of ceil(kernel / s), all of them one with s²·ic channels, whose pixels are
+ * then dealt out; what lies in the padding is cut off.
+ */
+export function inputGradient(
+  { kernel, stride, padding: [top, left], scale = 1 }: Conv2dAttributes,
+  x: Shape,
+  weight: Constant,
+  dy: Value,
+  apply: Differentiated<unknown>['apply'],
+): Value {
+  const [ic, , h, w] = x;
+  const oc = dy.shape[0];
+  const taps = [Math.ceil(kernel[0] / stride), Math.ceil(kernel[1] / stride)] as const;
+  // Where the phases begin in y's pixels, and how many there are of each: stride 1 begins in x itself.
+  const [above, before] = stride === 1 ? [top, left] : [0, 0];
+  const rows = stride === 1 ? h : Math.floor((h - 1 + top) / stride) + 1;
+  const across = stride === 1 ? w : Math.floor((w - 1 + left) / stride) + 1;
+  const around = [
+    taps[0] - 1 - above,
+    taps[1] - 1 - before,
+    rows + above - dy.shape[2],
+    across + before - dy.shape[3],
+  ] as const;
+  const inside = around.some((size) => size < 0)
+    ? apply(
+        'pad',
+        {
+          offset: [Math.min(around[0], 0), Math.min(around[1], 0)],
+          size: [
+            dy.shape[2] + Math.min(around[0], 0) + Math.min(around[2], 0),
+            dy.shape[3] + Math.min(around[1], 0) + Math.min(around[3], 0),
+          ],
+        },
+        { x: dy },
+      )
+    : dy;
+  const phases = apply(
+    'conv2d',
+    {
+      outChannels: stride ** 2 * ic,
+      kernel: taps,
+      stride: 1,
+      padding: [
+        Math.max(around[0], 0),
+        Math.max(around[1], 0),
+        Math.max(around[2], 0),
+        Math.max(around[3], 0),
+      ],
+      scale,
+    },
+    { x: inside },
+    { weight: phaseWeight(weight, oc, ic, kernel, stride) },
+  );
+  if (stride === 1) return phases;
+  const dealt = apply('depthToSpace', { block: stride }, { x: phases });
+  if (top === 0 && left === 0 && dealt.shape[2] === h && dealt.shape[3] === w) return dealt;
+  return apply('pad', { offset: [-top, -left], size: [h, w] }, { x: dealt });
+}
