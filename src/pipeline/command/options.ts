@@ -5,6 +5,7 @@ import { type Command, Option } from 'commander';
 import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import { UsageError } from '../errors.ts';
+import { METHODS, NORMS, T_STAR } from '../purifying/methods.ts';
 import { DEFAULT_MODEL } from './modelfolder.ts';
 import { PRESETS } from './presets.ts';
 
@@ -48,13 +49,26 @@ function splitNames(text: string): string[] {
   }
 }
 
+/** A size above 0, also as a quotient: 0.5, 1e-2, 8/255. */
+const quotient = z
+  .string()
+  .regex(/^[\d.]+(e[+-]?\d+)?(\/[\d.]+)?$/i)
+  .transform((text) => text.split('/').map(Number))
+  .transform(([above = Number.NaN, below = 1]) => above / below)
+  .refine((x) => x > 0 && Number.isFinite(x));
+
+const sizes = z
+  .string()
+  .transform((text) => text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part))))
+  .refine((list) => list.every((x) => x > 0 && Number.isFinite(x)));
+
 const text = z.string().min(1);
 const flag = z.boolean();
 
 interface Spec<T extends z.ZodType> {
   /** As commander reads it. */
   readonly flags: string;
-  readonly group: 'Model' | 'Deciding' | 'Output' | 'Running';
+  readonly group: 'Model' | 'Deciding' | 'Purifying' | 'Output' | 'Running';
   readonly help: string;
   readonly schema: T;
   /** What it may be, for people. */
@@ -68,7 +82,27 @@ interface Spec<T extends z.ZodType> {
 const spec = <T extends z.ZodType>(one: Spec<T>): Spec<T> => one;
 const given = <T extends z.ZodType>(one: Spec<T>) => spec({ ...one, schema: one.schema.optional() });
 
-/** All options by the names commander gives their values. */
+/** Options that several commands have under names of their own. */
+const purifyingMethod = {
+  schema: z.enum(METHODS),
+  wanted: METHODS.join(', '),
+};
+const stepCount = { schema: integer(1, 10_000), wanted: 'an integer from 1 to 10000' };
+const radius = { schema: quotient, wanted: 'a number above 0 such as 8/255 or 0.5' };
+const ballNorm = { schema: z.enum(NORMS), wanted: NORMS.join(' or ') };
+const sigmaList = { schema: sizes, wanted: 'numbers above 0, separated by commas' };
+const startingTime = {
+  schema: z.union([
+    z
+      .string()
+      .refine((name) => Object.hasOwn(T_STAR, name))
+      .transform((name) => T_STAR[name]!),
+    integer(1, 1000),
+  ]),
+  wanted: `an integer from 1 to 1000, or one of ${Object.keys(T_STAR).join(', ')}`,
+};
+
+/** All options, by the names their values have here; two that are typed alike belong to different commands. */
 export const OPTIONS = {
   model: spec({
     group: 'Model',
@@ -193,6 +227,111 @@ export const OPTIONS = {
     schema: text,
     wanted: 'a safetensors file',
   }),
+  method: given({
+    ...purifyingMethod,
+    group: 'Purifying',
+    flags: '--method <name>',
+    help: `how images are purified: ${METHODS.join(', ')}`,
+  }),
+  steps: given({
+    ...stepCount,
+    group: 'Purifying',
+    flags: '--steps <n>',
+    help: 'steps of an image',
+  }),
+  eps: given({
+    ...radius,
+    group: 'Purifying',
+    flags: '--eps <radius>',
+    help: 'how far an image may move, for pixels in [0, 1]: 8/255, 0.5',
+  }),
+  norm: given({
+    ...ballNorm,
+    group: 'Purifying',
+    flags: '--norm <name>',
+    help: 'in which norm --eps counts: linf or l2 (linf)',
+  }),
+  stepSize: given({
+    ...radius,
+    group: 'Purifying',
+    flags: '--step-size <size>',
+    help: "size of a step, for pixels in [-1, 1] (Adam's learning rate, or the length of a step)",
+  }),
+  stepSigmas: given({
+    ...sigmaList,
+    group: 'Purifying',
+    flags: '--sigmas <list>',
+    help: 'the sigma of every step: 0.41,0.47,...',
+  }),
+  tStar: given({
+    ...startingTime,
+    group: 'Purifying',
+    flags: '--t-star <t|name>',
+    help: `diffpure: the timestep, of 1000, that images are noised to; or as published for ${Object.keys(T_STAR).join(', ')}`,
+  }),
+  purify: given({
+    ...purifyingMethod,
+    group: 'Purifying',
+    flags: '--purify <method>',
+    help: `purify the images first: ${METHODS.join(', ')}`,
+  }),
+  purifySteps: given({
+    ...stepCount,
+    group: 'Purifying',
+    flags: '--purify-steps <n>',
+    help: 'steps of an image',
+  }),
+  purifyEps: given({
+    ...radius,
+    group: 'Purifying',
+    flags: '--purify-eps <radius>',
+    help: 'how far purifying may move an image, for pixels in [0, 1]: 8/255, 0.5',
+  }),
+  purifyNorm: given({
+    ...ballNorm,
+    group: 'Purifying',
+    flags: '--purify-norm <name>',
+    help: 'in which norm --purify-eps counts: linf or l2 (linf)',
+  }),
+  purifyStepSize: given({
+    ...radius,
+    group: 'Purifying',
+    flags: '--purify-step-size <size>',
+    help: "size of a step, for pixels in [-1, 1] (Adam's learning rate, or the length of a step)",
+  }),
+  purifySigmas: given({
+    ...sigmaList,
+    group: 'Purifying',
+    flags: '--purify-sigmas <list>',
+    help: 'the sigma of every step: 0.41,0.47,...',
+  }),
+  purifyTStar: given({
+    ...startingTime,
+    group: 'Purifying',
+    flags: '--purify-t-star <t|name>',
+    help: `diffpure: the timestep, of 1000, that images are noised to; or as published for ${Object.keys(T_STAR).join(', ')}`,
+  }),
+  purifyNoise: given({
+    group: 'Purifying',
+    flags: '--purify-noise <file>',
+    help: 'noise of the steps from a safetensors file: tensor "noise" [n, c, h, w]',
+    schema: text,
+    wanted: 'a safetensors file',
+  }),
+  out: given({
+    group: 'Output',
+    flags: '--out <folder>',
+    help: 'the folder that images are written to, as PNG',
+    schema: text,
+    wanted: 'a folder',
+  }),
+  tensors: given({
+    group: 'Output',
+    flags: '--tensors <file>',
+    help: 'also write the images there as safetensors, [c, h, w] in [-1, 1] by their names',
+    schema: text,
+    wanted: 'a file',
+  }),
   output: spec({
     group: 'Output',
     flags: '-o, --output <file>',
@@ -310,8 +449,6 @@ export function addOptions(command: Command, names: readonly OptionName[]): Comm
   return command;
 }
 
-const flagOf = (name: string) => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
-
 /**
  * The values of some options, each checked by itself.
  *
@@ -322,9 +459,11 @@ export function readOptions<Name extends OptionName>(
   typed: Readonly<Record<string, unknown>>,
 ): Values<Name> {
   const entries = names.map((name) => {
-    const { schema, wanted, fallback }: Spec<z.ZodType> = OPTIONS[name];
-    const result = schema.safeParse(typed[name] ?? fallback);
-    if (!result.success) throw new UsageError(`${flagOf(name)}: wanted ${wanted}, got "${typed[name]}"`);
+    const { flags, schema, wanted, fallback }: Spec<z.ZodType> = OPTIONS[name];
+    const option = new Option(flags);
+    const value = typed[option.attributeName()];
+    const result = schema.safeParse(value ?? fallback);
+    if (!result.success) throw new UsageError(`${option.long}: wanted ${wanted}, got "${value}"`);
     return [name, result.data];
   });
   return Object.fromEntries(entries) as Values<Name>;

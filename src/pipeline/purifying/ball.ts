@@ -1,0 +1,74 @@
+// Balls around an image and the box [-1, 1] of all images: projections with their derivatives. Everything is for
+// pixels in [-1, 1], sums are in f64 and in order.
+
+/** Norms of a ball. */
+export type Norm = 'linf' | 'l2';
+
+type Row = Float32Array | Float64Array;
+
+export const dot = (x: Row, y: Row): number => {
+  let sum = 0;
+  for (let i = 0; i < x.length; i++) sum += x[i]! * y[i]!;
+  return sum;
+};
+
+export const l2 = (x: Row): number => Math.sqrt(dot(x, x));
+export const l1 = (x: Row): number => dot(x, x.map(Math.sign));
+
+function linf(x: Row): number {
+  let most = 0;
+  for (let i = 0; i < x.length; i++) most = Math.max(most, Math.abs(x[i]!));
+  return most;
+}
+
+/** How far x is from `origin`. */
+export function distance(norm: Norm, x: Row, origin: Row): number {
+  const difference = Float64Array.from(x, (value, i) => value - origin[i]!);
+  return norm === 'linf' ? linf(difference) : l2(difference);
+}
+
+export interface Ball {
+  readonly norm: Norm;
+  readonly radius: number;
+}
+
+/** x in the ball around `origin` and then in [-1, 1]: as origin is an image, that leaves it in the ball. */
+export function project(x: Float64Array, origin: Row, ball: Ball | undefined): Float64Array {
+  return inBall(x, origin, ball).map((value) => Math.min(1, Math.max(-1, value)));
+}
+
+function inBall(x: Float64Array, origin: Row, ball: Ball | undefined): Float64Array {
+  if (!ball) return x;
+  const { norm, radius } = ball;
+  if (norm === 'linf')
+    return x.map((value, i) => Math.min(origin[i]! + radius, Math.max(origin[i]! - radius, value)));
+  const length = distance('l2', x, origin);
+  return length <= radius ? x : x.map((value, i) => origin[i]! + (value - origin[i]!) * (radius / length));
+}
+
+/** Gradients with regard to x and to origin, from that with regard to what `project` made of them. */
+export function pullBackProjection(
+  x: Float64Array,
+  origin: Row,
+  ball: Ball | undefined,
+  gradient: Float64Array,
+): { readonly x: Float64Array; readonly origin: Float64Array } {
+  const held = inBall(x, origin, ball);
+  const kept = gradient.map((value, i) => (Math.abs(held[i]!) <= 1 ? value : 0));
+  const nothing = new Float64Array(x.length);
+  if (!ball) return { x: kept, origin: nothing };
+  const { norm, radius } = ball;
+  if (norm === 'linf') {
+    const inside = x.map((value, i) => (Math.abs(value - origin[i]!) <= radius ? 1 : 0));
+    return {
+      x: kept.map((value, i) => value * inside[i]!),
+      origin: kept.map((value, i) => value * (1 - inside[i]!)),
+    };
+  }
+  const way = x.map((value, i) => value - origin[i]!);
+  const length = l2(way);
+  if (length <= radius) return { x: kept, origin: nothing };
+  const along = dot(kept, way) / length ** 2;
+  const ofX = kept.map((value, i) => (radius / length) * (value - along * way[i]!));
+  return { x: ofX, origin: kept.map((value, i) => value - ofX[i]!) };
+}
