@@ -35,6 +35,32 @@ const FORMULAS: Readonly<Record<Activation, (type: string) => string>> = {
   return max(v, ${type}(0)) - 0.5 * abs(v) * p * exp(-min(z * z, ${type}(87)));`,
 };
 
+// Derivatives, with the same clamps. sigma' = s (1 - s); gelu' = Phi(v) + v phi(v);
+// tanh(ln(1 + e)) = t / (t + 2) with t = e² + 2e has the derivative 4 e (e + 1) / (t + 2)²; relu'(0) = 0.
+const SLOPES: Readonly<Record<Activation, (type: string) => string>> = {
+  none: (type) => `return ${type}(1);`,
+  relu: (type) => `return select(${type}(0), ${type}(1), v > ${type}(0));`,
+  silu: (type) => `let w = clamp(v, ${type}(-87), ${type}(87));
+  let s = 1 / (1 + exp(-w));
+  return s + s * (1 - s) * w;`,
+  'quick-gelu': (type) => `let w = 1.702 * clamp(v, ${type}(-51), ${type}(51));
+  let s = 1 / (1 + exp(-w));
+  return s + s * (1 - s) * w;`,
+  'gelu-tanh': (type) => `let w = clamp(v, ${type}(-10), ${type}(10));
+  let s = 1 / (1 + exp(w * (-1.5957691216 - 0.0713548163 * w * w)));
+  return s + s * (1 - s) * w * (1.5957691216 + 0.2140644488 * w * w);`,
+  mish: (type) => `let w = clamp(v, ${type}(-87), ${type}(20));
+  let e = exp(w);
+  let t = e * (e + 2);
+  return t / (t + 2) + w * 4 * e * (e + 1) / ((t + 2) * (t + 2));`,
+  gelu: (type) => `let z = abs(v) * 0.70710678118;
+  let t = 1 / (1 + 0.3275911 * z);
+  let p = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+  let e = exp(-min(z * z, ${type}(87)));
+  let tail = 0.5 * p * e;
+  return select(tail, 1 - tail, v > ${type}(0)) + clamp(v, ${type}(-20), ${type}(20)) * 0.39894228 * e;`,
+};
+
 /**
  * WGSL of `act(v: vec4f) -> vec4f` and of its scalar twin `act1(v: f32) -> f32` (WGSL has no overloading).
  * Safe for all finite inputs; within 1e-6 (absolute, and relative to |v|) of the exact function.
@@ -46,6 +72,19 @@ fn act(v: vec4f) -> vec4f {
   ${formula('vec4f')}
 }
 fn act1(v: f32) -> f32 {
+  ${formula('f32')}
+}
+`;
+}
+
+/** WGSL of the derivative, `slope(v: vec4f) -> vec4f` and `slope1(v: f32) -> f32`; safe and exact likewise. */
+export function slopeWgsl(activation: Activation): string {
+  const formula = SLOPES[activation];
+  return /* wgsl */ `
+fn slope(v: vec4f) -> vec4f {
+  ${formula('vec4f')}
+}
+fn slope1(v: f32) -> f32 {
   ${formula('f32')}
 }
 `;

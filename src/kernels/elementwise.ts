@@ -2,7 +2,7 @@
 // start on vec4s and the padding may hold anything. Such a pass runs at the copy bandwidth of the device
 // (`npm run bench -- kernels --op add,activation`).
 
-import { type Activation, activationWgsl } from './activation.ts';
+import { type Activation, activationWgsl, slopeWgsl } from './activation.ts';
 import type { Capabilities } from './device.ts';
 import { ShapeError } from './errors.ts';
 import { pixelElement, teams, unrolled, walk } from './indexing.ts';
@@ -44,6 +44,25 @@ export const activate = (
   pointwise(capabilities, `activate.${activation}`, x, ['x'], 'act(x[i])', {
     functions: activationWgsl(activation),
   });
+
+/** y = dy act'(x); operands x, dy, y [c, n, h, w]. */
+export const activationGradient = (
+  capabilities: Capabilities,
+  { x, activation }: { readonly x: Shape; readonly activation: Activation },
+): Routine =>
+  pointwise(capabilities, `activationGradient.${activation}`, x, ['x', 'dy'], 'dy[i] * slope(x[i])', {
+    functions: slopeWgsl(activation),
+  });
+
+/** y = factor x; operands x, y [c, n, h, w]. */
+export const scaled = (
+  capabilities: Capabilities,
+  { x, factor }: { readonly x: Shape; readonly factor: number },
+): Routine => pointwise(capabilities, 'scaled', x, ['x'], 'x[i] * u.scale', { scale: factor });
+
+/** y = x1 x2; operands x1, x2, y [c, n, h, w]. */
+export const multiply = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
+  pointwise(capabilities, 'multiply', x, ['x1', 'x2'], 'x1[i] * x2[i]');
 
 /** y = x1 gelu(x2), the gate of a GEGLU; operands x1, x2, y [c, n, h, w] (x1 and x2 may be views of one tensor). */
 export const geglu = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
@@ -108,6 +127,31 @@ export function gatedAdd(capabilities: Capabilities, { x }: { readonly x: Shape 
     grid,
   });
   return single(kernel, ['x1', 'x2', 'gate', 'y']);
+}
+
+/**
+ * y[c, n, p] = x[c, n, p] gate[c, n]; operands x [c, n, h, w], gate [c, n, 1, 1], y [c, n, h, w].
+ */
+export function scaleRows(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
+  const [c, n, h, w] = x;
+  const { width, element } = pixelElement(h * w);
+  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const kernel = defineKernel({
+    name: `scaleRows.${element}`,
+    bindings: [read('x', element), read('gate'), write('y', element)],
+    uniforms: [
+      ...uniforms,
+      u32('pixels', (h * w) / width),
+      u32('rowPitch', pitch(x) / width),
+      u32('samplePitch', pitch([c, n, 1, 1])),
+    ],
+    body: main(/* wgsl */ `let g = gate[row * u.samplePitch + sample];
+  let start = row * u.rowPitch + sample * u.pixels;
+  let end = start + u.pixels;
+  ${unrolled(team, (_, i) => `y[${i}] = x[${i}] * g;`)}`),
+    grid,
+  });
+  return single(kernel, ['x', 'gate', 'y']);
 }
 
 /**

@@ -41,3 +41,34 @@ export function gather(capabilities: Capabilities, { entries, channels, n }: Gat
   });
   return single(kernel, ['table', 'index', 'y']);
 }
+
+/**
+ * The gradient of a table: y[e][c] = Σ of dy[c, n] over the n with index[n] = e, in the order of n; an index beyond the
+ * entries counts for the last. Operands dy [channels, n, 1, 1], index [n] u32, y [entries, 1, 1, channels].
+ */
+export function gatherGradient(capabilities: Capabilities, { entries, channels, n }: GatherOptions): Routine {
+  const { uniforms, grid, main } = walk(capabilities, entries * channels);
+  const kernel = defineKernel({
+    name: 'gatherGradient',
+    bindings: [read('dy'), read('index', 'u32'), write('y')],
+    uniforms: [
+      ...uniforms,
+      ...divisor('channels', channels),
+      u32('n', n),
+      u32('dyPitch', pitch([channels, n, 1, 1])),
+      u32('yPitch', pitch([entries, 1, 1, channels])),
+      u32('last', entries - 1),
+    ],
+    body:
+      QUOTIENT +
+      main(/* wgsl */ `let entry = quotient(i, u.channels, u.channelsInverse);
+    let channel = i - entry * u.channels;
+    var sum = 0.0;
+    for (var k = 0u; k < u.n; k++) {
+      if (min(index[k], u.last) == entry) { sum += dy[channel * u.dyPitch + k]; }
+    }
+    y[entry * u.yPitch + channel] = sum;`),
+    grid,
+  });
+  return single(kernel, ['dy', 'index', 'y']);
+}

@@ -21,46 +21,34 @@ export interface GroupNormOptions {
 const HEAD = 8;
 
 /**
- * The kernel of a (group, sample): its mean and rstd, then either the affine rows or the whole normalised group.
+ * What the kernels of a (group, sample) share: a team owns a group of a sample and reads its channels row by row.
+ * `main(body)` runs `body` with `first`, `base` (first channel and element), `mean` and `rstd` at hand.
  *
- * A team owns a group of a sample and reads its channels row by row. The statistics come from one sweep over
- * x - shift, with the mean of the group's first few elements as shift: that bounds the cancellation in
- * E[d²] - E[d]² by the group's size over the number of those elements, whatever the data, and costs one sweep less
- * than two passes. Sums are folded once a row. Their order depends on h w and the family, not on n. Where h w is
- * no multiple of 4 a sample does not start on a vec4 and the elements are read one by one.
+ * The statistics come from one sweep over x - shift, with the mean of the group's first few elements as shift: that
+ * bounds the cancellation in E[d²] - E[d]² by the group's size over the number of those elements, whatever the data,
+ * and costs one sweep less than two passes. Sums are folded once a row. Their order depends on h w and the family,
+ * not on n. Where h w is no multiple of 4 a sample does not start on a vec4 and the elements are read one by one.
  *
  * On a software driver one invocation a group beats one subgroup a group by 1.3 (28x28) to 1.9 (7x7): an eighth of
- * the workgroups, no reduction, the affine rows of eight samples made and stored side by side. Normalised SiLU of
+ * the workgroups, no reduction, the rows of eight samples made and stored side by side. Normalised SiLU of
  * [128, 8, 32, 32] takes 1.06 ms where the sketch in the workbench takes 1.22, in one run
  * (`npm run bench -- kernels --op groupNorm,groupNormAffine`).
  */
-function statisticsKernel(
-  capabilities: Capabilities,
-  { x, groups, eps, scaleShift = false }: GroupNormOptions,
-  fused: Activation | undefined,
-): Kernel {
+export function groupTeams(capabilities: Capabilities, { x, groups, eps }: GroupNormOptions) {
   const [c, n, h, w] = x;
   if (c % groups !== 0) throw new ShapeError(`groupNorm: ${c} channels do not divide into ${groups} groups`);
   const { width, element } = pixelElement(h * w);
   const pixels = (h * w) / width;
   const { team, uniforms, grid, main } = teams(capabilities, groups, n, (c / groups) * pixels);
   const total = (v: string) => (width === 4 ? `dot(${v}, vec4f(1))` : v);
-  const act = width === 4 ? 'act' : 'act1';
-  return defineKernel({
-    name: [
-      fused ? 'groupNorm' : 'groupNormAffine',
-      ...(fused ? [fused] : []),
-      ...(scaleShift ? ['scaleShift'] : []),
-      team > 1 ? `workgroup${team}` : 'lane',
-      element,
-    ].join('.'),
-    bindings: [
-      read('x', element),
-      read('gamma'),
-      read('beta'),
-      ...(scaleShift ? [read('embedding')] : []),
-      write('y', fused ? element : 'f32'),
-    ],
+  return {
+    team,
+    element,
+    grid,
+    /** The end of a kernel's name. */
+    variant: [team > 1 ? `workgroup${team}` : 'lane', element],
+    /** The sum of an element's parts. */
+    total,
     uniforms: [
       ...uniforms,
       u32('channels', c),
@@ -73,22 +61,9 @@ function statisticsKernel(
       f32('size', (c / groups) * h * w),
       f32('eps', eps),
     ],
-    body: /* wgsl */ `
+    main: (body: string) => /* wgsl */ `
 alias Element = ${element};
 ${team > 1 ? reduction(capabilities, 'vec2f', team).wgsl : 'fn reduce(v: vec2f, lane: u32) -> vec2f { return v; }'}
-${fused ? activationWgsl(fused) : ''}
-
-/** The factor and offset of a channel, (a, b). */
-fn affineOf(channel: u32, sample: u32, mean: f32, rstd: f32) -> vec2f {
-  let a = rstd * gamma[channel];
-  let b = beta[channel] - mean * a;
-  ${
-    scaleShift
-      ? `let scale = 1 + embedding[channel * u.samplePitch + sample];
-  return vec2f(a * scale, b * scale + embedding[(u.channels + channel) * u.samplePitch + sample]);`
-      : 'return vec2f(a, b);'
-  }
-}
 ${main(/* wgsl */ `let first = row * u.groupChannels;
   let base = first * u.rowPitch + sample * u.pixels;
   var head = Element(0);
@@ -100,7 +75,7 @@ ${main(/* wgsl */ `let first = row * u.groupChannels;
   for (var channel = 0u; channel < u.groupChannels; channel++) {
     let start = base + channel * u.rowPitch;
     let end = start + u.pixels;
-    ${[0, 1, 2, 3].map((k) => `var s${k} = Element(0); var q${k} = Element(0);`).join(' ')}
+    ${zeros('s', 'q')}
     ${unrolled(team, (k, i) => `let d${k} = x[${i}] - shift; s${k} += d${k}; q${k} += d${k} * d${k};`)}
     sum += (s0 + s1) + (s2 + s3);
     squares += (q0 + q1) + (q2 + q3);
@@ -108,22 +83,64 @@ ${main(/* wgsl */ `let first = row * u.groupChannels;
   let moments = reduce(vec2f(${total('sum')}, ${total('squares')}), member) / u.size;
   let mean = shift + moments.x;
   let rstd = inverseSqrt(max(moments.y - moments.x * moments.x, 0) + u.eps);
-${
+  ${body}`)}`,
+  };
+}
+
+/** Four zeros of each name, one for each element of a turn of `unrolled`. */
+export const zeros = (...names: readonly string[]): string =>
+  names.flatMap((name) => [0, 1, 2, 3].map((k) => `var ${name}${k} = Element(0);`)).join(' ');
+
+/** The kernel of a (group, sample): either the affine rows or the whole normalised group. */
+function statisticsKernel(
+  capabilities: Capabilities,
+  options: GroupNormOptions,
+  fused: Activation | undefined,
+): Kernel {
+  const { scaleShift = false } = options;
+  const { team, element, grid, variant, uniforms, main } = groupTeams(capabilities, options);
+  const act = element === 'vec4f' ? 'act' : 'act1';
+  return defineKernel({
+    name: [
+      fused ? 'groupNorm' : 'groupNormAffine',
+      ...(fused ? [fused] : []),
+      ...(scaleShift ? ['scaleShift'] : []),
+      ...variant,
+    ].join('.'),
+    bindings: [
+      read('x', element),
+      read('gamma'),
+      read('beta'),
+      ...(scaleShift ? [read('embedding')] : []),
+      write('y', fused ? element : 'f32'),
+    ],
+    uniforms,
+    body: /* wgsl */ `${fused ? activationWgsl(fused) : ''}
+/** The factor and offset of a channel, (a, b). */
+fn affineOf(channel: u32, sample: u32, mean: f32, rstd: f32) -> vec2f {
+  let a = rstd * gamma[channel];
+  let b = beta[channel] - mean * a;
+  ${
+    scaleShift
+      ? `let scale = 1 + embedding[channel * u.samplePitch + sample];
+  return vec2f(a * scale, b * scale + embedding[(u.channels + channel) * u.samplePitch + sample]);`
+      : 'return vec2f(a, b);'
+  }
+}
+${main(
   fused
-    ? `
-  for (var channel = 0u; channel < u.groupChannels; channel++) {
+    ? /* wgsl */ `for (var channel = 0u; channel < u.groupChannels; channel++) {
     let ab = affineOf(first + channel, sample, mean, rstd);
     let start = base + channel * u.rowPitch;
     let end = start + u.pixels;
     ${unrolled(team, (_, i) => `y[${i}] = ${act}(x[${i}] * ab.x + ab.y);`)}
   }`
-    : `
-  for (var channel = first + member; channel < first + u.groupChannels; channel += ${team}) {
+    : /* wgsl */ `for (var channel = first + member; channel < first + u.groupChannels; channel += ${team}) {
     let ab = affineOf(channel, sample, mean, rstd);
     y[channel * u.samplePitch + sample] = ab.x;
     y[(u.channels + channel) * u.samplePitch + sample] = ab.y;
-  }`
-}`)}`,
+  }`,
+)}`,
     grid,
   });
 }

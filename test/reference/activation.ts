@@ -28,3 +28,25 @@ const FUNCTIONS: Readonly<Record<Activation, (v: number) => number>> = {
 
 export const referenceActivation = (activation: Activation, v: number): number =>
   v < -700 && activation === 'mish' ? 0 : FUNCTIONS[activation](v);
+
+const gaussian = (v: number): number => Math.exp((-v * v) / 2) / Math.sqrt(2 * Math.PI);
+
+/** Derivatives, by the rules of calculus from the functions above; that of relu at 0 is 0, as PyTorch has it. */
+const SLOPES: Readonly<Record<Activation, (v: number) => number>> = {
+  none: () => 1,
+  relu: (v) => (v > 0 ? 1 : 0),
+  silu: (v) => sigmoid(v) + v * sigmoid(v) * sigmoid(-v),
+  gelu: (v) => 0.5 * (1 + erf(v / Math.SQRT2)) + v * gaussian(v),
+  'gelu-tanh'(v) {
+    const tanh = Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3));
+    return 0.5 * (1 + tanh) + 0.5 * v * (1 - tanh ** 2) * Math.sqrt(2 / Math.PI) * (1 + 0.134145 * v * v);
+  },
+  'quick-gelu': (v) => sigmoid(1.702 * v) + 1.702 * v * sigmoid(1.702 * v) * sigmoid(-1.702 * v),
+  mish(v) {
+    const tanh = Math.tanh(Math.log1p(Math.exp(v)));
+    return tanh + v * (1 - tanh ** 2) * sigmoid(v);
+  },
+};
+
+/** act'(v), for |v| up to 700. */
+export const referenceSlope = (activation: Activation, v: number): number => SLOPES[activation](v);

@@ -3,7 +3,7 @@
 import type { Activation } from '../../src/kernels/activation.ts';
 import type { GroupNormOptions } from '../../src/kernels/groupnorm.ts';
 import type { LayerNormOptions } from '../../src/kernels/layernorm.ts';
-import { referenceActivation } from './activation.ts';
+import { referenceActivation, referenceSlope } from './activation.ts';
 
 function moments(values: readonly number[]): { mean: number; variance: number } {
   const mean = values.reduce((sum, v) => sum + v, 0) / values.length;
@@ -72,4 +72,91 @@ export function referenceLayerNorm(
         out[at(j)] = ((x[at(j)]! - mean) / Math.sqrt(variance + eps)) * (gamma?.[j] ?? 1) + (beta?.[j] ?? 0);
     }
   return out;
+}
+
+/** Gradients of Σ dy·y by operand; x like x, gamma and beta [c], the embedding [n, 2c]. */
+export interface NormGradients {
+  readonly x: Float64Array;
+  readonly gamma: Float64Array;
+  readonly beta: Float64Array;
+  readonly embedding: Float64Array;
+}
+
+/** Of y = act(groupNorm(x) (1 + scale) + shift); everything in [n, c, h, w] order. */
+export function referenceGroupNormGradients(
+  { x: [c, n, h, w], groups, eps }: GroupNormOptions,
+  activation: Activation,
+  { x, gamma, beta, embedding }: NormInputs & { readonly x: ArrayLike<number> },
+  dy: ArrayLike<number>,
+): NormGradients {
+  const made = {
+    x: new Float64Array(n * c * h * w),
+    gamma: new Float64Array(c),
+    beta: new Float64Array(c),
+    embedding: new Float64Array(n * 2 * c),
+  };
+  const size = (c / groups) * h * w;
+  for (let i = 0; i < n; i++)
+    for (let g = 0; g < groups; g++) {
+      const start = (i * groups + g) * size;
+      const values = Array.from({ length: size }, (_, k) => x[start + k]!);
+      const { mean, variance } = moments(values);
+      const rstd = 1 / Math.sqrt(variance + eps);
+      const normed = values.map((v) => (v - mean) * rstd);
+      // What reaches the normalised values, and on the way the parameters.
+      const reaching = normed.map((xhat, k) => {
+        const j = (g * c) / groups + Math.floor(k / (h * w));
+        const scale = 1 + (embedding?.[i * 2 * c + j] ?? 0);
+        const shift = embedding?.[i * 2 * c + c + j] ?? 0;
+        const dz = dy[start + k]! * referenceSlope(activation, (xhat * gamma[j]! + beta[j]!) * scale + shift);
+        made.gamma[j]! += dz * scale * xhat;
+        made.beta[j]! += dz * scale;
+        made.embedding[i * 2 * c + j]! += dz * (xhat * gamma[j]! + beta[j]!);
+        made.embedding[i * 2 * c + c + j]! += dz;
+        return dz * scale * gamma[j]!;
+      });
+      const plain = reaching.reduce((sum, v) => sum + v, 0) / size;
+      const along = reaching.reduce((sum, v, k) => sum + v * normed[k]!, 0) / size;
+      reaching.forEach((v, k) => {
+        made.x[start + k] = rstd * (v - plain - normed[k]! * along);
+      });
+    }
+  return made;
+}
+
+/** Of y = (layerNorm(x) gamma + beta) (1 + scale) + shift, scale and shift the two halves of the embedding. */
+export function referenceLayerNormGradients(
+  { x: [c, n, h, w], eps }: LayerNormOptions,
+  { x, gamma, beta, embedding }: NormInputs & { readonly x: ArrayLike<number> },
+  dy: ArrayLike<number>,
+): NormGradients {
+  // A column is a sample of one group without pixels.
+  const pixels = h * w;
+  const columnOf = (values: ArrayLike<number>, i: number, p: number) =>
+    Array.from({ length: c }, (_, j) => values[(i * c + j) * pixels + p]!);
+  const made = {
+    x: new Float64Array(n * c * pixels),
+    gamma: new Float64Array(c),
+    beta: new Float64Array(c),
+    embedding: new Float64Array(n * 2 * c),
+  };
+  for (let i = 0; i < n; i++)
+    for (let p = 0; p < pixels; p++) {
+      const rows = embedding && Array.from({ length: 2 * c }, (_, j) => embedding[i * 2 * c + j]!);
+      const column = referenceGroupNormGradients(
+        { x: [c, 1, 1, 1], groups: 1, eps },
+        'none',
+        { x: columnOf(x, i, p), gamma, beta, ...(rows ? { embedding: rows } : {}) },
+        columnOf(dy, i, p),
+      );
+      for (let j = 0; j < c; j++) {
+        made.x[(i * c + j) * pixels + p] = column.x[j]!;
+        made.gamma[j]! += column.gamma[j]!;
+        made.beta[j]! += column.beta[j]!;
+      }
+      column.embedding.forEach((v, j) => {
+        made.embedding[i * 2 * c + j]! += v;
+      });
+    }
+  return made;
 }

@@ -1,7 +1,18 @@
 // What happens element by element, or row by row.
 
 import type { Activation } from '../../kernels/activation.ts';
-import { activate, add, addImage, addRows, gatedAdd, geglu } from '../../kernels/elementwise.ts';
+import {
+  activate,
+  activationGradient,
+  add,
+  addImage,
+  addRows,
+  gatedAdd,
+  geglu,
+  multiply,
+  scaled,
+  scaleRows,
+} from '../../kernels/elementwise.ts';
 import { isRow, none, type Op, same, text, want } from './op.ts';
 
 export interface ActivationAttributes {
@@ -12,6 +23,20 @@ export const activationOp: Op<ActivationAttributes> = {
   infer: ({ x }) => x!,
   constants: none,
   forward: (capabilities, { inputs }, { activation }) => activate(capabilities, { x: inputs.x!, activation }),
+  backward: ({ attributes, inputs: { x }, dy, apply }) => ({
+    x: apply('activationGradient', attributes, { x, dy }),
+  }),
+};
+
+/** y = dy·act'(x). */
+export const activationGradientOp: Op<ActivationAttributes> = {
+  infer({ x, dy }) {
+    want(same(x!, dy!), () => `activationGradient: x is ${text(x)}, dy ${text(dy)}`);
+    return x!;
+  },
+  constants: none,
+  forward: (capabilities, { inputs }, { activation }) =>
+    activationGradient(capabilities, { x: inputs.x!, activation }),
 };
 
 /** y = x1·gelu(x2). */
@@ -24,6 +49,18 @@ export const gegluOp: Op<GegluAttributes> = {
   },
   constants: none,
   forward: (capabilities, { inputs }) => geglu(capabilities, { x: inputs.x1! }),
+  backward: ({ inputs: { x1, x2 }, dy, wants, apply }) => ({
+    ...(wants('x1') ? { x1: apply('geglu', {}, { x1: dy, x2 }) } : {}),
+    ...(wants('x2')
+      ? {
+          x2: apply(
+            'activationGradient',
+            { activation: 'gelu' },
+            { x: x2, dy: apply('multiply', {}, { x1: dy, x2: x1 }) },
+          ),
+        }
+      : {}),
+  }),
 };
 
 /** y = (x1 + x2)·scale. */
@@ -38,6 +75,38 @@ export const addOp: Op<AddAttributes> = {
   },
   constants: none,
   forward: (capabilities, { inputs }, { scale = 1 }) => add(capabilities, { x: inputs.x1!, scale }),
+  backward({ attributes: { scale: factor = 1 }, dy, apply }) {
+    const gradient = factor === 1 ? dy : apply('scaled', { factor }, { x: dy });
+    return { x1: gradient, x2: gradient };
+  },
+};
+
+/** y = factor·x. */
+export interface ScaledAttributes {
+  readonly factor: number;
+}
+
+export const scaledOp: Op<ScaledAttributes> = {
+  infer: ({ x }) => x!,
+  constants: none,
+  forward: (capabilities, { inputs }, { factor }) => scaled(capabilities, { x: inputs.x!, factor }),
+  backward: ({ attributes, dy, apply }) => ({ x: apply('scaled', attributes, { x: dy }) }),
+};
+
+/** y = x1·x2. */
+export type MultiplyAttributes = Record<never, never>;
+
+export const multiplyOp: Op<MultiplyAttributes> = {
+  infer({ x1, x2 }) {
+    want(same(x1!, x2!), () => `multiply: x1 is ${text(x1)}, x2 is ${text(x2)}`);
+    return x1!;
+  },
+  constants: none,
+  forward: (capabilities, { inputs }) => multiply(capabilities, { x: inputs.x1! }),
+  backward: ({ inputs: { x1, x2 }, dy, wants, apply }) => ({
+    ...(wants('x1') ? { x1: apply('multiply', {}, { x1: dy, x2 }) } : {}),
+    ...(wants('x2') ? { x2: apply('multiply', {}, { x1: dy, x2: x1 }) } : {}),
+  }),
 };
 
 /** y[c, n, p] = x[c, n, p] + embedding[c, n]. */
@@ -50,6 +119,10 @@ export const addRowsOp: Op<AddRowsAttributes> = {
   },
   constants: none,
   forward: (capabilities, { inputs }) => addRows(capabilities, { x: inputs.x! }),
+  backward: ({ dy, wants, apply }) => ({
+    x: dy,
+    ...(wants('embedding') ? { embedding: apply('sumPixels', {}, { x: dy }) } : {}),
+  }),
 };
 
 /** y[c, n, p] = x1[c, n, p] + gate[c, n]·x2[c, n, p]. */
@@ -65,6 +138,23 @@ export const gatedAddOp: Op<GatedAddAttributes> = {
   },
   constants: none,
   forward: (capabilities, { inputs }) => gatedAdd(capabilities, { x: inputs.x1! }),
+  backward: ({ inputs: { x2, gate }, dy, wants, apply }) => ({
+    x1: dy,
+    ...(wants('x2') ? { x2: apply('scaleRows', {}, { x: dy, gate }) } : {}),
+    ...(wants('gate') ? { gate: apply('sumPixels', {}, { x: apply('multiply', {}, { x1: dy, x2 }) }) } : {}),
+  }),
+};
+
+/** y[c, n, p] = x[c, n, p]·gate[c, n]. */
+export type ScaleRowsAttributes = Record<never, never>;
+
+export const scaleRowsOp: Op<ScaleRowsAttributes> = {
+  infer({ x, gate }) {
+    want(isRow(x!, gate!), () => `scaleRows: x is ${text(x)}, the gate is ${text(gate)}`);
+    return x!;
+  },
+  constants: none,
+  forward: (capabilities, { inputs }) => scaleRows(capabilities, { x: inputs.x! }),
 };
 
 /** y[c, n, p] = x[c, n, p] + image[c, p], with a constant image. */
@@ -74,4 +164,8 @@ export const addImageOp: Op<AddImageAttributes> = {
   infer: ({ x }) => x!,
   constants: ({ x }) => ({ image: x![0] * x![2] * x![3] }),
   forward: (capabilities, { inputs }) => addImage(capabilities, { x: inputs.x! }),
+  backward: ({ dy, wants, apply }) => ({
+    x: dy,
+    ...(wants('image') ? { image: apply('sumSamples', {}, { x: dy }) } : {}),
+  }),
 };

@@ -2,9 +2,12 @@
 
 import type { Activation } from '../../kernels/activation.ts';
 import { groupNorm, groupNormAffine } from '../../kernels/groupnorm.ts';
+import { groupNormGradient, groupNormSums, normScaleGradient } from '../../kernels/groupnorm-backward.ts';
 import { layerNorm } from '../../kernels/layernorm.ts';
+import { layerNormGradient } from '../../kernels/layernorm-backward.ts';
 import type { Shape } from '../../kernels/tensor.ts';
-import { isRow, type Op, text, want } from './op.ts';
+import type { Value } from '../graph.ts';
+import { type Differentiated, isRow, type Op, type Shapes, same, text, want } from './op.ts';
 
 /** y = act(GN(x)·(1 + scale) + shift); scale and shift are the rows of `embedding`, where given. */
 export interface GroupNormAttributes {
@@ -21,6 +24,47 @@ export const groupNormOp: Op<GroupNormAttributes> = {
   constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
   forward: (capabilities, { inputs, has }, attributes) =>
     groupNorm(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
+  backward(node) {
+    const { attributes, inputs, constants, dy, wants, apply } = node;
+    const { x, embedding } = inputs;
+    const operands = { x, dy, embedding };
+    const gradients: Record<string, Value> = {};
+    if (wants('x')) gradients.x = apply('groupNormGradient', attributes, operands, constants);
+    if (!['gamma', 'beta', 'embedding'].some(wants)) return gradients;
+    const c = x!.shape[0];
+    const sums = apply('groupNormSums', attributes, operands, constants);
+    const scale = embedding && apply('slice', { from: 0, count: c }, { x: embedding });
+    Object.assign(gradients, constantsOfNorm(node, sums, scale));
+    if (wants('embedding'))
+      gradients.embedding = apply(
+        'concat',
+        {},
+        {
+          x0: apply('normScaleGradient', {}, { sums }, constants),
+          x1: apply('slice', { from: c, count: c }, { x: sums }),
+        },
+      );
+    return gradients;
+  },
+};
+
+/** The gradient of a group norm with regard to x. */
+export const groupNormGradientOp: Op<GroupNormAttributes> = {
+  infer: (inputs, { groups }) => backwardFits('groupNormGradient', inputs, groups),
+  constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
+  forward: (capabilities, { inputs, has }, attributes) =>
+    groupNormGradient(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
+};
+
+/** Rows A = Σ dz·xhat, then B = Σ dz, of which the gradients of gamma, beta, scale and shift are made. */
+export const groupNormSumsOp: Op<GroupNormAttributes> = {
+  infer(inputs, { groups }) {
+    const [c, n] = backwardFits('groupNormSums', inputs, groups);
+    return [2 * c, n, 1, 1];
+  },
+  constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
+  forward: (capabilities, { inputs, has }, attributes) =>
+    groupNormSums(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
 };
 
 /** The same without applying it: rows a, then b, of act(a·x + b). */
@@ -62,7 +106,74 @@ export const layerNormOp: Op<LayerNormAttributes> = {
       beta: has('beta'),
       modulated: has('scale'),
     }),
+  backward(node) {
+    const { attributes, inputs, constants, dy, wants, apply } = node;
+    const { x, scale } = inputs;
+    const gradients: Record<string, Value> = {};
+    if (wants('x'))
+      gradients.x = apply('layerNormGradient', attributes, { x, dy, scale }, { gamma: constants.gamma });
+    if (!['gamma', 'beta', 'scale', 'shift'].some(wants)) return gradients;
+    const c = x!.shape[0];
+    const normed = apply('layerNorm', attributes, { x });
+    const product = apply('multiply', {}, { x1: dy, x2: normed });
+    const shift = apply('sumPixels', {}, { x: dy });
+    const sums = apply('concat', {}, { x0: apply('sumPixels', {}, { x: product }), x1: shift });
+    Object.assign(gradients, constantsOfNorm(node, sums, scale));
+    if (wants('scale')) gradients.scale = apply('normScaleGradient', {}, { sums }, constants);
+    if (wants('shift')) gradients.shift = apply('slice', { from: c, count: c }, { x: sums });
+    return gradients;
+  },
 };
+
+/** The gradient of a layer norm with regard to x. */
+export const layerNormGradientOp: Op<LayerNormAttributes> = {
+  infer({ x, dy, scale }) {
+    want(
+      same(x!, dy!) && (!scale || isRow(x!, scale)),
+      () => `layerNormGradient: x is ${text(x)}, dy ${text(dy)}, scale ${text(scale)}`,
+    );
+    return x!;
+  },
+  constants: ({ x }) => ({ gamma: x![0] }),
+  forward: (capabilities, { inputs, has }, { eps }) =>
+    layerNormGradient(capabilities, { x: inputs.x!, eps, gamma: has('gamma'), modulated: has('scale') }),
+};
+
+/** y = gamma·A + beta·B of a norm's sums [2c, n, 1, 1]: the gradient of the rows that scale it. */
+export type NormScaleGradientAttributes = Record<never, never>;
+
+export const normScaleGradientOp: Op<NormScaleGradientAttributes> = {
+  infer: ({ sums }) => [sums![0] / 2, sums![1], 1, 1],
+  constants: ({ sums }) => ({ gamma: sums![0] / 2, beta: sums![0] / 2 }),
+  forward: (capabilities, { output, has }) =>
+    normScaleGradient(capabilities, { y: output, gamma: has('gamma'), beta: has('beta') }),
+};
+
+/** The gradients of gamma and beta: Σ_n (1 + scale)·A and Σ_n (1 + scale)·B. */
+function constantsOfNorm(
+  { inputs, wants, apply }: Pick<Differentiated<never>, 'inputs' | 'wants' | 'apply'>,
+  sums: Value,
+  scale: Value | undefined,
+): Record<string, Value> {
+  const c = inputs.x!.shape[0];
+  const total = (from: number): Value => {
+    const rows = apply('slice', { from, count: c }, { x: sums });
+    return apply(
+      'sumColumns',
+      {},
+      {
+        x: scale ? apply('gatedAdd', {}, { x1: rows, x2: rows, gate: scale }) : rows,
+      },
+    );
+  };
+  return { ...(wants('gamma') ? { gamma: total(0) } : {}), ...(wants('beta') ? { beta: total(c) } : {}) };
+}
+
+function backwardFits(op: string, { x, dy, embedding }: Shapes, groups: number): Shape {
+  groupsFit(op, x!, embedding, groups);
+  want(same(x!, dy!), () => `${op}: x is ${text(x)}, dy is ${text(dy)}`);
+  return x!;
+}
 
 function groupsFit(op: string, x: Shape, embedding: Shape | undefined, groups: number): void {
   want(

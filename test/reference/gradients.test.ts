@@ -1,0 +1,71 @@
+// The references' gradients against differences of the references.
+
+import { describe, expect, it } from 'vitest';
+import { ACTIVATIONS } from '../../src/kernels/activation.ts';
+import type { GroupNormOptions } from '../../src/kernels/groupnorm.ts';
+import { randomValues } from '../kernels/harness.ts';
+import { referenceActivation, referenceSlope } from './activation.ts';
+import { worstDerivative } from './differences.ts';
+import {
+  referenceAffine,
+  referenceGroupNormAffine,
+  referenceGroupNormGradients,
+  referenceLayerNorm,
+  referenceLayerNormGradients,
+} from './groupnorm.ts';
+
+describe('derivatives of the references', () => {
+  it.for(ACTIVATIONS)('%s', (activation) => {
+    const x = Float64Array.from({ length: 400 }, (_, i) => (i - 200) / 25 + 0.0123);
+    for (const v of x)
+      expect(
+        worstDerivative(({ x: [at] }) => [referenceActivation(activation, at!)], { x: [v] }, [1], {
+          x: [referenceSlope(activation, v)],
+        }),
+      ).toBeLessThan(1e-6);
+  });
+
+  it.for(['none', 'silu', 'gelu-tanh'] as const)('group norm, scale and shift, %s', (activation) => {
+    const options: GroupNormOptions = { x: [6, 2, 3, 3], groups: 2, eps: 1e-5, scaleShift: true };
+    const operands = {
+      x: randomValues(108, 1),
+      gamma: randomValues(6, 2),
+      beta: randomValues(6, 3),
+      embedding: randomValues(24, 4),
+    };
+    const dy = randomValues(108, 5);
+    const made = referenceGroupNormGradients(options, activation, operands, dy);
+    const worst = worstDerivative(
+      (at) => referenceAffine(options.x, at.x, referenceGroupNormAffine(options, at), activation),
+      operands,
+      dy,
+      { x: made.x, gamma: made.gamma, beta: made.beta, embedding: made.embedding },
+    );
+    expect(worst).toBeLessThan(1e-7);
+  });
+
+  it('layer norm, scale and shift', () => {
+    const [c, n, h, w] = [5, 3, 2, 3] as const;
+    const options = { x: [c, n, h, w] as const, eps: 1e-5 };
+    const operands = {
+      x: randomValues(90, 1),
+      gamma: randomValues(5, 2),
+      beta: randomValues(5, 3),
+      embedding: randomValues(30, 4),
+    };
+    const dy = randomValues(90, 5);
+    const made = referenceLayerNormGradients(options, operands, dy);
+    const worst = worstDerivative(
+      (at) =>
+        referenceLayerNorm(options, at.x, at.gamma, at.beta).map((v, k) => {
+          const i = Math.floor(k / (c * h * w));
+          const j = Math.floor(k / (h * w)) % c;
+          return v * (1 + at.embedding[2 * c * i + j]!) + at.embedding[2 * c * i + c + j]!;
+        }),
+      operands,
+      dy,
+      { x: made.x, gamma: made.gamma, beta: made.beta, embedding: made.embedding },
+    );
+    expect(worst).toBeLessThan(1e-7);
+  });
+});
