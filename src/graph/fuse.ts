@@ -10,14 +10,26 @@ function readers(nodes: readonly Node[]): Map<number, Node[]> {
   return found;
 }
 
+/** The nodes that some output needs. */
+export function needed({ nodes, outputs }: Pick<Graph, 'nodes' | 'outputs'>): Node[] {
+  const wanted = new Set([...outputs.values()].map(({ id }) => id));
+  const found = nodes.toReversed().filter(({ inputs, output }) => {
+    if (!wanted.has(output.id)) return false;
+    for (const { id } of Object.values(inputs)) wanted.add(id);
+    return true;
+  });
+  return found.reverse();
+}
+
 /**
  * The same graph with fewer nodes:
+ * - what no output needs is left out;
  * - a group norm read only by convolutions becomes its affine rows, applied in the convolutions' loads;
  * - an upsampling read only by 3x3 convolutions of stride 1 is done there;
  * - an addition to a convolution's or linear layer's only result becomes its embedding or residual.
  */
 export function fuse(graph: Graph): Graph {
-  let nodes: Node[] = [...graph.nodes];
+  let nodes = needed(graph);
   const kept = new Set([...graph.outputs.values()].map((value) => value.id));
   const replaced = (node: Node, inputs: Node['inputs'], attributes: object = {}): Node =>
     ({ ...node, inputs, attributes: { ...node.attributes, ...attributes } }) as Node;
@@ -29,6 +41,7 @@ export function fuse(graph: Graph): Graph {
     consumers.every((node) => node.op === 'conv2d' && node.inputs.x === value && !node.inputs.affine);
 
   for (const node of [...nodes]) {
+    if (node.op !== 'groupNorm' && node.op !== 'upsample') continue;
     const consumers = readers(nodes).get(node.output.id) ?? [];
     if (node.op === 'groupNorm' && onlyConvolutions(consumers, node.output)) {
       const [c, n] = node.output.shape;

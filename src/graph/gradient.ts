@@ -4,6 +4,7 @@ import { ShapeError } from '../kernels/errors.ts';
 import { apply, type Constant, type Graph, type Node, type Value } from './graph.ts';
 import type { Differentiated, Op } from './ops/op.ts';
 import { ops } from './ops/table.ts';
+import { recompute } from './recompute.ts';
 
 export interface GradientOptions {
   /** Gradients of the scalar that is differentiated with regard to values of the graph: where the way back begins. */
@@ -12,11 +13,16 @@ export interface GradientOptions {
   readonly values?: readonly Value[];
   /** Constants whose gradients are wanted, by their names. */
   readonly constants?: (name: string) => boolean;
+  /**
+   * Most bytes of activations alive at once in a run (`Cost.activationBytes`; memory of inputs and scratch of kernels
+   * come on top): where keeping all that the gradients read takes more, some of it is made again on the way back, at
+   * most the whole forward pass, and the budget is met or missed by as little as can be. Unlimited where not given.
+   */
   readonly bytes?: number | undefined;
 }
 
 export interface Gradients {
-  /** By the id of the value; a value that nothing depends on has none. */
+  /** Of the values asked for, by their ids; one that no seed depends on has none. */
   readonly values: ReadonlyMap<number, Value>;
   /** By the name of the constant: [rows, 1, 1, length / rows], in its natural order row by row. */
   readonly constants: ReadonlyMap<string, Value>;
@@ -35,44 +41,76 @@ function dependents(graph: Graph, { values = [], constants = () => false }: Grad
 }
 
 /**
- * Adds to a graph the gradients of a scalar, known by its gradients with regard to `seeds`.
+ * The sum of what the readers of a value say of it, in the order of saying. Slices that make up the whole are put
+ * together: their parts lie beside each other without an addition, and mostly without a copy.
+ */
+function sum(graph: Graph, parts: readonly Value[]): Value {
+  const makers = parts.map(({ id }) => graph.nodes.findLast(({ output }) => output.id === id));
+  const padded = makers.filter((node) => node?.op === 'padChannels');
+  const sorted = padded.toSorted((one, other) => one.attributes.from - other.attributes.from);
+  let channels = 0;
+  for (const { attributes, inputs } of sorted)
+    channels = attributes.from === channels ? channels + inputs.x!.shape[0] : Number.NaN;
+  const whole =
+    channels === parts[0]!.shape[0] && sorted.length > 1
+      ? apply(graph, 'concat', {}, Object.fromEntries(sorted.map(({ inputs }, i) => [`x${i}`, inputs.x])))
+      : undefined;
+  const others = whole ? [whole, ...parts.filter((_, i) => makers[i]?.op !== 'padChannels')] : parts;
+  return others.reduce((x1, x2) => apply(graph, 'add', {}, { x1, x2 }));
+}
+
+/**
+ * Adds to a graph the gradients of a scalar, known by its gradients with regard to `seeds`. The nodes that were there
+ * stay as they are, the first of the graph.
  * @throws ShapeError where a seed does not have its value's shape, or an op on the way has no derivative.
  */
 export function differentiate(graph: Graph, options: GradientOptions): Gradients {
   const forward = [...graph.nodes];
   const matter = dependents(graph, options);
   const wantedConstants = options.constants ?? (() => false);
+  const parts = new Map<number, Value[]>();
+  const partsOfConstants = new Map<string, Value[]>();
+  const add = <Key>(to: Map<Key, Value[]>, key: Key, gradient: Value) =>
+    to.set(key, [...(to.get(key) ?? []), gradient]);
   const gradients = new Map<number, Value>();
-  const ofConstants = new Map<string, Value>();
-  const sum = (x1: Value | undefined, x2: Value) => (x1 ? apply(graph, 'add', {}, { x1, x2 }) : x2);
+  const gradientOf = (id: number): Value | undefined => {
+    const given = parts.get(id);
+    if (given && !gradients.has(id)) gradients.set(id, sum(graph, given));
+    return gradients.get(id);
+  };
 
   for (const { of, gradient } of options.seeds) {
     if (of.shape.some((size, i) => gradient.shape[i] !== size))
       throw new ShapeError(
         `gradient: the seed is [${gradient.shape.join(', ')}], the value [${of.shape.join(', ')}]`,
       );
-    gradients.set(of.id, sum(gradients.get(of.id), gradient));
+    add(parts, of.id, gradient);
   }
-  for (const node of forward.reverse()) {
-    const dy = gradients.get(node.output.id);
-    if (!dy || !matter.has(node.output.id)) continue;
+  for (const node of forward.toReversed()) {
+    if (!matter.has(node.output.id)) continue;
+    const dy = gradientOf(node.output.id);
+    if (!dy) continue;
     const wants = (operand: string): boolean => {
       const value = node.inputs[operand];
       const constant: Constant | undefined = node.constants[operand];
       return value ? matter.has(value.id) : constant !== undefined && wantedConstants(constant.name);
     };
-    const made = backward(graph, node, dy, wants);
-    for (const [operand, gradient] of Object.entries(made)) {
+    if (![...Object.keys(node.inputs), ...Object.keys(node.constants)].some(wants)) continue;
+    for (const [operand, gradient] of Object.entries(backward(graph, node, dy, wants))) {
       if (!wants(operand)) continue;
       const value = node.inputs[operand];
-      if (value) gradients.set(value.id, sum(gradients.get(value.id), gradient));
-      else {
-        const { name } = node.constants[operand]!;
-        ofConstants.set(name, sum(ofConstants.get(name), gradient));
-      }
+      if (value) add(parts, value.id, gradient);
+      else add(partsOfConstants, node.constants[operand]!.name, gradient);
     }
   }
-  return { values: gradients, constants: ofConstants };
+  const values = new Map<number, Value>();
+  for (const { id } of options.values ?? []) {
+    const gradient = gradientOf(id);
+    if (gradient) values.set(id, gradient);
+  }
+  const constants = new Map([...partsOfConstants].map(([name, given]) => [name, sum(graph, given)]));
+  recompute(graph, forward.length, [...values.values(), ...constants.values()], options.bytes);
+  return { values, constants };
 }
 
 function backward(

@@ -10,9 +10,10 @@ import type { Capabilities, Device } from '../kernels/device.ts';
 import { OutOfMemoryError } from '../kernels/errors.ts';
 import type { Routine, WeightDtype } from '../kernels/routine.ts';
 import { type Launch, prepare, type Range } from '../kernels/runtime.ts';
-import { pitch, type Shape, storageBytes } from '../kernels/tensor.ts';
+import { type Shape, storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
 import type { Graph, Node, Value } from './graph.ts';
+import { lastUses, layout } from './layout.ts';
 import { forward } from './ops/table.ts';
 import { type ActivationPool, activationPool } from './pool.ts';
 import type { WeightStore } from './weightstore.ts';
@@ -41,84 +42,6 @@ export interface Plan {
   readonly bytes: number;
   encode(pass: GPUComputePassEncoder): void;
   destroy(): void;
-}
-
-/** A value's place: bytes into the storage of another value, or of itself. */
-interface Place {
-  readonly root: number;
-  readonly offset: number;
-}
-
-/** Where every value lies, and which nodes are only views and need not run. */
-interface Layout {
-  readonly places: ReadonlyMap<number, Place>;
-  readonly views: ReadonlySet<Node>;
-}
-
-const rowBytes = (shape: Shape, rows: number): number => rows * pitch(shape) * 4;
-
-/** Lays slices and concatenations over the memory of their whole, except those in `excluded`. */
-function layOver(graph: Graph, alignment: number, excluded: ReadonlySet<Node>): Layout {
-  const parents = new Map<number, { of: number; offset: number }>();
-  const views = new Set<Node>();
-  const kept = new Set([...graph.inputs.values(), ...graph.outputs.values()].map((value) => value.id));
-  for (const node of graph.nodes) {
-    if (excluded.has(node)) continue;
-    if (node.op === 'slice') {
-      const x = node.inputs.x!;
-      const offset = rowBytes(x.shape, node.attributes.from);
-      if (offset % alignment !== 0 || kept.has(node.output.id)) continue;
-      parents.set(node.output.id, { of: x.id, offset });
-      views.add(node);
-    } else if (node.op === 'concat') {
-      const parts = Object.values(node.inputs);
-      let rows = 0;
-      const offsets = parts.map((part) => {
-        const offset = rowBytes(part.shape, rows);
-        rows += part.shape[0];
-        return offset;
-      });
-      const distinct = new Set(parts.map((part) => part.id)).size === parts.length;
-      const free = parts.every((part) => !kept.has(part.id) && !parents.has(part.id));
-      if (!distinct || !free || offsets.some((offset) => offset % alignment !== 0)) continue;
-      parts.forEach((part, i) => {
-        parents.set(part.id, { of: node.output.id, offset: offsets[i]! });
-      });
-      views.add(node);
-    }
-  }
-  const places = new Map<number, Place>();
-  for (let id = 0; id < graph.values; id++) {
-    let root = id;
-    let offset = 0;
-    for (let up = parents.get(root); up; up = parents.get(root)) {
-      offset += up.offset;
-      root = up.of;
-    }
-    places.set(id, { root, offset });
-  }
-  return { places, views };
-}
-
-/** The layout with every view that can be had without a dispatch reading and writing one buffer. */
-function layout(graph: Graph, alignment: number): Layout {
-  const excluded = new Set<Node>();
-  for (;;) {
-    const found = layOver(graph, alignment, excluded);
-    const rootOf = (value: Value) => found.places.get(value.id)!.root;
-    const clash = graph.nodes.find(
-      (node) =>
-        !found.views.has(node) &&
-        Object.values(node.inputs).some((value) => rootOf(value) === rootOf(node.output)),
-    );
-    if (!clash) return found;
-    // The concatenation that put the clashing output beside its own input goes back to copying.
-    const whole = [...found.views].find(
-      (node) => node.op === 'concat' && rootOf(node.output) === rootOf(clash.output) && !excluded.has(node),
-    );
-    if (!whole) throw new Error(`${clash.op}: no layout without a buffer both read and written`);
-    excluded.add(whole);
-  }
 }
 
 /** Buffers-to-be, shared by what is not alive at the same time; a slot is as large as the largest it served. */
@@ -164,11 +87,7 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
   for (const node of graph.nodes) shapes.set(node.output.id, node.output.shape);
 
   const rootOf = (value: Value) => places.get(value.id)!.root;
-  const lastUse = new Map<number, number>();
-  nodes.forEach((node, i) => {
-    for (const value of [...Object.values(node.inputs), node.output]) lastUse.set(rootOf(value), i);
-  });
-  for (const value of graph.outputs.values()) lastUse.set(rootOf(value), Number.POSITIVE_INFINITY);
+  const lastUse = lastUses(nodes, graph.outputs, places);
 
   const slots = newSlots();
   const slotOf = new Map<number, number>();

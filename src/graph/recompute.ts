@@ -1,0 +1,215 @@
+// Memory against time on the way back: which values of a graph's forward pass are kept for its gradients, and which are
+// made again out of others when the gradients want them (Chen et al. 2016, "Training deep nets with sublinear memory
+// cost"). A value made again is a clone of its node, and of those it is made of, in front of its first reader.
+
+import { storageBytes } from '../kernels/tensor.ts';
+import { flopOf } from './cost.ts';
+import { fuse, needed } from './fuse.ts';
+import type { Graph, Node, Value } from './graph.ts';
+import { layout } from './layout.ts';
+import type { OpName } from './ops/table.ts';
+
+/** Ops that cost a pass over memory, next to convolutions that cost hundreds. */
+const CHEAP: ReadonlySet<OpName> = new Set<OpName>([
+  'groupNorm',
+  'layerNorm',
+  'activation',
+  'geglu',
+  'add',
+  'addRows',
+  'gatedAdd',
+  'addImage',
+  'upsample',
+  'averagePool',
+  'gather',
+  'pickSamples',
+]);
+
+/** The nodes of a forward pass, then those of its gradients. */
+interface Passes {
+  readonly there: readonly Node[];
+  readonly back: readonly Node[];
+  /** Ids of what `there` makes for `back`, or for outside. */
+  readonly read: ReadonlySet<number>;
+  readonly outputs: Graph['outputs'];
+}
+
+/** The values of the forward pass, by id, that are kept where they were made. */
+type Kept = ReadonlySet<number>;
+
+/** The nodes of both passes, where what is not kept is made again; and the operations that this takes. */
+function rebuilt(graph: Graph, { there, back }: Passes, kept: Kept): { nodes: Node[]; flop: number } {
+  const makers = new Map(there.map((node) => [node.output.id, node]));
+  const nodes: Node[] = [...there];
+  const clones = new Map<number, Value>();
+  let values = graph.values;
+  let flop = 0;
+  const from = (value: Value): Value => {
+    const maker = makers.get(value.id);
+    if (!maker || kept.has(value.id)) return value;
+    const found = clones.get(value.id);
+    if (found) return found;
+    const inputs = replaced(maker);
+    const output = { id: values++, shape: value.shape };
+    clones.set(value.id, output);
+    nodes.push({ ...maker, inputs, output } as Node);
+    flop += flopOf(maker);
+    return output;
+  };
+  const replaced = ({ inputs }: Node) =>
+    Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, from(value)]));
+  for (const node of back) {
+    const inputs = replaced(node);
+    nodes.push({ ...node, inputs } as Node);
+  }
+  return { nodes, flop };
+}
+
+/** Group norms that the forward pass applies in its convolutions' loads, and the gradients want as a value. */
+function appliedInLoads({ there, read, outputs }: Passes): Set<number> {
+  const kept = new Set([...outputs.values()].map(({ id }) => id));
+  const readers = new Map<number, Node[]>();
+  for (const node of there)
+    for (const { id } of Object.values(node.inputs)) readers.set(id, [...(readers.get(id) ?? []), node]);
+  const found = there.filter(({ op, output: { id } }) => {
+    const own = readers.get(id) ?? [];
+    if (op !== 'groupNorm' || !read.has(id) || kept.has(id)) return false;
+    return own.length > 0 && own.every((node) => node.op === 'conv2d' && node.inputs.x?.id === id);
+  });
+  return new Set(found.map(({ output }) => output.id));
+}
+
+/** What is read, less what a cheap op makes of what is kept anyway. */
+function withoutCheap({ there, read, outputs }: Passes, given: ReadonlySet<number>): Set<number> {
+  const left = new Set(given);
+  const made = new Set(there.map(({ output }) => output.id));
+  for (const { id } of outputs.values()) made.delete(id);
+  for (const { op, inputs, output } of there) {
+    if (!CHEAP.has(op) || !left.has(output.id) || !made.has(output.id)) continue;
+    if (Object.values(inputs).every(({ id }) => !made.has(id) || read.has(id))) left.delete(output.id);
+  }
+  return left;
+}
+
+/** A stretch of the forward pass, from one node up to another, that is made again as a whole. */
+interface Segment {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Bytes of what is made in front of each node and read by it or later ones of the pass: what begins a segment. */
+function crossing(there: readonly Node[]): { bytes: number[]; at: (position: number) => number[] } {
+  const span = new Map<number, { first: number; last: number; bytes: number }>();
+  there.forEach(({ inputs, output }, i) => {
+    for (const { id } of Object.values(inputs)) {
+      const own = span.get(id);
+      if (own) own.last = i;
+    }
+    span.set(output.id, { first: i, last: i, bytes: storageBytes(output.shape) });
+  });
+  const bytes = there.map(() => 0);
+  for (const { first, last, bytes: size } of span.values())
+    for (let i = first + 1; i <= last; i++) bytes[i]! += size;
+  const at = (position: number) =>
+    [...span].filter(([, { first, last }]) => first < position && last >= position).map(([id]) => id);
+  return { bytes, at };
+}
+
+/** Stretches of about `quota` bytes of kept values each, cut where least has to be kept. */
+function segmentsOf(there: readonly Node[], kept: Kept, quota: number, bytes: readonly number[]): Segment[] {
+  const segments: Segment[] = [];
+  let from = 0;
+  let held = 0;
+  let best = 0;
+  there.forEach(({ output }, i) => {
+    if (kept.has(output.id)) held += storageBytes(output.shape);
+    if (held < quota / 2) return;
+    if (best <= from || bytes[i + 1]! < bytes[best]!) best = i + 1;
+    if (held < quota || i + 1 >= there.length) return;
+    segments.push({ from, to: best });
+    from = best;
+    held = 0;
+    for (let k = from; k <= i; k++)
+      if (kept.has(there[k]!.output.id)) held += storageBytes(there[k]!.output.shape);
+  });
+  if (from < there.length) segments.push({ from, to: there.length });
+  return segments;
+}
+
+/** Sizes of segments that are tried, as shares of all that would be kept. */
+const SHARES = [1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12, 1 / 16, 1 / 24, 1 / 32];
+
+/**
+ * Rewrites a differentiated graph, whose first `forward` nodes are the forward pass, so that no more than `bytes` of
+ * activations are alive at once, or as few as it can: at first what is cheap is made again, then segments of the pass,
+ * as few as do. `outputs` are the values wanted outside.
+ */
+export function recompute(
+  graph: Graph,
+  forward: number,
+  outputs: readonly Value[],
+  bytes = Number.POSITIVE_INFINITY,
+): void {
+  const wanted = new Map([...graph.outputs, ...outputs.map((value) => [`${value.id}`, value] as const)]);
+  const there = graph.nodes.slice(0, forward);
+  const first = new Set(there);
+  const back = needed({ ...graph, outputs: wanted }).filter((node) => !first.has(node));
+  const made = new Set(there.map(({ output }) => output.id));
+  const read = new Set(
+    [...back.flatMap(({ inputs }) => Object.values(inputs)), ...wanted.values()]
+      .map(({ id }) => id)
+      .filter((id) => made.has(id)),
+  );
+  const passes: Passes = { there, back, read, outputs: wanted };
+
+  const measured = (kept: Kept) => {
+    const found = rebuilt(graph, passes, kept);
+    const values = graph.values + found.nodes.length;
+    const whole = { ...graph, nodes: found.nodes, outputs: wanted, values };
+    return { ...found, peak: layout(fuse(whole), 4).peakBytes };
+  };
+  type Measured = ReturnType<typeof measured>;
+  let best: Measured | undefined;
+  const offer = (candidate: Measured): boolean => {
+    const fits = candidate.peak <= bytes;
+    const better =
+      !best || (fits ? best.peak > bytes || candidate.flop < best.flop : candidate.peak < best.peak);
+    if (better) best = candidate;
+    return fits;
+  };
+
+  const applied = appliedInLoads(passes);
+  const usual = new Set([...read].filter((id) => !applied.has(id)));
+  const thrifty = withoutCheap(passes, usual);
+  if (!offer(measured(usual)) && !offer(measured(thrifty))) {
+    const { bytes: across, at } = crossing(there);
+    const total = there.reduce(
+      (sum, { output }) => sum + (thrifty.has(output.id) ? storageBytes(output.shape) : 0),
+      0,
+    );
+    for (const share of SHARES) {
+      const segments = segmentsOf(there, thrifty, share * total, across);
+      const keptWith = (count: number): Kept => {
+        const kept = new Set(thrifty);
+        for (const { from, to } of segments.slice(0, count))
+          for (const { output } of there.slice(from, to)) kept.delete(output.id);
+        for (const { from } of segments.slice(0, count)) for (const id of at(from)) kept.add(id);
+        const end = segments[count - 1];
+        if (end) for (const id of at(end.to)) if (thrifty.has(id)) kept.add(id);
+        for (const { id } of wanted.values()) kept.add(id);
+        return kept;
+      };
+      // As few segments as do, the first ones of the network: theirs are kept longest.
+      let [low, high] = [1, segments.length];
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (offer(measured(keptWith(middle)))) high = middle;
+        else low = middle + 1;
+      }
+      offer(measured(keptWith(low)));
+    }
+  }
+  const { nodes } = best!;
+  graph.nodes.splice(0, graph.nodes.length, ...nodes);
+  graph.values += nodes.length;
+}
