@@ -7,6 +7,7 @@ import { differentiable } from './differentiable.ts';
 import { type EvaluationOptions, type Network, trace } from './evaluation.ts';
 import type { Candidate, Crop, EvaluationBatch, Model } from './model.ts';
 import { openRunner } from './runner.ts';
+import { splitByViews, viewsOf } from './views.ts';
 import { weightStore } from './weightstore.ts';
 
 export interface DenoiserOptions extends EvaluationOptions {
@@ -41,24 +42,6 @@ export interface ImageEncoder {
   encode(image: Float32Array, to: Range): void;
 }
 
-/** A batch's distinct (slot, level, noise), and which of them each sample has. */
-function viewsOf({ slot, level, noise }: EvaluationBatch) {
-  const places = new Map<string, number>();
-  const firsts: number[] = [];
-  const view = slot.map((_, i) => {
-    const key = `${slot[i]} ${level[i]} ${noise[i]}`;
-    let place = places.get(key);
-    if (place === undefined) {
-      place = firsts.length;
-      places.set(key, place);
-      firsts.push(i);
-    }
-    return place;
-  });
-  const first = (values: Uint32Array) => Uint32Array.from(firsts, (i) => values[i]!);
-  return { view, slot: first(slot), level: first(level), noise: first(noise) };
-}
-
 /**
  * A network as a classifier on a device. Where memory does not suffice for the batch, half of it is tried, and
  * so on; every pipeline has run once when the promise resolves.
@@ -80,28 +63,29 @@ export async function denoiser(
   const external = { ...tables, slots: { buffer: slots, offset: 0, size: slots.size } };
 
   const { weightDtype, batchSize } = options;
-  // A network whose candidates share a part is a large one: what it does not need yet is not made, and not run.
-  const sharing = network.shared !== undefined;
+  // A network whose candidates share a part is a large one: what it does not need yet is not made, and not run. Where
+  // they share all of it, a view is what costs, and all candidates of one come together.
+  const large = network.shared !== undefined && !network.take;
+  const perView = network.take && options.candidates.length;
   const runner = await openRunner(device, {
     weights,
     weightDtype,
     external,
     trace: ({ samples, views }) => trace(network, options, samples, views),
     largest: batchSize,
-    sharing,
-    warm: !sharing,
+    sharing: perView ?? large,
+    warm: !large,
   });
   const derivatives = encoder
     ? undefined
-    : differentiable(device, network, { ...options, weights, external, batchSize: runner.samples });
+    : differentiable(device, network, { ...options, weights, external, batchSize: runner.views });
 
   /** The smallest size that holds a batch, and its indices by the names of a plan's inputs. */
   const place = (batch: EvaluationBatch) => {
     const { slot, candidate, level, noise } = batch;
     const label = Uint32Array.from(candidate, (index) => options.labels[index]!);
     const shared = network.shared && viewsOf(batch);
-    const size = runner.fitting(slot.length, shared?.slot.length);
-    if (!size) throw new RangeError(`a batch of ${slot.length} evaluations, at most ${runner.samples} fit`);
+    const size = runner.fitting(slot.length, shared?.slot.length)!;
     const own = { level, noise, label };
     const indices = shared
       ? {
@@ -136,9 +120,20 @@ export async function denoiser(
       else gpu.queue.writeBuffer(slots, to.offset, image as Float32Array<ArrayBuffer>);
     },
     async errors(batch) {
-      const { size, indices } = place(batch);
-      const { error } = await runner.run(size, indices, ['error']);
-      return error!.slice(0, batch.slot.length);
+      const count = batch.slot.length;
+      if (count > runner.samples)
+        throw new RangeError(`a batch of ${count} evaluations, at most ${runner.samples} fit`);
+      const errors = new Float32Array(count);
+      let at = 0;
+      const runs = (network.take ? splitByViews(batch, runner.views) : [batch]).map(async (part) => {
+        const from = at;
+        at += part.slot.length;
+        const { size, indices } = place(part);
+        const { error } = await runner.run(size, indices, ['error']);
+        errors.set(error!.subarray(0, part.slot.length), from);
+      });
+      await Promise.all(runs);
+      return errors;
     },
     differentiable: derivatives,
     close() {

@@ -18,12 +18,20 @@ export interface SampleInputs {
   readonly shared: readonly Value[];
 }
 
+/** Which view a sample has (where absent, sample i has view i), and its candidate's class: [1, n, 1, 1]. */
+export interface TakenAt {
+  readonly view?: Value;
+  readonly label: Value;
+}
+
 /** A network that predicts from a noised image, a level and a class or prompt, as a part of any graph. */
 export interface Network {
   /** What it denoises, an image or its latent: [channels, height, width]. */
   readonly image: readonly [channels: number, height: number, width: number];
   /** The part that no candidate has a say in: made once a distinct (image, level, noise), for all its candidates. */
   readonly shared?: (graph: Graph, xt: Value, level: Value) => readonly Value[];
+  /** How samples come by their part of what `shared` made of their views; without it the view's is repeated. */
+  readonly take?: (graph: Graph, x: Value, at: TakenAt) => Value;
   /** The rest of the network: a prediction [at least c channels, n, h, w]. */
   readonly predict: (graph: Graph, inputs: SampleInputs) => Value;
 }
@@ -97,12 +105,20 @@ export function trace(network: Network, options: EvaluationOptions, n: number, v
   const { noised, errors } = endsOf(graph, network, options);
   const repeated = (x: Value) => apply(graph, 'pickSamples', {}, { x, index: view });
   const viewed = noised({ slot, level: viewLevel, noise: viewNoise });
-  const shared = network.shared(graph, viewed, viewLevel).map(repeated);
+  const { take = (_: Graph, x: Value) => repeated(x) } = network;
+  const shared = network.shared(graph, viewed, viewLevel).map((x) => take(graph, x, { view, label }));
   const xt = repeated(viewed);
   const prediction = network.predict(graph, { xt, level, label, shared });
   output(graph, 'error', errors({ prediction, xt, level, noise }));
   return graph;
 }
+
+/** What is shared, made for every sample by itself. */
+const sharedByEach = (
+  graph: Graph,
+  { shared, take }: Network,
+  { xt, level, label }: Pick<SampleInputs, 'xt' | 'level' | 'label'>,
+): readonly Value[] => (shared?.(graph, xt, level) ?? []).map((x) => (take ? take(graph, x, { label }) : x));
 
 /** The same with every part made for each sample, and with what it is made of. */
 export function traceEach(
@@ -115,7 +131,7 @@ export function traceEach(
   const [slot] = indices(graph, n, 'slot') as [Value];
   const { noised, errors } = endsOf(graph, network, options);
   const xt = noised({ slot, level, noise });
-  const shared = network.shared?.(graph, xt, level) ?? [];
+  const shared = sharedByEach(graph, network, { xt, level, label });
   const prediction = network.predict(graph, { xt, level, label, shared });
   const error = errors({ prediction, xt, level, noise });
   output(graph, 'error', error);
@@ -134,7 +150,7 @@ export function tracePrediction(
   const [c, h, w] = network.image;
   const [level, label] = indices(graph, n, 'level', 'label') as [Value, Value];
   const xt = input(graph, 'xt', [c, n, h, w]);
-  const shared = network.shared?.(graph, xt, level) ?? [];
+  const shared = sharedByEach(graph, network, { xt, level, label });
   const whole = network.predict(graph, { xt, level, label, shared });
   const prediction = whole.shape[0] > c ? apply(graph, 'slice', { from: 0, count: c }, { x: whole }) : whole;
   output(graph, 'prediction', prediction);

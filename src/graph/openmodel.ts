@@ -49,9 +49,13 @@ export interface ModelSummary {
   readonly sideMultiple?: number | undefined;
   /** The names of its classes, in the order of their numbers; none for text models. */
   readonly labels: readonly string[];
+  /** Predictions of one run of a multi-head network: all classes, and perhaps one without a class. */
+  readonly heads?: number | undefined;
   readonly numTrainTimesteps: number;
   /** Noise in units of the image, b / a, of every timestep; models whose levels are sigmas have none. */
   readonly timestepSigmas?: readonly number[] | undefined;
+  /** Standard deviation of the data that a model of sigmas was made for; 0.5 where nothing is said. */
+  readonly sigmaData?: number | undefined;
   /** The model's own grid in visiting order: its card's, or even timesteps of equal weight. */
   readonly levels: readonly Level[];
   readonly distance: Distance;
@@ -99,6 +103,7 @@ function summarise(folder: ModelFolder, imageSize?: number): ModelSummary {
     conditioning: kind === 'text' ? 'text' : 'class',
     ...imageOf(folder, imageSize),
     labels: kind === 'text' ? [] : folder.labels,
+    heads: kind === 'pixel' ? folder.heads : undefined,
     numTrainTimesteps: T,
     timestepSigmas: Array.from(schedule.alphasCumprod, (alphaBar) => Math.sqrt((1 - alphaBar) / alphaBar)),
     levels: (card?.timesteps ?? even).map((t, i) => ({ t, weight: card?.weights?.[i] ?? 1 })),
@@ -251,7 +256,9 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
   try {
     const weightDtype = options.weightDtype ?? dtypeOf(file);
     const { network, attach } = await networkOf(folder, file, model, levels, candidates, weightDtype);
-    const batchSize = options.batchSize ?? DEFAULT_BATCH[folder.kind];
+    // Where a view's candidates cost nothing each, batches and images in flight are counted by views.
+    const perView = network.take ? candidates.length : 1;
+    const batchSize = options.batchSize ?? DEFAULT_BATCH[folder.kind] * perView;
     const evaluation: DenoiserOptions = {
       name: model.name,
       crop: model.crop,
@@ -264,7 +271,7 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
       distance: options.distance ?? model.distance,
       weightDtype,
       batchSize,
-      slots: options.slots ?? batchSize,
+      slots: options.slots ?? Math.ceil(batchSize / perView),
     };
     return { network, evaluation, attach, close: () => file.close() };
   } catch (error) {

@@ -5,7 +5,7 @@ import type { Network } from './evaluation.ts';
 import type { PixelModelFolder } from './files/folder.ts';
 import { parametersOf } from './files/parameters.ts';
 import type { TensorFile } from './files/safetensors.ts';
-import { apply, type Constant } from './graph.ts';
+import { apply, type Constant, type Graph, type Value } from './graph.ts';
 import type { Level } from './model.ts';
 import { timeRowLength, timeRows } from './networks/timeembedding.ts';
 import { unet2d } from './networks/unet2d.ts';
@@ -20,7 +20,7 @@ export async function pixelNetwork(
   file: TensorFile,
   levels: readonly Level[],
 ): Promise<Network> {
-  const { unet, labels } = folder;
+  const { unet, labels, heads } = folder;
   if (unet.classEmbedding === 'identity')
     throw new ModelError(
       `${folder.path}: class_embed_type identity takes vectors, not classes; there is nothing to choose from`,
@@ -48,21 +48,30 @@ export async function pixelNetwork(
   const centre = Float32Array.from({ length: levels.length * 2 * unet.inChannels }, (_, i) =>
     i % (2 * unet.inChannels) < unet.inChannels ? 2 : -1,
   );
+  const image = [unet.inChannels, height, width] as const;
+  const run = (graph: Graph, sample: Value, level: Value, label?: Value): Value => {
+    const pick = (index: Value, entries: number, width: number, constant: Constant) =>
+      apply(graph, 'gather', { entries, channels: width }, { index }, { table: constant });
+    const centring = { name: 'centre', length: centre.length, values: async () => centre };
+    const told = label && labelTable ? pick(label, labels.length, channels, labelTable) : label;
+    return unet2d(graph, parameters, unet, {
+      sample,
+      time: pick(level, levels.length, channels, table),
+      ...(told && { label: told }),
+      ...(unet.centerInputSample
+        ? { centre: pick(level, levels.length, 2 * unet.inChannels, centring) }
+        : {}),
+    });
+  };
+  if (heads === undefined)
+    return { image, predict: (graph, { xt, level, label }) => run(graph, xt, level, label) };
+  // Multi-head: the network runs once a view, and a sample takes its class's head; where no head is the unconditional
+  // one, their mean, which is the prediction under a uniform prior that ignores what x_t says of the class.
   return {
-    image: [unet.inChannels, height, width],
-    predict(graph, { xt: sample, level, label }) {
-      const pick = (index: typeof level, entries: number, width: number, constant: Constant) =>
-        apply(graph, 'gather', { entries, channels: width }, { index }, { table: constant });
-      const centring = { name: 'centre', length: centre.length, values: async () => centre };
-      return unet2d(graph, parameters, unet, {
-        sample,
-        time: pick(level, levels.length, channels, table),
-        label: labelTable ? pick(label, labels.length, channels, labelTable) : label,
-        ...(unet.centerInputSample
-          ? { centre: pick(level, levels.length, 2 * unet.inChannels, centring) }
-          : {}),
-      });
-    },
+    image,
+    shared: (graph, xt, level) => [run(graph, xt, level)],
+    take: (graph, x, at) => apply(graph, 'pickHead', { channels: unet.inChannels }, { x, ...at }),
+    predict: (_, { shared: [prediction] }) => prediction!,
   };
 }
 

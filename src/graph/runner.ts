@@ -25,15 +25,19 @@ export interface RunnerOptions {
   readonly trace: (size: Size) => Graph;
   /** Most samples of a run; halved, and halved again, where memory does not suffice. */
   readonly largest: number;
-  /** Samples share a part of the network, so that plans differ in their views too. */
-  readonly sharing?: boolean;
+  /**
+   * Samples share a part of the network, so that plans differ in their views too; a number where they share all of it,
+   * so that views are what costs: most samples of a view.
+   */
+  readonly sharing?: boolean | number;
   /** Makes every size at once and runs it, so that no batch waits for a compiler. */
   readonly warm?: boolean;
 }
 
 export interface Runner {
-  /** Most samples of a run. */
+  /** Most samples of a run, and most views. */
   readonly samples: number;
+  readonly views: number;
   readonly bytes: () => number;
   /** The smallest size that holds so many samples and views; undefined where none does. */
   fitting(samples: number, views?: number): Size | undefined;
@@ -60,7 +64,12 @@ interface Planned {
  * Every size that is planned: the largest batch and halves of it, so that a short batch is not run at full length;
  * and where samples share a part of the network, the same for as many views as samples, for a quarter and for one.
  */
-function sizesOf(largest: number, sharing: boolean): Size[] {
+function sizesOf(largest: number, sharing: boolean | number): Size[] {
+  if (typeof sharing === 'number')
+    return sizesOf(Math.ceil(largest / sharing), false).map(({ views }) => ({
+      samples: views * sharing,
+      views,
+    }));
   const counts = [largest];
   for (let size = largest / 2; size >= (sharing ? 1 : 8) && size * 16 >= largest; size /= 2)
     counts.push(Math.ceil(size));
@@ -99,7 +108,7 @@ export async function openRunner(device: Device, options: RunnerOptions): Promis
     } catch (error) {
       for (const failed of plans.values()) (await failed).plan.destroy();
       pool.destroy();
-      if (!(error instanceof OutOfMemoryError) || largest === 1) throw error;
+      if (!(error instanceof OutOfMemoryError) || sizes.at(-1)!.views === 1) throw error;
       return open(Math.floor(largest / 2));
     }
   };
@@ -114,7 +123,7 @@ export async function openRunner(device: Device, options: RunnerOptions): Promis
   };
   let turn: Promise<unknown> = Promise.resolve();
   return {
-    samples: sizes.at(-1)!.samples,
+    ...sizes.at(-1)!,
     bytes: pool.bytes,
     fitting: (samples, views = samples) =>
       sizes.find((size) => size.samples >= samples && size.views >= views),

@@ -17,56 +17,17 @@ interface Case {
   readonly each?: true;
 }
 
+const pairs = (text: string) =>
+  text.split(' ').map((pair) => pair.split(':').map(Number) as unknown as readonly [number, number]);
+
 // A head of its own, one repeated, a view that nobody takes, the mean (a label beyond the heads), odd pixels.
 const cases: readonly Case[] = [
-  {
-    heads: 10,
-    channels: 1,
-    views: 3,
-    side: 28,
-    samples: [
-      [0, 9],
-      [2, 0],
-      [0, 9],
-      [2, 3],
-      [0, 0],
-    ],
-  },
-  {
-    heads: 3,
-    channels: 3,
-    views: 2,
-    side: 7,
-    samples: [
-      [1, 2],
-      [1, 3],
-      [0, 0],
-      [1, 2],
-    ],
-  },
-  {
-    heads: 2,
-    channels: 2,
-    views: 1,
-    side: 1,
-    samples: [
-      [0, 1],
-      [0, 7],
-      [0, 0],
-    ],
-  },
-  {
-    heads: 11,
-    channels: 3,
-    views: 4,
-    side: 40,
-    samples: [
-      [3, 10],
-      [1, 11],
-      [3, 4],
-    ],
-  },
-]; // prettier-ignore
+  { heads: 10, channels: 1, views: 3, side: 28, samples: pairs('0:9 2:0 0:9 2:3 0:0') },
+  { heads: 3, channels: 3, views: 2, side: 7, samples: pairs('1:2 1:3 0:0 1:2') },
+  { heads: 2, channels: 2, views: 1, side: 1, samples: pairs('0:1 0:7 0:0') },
+  { heads: 3, channels: 2, views: 4, side: 5, samples: pairs('0:2 1:0 2:3 3:2'), each: true },
+  { heads: 11, channels: 3, views: 4, side: 40, samples: pairs('3:10 1:11 3:4') },
+];
 
 /** What the op does, sample by sample in [n, c, h, w] order: calls `take(from in x, to in y, share)`. */
 function walk(

@@ -30,6 +30,11 @@ export interface PixelModelFolder extends CommonFolder {
   readonly unet: UNet2DConfig;
   /** The name of every class, in the order of their numbers; empty for a model without classes. */
   readonly labels: readonly string[];
+  /**
+   * Predictions that the network makes at once, for a multi-head model: one a class, and where there is one more than
+   * `labels` it is the unconditional one. Undefined for a network that is told the class.
+   */
+  readonly heads?: number | undefined;
 }
 
 /** The autoencoder of a latent model. */
@@ -89,6 +94,8 @@ const indexSchema = z.object({
   tokenizer: component.optional(),
   transformer: component.optional(),
   id2label: z.record(z.string(), z.string()).nullish(),
+  /** A pixel model whose last convolution predicts for every class; without it, known by its channels. */
+  multi_head: z.boolean().nullish(),
 });
 type Index = z.output<typeof indexSchema>;
 type Part = 'unet' | 'vae' | 'text_encoder' | 'tokenizer' | 'transformer';
@@ -160,13 +167,50 @@ async function readPixelModel({
   const unet = await readUNet2DConfig(unetFile);
   if (!unet.sampleSize)
     throw new ModelError(`${unetFile}: sample_size is missing, a pixel model needs the size of its images`);
-  if (unet.outChannels !== unet.inChannels)
+  const heads = headsOf(index, unet, unetFile, indexFile);
+  if (heads === undefined && unet.outChannels !== unet.inChannels)
     throw new ModelError(
-      `${unetFile}: out_channels is ${unet.outChannels}, wanted in_channels ${unet.inChannels} (learned variances are not supported)`,
+      `${unetFile}: out_channels is ${unet.outChannels}, wanted in_channels ${unet.inChannels} (learned variances are not supported${unet.classEmbedding === 'none' ? '; a multi-head model names its classes in id2label' : ''})`,
     );
   const shared = await common('unet');
-  const labels = classLabels(index.id2label ?? undefined, unet, shared.card, indexFile);
-  return { kind: 'pixel', ...shared, unet, labels };
+  if (heads === undefined) {
+    const labels = classLabels(index.id2label ?? undefined, unet, shared.card, indexFile);
+    return { kind: 'pixel', ...shared, unet, labels };
+  }
+  const named = index.id2label ? Object.keys(index.id2label).length : heads;
+  const classes = shared.card?.classes ?? named;
+  if (classes !== heads && classes !== heads - 1)
+    throw new ModelError(
+      `${indexFile}: ${classes} classes for ${heads} heads, wanted ${heads}, or ${heads - 1} and a null head`,
+    );
+  const labels = namedLabels(index.id2label ?? undefined, classes, indexFile);
+  return { kind: 'pixel', ...shared, unet, labels, heads };
+}
+
+/**
+ * The heads of a multi-head network (Chen et al. 2024, section on multi-head diffusion): out_channels / in_channels,
+ * where `multi_head` says so, or where a network that is told no class has as many heads as id2label has names, or one
+ * more. @throws ModelError where `multi_head` is said of a network that is none.
+ */
+function headsOf(
+  { multi_head: said, id2label }: Index,
+  unet: UNet2DConfig,
+  unetFile: string,
+  indexFile: string,
+): number | undefined {
+  const heads = unet.outChannels / unet.inChannels;
+  const named = Object.keys(id2label ?? {}).length;
+  if (!said) {
+    const known = unet.classEmbedding === 'none' && named > 1 && (heads === named || heads === named + 1);
+    return known && said !== false ? heads : undefined;
+  }
+  if (unet.classEmbedding !== 'none')
+    throw new ModelError(`${indexFile}: multi_head, but the network is told its class (${unetFile})`);
+  if (!Number.isInteger(heads) || heads < 2)
+    throw new ModelError(
+      `${unetFile}: out_channels is ${unet.outChannels}, a multi-head model wants in_channels ${unet.inChannels} for every class`,
+    );
+  return heads;
 }
 
 async function readTextModel({ path, expect, common }: Reading): Promise<TextModelFolder> {

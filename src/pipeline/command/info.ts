@@ -51,6 +51,7 @@ function asJson({ model, cost, ...rest }: Description): object {
     crop: model.crop ?? 'centre',
     classes: model.labels.length,
     labels: model.labels,
+    ...(model.heads === undefined ? {} : { heads: model.heads }),
     timesteps: model.numTrainTimesteps,
     levels: model.levels.map(({ t, sigma }) => t ?? sigma),
     loss: model.distance,
@@ -106,6 +107,11 @@ export function infoText({
         ? 'any, by --labels or --prompts'
         : `${short(model.labels.length)}: ${shown}${model.labels.length > SHOWN ? ', ...' : ''}`,
     ]);
+    if (model.heads !== undefined)
+      rows.push([
+        'multi-head',
+        `${model.heads} heads: all classes ${model.heads > model.labels.length ? 'and none ' : ''}by one run of the network`,
+      ]);
     const levels = model.levels.map(({ t, sigma }) => t ?? sigma ?? 0);
     rows.push([
       'noise levels',

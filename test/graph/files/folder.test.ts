@@ -94,6 +94,23 @@ describe('readModelFolder', () => {
     expect((await readPixelModel(await write(changes))).labels).toEqual(labels);
   });
 
+  it('knows a multi-head model by its channels, or because it says so', async () => {
+    const heads = (out: number) => unetWith({ num_class_embeds: null, out_channels: out });
+    expect((await readPixelModel(await write())).heads).toBeUndefined();
+    expect(await readPixelModel(await write(heads(3)))).toMatchObject({
+      heads: 3,
+      labels: ['zero', 'one', 'two'],
+    });
+    expect(await readPixelModel(await write(heads(4)))).toMatchObject({
+      heads: 4,
+      labels: ['zero', 'one', 'two'],
+    });
+    const said = { ...heads(3), ...indexWith({ id2label: undefined, multi_head: true }) };
+    expect(await readPixelModel(await write(said))).toMatchObject({ heads: 3, labels: ['0', '1', '2'] });
+    const behind = { ...said, 'card.json': { classes: 2 } };
+    expect(await readPixelModel(await write(behind))).toMatchObject({ heads: 3, labels: ['0', '1'] });
+  });
+
   it('says when there is nothing to classify', async () => {
     const none = { ...unetWith({ num_class_embeds: null }), ...indexWith({ id2label: undefined }) };
     const folder = await readPixelModel(await write(none));
@@ -231,6 +248,26 @@ describe('readModelFolder', () => {
       'learned variances',
       unetWith({ out_channels: 2 }),
       'unet/config.json: out_channels is 2, wanted in_channels 1 (learned variances are not supported)',
+    ],
+    [
+      'learned variances where no class is told',
+      unetWith({ out_channels: 2, num_class_embeds: null }),
+      'unet/config.json: out_channels is 2, wanted in_channels 1 (learned variances are not supported; a multi-head model names its classes in id2label)',
+    ],
+    [
+      'heads of a network that is told its class',
+      { ...unetWith({ out_channels: 3 }), ...indexWith({ multi_head: true }) },
+      /^model_index\.json: multi_head, but the network is told its class/,
+    ],
+    [
+      'heads that are none',
+      { ...unetWith({ num_class_embeds: null }), ...indexWith({ multi_head: true }) },
+      'unet/config.json: out_channels is 1, a multi-head model wants in_channels 1 for every class',
+    ],
+    [
+      'other classes than heads',
+      { ...unetWith({ num_class_embeds: null, out_channels: 5 }), ...indexWith({ multi_head: true }) },
+      'model_index.json: 3 classes for 5 heads, wanted 5, or 4 and a null head',
     ],
     ['no weights', noWeights, 'unet/diffusion_pytorch_model.safetensors: no such file'],
     [

@@ -1,0 +1,158 @@
+// Multi-head models against torch, and what they are for: all classes of a view from one run of the network.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { costOf } from '../../src/graph/cost.ts';
+import { denoiser } from '../../src/graph/denoiser.ts';
+import { describeModel } from '../../src/graph/describe.ts';
+import { trace } from '../../src/graph/evaluation.ts';
+import { openSafetensors } from '../../src/graph/files/safetensors.ts';
+import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
+import { loadModel } from '../../src/graph/openmodel.ts';
+import { ops } from '../../src/graph/ops/table.ts';
+import { splitByViews, viewsOf } from '../../src/graph/views.ts';
+import { openDevice } from '../../src/kernels/device.ts';
+
+const goldens = join(import.meta.dirname, '..', 'golden');
+
+interface Golden {
+  readonly timesteps: readonly number[];
+  /** [image][timestep][class, the last without one]. */
+  readonly errors: readonly (readonly (readonly number[])[])[];
+}
+
+/** Every evaluation of the golden, as (image, level, candidate). */
+const evaluationsOf = ({ errors }: Golden) =>
+  errors.flatMap((image, slot) =>
+    image.flatMap((row, level) => row.map((error, candidate) => ({ slot, level, candidate, error }))),
+  );
+
+const batchOf = (
+  list: readonly Omit<ReturnType<typeof evaluationsOf>[number], 'error'>[],
+): EvaluationBatch => ({
+  slot: Uint32Array.from(list, ({ slot }) => slot),
+  candidate: Uint32Array.from(list, ({ candidate }) => candidate),
+  level: Uint32Array.from(list, ({ level }) => level),
+  noise: Uint32Array.from(list, ({ level }) => level),
+});
+
+/** The golden's model with its classes and, as the last candidate, no class; its images are in slots 0 and 1. */
+async function openGolden(name: string, batchSize: number) {
+  const folder = join(goldens, `multihead-${name}`);
+  const golden = JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8')) as Golden;
+  const loaded = await loadModel(folder, {
+    noiseFile: join(folder, 'io.safetensors'),
+    levels: () => golden.timesteps.map((t) => ({ t, weight: 1 })),
+    batchSize,
+  });
+  const { candidates, labels } = loaded.evaluation;
+  const model = await denoiser(await openDevice(), loaded.network, {
+    ...loaded.evaluation,
+    candidates: [...candidates, { label: 'nothing', classidx: NO_CLASS }],
+    labels: [...labels, labels.length],
+    slots: 2,
+  });
+  await loaded.close();
+  const io = await openSafetensors(join(folder, 'io.safetensors'));
+  const [x0, gradients] = [await io.readF32('x0'), await io.readF32('gradients')];
+  await io.close();
+  for (const slot of [0, 1])
+    model.encode(slot, x0.slice((slot * x0.length) / 2, ((slot + 1) * x0.length) / 2));
+  return { model, golden, x0, gradients };
+}
+
+describe.each(['null', 'plain'])('every evaluation equals torch, %s', (name) => {
+  let opened: Awaited<ReturnType<typeof openGolden>>;
+  beforeAll(async () => {
+    opened = await openGolden(name, 40);
+  });
+  afterAll(() => opened.model.close());
+
+  it('all classes, and none: relative 2e-4', async () => {
+    const { model, golden } = opened;
+    const wanted = evaluationsOf(golden);
+    const got: number[] = [];
+    for (let i = 0; i < wanted.length; i += model.batchSize)
+      got.push(...(await model.errors(batchOf(wanted.slice(i, i + model.batchSize)))));
+    expect(wanted.length).toBe(2 * 4 * model.candidates.length);
+    wanted.forEach(({ error }, i) => {
+      expect(Math.abs(got[i]! - error) / error).toBeLessThan(2e-4);
+    });
+  });
+
+  it('the same bytes alone, by class, and where few classes of many views are left', async () => {
+    const { model, golden } = opened;
+    const all = evaluationsOf(golden).slice(0, 20);
+    const whole = [...(await model.errors(batchOf(all)))];
+    const alone = [];
+    for (const one of all) alone.push(...(await model.errors(batchOf([one]))));
+    expect(alone).toEqual(whole);
+    const byClass = [...all].sort((a, b) => a.candidate - b.candidate);
+    const mixed = await model.errors(batchOf(byClass));
+    expect(byClass.map((one, i) => [one, mixed[i]])).toEqual(
+      byClass.map((one) => [one, whole[all.indexOf(one)]]),
+    );
+  });
+
+  it.skipIf(!ops.errors.backward)(
+    'gradients with regard to the image, of a head and without a class',
+    async () => {
+      const { model, gradients, golden } = opened;
+      const none = model.candidates.length - 1;
+      const made = await model.differentiable!.gradients(
+        batchOf([
+          { slot: 0, level: 0, candidate: 1 },
+          { slot: 0, level: 0, candidate: none },
+        ]),
+      );
+      expect(made.errors[1]! / golden.errors[0]![0]![none]!).toBeCloseTo(1, 3);
+      const scale = Math.max(...gradients.map(Math.abs));
+      expect(made.gradients.length).toBe(gradients.length);
+      gradients.forEach((wanted, i) => {
+        expect(Math.abs(made.gradients[i]! - wanted) / scale).toBeLessThan(1e-4);
+      });
+    },
+  );
+});
+
+describe('views', () => {
+  it('ten classes of an image, level and noise cost one evaluation', async () => {
+    const { network, evaluation, close } = await loadModel(join(goldens, 'multihead-null'), {
+      batchSize: 80,
+    });
+    const flop = (samples: number) => costOf(trace(network, evaluation, samples, 1)).flop;
+    expect(flop(10) / flop(1)).toBeLessThan(1.02);
+    const traced: number[] = [];
+    const counting = {
+      ...network,
+      shared: (...[graph, xt, level]: Parameters<NonNullable<typeof network.shared>>) => {
+        traced.push(xt.shape[1]);
+        return network.shared!(graph, xt, level);
+      },
+    };
+    const model = await denoiser(await openDevice(), counting, evaluation);
+    await close();
+    expect(model.batchSize).toBe(80);
+    expect(model.slots).toBe(8);
+    expect(Math.max(...traced)).toBe(8);
+    model.close();
+  });
+
+  it('a batch of more views than a run has is split between views, in its order', () => {
+    const batch = batchOf([0, 0, 1, 1, 0, 2, 3, 3].map((level, i) => ({ slot: 0, level, candidate: i })));
+    const parts = splitByViews(batch, 2);
+    expect(parts.map(({ candidate }) => [...candidate])).toEqual([
+      [0, 1, 2, 3, 4],
+      [5, 6, 7],
+    ]);
+    expect(parts.map((part) => viewsOf(part).slot.length)).toEqual([2, 2]);
+    expect(splitByViews(batch, 4)).toHaveLength(1);
+  });
+});
+
+it('is described as what it is', async () => {
+  const { model, problems } = await describeModel(join(goldens, 'multihead-null'));
+  expect(problems).toEqual([]);
+  expect(model?.heads).toBe(11);
+});
