@@ -1,0 +1,121 @@
+// What an attack makes large, as functions of the logits z of one image: the loss and its gradient dL/dz. All in
+// forms that keep their digits where the classifier is certain, since a diffusion classifier's small temperature
+// makes it so almost everywhere.
+
+import { UsageError } from '../errors.ts';
+
+/** A loss and its gradient with regard to the logits. */
+export interface Loss {
+  readonly value: number;
+  readonly gradient: Float64Array;
+}
+
+/** A loss as a function of the logits. */
+export type LossOf = (logits: Float64Array) => Loss;
+
+/** The largest of the logits but for those left out; ties go to the first. */
+export function argmax(logits: ArrayLike<number>, ...without: readonly number[]): number {
+  let best = -1;
+  for (let i = 0; i < logits.length; i++)
+    if (!without.includes(i) && (best < 0 || logits[i]! > logits[best]!)) best = i;
+  return best;
+}
+
+/** z_y less the largest other logit: positive while the classification is right. */
+export const marginOf = (logits: Float64Array, label: number): number =>
+  logits[label]! - logits[argmax(logits, label)]!;
+
+/** ln sum over j other than `own` of exp(z_j - z_own), and the share of each j in that sum. */
+function others(logits: Float64Array, own: number) {
+  const most = logits[argmax(logits, own)]!;
+  const terms = logits.map((z, j) => (j === own ? 0 : Math.exp(z - most)));
+  const sum = terms.reduce((total, term) => total + term, 0);
+  return { log: most - logits[own]! + Math.log(sum), shares: terms.map((term) => term / sum) };
+}
+
+/** ln(1 + e^v) without losing small or large v. */
+const softplus = (v: number): number => (v > 0 ? v + Math.log1p(Math.exp(-v)) : Math.log1p(Math.exp(v)));
+
+/** 1 / (1 + e^-v). */
+const logistic = (v: number): number => (v < 0 ? Math.exp(v) / (1 + Math.exp(v)) : 1 / (1 + Math.exp(-v)));
+
+/** Cross-entropy, -ln p_y. Its gradient is p - e_y, with 1 - p_y as a sum of what is small. */
+export const crossEntropy =
+  (label: number): LossOf =>
+  (logits) => {
+    const { log, shares } = others(logits, label);
+    const wrong = logistic(log);
+    const gradient = shares.map((share) => wrong * share);
+    gradient[label] = -wrong;
+    return { value: softplus(log), gradient };
+  };
+
+/** ln p_t, to make the image the class `target`. */
+export const targetedCrossEntropy =
+  (target: number): LossOf =>
+  (logits) => {
+    const { value, gradient } = crossEntropy(target)(logits);
+    return { value: -value, gradient: gradient.map((g) => -g) };
+  };
+
+const descending = (logits: Float64Array): number[] =>
+  Array.from(logits, (_, i) => i).sort((a, b) => logits[b]! - logits[a]! || a - b);
+
+/** A quotient -top / bottom of two linear forms of the logits. */
+function quotient(logits: Float64Array, top: Readonly<Form>, bottom: Readonly<Form>): Loss {
+  const at = (form: Form) => form.reduce((sum, [i, factor]) => sum + factor * logits[i]!, 0);
+  const [a, b] = [at(top), at(bottom) + 1e-12];
+  const gradient = new Float64Array(logits.length);
+  for (const [i, factor] of top) gradient[i]! -= factor / b;
+  for (const [i, factor] of bottom) gradient[i]! += (a * factor) / (b * b);
+  return { value: -a / b, gradient };
+}
+
+type Form = readonly (readonly [index: number, factor: number])[];
+
+/**
+ * Difference of logits ratio (Croce and Hein, ICML 2020): -(z_y - max_{i != y} z_i) / (z_1st - z_3rd), invariant
+ * to shifts and scales of the logits.
+ */
+export const dlr =
+  (label: number): LossOf =>
+  (logits) => {
+    const order = descending(logits);
+    const other = order[0] === label ? order[1]! : order[0]!;
+    return quotient(
+      logits,
+      [
+        [label, 1],
+        [other, -1],
+      ],
+      [
+        [order[0]!, 1],
+        [order[2]!, -1],
+      ],
+    );
+  };
+
+/** Targeted DLR (Croce and Hein, ICML 2020): -(z_y - z_t) / (z_1st - (z_3rd + z_4th) / 2). */
+export const targetedDlr =
+  (label: number, target: number): LossOf =>
+  (logits) => {
+    const order = descending(logits);
+    return quotient(
+      logits,
+      [
+        [label, 1],
+        [target, -1],
+      ],
+      [
+        [order[0]!, 1],
+        [order[2]!, -0.5],
+        [order[3]!, -0.5],
+      ],
+    );
+  };
+
+/** Refuses a loss that wants more classes than there are. */
+export function wantClasses(attack: string, wanted: number, classes: number): void {
+  if (classes < wanted)
+    throw new UsageError(`--attack ${attack} compares ${wanted} classes, the model has ${classes}`);
+}

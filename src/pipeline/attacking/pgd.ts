@@ -1,0 +1,30 @@
+// Projected gradient ascent with a fixed step (Madry et al., ICLR 2018).
+
+import { type Attack, startIn, type Trial } from './attack.ts';
+import { ascent, project } from './ball.ts';
+import { crossEntropy } from './losses.ts';
+
+export interface PgdOptions {
+  readonly steps: number;
+  /** In [0, 1] pixel units; default 2.5 eps / steps, which reaches any point of the ball. */
+  readonly stepSize?: number | undefined;
+}
+
+/** PGD on the cross-entropy, from a random point of the ball; `steps` + 1 gradients. The best point counts. */
+export const pgd =
+  ({ steps, stepSize }: PgdOptions): Attack =>
+  async ({ asked, centre, label, ball, random, keep }: Trial) => {
+    const size = stepSize ?? (2.5 * ball.eps) / steps;
+    const loss = crossEntropy(label);
+    let x = startIn(ball, centre, random);
+    for (let k = 0; ; k++) {
+      const { value, gradient, judged } = await asked.evaluate(x, loss);
+      if ((await keep(x, value, judged)) || k === steps) return;
+      const up = ascent(ball.norm, gradient);
+      x = project(
+        ball,
+        x.map((v, i) => v + size * up[i]!),
+        centre,
+      );
+    }
+  };

@@ -1,0 +1,38 @@
+// Images in [0, 1] as 8 bits, without leaving the ball.
+
+import { type Ball, distanceOf } from './ball.ts';
+
+/** Slack of the comparison with eps: distances are sums of rounded numbers. */
+const SLACK = 1e-9;
+
+/**
+ * The 8-bit image nearest to x that is in the ball about `centre`, an 8-bit image itself, as [0, 1] again.
+ * Rounding lengthens an l2 distance; then the values that gained most are rounded towards the centre instead, one
+ * after the other, until the ball holds it.
+ */
+export function quantise(x: Float64Array, centre: Float64Array, { norm, eps }: Ball): Float64Array {
+  const bytes = x.map((v) => Math.min(255, Math.max(0, Math.round(v * 255))));
+  const middle = centre.map((v) => Math.round(v * 255));
+  if (norm === 'linf') {
+    const reach = Math.floor(eps * 255 + SLACK);
+    return bytes.map((b, i) => Math.min(middle[i]! + reach, Math.max(middle[i]! - reach, b)) / 255);
+  }
+  const gains = Array.from(bytes, (b, i) => ({
+    i,
+    gain: Math.abs(b - middle[i]!) - Math.abs(x[i]! * 255 - middle[i]!),
+  }))
+    .filter(({ i, gain }) => gain > 0 && bytes[i] !== middle[i])
+    .sort((a, b) => b.gain - a.gain || a.i - b.i);
+  const toCentre = (i: number) => {
+    bytes[i]! -= Math.sign(bytes[i]! - middle[i]!);
+  };
+  const most = (eps * 255 + SLACK) ** 2;
+  let square = distanceOf('l2', bytes, middle) ** 2;
+  for (const { i } of gains) {
+    if (square <= most) break;
+    const d = Math.abs(bytes[i]! - middle[i]!);
+    toCentre(i);
+    square += (d - 1) ** 2 - d * d;
+  }
+  return bytes.map((b) => b / 255);
+}

@@ -1,0 +1,52 @@
+// The attacks' own chance: a stream of numbers for each (seed, file key, purpose), the same on every machine and
+// whatever else runs beside it.
+
+import { createHash } from 'node:crypto';
+import { philox } from '../../kernels/philox.ts';
+
+/** Numbers one after the other. */
+export interface Random {
+  /** Uniform in (0, 1). */
+  uniform(): number;
+  /** Standard normal. */
+  normal(): number;
+  /** An integer in [0, count). */
+  below(count: number): number;
+  /** -1 or 1. */
+  sign(): number;
+}
+
+/** A stream of its own for a seed (32 bits), the key of a file, and what it is for. */
+export function randomOf(seed: number, key: string, purpose: string): Random {
+  const digest = createHash('sha256').update(`${seed}\0${key}\0${purpose}`).digest();
+  const philoxKey = [digest.readUInt32LE(0), digest.readUInt32LE(4)] as const;
+  let block = 0;
+  let words: readonly number[] = [];
+  let at = 4;
+  const word = (): number => {
+    if (at === 4) {
+      words = philox([block >>> 0, Math.floor(block / 2 ** 32), 0, 0], philoxKey);
+      block++;
+      at = 0;
+    }
+    return words[at++]!;
+  };
+  const uniform = () => (word() + 0.5) / 2 ** 32;
+  let spare: number | undefined;
+  return {
+    uniform,
+    below: (count) => Math.floor(uniform() * count),
+    sign: () => (word() & 1 ? 1 : -1),
+    normal() {
+      if (spare !== undefined) {
+        const value = spare;
+        spare = undefined;
+        return value;
+      }
+      const radius = Math.sqrt(-2 * Math.log(uniform()));
+      const turn = 2 * Math.PI * uniform();
+      spare = radius * Math.sin(turn);
+      return radius * Math.cos(turn);
+    },
+  };
+}
