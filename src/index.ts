@@ -53,10 +53,25 @@ export { eliminate } from './pipeline/operators/eliminate.ts';
 export { encode } from './pipeline/operators/encode.ts';
 export { errors } from './pipeline/operators/errors.ts';
 export { fanOut } from './pipeline/operators/fanOut.ts';
+export { purify } from './pipeline/operators/purify.ts';
 export { verdict } from './pipeline/operators/verdict.ts';
+// How images are purified.
+export {
+  METHODS as purifyingMethods,
+  type Method as PurifyingMethod,
+  type PurifyingOptions,
+  T_STAR as publishedTStar,
+} from './pipeline/purifying/methods.ts';
+export { purificationLevels } from './pipeline/purifying/plan.ts';
 // Streams of images in, verdicts out.
 export { type ClassifyOptions, classifyImages } from './pipeline/stream/classify.ts';
 export { pulled } from './pipeline/stream/observable.ts';
+export {
+  type Purification,
+  type Purified,
+  type PurifyOptions,
+  purifyImages,
+} from './pipeline/stream/purify.ts';
 export type {
   Classified,
   EvaluationRecord,

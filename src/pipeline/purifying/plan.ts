@@ -14,16 +14,23 @@ import { type HostNoise, uniform } from './noise.ts';
 /** What sigmas are drawn from: the midpoints of so many parts of [0.4, 0.6], so that a model's levels can be fixed. */
 const DRAWN = { from: 0.4, to: 0.6, parts: 256 };
 
-/** The sigma of every step of likelihood maximisation. */
-export function sigmasOfSteps(options: PurifyingOptions): number[] {
-  const { sigmas, seed = 0, draw = 0 } = options;
-  const steps = stepsOfLikelihood(options);
-  if (sigmas) return sigmas.slice(0, steps);
+/** Every sigma that a step of likelihood maximisation may have, in any draw. */
+function sigmasOfDraws({ sigmas, steps }: PurifyingOptions): readonly number[] {
   const { from, to, parts } = DRAWN;
-  return Array.from({ length: steps }, (_, i) => {
-    const part = Math.floor(parts * uniform(seed, draw * steps + i));
-    return from + ((part + 0.5) / parts) * (to - from);
-  });
+  const midpoint = (part: number) => from + ((part + 0.5) / parts) * (to - from);
+  return sigmas?.slice(0, steps) ?? Array.from({ length: parts }, (_, part) => midpoint(part));
+}
+
+/** The sigma of every step of likelihood maximisation. */
+export function sigmasOfSteps(options: PurifyingOptions): readonly number[] {
+  const { sigmas, seed = 0, draw = 0 } = options;
+  const all = sigmasOfDraws(options);
+  if (sigmas) return all;
+  const steps = stepsOfLikelihood(options);
+  return Array.from(
+    { length: steps },
+    (_, i) => all[Math.floor(all.length * uniform(seed, draw * steps + i))]!,
+  );
 }
 
 /** EDM's sigmas (Karras et al. 2022, equation 5): as RDC's purification by EDM has them. */
@@ -72,13 +79,13 @@ export const purificationLevels =
     const { method, sigmas } = options;
     const diffusion = method === 'diffpure';
     if (!timestepSigmas) {
-      const wanted = diffusion ? edmSigmas(options) : sigmasOfSteps(options);
+      const wanted = diffusion ? edmSigmas(options) : sigmasOfDraws(options);
       return [...new Set(wanted)].map((sigma) => ({ sigma, weight: 1 }));
     }
     const timesteps =
       diffusion && !sigmas
         ? timestepsDown(options, numTrainTimesteps)
-        : (diffusion ? edmSigmas(options) : sigmasOfSteps(options)).map((sigma) =>
+        : (diffusion ? edmSigmas(options) : sigmasOfDraws(options)).map((sigma) =>
             timestepAt(sigma, timestepSigmas, name),
           );
     return [...new Set(timesteps)].map((t) => ({ t, weight: 1 }));

@@ -2,9 +2,10 @@
 // device is replaced under way. It decides when things run, never what is asked, so no result depends on it.
 
 import type { Model } from '../../graph/model.ts';
-import { DeviceLostError, ModelError, OutOfMemoryError } from '../../kernels/errors.ts';
+import { ModelError } from '../../kernels/errors.ts';
 import type { Fan } from '../deciding/trial.ts';
 import { ItemError } from '../errors.ts';
+import { recoveryFrom } from './recovery.ts';
 import { type Piece, type Request, type Seat, take, toBatch } from './seats.ts';
 
 /**
@@ -220,19 +221,18 @@ export class Session {
 
   #lose(error: unknown): void {
     if (this.#reopening || this.#ended) return;
-    const { batchSize } = this.#model;
-    const full = error instanceof OutOfMemoryError && batchSize > 1;
-    if (full) this.#wanted = { batchSize: Math.floor(batchSize / 2) };
-    else if (error instanceof DeviceLostError && this.#losses === 0) this.#losses++;
-    else {
+    const recovery = recoveryFrom(error, this.#model.batchSize, this.#losses);
+    if (!recovery) {
       this.close(error);
       return;
     }
+    this.#losses = recovery.losses;
+    this.#wanted = recovery.wanted ?? this.#wanted;
     this.#reopening = true;
     this.#stepBack();
     this.#model.close();
     this.#openModel(this.#wanted).then(
-      (model) => this.#resume(model, full ? error : undefined),
+      (model) => this.#resume(model, recovery.wanted ? { error } : undefined),
       (failed: unknown) => this.close(failed),
     );
   }
@@ -254,7 +254,7 @@ export class Session {
     }
   }
 
-  #resume(model: Model, full: OutOfMemoryError | undefined): void {
+  #resume(model: Model, full: { readonly error: unknown } | undefined): void {
     if (this.#ended) {
       model.close();
       return;
@@ -265,7 +265,7 @@ export class Session {
     this.#free = slotsOf(model);
     if (model.candidates.length !== candidates.length || model.levels.length !== levels.length)
       this.close(new ModelError(`${name}: opened again with other candidates or levels`));
-    if (full && model.batchSize >= batchSize) this.close(full);
+    if (full && model.batchSize >= batchSize) this.close(full.error);
     this.#fillSlots();
     this.#pump();
   }

@@ -1,0 +1,33 @@
+import type { OperatorFunction } from 'rxjs';
+import { streamOperator } from '../stream/observable.ts';
+import { type Purified, type PurifyOptions, purifyImages } from '../stream/purify.ts';
+import type { OpenModel } from '../stream/session.ts';
+import type { ImageItem, ItemFailure } from '../types.ts';
+
+/**
+ * Purifies images, so that perturbations made to fool a classifier are gone before one sees them: by likelihood
+ * maximisation (`lm-adam`, `lm-momentum`, `lm-residual`) or by `diffpure`.
+ *
+ * Images come as they are ready, as many in flight as fill the model's batches. Failures of single items are
+ * values; an error of the device ends the stream, once. Unsubscribing stops the work in flight and closes the model,
+ * as does `options.signal`. A pulled source is never read further ahead than the images in flight; of a plain
+ * observable up to `queue` items wait.
+ *
+ * @param openModel opens the model under no class, at the levels of the steps; again after a lost device.
+ * @param options the method and its settings; see `PurifyOptions`.
+ * @return an operator from images to purified images, which `classify` takes.
+ *
+ * @example
+ * const purifying = { method: 'lm-momentum', eps: 8 / 255 } as const;
+ * const openPurifier = (wanted = {}) =>
+ *   openModel(folder, { unconditional: true, distance: 'l2', levels: purificationLevels(purifying), ...wanted });
+ * pulled(images).pipe(purify(openPurifier, purifying), classify(openClassifier)).subscribe(console.log);
+ */
+export const purify = <Item extends ImageItem = ImageItem>(
+  openModel: OpenModel,
+  options: PurifyOptions & { readonly queue?: number },
+): OperatorFunction<Item | ItemFailure, Purified<Item> | ItemFailure> =>
+  streamOperator((images: AsyncIterable<Item | ItemFailure>, signal) => {
+    const either = options.signal ? AbortSignal.any([options.signal, signal]) : signal;
+    return purifyImages(images, openModel, { ...options, signal: either });
+  }, options.queue);
