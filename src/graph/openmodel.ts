@@ -56,6 +56,8 @@ export interface ModelSummary {
   readonly timestepSigmas?: readonly number[] | undefined;
   /** Standard deviation of the data that a model of sigmas was made for; 0.5 where nothing is said. */
   readonly sigmaData?: number | undefined;
+  /** Standard deviation of the data that a model of sigmas was made for; 0.5 where nothing is said. */
+  readonly sigmaData?: number | undefined;
   /** The model's own grid in visiting order: its card's, or even timesteps of equal weight. */
   readonly levels: readonly Level[];
   readonly distance: Distance;

@@ -1,12 +1,17 @@
 import { describe, expect, it } from 'vitest';
+import { importanceLevels, rdcLevels } from '../../src/graph/sigmas.ts';
 import {
   ascending,
   bitReversed,
   evenTimesteps,
+  type ImportanceGrid,
   linspace,
   parseGrid,
+  type SigmaGrid,
+  shareOf,
+  visitingOrder,
 } from '../../src/pipeline/deciding/levels.ts';
-import { weigh } from '../../src/pipeline/deciding/weighting.ts';
+import { sigmaLevels, weigh } from '../../src/pipeline/deciding/weighting.ts';
 import { UsageError } from '../../src/pipeline/errors.ts';
 
 describe('grids', () => {
@@ -29,8 +34,11 @@ describe('grids', () => {
 
   it('are read as the command line writes them', () => {
     expect(parseGrid('even:2', 1000)).toEqual({ t: [250, 750] });
-    expect(parseGrid('linspace:1:2:3')).toEqual({ sigma: [1, 1.5, 2] });
+    expect(parseGrid('linspace:1:2:3')).toEqual({ sigma: [1, 1.5, 2], intervals: true });
     expect(parseGrid('linspace:1:2:3:left')).toEqual({ sigma: [1, 1.5] });
+    expect(parseGrid('0.5, 2,1e-1')).toEqual({ sigma: [0.1, 0.5, 2] });
+    expect(parseGrid('importance:42')).toEqual({ importance: 42, range: [1e-4, 3] });
+    expect(parseGrid('importance:0.1:2:8')).toEqual({ importance: 8, range: [0.1, 2] });
   });
 
   it.each(['even:0', 'even:1001', 'even:2.5', 'even:', 'even:1:2', 'odd:3', '', 'linspace:1:2'])(
@@ -45,6 +53,16 @@ describe('grids', () => {
     'linspace:1:2:1',
     'linspace:1::3',
     'linspace:a:2:3',
+    'linspace:1:1:1:left',
+    'importance:0',
+    'importance:2.5',
+    'importance:2:1:8',
+    'importance:8:left',
+    '0.1,0.1',
+    '0.1,,0.2',
+    '0.1,-1',
+    '0',
+    'big',
   ])('refuses "%s" where there are no timesteps, or the numbers make no grid', (text) =>
     expect(() => parseGrid(text)).toThrow(UsageError),
   );
@@ -61,6 +79,27 @@ describe('visiting orders', () => {
       const order = bitReversed(count, first);
       expect([...order].sort((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, i) => i));
     }
+  });
+
+  it('over unequal shares: by mass, each level once', () => {
+    // A level with half of the mass is hit first from anywhere; those without any come last.
+    const shares = [0, 1, 1, 8, 1, 1, 0, 4];
+    const order = visitingOrder(shares);
+    expect([...order].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    // 1/4, 3/4, 1/2, 0 of the mass, then eighths: ends at 0, 1/16, 2/16, 10/16, 11/16, 12/16, 12/16, 1.
+    expect(order.slice(0, 3)).toEqual([3, 7, 1]);
+    expect(order.slice(-2)).toEqual([0, 6]);
+    expect(visitingOrder([5, 5, 5, 5])).toEqual(visitingOrder(4));
+    expect(visitingOrder([0, 0, 0])).toEqual(visitingOrder(3));
+  });
+
+  it("a quarter of RDC's levels hold most of what there is to know", () => {
+    const shares = rdcLevels().map(shareOf);
+    const total = shares.reduce((a, b) => a + b, 0);
+    const first = (order: readonly number[]) =>
+      order.slice(0, 31).reduce((sum, l) => sum + shares[l]!, 0) / total;
+    expect(first(visitingOrder(shares))).toBeGreaterThan(0.6);
+    expect(first(visitingOrder(shares.length))).toBeLessThan(0.35);
   });
 
   it('ascending: by timestep or sigma, whatever order they come in', () => {
@@ -99,6 +138,36 @@ describe('weightings', () => {
     expect(weigh('uniform', [{ t: 5 }, { t: 9 }])).toEqual([1, 1]);
     expect(weigh('elbo', [{ sigma: 1 }, { sigma: 2 }])).toEqual([1, 1 / 8]);
     expect(weigh('elbo', [{ sigma: 2 }, { sigma: 1 }], { errorOf: 'eps' })).toEqual([1 / 2, 1]);
+  });
+
+  it("a grid's last sigma ends the integral, or is a level like the others", () => {
+    const sigmas = (text: string, weighting: string | number[]) =>
+      sigmaLevels(parseGrid(text) as SigmaGrid, weighting).map(({ sigma, weight }) => [sigma, weight]);
+    expect(sigmas('linspace:1:3:3', 'elbo')).toEqual([
+      [1, 1],
+      [2, 1 / 8],
+    ]);
+    expect(sigmas('linspace:1:3:3', 'uniform')).toEqual([
+      [1, 1],
+      [2, 1],
+      [3, 1],
+    ]);
+    expect(sigmas('linspace:1:3:3', [5, 6, 7]).map(([, weight]) => weight)).toEqual([5, 6, 7]);
+    expect(sigmas('linspace:1:3:3:left', 'elbo')).toEqual(sigmas('linspace:1:3:3', 'elbo'));
+    // A list is levels only: 2 to 4, and for 4 the same again.
+    expect(sigmas('4,1,2', 'elbo')).toEqual([
+      [1, 1],
+      [2, 2 / 8],
+      [4, 2 / 64],
+    ]);
+    expect(sigmaLevels(parseGrid('linspace:1e-4:3:126') as SigmaGrid, 'rdc-code')).toEqual(rdcLevels());
+  });
+
+  it('importance-placed sigmas are placed by a density, and by nothing else', () => {
+    const grid = parseGrid('importance:5') as ImportanceGrid;
+    expect(sigmaLevels(grid, 'lognormal')).toEqual(importanceLevels(5, 'lognormal'));
+    expect(() => sigmaLevels(grid, 'uniform')).toThrow('a weighting to place sigmas by');
+    expect(() => sigmaLevels(grid, [1, 2, 3, 4, 5])).toThrow('got a list of weights');
   });
 
   it('take weights one by one', () => {

@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { Level } from '../../src/graph/model.ts';
+import { importanceLevels, rdcLevels } from '../../src/graph/sigmas.ts';
 import {
   candidatesByName,
   candidatesByPrompt,
@@ -102,6 +104,7 @@ describe('options', () => {
     ['a --to-keep 1', 'belong to --strategy staged'],
     ['a --strategy all --confidence 0.9', '--confidence belongs to'],
     ['a --timesteps even:5 --sigmas linspace:1:2:3', 'exclude each other'],
+    ['a --sigmas even:5', '--sigmas: wanted linspace:A:B:N, importance:N'],
     ['a --timesteps 5', '--timesteps: wanted even:N'],
     ['a --prompts p --labels A', 'exclude each other'],
     ['a --template {}', '--template wants --labels'],
@@ -303,6 +306,36 @@ describe('the model', () => {
     const schedule = ['--strategy', 'staged', '--n-samples', '2,4', '--to-keep', '2,1'];
     expect((await levels(...schedule))?.map(({ t }) => t).sort()).toEqual([125, 375, 625, 875]);
     expect(await levels(...schedule, '--timesteps', 'even:8')).toHaveLength(8);
+  });
+
+  test('levels of a model of sigmas', async () => {
+    const own = [{ sigma: 0.5, weight: 3 }];
+    const summary = { ...SUMMARY, levels: own };
+    const levels = async (...argv: readonly string[]) =>
+      (await modelOptions(settingsOf('a', ...argv))).levels?.(summary);
+    const rising = (got: readonly Level[] | undefined) => [...got!].sort((a, b) => a.sigma! - b.sigma!);
+    expect(await levels()).toBe(own);
+    // RDC's weights unless told otherwise, in an order that is not that of the grid.
+    const rdc = await levels('--sigmas', 'linspace:1e-4:3:126');
+    expect(rising(rdc)).toEqual(rdcLevels());
+    expect(rdc).not.toEqual(rdcLevels());
+    const elbo = rising(await levels('--sigmas', '2,1,4', '--weighting', 'elbo'));
+    expect(elbo.map(({ weight }) => weight)).toEqual([1, 1 / 4, 1 / 32]);
+    expect(await levels('--sigmas', 'linspace:1:2:3', '--weighting', 'uniform')).toHaveLength(3);
+    const placed = rising(await levels('--sigmas', 'importance:9', '--weighting', 'lognormal'));
+    expect(placed).toEqual(importanceLevels(9, 'lognormal'));
+    expect(await levels('--weighting', 'uniform')).toEqual([{ sigma: 0.5, weight: 1 }]);
+    const schedule = ['--strategy', 'staged', '--n-samples', '5,20', '--to-keep', '2,1'];
+    expect(await levels(...schedule)).toHaveLength(20);
+    await expect(levels('--sigmas', 'importance:9', '--weighting', 'uniform')).rejects.toThrow(
+      'wants a weighting to place sigmas by',
+    );
+    await expect(levels('--timesteps', 'even:4')).rejects.toThrow('the model has sigmas, not timesteps');
+  });
+
+  test('a weighting over sigma is refused where there are timesteps', async () => {
+    const options = await modelOptions(settingsOf('a', '--weighting', 'rdc-code'));
+    expect(() => options.levels!(SUMMARY)).toThrow('"rdc-code" needs sigmas; this grid has timesteps');
   });
 
   test('folders, names, sizes', async () => {

@@ -3,8 +3,9 @@
 import { readFile, stat } from 'node:fs/promises';
 import type { Level, Model } from '../../graph/model.ts';
 import type { ModelSummary, OpenModelOptions } from '../../graph/openmodel.ts';
-import { ascending, parseGrid, visitingOrder } from '../deciding/levels.ts';
-import { weigh, weightings } from '../deciding/weighting.ts';
+import { RDC_RANGE } from '../../graph/sigmas.ts';
+import { ascending, parseGrid, shareOf, visitingOrder } from '../deciding/levels.ts';
+import { sigmaLevels, weigh, weightings } from '../deciding/weighting.ts';
 import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
 import { candidatesFor, readPrompts } from './candidates.ts';
@@ -37,10 +38,18 @@ async function readWeights(path: string): Promise<number[]> {
   return numbers;
 }
 
+/** Whether a model's noise levels are sigmas. */
+const isContinuous = ({ levels }: ModelSummary): boolean => levels[0]?.sigma !== undefined;
+
 /** The grid that is asked for: by name, or by a staged schedule, whose grid is as long as its densest stage. */
-function gridText({ timesteps, sigmas, strategy, nSamples }: EvaluationSettings): string | undefined {
+function gridText(
+  { timesteps, sigmas, strategy, nSamples }: EvaluationSettings,
+  model: ModelSummary,
+): string | undefined {
   if (timesteps ?? sigmas) return timesteps ?? sigmas;
-  return strategy === 'staged' && nSamples ? `even:${Math.max(...nSamples)}` : undefined;
+  if (strategy !== 'staged' || !nSamples) return undefined;
+  const densest = Math.max(...nSamples);
+  return isContinuous(model) ? `linspace:${RDC_RANGE.join(':')}:${densest + 1}:left` : `even:${densest}`;
 }
 
 /** The grid in visiting order with its weights; weights of a file belong to the ascending grid. */
@@ -49,13 +58,15 @@ function levelsOf(
   weighting: string | readonly number[] | undefined,
   model: ModelSummary,
 ): readonly Level[] {
-  const text = gridText(settings);
-  if (weighting === undefined && text === undefined) return model.levels;
-  const grid = text === undefined ? ownGrid(model) : gridOf(text, model);
+  const text = gridText(settings, model);
+  if (text !== undefined) return gridOf(text, weighting, model);
+  if (weighting === undefined) return model.levels;
+  const grid = ownGrid(model);
   const order = ascending(grid);
   const weights = weigh(
-    weighting ?? 'uniform',
+    weighting,
     order.map((i) => grid[i]!),
+    statisticsOf(model),
   );
   const levels: Level[] = grid.map((level) => ({ ...level, weight: 1 }));
   order.forEach((at, i) => {
@@ -64,17 +75,27 @@ function levelsOf(
   return levels;
 }
 
-type Grid = readonly Omit<Level, 'weight'>[];
-
-const ownGrid = ({ levels }: ModelSummary): Grid =>
+const ownGrid = ({ levels }: ModelSummary): readonly Omit<Level, 'weight'>[] =>
   levels.map(({ t, sigma }) => (t === undefined ? { sigma: sigma! } : { t }));
 
-function gridOf(text: string, model: ModelSummary): Grid {
-  const grid = parseGrid(text, model.numTrainTimesteps);
-  if ('sigma' in grid)
-    throw new UsageError(`--sigmas: ${model.name} has timesteps; wanted --timesteps even:N`);
-  const levels = grid.t.map((t) => ({ t }));
-  return visitingOrder(levels.length).map((i) => levels[i]!);
+const statisticsOf = ({ sigmaData }: ModelSummary) => (sigmaData === undefined ? {} : { sigmaData });
+
+/** A grid by its text. Unless a weighting is named, sigmas have RDC's and timesteps have none. */
+function gridOf(
+  text: string,
+  weighting: string | readonly number[] | undefined,
+  model: ModelSummary,
+): readonly Level[] {
+  const continuous = isContinuous(model);
+  const grid = parseGrid(text, continuous ? undefined : model.numTrainTimesteps);
+  if ('t' in grid) {
+    const levels = grid.t.map((t) => ({ t }));
+    const weights = weigh(weighting ?? 'uniform', levels);
+    return visitingOrder(levels.length).map((i) => ({ ...levels[i]!, weight: weights[i]! }));
+  }
+  if (!continuous) throw new UsageError(`--sigmas: ${model.name} has timesteps; wanted --timesteps even:N`);
+  const levels = sigmaLevels(grid, weighting ?? 'rdc-code', statisticsOf(model));
+  return visitingOrder(levels.map(shareOf)).map((i) => levels[i]!);
 }
 
 /** Refuses a side of the image that the model cannot take, before anything is loaded for it. */

@@ -194,9 +194,9 @@ export const OPTIONS = {
   sigmas: given({
     group: 'Deciding',
     flags: '--sigmas <grid>',
-    help: 'noise levels of a continuous model: linspace:A:B:N',
-    schema: z.string().startsWith('linspace:'),
-    wanted: 'linspace:A:B:N',
+    help: 'noise levels of a continuous model: linspace:A:B:N (the last only ends the integral of a weighting), importance:N or importance:A:B:N (placed by the weighting), or A,B,C,...',
+    schema: z.string().regex(/^(linspace|importance):|^[\d.]/),
+    wanted: 'linspace:A:B:N, importance:N, importance:A:B:N, or sigmas separated by commas',
   }),
   loss: given({
     group: 'Deciding',
@@ -208,7 +208,7 @@ export const OPTIONS = {
   weighting: given({
     group: 'Deciding',
     flags: '--weighting <name|file>',
-    help: 'weight of a noise level: uniform, rdc-code, lognormal, elbo, or a file',
+    help: 'weight of a noise level: uniform, rdc-code, lognormal, elbo, or a file of weights for the ascending grid',
     schema: text,
     wanted: 'uniform, rdc-code, lognormal, elbo or a file',
   }),

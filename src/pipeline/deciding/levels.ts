@@ -1,10 +1,24 @@
 // Grids of noise levels, and the order in which they are best visited.
 
 import type { Level } from '../../graph/model.ts';
+import { linspace as equallySpaced, normalisedError, RDC_RANGE } from '../../graph/sigmas.ts';
 import { UsageError } from '../errors.ts';
 
+/** Sigmas of a continuous model, ascending. */
+export interface SigmaGrid {
+  readonly sigma: readonly number[];
+  /** The sigmas are ends of intervals: where weights are an integral, the last one is no level. */
+  readonly intervals?: boolean;
+}
+
+/** So many sigmas of a range, placed where the weights have their mass (see `importanceLevels`). */
+export interface ImportanceGrid {
+  readonly importance: number;
+  readonly range: readonly [from: number, to: number];
+}
+
 /** A grid in ascending order: timesteps of a discrete model, or sigmas of a continuous one. */
-export type Grid = { readonly t: readonly number[] } | { readonly sigma: readonly number[] };
+export type Grid = { readonly t: readonly number[] } | SigmaGrid | ImportanceGrid;
 
 /**
  * The published grid of `count` timesteps out of `trainSteps`: step = floor(T / N), beginning at
@@ -36,21 +50,24 @@ export function linspace(from: number, to: number, count: number): number[] {
     throw new UsageError(
       `linspace: wants 0 < from < to and a count of 2 or more, got ${from}:${to}:${count}`,
     );
-  const step = single ? 0 : (to - from) / (count - 1);
-  return Array.from({ length: count }, (_, k) => (k === count - 1 ? to : from + k * step));
+  return equallySpaced(from, to, count);
 }
 
 /**
  * Reads a grid as the command line writes it:
  * - `even:N`: N timesteps (see `evenTimesteps`), which needs `trainSteps`;
- * - `linspace:A:B:N`: N sigmas from A to B, both included;
- * - `linspace:A:B:N:left`: the same without the last, the left Riemann sum of RDC (`1e-4:3:126:left` is its
- *   grid of 125).
+ * - `linspace:A:B:N`: N sigmas from A to B. They are ends of intervals: under a weighting that is a density over
+ *   sigma (all but `uniform` and a file), the last one only ends the last interval, which makes the left Riemann
+ *   sum of RDC; its grid is `linspace:1e-4:3:126`, 125 sigmas;
+ * - `linspace:A:B:N:left`: the same without the last, whatever the weighting;
+ * - `importance:N` or `importance:A:B:N`: N sigmas of 1e-4 to 3 (or A to B) placed by the weighting;
+ * - `A,B,C,...`: these sigmas, in any order.
  *
  * @throws UsageError for anything else.
  */
 export function parseGrid(text: string, trainSteps?: number): Grid {
-  const [kind, ...rest] = text.split(':');
+  const [kind = '', ...rest] = text.split(':');
+  if (rest.length === 0 && kind !== '') return { sigma: sigmaList(text) };
   const ends = rest.at(-1) === 'left' ? rest.slice(0, -1) : rest;
   const numbers = ends.map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
   const [a, b, n] = numbers;
@@ -60,9 +77,28 @@ export function parseGrid(text: string, trainSteps?: number): Grid {
   }
   if (kind === 'linspace' && numbers.length === 3 && a !== undefined && b !== undefined && n !== undefined) {
     const sigma = linspace(a, b, n);
-    return { sigma: ends === rest ? sigma : sigma.slice(0, -1) };
+    if (ends === rest) return { sigma, intervals: true };
+    if (n > 1) return { sigma: sigma.slice(0, -1) };
   }
-  throw new UsageError(`grid "${text}": wanted even:N, linspace:A:B:N or linspace:A:B:N:left`);
+  if (kind === 'importance' && ends === rest && (numbers.length === 1 || numbers.length === 3)) {
+    const count = numbers.at(-1)!;
+    const [from, to] = numbers.length === 3 ? [a!, b!] : RDC_RANGE;
+    if (Number.isInteger(count) && count >= 1 && from > 0 && from < to && Number.isFinite(to))
+      return { importance: count, range: [from, to] };
+  }
+  throw new UsageError(
+    `grid "${text}": wanted even:N, linspace:A:B:N, linspace:A:B:N:left, importance:N, importance:A:B:N or sigmas separated by commas`,
+  );
+}
+
+/** Sigmas separated by commas, ascending. @throws UsageError where one is no positive number, or there twice. */
+function sigmaList(text: string): number[] {
+  const sigmas = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
+  const bad = sigmas.findIndex((sigma) => !(sigma > 0 && Number.isFinite(sigma)));
+  if (bad >= 0) throw new UsageError(`grid "${text}": wanted positive sigmas, got "${text.split(',')[bad]}"`);
+  const twice = sigmas.find((sigma, i) => sigmas.indexOf(sigma) < i);
+  if (twice !== undefined) throw new UsageError(`grid "${text}": ${twice} is there twice`);
+  return sigmas.sort((x, y) => x - y);
 }
 
 /**
@@ -100,7 +136,34 @@ export function ascending(levels: readonly Omit<Level, 'weight'>[]): number[] {
 }
 
 /**
- * The order in which the levels of an ascending grid are visited unless somebody knows better: bit-reversed, from
- * a quarter of the grid on, so that neither of the first two levels is at its very ends.
+ * How much a level contributes to the weighted errors of the whole grid: its weight, times the unit of errors at
+ * its sigma (`normalisedError`) where it has one. Weights over sigma go with errors that grow with sigma squared,
+ * so they alone say nothing of what a level contributes.
  */
-export const visitingOrder = (count: number): number[] => bitReversed(count, 0.25);
+export const shareOf = ({ sigma, weight }: Level): number =>
+  sigma === undefined ? weight : weight * normalisedError(sigma);
+
+/** Points of the unit interval tried for a level's turn, of each level. */
+const TRIES = 16;
+
+/**
+ * The order in which the levels of an ascending grid are visited unless somebody knows better: bit-reversed, from
+ * a quarter of the grid on, so that neither of the first two levels is at its very ends. Where the levels'
+ * `shares` differ, the sequence runs over the mass of the shares instead of over indices, so that any prefix is a
+ * fair sample of the sum; levels that it hardly ever hits come last, the largest first.
+ */
+export function visitingOrder(shares: number | readonly number[]): number[] {
+  if (typeof shares === 'number') return bitReversed(shares, 0.25);
+  const total = shares.reduce((sum, share) => sum + share, 0);
+  if (!(total > 0) || shares.every((share) => share === shares[0])) return visitingOrder(shares.length);
+  const ends: number[] = [];
+  for (const share of shares) ends.push((ends.at(-1) ?? 0) + share / total);
+  const hit = new Set<number>();
+  for (let k = 0; k < shares.length * TRIES; k++) {
+    const at = (radicalInverse(k) + 0.25) % 1;
+    const level = ends.findIndex((end) => at < end);
+    if (level >= 0) hit.add(level);
+  }
+  const rest = shares.map((_, level) => level).filter((level) => !hit.has(level));
+  return [...hit, ...rest.sort((a, b) => shares[b]! - shares[a]! || a - b)];
+}

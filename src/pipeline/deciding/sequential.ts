@@ -2,9 +2,17 @@
 
 import type { Level } from '../../graph/model.ts';
 import { UsageError } from '../errors.ts';
-import { ascending, visitingOrder } from './levels.ts';
+import { ascending, shareOf, visitingOrder } from './levels.ts';
 import { studentTail } from './statistics.ts';
-import { bestOf, type Facts, type Strategy, type Trial } from './trial.ts';
+import {
+  bestOf,
+  type Counted,
+  counted,
+  countedLevels,
+  type Facts,
+  type Strategy,
+  type Trial,
+} from './trial.ts';
 
 /** Options of the sequential strategy. */
 export interface SequentialOptions {
@@ -24,10 +32,9 @@ const SHARE = 0.5;
  * first, as long as their probabilities add up to no more than half of what earlier looks have left.
  *
  * A look is one level (the first of a t-test: two); on long grids it grows with what was seen, n / 16, which
- * spares round trips. Levels are visited in the model's order (a merely sorted grid in bit-reversed order), without
- * those of weight 0. The image is done
- * when prompts of one class only are left, or at the end of the grid, where the best is decided anyway. A rival
- * of the best's own class decides nothing, so dropping it costs none of the budget.
+ * spares round trips. Levels are visited in the model's order (a merely sorted grid in `visitingOrder`), without
+ * those of weight 0. The image is done when prompts of one class only are left, or at the end of the grid, where the
+ * best is decided anyway. A rival of the best's own class decides nothing, so dropping it costs none of the budget.
  *
  * @throws UsageError unless confidence is in (0, 1) and kappa positive.
  *
@@ -41,7 +48,8 @@ export function sequential({ confidence = 0.99, kappa }: SequentialOptions = {})
     const scale = kappa ?? facts.kappa;
     if (scale !== undefined && !(scale > 0)) throw new UsageError(`sequential: kappa > 0, got ${scale}`);
     const order = countingLevels(facts);
-    const test: Test = scale === undefined ? pairedT(order.length) : likelihoodRatio(scale);
+    const grid = counted(order.map((level) => facts.levels[level]!));
+    const test: Test = scale === undefined ? pairedT(grid) : likelihoodRatio(scale * meanWeight(facts));
     const first = scale === undefined ? 2 : 1;
     return (trial) => {
       const { visited, survivors, risk } = trial;
@@ -63,13 +71,18 @@ function countingLevels({ levels }: Facts): number[] {
   return counting.length > 0 ? counting : order;
 }
 
+/** Of all levels; 1 where they are all 0, and counted as 1. */
+const meanWeight = ({ levels }: Facts): number =>
+  sum(levels.map(({ weight }) => weight)) / levels.length || 1;
+
 /** The order given, unless it is that of a sorted grid, whose first levels would say little of the last. */
 function inVisitingOrder(levels: readonly Level[]): number[] {
   const given = levels.map((_, level) => level);
   const sorted = ascending(levels);
   const rising = sorted.every((level, k) => level === k);
   const falling = sorted.every((level, k) => level === levels.length - 1 - k);
-  return rising || falling ? visitingOrder(levels.length).map((k) => sorted[k]!) : given;
+  const shares = sorted.map((level) => shareOf(levels[level]!));
+  return rising || falling ? visitingOrder(shares).map((k) => sorted[k]!) : given;
 }
 
 const oneClass = ({ candidates }: Pick<Facts, 'candidates'>, among: readonly number[]): boolean =>
@@ -80,7 +93,13 @@ function drop(trial: Trial, test: Test, budget: number): { survivors: number[]; 
   const { survivors } = trial;
   const best = bestOf(trial, survivors);
   const rivals = survivors.filter((c) => c !== best);
-  const chances = test(rivals.map((rival) => pairedDifferences(trial, rival, best)));
+  const levels = countedLevels(trial);
+  const differences = (rival: number) =>
+    levels.map(({ weight }, k) => weight * (trial.errors[k]![rival]! - trial.errors[k]![best]!));
+  const chances = test(
+    rivals.map(differences),
+    levels.map(({ share }) => share),
+  );
   const order = rivals.map((_, i) => i).sort((a, b) => chances[a]! - chances[b]! || b - a);
   const dropped = new Set<number>();
   let risk = 0;
@@ -92,18 +111,11 @@ function drop(trial: Trial, test: Test, budget: number): { survivors: number[]; 
   return { survivors: survivors.filter((c) => !dropped.has(c)), risk };
 }
 
-/** Differences error - error of the best over the levels visited, times weight / mean weight of the grid. */
-function pairedDifferences({ errors, visited, levels }: Trial, rival: number, best: number): number[] {
-  const total = levels.reduce((sum, { weight }) => sum + weight, 0);
-  const unit = total > 0 ? levels.length / total : 0;
-  return errors.map((row, k) => {
-    const weight = unit > 0 ? levels[visited[k]!]!.weight * unit : 1;
-    return weight * (row[rival]! - row[best]!);
-  });
-}
-
-/** The probability of each rival of beating the best in the end, from its paired differences so far. */
-type Test = (rivals: readonly (readonly number[])[]) => number[];
+/**
+ * The probability of each rival of beating the best in the end, from its weighted paired differences so far and the
+ * shares of these levels.
+ */
+type Test = (rivals: readonly (readonly number[])[], shares: readonly number[]) => number[];
 
 /**
  * Wald's test. The errors of a denoiser are squared distances to the noise, so if the best is right, a rival's
@@ -120,30 +132,47 @@ const likelihoodRatio =
   (rivals) =>
     rivals.map((differences) => 1 / (1 + Math.exp((2 * sum(differences)) / kappa)));
 
+/** Levels of equal share from which a variance can be told. */
+const LEAST = 1.5;
+
 /** Degrees of freedom that the other rivals may lend to the variance of each, at most. */
 const LENT = 8;
 
 /**
- * The paired t-test of the mean over a grid of `size` levels, a finite population (variance of the mean
- * s^2 / n (1 - n / size)). A rival's variance is shrunk towards that of all rivals, which stands for up to 8
- * degrees of freedom (a third of what their number suggests, for they share the best one's noise).
+ * The paired t-test of the weighted sum over a grid, a finite population: a level's weighted difference y is its
+ * share m of the grid times a draw of common mean and variance v (see `shareOf`). The mean is sum(y) / sum(m) over
+ * the levels visited, and as many levels as count the same are n = sum(m)^2 / sum(m^2) of them. What is left of
+ * the grid, a fraction r with the sum of squares q of its shares, is as uncertain as the mean, so that the mean
+ * over all of it has the variance v (q + r^2 / n). With equal shares: v / n times (1 - n / size).
+ *
+ * A rival's variance is shrunk towards that of all rivals, which stands for up to 8 degrees of freedom (a third of
+ * what their number suggests, for they share the best one's noise).
  */
-const pairedT =
-  (size: number): Test =>
-  (rivals) => {
-    const squares = rivals.map((differences) => {
-      const mean = sum(differences) / differences.length;
-      return sum(differences.map((d) => (d - mean) ** 2));
+const pairedT = (grid: readonly Pick<Counted, 'share'>[]): Test => {
+  const size = sum(grid.map(({ share }) => share));
+  const gridSquares = sum(grid.map(({ share }) => (share / size) ** 2));
+  return (rivals, given) => {
+    const shares = given.map((share) => share / size);
+    const seen = sum(shares);
+    const squares = sum(shares.map((m) => m ** 2));
+    const n = seen ** 2 / squares;
+    if (n < LEAST) return rivals.map(() => 0.5);
+    const uncertainty = Math.max(0, gridSquares - squares) + (1 - seen) ** 2 / n;
+    // The expected sum of squared residuals y - m mean, in units of v.
+    const residual = squares - (2 * sum(shares.map((m) => m ** 3))) / seen + squares / n;
+    const variances = rivals.map((differences) => {
+      const mean = sum(differences) / seen;
+      return sum(differences.map((y, k) => (y - shares[k]! * mean) ** 2)) / residual;
     });
+    const pooled = sum(variances) / rivals.length;
     return rivals.map((differences, i) => {
-      const n = differences.length;
-      const mean = sum(differences) / n;
+      const mean = sum(differences) / seen;
       if (!(mean > 0)) return 0.5;
-      const pooled = sum(squares) / ((n - 1) * rivals.length);
-      const variance = (squares[i]! + LENT * pooled) / (n - 1 + LENT);
+      const variance = ((n - 1) * variances[i]! + LENT * pooled) / (n - 1 + LENT);
       const lent = Math.min(LENT, ((n - 1) * (rivals.length - 1)) / 3);
-      return studentTail(mean / Math.sqrt((variance / n) * (1 - n / size)), n - 1 + lent);
+      return studentTail(mean / Math.sqrt(variance * uncertainty), n - 1 + lent);
     });
   };
+};
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);

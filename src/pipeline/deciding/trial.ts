@@ -3,6 +3,7 @@
 // it asks for depends on its own errors alone.
 
 import type { Candidate, Level, Model } from '../../graph/model.ts';
+import { shareOf } from './levels.ts';
 
 /** What is known of one image. */
 export interface Trial {
@@ -107,30 +108,61 @@ export function levelsSeen(trial: Trial, candidate: number): number {
   return seen;
 }
 
-/** Weights of the first `count` levels visited; all 1 where they are all 0, so that means always exist. */
-export function weightsOf(trial: Trial, count = trial.visited.length): number[] {
-  const weights = trial.visited.slice(0, count).map((level) => trial.levels[level]!.weight);
-  return weights.some((weight) => weight > 0) ? weights : weights.map(() => 1);
+/** A visited level in sums over levels: the factor of its errors, and how much of the grid it stands for. */
+export interface Counted {
+  readonly weight: number;
+  /** Of the sum over all levels of `shareOf`, in no particular unit. */
+  readonly share: number;
 }
 
-/** Weighted mean error of a candidate over the first `count` levels visited, all of which it has seen. */
+/** How levels count; all the same where their weights are all 0, so that means always exist. */
+export function counted(levels: readonly Level[]): Counted[] {
+  const all = levels.map((level) => ({ weight: level.weight, share: shareOf(level) }));
+  return all.some(({ share }) => share > 0) ? all : levels.map(() => ({ weight: 1, share: 1 }));
+}
+
+/** How the first `count` levels visited count. */
+export const countedLevels = (trial: Trial, count = trial.visited.length): Counted[] =>
+  counted(trial.visited.slice(0, count).map((level) => trial.levels[level]!));
+
+/**
+ * What a sum of weight · error over levels whose shares add up to `share` says of the weighted mean error over the
+ * whole grid: such sums grow with the share of the grid they cover. Where errors of all levels have one unit, as
+ * those of timesteps do, it is the weighted mean over these levels.
+ */
+export function gridMean({ levels }: Pick<Trial, 'levels'>, sum: number, share: number): number {
+  let weights = 0;
+  let shares = 0;
+  for (const level of levels) {
+    weights += level.weight;
+    shares += shareOf(level);
+  }
+  return weights > 0 ? (sum / share) * (shares / weights) : sum / share;
+}
+
+/**
+ * Weighted mean error of a candidate, as the first `count` levels visited tell it, all of which it has seen; exact
+ * when these are all levels.
+ */
 export function weightedMean(trial: Trial, candidate: number, count = trial.visited.length): number {
   let sum = 0;
   let total = 0;
-  for (const [k, weight] of weightsOf(trial, count).entries()) {
+  for (const [k, { weight, share }] of countedLevels(trial, count).entries()) {
     sum += weight * trial.errors[k]![candidate]!;
-    total += weight;
+    total += share;
   }
-  return sum / total;
+  return gridMean(trial, sum, total);
 }
 
 /** Of the given candidates, the one with the smallest weighted mean error so far; ties go to the first. */
 export function bestOf(trial: Trial, among: readonly number[]): number {
+  const levels = countedLevels(trial);
   let best = among[0]!;
   let least = Number.POSITIVE_INFINITY;
   for (const candidate of among) {
-    const mean = weightedMean(trial, candidate);
-    if (mean < least) [best, least] = [candidate, mean];
+    let sum = 0;
+    for (let k = 0; k < levels.length; k++) sum += levels[k]!.weight * trial.errors[k]![candidate]!;
+    if (sum < least) [best, least] = [candidate, sum];
   }
   return best;
 }

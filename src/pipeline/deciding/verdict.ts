@@ -4,7 +4,15 @@ import type { Model } from '../../graph/model.ts';
 import { UsageError } from '../errors.ts';
 import type { Classified, RankedClass } from '../types.ts';
 import { momentsOf, variance } from './statistics.ts';
-import { bestOf, levelsSeen, type Trial, weightedMean, weightsOf } from './trial.ts';
+import {
+  bestOf,
+  type Counted,
+  countedLevels,
+  gridMean,
+  levelsSeen,
+  type Trial,
+  weightedMean,
+} from './trial.ts';
 
 /** A candidate's standing: its error made comparable with the best one's. */
 export interface Standing {
@@ -28,7 +36,8 @@ export type Verdict = Pick<
  * difference counts as 0 where a later best makes it negative.
  *
  * `stderr` is that of this difference, with the levels as draws from all levels and noises there could have
- * been (no correction for the finite grid): sqrt(n / (n - 1) sum(w^2 (d - mean)^2)) / sum(w). After a single
+ * been (no correction for the finite grid): sqrt(n / (n - 1) sum((w d - m mean)^2)) / sum(m), where m is the share
+ * of a level (`shareOf`; its weight w where it has no sigma), brought to the unit of the error. After a single
  * level the spread of all candidates there stands in. It is 0 for the best itself.
  */
 export function standings(trial: Trial): Standing[] {
@@ -49,16 +58,21 @@ export function standings(trial: Trial): Standing[] {
 }
 
 function pairedGap(trial: Trial, candidate: number, best: number, seen: number) {
-  const gap = weightedMean(trial, candidate, seen) - weightedMean(trial, best, seen);
-  if (seen === 1) return { gap, stderr: Math.sqrt(variance(momentsOf(trial.errors[0]!))) };
-  let total = 0;
-  let squares = 0;
-  for (const [k, weight] of weightsOf(trial, seen).entries()) {
-    const row = trial.errors[k]!;
-    total += weight;
-    squares += (weight * (row[candidate]! - row[best]! - gap)) ** 2;
+  const counted = countedLevels(trial, seen);
+  const total = counted.reduce((sum, { share }) => sum + share, 0);
+  if (seen === 1) {
+    const [{ weight }] = counted as [Counted];
+    const spread = Math.sqrt(variance(momentsOf(trial.errors[0]!)));
+    const gap = trial.errors[0]![candidate]! - trial.errors[0]![best]!;
+    return { gap: gridMean(trial, weight * gap, total), stderr: gridMean(trial, weight * spread, total) };
   }
-  return { gap, stderr: Math.sqrt((seen / (seen - 1)) * squares) / total };
+  const differences = counted.map(
+    ({ weight }, k) => weight * (trial.errors[k]![candidate]! - trial.errors[k]![best]!),
+  );
+  const mean = differences.reduce((sum, difference) => sum + difference, 0) / total;
+  const squares = differences.reduce((sum, d, k) => sum + (d - counted[k]!.share * mean) ** 2, 0);
+  const stderr = Math.sqrt((seen / (seen - 1)) * squares);
+  return { gap: gridMean(trial, mean, 1), stderr: gridMean(trial, stderr, total) };
 }
 
 /**

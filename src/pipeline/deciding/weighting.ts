@@ -1,19 +1,23 @@
 // How much a noise level counts in the weighted mean error of a candidate.
 
 import type { Level } from '../../graph/model.ts';
+import {
+  importanceLevels,
+  riemannLevels,
+  type SigmaStatistics,
+  type SigmaWeighting,
+  sigmaWeight,
+  sigmaWeightings,
+  spacings,
+} from '../../graph/sigmas.ts';
 import { UsageError } from '../errors.ts';
+import type { ImportanceGrid, SigmaGrid } from './levels.ts';
 
 /** The weightings by name, for help texts. */
-export const weightings = ['uniform', 'rdc-code', 'lognormal', 'elbo'] as const;
+export const weightings = ['uniform', ...sigmaWeightings] as const;
 
 /** What the weightings of continuous models need to know of the model. */
-export interface WeightingOptions {
-  /** Standard deviation of the data, EDM's sigma_data; 0.5. */
-  readonly sigmaData?: number;
-  /** Mean of ln(sigma) in training; -1.2. */
-  readonly pMean?: number;
-  /** Standard deviation of ln(sigma) in training; 1.2. */
-  readonly pStd?: number;
+export interface WeightingOptions extends SigmaStatistics {
   /**
    * What the model's errors are distances between: clean images (`x0`, as in RDC and EDM) or noises (`eps`),
    * whose squared distance is smaller by sigma squared. Default `x0`.
@@ -21,13 +25,12 @@ export interface WeightingOptions {
   readonly errorOf?: 'x0' | 'eps';
 }
 
+const isDensity = (name: string): name is SigmaWeighting => sigmaWeightings.some((known) => known === name);
+
 /**
  * Weights of a grid of levels, by name or given one by one:
  * - `uniform`: 1, the published choice for timesteps (Li et al. 2023);
- * - `lognormal`: EDM's training loss, ((s^2 + sd^2) / (s sd)^2) p(s) ds with ln s ~ N(pMean, pStd^2);
- * - `rdc-code`: the same as RDC's code has it, whose exponent multiplies by pStd^2 / 2 where a normal density
- *   divides by 2 pStd^2 (an effective spread of 1 / pStd);
- * - `elbo`: ds / s^3, the evidence lower bound of the variance-exploding process.
+ * - `lognormal`, `rdc-code`, `elbo`: densities over sigma (see `sigmaWeight`) times ds.
  *
  * `levels` may come in any order; ds is the distance to the next higher sigma (for the highest: the distance
  * below it).
@@ -38,51 +41,46 @@ export interface WeightingOptions {
 export function weigh(
   weighting: string | readonly number[],
   levels: readonly Omit<Level, 'weight'>[],
-  { sigmaData = 0.5, pMean = -1.2, pStd = 1.2, errorOf = 'x0' }: WeightingOptions = {},
+  { errorOf = 'x0', ...statistics }: WeightingOptions = {},
 ): number[] {
   if (typeof weighting !== 'string') return checked(weighting, levels.length);
   if (weighting === 'uniform') return levels.map(() => 1);
-  const density = densities.get(weighting);
-  if (density === undefined)
+  if (!isDensity(weighting))
     throw new UsageError(`weighting "${weighting}" is unknown; there are ${weightings.join(', ')}`);
   const sigmas = levels.map(({ sigma }) => {
     if (sigma === undefined)
       throw new UsageError(`weighting "${weighting}" needs sigmas; this grid has timesteps`);
     return sigma;
   });
-  const spacing = spacings(sigmas);
-  return sigmas.map((s, i) => {
-    const weight = density({ s, sigmaData, pMean, pStd }) * spacing[i]!;
-    return errorOf === 'x0' ? weight : weight * s * s;
-  });
+  const density = sigmaWeight(weighting, statistics);
+  const width = spacings(sigmas);
+  return sigmas.map((s, i) => density(s) * width[i]! * (errorOf === 'x0' ? 1 : s * s));
 }
 
-interface At {
-  readonly s: number;
-  readonly sigmaData: number;
-  readonly pMean: number;
-  readonly pStd: number;
-}
-
-/** Densities over sigma for errors of clean images. */
-const densities: ReadonlyMap<string, (at: At) => number> = new Map([
-  ['lognormal', (at: At) => edmLoss(at) * Math.exp(-(logDistance(at) ** 2) / (2 * at.pStd ** 2))],
-  ['rdc-code', (at: At) => edmLoss(at) * Math.exp((-(logDistance(at) ** 2) / 2) * at.pStd ** 2)],
-  ['elbo', ({ s }: At) => s ** -3],
-]);
-
-const logDistance = ({ s, pMean }: At): number => Math.log(s) - pMean;
-
-const edmLoss = ({ s, sigmaData, pStd }: At): number =>
-  (s * s + sigmaData * sigmaData) / (s * sigmaData) ** 2 / (s * pStd * Math.sqrt(2 * Math.PI));
-
-function spacings(sigmas: readonly number[]): number[] {
-  const ascending = [...sigmas].sort((a, b) => a - b);
-  if (ascending.length === 1) return [1];
-  const gaps = ascending.map((s, i) =>
-    i + 1 < ascending.length ? ascending[i + 1]! - s : s - ascending[i - 1]!,
-  );
-  return sigmas.map((s) => gaps[ascending.indexOf(s)]!);
+/**
+ * The levels of a grid of sigmas with their weights, ascending, for a model whose errors are distances between
+ * images.
+ *
+ * @throws UsageError as `weigh`, and where sigmas are to be placed by a weighting that is no density over sigma.
+ */
+export function sigmaLevels(
+  grid: SigmaGrid | ImportanceGrid,
+  weighting: string | readonly number[],
+  statistics: SigmaStatistics = {},
+): Level[] {
+  const density = typeof weighting === 'string' && isDensity(weighting) ? weighting : undefined;
+  if ('importance' in grid) {
+    const { importance, range } = grid;
+    if (density) return importanceLevels(importance, density, { ...statistics, range });
+    const got = typeof weighting === 'string' ? `"${weighting}"` : 'a list of weights';
+    throw new UsageError(
+      `an importance-placed grid wants a weighting to place sigmas by, ${sigmaWeightings.join(', ')}, got ${got}`,
+    );
+  }
+  const { sigma, intervals = false } = grid;
+  if (intervals && density && sigma.length > 1) return riemannLevels(sigma, density, statistics);
+  const levels = sigma.map((s) => ({ sigma: s }));
+  return weigh(weighting, levels, statistics).map((weight, i) => ({ ...levels[i]!, weight }));
 }
 
 function checked(weights: readonly number[], count: number): number[] {
