@@ -1,7 +1,7 @@
 // The forward process: noised images from the images in flight, for a batch of evaluations.
 
 import type { Capabilities } from './device.ts';
-import { divisor, QUOTIENT, walk } from './indexing.ts';
+import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from './indexing.ts';
 import { type Binding, ceilDiv, defineKernel, read, type Uniform, u32, write } from './kernel.ts';
 import { PHILOX, philoxUniforms, type Seed } from './philox.ts';
 import { type Routine, single } from './routine.ts';
@@ -108,4 +108,64 @@ export function mix(capabilities: Capabilities, { y, noise }: MixOptions): Routi
     grid,
   });
   return single(kernel, ['slots', 'slot', 'level', 'noise', 'levels', ...parts.operands, 'y']);
+}
+
+/**
+ * The gradient of the images in their slots: y[s][c, p] = Σ a dy[c, n, p] over the evaluations n of slot s, in the order
+ * of n, with a of level[n].
+ *
+ * Operands dy [c, n, h, w], slot, level [n] u32, levels rows of (a, b, alpha, beta), and y [slots][c h w].
+ */
+export function slotsGradient(
+  capabilities: Capabilities,
+  { dy, slots }: { readonly dy: Shape; readonly slots: number },
+): Routine {
+  const [c, n, h, w] = dy;
+  const elements = c * h * w;
+  const { uniforms, grid, main } = walk(capabilities, slots * elements);
+  const kernel = defineKernel({
+    name: 'slotsGradient',
+    bindings: [read('dy'), read('slot', 'u32'), read('level', 'u32'), read('levels', 'vec4f'), write('y')],
+    uniforms: [
+      ...uniforms,
+      u32('n', n),
+      ...divisor('elements', elements),
+      ...divisor('pixels', h * w),
+      u32('pitch', pitch(dy)),
+    ],
+    body:
+      QUOTIENT +
+      main(/* wgsl */ `let image = quotient(i, u.elements, u.elementsInverse);
+    let element = i - image * u.elements;
+    let channel = quotient(element, u.pixels, u.pixelsInverse);
+    let first = channel * u.pitch + element - channel * u.pixels;
+    var sum = 0.0;
+    for (var k = 0u; k < u.n; k++) {
+      if (slot[k] == image) { sum += levels[level[k]].x * dy[first + k * u.pixels]; }
+    }
+    y[i] = sum;`),
+    grid,
+  });
+  return single(kernel, ['dy', 'slot', 'level', 'levels', 'y']);
+}
+
+/**
+ * y[c, n, p] = a x[c, n, p] with a of level[n]: what reaches each evaluation's image from its x_t.
+ * Operands x [c, n, h, w], level [n] u32, levels rows of (a, b, alpha, beta), and y [c, n, h, w].
+ */
+export function scaleByLevel(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
+  const [c, n, h, w] = x;
+  const { width, element } = pixelElement(h * w);
+  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const kernel = defineKernel({
+    name: `scaleByLevel.${element}`,
+    bindings: [read('x', element), read('level', 'u32'), read('levels', 'vec4f'), write('y', element)],
+    uniforms: [...uniforms, u32('pixels', (h * w) / width), u32('rowPitch', pitch(x) / width)],
+    body: main(/* wgsl */ `let a = levels[level[sample]].x;
+  let start = row * u.rowPitch + sample * u.pixels;
+  let end = start + u.pixels;
+  ${unrolled(team, (_, i) => `y[${i}] = a * x[${i}];`)}`),
+    grid,
+  });
+  return single(kernel, ['x', 'level', 'levels', 'y']);
 }

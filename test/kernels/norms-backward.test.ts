@@ -155,10 +155,9 @@ describe.each(FAMILIES)('backward of norms, %s', (family) => {
         },
         inputs.dy,
       ).x;
-      // Where few channels are almost equal, what is large cancels: rstd reaches eps^-1/2 there.
-      expect(maxDifference(y!, want).difference).toBeLessThan(
-        16 * EPS * Math.max(scaleOf(want), c < 8 ? 316 : 1),
-      );
+      // Of two channels that are almost equal nothing but rounding is left, times rstd, up to 316 of it.
+      const bound = c > 2 ? 16 * EPS * scaleOf(want) * Math.sqrt(c) : 1e-3;
+      expect(maxDifference(y!, want).difference).toBeLessThan(bound);
     }
   });
 });

@@ -13,6 +13,7 @@ import {
   referenceLayerNorm,
   referenceLayerNormGradients,
 } from './groupnorm.ts';
+import { referenceErrors, referenceErrorsGradients } from './noise.ts';
 
 describe('derivatives of the references', () => {
   it.for(ACTIVATIONS)('%s', (activation) => {
@@ -42,6 +43,36 @@ describe('derivatives of the references', () => {
       { x: made.x, gamma: made.gamma, beta: made.beta, embedding: made.embedding },
     );
     expect(worst).toBeLessThan(1e-7);
+  });
+
+  it.for(['l2', 'huber'] as const)('errors, %s', (distance) => {
+    const level = [0, 2];
+    const levels = [0.9, 0.4, 0.8, 0.1, 0, 0, 0, 0, 0.5, 0.8, -0.6, 1.2];
+    const at = { slot: [], level, noise: [0, 1] };
+    const [predicted, shape] = [[6, 2, 3, 3] as const, [3, 2, 3, 3] as const];
+    const eps = (noise: number, element: number) => Math.sin(5 * noise + element) * 1.7;
+    const operands = { prediction: randomValues(108, 1), xt: randomValues(54, 2) };
+    const prediction = (values: ArrayLike<number>) => ({ shape: predicted, values });
+    const xt = (values: ArrayLike<number>) => ({ shape, values });
+    for (const residual of ['eps', 'x0'] as const) {
+      const made = referenceErrorsGradients(
+        distance,
+        prediction(operands.prediction),
+        xt(operands.xt),
+        levels,
+        at,
+        eps,
+        [1, -0.5],
+        residual,
+      );
+      const worst = worstDerivative(
+        (x) => referenceErrors(distance, prediction(x.prediction), xt(x.xt), levels, at, eps, residual),
+        operands,
+        [1, -0.5],
+        { prediction: made.prediction, xt: made.xt },
+      );
+      expect(worst).toBeLessThan(1e-5);
+    }
   });
 
   it('layer norm, scale and shift', () => {

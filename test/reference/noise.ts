@@ -61,3 +61,35 @@ export function referenceErrors(
   });
   return out;
 }
+
+const SLOPES: Readonly<Record<Distance, (d: number) => number>> = {
+  l2: (d) => 2 * d,
+  l1: Math.sign,
+  huber: (d) => Math.max(-1, Math.min(1, d)),
+};
+
+/** Gradients of Σ dy·errors with regard to the prediction and to x_t; dy [n]. */
+export function referenceErrorsGradients(
+  distance: Distance,
+  prediction: { readonly shape: Shape; readonly values: ArrayLike<number> },
+  xt: { readonly shape: Shape; readonly values: ArrayLike<number> },
+  levels: ArrayLike<number>,
+  { level, noise }: BatchIndices,
+  eps: NoiseFunction,
+  dy: ArrayLike<number>,
+  residual: Residual = 'eps',
+): { readonly prediction: Float64Array; readonly xt: Float64Array } {
+  const [c, , h, w] = xt.shape;
+  const along = (shape: Shape, of: 2 | 3) =>
+    build(shape, (i, j, row, column) => {
+      if (j >= c) return 0;
+      const [a, b, alpha, beta] = Array.from({ length: 4 }, (_, k) => levels[4 * level[i]! + k]!) as Row;
+      const scale = residual === 'x0' ? b / a : 1;
+      const estimate =
+        alpha * at(prediction.values, prediction.shape, i, j, row, column) +
+        beta * at(xt.values, xt.shape, i, j, row, column);
+      const d = scale * (eps(noise[i]!, (j * h + row) * w + column) - estimate);
+      return (-dy[i]! * scale * (of === 2 ? alpha : beta) * SLOPES[distance](d)) / (c * h * w);
+    });
+  return { prediction: along(prediction.shape, 2), xt: along(xt.shape, 3) };
+}

@@ -1,7 +1,12 @@
 // The two ends of an evaluation: the noised image, and the distance of noise and prediction.
 
-import { type Distance, errorReduction, type Residual } from '../../kernels/error-reduction.ts';
-import { mix, type NoiseSource } from '../../kernels/mix.ts';
+import {
+  type Distance,
+  errorReduction,
+  errorsGradient,
+  type Residual,
+} from '../../kernels/error-reduction.ts';
+import { mix, type NoiseSource, scaleByLevel, slotsGradient } from '../../kernels/mix.ts';
 import type { Shape } from '../../kernels/tensor.ts';
 import { none, type Op, same, text, want } from './op.ts';
 
@@ -15,6 +20,33 @@ export const mixOp: Op<MixAttributes> = {
   infer: ({ slot }, { image: [c, h, w] }) => [c, slot![1], h, w],
   constants: none,
   forward: (capabilities, { output }, { noise }) => mix(capabilities, { y: output, noise }),
+  backward: ({ inputs: { slots, slot, level }, constants: { levels }, dy, wants, apply }) =>
+    wants('slots')
+      ? { slots: apply('slotsGradient', { slots: slots!.shape[1] }, { dy, slot, level }, { levels }) }
+      : {},
+};
+
+/** y[1, s, 1, c·h·w] = Σ a·dy[c, n, h, w] over the samples of slot s: the gradient of images in slots. */
+export interface SlotsGradientAttributes {
+  readonly slots: number;
+}
+
+export const slotsGradientOp: Op<SlotsGradientAttributes> = {
+  infer: ({ dy }, { slots }) => [1, slots, 1, dy![0] * dy![2] * dy![3]],
+  constants: none,
+  forward: (capabilities, { inputs }, { slots }) => slotsGradient(capabilities, { dy: inputs.dy!, slots }),
+};
+
+/** y = a·x with a of each sample's level: from gradients of x_t to those of the samples' images. */
+export type ScaleByLevelAttributes = Record<never, never>;
+
+export const scaleByLevelOp: Op<ScaleByLevelAttributes> = {
+  infer: ({ x }) => x!,
+  constants: none,
+  forward: (capabilities, { inputs }) => scaleByLevel(capabilities, { x: inputs.x! }),
+  backward: ({ inputs: { level }, constants, dy, apply }) => ({
+    x: apply('scaleByLevel', {}, { x: dy, level }, constants),
+  }),
 };
 
 /** The distance of eps and alpha·prediction + beta·x_t, or of the images these stand for; one number a sample. */
@@ -27,15 +59,40 @@ export interface ErrorsAttributes {
 
 export const errorsOp: Op<ErrorsAttributes> = {
   infer({ prediction, xt }, { channels }) {
-    want(
-      xt![0] === channels && prediction![0] >= channels && same([channels, ...tail(prediction!)], xt!),
-      () => `errors: the prediction is ${text(prediction)}, x_t is ${text(xt)}`,
-    );
+    residualFits('errors', prediction!, xt!, channels);
     return [1, xt![1], 1, 1];
   },
   constants: none,
   forward: (capabilities, { inputs: { prediction, xt } }, { noise, distance, residual }) =>
     errorReduction(capabilities, { prediction: prediction!, xt: xt!, noise, distance, residual }),
+  backward({ attributes, inputs, constants, dy, wants, apply }) {
+    const gradient = (of: 'prediction' | 'xt') =>
+      wants(of) ? { [of]: apply('errorsGradient', { ...attributes, of }, { ...inputs, dy }, constants) } : {};
+    return { ...gradient('prediction'), ...gradient('xt') };
+  },
 };
+
+/** The gradient of the errors with regard to the prediction, or to x_t where it stands beside it. */
+export interface ErrorsGradientAttributes extends ErrorsAttributes {
+  readonly of: 'prediction' | 'xt';
+}
+
+export const errorsGradientOp: Op<ErrorsGradientAttributes> = {
+  infer({ prediction, xt, dy }, { channels, of }) {
+    residualFits('errorsGradient', prediction!, xt!, channels);
+    want(same([1, xt![1], 1, 1], dy!), () => `errorsGradient: dy is ${text(dy)}, x_t ${text(xt)}`);
+    return of === 'xt' ? xt! : prediction!;
+  },
+  constants: none,
+  forward: (capabilities, { inputs: { prediction, xt } }, { noise, distance, residual, of }) =>
+    errorsGradient(capabilities, { prediction: prediction!, xt: xt!, noise, distance, residual, of }),
+};
+
+function residualFits(op: string, prediction: Shape, xt: Shape, channels: number): void {
+  want(
+    xt[0] === channels && prediction[0] >= channels && same([channels, ...tail(prediction)], xt),
+    () => `${op}: the prediction is ${text(prediction)}, x_t is ${text(xt)}`,
+  );
+}
 
 const tail = ([, n, h, w]: Shape): [number, number, number] => [n, h, w];

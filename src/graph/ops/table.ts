@@ -21,7 +21,18 @@ import {
   type WeightGradientAttributes,
   weightGradientOp,
 } from './conv2d.ts';
-import { type ErrorsAttributes, errorsOp, type MixAttributes, mixOp } from './denoising.ts';
+import {
+  type ErrorsAttributes,
+  type ErrorsGradientAttributes,
+  errorsGradientOp,
+  errorsOp,
+  type MixAttributes,
+  mixOp,
+  type ScaleByLevelAttributes,
+  type SlotsGradientAttributes,
+  scaleByLevelOp,
+  slotsGradientOp,
+} from './denoising.ts';
 import {
   type ActivationAttributes,
   type AddAttributes,
@@ -123,7 +134,10 @@ export interface OpAttributes {
   readonly pickHead: PickHeadAttributes;
   readonly pickHeadBackward: PickHeadBackwardAttributes;
   readonly mix: MixAttributes;
+  readonly slotsGradient: SlotsGradientAttributes;
+  readonly scaleByLevel: ScaleByLevelAttributes;
   readonly errors: ErrorsAttributes;
+  readonly errorsGradient: ErrorsGradientAttributes;
   readonly weightGradient: WeightGradientAttributes;
   readonly padChannels: PadChannelsAttributes;
   readonly spaceToDepth: DepthToSpaceAttributes;
@@ -170,7 +184,10 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
   pickHead: pickHeadOp,
   pickHeadBackward: pickHeadBackwardOp,
   mix: mixOp,
+  slotsGradient: slotsGradientOp,
+  scaleByLevel: scaleByLevelOp,
   errors: errorsOp,
+  errorsGradient: errorsGradientOp,
   weightGradient: weightGradientOp,
   padChannels: padChannelsOp,
   spaceToDepth: spaceToDepthOp,
