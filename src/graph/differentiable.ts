@@ -3,6 +3,7 @@
 
 import type { Device } from '../kernels/device.ts';
 import { fromChannelMajor, type Shape, toChannelMajor } from '../kernels/tensor.ts';
+import { costOf } from './cost.ts';
 import { type EvaluationOptions, type Network, traceEach, tracePrediction } from './evaluation.ts';
 import { differentiate } from './gradient.ts';
 import { type Graph, input, output } from './graph.ts';
@@ -16,22 +17,31 @@ export interface DifferentiableOptions
   readonly labels: readonly number[];
   /** Most samples of a run; halved where memory does not suffice. */
   readonly batchSize: number;
-  /** Bytes for the activations of a gradient's run: see `GradientOptions.bytes`. */
+  /**
+   * Most bytes of activations of a gradient's run; 1 GiB where not given. Where a batch takes more, half of it is
+   * tried, down to 8, and then some are made again on the way back (`GradientOptions.bytes`).
+   */
   readonly gradientBytes?: number | undefined;
 }
+
+const GRADIENT_BYTES = 2 ** 30;
+
+/** A batch below which making activations again costs a device less than running half. */
+const LEAST_BATCH = 8;
 
 /** Errors of n samples, and the gradient with regard to x_t [c, n, h, w] of their sum weighted by the input `seed`. */
 export function traceGradients(
   network: Network,
-  options: EvaluationOptions & { readonly gradientBytes?: number | undefined },
+  options: EvaluationOptions,
   n: number,
+  bytes?: number,
 ): Graph {
   const { graph, xt, error } = traceEach(network, options, n);
   const gradient = input(graph, 'seed', error.shape);
   const { values } = differentiate(graph, {
     seeds: [{ of: error, gradient }],
     values: [xt],
-    bytes: options.gradientBytes,
+    bytes,
   });
   output(graph, 'gradient', values.get(xt.id)!);
   return graph;
@@ -63,19 +73,27 @@ export function differentiable(
   network: Network,
   options: DifferentiableOptions,
 ): Differentiable & { readonly bytes: () => number; readonly destroy: () => void } {
-  const { levels, labels, gradientBytes } = options;
+  const { levels, labels, gradientBytes = GRADIENT_BYTES } = options;
   const [c, h, w] = network.image;
   const rowLength = c * h * w;
   const opening = new Map<string, Promise<Runner>>();
   const opened: Runner[] = [];
-  let gradientBatchSize = options.batchSize;
+  let fitting: number | undefined;
+  /** The batch, or a half of a half of it, whose gradients the budget allows for. */
+  const batchSize = (): number => {
+    if (fitting !== undefined) return fitting;
+    const sample = costOf(traceGradients(network, options, 1)).activationBytes;
+    fitting = options.batchSize;
+    while (fitting > LEAST_BATCH && fitting * sample > gradientBytes) fitting = Math.ceil(fitting / 2);
+    return fitting;
+  };
 
   const runnerOf = (kind: string, trace: (size: Size) => Graph): Promise<Runner> => {
     let runner = opening.get(kind);
     if (!runner) {
-      runner = openRunner(device, { ...options, trace, largest: gradientBatchSize }).then((ready) => {
+      runner = openRunner(device, { ...options, trace, largest: batchSize() }).then((ready) => {
         opened.push(ready);
-        gradientBatchSize = Math.min(gradientBatchSize, ready.samples);
+        fitting = Math.min(batchSize(), ready.samples);
         return ready;
       });
       opening.set(kind, runner);
@@ -146,10 +164,12 @@ export function differentiable(
   return {
     mixes: levels.map(({ coefficients: { a, b } }) => ({ a, b })),
     get gradientBatchSize() {
-      return gradientBatchSize;
+      return batchSize();
     },
     async gradients({ slot, candidate, level, noise }) {
-      const runner = await runnerOf('gradients', ({ samples }) => traceGradients(network, options, samples));
+      const runner = await runnerOf('gradients', ({ samples }) =>
+        traceGradients(network, options, samples, gradientBytes),
+      );
       const parts = await inParts(runner, slot.length, async (from, to, size) => {
         const inputs = {
           slot: slot.slice(from, to),

@@ -10,7 +10,7 @@ import { type ModelFolder, readModelFolder, requireClasses } from './files/folde
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { coefficients } from './files/schedule.ts';
 import { imageEncoder } from './latentmodel.ts';
-import type { Candidate, Crop, Level, Model } from './model.ts';
+import { type Candidate, type Crop, type Level, type Model, NO_CLASS } from './model.ts';
 import { vaeDownscale } from './networks/vaeencoder-config.ts';
 import { outputScale, pixelNetwork } from './pixelmodel.ts';
 import { textNetwork } from './textmodel.ts';
@@ -23,8 +23,16 @@ export interface OpenModelOptions {
   readonly levels?: (model: ModelSummary) => readonly Level[];
   /** Side of the square image, for latent models; without it the model's own. */
   readonly imageSize?: number;
-  /** Candidates, `classidx` being the model's class; without it every class by its own name. Text models need them, with prompts. */
+  /**
+   * Candidates, `classidx` being the model's class, or NO_CLASS where the network knows a null class; without it every
+   * class by its own name. Text models need them, with prompts.
+   */
   readonly candidates?: (model: ModelSummary) => readonly Candidate[];
+  /**
+   * Opens the model for its prediction without a class, or without a prompt: its one candidate, instead of others, is
+   * `{ label: '', classidx: NO_CLASS }`.
+   */
+  readonly unconditional?: boolean;
   /** Distance of noise and prediction; without it the model's own, else l2. */
   readonly distance?: Distance;
   /** Seed of the counter-based noise (default 0), or a safetensors file with `noise` [count, c, h, w]. */
@@ -35,6 +43,8 @@ export interface OpenModelOptions {
   /** Images in flight; default: as many as a batch holds evaluations. */
   readonly slots?: number;
   readonly weightDtype?: WeightDtype;
+  /** Bytes for what a gradient's run keeps on the device; 1 GiB where not given (`DifferentiableOptions`). */
+  readonly gradientBytes?: number;
 }
 
 /** What a model folder says, without its weights. */
@@ -54,8 +64,6 @@ export interface ModelSummary {
   readonly numTrainTimesteps: number;
   /** Noise in units of the image, b / a, of every timestep; models whose levels are sigmas have none. */
   readonly timestepSigmas?: readonly number[] | undefined;
-  /** Standard deviation of the data that a model of sigmas was made for; 0.5 where nothing is said. */
-  readonly sigmaData?: number | undefined;
   /** Standard deviation of the data that a model of sigmas was made for; 0.5 where nothing is said. */
   readonly sigmaData?: number | undefined;
   /** The model's own grid in visiting order: its card's, or even timesteps of equal weight. */
@@ -168,23 +176,58 @@ function noiseLevel(folder: ModelFolder, level: Level): NoiseLevel {
   return { ...level, coefficients: { ...found, alpha: found.alpha * scale } };
 }
 
-/** The candidates asked for, or every class of the model. @throws UnsupportedError where the model has no such. */
-function candidatesOf(model: ModelSummary, { candidates }: OpenModelOptions): readonly Candidate[] {
+/** The network's number for no class; undefined where it has none. */
+function nullClass(folder: ModelFolder): number | undefined {
+  switch (folder.kind) {
+    case 'pixel': {
+      const { unet, labels, heads } = folder;
+      if (heads !== undefined) return labels.length; // the head behind the classes', or the mean of theirs
+      if (unet.classEmbedding === 'none') return 0;
+      return unet.numClassEmbeds === labels.length + 1 ? labels.length : undefined;
+    }
+    case 'transformer':
+      return folder.transformer.numEmbedsAdaNorm;
+    case 'text':
+      return undefined;
+    default:
+      return folder satisfies never;
+  }
+}
+
+/**
+ * The candidates asked for, or every class of the model, and what each is to the network: a class, or a prompt.
+ * @throws UnsupportedError where the model has no such.
+ */
+function candidatesOf(
+  folder: ModelFolder,
+  model: ModelSummary,
+  { candidates, unconditional = false }: OpenModelOptions,
+): { readonly candidates: readonly Candidate[]; readonly labels: readonly number[] } {
   const text = model.conditioning === 'text';
-  const found: readonly Candidate[] =
-    candidates?.(model) ?? model.labels.map((label, classidx) => ({ label, classidx }));
-  const strange = text
-    ? found.find(({ prompt }) => prompt === undefined)
-    : found.find(({ classidx }) => !(classidx in model.labels));
-  if (strange)
-    throw new UnsupportedError(
-      text
-        ? `${model.name}: the candidate ${strange.label} has no prompt`
-        : `${model.name}: ${strange.label} is class ${strange.classidx} of 0 to ${model.labels.length - 1}`,
-    );
-  if (text && found.length === 0)
-    throw new UnsupportedError(`${model.name}: chooses between prompts, and was given none`);
-  return found;
+  const nothing: Candidate = { label: '', classidx: NO_CLASS, ...(text ? { prompt: '' } : {}) };
+  const found: readonly Candidate[] = unconditional
+    ? [nothing]
+    : (candidates?.(model) ?? model.labels.map((label, classidx) => ({ label, classidx })));
+  if (text) {
+    const strange = found.find(({ prompt }) => prompt === undefined);
+    if (strange) throw new UnsupportedError(`${model.name}: the candidate ${strange.label} has no prompt`);
+    if (found.length === 0)
+      throw new UnsupportedError(`${model.name}: chooses between prompts, and was given none`);
+    return { candidates: found, labels: found.map((_, i) => i) };
+  }
+  const none = nullClass(folder);
+  const labels = found.map(({ label, classidx }) => {
+    if (classidx === NO_CLASS) {
+      if (none !== undefined) return none;
+      throw new UnsupportedError(
+        `${model.name}: has no prediction without a class: a network with a null class has one class embedding more than names of classes`,
+      );
+    }
+    if (classidx in model.labels) return classidx;
+    const range = model.labels.length > 0 ? `0 to ${model.labels.length - 1}` : 'none';
+    throw new UnsupportedError(`${model.name}: ${label} is class ${classidx} of ${range}`);
+  });
+  return { candidates: found, labels };
 }
 
 /** Evaluations of a batch when nobody says, by the kind of model: enough to fill a device, few enough to fit it. */
@@ -245,10 +288,10 @@ async function networkOf(
  */
 export async function loadModel(path: string, options: OpenModelOptions = {}): Promise<LoadedModel> {
   const folder = await readModelFolder(path);
-  requireClasses(folder);
+  if (!options.unconditional) requireClasses(folder);
   const model = summarise(folder, options.imageSize);
   const levels = (options.levels?.(model) ?? model.levels).map((level) => noiseLevel(folder, level));
-  const candidates = candidatesOf(model, options);
+  const { candidates, labels } = candidatesOf(folder, model, options);
   const { sideMultiple = 1, inputShape } = model;
   if (inputShape[1] % sideMultiple !== 0)
     throw new UnsupportedError(
@@ -265,7 +308,7 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
       name: model.name,
       crop: model.crop,
       candidates,
-      labels: candidates.map(({ classidx }, i) => (folder.kind === 'text' ? i : classidx)),
+      labels,
       levels,
       temperature: model.temperature,
       kappa: kappaOf(model, options, levels),
@@ -273,6 +316,7 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
       distance: options.distance ?? model.distance,
       weightDtype,
       batchSize,
+      gradientBytes: options.gradientBytes,
       slots: options.slots ?? Math.ceil(batchSize / perView),
     };
     return { network, evaluation, attach, close: () => file.close() };

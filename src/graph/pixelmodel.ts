@@ -53,7 +53,12 @@ export async function pixelNetwork(
     const pick = (index: Value, entries: number, width: number, constant: Constant) =>
       apply(graph, 'gather', { entries, channels: width }, { index }, { table: constant });
     const centring = { name: 'centre', length: centre.length, values: async () => centre };
-    const told = label && labelTable ? pick(label, labels.length, channels, labelTable) : label;
+    const told =
+      label && labelTable
+        ? pick(label, labels.length, channels, labelTable)
+        : unet.classEmbedding === 'none'
+          ? undefined
+          : label;
     return unet2d(graph, parameters, unet, {
       sample,
       time: pick(level, levels.length, channels, table),

@@ -1,0 +1,83 @@
+"""Makes gradients/: derivatives of the networks beside this file, by torch's autograd.
+
+    python3 gradients.py       # after make.py; rewrites gradients/
+
+parameters.json            a network unet2d-NAME: for every parameter the norm of d mean(output^2) / d parameter, and its
+                           product with cos(1), cos(2), .. in the parameter's order; inputs are those of io.safetensors.
+errors-TYPE.safetensors    a model errors-TYPE: evaluations `rows` (image, candidate or -1, t, noise), of the losses
+                           l2, l1 and huber; `error` and `gradient` = d error / d x0 (the noise is held fixed); for the
+                           noised images `xt` of the same rows the predicted noise `eps_hat` and `pulled`, the product of
+                           its transposed Jacobian with the images themselves.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, UNet2DModel
+from safetensors.torch import load_file, save_file
+
+HERE = Path(__file__).parent
+OUT = HERE / "gradients"
+NETWORKS = ["table", "ddpm", "resnet-blocks", "resnet-type", "attn-conv", "fourier"]
+ROWS = [(0, 0, 3, 0), (0, 7, 250, 1), (1, 4, 500, 2), (1, -1, 740, 3), (2, 9, 995, 4)]
+LOSSES = {"l2": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
+
+
+def load(folder):
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    model = UNet2DModel.from_config(config).eval()
+    model.load_state_dict({k: v.float() for k, v in load_file(folder / "unet" / "diffusion_pytorch_model.safetensors").items()})
+    return model
+
+
+def parameters():
+    found = {}
+    for name in NETWORKS:
+        model, io = load(HERE / f"unet2d-{name}"), load_file(HERE / f"unet2d-{name}" / "io.safetensors")
+        output = model(io["sample"], io["timestep"], class_labels=io.get("class_labels")).sample
+        output.square().mean().backward()
+        found[name] = {}
+        for key, p in model.named_parameters():
+            if p.grad is None:
+                continue
+            g = p.grad.double().flatten()
+            found[name][key] = [float(f"{v:.8g}") for v in (g.norm(), g @ torch.arange(1, g.numel() + 1).double().cos())]
+        print(f"unet2d-{name}: {len(found[name])} parameters")
+    (OUT / "parameters.json").write_text(json.dumps(found).replace('}, "', '},\n"') + "\n")
+
+
+def errors(kind):
+    folder = HERE / f"errors-{kind}"
+    model, scheduler = load(folder), DDPMScheduler.from_pretrained(folder / "scheduler")
+    images, noise = load_file(HERE / "errors-images" / "x0.safetensors")["x0"], load_file(HERE / "errors-noise.safetensors")["noise"]
+    image, candidate, t, k = (torch.tensor(column) for column in zip(*ROWS))
+    labels = torch.where(candidate < 0, 10, candidate)
+    alpha_bar = scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+    a, b, eps = alpha_bar.sqrt(), (1 - alpha_bar).sqrt(), noise[k]
+
+    def eps_hat(xt):
+        out = model(xt, t, class_labels=labels).sample
+        return {"epsilon": out, "v_prediction": a * out + b * xt, "sample": (xt - a * out) / b}[kind]
+
+    made = dict(rows=torch.tensor(ROWS))
+    for loss, distance in LOSSES.items():
+        x0 = images[image].clone().requires_grad_()
+        error = distance(eps_hat(a * x0 + b * eps), eps, reduction="none").mean((1, 2, 3))
+        made[f"error.{loss}"] = error.detach()
+        made[f"gradient.{loss}"] = torch.autograd.grad(error.sum(), x0)[0]
+    xt = (a * images[image] + b * eps).requires_grad_()
+    predicted = eps_hat(xt)
+    made |= dict(xt=xt.detach(), eps_hat=predicted.detach(), pulled=torch.autograd.grad(predicted, xt, images[image])[0])
+    save_file({key: value.contiguous() for key, value in made.items()}, OUT / f"errors-{kind}.safetensors")
+    print(f"errors-{kind}: gradients up to {made['gradient.l2'].abs().max():.3g}")
+
+
+if __name__ == "__main__":
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    parameters()
+    for kind in ("epsilon", "v_prediction", "sample"):
+        errors(kind)
