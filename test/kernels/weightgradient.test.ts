@@ -1,0 +1,61 @@
+// Long sums, which no whole network of the tests has: 65536 columns, and what is gathered in several passes.
+
+import { afterAll, describe, expect, it } from 'vitest';
+import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d.ts';
+import type { Family } from '../../src/kernels/device.ts';
+import { weightGradient } from '../../src/kernels/weightgradient.ts';
+import { referenceConv2dBackward } from '../reference/conv2d.ts';
+import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+
+const EPS = 2 ** -23;
+const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
+const SAME = { kernel: [3, 3], padding: [1, 1, 1, 1] } as const;
+
+const cases = (
+  [
+    { x: [4, 1, 1, 65536], outChannels: 3, kernel: [1, 1] },
+    { x: [5, 64, 32, 33], outChannels: 3, kernel: [1, 1] },
+    { x: [3, 21, 15, 13], outChannels: 9, ...SAME },
+    { x: [20, 3, 28, 28], outChannels: 9, ...SAME, stride: 2 },
+    { x: [20, 5, 28, 28], outChannels: 10, ...SAME },
+  ] as const
+).map((options) => ({ options: { bias: false, weights: 'f32', ...options } as Conv2dOptions }));
+
+describe.each(FAMILIES)('gradients of weights, %s', (family) => {
+  const device = testDevice({ family }).catch(() => undefined);
+  afterAll(async () => (await device)?.close());
+
+  it.for(cases)('of x $options.x', async ({ options }, { skip }) => {
+    const here = await device;
+    if (!here) return skip(`this adapter has no ${family} family`);
+    const { x: shape, outChannels, kernel } = options;
+    const [c, n, h, w] = shape;
+    const [oh, ow] = outputSize(options);
+    // Means far from zero: what is lost by adding one after the other shows.
+    const x = randomValues(c * n * h * w, 1).map((v) => 1 + v);
+    const dy = randomValues(outChannels * n * oh * ow, 2).map((v) => 1 + v);
+    const weight = new Float32Array(outChannels * c * kernel[0] * kernel[1]);
+    const want = referenceConv2dBackward(options, { x, weight }, dy).weight;
+    const run = async (maxBindingBytes: number) => {
+      const { y } = await runRoutine(
+        here,
+        weightGradient({ ...here.capabilities, maxBindingBytes }, options),
+        {
+          activations: {
+            x: { shape, values: x },
+            dy: { shape: [outChannels, n, oh, ow], values: dy },
+          },
+          outputs: { y: [outChannels, 1, 1, weight.length / outChannels] },
+        },
+      );
+      return y!;
+    };
+    const whole = await run(here.capabilities.maxBindingBytes);
+    // 1024 terms one after the other, then at most 64 sums of them, each near its mean: roundings walk at random.
+    const bound = 16 * EPS * n * oh * ow;
+    expect(maxDifference(whole, want).difference).toBeLessThan(bound);
+    const inPasses = await run(1024 * 4 * Math.ceil((c * kernel[0] * kernel[1]) / 4) * 4);
+    expect(maxDifference(inPasses, want).difference).toBeLessThan(bound);
+    expect(await run(here.capabilities.maxBindingBytes)).toEqual(whole);
+  });
+});
