@@ -1,0 +1,74 @@
+// The UNets of test/golden/make.py as graphs, with their inputs.
+
+import { join } from 'node:path';
+import { parametersOf } from '../../../src/graph/files/parameters.ts';
+import { openSafetensors, type TensorFile } from '../../../src/graph/files/safetensors.ts';
+import { type Graph, input, newGraph, type Value } from '../../../src/graph/graph.ts';
+import { timeRowLength, timeRows } from '../../../src/graph/networks/timeembedding.ts';
+import { unet2d } from '../../../src/graph/networks/unet2d.ts';
+import { readUNet2DConfig } from '../../../src/graph/networks/unet2d-config.ts';
+import { unet2dTensors } from '../../../src/graph/networks/unet2d-tensors.ts';
+import type { Shape } from '../../../src/kernels/tensor.ts';
+
+export const goldens = join(import.meta.dirname, '..', '..', 'golden');
+
+export interface GoldenUNet {
+  readonly graph: Graph;
+  readonly sample: Value;
+  readonly y: Value;
+  /** By the names of the graph's inputs, in [n, c, h, w] order. */
+  readonly inputs: Readonly<Record<string, ArrayLike<number>>>;
+  /** What diffusers divides each sample's output by. */
+  readonly divisors: readonly number[];
+  readonly io: TensorFile;
+  readonly weights: TensorFile;
+  close(): Promise<unknown>;
+}
+
+async function numbers(file: TensorFile, name: string): Promise<number[]> {
+  const info = file.tensors.get(name);
+  if (info?.dtype !== 'I64') return [...(await file.readF32(name))];
+  const bytes = await file.read(name);
+  return [...new BigInt64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8)].map(Number);
+}
+
+/** The network unet2d-NAME on the inputs of its io.safetensors; `close` when it has run. */
+export async function goldenUNet(name: string): Promise<GoldenUNet> {
+  const folder = join(goldens, `unet2d-${name}`);
+  const config = await readUNet2DConfig(join(folder, 'unet', 'config.json'));
+  const weights = await openSafetensors(join(folder, 'unet', 'diffusion_pytorch_model.safetensors'));
+  const io = await openSafetensors(join(folder, 'io.safetensors'));
+  const fourier = config.timeEmbeddingType === 'fourier';
+  const frequencies = fourier ? await weights.readF32('time_proj.weight') : undefined;
+
+  const [n, c, h, w] = io.tensors.get('sample')!.shape as [number, number, number, number];
+  const timesteps = await numbers(io, 'timestep');
+  const labels = io.tensors.has('class_labels') ? await numbers(io, 'class_labels') : undefined;
+  const rowsShape: Shape = [timeRowLength(config), n, 1, 1];
+  const inputs: Record<string, ArrayLike<number>> = {};
+  const graph = newGraph();
+  const given = (key: string, shape: Shape, values: ArrayLike<number>): Value => {
+    inputs[key] = values;
+    return input(graph, key, shape);
+  };
+
+  const sample = given('sample', [c, n, h, w], await io.readF32('sample'));
+  const time = given('time', rowsShape, timeRows(config, timesteps, frequencies));
+  let label: Value | undefined;
+  if (labels && config.classEmbedding === 'table')
+    label = given('label', [1, n, 1, 1], Uint32Array.from(labels));
+  else if (labels && config.classEmbedding === 'identity')
+    label = given('label', [config.timeEmbeddingDim, n, 1, 1], labels);
+  else if (labels) label = given('label', rowsShape, timeRows(config, labels, frequencies));
+  const centring = Float32Array.from({ length: 2 * c * n }, (_, i) => (i % (2 * c) < c ? 2 : -1));
+  const centre = config.centerInputSample ? given('centre', [2 * c, n, 1, 1], centring) : undefined;
+  const y = unet2d(graph, parametersOf(weights, unet2dTensors(config)), config, {
+    sample,
+    time,
+    ...(label && { label }),
+    ...(centre && { centre }),
+  });
+  const divisors = timesteps.map((t) => (fourier ? t : 1));
+  const close = () => Promise.all([weights.close(), io.close()]);
+  return { graph, sample, y, inputs, divisors, io, weights, close };
+}

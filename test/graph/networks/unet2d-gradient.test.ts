@@ -1,0 +1,80 @@
+// Whole UNets differentiated, against torch's autograd through diffusers (test/golden/gradients.py).
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { differentiate } from '../../../src/graph/gradient.ts';
+import { input, output } from '../../../src/graph/graph.ts';
+import { maxDifference, testDevice } from '../../kernels/harness.ts';
+import { runGraph } from '../rungraph.ts';
+import { goldens, goldenUNet } from './unet2d-golden.ts';
+
+type Measures = readonly [norm: number, product: number];
+const golden = JSON.parse(readFileSync(join(goldens, 'gradients', 'parameters.json'), 'utf8')) as Record<
+  string,
+  Record<string, Measures>
+>;
+
+/** The norm of a gradient, and its product with cos 1, cos 2, .. */
+function measuresOf(gradient: Float32Array): Measures {
+  let [squares, product] = [0, 0];
+  gradient.forEach((value, i) => {
+    squares += value ** 2;
+    product += value * Math.cos(i + 1);
+  });
+  return [Math.sqrt(squares), product];
+}
+
+/** Gradients of mean(output²) with regard to the sample and, by its name, to every parameter. */
+async function gradientsOf(name: string, parameters: boolean) {
+  const { graph, sample, y, inputs, divisors, io, weights, close } = await goldenUNet(name);
+  const dy = input(graph, 'dy', y.shape);
+  const made = differentiate(graph, {
+    seeds: [{ of: y, gradient: dy }],
+    values: [sample],
+    constants: () => parameters,
+  });
+  output(graph, 'sample gradient', made.values.get(sample.id)!);
+  for (const [key, value] of made.constants) output(graph, key, value);
+  const wanted = await io.readF32('output');
+  const each = wanted.length / divisors.length;
+  const seed = wanted.map((value, i) => (2 * value) / wanted.length / divisors[Math.floor(i / each)]!);
+  const outputs = await runGraph(await testDevice(), graph, { ...inputs, dy: seed });
+  const want = await io.readF32('sample_gradient');
+  const ofParameters = new Map<string, Float32Array>();
+  for (const key of made.constants.keys()) {
+    let from = 0;
+    for (const part of key.split('+')) {
+      const length = weights.tensors.get(part)!.shape.reduce((product, side) => product * side, 1);
+      ofParameters.set(part, outputs[key]!.subarray(from, from + length));
+      from += length;
+    }
+  }
+  await close();
+  return { got: outputs['sample gradient']!, want, ofParameters };
+}
+
+describe('gradients of a whole UNet equal torch', () => {
+  // table: classes, scale and shift, attention, 28 to 7; ddpm: no classes, plain time embedding, convolutions between
+  // the levels; resnet-blocks: residual blocks between the levels, classes embedded like timesteps.
+  it.each(['table', 'ddpm', 'resnet-blocks'])('%s: the sample and every parameter', async (name) => {
+    const { got, want, ofParameters } = await gradientsOf(name, true);
+    const largest = Math.max(...want.map(Math.abs));
+    expect(maxDifference(got, want).difference / largest).toBeLessThan(1e-4);
+
+    const measures = golden[name]!;
+    expect([...ofParameters.keys()].sort()).toEqual(Object.keys(measures).sort());
+    for (const [key, gradient] of ofParameters) {
+      const [norm, product] = measures[key]!;
+      const [gotNorm, gotProduct] = measuresOf(gradient);
+      expect(Math.abs(gotNorm / norm - 1), `${key}: norm ${gotNorm}, wanted ${norm}`).toBeLessThan(1e-3);
+      const off = Math.abs(gotProduct - product) / norm;
+      expect(off, `${key}: product ${gotProduct}, wanted ${product}`).toBeLessThan(1e-3);
+    }
+  });
+  it.each(['resnet-type', 'attn-conv', 'fourier', 'identity'])('%s: the sample', async (name) => {
+    const { got, want } = await gradientsOf(name, false);
+    const largest = Math.max(...want.map(Math.abs));
+    expect(maxDifference(got, want).difference / largest).toBeLessThan(1e-4);
+  });
+});
