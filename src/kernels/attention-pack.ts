@@ -1,8 +1,10 @@
-// Moving heads between rows of activations and the padded matrices that a GEMM reads.
+// Heads as the matrices that a GEMM reads: as they lie in rows of activations, or moved into padded ones.
 
 import type { Capabilities } from './device.ts';
+import type { Matrices } from './gemm-spec.ts';
 import { divisor, QUOTIENT, walk } from './indexing.ts';
 import { type Binding, ceilDiv, defineKernel, type Kernel, read, u32, write } from './kernel.ts';
+import type { Step } from './routine.ts';
 
 /** Heads of an activation [heads·dim, n, 1, tokens]. */
 export interface Heads {
@@ -14,7 +16,8 @@ export interface Heads {
   readonly pitch: number;
 }
 
-const pad4 = (v: number): number => ceilDiv(v, 4) * 4;
+/** Rounded up to whole vec4s. */
+export const pad4 = (v: number): number => ceilDiv(v, 4) * 4;
 
 /** Elements of `packHeads`: matrices [head][n] of dim rows of tokens, padded to a multiple of 4. */
 export const packedHeads = ({ heads, dim, n, tokens }: Heads): number => heads * n * dim * pad4(tokens);
@@ -112,3 +115,87 @@ export function unpackHeads(capabilities: Capabilities, heads: Heads): Kernel {
   x[element(h, matrix - h * u.n, row - matrix * u.dim, t)] = packed[row * u.width + t];`,
   );
 }
+
+/** Where the matrices [heads][n] of a tensor lie. */
+export interface Place {
+  readonly operand: string;
+  readonly pitch: number;
+  readonly inner: number;
+  readonly outer: number;
+}
+
+/** The same from matrix (h, s) and element `at` on. */
+export const from = ({ pitch, inner, outer }: Place, h = 0, s = 0, at = 0): Matrices => ({
+  pitch,
+  inner,
+  outer,
+  offset: h * outer + s * inner + at,
+});
+
+/** Heads in the rows of an activation. */
+export const inRows = (operand: string, { pitch, tokens, dim }: Heads): Place => ({
+  operand,
+  pitch,
+  inner: tokens,
+  outer: dim * pitch,
+});
+
+/** Heads as `packHeads` makes them. */
+export const padded = (operand: string, { tokens, dim, n }: Heads): Place => ({
+  operand,
+  pitch: pad4(tokens),
+  inner: dim * pad4(tokens),
+  outer: n * dim * pad4(tokens),
+});
+
+/** Ranges [start, size) that cover `count` in steps. */
+export function* parts(count: number, step: number): Generator<readonly [start: number, size: number]> {
+  for (let start = 0; start < count; start += step) yield [start, Math.min(step, count - start)];
+}
+
+/** Factors of products, with the copies of them that are needed added to a routine's steps and scratch. */
+export const factors = (capabilities: Capabilities, steps: Step[], scratch: Record<string, number>) => ({
+  /** Channel by channel, as it lies or, where rows of tokens are no whole vec4s, a padded copy. */
+  channels(operand: string, heads: Heads): Place {
+    if (heads.tokens % 4 === 0) return inRows(operand, heads);
+    const copy = `${operand}Packed`;
+    scratch[copy] = 4 * packedHeads(heads);
+    steps.push({ kernel: packHeads(capabilities, heads), operands: [operand, copy] });
+    return padded(copy, heads);
+  },
+  /** Token by token, a transposed copy. */
+  tokens(operand: string, heads: Heads): Place {
+    const copy = `${operand}Transposed`;
+    scratch[copy] = 4 * transposedHeads(heads);
+    steps.push({ kernel: transposeHeads(capabilities, heads), operands: [operand, copy] });
+    const { dim, n, tokens } = heads;
+    return {
+      operand: copy,
+      pitch: pad4(dim),
+      inner: tokens * pad4(dim),
+      outer: n * tokens * pad4(dim),
+    };
+  },
+});
+
+/** How matrices of scores are made in parts of at most `limit` elements: heads, samples and queries at a time. */
+export function scoreParts(
+  { heads, n, queries }: { readonly heads: number; readonly n: number; readonly queries: number },
+  /** Elements for each query. */
+  along: number,
+  limit: number,
+): { readonly headStep: number; readonly sampleStep: number; readonly queryStep: number } {
+  const queryStep =
+    along * pad4(queries) <= limit
+      ? queries
+      : Math.max(QUERY_STEP, Math.floor(limit / along / QUERY_STEP) * QUERY_STEP);
+  const matrices = Math.max(1, Math.floor(limit / (along * pad4(Math.min(queryStep, queries)))));
+  return {
+    headStep: Math.min(heads, Math.max(1, Math.floor(matrices / n))),
+    sampleStep: Math.min(n, matrices),
+    queryStep,
+  };
+}
+
+/** Columns of a part of a matrix too large for one part: whole tiles of every family. */
+const QUERY_STEP = 128;

@@ -5,6 +5,7 @@ import { ACTIVATIONS } from '../../src/kernels/activation.ts';
 import type { GroupNormOptions } from '../../src/kernels/groupnorm.ts';
 import { randomValues } from '../kernels/harness.ts';
 import { referenceActivation, referenceSlope } from './activation.ts';
+import { referenceAttention, referenceAttentionGradients } from './attention.ts';
 import { worstDerivative } from './differences.ts';
 import {
   referenceAffine,
@@ -42,6 +43,19 @@ describe('derivatives of the references', () => {
       dy,
       { x: made.x, gamma: made.gamma, beta: made.beta, embedding: made.embedding },
     );
+    expect(worst).toBeLessThan(1e-7);
+  });
+
+  it.for([
+    { queries: 5, keys: 7, causal: false },
+    { queries: 6, keys: 6, causal: true },
+  ])('attention, $queries queries of $keys keys, causal $causal', (tokens) => {
+    const options = { heads: 2, headDim: 3, n: 2, scale: 0.6, ...tokens };
+    const [inQ, inK] = [12 * tokens.queries, 12 * tokens.keys];
+    const operands = { q: randomValues(inQ, 1), k: randomValues(inK, 2), v: randomValues(inK, 3) };
+    const dy = randomValues(inQ, 4);
+    const made = referenceAttentionGradients(options, operands, dy);
+    const worst = worstDerivative((at) => referenceAttention(options, at), operands, dy, made);
     expect(worst).toBeLessThan(1e-7);
   });
 

@@ -1,7 +1,10 @@
 // Attention over pixels or tokens.
 
 import { attention } from '../../kernels/attention.ts';
-import { none, type Op, same, text, want } from './op.ts';
+import { type AttentionGradients, attentionGradient } from '../../kernels/attention-backward.ts';
+import type { Shape } from '../../kernels/tensor.ts';
+import type { Value } from '../graph.ts';
+import { none, type Op, type Shapes, same, text, want } from './op.ts';
 
 /** Causal: token i of q sees the tokens 0 to i of k and v. */
 export interface AttentionAttributes {
@@ -11,25 +14,70 @@ export interface AttentionAttributes {
 }
 
 export const attentionOp: Op<AttentionAttributes> = {
-  infer({ q, k, v }, { heads, causal = false }) {
-    want(q![0] % heads === 0, () => `attention: ${q![0]} channels do not split into ${heads} heads`);
-    want(
-      q![0] === k![0] && same(k!, v!) && q![1] === k![1],
-      () => `attention: q ${text(q)}, k ${text(k)} and v ${text(v)} do not fit`,
-    );
-    want(
-      !causal || same(q!, k!),
-      () => `attention: causal, so q ${text(q)} and k ${text(k)} should have the same tokens`,
-    );
-    return q!;
+  infer(inputs, attributes) {
+    headsFit('attention', inputs, attributes);
+    return inputs.q!;
   },
   constants: none,
   forward: (capabilities, { inputs }, attributes) =>
-    attention(capabilities, {
-      ...attributes,
-      headDim: inputs.q![0] / attributes.heads,
-      n: inputs.q![1],
-      queries: inputs.q![2] * inputs.q![3],
-      keys: inputs.k![2] * inputs.k![3],
-    }),
+    attention(capabilities, { ...attributes, ...sizes(inputs, attributes) }),
+  backward({ attributes, inputs, dy, wants, apply }) {
+    const { q, k } = inputs;
+    const c = q!.shape[0];
+    const gradient = (of: AttentionGradients) =>
+      apply('attentionGradient', { ...attributes, of }, { ...inputs, dy });
+    const part = (x: Value, i: number) => apply('slice', { from: i * c, count: c }, { x });
+    const ofKeys = wants('k') || wants('v');
+    if (wants('q') && ofKeys && same(q!.shape, k!.shape)) {
+      const all = gradient('qkv');
+      return { q: part(all, 0), k: part(all, 1), v: part(all, 2) };
+    }
+    const keys = ofKeys ? gradient('kv') : undefined;
+    return {
+      ...(wants('q') ? { q: gradient('q') } : {}),
+      ...(keys ? { k: part(keys, 0), v: part(keys, 1) } : {}),
+    };
+  },
 };
+
+/** dq like q; dk and then dv, together [2c, n, h, w]; or all three [3c, n, h, w], where q has the shape of k. */
+export interface AttentionGradientAttributes extends AttentionAttributes {
+  readonly of: AttentionGradients;
+}
+
+export const attentionGradientOp: Op<AttentionGradientAttributes> = {
+  infer(inputs, attributes) {
+    headsFit('attentionGradient', inputs, attributes);
+    const { q, k, dy } = inputs;
+    const { of } = attributes;
+    want(
+      same(q!, dy!) && (of !== 'qkv' || same(q!, k!)),
+      () => `attentionGradient: q is ${text(q)}, dy ${text(dy)}, k ${text(k)}`,
+    );
+    const [c, n, h, w] = of === 'kv' ? k! : q!;
+    return [of.length * c, n, h, w];
+  },
+  constants: none,
+  forward: (capabilities, { inputs }, attributes) =>
+    attentionGradient(capabilities, { ...attributes, ...sizes(inputs, attributes) }),
+};
+
+function headsFit(op: string, { q, k, v }: Shapes, { heads, causal = false }: AttentionAttributes): void {
+  want(q![0] % heads === 0, () => `${op}: ${q![0]} channels do not split into ${heads} heads`);
+  want(
+    q![0] === k![0] && same(k!, v!) && q![1] === k![1],
+    () => `${op}: q ${text(q)}, k ${text(k)} and v ${text(v)} do not fit`,
+  );
+  want(
+    !causal || same(q!, k!),
+    () => `${op}: causal, so q ${text(q)} and k ${text(k)} should have the same tokens`,
+  );
+}
+
+const tokens = ([, , h, w]: Shape): number => h * w;
+const sizes = ({ q, k }: Shapes, { heads }: AttentionAttributes) => ({
+  headDim: q![0] / heads,
+  n: q![1],
+  queries: tokens(q!),
+  keys: tokens(k!),
+});

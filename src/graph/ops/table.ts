@@ -3,7 +3,12 @@
 import type { Capabilities } from '../../kernels/device.ts';
 import type { Routine, WeightDtype } from '../../kernels/routine.ts';
 import type { Node } from '../graph.ts';
-import { type AttentionAttributes, attentionOp } from './attention.ts';
+import {
+  type AttentionAttributes,
+  type AttentionGradientAttributes,
+  attentionGradientOp,
+  attentionOp,
+} from './attention.ts';
 import {
   type ConcatAttributes,
   concatOp,
@@ -111,6 +116,7 @@ export interface OpAttributes {
   readonly layerNormGradient: LayerNormAttributes;
   readonly normScaleGradient: NormScaleGradientAttributes;
   readonly attention: AttentionAttributes;
+  readonly attentionGradient: AttentionGradientAttributes;
   readonly activation: ActivationAttributes;
   readonly activationGradient: ActivationAttributes;
   readonly geglu: GegluAttributes;
@@ -161,6 +167,7 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
   layerNormGradient: layerNormGradientOp,
   normScaleGradient: normScaleGradientOp,
   attention: attentionOp,
+  attentionGradient: attentionGradientOp,
   activation: activationOp,
   activationGradient: activationGradientOp,
   geglu: gegluOp,
