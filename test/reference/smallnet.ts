@@ -86,6 +86,7 @@ export function smallNet(weights: (name: string) => Float32Array, side = 28): De
   return {
     classes: 10,
     shape: [1, side, side],
+    period: 1,
     logits: async (x) => forward(x).logits,
     async gradient(x, _draw, cotangent) {
       const { before1, before2, logits } = forward(x);

@@ -9,6 +9,8 @@ import type { Loss, LossOf } from './losses.ts';
 export interface Defended {
   readonly classes: number;
   readonly shape: readonly [channels: number, height: number, width: number];
+  /** Draws that are together the classifier as it is used: 1, or more where a draw is a part of it. */
+  readonly period: number;
   /** Logits of one image. */
   logits(x: Float64Array, draw: number): Promise<Float64Array>;
   /**
@@ -27,8 +29,9 @@ export interface Expectation {
   /** Draws of a query; the loss and the gradient are means over them. */
   readonly eot: number;
   /**
-   * Whether the attacker knows the defence's chance. `known`: draws 0, 1, ..., the first of them the one that is
-   * used; the same ones in every step. `fresh`: others in every step, and never draw 0.
+   * Whether the attacker knows the defence's chance. `known`: the same draws in every step, the first of them the one
+   * that is used (where that is a period of draws, as many of it as `eot` says, in turn). `fresh`: others in every
+   * step, and never those of the first period.
    */
   readonly randomness: 'known' | 'fresh';
 }
@@ -43,7 +46,7 @@ export interface Queries {
 export interface Answer {
   /** Mean over the draws. */
   readonly mean: Float64Array;
-  /** What the image is judged by: draw 0 where that is known, else the mean. */
+  /** What the image is judged by: draw 0 where that is known and the whole classifier, else the mean. */
   readonly judged: Float64Array;
 }
 
@@ -68,13 +71,16 @@ export interface Asked {
 export function ask(defended: Defended, { eot, randomness }: Expectation): Asked {
   const queries: Queries = { logits: 0, gradients: 0 };
   let step = 0;
+  const { period } = defended;
   const draws = () => {
-    const first = randomness === 'known' ? 0 : 1 + eot * step++;
-    return Array.from({ length: eot }, (_, i) => first + i);
+    const first = eot * step++;
+    return Array.from({ length: eot }, (_, i) =>
+      randomness === 'known' ? (first + i) % Math.max(period, eot) : period + first + i,
+    );
   };
   const answer = (rows: readonly Float64Array[]): Answer => {
     const mean = meanOf(rows);
-    return { mean, judged: randomness === 'known' ? rows[0]! : mean };
+    return { mean, judged: randomness === 'known' && period === 1 ? rows[0]! : mean };
   };
   return {
     shape: defended.shape,

@@ -4,6 +4,8 @@
 import { type Command, Option } from 'commander';
 import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
+import { ATTACKS } from '../attacking/attacks.ts';
+import { GRADIENT_MODES } from '../attacking/purified.ts';
 import { UsageError } from '../errors.ts';
 import { METHODS, NORMS, T_STAR } from '../purifying/methods.ts';
 import { DEFAULT_MODEL } from './modelfolder.ts';
@@ -68,7 +70,7 @@ const flag = z.boolean();
 interface Spec<T extends z.ZodType> {
   /** As commander reads it. */
   readonly flags: string;
-  readonly group: 'Model' | 'Deciding' | 'Purifying' | 'Output' | 'Running';
+  readonly group: 'Model' | 'Deciding' | 'Purifying' | 'Attacking' | 'Output' | 'Running';
   readonly help: string;
   readonly schema: T;
   /** What it may be, for people. */
@@ -318,6 +320,96 @@ export const OPTIONS = {
     schema: text,
     wanted: 'a safetensors file',
   }),
+  attack: spec({
+    group: 'Attacking',
+    flags: '--attack <name>',
+    help: `how images are attacked: ${ATTACKS.join(', ')}; -t are targeted`,
+    schema: z.enum(ATTACKS),
+    wanted: ATTACKS.join(', '),
+    fallback: 'apgd-ce',
+  }),
+  attacks: spec({
+    group: 'Attacking',
+    flags: '--attacks <list>',
+    help: `attacks of every image, each by itself: ${ATTACKS.join(', ')}; or none`,
+    schema: z
+      .string()
+      .transform((list) => (list === 'none' ? [] : list.split(',').map((name) => name.trim())))
+      .pipe(z.array(z.enum(ATTACKS)).refine((list) => new Set(list).size === list.length)),
+    wanted: `different names of ${ATTACKS.join(', ')}, separated by commas, or none`,
+    fallback: 'apgd-ce,apgd-t',
+  }),
+  attackSteps: given({
+    ...stepCount,
+    group: 'Attacking',
+    flags: '--steps <n>',
+    help: 'steps of a run (100); queries of square (5000)',
+  }),
+  restarts: given({
+    group: 'Attacking',
+    flags: '--restarts <n>',
+    help: 'runs from different points (1); targets of a targeted attack (9)',
+    schema: integer(1, 10_000),
+    wanted: 'an integer from 1 to 10000',
+  }),
+  eot: spec({
+    group: 'Attacking',
+    flags: '--eot <n>',
+    help: "draws of the defence's randomness that a gradient is the mean of",
+    schema: integer(1, 10_000),
+    wanted: 'an integer from 1 to 10000',
+    fallback: '1',
+  }),
+  randomness: spec({
+    group: 'Attacking',
+    flags: '--randomness <name>',
+    help: "whether the attacker knows the defence's random numbers: known, or fresh ones in every step",
+    schema: z.enum(['known', 'fresh']),
+    wanted: 'known or fresh',
+    fallback: 'known',
+  }),
+  attackStepSize: given({
+    ...radius,
+    group: 'Attacking',
+    flags: '--step-size <size>',
+    help: 'pgd: size of a step, for pixels in [0, 1] (2.5 eps / steps)',
+  }),
+  levelsPerStep: given({
+    group: 'Attacking',
+    flags: '--levels-per-step <n>',
+    help: 'noise levels that a draw of the attack sees, in turn; what it finds is judged by all (all)',
+    schema: integer(1),
+    wanted: 'an integer of 1 or more',
+  }),
+  gradient: given({
+    group: 'Attacking',
+    flags: '--gradient <mode>',
+    help: 'gradient of --purify: identity (BPDA), full (through every step), or transfer (attack without it) (identity)',
+    schema: z.enum(GRADIENT_MODES),
+    wanted: GRADIENT_MODES.join(', '),
+  }),
+  labelsFrom: spec({
+    group: 'Attacking',
+    flags: '--labels-from <file|folders>',
+    help: 'true classes: a CSV file path,label, or the names of the folders that images are in',
+    schema: text,
+    wanted: 'a CSV file, or folders',
+    fallback: 'folders',
+  }),
+  labelsCsv: given({
+    group: 'Attacking',
+    flags: '--labels-csv <file>',
+    help: 'images and their classes: CSV path,label, paths relative to FOLDER',
+    schema: text,
+    wanted: 'a CSV file',
+  }),
+  images: given({
+    group: 'Attacking',
+    flags: '--images <n>',
+    help: 'how many images; of class folders as many of each class',
+    schema: integer(1),
+    wanted: 'an integer of 1 or more',
+  }),
   out: given({
     group: 'Output',
     flags: '--out <folder>',
@@ -356,6 +448,14 @@ export const OPTIONS = {
     wanted: 'an integer of 1 or more',
     fallback: '5',
   }),
+  energy: spec({
+    group: 'Output',
+    flags: '--energy',
+    help: 'results have energies: -log p(x), and -log p(x | class) in top, up to a constant; high for what is unlike the training data; wants --strategy all, or staged (then over the levels of its first stage)',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
   errors: given({
     group: 'Output',
     flags: '--errors <file>',
@@ -367,6 +467,37 @@ export const OPTIONS = {
     group: 'Output',
     flags: '--resume',
     help: 'skip what --output already holds',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
+  perClass: given({
+    group: 'Running',
+    flags: '--per-class <n>',
+    help: 'take at most so many images of each class, the first',
+    schema: integer(1),
+    wanted: 'an integer of 1 or more',
+  }),
+  heldOut: spec({
+    group: 'Deciding',
+    flags: '--held-out <fraction>',
+    help: 'part of every class that is not fitted to, but judged with',
+    schema: fraction,
+    wanted: 'a number between 0 and 1',
+    fallback: '0.5',
+  }),
+  bins: spec({
+    group: 'Output',
+    flags: '--bins <n>',
+    help: 'bins of the reliability table',
+    schema: integer(1, 1000),
+    wanted: 'an integer from 1 to 1000',
+    fallback: '15',
+  }),
+  dry: spec({
+    group: 'Output',
+    flags: '--dry',
+    help: 'print only, store nothing',
     schema: flag,
     wanted: 'no value',
     fallback: false,

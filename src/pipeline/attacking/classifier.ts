@@ -1,0 +1,125 @@
+// A diffusion model as a classifier to attack: logits from its weighted mean errors, and their gradients with regard
+// to the image.
+
+import type { Model } from '../../graph/model.ts';
+import { ModelError } from '../../kernels/errors.ts';
+import type { Defended } from './defended.ts';
+import { type Evaluations, shareModel } from './evaluations.ts';
+
+export interface ClassifierOptions {
+  /**
+   * Levels of a draw: a run of the model's, in visiting order, each draw taking up where the one before ended. All
+   * of them when absent.
+   */
+  readonly levelsPerDraw?: number | undefined;
+  /** Shares the model's slots with others; made of the model when absent. */
+  readonly evaluations?: Evaluations | undefined;
+}
+
+/** A classifier whose classes have names and numbers. */
+export interface DiffusionClassifier extends Defended {
+  /** What stands at each place of the logits. */
+  readonly labels: readonly { readonly label: string; readonly classidx: number }[];
+}
+
+/** Share of the largest derivative by a logit below which a class is left out of a gradient. */
+const NEGLIGIBLE = 1e-6;
+
+/**
+ * The classifier that a model is when it visits its whole grid: the logit of a class is -(weighted mean error of its
+ * best candidate) / temperature, with noise common to all candidates. Draw d takes noise j at its j-th visit of a
+ * level, counted over all draws before: draw 0 of the whole grid is what `classify --strategy all` computes.
+ *
+ * The gradient is the sum over candidates and levels of dL/dlogit_c · (-w / (W · temperature)) · d error / dx, in f64
+ * in the order of the levels. Errors of all candidates come first, so that gradients are taken only of those in
+ * which the loss has a part.
+ *
+ * @throws ModelError for a model without classes.
+ */
+export function diffusionClassifier(model: Model, options: ClassifierOptions = {}): DiffusionClassifier {
+  const { name, candidates, levels, temperature, inputShape } = model;
+  const evaluations = options.evaluations ?? shareModel(model);
+  const named = candidates
+    .map((candidate, index) => ({ ...candidate, index }))
+    .filter((c) => c.classidx >= 0);
+  const classes = [...new Set(named.map(({ classidx }) => classidx))];
+  if (classes.length < 2)
+    throw new ModelError(`${name}: wanted two classes or more, it has ${classes.length}`);
+  const weighted = levels.some(({ weight }) => weight > 0);
+  const weightAt = (level: number) => (weighted ? levels[level]!.weight : 1);
+  const count = Math.min(options.levelsPerDraw ?? levels.length, levels.length);
+  const length = inputShape.reduce((product, side) => product * side, 1);
+
+  /** Levels that a draw visits, with their noise and their share of the weight. */
+  const visits = (draw: number) => {
+    const all = Array.from({ length: count }, (_, i) => {
+      const noise = draw * count + i;
+      const level = noise % levels.length;
+      return { noise, level, weight: weightAt(level) };
+    });
+    const total = all.reduce((sum, { weight }) => sum + weight, 0);
+    const scale = total > 0 ? 1 / total : 1 / all.length;
+    return all
+      .map((visit) => ({ ...visit, weight: (total > 0 ? visit.weight : 1) * scale }))
+      .filter(({ weight }) => weight > 0);
+  };
+  type Visits = ReturnType<typeof visits>;
+
+  const askingOf = (among: readonly number[], seen: Visits) => ({
+    candidate: seen.flatMap(() => among),
+    level: seen.flatMap(({ level }) => among.map(() => level)),
+    noise: seen.flatMap(({ noise }) => among.map(() => noise)),
+  });
+
+  /** Logits by class, and the candidate that stands for each. */
+  const standing = (errors: Float64Array) => {
+    const best = classes.map((classidx) =>
+      named
+        .filter((candidate) => candidate.classidx === classidx)
+        .reduce((one, other) => (errors[other.index]! < errors[one.index]! ? other : one)),
+    );
+    return { best, logits: Float64Array.from(best, ({ index }) => -errors[index]! / temperature) };
+  };
+
+  const toModel = (x: Float64Array) => Float32Array.from(x, (v) => 2 * v - 1);
+  const all = named.map(({ index }) => index);
+
+  return {
+    classes: classes.length,
+    shape: inputShape,
+    period: Math.ceil(levels.length / count),
+    labels: classes.map((classidx) => named.find((candidate) => candidate.classidx === classidx)!),
+    logits: (x, draw) =>
+      evaluations.seat(toModel(x), async ({ errors }) => {
+        const seen = visits(draw);
+        const means = new Float64Array(candidates.length);
+        await errors(askingOf(all, seen), (i, error) => {
+          means[all[i % all.length]!]! += seen[Math.floor(i / all.length)]!.weight * error;
+        });
+        return standing(means).logits;
+      }),
+    ...(model.differentiable && {
+      gradient: (x, draw, cotangent) =>
+        evaluations.seat(toModel(x), async ({ errors, gradients }) => {
+          const seen = visits(draw);
+          const means = new Float64Array(candidates.length);
+          await errors(askingOf(all, seen), (i, error) => {
+            means[all[i % all.length]!]! += seen[Math.floor(i / all.length)]!.weight * error;
+          });
+          const { best, logits } = standing(means);
+          const by = cotangent(logits);
+          const most = by.reduce((max, v) => Math.max(max, Math.abs(v)), 0);
+          const matter = best
+            .map(({ index }, c) => ({ index, factor: (-2 * by[c]!) / temperature, by: Math.abs(by[c]!) }))
+            .filter((one) => one.by > NEGLIGIBLE * most);
+          const sum = new Float64Array(length);
+          const among = matter.map(({ index }) => index);
+          await gradients(askingOf(among, seen), (i, _, row) => {
+            const factor = matter[i % among.length]!.factor * seen[Math.floor(i / among.length)]!.weight;
+            for (let k = 0; k < length; k++) sum[k]! += factor * row![k]!;
+          });
+          return { logits, gradient: sum };
+        }),
+    }),
+  };
+}

@@ -1,0 +1,28 @@
+// Shares of images with their uncertainty.
+
+import { normalUpper } from '../deciding/statistics.ts';
+
+/** A share with its interval, all in [0, 1]. */
+export interface Share {
+  readonly count: number;
+  readonly of: number;
+  readonly share: number;
+  readonly interval: readonly [low: number, high: number];
+}
+
+const Z95 = normalUpper(0.025);
+
+/**
+ * `count` of `of` with Wilson's 95 % score interval (Wilson 1927), which stays within [0, 1] and means something
+ * also where all or none count. Of nothing the share is 0, and may be anything.
+ */
+export function shareOf(count: number, of: number, z = Z95): Share {
+  if (of === 0) return { count, of, share: 0, interval: [0, 1] };
+  const share = count / of;
+  const scale = 1 + (z * z) / of;
+  const centre = share + (z * z) / (2 * of);
+  const half = z * Math.sqrt((share * (1 - share)) / of + (z * z) / (4 * of * of));
+  const low = count === 0 ? 0 : Math.max(0, (centre - half) / scale);
+  const high = count === of ? 1 : Math.min(1, (centre + half) / scale);
+  return { count, of, share, interval: [low, high] };
+}
