@@ -14,6 +14,18 @@ export { type TensorData, writeSafetensors } from './graph/files/safetensors-wri
 // Models.
 export type { Candidate, Crop, EvaluationBatch, Level, Model } from './graph/model.ts';
 export { type ModelSummary, type OpenModelOptions, openModel, readModel } from './graph/openmodel.ts';
+export {
+  importanceLevels,
+  normalisedError,
+  rdcLevels,
+  riemannLevels,
+  type SigmaLevel,
+  type SigmaStatistics,
+  type SigmaWeighting,
+  sigmaWeight,
+  sigmaWeightings,
+  sumTemperature,
+} from './graph/sigmas.ts';
 // The device.
 export {
   type Capabilities,
@@ -32,6 +44,7 @@ export {
 } from './kernels/errors.ts';
 // How candidates are dropped, and on which noise levels.
 export { all } from './pipeline/deciding/all.ts';
+export { type Energies, energyOf } from './pipeline/deciding/energy.ts';
 export { bitReversed, evenTimesteps, linspace, parseGrid } from './pipeline/deciding/levels.ts';
 export {
   lessUnconditional,
@@ -43,7 +56,7 @@ export {
 export { type SequentialOptions, sequential } from './pipeline/deciding/sequential.ts';
 export { type Schedule as StagedSchedule, staged } from './pipeline/deciding/staged.ts';
 export type { Strategy, Trial } from './pipeline/deciding/trial.ts';
-export { weigh, weightings } from './pipeline/deciding/weighting.ts';
+export { sigmaLevels, weigh, weightings } from './pipeline/deciding/weighting.ts';
 export { ItemError, UsageError } from './pipeline/errors.ts';
 export { type LoadOptions, loadImages } from './pipeline/images/load.ts';
 export { type Found, findImages } from './pipeline/images/sources.ts';

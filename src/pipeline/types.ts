@@ -26,6 +26,8 @@ export interface RankedClass {
   readonly evaluations: number;
   /** The best candidate's prompt, for text models. */
   readonly prompt?: string;
+  /** -log p(x | class) up to a constant, where energies are asked for (see `energyOf`). */
+  readonly energy?: number;
 }
 
 /** The result of one image, field by field what a line of the output holds. */
@@ -45,6 +47,9 @@ export interface Classified {
   readonly seconds: number;
   readonly seed: number;
   readonly model: string;
+  /** -log p(x) up to a constant, where energies are asked for (see `energyOf`), and how many levels it rests on. */
+  readonly energy?: number;
+  readonly energyLevels?: number;
 }
 
 /** One line of the log of evaluations: `candidate` is the index of a candidate, `noise` that of the noise. */

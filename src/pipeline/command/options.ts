@@ -456,6 +456,14 @@ export const OPTIONS = {
     wanted: 'no value',
     fallback: false,
   }),
+  energy: spec({
+    group: 'Output',
+    flags: '--energy',
+    help: 'results have energies: -log p(x), and -log p(x | class) in top, up to a constant; high for what is unlike the training data; wants --strategy all, or staged (then over the levels of its first stage)',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
   errors: given({
     group: 'Output',
     flags: '--errors <file>',

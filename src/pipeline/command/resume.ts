@@ -69,9 +69,10 @@ export interface Earlier {
  * Reads the results of an earlier run and cuts the file behind its last whole line, so that it can be appended
  * to. Streams; what stays in memory is a `PathSet`. A file that does not exist yet holds nothing.
  *
- * @throws UsageError when the file holds something else than results of this format, or cannot be read.
+ * @throws UsageError when the file holds something else than results of this format (with these columns), or cannot
+ *   be read.
  */
-export async function takeUp(path: string, format: Format): Promise<Earlier> {
+export async function takeUp(path: string, format: Format, energy = false): Promise<Earlier> {
   const done = new PathSet();
   let size = 0;
   let number = 0;
@@ -80,7 +81,9 @@ export async function takeUp(path: string, format: Format): Promise<Earlier> {
     for await (const { text, end } of wholeLines(path, format)) {
       number++;
       if (unreadable > 0) throw new UsageError(`${path}: line ${unreadable} is not a ${format} result`);
-      const header = number === 1 && `${text}\n` === headerOf(format);
+      const header = number === 1 && `${text}\n` === headerOf(format, energy);
+      if (number === 1 && format === 'csv' && `${text}\n` === headerOf(format, !energy))
+        throw new UsageError(`${path}: has the columns of a run with${energy ? 'out' : ''} --energy`);
       const found = header || text === '' ? '' : pathOf(text, format);
       if (found === undefined) unreadable = number;
       else size = end;

@@ -85,12 +85,12 @@ async function openWriters(
   stdout: Output,
   earlierBytes: number | undefined,
 ): Promise<Writers> {
-  const { output, format, errors } = settings;
+  const { output, format, energy, errors } = settings;
   const append = earlierBytes !== undefined;
   const results = output === '-' ? streamWriter(stdout) : await fileWriter(output, append);
   if (append && errors !== undefined) await dropTornLine(errors);
   const log = errors === undefined ? undefined : await fileWriter(errors, append);
-  const header = earlierBytes ? '' : headerOf(format);
+  const header = earlierBytes ? '' : headerOf(format, energy);
   if (header) await results.write(header);
   return { results, errors: log };
 }
@@ -102,7 +102,7 @@ async function stream(
   { model, open }: Awaited<ReturnType<typeof opener>>,
   interruption: Interruption,
 ): Promise<{ readonly failures: number; readonly readerGone: boolean }> {
-  const earlier = settings.resume ? await takeUp(settings.output, settings.format) : undefined;
+  const earlier = settings.resume ? await takeUp(settings.output, settings.format, settings.energy) : undefined;
   const { results, errors } = await openWriters(settings, stdout, earlier?.bytes);
   let skipped = 0;
   let total: number | undefined;
@@ -118,6 +118,7 @@ async function stream(
     const classified = classifyImages(images, open, {
       ...deciding(settings),
       topK: settings.topK,
+      energy: settings.energy,
       seed: settings.seed,
       signal: interruption.drop,
       ...(settings.concurrency === undefined ? {} : { concurrency: settings.concurrency }),
@@ -128,7 +129,7 @@ async function stream(
       },
     });
     for await (const result of classified) {
-      await results.write(lineOf(result, settings.format));
+      await results.write(lineOf(result, settings.format, settings.energy));
       if (results.closed) break;
       if (isFailure(result)) reporter.log('debug', `${result.path}: ${result.error.message}`);
     }

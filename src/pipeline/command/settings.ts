@@ -26,6 +26,7 @@ export const CLASSIFY = [
   'output',
   'format',
   'topK',
+  'energy',
   'errors',
   'resume',
   'dryRun',
@@ -92,6 +93,10 @@ function checkTogether(settings: Settings): void {
     refuse(`--n-samples has ${nSamples.length} stages, --to-keep ${toKeep.length}`);
   if (strategy !== 'sequential' && settings.confidence !== undefined)
     refuse('--confidence belongs to --strategy sequential');
+  if (settings.energy && strategy === 'sequential')
+    refuse(
+      '--energy wants --strategy all or staged: sequential drops classes after levels that differ from image to image',
+    );
   if (settings.prompts && settings.labels) refuse('--prompts and --labels exclude each other');
   if (settings.template && !settings.labels) refuse('--template wants --labels to fill in');
   checkShared(settings);

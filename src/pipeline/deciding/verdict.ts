@@ -3,6 +3,7 @@
 import type { Model } from '../../graph/model.ts';
 import { UsageError } from '../errors.ts';
 import type { Classified, RankedClass } from '../types.ts';
+import { energyOf } from './energy.ts';
 import { momentsOf, variance } from './statistics.ts';
 import {
   bestOf,
@@ -136,19 +137,22 @@ export interface ResultOptions {
   readonly seed?: number;
   /** Default: the model's own. */
   readonly temperature?: number;
+  /** Results also have energies (see `energyOf`). */
+  readonly energy?: boolean;
   /** Milliseconds on any clock, for `seconds`. */
   readonly now?: () => number;
 }
 
 /** The result line of an image; `started` is when it was put on the device, by the clock `now`. */
-export const resultOf = (
+export function resultOf(
   { path, trial, started }: { readonly path: string; readonly trial: Trial; readonly started: number },
   model: Pick<Model, 'name' | 'temperature'>,
-  { topK = 5, seed = 0, temperature = model.temperature, now = Date.now }: ResultOptions,
-): Classified => ({
-  path,
-  ...verdict(trial, temperature, topK),
-  seconds: (now() - started) / 1000,
-  seed,
-  model: model.name,
-});
+  { topK = 5, seed = 0, temperature = model.temperature, energy = false, now = Date.now }: ResultOptions,
+): Classified {
+  const found = verdict(trial, temperature, topK);
+  const result = { seconds: (now() - started) / 1000, seed, model: model.name };
+  if (!energy) return { path, ...found, ...result };
+  const { classes, ...energies } = energyOf(trial, temperature);
+  const top = found.top.map((one) => ({ ...one, energy: classes.get(one.classidx)! }));
+  return { path, ...found, top, ...result, ...energies };
+}
