@@ -2,10 +2,12 @@
 // that the routine binds, and the work it has to do.
 
 import { attention } from '../src/kernels/attention.ts';
+import { attentionGradient } from '../src/kernels/attention-backward.ts';
 import { conv2d, outputSize } from '../src/kernels/conv2d.ts';
 import type { Capabilities } from '../src/kernels/device.ts';
 import { activate, add } from '../src/kernels/elementwise.ts';
 import { groupNorm, groupNormAffine } from '../src/kernels/groupnorm.ts';
+import { groupNormGradient } from '../src/kernels/groupnorm-backward.ts';
 import { linear } from '../src/kernels/linear.ts';
 import type { Routine } from '../src/kernels/routine.ts';
 import { type Shape, storageElements } from '../src/kernels/tensor.ts';
@@ -48,18 +50,31 @@ const linearEntries = linears.map(({ name, options }): Entry => {
   };
 });
 
-const attentionEntries = attentions.map(({ name, options }): Entry => {
+const attentionEntries = attentions.flatMap(({ name, options }): Entry[] => {
   const { heads, headDim, n, queries, keys } = options;
   const q: Shape = [heads * headDim, n, 1, queries];
   const k: Shape = [heads * headDim, n, 1, keys];
-  return {
-    op: 'attention',
-    name,
-    routine: (capabilities) => attention(capabilities, options),
-    activations: { q, k, v: k, y: q },
-    constants: {},
-    flops: 4 * heads * headDim * n * queries * keys,
-  };
+  const product = 2 * heads * headDim * n * queries * keys;
+  // Keys and values of another number of tokens are those of prompts, whose gradients nobody asks for.
+  const of = queries === keys ? 'qkv' : 'q';
+  return [
+    {
+      op: 'attention',
+      name,
+      routine: (capabilities) => attention(capabilities, options),
+      activations: { q, k, v: k, y: q },
+      constants: {},
+      flops: 2 * product,
+    },
+    {
+      op: 'attentionGradient',
+      name,
+      routine: (capabilities) => attentionGradient(capabilities, { ...options, of }),
+      activations: { q, k, v: k, dy: q, y: [of.length * q[0], n, 1, queries] },
+      constants: {},
+      flops: (of === 'qkv' ? 5 : 3) * product,
+    },
+  ];
 });
 
 const convolutionEntries = convolutions.map(({ name, options }): Entry => {
@@ -99,6 +114,13 @@ const groupNormEntries = groupNorms.flatMap(({ name, options }): Entry[] => {
       name,
       routine: (capabilities) => groupNorm(capabilities, { ...options, activation: 'silu' }),
       activations: { ...inputs, y: x },
+    },
+    {
+      ...shared,
+      op: 'groupNormGradient',
+      name,
+      routine: (capabilities) => groupNormGradient(capabilities, { ...options, activation: 'silu' }),
+      activations: { ...inputs, dy: x, y: x },
     },
     {
       ...shared,

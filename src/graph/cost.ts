@@ -60,6 +60,12 @@ export function flopOf(node: Node): number {
       const keys = height * width;
       return 4 * made * keys + node.attributes.heads * columns(node.output.shape) * keys;
     }
+    case 'attentionGradient': {
+      const { q, k } = node.inputs;
+      const keys = columns(k!.shape) / k!.shape[1];
+      const products = { q: 3, kv: 4, qkv: 5 }[node.attributes.of];
+      return (2 * products * q!.shape[0] + node.attributes.heads) * columns(q!.shape) * keys;
+    }
     case 'concat':
     case 'slice':
     case 'padChannels':
@@ -73,7 +79,13 @@ export function flopOf(node: Node): number {
       return 0;
     case 'sumPixels':
     case 'sumColumns':
+    case 'sumSamples':
+    case 'groupNormSums':
       return elements(node.inputs.x!.shape);
+    case 'sumPicked':
+    case 'gatherGradient':
+    case 'slotsGradient':
+      return elements(node.inputs.dy!.shape);
     case 'errors':
       return elements(node.inputs.xt!.shape);
     default:
