@@ -50,6 +50,8 @@ export interface Classified {
   /** -log p(x) up to a constant, where energies are asked for (see `energyOf`), and how many levels it rests on. */
   readonly energy?: number;
   readonly energyLevels?: number;
+  /** How the image was purified before, where it was. */
+  readonly purify?: string;
 }
 
 /** One line of the log of evaluations: `candidate` is the index of a candidate, `noise` that of the noise. */

@@ -11,6 +11,7 @@ import { match, matchCommand, readMatchSettings } from './match.ts';
 import type { OpenFolder } from './modelchoice.ts';
 import type { LogLevel } from './options.ts';
 import { createReporter, type ErrorOutput } from './progress.ts';
+import { purify, purifyCommand, readPurifySettings } from './purify.ts';
 import { run, type Surroundings } from './run.ts';
 import { readSettings } from './settings.ts';
 import type { Output } from './sinks.ts';
@@ -27,7 +28,6 @@ export interface MainOptions {
 
 /** Subcommands that the design has and this version has not. */
 const PLANNED: readonly string[] = [
-  'purify',
   'attack',
   'evaluate',
   'calibrate',
@@ -76,6 +76,13 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
       return { ...settings, run: (surroundings) => match(settings, surroundings) };
     },
     noun: 'items',
+  },
+  purify: {
+    command: purifyCommand,
+    prepare(args, typed) {
+      const settings = readPurifySettings(args, typed);
+      return { ...settings, run: (surroundings) => purify(settings, surroundings) };
+    },
   },
   info: {
     command: infoCommand,

@@ -12,13 +12,15 @@ import { loadImages } from '../images/load.ts';
 import { findImages } from '../images/sources.ts';
 import { type ClassifyOptions, classifyImages } from '../stream/classify.ts';
 import { until } from '../stream/iterables.ts';
-import { isFailure, type Progress } from '../types.ts';
+import { purifyImages, stepsBy } from '../stream/purify.ts';
+import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
 import { estimateOf, estimateText, evaluationsOf, timeBatch } from './dryrun.ts';
 import { evaluationLines, headerOf, lineOf } from './format.ts';
 import { type Interruption, interruptible, type SignalSource } from './interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
 import { duration, type Reporter, short } from './progress.ts';
+import { hostNoise, purifierOptions } from './purifying.ts';
 import { dropTornLine, notDone, takeUp } from './resume.ts';
 import type { Settings } from './settings.ts';
 import { fileWriter, type Output, streamWriter, type Writer } from './sinks.ts';
@@ -54,7 +56,7 @@ function strategyOf({ strategy, nSamples, toKeep, confidence }: Settings): Strat
 }
 
 /** Opens a model at once, so that its faults show before any output is touched, and again when asked to. */
-async function opener(openModel: OpenFolder, folder: string, options: OpenModelOptions) {
+export async function opener(openModel: OpenFolder, folder: string, options: OpenModelOptions) {
   const model = await openModel(folder, options);
   let unused: Model | undefined = model;
   const open = async (wanted?: { readonly batchSize: number }) => {
@@ -68,7 +70,11 @@ async function opener(openModel: OpenFolder, folder: string, options: OpenModelO
 }
 
 /** Counts the images of the inputs in a walk of its own, for the ETA; never what comes by standard input. */
-async function count(settings: Settings, stop: AbortSignal, tell: (total: number) => void): Promise<void> {
+export async function count(
+  settings: Pick<Settings, 'quiet' | 'inputs'>,
+  stop: AbortSignal,
+  tell: (total: number) => void,
+): Promise<void> {
   if (settings.quiet || settings.inputs.includes('-')) return;
   let total = 0;
   for await (const _ of until(findImages(settings.inputs), stop)) total++;
@@ -95,14 +101,49 @@ async function openWriters(
   return { results, errors: log };
 }
 
+/** What puts a stream of images through a purification, where the settings ask for one. */
+interface Purifier {
+  readonly through: (
+    images: AsyncIterable<ImageItem | ItemFailure>,
+  ) => AsyncIterable<ImageItem | ItemFailure>;
+  readonly close: () => void;
+}
+
+/** Opens what purifies, and checks that it can. */
+async function purifier(
+  { purifying, batch, concurrency, imageSize }: Settings,
+  openModel: OpenFolder,
+  folder: string,
+  signal: AbortSignal,
+): Promise<Purifier> {
+  if (!purifying) return { through: (images) => images, close: () => undefined };
+  const { model, open, close } = await opener(
+    openModel,
+    folder,
+    await purifierOptions(purifying, { batch, imageSize }),
+  );
+  try {
+    const noise = await hostNoise(purifying, model);
+    stepsBy(model, { ...purifying, noise });
+    const options = { ...purifying, noise, concurrency, signal };
+    return { through: (images) => purifyImages(images, open, options), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
 /** Everything between the opened model and the last line; returns how many items failed. */
 async function stream(
   settings: Settings,
   { stdin, stdout, reporter }: Surroundings,
   { model, open }: Awaited<ReturnType<typeof opener>>,
+  { through }: Purifier,
   interruption: Interruption,
 ): Promise<{ readonly failures: number; readonly readerGone: boolean }> {
-  const earlier = settings.resume ? await takeUp(settings.output, settings.format, settings.energy) : undefined;
+  const earlier = settings.resume
+    ? await takeUp(settings.output, settings.format, settings.energy)
+    : undefined;
   const { results, errors } = await openWriters(settings, stdout, earlier?.bytes);
   let skipped = 0;
   let total: number | undefined;
@@ -110,12 +151,13 @@ async function stream(
   const finished = new AbortController();
   const found = findImages(settings.inputs, { stdin, nul: settings.nul });
   const fresh = earlier ? notDone(found, earlier.done, () => skipped++) : found;
-  const images = until(loadImages(fresh, model.inputShape, { crop: model.crop }), interruption.stop);
+  const loaded = until(loadImages(fresh, model.inputShape, { crop: model.crop }), interruption.stop);
+  const { purifying } = settings;
   const counting = count(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
     total = n;
   }).catch(() => undefined);
   try {
-    const classified = classifyImages(images, open, {
+    const classified = classifyImages(through(loaded), open, {
       ...deciding(settings),
       topK: settings.topK,
       energy: settings.energy,
@@ -129,7 +171,8 @@ async function stream(
       },
     });
     for await (const result of classified) {
-      await results.write(lineOf(result, settings.format, settings.energy));
+      const line = purifying && !isFailure(result) ? { ...result, purify: purifying.method } : result;
+      await results.write(lineOf(line, settings.format));
       if (results.closed) break;
       if (isFailure(result)) reporter.log('debug', `${result.path}: ${result.error.message}`);
     }
@@ -194,14 +237,17 @@ export async function run(settings: Settings, surroundings: Surroundings): Promi
     'debug',
     `${name}: ${candidates.length} candidates, ${levels.length} noise levels, batches of ${batchSize}, ${slots} images in flight`,
   );
+  let before: Purifier | undefined;
   try {
     checkModel(settings, opened.model);
     if (settings.dryRun) return await dryRun(settings, surroundings, opened.model, folder, options);
-    const { failures, readerGone } = await stream(settings, surroundings, opened, interruption);
+    before = await purifier(settings, openModel, folder, interruption.drop);
+    const { failures, readerGone } = await stream(settings, surroundings, opened, before, interruption);
     if (interruption.status > 0) return interruption.status;
     return failures > 0 && !readerGone ? 1 : 0;
   } finally {
     interruption.release();
+    before?.close();
     opened.close();
   }
 }

@@ -3,6 +3,7 @@
 import { UsageError } from '../errors.ts';
 import { type OptionName, readOptions, type Values } from './options.ts';
 import { withPreset } from './presets.ts';
+import { CLASSIFY_PURIFYING, type PurifyingSettings, purifyingOf } from './purifying.ts';
 
 /** The options of `classify`, in the order of its help. */
 export const CLASSIFY = [
@@ -23,6 +24,7 @@ export const CLASSIFY = [
   'weighting',
   'seed',
   'noise',
+  ...CLASSIFY_PURIFYING,
   'output',
   'format',
   'topK',
@@ -44,6 +46,8 @@ export interface Settings extends Omit<Values<(typeof CLASSIFY)[number]>, 'null'
   readonly nul: boolean;
   /** The format was asked for by name. */
   readonly formatNamed: boolean;
+  /** What purifies the images first, if anything does. */
+  readonly purifying: PurifyingSettings | undefined;
 }
 
 /**
@@ -58,6 +62,7 @@ export function readSettings(inputs: readonly string[], typed: Readonly<Record<s
     ...values,
     nul,
     formatNamed,
+    purifying: purifyingOf(values),
     inputs: nul && !inputs.includes('-') ? [...inputs, '-'] : inputs,
   };
   checkTogether(settings);
@@ -75,16 +80,24 @@ export function checkShared({
   if (resume && output === '-') throw new UsageError('--resume wants --output FILE to read what is done');
 }
 
+/** @throws UsageError where there is nothing to read, or standard input is to be read twice. */
+export function checkInputs(inputs: readonly string[]): void {
+  if (inputs.length === 0)
+    throw new UsageError(
+      'no INPUT: wanted image files, folders, patterns, or - for paths on standard input (--help says more)',
+    );
+  if (inputs.filter((input) => input === '-').length > 1)
+    throw new UsageError('-: standard input can be read only once');
+}
+
 function checkTogether(settings: Settings): void {
   const { inputs, strategy, nSamples, toKeep, output } = settings;
   const refuse = (message: string) => {
     throw new UsageError(message);
   };
-  if (inputs.length === 0)
-    refuse(
-      'no INPUT: wanted image files, folders, patterns, or - for paths on standard input (--help says more)',
-    );
-  if (inputs.filter((input) => input === '-').length > 1) refuse('-: standard input can be read only once');
+  checkInputs(inputs);
+  if (settings.purifying && settings.dryRun)
+    refuse('--dry-run and --purify exclude each other: what purifying costs is not estimated');
   if (strategy === 'staged' && !(nSamples && toKeep))
     refuse('--strategy staged wants --n-samples and --to-keep, such as --n-samples 50,500 --to-keep 5,1');
   if (strategy !== 'staged' && (nSamples || toKeep))

@@ -56,6 +56,23 @@ export async function loadImage(
   return prepare(await decodeFile(path, options), shape, options);
 }
 
+/** Images decoded at the same time where nobody says: one more than the processor's cores, at most 8. */
+export const DECODERS = Math.min(8, availableParallelism() + 1);
+
+/** One item for a model: a failure passes, and a file that cannot be decoded becomes one. */
+export async function loadItem(
+  found: Found,
+  shape: readonly [channels: number, height: number, width: number],
+  options: LoadOptions = {},
+): Promise<ImageItem | ItemFailure> {
+  if (typeof found !== 'string') return found;
+  try {
+    return { path: found, pixels: await loadImage(found, shape, options) };
+  } catch (error) {
+    return failureOf(found, error);
+  }
+}
+
 /**
  * Loads images for a model, in the order of their paths. Failed items pass through, and a file that cannot be
  * decoded becomes one. Pulls its source; at most `decoders` decoded images wait.
@@ -65,13 +82,5 @@ export function loadImages(
   shape: readonly [channels: number, height: number, width: number],
   options: LoadOptions = {},
 ): AsyncGenerator<ImageItem | ItemFailure> {
-  const decoders = options.decoders ?? Math.min(8, availableParallelism() + 1);
-  return mapOrdered(found, decoders, async (item) => {
-    if (typeof item !== 'string') return item;
-    try {
-      return { path: item, pixels: await loadImage(item, shape, options) };
-    } catch (error) {
-      return failureOf(item, error);
-    }
-  });
+  return mapOrdered(found, options.decoders ?? DECODERS, (item) => loadItem(item, shape, options));
 }

@@ -3,7 +3,7 @@
 
 import type { Dir, Dirent } from 'node:fs';
 import { lstat, opendir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import picomatch from 'picomatch';
 import { linesOf } from '../command/lines.ts';
 import type { ItemFailure } from '../types.ts';
@@ -15,6 +15,12 @@ export const SORTED_RUN = 4096;
 
 /** A path to an image, or what went wrong instead. */
 export type Found = string | ItemFailure;
+
+/** What was found, and the folder that the input named: the one itself, a file's, or that beneath which a pattern looks. */
+export interface Placed {
+  readonly found: Found;
+  readonly root: string;
+}
 
 /** How inputs are read. */
 export interface SourceOptions {
@@ -102,33 +108,37 @@ async function* walk(
 
 /** The files that a pattern matches; with image endings only, unless the pattern itself names an ending. */
 async function* matches(pattern: string): AsyncGenerator<Found> {
-  const { base, glob } = picomatch.scan(pattern);
+  const { glob } = picomatch.scan(pattern);
   const isMatch = picomatch(pattern);
   const named = /\.[^/*?]+$/.test(glob);
   const wanted: Wanted = (path) => isMatch(path) && (named || isImageName(path));
   const fixedDepth = !/\*\*|[{(!]/.test(glob);
   const depth = fixedDepth ? glob.split('/').length : Number.POSITIVE_INFINITY;
   let any = false;
-  for await (const found of walk(base === '' ? '.' : base, wanted, wanted, depth)) {
+  for await (const found of walk(baseOf(pattern), wanted, wanted, depth)) {
     any = true;
     yield found;
   }
   if (!any) yield failureOf(pattern, fault('not-found', 'no file matches the pattern'));
 }
 
-async function* expand(input: string, patterns: boolean): AsyncGenerator<Found> {
+const baseOf = (pattern: string) => picomatch.scan(pattern).base || '.';
+
+async function* expand(input: string, patterns: boolean): AsyncGenerator<Placed> {
+  const root = dirname(input);
   try {
     const info = await stat(input);
-    if (info.isDirectory()) yield* walk(input, isImageName, mightMatter);
-    else yield input;
+    if (info.isDirectory())
+      for await (const found of walk(input, isImageName, mightMatter)) yield { found, root: input };
+    else yield { found: input, root };
   } catch (error) {
     const link = await lstat(input).then(
       () => true,
       () => false,
     );
     if (patterns && !link && systemCode(error) === 'ENOENT' && picomatch.scan(input).isGlob)
-      yield* matches(input);
-    else yield failureOf(input, error);
+      for await (const found of matches(input)) yield { found, root: baseOf(input) };
+    else yield { found: failureOf(input, error), root };
   }
 }
 
@@ -142,6 +152,14 @@ export async function* findImages(
   inputs: Iterable<string>,
   options: SourceOptions = {},
 ): AsyncGenerator<Found> {
+  for await (const { found } of findPlaced(inputs, options)) yield found;
+}
+
+/** As `findImages`, with the folder that each was found beneath. */
+export async function* findPlaced(
+  inputs: Iterable<string>,
+  options: SourceOptions = {},
+): AsyncGenerator<Placed> {
   for (const input of inputs) {
     if (input !== '-') yield* expand(input, true);
     else {

@@ -174,12 +174,3 @@ function diffusionSteps(
   );
   return [noisingStep(down[0]!.mix, eps(0)), ...steps];
 }
-
-/** Evaluations of the network that the steps of an image take, each gradient one. */
-export function evaluationsOfSteps(
-  options: PurifyingOptions,
-  { mixes }: Pick<PurifyingFacts, 'mixes'>,
-): number {
-  if (options.method !== 'diffpure') return stepsOfLikelihood(options);
-  return addsNoise(mixes) ? 2 * mixes.length - 1 : mixes.length;
-}

@@ -1,7 +1,7 @@
 // A network that is asked for gradients and predictions by many images at once: what they ask for fills its batches,
 // and a lost device is replaced under way. No answer depends on who else asks.
 
-import { type Differentiable, type Mix, type Model, NO_CLASS } from '../../graph/model.ts';
+import { type Differentiable, type Model, NO_CLASS } from '../../graph/model.ts';
 import { ModelError, UnsupportedError } from '../../kernels/errors.ts';
 import { ItemError } from '../errors.ts';
 import type { Denoising, LossGradient } from '../purifying/chain.ts';
@@ -64,7 +64,7 @@ export class DenoisingSession implements Denoising {
   constructor(openModel: OpenModel, model: Model) {
     this.#openModel = openModel;
     this.#model = model;
-    this.#network = networkOf(model);
+    this.#network = derivativesOf(model);
     this.#candidate = model.candidates.findIndex(({ classidx }) => classidx === NO_CLASS);
     if (this.#candidate < 0)
       throw new UnsupportedError(
@@ -76,11 +76,6 @@ export class DenoisingSession implements Denoising {
   /** The model as it is now. */
   get model(): Model {
     return this.#model;
-  }
-
-  /** What its levels do to an image. */
-  get mixes(): readonly Mix[] {
-    return this.#network.mixes;
   }
 
   /** Evaluations that came back so far, each gradient and each product with the Jacobian one. */
@@ -229,7 +224,7 @@ export class DenoisingSession implements Denoising {
     const { name, levels } = this.#model;
     this.#reopening = false;
     this.#model = model;
-    this.#network = networkOf(model);
+    this.#network = derivativesOf(model);
     this.#free = slotsOf(model);
     if (model.levels.length !== levels.length)
       this.close(new ModelError(`${name}: opened again with other levels`));
@@ -238,7 +233,8 @@ export class DenoisingSession implements Denoising {
   }
 }
 
-function networkOf({ name, differentiable }: Model): Differentiable {
+/** @throws UnsupportedError for a model without gradients. */
+export function derivativesOf({ name, differentiable }: Model): Differentiable {
   if (differentiable) return differentiable;
   throw new UnsupportedError(
     `${name}: purifying needs gradients with regard to pixels, which a model of latents has not`,

@@ -1,5 +1,6 @@
 // Images in, purified images out: every image walks its own chain of steps, and what they ask fills common batches.
 
+import type { Model } from '../../graph/model.ts';
 import { faultOf } from '../errors.ts';
 import { distance } from '../purifying/ball.ts';
 import type { PurificationStep, State } from '../purifying/chain.ts';
@@ -7,7 +8,7 @@ import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
 import { givenNoise, seededNoise } from '../purifying/noise.ts';
 import { purificationSteps } from '../purifying/plan.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
-import { type DenoisingSession, openDenoisingSession } from './denoising.ts';
+import { type DenoisingSession, derivativesOf, openDenoisingSession } from './denoising.ts';
 import { concurrently, stoppable, unlessAborted } from './pull.ts';
 import type { OpenModel } from './session.ts';
 
@@ -84,7 +85,7 @@ async function* run<Item extends ImageItem>(
     onProgress?.({ ...counts, evaluations: session.evaluations, seconds, imagesPerSecond });
   };
   try {
-    const steps = stepsFor(session, options);
+    const steps = stepsBy(session.model, options);
     const limit = Math.max(1, options.concurrency ?? session.concurrency);
     const task = async (item: Item | ItemFailure): Promise<Purified<Item> | ItemFailure> => {
       const result = isFailure(item) ? item : await purifyImage(session, steps, item, now);
@@ -98,11 +99,19 @@ async function* run<Item extends ImageItem>(
   }
 }
 
-function stepsFor(session: DenoisingSession, options: PurifyOptions): PurificationStep[] {
-  const { name, inputShape } = session.model;
+/**
+ * The steps of a purification by an opened model, the same for every image.
+ * @throws UsageError, UnsupportedError or ModelError where model, options and noise do not fit.
+ */
+export function stepsBy(
+  model: Model,
+  options: PurifyingOptions & { readonly noise?: Float32Array | undefined },
+): PurificationStep[] {
+  const { name, inputShape } = model;
+  const { mixes } = derivativesOf(model);
   const length = inputShape.reduce((product, side) => product * side, 1);
   const noise = options.noise ? givenNoise(options.noise, length) : seededNoise(options.seed ?? 0, length);
-  return purificationSteps(options, { name, mixes: session.mixes, noise });
+  return purificationSteps(options, { name, mixes, noise });
 }
 
 /** One image down its chain. Its own fault comes back as a failure; the device's reject. */

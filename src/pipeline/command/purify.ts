@@ -1,0 +1,272 @@
+// `purify`: images in, purified images out, and a line for each.
+
+import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { UsageError } from '../errors.ts';
+import { systemCode } from '../images/failures.ts';
+import { DECODERS, loadItem } from '../images/load.ts';
+import { fromModelInput } from '../images/pixels.ts';
+import { encodePng } from '../images/png.ts';
+import { findPlaced } from '../images/sources.ts';
+import { mapOrdered, until } from '../stream/iterables.ts';
+import { type Purified, purifyImages, stepsBy } from '../stream/purify.ts';
+import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
+import { newCommand, type Texts } from './command.ts';
+import { type Interruption, interruptible } from './interruption.ts';
+import { modelFolder } from './modelfolder.ts';
+import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
+import { isBeneath, outputNames, pngName } from './outputnames.ts';
+import { duration, short } from './progress.ts';
+import { checkPurifyingFlags, hostNoise, type PurifyingSettings, purifierOptions } from './purifying.ts';
+import { takeUp } from './resume.ts';
+import { count, opener, type Surroundings } from './run.ts';
+import { checkInputs } from './settings.ts';
+import { fileWriter, streamWriter, type Writer } from './sinks.ts';
+import { type TensorFileWriter, tensorFileWriter } from './tensorfile.ts';
+
+const PURIFY = [
+  'model',
+  'method',
+  'steps',
+  'eps',
+  'norm',
+  'stepSize',
+  'stepSigmas',
+  'tStar',
+  'seed',
+  'noise',
+  'out',
+  'tensors',
+  'output',
+  'resume',
+  'quiet',
+  'logLevel',
+  'null',
+  'batch',
+  'concurrency',
+] as const satisfies readonly OptionName[];
+
+/** A checked command line of `purify`. */
+export interface PurifySettings
+  extends Pick<
+    Values<(typeof PURIFY)[number]>,
+    'model' | 'tensors' | 'output' | 'resume' | 'quiet' | 'logLevel' | 'batch' | 'concurrency' | 'seed'
+  > {
+  readonly inputs: readonly string[];
+  readonly nul: boolean;
+  readonly out: string;
+  readonly purifying: PurifyingSettings;
+}
+
+const AFTER = `
+INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input.
+An image is written to --out under its name, folders beneath an INPUT kept, with .png behind another ending.
+Each image is a line of JSON: path, image (what was written), how far it moved (linf and l2, for pixels in
+[0, 1]), evaluations of the network, seconds, method, seed, model.
+
+Methods, with what they do where nothing else is said:
+  lm-adam      5 steps of Adam at 0.1 on the denoising loss, sigma drawn from U(0.4, 0.6) (RDC as released)
+  lm-momentum  5 steps of 0.1 by signs of the momentum, in a ball of 8/255 (RDC's paper); l2: a ball of 0.5
+  lm-residual  the same without the network's Jacobian, at a third of the cost
+  diffpure     noised to t* = 100 of 1000 and denoised step by step; EDM models by Heun's method from sigma 0.5
+
+Examples:
+  diffclass-stream purify photos/ --method lm-momentum --out purified/
+  diffclass-stream purify photos/ --method diffpure --t-star cifar10-l2 --out purified/ --tensors purified.safetensors
+`;
+
+/** The command `purify` as people see it. */
+export const purifyCommand = (texts: Texts) =>
+  addOptions(
+    newCommand('diffclass-stream purify', texts)
+      .description('Purify images with a diffusion model: what was added to fool a classifier is taken off.')
+      .usage('--method NAME --out FOLDER [options] INPUT...')
+      .argument('[INPUT...]', 'image files, folders, patterns or -')
+      .addHelpText('after', AFTER),
+    PURIFY,
+  );
+
+/** Checks a command line of `purify`. @throws UsageError, one sentence. */
+export function readPurifySettings(
+  inputs: readonly string[],
+  typed: Readonly<Record<string, unknown>>,
+): PurifySettings {
+  const { null: nul, method, out, noise: noiseFile, ...values } = readOptions(PURIFY, typed);
+  const { steps, eps, norm, stepSize, stepSigmas: sigmas, tStar, seed, ...rest } = values;
+  if (method === undefined) throw new UsageError('purify wants --method, such as --method lm-momentum');
+  if (out === undefined) throw new UsageError('purify wants --out FOLDER, where the images go');
+  const purifying = { method, steps, eps, norm, stepSize, sigmas, tStar, seed, noiseFile };
+  checkPurifyingFlags(purifying, '--');
+  const all = nul && !inputs.includes('-') ? [...inputs, '-'] : inputs;
+  checkInputs(all);
+  if (rest.resume && rest.output === '-')
+    throw new UsageError('--resume wants --output FILE to read what is done');
+  if (rest.resume && rest.tensors !== undefined)
+    throw new UsageError('--resume and --tensors exclude each other: tensors are written at the end, whole');
+  return { ...rest, seed, purifying, out, nul, inputs: all };
+}
+
+/** An image with the name it is written under. */
+interface Named extends ImageItem {
+  readonly name: string;
+}
+
+/** Loads what the settings name, each with its name; what lies beneath the folder of results is no input. */
+function load(
+  { inputs, nul, out }: PurifySettings,
+  { stdin, reporter }: Surroundings,
+  shape: readonly [number, number, number],
+  done: { has(path: string): boolean } | undefined,
+  onSkip: () => void,
+): AsyncIterable<Named | ItemFailure> {
+  const nameOf = outputNames();
+  const placed = async function* (): AsyncGenerator<{ found: string | ItemFailure; name: string }> {
+    for await (const { found, root } of findPlaced(inputs, { stdin, nul })) {
+      if (typeof found !== 'string') yield { found, name: '' };
+      else if (isBeneath(found, out) && !isBeneath(root, out))
+        reporter.log('debug', `${found}: is in --out, and no input`);
+      else {
+        const name = nameOf(found, root);
+        if (resolve(out, pngName(name)) === resolve(found))
+          throw new UsageError(
+            `--out: ${found} would be written over; wanted another folder than the input's`,
+          );
+        if (done?.has(found)) onSkip();
+        else yield { found, name };
+      }
+    }
+  };
+  return mapOrdered(placed(), DECODERS, async ({ found, name }) => {
+    const item = await loadItem(found, shape);
+    return isFailure(item) ? item : { ...item, name };
+  });
+}
+
+/** Writes a PNG whole or not at all; its folder is made where there is none. */
+async function writePng(file: string, item: Purified<Named>, shape: readonly [number, number, number]) {
+  try {
+    await mkdir(dirname(file), { recursive: true });
+    await writeFile(`${file}.tmp`, encodePng(fromModelInput(item.pixels, shape)));
+    await rename(`${file}.tmp`, file);
+  } catch (error) {
+    throw new UsageError(`--out: ${file} cannot be written (${systemCode(error) ?? error})`);
+  }
+}
+
+interface Results {
+  readonly lines: Writer;
+  readonly tensors: TensorFileWriter | undefined;
+}
+
+/** Purifies everything and writes it; returns how many items failed. */
+async function stream(
+  settings: PurifySettings,
+  surroundings: Surroundings,
+  { model, open }: Awaited<ReturnType<typeof opener>>,
+  noise: Float32Array | undefined,
+  { lines, tensors }: Results,
+  done: { has(path: string): boolean } | undefined,
+  interruption: Interruption,
+): Promise<number> {
+  const { purifying, out, seed, concurrency } = settings;
+  const { reporter } = surroundings;
+  const shape = model.inputShape;
+  let skipped = 0;
+  let total: number | undefined;
+  let last: Progress = { images: 0, failures: 0, evaluations: 0, seconds: 0, imagesPerSecond: 0 };
+  const finished = new AbortController();
+  const counting = count(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
+    total = n;
+  }).catch(() => undefined);
+  const images = until(
+    load(settings, surroundings, shape, done, () => skipped++),
+    interruption.stop,
+  );
+  try {
+    const purified = purifyImages(images, open, {
+      ...purifying,
+      noise,
+      concurrency,
+      signal: interruption.drop,
+      onProgress: (now) => {
+        last = now;
+        reporter.progress(now, skipped, total);
+      },
+    });
+    for await (const result of purified) {
+      if (isFailure(result)) {
+        reporter.log('debug', `${result.path}: ${result.error.message}`);
+        await lines.write(`${JSON.stringify(result)}\n`);
+      } else {
+        const image = join(out, pngName(result.name));
+        await writePng(image, result, shape);
+        await tensors?.add(result.name, result.pixels, shape);
+        const { model: name, ...moved } = result.purification;
+        const line = { path: result.path, image, ...moved, method: purifying.method, seed, model: name };
+        await lines.write(`${JSON.stringify(line)}\n`);
+      }
+      if (lines.closed) break;
+    }
+  } catch (error) {
+    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
+  } finally {
+    finished.abort();
+    await counting;
+  }
+  await tensors?.finish();
+  if (!lines.closed) reporter.log('info', summary(last, skipped));
+  return last.failures;
+}
+
+function summary({ images, failures, seconds }: Progress, skipped: number): string {
+  const parts = [`${short(images - failures)} images purified in ${duration(seconds)}`];
+  if (seconds > 0) parts.push(`${short(images / seconds)} images/s`);
+  if (failures > 0) parts.push(`${short(failures)} failed`);
+  if (skipped > 0) parts.push(`${short(skipped)} were done before`);
+  return parts.join(', ');
+}
+
+/**
+ * Purifies what the settings name. Returns the exit status: 0 all purified, 1 some items failed, 130 interrupted
+ * (143 by SIGTERM), with everything that was finished by then written.
+ *
+ * @throws UsageError, ModelError, UnsupportedError and the device's errors, which end the run.
+ */
+export async function purify(settings: PurifySettings, surroundings: Surroundings): Promise<number> {
+  const { openModel, stdout, signals, reporter } = surroundings;
+  const { purifying, out, output, resume, tensors } = settings;
+  const folder = await modelFolder(settings.model);
+  const opened = await opener(openModel, folder, await purifierOptions(purifying, settings));
+  const interruption = interruptible(signals, () =>
+    reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
+  );
+  let lines: Writer | undefined;
+  let tensorFile: TensorFileWriter | undefined;
+  try {
+    const noise = await hostNoise(purifying, opened.model);
+    stepsBy(opened.model, { ...purifying, noise });
+    const earlier = resume ? await takeUp(output, 'jsonl') : undefined;
+    await mkdir(out, { recursive: true }).catch((error: unknown) => {
+      throw new UsageError(`--out: ${out} cannot be made (${systemCode(error) ?? error})`);
+    });
+    lines = output === '-' ? streamWriter(stdout) : await fileWriter(output, resume);
+    tensorFile = tensors === undefined ? undefined : await tensorFileWriter(tensors);
+    const results = { lines, tensors: tensorFile };
+    const failures = await stream(
+      settings,
+      surroundings,
+      opened,
+      noise,
+      results,
+      earlier?.done,
+      interruption,
+    );
+    if (interruption.status > 0) return interruption.status;
+    return failures > 0 && !lines.closed ? 1 : 0;
+  } finally {
+    interruption.release();
+    await lines?.close();
+    await tensorFile?.close();
+    opened.close();
+  }
+}
