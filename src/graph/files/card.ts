@@ -1,9 +1,11 @@
 // card.json: how a model classifies best, found once by whoever made or calibrated it. Everything is optional.
 
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { z } from 'zod';
 import type { Distance } from '../../kernels/error-reduction.ts';
 import { ModelError } from '../../kernels/errors.ts';
-import { checked, readJson } from './json.ts';
+import { checked, readJson, reason } from './json.ts';
 
 /** What a card may say. */
 export interface Card {
@@ -50,4 +52,35 @@ export function parseCard(value: unknown, numTrainTimesteps: number, file: strin
     throw refuse(`${weights.length} weights for ${timesteps?.length} timesteps`);
   if (weights?.every((weight) => weight === 0)) throw refuse('all weights are 0');
   return card;
+}
+
+/**
+ * Stores a temperature in the `card.json` of a model folder, which is made where there is none; whatever else stands
+ * in it stays as it is written. Whoever reads it meanwhile finds the old card or the new one, whole.
+ * Returns the file's path. @throws ModelError where the file is no card, or cannot be written.
+ */
+export async function storeTemperature(folder: string, temperature: number): Promise<string> {
+  const file = join(folder, 'card.json');
+  const before = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '{}';
+    throw new ModelError(`${file}: cannot be read (${reason(error)})`);
+  });
+  if (before !== '{}') checked(schema, await readJson(file), file);
+  const named = /("temperature"\s*:\s*)[-+.\deE]+/;
+  const after = named.test(before)
+    ? before.replace(named, (_, name: string) => name + temperature)
+    : before.replace(/^(\s*)\{\s*(?=(\})?)/, (_, space: string, end?: string) =>
+        end
+          ? `${space}{\n  "temperature": ${temperature}\n`
+          : `${space}{\n  "temperature": ${temperature},\n  `,
+      );
+  const beside = `${file}.${process.pid}.tmp`;
+  try {
+    await writeFile(beside, after.endsWith('\n') ? after : `${after}\n`);
+    await rename(beside, file);
+  } catch (error) {
+    await rm(beside, { force: true });
+    throw new ModelError(`${file}: cannot be written (${reason(error)})`);
+  }
+  return file;
 }

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
 import { UsageError } from '../errors.ts';
+import { calibrate, calibrateCommand, readCalibrateSettings } from './calibrate.ts';
 import { createCommand, type Texts } from './command.ts';
 import { describeError, statusOf } from './exitstatus.ts';
 import { info, infoCommand, readInfoSettings } from './info.ts';
@@ -30,7 +31,6 @@ export interface MainOptions {
 const PLANNED: readonly string[] = [
   'attack',
   'evaluate',
-  'calibrate',
   'certify',
   'train',
   'doctor',
@@ -82,6 +82,13 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
     prepare(args, typed) {
       const settings = readPurifySettings(args, typed);
       return { ...settings, run: (surroundings) => purify(settings, surroundings) };
+    },
+  },
+  calibrate: {
+    command: calibrateCommand,
+    prepare(args, typed) {
+      const settings = readCalibrateSettings(args, typed);
+      return { ...settings, run: (surroundings) => calibrate(settings, surroundings) };
     },
   },
   info: {

@@ -21,6 +21,9 @@ export type EvaluationSettings = Pick<
 > &
   Partial<Pick<Settings, 'strategy' | 'nSamples'>>;
 
+/** The settings that say what is chosen between. */
+export type ChoiceSettings = Pick<Settings, 'labels' | 'template' | 'prompts'>;
+
 /** Numbers of a file, in a JSON array or apart by commas and white space. */
 async function readWeights(path: string): Promise<number[]> {
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
@@ -142,7 +145,7 @@ export async function evaluationOptions(settings: EvaluationSettings): Promise<O
  *
  * @throws UsageError here, or when the model is opened and the settings do not fit it.
  */
-export async function modelOptions(settings: Settings): Promise<OpenModelOptions> {
+export async function modelOptions(settings: EvaluationSettings & ChoiceSettings): Promise<OpenModelOptions> {
   const { labels, template, prompts } = settings;
   const rows = prompts === undefined ? undefined : await readPrompts(prompts);
   return {

@@ -1,0 +1,150 @@
+// How far probabilities can be believed, and the temperature that makes them believable: one number, fitted by maximum
+// likelihood (Guo et al. 2017, "On Calibration of Modern Neural Networks", temperature scaling).
+
+import { UsageError } from '../errors.ts';
+
+/** What is known of a labelled image: the weighted mean error of every class, and which of them is right. */
+export interface Outcome {
+  readonly errors: readonly number[];
+  /** Index into `errors`. */
+  readonly truth: number;
+}
+
+/** p(class) = softmax(-error / temperature). */
+export function probabilities(errors: readonly number[], temperature: number): number[] {
+  const least = Math.min(...errors);
+  const likelihoods = errors.map((error) => Math.exp((least - error) / temperature));
+  const total = likelihoods.reduce((sum, likelihood) => sum + likelihood, 0);
+  return likelihoods.map((likelihood) => likelihood / total);
+}
+
+/** Slope and curvature in beta = 1 / temperature of the mean negative log-likelihood, which is convex in it. */
+function slopeAt(outcomes: readonly Outcome[], beta: number): { slope: number; curvature: number } {
+  let slope = 0;
+  let curvature = 0;
+  for (const { errors, truth } of outcomes) {
+    const p = probabilities(errors, 1 / beta);
+    const right = errors[truth]!;
+    // Deviations from the right class's error keep what cancels small.
+    let mean = 0;
+    for (const [c, error] of errors.entries()) mean += p[c]! * (error - right);
+    let spread = 0;
+    for (const [c, error] of errors.entries()) spread += p[c]! * (error - right - mean) ** 2;
+    slope -= mean;
+    curvature += spread;
+  }
+  return { slope: slope / outcomes.length, curvature: curvature / outcomes.length };
+}
+
+/**
+ * The temperature under which the right classes are likeliest: Newton's method on 1 / temperature, kept between
+ * bounds, to 12 digits.
+ *
+ * @throws UsageError where there is none: no images, all of them classified right (the likelihood then grows as long as
+ *   the temperature falls), or right classes without smaller errors than the others on average.
+ */
+export function fitTemperature(outcomes: readonly Outcome[]): number {
+  if (outcomes.length === 0)
+    throw new UsageError('a temperature wants labelled images, there are none to fit it to');
+  if (
+    outcomes.every(({ errors, truth }) => errors.every((error, c) => c === truth || error > errors[truth]!))
+  )
+    throw new UsageError(
+      `all ${outcomes.length} images are classified right, so the likelihood has no largest value: wanted more images, among them wrong ones`,
+    );
+  if (slopeAt(outcomes, Number.MIN_VALUE).slope >= 0)
+    throw new UsageError(
+      'the right classes have no smaller errors than the others: the labels do not go with this model',
+    );
+  let low = 0;
+  let high = 1;
+  while (slopeAt(outcomes, high).slope < 0) {
+    low = high;
+    high *= 4;
+  }
+  let beta = (low + high) / 2;
+  for (let k = 0; k < 200; k++) {
+    const { slope, curvature } = slopeAt(outcomes, beta);
+    if (slope < 0) low = beta;
+    else high = beta;
+    const newton = beta - slope / curvature;
+    const next = newton > low && newton < high ? newton : (low + high) / 2;
+    if (Math.abs(next - beta) <= 1e-12 * beta) return 1 / next;
+    beta = next;
+  }
+  return 1 / beta;
+}
+
+/** Images whose best class has a probability in (from, to], and how often it was the right one. */
+export interface ReliabilityBin {
+  readonly from: number;
+  readonly to: number;
+  readonly images: number;
+  /** Means over the images; 0 where there are none. */
+  readonly confidence: number;
+  readonly accuracy: number;
+}
+
+/** How good probabilities are on labelled images. */
+export interface Reliability {
+  readonly accuracy: number;
+  /** Mean of -ln p(right class). */
+  readonly negativeLogLikelihood: number;
+  /** Expected calibration error: the mean of |accuracy - confidence| over bins, by their images. */
+  readonly expectedCalibrationError: number;
+  readonly bins: readonly ReliabilityBin[];
+}
+
+/** Judges the probabilities of a temperature on labelled images, in so many bins of equal width. */
+export function reliabilityOf(outcomes: readonly Outcome[], temperature: number, bins = 15): Reliability {
+  const sums = Array.from({ length: bins }, () => ({ images: 0, confidence: 0, right: 0 }));
+  let loss = 0;
+  let right = 0;
+  for (const { errors, truth } of outcomes) {
+    const p = probabilities(errors, temperature);
+    const confidence = Math.max(...p);
+    const hit = p.indexOf(confidence) === truth ? 1 : 0;
+    // The logarithm of the softmax itself, which does not underflow.
+    const least = Math.min(...errors);
+    const total = errors.reduce((sum, error) => sum + Math.exp((least - error) / temperature), 0);
+    loss += (errors[truth]! - least) / temperature + Math.log(total);
+    right += hit;
+    const bin = sums[Math.min(bins - 1, Math.max(0, Math.ceil(confidence * bins) - 1))]!;
+    bin.images++;
+    bin.confidence += confidence;
+    bin.right += hit;
+  }
+  const count = outcomes.length;
+  return {
+    accuracy: right / count,
+    negativeLogLikelihood: loss / count,
+    expectedCalibrationError:
+      sums.reduce((sum, bin) => sum + Math.abs(bin.right - bin.confidence), 0) / count,
+    bins: sums.map(({ images, confidence, right: hits }, i) => ({
+      from: i / bins,
+      to: (i + 1) / bins,
+      images,
+      confidence: images && confidence / images,
+      accuracy: images && hits / images,
+    })),
+  };
+}
+
+/**
+ * Two parts of some outcomes: what a temperature is fitted to, and a fraction of every class that is held out, spread
+ * evenly over its images in their order.
+ */
+export function holdOut(
+  outcomes: readonly Outcome[],
+  fraction: number,
+): { readonly fit: Outcome[]; readonly heldOut: Outcome[] } {
+  const seen = new Map<number, number>();
+  const fit: Outcome[] = [];
+  const heldOut: Outcome[] = [];
+  for (const outcome of outcomes) {
+    const k = seen.get(outcome.truth) ?? 0;
+    seen.set(outcome.truth, k + 1);
+    (Math.floor((k + 1) * fraction) > Math.floor(k * fraction) ? heldOut : fit).push(outcome);
+  }
+  return { fit, heldOut };
+}

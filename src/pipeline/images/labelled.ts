@@ -1,0 +1,127 @@
+// Labelled sets of images: a folder of class folders, a table of paths, or one file that holds them all.
+
+import { createReadStream } from 'node:fs';
+import { opendir, stat } from 'node:fs/promises';
+import { dirname, isAbsolute, join } from 'node:path';
+import { parse } from 'csv-parse';
+import { UsageError } from '../errors.ts';
+import { type ItemFailure, isFailure } from '../types.ts';
+import { decodeFile } from './decode.ts';
+import { systemCode } from './failures.ts';
+import type { Pixels } from './pixels.ts';
+import { readRecords, recordKind } from './records.ts';
+import { findImages } from './sources.ts';
+
+/** An image that is still to be read, with what the set calls its class: a name, or a number. */
+export interface Labelled {
+  readonly path: string;
+  readonly label: string;
+  /** Reads and decodes it; rejects with `ItemError` where that fails. */
+  readonly pixels: () => Promise<Pixels>;
+}
+
+const reason = (error: unknown) => systemCode(error) ?? String(error);
+
+/**
+ * The images of a labelled set in its order: a folder's by the names of the folders in it, each with its images however
+ * deep; the rows of a CSV file with the columns path and label, paths relative to the file; or the images of an IDX
+ * file or a CIFAR batch (see `readRecords`). At most `perClass` of each class.
+ *
+ * @throws UsageError naming what cannot be read, or holds no images with labels.
+ */
+export async function* findLabelled(
+  input: string,
+  { perClass = Number.POSITIVE_INFINITY }: { readonly perClass?: number | undefined } = {},
+): AsyncGenerator<Labelled | ItemFailure> {
+  const info = await stat(input).catch((error: unknown) => {
+    throw new UsageError(`${input}: cannot be read (${reason(error)})`);
+  });
+  const all = info.isDirectory() ? inFolders(input, perClass) : inFile(input);
+  const taken = new Map<string, number>();
+  let any = false;
+  for await (const item of all) {
+    any = true;
+    if (!isFailure(item)) {
+      const count = taken.get(item.label) ?? 0;
+      if (count >= perClass) continue;
+      taken.set(item.label, count + 1);
+    }
+    yield item;
+  }
+  if (!any)
+    throw new UsageError(
+      `${input}: holds no labelled images; wanted a folder for each class, a CSV file with path and label, or an IDX or CIFAR file`,
+    );
+}
+
+async function* inFolders(path: string, perClass: number): AsyncGenerator<Labelled | ItemFailure> {
+  const labels: string[] = [];
+  for await (const entry of await opendir(path)) {
+    const folder = entry.isSymbolicLink()
+      ? (await stat(join(path, entry.name))).isDirectory()
+      : entry.isDirectory();
+    if (folder && !entry.name.startsWith('.')) labels.push(entry.name);
+  }
+  for (const label of labels.sort()) {
+    let count = 0;
+    for await (const found of findImages([join(path, label)])) {
+      if (typeof found !== 'string') yield found;
+      else yield ofFile(found, label);
+      if (++count >= perClass) break;
+    }
+  }
+}
+
+const ofFile = (path: string, label: string): Labelled => ({ path, label, pixels: () => decodeFile(path) });
+
+async function* inFile(path: string): AsyncGenerator<Labelled> {
+  if (recordKind(path)) {
+    for await (const { index, label, pixels } of readRecords(path))
+      yield { path: `${path}#${index}`, label: String(label), pixels: async () => pixels };
+    return;
+  }
+  if (!/\.csv$/i.test(path))
+    throw new UsageError(`${path}: wanted a folder, a CSV file (path,label), an IDX file or a CIFAR batch`);
+  const rows = createReadStream(path).pipe(
+    parse({ columns: true, bom: true, trim: true, skip_empty_lines: true, info: true }),
+  );
+  try {
+    for await (const { record, info } of rows as AsyncIterable<{
+      readonly record: Readonly<Record<string, string>>;
+      readonly info: { readonly lines: number };
+    }>) {
+      const { path: image, label } = record;
+      if (!image || !label)
+        throw new UsageError(`${path}, line ${info.lines}: wanted the columns path and label, both filled`);
+      yield ofFile(isAbsolute(image) ? image : join(dirname(path), image), label);
+    }
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError(`${path}: is not CSV: ${error instanceof Error ? error.message : error}`);
+  }
+}
+
+const folded = (name: string) =>
+  name
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N}]+/gu, '-')
+    .replaceAll(/^-|-$/g, '');
+
+/**
+ * The class a label of a set means, among the classes of a model: by name, whatever its case and signs (a folder
+ * cannot be called T-shirt/top, but t-shirt-top), else by number; undefined where it is none.
+ */
+export function classOf(
+  label: string,
+  classes: readonly { readonly label: string; readonly classidx: number }[],
+): number | undefined {
+  const exact = classes.find((one) => one.label === label);
+  if (exact) return exact.classidx;
+  const alike = new Set(
+    classes.filter((one) => folded(one.label) === folded(label)).map(({ classidx }) => classidx),
+  );
+  if (alike.size === 1) return [...alike][0];
+  return /^\d+$/.test(label)
+    ? classes.find(({ classidx }) => classidx === Number(label))?.classidx
+    : undefined;
+}
