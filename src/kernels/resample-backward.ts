@@ -174,12 +174,17 @@ export interface PadOptions {
   readonly x: Shape;
   /** Where x's first row and column lie in y; negative where they are cut off. */
   readonly offset: readonly [top: number, left: number];
+  /** Pixels of y from one of x's to the next, with zeros between them; 1 where not given. */
+  readonly step?: number;
   /** y's height and width: what x does not reach is zero, what reaches beyond is cut off. */
   readonly size: readonly [h: number, w: number];
 }
 
-/** y[i + top, j + left] = x[i, j], zero elsewhere; operands x [c, n, h, w], y [c, n, size]. */
-export function pad(capabilities: Capabilities, { x, offset: [top, left], size }: PadOptions): Routine {
+/** y[i step + top, j step + left] = x[i, j], zero elsewhere; operands x [c, n, h, w], y [c, n, size]. */
+export function pad(
+  capabilities: Capabilities,
+  { x, offset: [top, left], step = 1, size }: PadOptions,
+): Routine {
   const y: Shape = [x[0], x[1], ...size];
   const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
   const kernel = defineKernel({
@@ -188,20 +193,24 @@ export function pad(capabilities: Capabilities, { x, offset: [top, left], size }
     uniforms: [
       ...uniforms,
       ...places(y),
+      ...divisor('step', step),
       i32('top', top),
       i32('left', left),
-      u32('xHeight', x[2]),
-      u32('xWidth', x[3]),
+      i32('xHeight', x[2]),
+      i32('xWidth', x[3]),
       u32('xPitch', pitch(x)),
       u32('yPitch', pitch(y)),
     ],
     body:
       QUOTIENT +
       main(/* wgsl */ `${PLACE}
-  let xRow = u32(i32(row) - u.top); // above and left of x these wrap to huge numbers
-  let xAcross = u32(i32(across) - u.left);
-  let inside = xRow < u.xHeight && xAcross < u.xWidth;
-  let at = channel * u.xPitch + (sample * u.xHeight + xRow) * u.xWidth + xAcross;
+  let down = i32(row) - u.top;
+  let right = i32(across) - u.left;
+  let xRow = i32(quotient(u32(max(down, 0)), u.step, u.stepInverse));
+  let xAcross = i32(quotient(u32(max(right, 0)), u.step, u.stepInverse));
+  let step = i32(u.step);
+  let inside = xRow * step == down && xAcross * step == right && xRow < u.xHeight && xAcross < u.xWidth;
+  let at = channel * u.xPitch + u32((i32(sample) * u.xHeight + xRow) * u.xWidth + xAcross);
   y[channel * u.yPitch + column] = select(0, x[select(0, at, inside)], inside);`),
     grid,
   });

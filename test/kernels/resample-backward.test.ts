@@ -35,11 +35,17 @@ function returned(shape: Shape, sources: ArrayLike<number>, dy: ArrayLike<number
 }
 
 /** Element (i, j) of x at (i + top, j + left) of an image of another size, -1 elsewhere. */
-function placed(x: Shape, [top, left]: readonly [number, number], [h, w]: readonly [number, number]) {
+function placed(
+  x: Shape,
+  [top, left]: readonly [number, number],
+  step: number,
+  [h, w]: readonly [number, number],
+) {
   const own = numbers(x);
   return build([x[0], x[1], h, w], (sample, channel, i, j) => {
-    const [row, column] = [i - top, j - left];
-    const inside = row >= 0 && column >= 0 && row < x[2] && column < x[3];
+    const [row, column] = [(i - top) / step, (j - left) / step];
+    const whole = Number.isInteger(row) && Number.isInteger(column);
+    const inside = whole && row >= 0 && column >= 0 && row < x[2] && column < x[3];
     return inside ? at(own, x, sample, channel, row, column) : -1;
   });
 }
@@ -128,39 +134,20 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
     }
   });
 
-  it('padding and cutting of pixels', async ({ skip }) => {
+  it('padding, cutting and spreading of pixels', async ({ skip }) => {
     if (!(await device)) return skip(`this adapter has no ${family} family`);
-    for (const [x, offset, size] of [
-      [
-        [1, 1, 1, 1],
-        [0, 0],
-        [1, 1],
-      ],
-      [
-        [3, 2, 5, 3],
-        [1, 2],
-        [8, 6],
-      ],
-      [
-        [3, 2, 5, 3],
-        [-1, -2],
-        [3, 1],
-      ],
-      [
-        [2, 3, 7, 7],
-        [-1, 3],
-        [9, 8],
-      ],
-      [
-        [2, 3, 28, 28],
-        [-1, -1],
-        [27, 28],
-      ],
+    for (const [x, offset, step, size] of [
+      [[1, 1, 1, 1], [0, 0], 1, [1, 1]],
+      [[3, 2, 5, 3], [1, 2], 1, [8, 6]],
+      [[3, 2, 5, 3], [-1, -2], 1, [3, 1]],
+      [[2, 3, 7, 7], [-1, 3], 2, [9, 18]],
+      [[2, 3, 28, 28], [-1, -1], 1, [27, 28]],
+      [[2, 3, 5, 4], [1, 0], 3, [16, 10]],
     ] as const) {
       const y: Shape = [x[0], x[1], ...size];
       const values = randomValues(count(x), 5);
-      const got = await run((d) => pad(d.capabilities, { x, offset, size }), 'x', x, values, y);
-      const want = placed(x, offset, size).map((source) => values[source] ?? 0);
+      const got = await run((d) => pad(d.capabilities, { x, offset, step, size }), 'x', x, values, y);
+      const want = placed(x, offset, step, size).map((source) => values[source] ?? 0);
       expect(got).toEqual(Float32Array.from(want));
     }
   });

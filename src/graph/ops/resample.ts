@@ -60,9 +60,13 @@ export const averagePoolGradientOp: Op<AveragePoolGradientAttributes> = {
   backward: ({ dy, apply }) => ({ dy: apply('averagePool', {}, { x: dy }) }),
 };
 
-/** y[i + top, j + left] = x[i, j] in an image of `size`: zeros where x does not reach, cut where it reaches beyond. */
+/**
+ * y[i·step + top, j·step + left] = x[i, j] in an image of `size`: zeros where x does not reach, cut where it reaches
+ * beyond.
+ */
 export interface PadAttributes {
   readonly offset: readonly [top: number, left: number];
+  readonly step?: number;
   readonly size: Size;
 }
 
@@ -70,7 +74,4 @@ export const padOp: Op<PadAttributes> = {
   infer: ({ x }, { size }) => [x![0], x![1], ...size],
   constants: none,
   forward: (capabilities, { inputs }, attributes) => pad(capabilities, { x: inputs.x!, ...attributes }),
-  backward: ({ attributes: { offset }, inputs: { x }, dy, apply }) => ({
-    x: apply('pad', { offset: [-offset[0], -offset[1]], size: [x!.shape[2], x!.shape[3]] }, { x: dy }),
-  }),
 };
