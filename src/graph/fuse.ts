@@ -26,7 +26,8 @@ export function needed({ nodes, outputs }: Pick<Graph, 'nodes' | 'outputs'>): No
  * - what no output needs is left out;
  * - a group norm read only by convolutions becomes its affine rows, applied in the convolutions' loads;
  * - an upsampling read only by 3x3 convolutions of stride 1 is done there;
- * - an addition to a convolution's or linear layer's only result becomes its embedding or residual.
+ * - an addition to the only result of a convolution, a linear layer or a group norm's gradient becomes its embedding
+ *   or residual.
  */
 export function fuse(graph: Graph): Graph {
   let nodes = needed(graph);
@@ -80,6 +81,7 @@ export function fuse(graph: Graph): Graph {
       const maker = nodes[position(made)];
       if (!maker || kept.has(made.id) || use.get(made.id)?.length !== 1) return false;
       if (position(other) > position(made) || maker.inputs.residual || maker.inputs[operand]) return false;
+      if (maker.op === 'groupNormGradient') return operand === 'residual' && scale === 1;
       if (maker.op === 'conv2d') return (maker.attributes.scale ?? 1) === 1;
       return maker.op === 'linear' && operand === 'residual' && !actsOrScales(maker.attributes);
     };

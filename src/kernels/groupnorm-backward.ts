@@ -17,13 +17,18 @@ import { pitch, type Shape } from './tensor.ts';
 
 export type GroupNormBackwardOptions = GroupNormOptions & { readonly activation: Activation };
 
+export type GroupNormGradientOptions = GroupNormBackwardOptions & {
+  /** Binds `residual`, another gradient of x that is added. */
+  readonly residual?: boolean;
+};
+
 /** The kernel of either: dx [c, n, h, w], or the rows A and B [2c, n, 1, 1]. */
 function backward(
   capabilities: Capabilities,
-  options: GroupNormBackwardOptions,
+  options: GroupNormGradientOptions,
   made: 'dx' | 'sums',
 ): Routine {
-  const { activation, scaleShift = false } = options;
+  const { activation, scaleShift = false, residual = false } = options;
   const { team, element, grid, variant, uniforms, total, main } = groupTeams(capabilities, options);
   const slope = element === 'vec4f' ? 'slope' : 'slope1';
   const acts = activation !== 'none';
@@ -34,6 +39,7 @@ function backward(
     ...(affine ? ['gamma'] : []),
     ...(acts ? ['beta'] : []),
     ...(affine && scaleShift ? ['embedding'] : []),
+    ...(residual ? ['residual'] : []),
   ];
   const embedding = (row: string) => `embedding[(${row}) * u.samplePitch + sample]`;
   const scaled = (name: string) => `${name}[channel]${scaleShift ? ` * (1 + ${embedding('channel')})` : ''}`;
@@ -56,10 +62,11 @@ function backward(
       made === 'dx' ? 'groupNormGradient' : 'groupNormSums',
       activation,
       ...(scaleShift ? ['scaleShift'] : []),
+      ...(residual ? ['residual'] : []),
       ...variant,
     ].join('.'),
     bindings: [
-      ...operands.map((name) => read(name, name === 'x' || name === 'dy' ? element : 'f32')),
+      ...operands.map((name) => read(name, ['x', 'dy', 'residual'].includes(name) ? element : 'f32')),
       made === 'dx' ? accumulate('y', element) : write('y'),
     ],
     uniforms,
@@ -74,7 +81,7 @@ function backward(
   }
   let means = reduce(sums, member) / u.size;
   for (var k = 0u; k < u.groupChannels; k++) {${ofChannel}
-    ${unrolled(team, (_, i) => `y[${i}] = rstd * (a * ${keep ? 'y' : 'dy'}[${i}] - means.x - (x[${i}] - mean) * rstd * means.y);`)}
+    ${unrolled(team, (_, i) => `y[${i}] = rstd * (a * ${keep ? 'y' : 'dy'}[${i}] - means.x - (x[${i}] - mean) * rstd * means.y)${residual ? ` + residual[${i}]` : ''};`)}
   }`
         : /* wgsl */ `
   for (var k = 0u; k < u.groupChannels; k++) {${ofChannel}
@@ -94,9 +101,9 @@ function backward(
 
 /**
  * The gradient of x: operands x, dy [c, n, h, w], gamma [c], beta [c] (with an activation), with `scaleShift`
- * embedding [2c, n, 1, 1], and y [c, n, h, w].
+ * embedding [2c, n, 1, 1], with `residual` that [c, n, h, w], and y [c, n, h, w].
  */
-export const groupNormGradient = (capabilities: Capabilities, options: GroupNormBackwardOptions): Routine =>
+export const groupNormGradient = (capabilities: Capabilities, options: GroupNormGradientOptions): Routine =>
   backward(capabilities, options, 'dx');
 
 /**

@@ -2,7 +2,7 @@
 
     python3 gradients.py       # after make.py; rewrites gradients/
 
-parameters.json            a network unet2d-NAME: for every parameter the norm of d mean(output^2) / d parameter, and its
+parameters.json            in double precision, a network unet2d-NAME: for every parameter the norm of d mean(output^2) / d parameter, and its
                            product with cos(1), cos(2), .. in the parameter's order; inputs are those of io.safetensors.
 errors-TYPE.safetensors    a model errors-TYPE: evaluations `rows` (image, candidate or -1, t, noise), of the losses
                            l2, l1 and huber; `error` and `gradient` = d error / d x0 (the noise is held fixed); for the
@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).parent
 OUT = HERE / "gradients"
-NETWORKS = ["table", "ddpm", "resnet-blocks", "resnet-type", "attn-conv", "fourier"]
+NETWORKS = ["table", "ddpm"]
 ROWS = [(0, 0, 3, 0), (0, 7, 250, 1), (1, 4, 500, 2), (1, -1, 740, 3), (2, 9, 995, 4)]
 LOSSES = {"l2": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
 
@@ -37,7 +37,8 @@ def parameters():
     found = {}
     for name in NETWORKS:
         model, io = load(HERE / f"unet2d-{name}"), load_file(HERE / f"unet2d-{name}" / "io.safetensors")
-        output = model(io["sample"], io["timestep"], class_labels=io.get("class_labels")).sample
+        inputs = {key: value.double() if value.is_floating_point() else value for key, value in io.items()}
+        output = model.double()(inputs["sample"], inputs["timestep"], class_labels=inputs.get("class_labels")).sample
         output.square().mean().backward()
         found[name] = {}
         for key, p in model.named_parameters():

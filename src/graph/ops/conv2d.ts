@@ -53,17 +53,32 @@ export const conv2dOp: Op<Conv2dAttributes> = {
     });
   },
   backward({ attributes, inputs: { x, affine }, constants: { weight }, dy, wants, apply }) {
+    const { kernel, stride, padding, activation = 'none', scale: factor = 1 } = attributes;
     want(
-      !affine && !attributes.upsample,
+      !attributes.upsample && (!affine || (activation === 'none' && !wants('affine'))),
       () =>
         'conv2d: a fused norm or upsampling has no derivative: graphs are differentiated before they are fused',
     );
-    const { kernel, stride, padding, scale: factor = 1 } = attributes;
-    const scaled = (value: Value) => (factor === 1 ? value : apply('scaled', { factor }, { x: value }));
+    const scaled = (value: Value) => (factor === 1 ? value : apply('scale', { factor }, { x: value }));
+    const rows = (from: number) => apply('slice', { from, count: x!.shape[0] }, { x: affine });
+    const gradient = () => inputGradient(attributes, x!.shape, weight!, dy, apply);
+    const seen = () =>
+      affine
+        ? apply(
+            'addRows',
+            {},
+            {
+              x: apply('scaleRows', {}, { x, gate: rows(0) }),
+              embedding: rows(x!.shape[0]),
+            },
+          )
+        : x;
     return {
-      ...(wants('x') ? { x: inputGradient(attributes, x!.shape, weight!, dy, apply) } : {}),
+      ...(wants('x')
+        ? { x: affine ? apply('scaleRows', {}, { x: gradient(), gate: rows(0) }) : gradient() }
+        : {}),
       ...(wants('weight')
-        ? { weight: scaled(apply('weightGradient', { kernel, stride, padding }, { x, dy })) }
+        ? { weight: scaled(apply('weightGradient', { kernel, stride, padding }, { x: seen(), dy })) }
         : {}),
       ...(wants('bias') ? { bias: scaled(apply('sumColumns', {}, { x: dy })) } : {}),
       ...(wants('embedding') ? { embedding: scaled(apply('sumPixels', {}, { x: dy })) } : {}),

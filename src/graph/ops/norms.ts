@@ -7,7 +7,7 @@ import { layerNorm } from '../../kernels/layernorm.ts';
 import { layerNormGradient } from '../../kernels/layernorm-backward.ts';
 import type { Shape } from '../../kernels/tensor.ts';
 import type { Value } from '../graph.ts';
-import { type Differentiated, isRow, type Op, type Shapes, same, text, want } from './op.ts';
+import { type Differentiated, isRow, type Op, residualFits, type Shapes, same, text, want } from './op.ts';
 
 /** y = act(GN(x)·(1 + scale) + shift); scale and shift are the rows of `embedding`, where given. */
 export interface GroupNormAttributes {
@@ -48,12 +48,20 @@ export const groupNormOp: Op<GroupNormAttributes> = {
   },
 };
 
-/** The gradient of a group norm with regard to x. */
+/** The gradient of a group norm with regard to x, plus a `residual` where given. */
 export const groupNormGradientOp: Op<GroupNormAttributes> = {
-  infer: (inputs, { groups }) => backwardFits('groupNormGradient', inputs, groups),
+  infer(inputs, { groups }) {
+    residualFits('groupNormGradient', inputs.x!, inputs.residual);
+    return backwardFits('groupNormGradient', inputs, groups);
+  },
   constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
   forward: (capabilities, { inputs, has }, attributes) =>
-    groupNormGradient(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
+    groupNormGradient(capabilities, {
+      ...attributes,
+      x: inputs.x!,
+      scaleShift: has('embedding'),
+      residual: has('residual'),
+    }),
 };
 
 /** Rows A = Σ dz·xhat, then B = Σ dz, of which the gradients of gamma, beta, scale and shift are made. */

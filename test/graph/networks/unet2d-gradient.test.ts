@@ -56,25 +56,33 @@ async function gradientsOf(name: string, parameters: boolean) {
 
 describe('gradients of a whole UNet equal torch', () => {
   // table: classes, scale and shift, attention, 28 to 7; ddpm: no classes, plain time embedding, convolutions between
-  // the levels; resnet-blocks: residual blocks between the levels, classes embedded like timesteps.
-  it.each(['table', 'ddpm', 'resnet-blocks'])('%s: the sample and every parameter', async (name) => {
+  // the levels.
+  it.each(['table', 'ddpm'])('%s: the sample and every parameter', async (name) => {
     const { got, want, ofParameters } = await gradientsOf(name, true);
     const largest = Math.max(...want.map(Math.abs));
-    expect(maxDifference(got, want).difference / largest).toBeLessThan(1e-4);
+    expect(maxDifference(got, want).difference / largest).toBeLessThan(2e-5);
 
     const measures = golden[name]!;
     expect([...ofParameters.keys()].sort()).toEqual(Object.keys(measures).sort());
+    // Some are 0 but for rounding: of the bias of keys, or of a bias in front of a norm of single channels.
+    const least = 1e-5 * Math.max(...Object.values(measures).map(([norm]) => norm));
     for (const [key, gradient] of ofParameters) {
-      const [norm, product] = measures[key]!;
-      const [gotNorm, gotProduct] = measuresOf(gradient);
-      expect(Math.abs(gotNorm / norm - 1), `${key}: norm ${gotNorm}, wanted ${norm}`).toBeLessThan(1e-3);
-      const off = Math.abs(gotProduct - product) / norm;
-      expect(off, `${key}: product ${gotProduct}, wanted ${product}`).toBeLessThan(1e-3);
+      const wanted = measures[key]!;
+      const scale = Math.max(wanted[0], least);
+      measuresOf(gradient).forEach((value, i) => {
+        const message = `${key}: ${['norm', 'product'][i]} ${value}, wanted ${wanted[i]}`;
+        expect(Math.abs(value - wanted[i]!) / scale, message).toBeLessThan(1e-3);
+      });
     }
   });
-  it.each(['resnet-type', 'attn-conv', 'fourier', 'identity'])('%s: the sample', async (name) => {
-    const { got, want } = await gradientsOf(name, false);
-    const largest = Math.max(...want.map(Math.abs));
-    expect(maxDifference(got, want).difference / largest).toBeLessThan(1e-4);
-  });
+  // Residual blocks between the levels, with labels embedded like timesteps or a centred input; attention with
+  // convolutions between the levels; Fourier features; no attention.
+  it.each(['resnet-blocks', 'resnet-type', 'attn-conv', 'fourier', 'identity'])(
+    '%s: the sample',
+    async (name) => {
+      const { got, want } = await gradientsOf(name, false);
+      const largest = Math.max(...want.map(Math.abs));
+      expect(maxDifference(got, want).difference / largest).toBeLessThan(2e-5);
+    },
+  );
 });
