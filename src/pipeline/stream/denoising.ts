@@ -1,7 +1,7 @@
 // A network that is asked for gradients and predictions by many images at once: what they ask for fills its batches,
 // and a lost device is replaced under way. No answer depends on who else asks.
 
-import { type Differentiable, type Model, NO_CLASS } from '../../graph/model.ts';
+import { type Differentiable, type Mix, type Model, NO_CLASS } from '../../graph/model.ts';
 import { ModelError, UnsupportedError } from '../../kernels/errors.ts';
 import { ItemError } from '../errors.ts';
 import type { Denoising, LossGradient } from '../purifying/chain.ts';
@@ -76,6 +76,11 @@ export class DenoisingSession implements Denoising {
   /** The model as it is now. */
   get model(): Model {
     return this.#model;
+  }
+
+  /** What its levels do to an image. */
+  get mixes(): readonly Mix[] {
+    return this.#network.mixes;
   }
 
   /** Evaluations that came back so far, each gradient and each product with the Jacobian one. */
