@@ -21,6 +21,8 @@ Other commands, each with a --help of its own:
   info MODEL       what a model folder holds, and what is wrong with it
   match PAIRS.csv  text, image and group scores of images and captions
   calibrate SET    fits the temperature of a model's probabilities to labelled images
+  attack INPUT...  images changed so that the model takes them for something else
+  evaluate SET     clean and robust accuracy on labelled images
   purify INPUT...  images with what was added to fool a classifier taken off
 
 Exit status: 0 all classified, 1 some items failed, 2 usage, 3 model invalid, 4 no usable device,

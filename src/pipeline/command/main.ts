@@ -3,8 +3,10 @@
 import { readFileSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
 import { UsageError } from '../errors.ts';
+import { attack, attackCommand, readAttackSettings } from './attack.ts';
 import { calibrate, calibrateCommand, readCalibrateSettings } from './calibrate.ts';
 import { createCommand, type Texts } from './command.ts';
+import { evaluate, evaluateCommand, readEvaluateSettings } from './evaluate.ts';
 import { describeError, statusOf } from './exitstatus.ts';
 import { info, infoCommand, readInfoSettings } from './info.ts';
 import type { SignalSource } from './interruption.ts';
@@ -29,8 +31,6 @@ export interface MainOptions {
 
 /** Subcommands that the design has and this version has not. */
 const PLANNED: readonly string[] = [
-  'attack',
-  'evaluate',
   'certify',
   'train',
   'doctor',
@@ -89,6 +89,20 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
     prepare(args, typed) {
       const settings = readCalibrateSettings(args, typed);
       return { ...settings, run: (surroundings) => calibrate(settings, surroundings) };
+    },
+  },
+  attack: {
+    command: attackCommand,
+    prepare(args, typed) {
+      const settings = readAttackSettings(args, typed);
+      return { ...settings, run: (surroundings) => attack(settings, surroundings) };
+    },
+  },
+  evaluate: {
+    command: evaluateCommand,
+    prepare(args, typed) {
+      const settings = readEvaluateSettings(args, typed);
+      return { ...settings, run: (surroundings) => evaluate(settings, surroundings) };
     },
   },
   info: {

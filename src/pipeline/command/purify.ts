@@ -1,21 +1,21 @@
 // `purify`: images in, purified images out, and a line for each.
 
-import { mkdir, rename, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { mkdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
 import { DECODERS, loadItem } from '../images/load.ts';
 import { fromModelInput } from '../images/pixels.ts';
-import { encodePng } from '../images/png.ts';
 import { findPlaced } from '../images/sources.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
-import { type Purified, purifyImages, stepsBy } from '../stream/purify.ts';
+import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
 import { isBeneath, outputNames, pngName } from './outputnames.ts';
+import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';
 import { checkPurifyingFlags, hostNoise, type PurifyingSettings, purifierOptions } from './purifying.ts';
 import { takeUp } from './resume.ts';
@@ -142,17 +142,6 @@ function load(
   });
 }
 
-/** Writes a PNG whole or not at all; its folder is made where there is none. */
-async function writePng(file: string, item: Purified<Named>, shape: readonly [number, number, number]) {
-  try {
-    await mkdir(dirname(file), { recursive: true });
-    await writeFile(`${file}.tmp`, encodePng(fromModelInput(item.pixels, shape)));
-    await rename(`${file}.tmp`, file);
-  } catch (error) {
-    throw new UsageError(`--out: ${file} cannot be written (${systemCode(error) ?? error})`);
-  }
-}
-
 interface Results {
   readonly lines: Writer;
   readonly tensors: TensorFileWriter | undefined;
@@ -199,7 +188,7 @@ async function stream(
         await lines.write(`${JSON.stringify(result)}\n`);
       } else {
         const image = join(out, pngName(result.name));
-        await writePng(image, result, shape);
+        await writePng(image, fromModelInput(result.pixels, shape));
         await tensors?.add(result.name, result.pixels, shape);
         const { model: name, ...moved } = result.purification;
         const line = { path: result.path, image, ...moved, method: purifying.method, seed, model: name };

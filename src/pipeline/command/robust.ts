@@ -1,0 +1,184 @@
+// What `attack` and `evaluate` have in common: the options, and the classifiers they make of them.
+
+import type { Model } from '../../graph/model.ts';
+import { type AttackName, DEFAULTS } from '../attacking/attacks.ts';
+import type { AttackPlan, Campaign } from '../attacking/campaign.ts';
+import { type DiffusionClassifier, diffusionClassifier } from '../attacking/classifier.ts';
+import { shareModel } from '../attacking/evaluations.ts';
+import { type GradientMode, type Purifier, purified } from '../attacking/purified.ts';
+import { UsageError } from '../errors.ts';
+import { openDenoisingSession } from '../stream/denoising.ts';
+import { stepsBy } from '../stream/purify.ts';
+import { candidatesFor } from './candidates.ts';
+import { checkModel, evaluationOptions, type OpenFolder } from './modelchoice.ts';
+import { modelFolder } from './modelfolder.ts';
+import type { OptionName, Values } from './options.ts';
+import {
+  CLASSIFY_PURIFYING,
+  hostNoise,
+  type PurifyingSettings,
+  purifierOptions,
+  purifyingOf,
+} from './purifying.ts';
+import { checkShared } from './settings.ts';
+
+/** Options of both commands, in the order of their help. */
+export const ROBUST = [
+  'model',
+  'labels',
+  'imageSize',
+  'timesteps',
+  'sigmas',
+  'loss',
+  'weighting',
+  'noise',
+  'norm',
+  'eps',
+  'attackSteps',
+  'attackStepSize',
+  'restarts',
+  'eot',
+  'randomness',
+  'levelsPerStep',
+  'gradient',
+  ...CLASSIFY_PURIFYING,
+  'seed',
+  'quiet',
+  'logLevel',
+  'batch',
+  'concurrency',
+] as const satisfies readonly OptionName[];
+
+/** Checked options of both commands. */
+export interface RobustSettings extends Values<(typeof ROBUST)[number]> {
+  readonly purifying: PurifyingSettings | undefined;
+  readonly gradientMode: GradientMode;
+}
+
+/**
+ * Checks what cannot be meant together, for some attacks.
+ *
+ * @throws UsageError, one sentence.
+ */
+export function checkRobust(
+  values: Values<(typeof ROBUST)[number]>,
+  attacks: readonly AttackName[],
+): RobustSettings {
+  const { eps, norm = 'linf', eot, noise, gradient, attackStepSize, attackSteps, purify } = values;
+  const refuse = (message: string): never => {
+    throw new UsageError(message);
+  };
+  checkShared({ ...values, resume: false, output: '-' });
+  if (attacks.length > 0 && eps === undefined)
+    refuse('--eps is missing: how far an image may be changed, for pixels in [0, 1], such as 8/255');
+  if (eps !== undefined && norm === 'linf' && eps > 1)
+    refuse(`--eps: pixels are in [0, 1], and so is a linf radius: wanted such as 8/255, got ${eps}`);
+  if (attackStepSize !== undefined && !attacks.includes('pgd')) refuse('--step-size belongs to pgd');
+  if (attackSteps !== undefined && attacks.length > 1 && attacks.includes('square') && attackSteps < 200)
+    refuse(`--steps ${attackSteps}: so few queries are no square attack; wanted 200 or more beside others`);
+  if (noise !== undefined && (eot > 1 || values.randomness === 'fresh'))
+    refuse('--noise gives the noise of one draw; --eot and --randomness fresh want a seed');
+  if (gradient !== undefined && purify === undefined) refuse('--gradient wants --purify METHOD');
+  return { ...values, purifying: purifyingOf(values), gradientMode: gradient ?? 'identity' };
+}
+
+/** An attack with the settings given, or its own. */
+export function planOf(
+  attack: AttackName,
+  { attackSteps, restarts, attackStepSize }: RobustSettings,
+): AttackPlan {
+  const own = DEFAULTS[attack];
+  return {
+    attack,
+    steps: attackSteps ?? own.steps,
+    restarts: restarts ?? own.restarts,
+    ...(attack === 'pgd' ? { stepSize: attackStepSize } : {}),
+  };
+}
+
+/** Opened classifiers of a run. */
+export interface Opened {
+  readonly model: Model;
+  readonly campaign: Campaign;
+  readonly labels: DiffusionClassifier['labels'];
+  /** Images whose attacks together keep the batches full. */
+  readonly concurrency: number;
+  close(): void;
+}
+
+/** Images under attack at the same time where nobody says: what one leaves of a batch, the others fill. */
+const CONCURRENCY = 4;
+
+/**
+ * Opens the model, and the network of the purification, and makes of them what is attacked and who judges.
+ *
+ * @throws UsageError where gradients are wanted of a model without any, besides what opening throws.
+ */
+export async function openCampaign(
+  settings: RobustSettings,
+  openModel: OpenFolder,
+  attacks: readonly AttackName[],
+): Promise<Opened> {
+  const { labels, purifying, gradientMode, levelsPerStep, seed, norm = 'linf', eps = 0 } = settings;
+  const { eot, randomness } = settings;
+  const folder = await modelFolder(settings.model);
+  const options = {
+    ...(await evaluationOptions(settings)),
+    candidates: (summary: Parameters<typeof candidatesFor>[0]) => candidatesFor(summary, { labels }),
+  };
+  const model = await openModel(folder, options);
+  let purifier: Awaited<ReturnType<typeof openPurifier>> | undefined;
+  const close = () => {
+    purifier?.close();
+    model.close();
+  };
+  try {
+    checkModel(settings, model);
+    if (!model.differentiable && attacks.some((attack) => attack !== 'square'))
+      throw new UsageError(
+        `${model.name} has no gradients with regard to pixels; only --attack square goes without`,
+      );
+    const evaluations = shareModel(model);
+    const whole = diffusionClassifier(model, { evaluations });
+    const seen =
+      levelsPerStep === undefined
+        ? whole
+        : diffusionClassifier(model, { evaluations, levelsPerDraw: levelsPerStep });
+    purifier = purifying && (await openPurifier(folder, purifying, settings, openModel));
+    const transfer = purifier !== undefined && gradientMode === 'transfer';
+    const mode = gradientMode === 'full' ? 'full' : 'identity';
+    const judge = purifier ? purified(whole, purifier, mode) : whole;
+    const behind = seen === whole ? judge : purifier ? purified(seen, purifier, mode) : seen;
+    return {
+      model,
+      campaign: { attacked: transfer ? seen : behind, judge, transfer, seed, norm, eps, eot, randomness },
+      labels: whole.labels,
+      concurrency: Math.min(settings.concurrency ?? CONCURRENCY, model.slots),
+      close,
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+async function openPurifier(
+  folder: string,
+  purifying: PurifyingSettings,
+  settings: RobustSettings,
+  openModel: OpenFolder,
+): Promise<Purifier & { close(): void }> {
+  const options = await purifierOptions(purifying, settings);
+  const session = await openDenoisingSession((wanted) => openModel(folder, { ...options, ...wanted }));
+  try {
+    const noise = await hostNoise(purifying, session.model);
+    return {
+      denoising: session,
+      stepsOf: (draw) => stepsBy(session.model, { ...purifying, noise, draw }),
+      close: () => session.close(),
+    };
+  } catch (error) {
+    session.close();
+    throw error;
+  }
+}
