@@ -1,12 +1,13 @@
 // What a model folder holds, for a person: its networks, what an evaluation costs, and everything that is wrong
 // with it. Where opening a model stops at the first fault, this goes on and lists them all.
 
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { ModelError, ShapeError, UnsupportedError } from '../kernels/errors.ts';
 import { costOf } from './cost.ts';
 import { trace } from './evaluation.ts';
 import { findWeights } from './files/folder.ts';
+import { readJson } from './files/json.ts';
 import { parametersOf } from './files/parameters.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { type PredictionType, readSchedule } from './files/schedule.ts';
@@ -14,6 +15,8 @@ import { readClipTextConfig } from './networks/cliptext-config.ts';
 import { clipTextTensors, withoutBuffers } from './networks/cliptext-tensors.ts';
 import { readDitConfig } from './networks/dit-config.ts';
 import { ditTensors } from './networks/dit-tensors.ts';
+import { readEdmConfig } from './networks/edm-config.ts';
+import { edmParameters } from './networks/edm-tensors.ts';
 import { readUNet2DConfig } from './networks/unet2d-config.ts';
 import { unet2dTensors } from './networks/unet2d-tensors.ts';
 import { readUNet2DConditionConfig } from './networks/unet2dcondition-config.ts';
@@ -25,7 +28,7 @@ import { readTextEncoder } from './text/promptencoder.ts';
 
 /** One network of a folder. */
 export interface NetworkDescription {
-  /** The folder it is in, such as `unet`. */
+  /** The folder it is in, such as `unet`; `.` for the model's own. */
   readonly part: string;
   readonly className: string;
   /** Its main numbers, under the names its configuration gives them. */
@@ -53,7 +56,7 @@ export interface EvaluationCost {
 export interface Description {
   readonly name: string;
   readonly path: string;
-  /** The class in `model_index.json`. */
+  /** The class in `model_index.json`, or of an EDM model in its `config.json`. */
   readonly pipeline?: string;
   readonly predictionType?: PredictionType;
   /** What the folder says as a model; absent where it is none. */
@@ -110,6 +113,10 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
       check: async (config, file) => vaeEncoderParameters(file, await readVaeEncoderConfig(config)),
     },
   ],
+  [
+    'EDMPrecond',
+    { stem: 'model', check: async (config, file) => edmParameters(file, await readEdmConfig(config)) },
+  ],
 ]);
 
 /** Numbers of a configuration that say how large a network is and what it is for. */
@@ -136,6 +143,17 @@ const NUMBERS = [
   'hidden_act',
   'vocab_size',
   'max_position_embeddings',
+  'model_type',
+  'img_resolution',
+  'img_channels',
+  'label_dim',
+  'label_dropout',
+  'augment_dim',
+  'sigma_data',
+  'model_channels',
+  'channel_mult',
+  'num_blocks',
+  'attn_resolutions',
 ];
 
 /** Collects the faults of a folder instead of stopping at the first. */
@@ -159,17 +177,26 @@ function newProblems() {
 
 type Problems = ReturnType<typeof newProblems>;
 
-/** The entries of `model_index.json` that name a class; a file that is missing or broken has none. */
-async function readIndex(path: string) {
-  const text = await readFile(join(path, 'model_index.json'), 'utf8').catch(() => '{}');
-  let index: Readonly<Record<string, unknown>> = {};
+/** The keys of a JSON object; none of a file that is missing or broken, which readModel says. */
+async function keysOf(file: string): Promise<Readonly<Record<string, unknown>>> {
   try {
-    const value: unknown = JSON.parse(text);
-    if (typeof value === 'object' && value !== null) index = value as typeof index;
+    const value = await readJson(file);
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
   } catch {
-    // readModel says so
+    return {};
   }
+}
+
+/** The networks that a folder names, each with its class, and the class of the whole. */
+async function readIndex(path: string, present: ReadonlySet<string>) {
+  const ofPipeline = present.has('model_index.json');
+  const index = await keysOf(join(path, ofPipeline ? 'model_index.json' : 'config.json'));
   const pipeline = typeof index._class_name === 'string' ? index._class_name : undefined;
+  if (!ofPipeline) {
+    if (pipeline !== 'EDMPrecond') return { parts: [] };
+    const parts = present.has('uncond') ? ['.', 'uncond'] : ['.'];
+    return { pipeline, parts: parts.map((part) => ({ part, className: pipeline })) };
+  }
   const parts = Object.entries(index).flatMap(([part, value]) =>
     Array.isArray(value) && typeof value[1] === 'string' ? [{ part, className: value[1] }] : [],
   );
@@ -178,13 +205,8 @@ async function readIndex(path: string) {
 
 /** The main numbers of a configuration; none where it cannot be read, which its check says. */
 async function numbersOf(configFile: string): Promise<Record<string, unknown>> {
-  try {
-    const config: unknown = JSON.parse(await readFile(configFile, 'utf8'));
-    const entries = Object.entries(config as object);
-    return Object.fromEntries(entries.filter(([key, value]) => NUMBERS.includes(key) && value !== null));
-  } catch {
-    return {};
-  }
+  const entries = Object.entries(await keysOf(configFile));
+  return Object.fromEntries(entries.filter(([key, value]) => NUMBERS.includes(key) && value !== null));
 }
 
 async function describeNetwork(
@@ -246,13 +268,13 @@ export async function evaluationCost(path: string, options: OpenModelOptions = {
 /** Describes a model folder, whatever state it is in; every fault of it is among the `problems`. */
 export async function describeModel(path: string, options: OpenModelOptions = {}): Promise<Description> {
   const problems = newProblems();
-  const { pipeline, parts } = await readIndex(path);
   const present = new Set(await readdir(path).catch(() => []));
+  const { pipeline, parts } = await readIndex(path, present);
   const networks: NetworkDescription[] = [];
   for (const { part, className } of parts) {
     const kind = KINDS.get(className);
     if (!kind) continue;
-    if (!present.has(part)) problems.found.add(`${join(path, part)}: no such folder`);
+    if (part !== '.' && !present.has(part)) problems.found.add(`${join(path, part)}: no such folder`);
     else {
       const network = await describeNetwork(path, part, className, kind, problems);
       if (network) networks.push(network);

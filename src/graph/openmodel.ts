@@ -1,20 +1,24 @@
 // From a model folder to a classifier on a device.
 
 import { type Device, type DeviceOptions, openDevice } from '../kernels/device.ts';
-import type { Distance } from '../kernels/error-reduction.ts';
+import type { Distance, Residual } from '../kernels/error-reduction.ts';
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
 import { type Attached, type DenoiserOptions, denoiser } from './denoiser.ts';
+import { edmLevel, edmNetwork } from './edmmodel.ts';
 import type { Network, Noise, NoiseLevel } from './evaluation.ts';
-import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
+import { nullLabel, withoutClass } from './files/edmfolder.ts';
+import { type EdmFolder, type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { coefficients } from './files/schedule.ts';
 import { imageEncoder } from './latentmodel.ts';
 import { type Candidate, type Crop, type Level, type Model, NO_CLASS } from './model.ts';
 import { vaeDownscale } from './networks/vaeencoder-config.ts';
 import { outputScale, pixelNetwork } from './pixelmodel.ts';
+import { rdcLevels, sumTemperature } from './sigmas.ts';
 import { textNetwork } from './textmodel.ts';
 import { transformerNetwork } from './transformermodel.ts';
+import { shareOf, visitingOrder } from './visiting.ts';
 
 export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */
@@ -61,14 +65,20 @@ export interface ModelSummary {
   readonly labels: readonly string[];
   /** Predictions of one run of a multi-head network: all classes, and perhaps one without a class. */
   readonly heads?: number | undefined;
+  /** Timesteps of the schedule; 0 of models whose levels are sigmas. */
   readonly numTrainTimesteps: number;
   /** Noise in units of the image, b / a, of every timestep; models whose levels are sigmas have none. */
   readonly timestepSigmas?: readonly number[] | undefined;
   /** Standard deviation of the data that a model of sigmas was made for; 0.5 where nothing is said. */
   readonly sigmaData?: number | undefined;
-  /** The model's own grid in visiting order: its card's, or even timesteps of equal weight. */
+  /**
+   * The model's own grid in visiting order: its card's, or even timesteps of equal weight, or RDC's sigmas with its
+   * weights.
+   */
   readonly levels: readonly Level[];
   readonly distance: Distance;
+  /** What errors are distances of: noises where nothing is said. */
+  readonly residual?: Residual | undefined;
   readonly temperature: number;
   /** See `Model.kappa`. */
   readonly kappa?: number | undefined;
@@ -94,6 +104,10 @@ function imageOf(
       const sideMultiple = factor * 2 ** (unet.blockOutChannels.length - 1);
       return { inputShape: [3, side, side], sideMultiple };
     }
+    case 'edm': {
+      const { imgChannels, imgResolution } = folder.network;
+      return { inputShape: [imgChannels, imgResolution, imgResolution] };
+    }
     case 'transformer': {
       const side = folder.transformer.sampleSize * vaeDownscale(folder.vae.config);
       return { inputShape: [3, side, side], crop: 'adm' };
@@ -103,22 +117,53 @@ function imageOf(
   }
 }
 
-function summarise(folder: ModelFolder, imageSize?: number): ModelSummary {
-  const { card, schedule, name, kind } = folder;
-  const T = schedule.numTrainTimesteps;
-  const count = Math.min(DEFAULT_LEVELS[kind], T);
+/** What a folder says of noise levels. */
+function levelsOf(
+  folder: ModelFolder,
+): Pick<ModelSummary, 'numTrainTimesteps' | 'timestepSigmas' | 'sigmaData' | 'levels' | 'residual'> {
+  const { card } = folder;
+  const weightAt = (i: number) => card?.weights?.[i] ?? 1;
+  if (folder.kind === 'edm') {
+    const { sigmaData } = folder.network;
+    const own = card?.sigmas?.map((sigma, i) => ({ sigma, weight: weightAt(i) }));
+    return { numTrainTimesteps: 0, sigmaData, levels: own ?? ownSigmas(sigmaData), residual: 'x0' };
+  }
+  const { numTrainTimesteps: T, alphasCumprod } = folder.schedule;
+  const count = Math.min(DEFAULT_LEVELS[folder.kind], T);
   const even = Array.from({ length: count }, (_, k) => Math.floor(((k + 0.5) * T) / count));
+  return {
+    numTrainTimesteps: T,
+    timestepSigmas: Array.from(alphasCumprod, (alphaBar) => Math.sqrt((1 - alphaBar) / alphaBar)),
+    levels: (card?.timesteps ?? even).map((t, i) => ({ t, weight: weightAt(i) })),
+    residual: 'eps',
+  };
+}
+
+/** RDC's grid in visiting order. */
+function ownSigmas(sigmaData: number): Level[] {
+  const grid = rdcLevels({ sigmaData });
+  return visitingOrder(grid.map(shareOf)).map((i) => grid[i]!);
+}
+
+/**
+ * What differences of weighted mean errors are divided by: the card's temperature, else 1; for an EDM model what makes
+ * them differences of weighted sums, as RDC has them.
+ */
+const temperatureOf = ({ card, kind }: ModelFolder, levels: readonly Level[]): number =>
+  card?.temperature ?? (kind === 'edm' ? sumTemperature(levels) : 1);
+
+function summarise(folder: ModelFolder, imageSize?: number): ModelSummary {
+  const { card, name, kind } = folder;
+  const own = levelsOf(folder);
   return {
     name,
     conditioning: kind === 'text' ? 'text' : 'class',
     ...imageOf(folder, imageSize),
     labels: kind === 'text' ? [] : folder.labels,
     heads: kind === 'pixel' ? folder.heads : undefined,
-    numTrainTimesteps: T,
-    timestepSigmas: Array.from(schedule.alphasCumprod, (alphaBar) => Math.sqrt((1 - alphaBar) / alphaBar)),
-    levels: (card?.timesteps ?? even).map((t, i) => ({ t, weight: card?.weights?.[i] ?? 1 })),
+    ...own,
     distance: card?.loss ?? 'l2',
-    temperature: card?.temperature ?? 1,
+    temperature: temperatureOf(folder, own.levels),
     kappa: card?.kappa,
   };
 }
@@ -158,13 +203,14 @@ function kappaOf(
   { distance }: OpenModelOptions,
   levels: readonly Level[],
 ): number | undefined {
-  const own = new Map(model.levels.map(({ t, weight }) => [t, weight]));
-  const same = levels.every(({ t, weight }) => own.get(t) === weight);
+  const own = new Map(model.levels.map(({ t, sigma, weight }) => [t ?? sigma, weight]));
+  const same = levels.every(({ t, sigma, weight }) => own.get(t ?? sigma) === weight);
   return same && (distance ?? model.distance) === model.distance ? model.kappa : undefined;
 }
 
-/** What a level does to an image and to the network's output. @throws UnsupportedError outside the schedule. */
+/** What a level does to an image and to the network's output. @throws UnsupportedError where the model has no such. */
 function noiseLevel(folder: ModelFolder, level: Level): NoiseLevel {
+  if (folder.kind === 'edm') return { ...level, coefficients: edmLevel(folder, level) };
   const { t } = level;
   const T = folder.schedule.numTrainTimesteps;
   if (t === undefined || !Number.isInteger(t) || t < 0 || t >= T)
@@ -187,12 +233,20 @@ function nullClass(folder: ModelFolder): number | undefined {
     }
     case 'transformer':
       return folder.transformer.numEmbedsAdaNorm;
+    case 'edm':
+      return nullLabel(folder);
     case 'text':
       return undefined;
     default:
       return folder satisfies never;
   }
 }
+
+/** Why an EDM model has no null class among its classes. */
+const withoutNull = ({ uncond }: EdmFolder): string =>
+  uncond
+    ? 'the network in uncond/ is one of its own, and is opened alone'
+    : 'its network was trained with label_dropout 0, and there is no other in uncond/';
 
 /**
  * The candidates asked for, or every class of the model, and what each is to the network: a class, or a prompt.
@@ -220,7 +274,7 @@ function candidatesOf(
     if (classidx === NO_CLASS) {
       if (none !== undefined) return none;
       throw new UnsupportedError(
-        `${model.name}: has no prediction without a class: a network with a null class has one class embedding more than names of classes`,
+        `${model.name}: has no prediction without a class: ${folder.kind === 'edm' ? withoutNull(folder) : 'a network with a null class has one class embedding more than names of classes'}`,
       );
     }
     if (classidx in model.labels) return classidx;
@@ -231,7 +285,7 @@ function candidatesOf(
 }
 
 /** Evaluations of a batch when nobody says, by the kind of model: enough to fill a device, few enough to fit it. */
-const DEFAULT_BATCH = { pixel: 128, text: 16, transformer: 16 } as const;
+const DEFAULT_BATCH = { pixel: 128, edm: 64, text: 16, transformer: 16 } as const;
 
 /** A file of weights above which halves are kept as halves: below, f32 is faster and costs nothing. */
 const LARGE_BYTES = 2 ** 28;
@@ -243,7 +297,10 @@ function dtypeOf(file: TensorFile): WeightDtype {
   return bytes > LARGE_BYTES && tensors.every(({ dtype }) => dtype === 'F16') ? 'f16' : 'f32';
 }
 
-/** A model folder made ready for any device: the network, and how to evaluate it. `close` its file when planned. */
+/**
+ * A model folder made ready for any device: the network, and how to evaluate it. `close` its file when all is planned:
+ * gradients are when they are first asked for.
+ */
 export interface LoadedModel {
   readonly network: Network;
   readonly evaluation: DenoiserOptions;
@@ -265,6 +322,8 @@ async function networkOf(
   switch (folder.kind) {
     case 'pixel':
       return { network: await pixelNetwork(folder, file, levels), attach: async () => ({}) };
+    case 'edm':
+      return { network: await edmNetwork(folder.network, file, levels), attach: async () => ({}) };
     case 'text': {
       const prompts = candidates.map(({ prompt }) => prompt!);
       return await textNetwork(folder, file, levels, prompts, { inputShape, weightDtype });
@@ -287,7 +346,8 @@ async function networkOf(
  * @throws ModelError naming the file (and tensor) that is not in order.
  */
 export async function loadModel(path: string, options: OpenModelOptions = {}): Promise<LoadedModel> {
-  const folder = await readModelFolder(path);
+  const found = await readModelFolder(path);
+  const folder = options.unconditional && found.kind === 'edm' ? withoutClass(found) : found;
   if (!options.unconditional) requireClasses(folder);
   const model = summarise(folder, options.imageSize);
   const levels = (options.levels?.(model) ?? model.levels).map((level) => noiseLevel(folder, level));
@@ -310,10 +370,11 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
       candidates,
       labels,
       levels,
-      temperature: model.temperature,
+      temperature: temperatureOf(folder, levels),
       kappa: kappaOf(model, options, levels),
       noise: await readNoise(options, network.image, levels.length),
       distance: options.distance ?? model.distance,
+      residual: model.residual,
       weightDtype,
       batchSize,
       gradientBytes: options.gradientBytes,
@@ -337,11 +398,20 @@ export async function openModel(path: string, options: OpenModelOptions = {}): P
   try {
     const given = options.device;
     device = await openDevice(given && 'queue' in given ? { device: given } : given);
-    return await denoiser(device, network, evaluation, await attach(device));
+    const attached = await attach(device);
+    const model = await denoiser(device, network, evaluation, {
+      ...attached,
+      destroy() {
+        attached.destroy?.();
+        void close();
+      },
+    });
+    // Gradients read weights when they are first asked for.
+    if (!model.differentiable) await close();
+    return model;
   } catch (error) {
     device?.close();
-    throw error;
-  } finally {
     await close();
+    throw error;
   }
 }

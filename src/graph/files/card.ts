@@ -11,7 +11,9 @@ import { checked, readJson, reason } from './json.ts';
 export interface Card {
   /** Timesteps in the order in which they are best visited, each once. */
   readonly timesteps?: readonly number[] | undefined;
-  /** Weight of each of `timesteps`' errors, in the same order. */
+  /** The same of a model whose levels are sigmas. */
+  readonly sigmas?: readonly number[] | undefined;
+  /** Weight of the errors of each of `timesteps` or `sigmas`, in the same order. */
   readonly weights?: readonly number[] | undefined;
   /** Divides differences of weighted mean errors before the softmax. */
   readonly temperature?: number | undefined;
@@ -24,6 +26,7 @@ export interface Card {
 
 const schema = z.strictObject({
   timesteps: z.array(z.int().min(0)).min(1).optional(),
+  sigmas: z.array(z.number().positive()).min(1).optional(),
   weights: z.array(z.number().min(0)).optional(),
   temperature: z.number().positive().optional(),
   kappa: z.number().positive().optional(),
@@ -31,25 +34,34 @@ const schema = z.strictObject({
   classes: z.int().min(1).optional(),
 });
 
-/** Reads and checks a `card.json` for a model with that many timesteps; throws `ModelError` naming the file. */
-export async function readCard(file: string, numTrainTimesteps: number): Promise<Card> {
+/**
+ * Reads and checks a `card.json` for a model with that many timesteps, undefined where its levels are sigmas; throws
+ * `ModelError` naming the file.
+ */
+export async function readCard(file: string, numTrainTimesteps: number | undefined): Promise<Card> {
   return parseCard(await readJson(file), numTrainTimesteps, file);
 }
 
 /** The card of a parsed `card.json`; `file` is for messages. */
-export function parseCard(value: unknown, numTrainTimesteps: number, file: string): Card {
+export function parseCard(value: unknown, numTrainTimesteps: number | undefined, file: string): Card {
   const card = checked(schema, value, file);
   const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
-  const { timesteps, weights } = card;
-  const outside = timesteps?.find((t) => t >= numTrainTimesteps);
+  const { timesteps, sigmas, weights } = card;
+  if (numTrainTimesteps === undefined && timesteps)
+    throw refuse("timesteps are given, but the model's levels are sigmas");
+  if (numTrainTimesteps !== undefined && sigmas)
+    throw refuse("sigmas are given, but the model's levels are timesteps");
+  const outside = timesteps?.find((t) => t >= numTrainTimesteps!);
   if (outside !== undefined)
-    throw refuse(`timestep ${outside} is outside 0 to ${numTrainTimesteps - 1} of the schedule`);
+    throw refuse(`timestep ${outside} is outside 0 to ${numTrainTimesteps! - 1} of the schedule`);
+  const levels = timesteps ?? sigmas;
+  const [one, several] = numTrainTimesteps === undefined ? ['sigma', 'sigmas'] : ['timestep', 'timesteps'];
   const seen = new Set<number>();
-  const twice = timesteps?.find((t) => seen.size === seen.add(t).size);
-  if (twice !== undefined) throw refuse(`timestep ${twice} is listed twice`);
-  if (weights && !timesteps) throw refuse('weights are given without the timesteps they belong to');
-  if (weights && weights.length !== timesteps?.length)
-    throw refuse(`${weights.length} weights for ${timesteps?.length} timesteps`);
+  const twice = levels?.find((level) => seen.size === seen.add(level).size);
+  if (twice !== undefined) throw refuse(`${one} ${twice} is listed twice`);
+  if (weights && !levels) throw refuse(`weights are given without the ${several} they belong to`);
+  if (weights && weights.length !== levels?.length)
+    throw refuse(`${weights.length} weights for ${levels?.length} ${several}`);
   if (weights?.every((weight) => weight === 0)) throw refuse('all weights are 0');
   return card;
 }

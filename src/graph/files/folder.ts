@@ -3,10 +3,12 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ModelError } from '../../kernels/errors.ts';
+import { type EdmFolder, readEdmFolder } from './edmfolder.ts';
 import { checked, quote, readJson } from './json.ts';
-import { notSupported, type PipelineFolder, readPipelineFolder } from './pipelinefolder.ts';
+import { type PipelineFolder, readPipelineFolder } from './pipelinefolder.ts';
 import { entries } from './weights.ts';
 
+export type { EdmFolder } from './edmfolder.ts';
 export type {
   PixelModelFolder,
   TextModelFolder,
@@ -16,7 +18,7 @@ export type {
 export { findWeights } from './weights.ts';
 
 /** Every kind of model folder this version runs. */
-export type ModelFolder = PipelineFolder;
+export type ModelFolder = PipelineFolder | EdmFolder;
 
 /**
  * Reads a model folder: its pipeline, the configurations of its networks, schedule, class names and card; the
@@ -25,8 +27,10 @@ export type ModelFolder = PipelineFolder;
  */
 export async function readModelFolder(path: string): Promise<ModelFolder> {
   const top = await entries(path);
-  if (!top.has('model_index.json')) throw await withoutIndex(path, top);
-  return readPipelineFolder(path, top);
+  if (top.has('model_index.json')) return readPipelineFolder(path, top);
+  const className = top.has('config.json') ? await classOf(join(path, 'config.json')) : undefined;
+  if (className === 'EDMPrecond') return readEdmFolder(path, top);
+  throw noModel(path, className);
 }
 
 /** Throws `ModelError` when a model cannot classify because it has no classes, or only one. */
@@ -34,24 +38,21 @@ export function requireClasses(folder: ModelFolder): void {
   if (folder.kind === 'text') return;
   if (folder.labels.length === 0)
     throw new ModelError(
-      `${folder.path}: the model has no classes (neither num_class_embeds nor id2label is there), it cannot classify`,
+      `${folder.path}: the model has no classes (${folder.kind === 'edm' ? 'label_dim is 0' : 'neither num_class_embeds nor id2label is there'}), it cannot classify`,
     );
   if (folder.labels.length === 1)
     throw new ModelError(`${folder.path}: the model has only one class, there is nothing to decide`);
 }
 
-/** A folder without model_index.json may still be an EDM model, or one component of a pipeline. */
-async function withoutIndex(path: string, top: ReadonlySet<string>): Promise<ModelError> {
-  if (top.has('config.json')) {
-    const file = join(path, 'config.json');
-    const config = checked(z.object({ _class_name: z.string().optional() }), await readJson(file), file);
-    if (config._class_name === 'EDMPrecond') return notSupported(file, 'EDMPrecond');
-    if (config._class_name)
-      return new ModelError(
-        `${file}: ${quote(config._class_name)} alone is no model, wanted the folder with model_index.json`,
-      );
-  }
-  return new ModelError(
-    `${join(path, 'model_index.json')}: no such file, wanted a model folder as diffusers saves it`,
-  );
+/** The class that a configuration is of, where it says. */
+async function classOf(file: string): Promise<string | undefined> {
+  return checked(z.object({ _class_name: z.string().optional() }), await readJson(file), file)._class_name;
 }
+
+/** A folder that is no model may be one component of a pipeline. */
+const noModel = (path: string, className: string | undefined): ModelError =>
+  new ModelError(
+    className
+      ? `${join(path, 'config.json')}: ${quote(className)} alone is no model, wanted the folder with model_index.json`
+      : `${join(path, 'model_index.json')}: no such file, wanted a model folder as diffusers saves it, or EDMPrecond's config.json`,
+  );

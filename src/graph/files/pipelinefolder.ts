@@ -76,7 +76,7 @@ const pipelines: ReadonlyMap<string, PipelineFolder['kind']> = new Map([
 
 /** Pipelines that people have and that are not read: what they are. */
 const others: ReadonlyMap<string, string> = new Map([
-  ['EDMPrecond', 'an EDM model, which comes in a later version'],
+  ['EDMPrecond', 'an EDM model, whose folder has a config.json and no model_index.json'],
   ['StableDiffusionXLPipeline', 'Stable Diffusion XL, whose two text encoders are not supported'],
   ['StableDiffusion3Pipeline', 'Stable Diffusion 3, a flow model without noise levels as they are used here'],
   ['FluxPipeline', 'a Flux model, a flow without noise levels as they are used here'],
@@ -281,8 +281,7 @@ async function readScheduler(path: string): Promise<Schedule> {
   return readSchedule(file);
 }
 
-/** The error of a class that no kind of folder here has. */
-export function notSupported(file: string, pipeline: string): ModelError {
+function notSupported(file: string, pipeline: string): ModelError {
   const known = others.get(pipeline);
   return new ModelError(
     `${file}: ${quote(pipeline)} is ${known ?? 'a pipeline that is not supported'}; ${WANTED}`,

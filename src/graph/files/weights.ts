@@ -8,9 +8,13 @@ import { quote, reason } from './json.ts';
 /**
  * Finds the safetensors weights `stem` in a component's folder: a single file, the index of a sharded set, or
  * the fp16 variant of either, in this order. Throws `ModelError` when there is none, and says what to do when
- * there are only pickles.
+ * there are only pickles: `convert` them, by default with diffusers.
  */
-export async function findWeights(folder: string, stem: string): Promise<string> {
+export async function findWeights(
+  folder: string,
+  stem: string,
+  convert = 'convert them once with diffusers (from_pretrained, then save_pretrained with safe_serialization=True)',
+): Promise<string> {
   const names = await entries(folder);
   const wanted = [
     `${stem}.safetensors`,
@@ -24,8 +28,7 @@ export async function findWeights(folder: string, stem: string): Promise<string>
   const pickle = [...names].sort().find((name) => /\.(?:bin|bin\.index\.json|pt|pth|ckpt|pkl)$/.test(name));
   if (pickle)
     throw new ModelError(
-      `${join(folder, pickle)}: weights in a pickle can run code and are not read, convert them once with diffusers ` +
-        '(from_pretrained, then save_pretrained with safe_serialization=True)',
+      `${join(folder, pickle)}: weights in a pickle can run code and are not read, ${convert}`,
     );
   const other = [...names].filter((name) => name.endsWith('.safetensors')).sort();
   throw new ModelError(

@@ -52,7 +52,7 @@ function asJson({ model, cost, ...rest }: Description): object {
     classes: model.labels.length,
     labels: model.labels,
     ...(model.heads === undefined ? {} : { heads: model.heads }),
-    timesteps: model.numTrainTimesteps,
+    ...(model.numTrainTimesteps > 0 ? { timesteps: model.numTrainTimesteps } : {}),
     levels: model.levels.map(({ t, sigma }) => t ?? sigma),
     loss: model.distance,
     temperature: model.temperature,
@@ -113,15 +113,20 @@ export function infoText({
         `${model.heads} heads: all classes ${model.heads > model.labels.length ? 'and none ' : ''}by one run of the network`,
       ]);
     const levels = model.levels.map(({ t, sigma }) => t ?? sigma ?? 0);
-    rows.push([
-      'noise levels',
-      `${short(levels.length)} of ${several(model.numTrainTimesteps, 'timestep')}, ${Math.min(...levels)} to ${Math.max(...levels)}, ${model.distance}`,
-    ]);
+    const timesteps = model.numTrainTimesteps;
+    const of =
+      timesteps > 0
+        ? `${short(levels.length)} of ${several(timesteps, 'timestep')}`
+        : several(levels.length, 'sigma');
+    rows.push(['noise levels', `${of}, ${Math.min(...levels)} to ${Math.max(...levels)}, ${model.distance}`]);
   }
   if (predictionType) rows.push(['predicts', predictionType]);
   for (const network of networks) {
     const [first = '', ...numbers] = networkText(network);
-    rows.push([network.part, first], ...numbers.map((text) => ['', `  ${text}`] as const));
+    rows.push(
+      [network.part === '.' ? 'network' : network.part, first],
+      ...numbers.map((text) => ['', `  ${text}`] as const),
+    );
   }
   if (cost) {
     rows.push(['an evaluation', gigaflop(cost.flop)]);

@@ -81,7 +81,7 @@ describe('readModelFolder', () => {
       ...indexWith({ _class_name: 'DDIMPipeline', scheduler: ['diffusers', 'DDIMScheduler'] }),
       'scheduler/scheduler_config.json': { _class_name: 'PNDMScheduler', skip_prk_steps: true },
     };
-    expect((await readModelFolder(await write(changes))).schedule.numTrainTimesteps).toBe(1000);
+    expect((await readPixelModel(await write(changes))).schedule.numTrainTimesteps).toBe(1000);
   });
 
   it.each<[what: string, changes: Files, labels: string[]]>([
@@ -183,9 +183,9 @@ describe('readModelFolder', () => {
       'model_index.json: the unet is "UNet2DConditionModel", wanted UNet2DModel',
     ],
     [
-      'EDM',
-      { 'model_index.json': undefined, 'config.json': { _class_name: 'EDMPrecond' } },
-      /^config\.json: "EDMPrecond" is an EDM model, which comes in a later version; wanted /,
+      'EDM in an index',
+      indexWith({ _class_name: 'EDMPrecond' }),
+      /^model_index\.json: "EDMPrecond" is an EDM model, whose folder has a config\.json and no model_index\.json; wanted /,
     ],
     [
       'a component',
@@ -195,7 +195,7 @@ describe('readModelFolder', () => {
     [
       'no index',
       { 'model_index.json': undefined },
-      'model_index.json: no such file, wanted a model folder as diffusers saves it',
+      "model_index.json: no such file, wanted a model folder as diffusers saves it, or EDMPrecond's config.json",
     ],
     [
       'a hole in id2label',
@@ -335,6 +335,7 @@ describe('parseCard', () => {
     ['no timesteps', { timesteps: [] }, /^f: timesteps: /],
     ['a timestep twice', { timesteps: [3, 1, 3] }, 'f: timestep 3 is listed twice'],
     ['a negative timestep', { timesteps: [-1] }, /^f: timesteps\.0: /],
+    ['sigmas', { sigmas: [1] }, "f: sigmas are given, but the model's levels are timesteps"],
     ['weights alone', { weights: [1] }, 'f: weights are given without the timesteps they belong to'],
     ['too few weights', { timesteps: [1, 2], weights: [1] }, 'f: 1 weights for 2 timesteps'],
     ['a negative weight', { timesteps: [1], weights: [-1] }, /^f: weights\.0: /],

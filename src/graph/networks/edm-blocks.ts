@@ -1,0 +1,74 @@
+// What EDM's UNets are made of, in the order in which it runs: the one list that their tensors and their graphs
+// follow.
+
+import type { EdmConfig } from './edm-config.ts';
+
+/** A module of the encoder or decoder. */
+export interface EdmBlock {
+  /** In the checkpoint, such as `32x32_block0`. */
+  readonly name: string;
+  readonly from: number;
+  readonly to: number;
+  readonly resample?: 'down' | 'up' | undefined;
+  /** Heads of its attention, 0 without; undefined: no block but the convolution that the encoder begins with. */
+  readonly heads?: number | undefined;
+  /** It takes the last output of the encoder that is left, behind what came before. */
+  readonly joins?: boolean;
+}
+
+/** The modules of encoder and decoder; `channels` are those that the decoder ends with. */
+export function edmBlocks(config: EdmConfig): {
+  readonly encoder: readonly EdmBlock[];
+  readonly decoder: readonly EdmBlock[];
+  readonly channels: number;
+} {
+  const { modelType, modelChannels, channelMult, numBlocks, imgResolution, imgChannels } = config;
+  const isSong = modelType === 'SongUNet';
+  const attends = (resolution: number) => config.attnResolutions.includes(resolution);
+  // SongUNet attends with one head of all channels; DhariwalUNet with heads of 64, and not where there are fewer.
+  const heads = (attention: boolean, channels: number) =>
+    attention ? (isSong ? 1 : Math.floor(channels / 64)) : 0;
+  const encoder: EdmBlock[] = [];
+  const decoder: EdmBlock[] = [];
+  let channels = isSong ? modelChannels : modelChannels * channelMult[0]!;
+
+  channelMult.forEach((mult, level) => {
+    const resolution = imgResolution >> level;
+    const name = `${resolution}x${resolution}`;
+    if (level === 0) encoder.push({ name: `${name}_conv`, from: imgChannels, to: channels });
+    else encoder.push({ name: `${name}_down`, from: channels, to: channels, resample: 'down', heads: 0 });
+    for (let i = 0; i < numBlocks; i++) {
+      const to = modelChannels * mult;
+      encoder.push({
+        name: `${name}_block${i}`,
+        from: channels,
+        to,
+        heads: heads(attends(resolution), to),
+      });
+      channels = to;
+    }
+  });
+
+  const skips = encoder.map(({ to }) => to);
+  for (let level = channelMult.length - 1; level >= 0; level--) {
+    const resolution = imgResolution >> level;
+    const name = `${resolution}x${resolution}`;
+    if (level === channelMult.length - 1) {
+      decoder.push({ name: `${name}_in0`, from: channels, to: channels, heads: heads(true, channels) });
+      decoder.push({ name: `${name}_in1`, from: channels, to: channels, heads: 0 });
+    } else decoder.push({ name: `${name}_up`, from: channels, to: channels, resample: 'up', heads: 0 });
+    for (let i = 0; i <= numBlocks; i++) {
+      const to = modelChannels * channelMult[level]!;
+      const attention = attends(resolution) && (!isSong || i === numBlocks);
+      decoder.push({
+        name: `${name}_block${i}`,
+        from: channels + skips.pop()!,
+        to,
+        heads: heads(attention, to),
+        joins: true,
+      });
+      channels = to;
+    }
+  }
+  return { encoder, decoder, channels };
+}

@@ -1,0 +1,285 @@
+// EDM models with random weights against EDM's networks and RDC's released classifier in double precision.
+
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describeModel } from '../../src/graph/describe.ts';
+import { openSafetensors } from '../../src/graph/files/safetensors.ts';
+import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
+import { type Candidate, type Model, NO_CLASS } from '../../src/graph/model.ts';
+import { loadModel, type OpenModelOptions, openModel, readModel } from '../../src/graph/openmodel.ts';
+import { rdcLevels } from '../../src/graph/sigmas.ts';
+import { edmGolden, imageOf, SIGMAS, writeEdmFolder, writeNoise } from './edmfolder.ts';
+
+const NAMES = ['song', 'dhariwal'] as const;
+let root: string;
+const folderOf = (name: string) => join(root, name);
+const inOrder = SIGMAS.map((_, k) => k);
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), 'edm-'));
+  for (const name of NAMES) await writeEdmFolder(folderOf(name), edmGolden(name));
+  await writeNoise(join(root, 'noise.safetensors'), inOrder);
+});
+afterAll(() => rm(root, { recursive: true }));
+
+/** Errors [candidate][level] of a golden's image, the k-th level with noise k. */
+async function errorsOf(model: Model, name: string): Promise<number[][]> {
+  model.encode(0, imageOf(edmGolden(name)));
+  const batches = model.candidates.map(async (_, candidate) => {
+    const errors: number[] = [];
+    for (let from = 0; from < model.levels.length; from += model.batchSize) {
+      const level = Uint32Array.from(inOrder.slice(from, from + model.batchSize));
+      const slot = new Uint32Array(level.length);
+      const batch = { slot, candidate: slot.map(() => candidate), level, noise: level };
+      errors.push(...(await model.errors(batch)));
+    }
+    return errors;
+  });
+  return Promise.all(batches);
+}
+
+/** All errors of a model whose levels are RDC's grid in its own order. */
+async function allErrors(name: string, options: OpenModelOptions = {}): Promise<number[][]> {
+  const noiseFile = join(root, 'noise.safetensors');
+  const model = await openModel(folderOf(name), {
+    levels: () => rdcLevels(),
+    noiseFile,
+    slots: 1,
+    ...options,
+  });
+  try {
+    return await errorsOf(model, name);
+  } finally {
+    model.close();
+  }
+}
+
+const worst = (got: readonly number[], wanted: readonly number[]): number => {
+  expect(got).toHaveLength(wanted.length);
+  return Math.max(...wanted.map((value, i) => Math.abs(got[i]! - value) / Math.abs(value)));
+};
+
+describe.each(NAMES)('%s', (name) => {
+  const golden = edmGolden(name);
+
+  it("every evaluation's error, and RDC's logits and posterior: relative 5e-4", async () => {
+    const { sigma_data: sigmaData = 0.5 } = golden.config as { sigma_data?: number };
+    const levels = rdcLevels({ sigmaData });
+    const errors = await allErrors(name, { levels: () => levels });
+    expect(errors).toHaveLength(golden.errors.length);
+    errors.forEach((row, label) => {
+      expect(worst(row, golden.errors[label]!)).toBeLessThan(1e-4);
+    });
+    const logits = errors.map((row) => -row.reduce((sum, error, k) => sum + levels[k]!.weight * error, 0));
+    expect(worst(logits, golden.logits)).toBeLessThan(1e-4);
+    const likelihoods = logits.map(Math.exp);
+    const total = likelihoods.reduce((sum, value) => sum + value);
+    expect(
+      worst(
+        likelihoods.map((value) => value / total),
+        golden.posterior,
+      ),
+    ).toBeLessThan(1e-4);
+  });
+
+  it("its own grid is RDC's, its temperature that of a sum", async () => {
+    const model = await readModel(folderOf(name));
+    expect(model.levels.map(({ sigma }) => sigma!).sort((a, b) => a - b)).toEqual(
+      rdcLevels().map(({ sigma }) => sigma),
+    );
+    const golden = edmGolden(name);
+    const weights = model.levels.reduce((sum, { weight }) => sum + weight, 0);
+    expect(model.temperature * weights).toBeCloseTo(1, 12);
+    expect(model).toMatchObject({ residual: 'x0', numTrainTimesteps: 0, inputShape: [3, 8, 8] });
+    expect(model.labels).toHaveLength(golden.errors.length);
+    // Early levels are those that count: RDC's weights are all but 0 at the ends of its grid.
+    const first = (count: number) => Math.min(...model.levels.slice(0, count).map(({ sigma }) => sigma!));
+    expect(first(3)).toBeGreaterThan(0.1);
+    expect(first(32)).toBeGreaterThan(0.02);
+  });
+
+  it('has no problems', async () => {
+    const { problems, networks, pipeline, cost } = await describeModel(folderOf(name));
+    expect(problems).toEqual([]);
+    expect(pipeline).toBe('EDMPrecond');
+    expect(cost!.flop).toBeGreaterThan(1e6);
+    expect(networks.map(({ part }) => part)).toEqual(name === 'song' ? ['.', 'uncond'] : ['.']);
+    const { tensors } = edmGolden(name);
+    const values = Object.values(tensors).reduce(
+      (sum, shape) => sum + shape.reduce((n, side) => n * side, 1),
+      0,
+    );
+    expect(networks[0]).toMatchObject({ className: 'EDMPrecond', parameters: values, shards: 1 });
+  });
+});
+
+describe('no class', () => {
+  const nobody: Candidate = { label: '', classidx: NO_CLASS };
+
+  it('is the zero label where training dropped labels', async () => {
+    const [errors] = await allErrors('song', { candidates: () => [nobody] });
+    expect(worst(errors!, edmGolden('song').nobody)).toBeLessThan(1e-4);
+  });
+
+  it('is the network in uncond/ where there is one', async () => {
+    const [errors, ...others] = await allErrors('song', { unconditional: true });
+    expect(others).toEqual([]);
+    expect(worst(errors!, edmGolden('song').uncond!.errors)).toBeLessThan(1e-4);
+  });
+
+  it('is refused where training never dropped a label', async () => {
+    const why = /^dhariwal: has no prediction without a class: its network was trained with label_dropout 0/;
+    await expect(loadModel(folderOf('dhariwal'), { unconditional: true })).rejects.toThrow(why);
+    await expect(loadModel(folderOf('dhariwal'), { candidates: () => [nobody] })).rejects.toThrow(why);
+  });
+});
+
+describe('distances', () => {
+  it.each(['l1', 'huber'] as const)('%s is of images too', async (distance) => {
+    // At a level of its own the squared error of one pixel more or less is the mean's: Huber is half of it below 1.
+    const levels = () => [{ sigma: 0.5, weight: 1 }];
+    const [l2] = await allErrors('song', { levels });
+    const [other] = await allErrors('song', { levels, distance });
+    const rms = Math.sqrt(l2![0]!);
+    if (distance === 'l1') expect(other![0]! / rms).toBeGreaterThan(0.6);
+    if (distance === 'l1') expect(other![0]!).toBeLessThanOrEqual(rms);
+    if (distance === 'huber') expect(other![0]! / (l2![0]! / 2)).toBeGreaterThan(0.8);
+    if (distance === 'huber') expect(other![0]!).toBeLessThanOrEqual(l2![0]! / 2);
+  });
+});
+
+describe('folders that are not in order', () => {
+  let spoilt: string;
+  const config = () => ({ ...edmGolden('song').config });
+  const spoil = async (changes: Readonly<Record<string, unknown>>, part = '') => {
+    spoilt = join(root, 'spoilt');
+    await rm(spoilt, { recursive: true, force: true });
+    await cp(folderOf('song'), spoilt, { recursive: true });
+    const file = join(spoilt, part, 'config.json');
+    const before = JSON.parse(await readFile(file, 'utf8'));
+    await writeFile(file, JSON.stringify({ ...before, ...changes }));
+    return spoilt;
+  };
+
+  it.each<[what: string, changes: Record<string, unknown>, message: string]>([
+    [
+      'an unknown network',
+      { model_type: 'UNet' },
+      'model_type "UNet" is not supported, wanted SongUNet or DhariwalUNet',
+    ],
+    ['ncsn++', { embedding_type: 'fourier' }, 'embedding_type "fourier" is not supported, wanted positional'],
+    ['an encoder', { encoder_type: 'residual' }, 'encoder_type "residual" is not supported, wanted standard'],
+    [
+      'a filter',
+      { resample_filter: [1, 3, 3, 1] },
+      'resample_filter [1, 3, 3, 1] is not supported, wanted [1, 1]',
+    ],
+    ['an unknown key', { use_attention: 3 }, 'the key "use_attention" with value 3 is unknown'],
+    ['a side', { img_resolution: 9 }, 'img_resolution 9 is not a multiple of 2, which 2 levels need'],
+    [
+      'channels without groups',
+      { model_channels: 18 },
+      'gives 8x8_block0 18 channels, which do not split into 4 groups',
+    ],
+    [
+      'too many names',
+      { id2label: { 0: 'a', 1: 'b', 2: 'c', 3: 'd' } },
+      'id2label names 4 classes, label_dim is 3',
+    ],
+    [
+      'a name missing',
+      { id2label: { 0: 'a', 2: 'c' } },
+      'id2label names 2 classes and not 1, wanted all of 0 to 2',
+    ],
+    ['a negative sigma_data', { sigma_data: -1 }, 'sigma_data: '],
+  ])('%s', async (_what, changes, message) => {
+    await expect(loadModel(await spoil(changes))).rejects.toThrow(`${join(root, 'spoilt', 'config.json')}: `);
+    await expect(loadModel(spoilt)).rejects.toThrow(message);
+  });
+
+  it('a network in uncond/ that is told a class, or has another side', async () => {
+    const file = join(root, 'spoilt', 'uncond', 'config.json');
+    await expect(loadModel(await spoil({ label_dim: 3 }, 'uncond'))).rejects.toThrow(
+      `${file}: label_dim is 3, wanted 0 of a network that is told no class`,
+    );
+    await expect(loadModel(await spoil({ img_resolution: 16 }, 'uncond'))).rejects.toThrow(
+      `${file}: img_resolution is 16, that of the other network 8`,
+    );
+  });
+
+  it.each<[what: string, change: (tensors: Map<string, Float32Array>) => void, message: string]>([
+    [
+      'missing',
+      (tensors) => tensors.delete('model.map_layer0.bias'),
+      'missing tensor "model.map_layer0.bias"',
+    ],
+    ['extra', (tensors) => tensors.set('model.x', new Float32Array(1)), 'unexpected tensor "model.x"'],
+    [
+      'of another filter',
+      (tensors) => tensors.get('model.dec.8x8_up.skip.resample_filter')!.fill(0.5),
+      '"model.dec.8x8_up.skip.resample_filter" is [0.5, 0.5, 0.5, 0.5], only the mean of 2x2 is supported',
+    ],
+  ])('a tensor is %s', async (_what, change, message) => {
+    const path = join(await spoil({}), 'model.safetensors');
+    const file = await openSafetensors(path);
+    const shapes = edmGolden('song').tensors;
+    const tensors = new Map<string, Float32Array>();
+    for (const name of file.tensors.keys()) tensors.set(name, await file.readF32(name));
+    await file.close();
+    change(tensors);
+    await writeSafetensors(
+      path,
+      [...tensors].map(([name, data]) => [
+        name,
+        { dtype: 'F32', shape: shapes[name] ?? [data.length], data },
+      ]),
+    );
+    await expect(loadModel(spoilt)).rejects.toThrow(`${path}: ${message}`);
+  });
+
+  it('resampling filters may be left out', async () => {
+    const path = join(await spoil({}), 'model.safetensors');
+    const file = await openSafetensors(path);
+    const tensors = [];
+    for (const [name, { shape }] of file.tensors)
+      if (!name.endsWith('resample_filter'))
+        tensors.push([name, { dtype: 'F32', shape, data: await file.readF32(name) }] as const);
+    await file.close();
+    await writeSafetensors(path, tensors);
+    const { close } = await loadModel(spoilt);
+    await close();
+  });
+
+  it("a card's sigmas and weights are the model's own", async () => {
+    await spoil({});
+    const card = { sigmas: [0.5, 0.1], weights: [1, 3], temperature: 0.25 };
+    await writeFile(join(spoilt, 'card.json'), JSON.stringify(card));
+    expect(await readModel(spoilt)).toMatchObject({
+      levels: [
+        { sigma: 0.5, weight: 1 },
+        { sigma: 0.1, weight: 3 },
+      ],
+      temperature: 0.25,
+    });
+    await writeFile(join(spoilt, 'card.json'), JSON.stringify({ timesteps: [1] }));
+    await expect(readModel(spoilt)).rejects.toThrow("timesteps are given, but the model's levels are sigmas");
+  });
+
+  it('levels that the model does not have', async () => {
+    const path = folderOf('song');
+    const at = (level: { readonly t?: number; readonly sigma?: number }) =>
+      loadModel(path, { levels: () => [{ ...level, weight: 1 }] });
+    await expect(at({ t: 3 })).rejects.toThrow('song: the model has sigmas above 0, got timestep 3');
+    await expect(at({ sigma: 0 })).rejects.toThrow('song: the model has sigmas above 0, got sigma 0');
+    await expect(loadModel(await spoil({ sigma_max: 2 }))).rejects.toThrow('has sigmas above 0 up to 2, got');
+  });
+
+  it('takes what EDM itself writes', async () => {
+    const text = JSON.stringify({ ...config(), sigma_max: 'INF' }).replace('"INF"', 'Infinity');
+    await spoil({});
+    await writeFile(join(spoilt, 'config.json'), text);
+    const { close } = await loadModel(spoilt);
+    await close();
+  });
+});

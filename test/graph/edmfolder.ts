@@ -1,0 +1,94 @@
+// The random EDM models of test/golden/edm.py as folders: their weights, noises and images are made again here.
+
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
+import { encodePng } from '../../src/pipeline/images/png.ts';
+
+export interface EdmNetworkGolden {
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Names and shapes of the state. */
+  readonly tensors: Readonly<Record<string, readonly number[]>>;
+}
+
+export interface EdmGolden extends EdmNetworkGolden {
+  readonly image: readonly number[];
+  /** By class and sigma. */
+  readonly errors: readonly (readonly number[])[];
+  readonly logits: readonly number[];
+  readonly posterior: readonly number[];
+  /** By sigma, of the zero label. */
+  readonly nobody: readonly number[];
+  readonly uncond?: EdmNetworkGolden & { readonly errors: readonly number[] };
+}
+
+export const edmGolden = (name: string): EdmGolden =>
+  JSON.parse(readFileSync(join(import.meta.dirname, '..', 'golden', 'edm', `${name}.json`), 'utf8'));
+
+/** Sigmas of RDC's grid, by the index that `errors` has. */
+export const SIGMAS = Array.from({ length: 125 }, (_, k) => 1e-4 + (k * (3 - 1e-4)) / 125);
+export const SIDE = 8;
+
+/** `count` numbers in [0, 1) of the generator that the name seeds. */
+function uniform(name: string, count: number): Float64Array {
+  let state = 2166136261;
+  for (const byte of Buffer.from(name)) state = Math.imul(state ^ byte, 16777619) >>> 0;
+  return Float64Array.from({ length: count }, () => {
+    state = (Math.imul(1664525, state) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  });
+}
+
+const product = (shape: readonly number[]) => shape.reduce((n, side) => n * side, 1);
+
+/** A tensor of a network whose names begin with `prefix` for the generator. */
+function tensor(prefix: string, name: string, shape: readonly number[]): Float32Array {
+  if (name.endsWith('resample_filter')) return new Float32Array(4).fill(0.25);
+  const spread = shape.length > 1 ? Math.sqrt(3 / product(shape.slice(1))) : 0.3;
+  const middle = shape.length === 1 && name.endsWith('weight') ? 1 : 0;
+  return Float32Array.from(uniform(prefix + name, product(shape)), (u) => middle + spread * (2 * u - 1));
+}
+
+async function writeNetwork(folder: string, { config, tensors }: EdmNetworkGolden, prefix: string) {
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+  const all = Object.entries(tensors).map(
+    ([name, shape]) => [name, { dtype: 'F32', shape, data: tensor(prefix, name, shape) }] as const,
+  );
+  await writeSafetensors(join(folder, 'model.safetensors'), all);
+}
+
+/** Writes a golden's folder, with the network in `uncond/` where it has one. */
+export async function writeEdmFolder(folder: string, golden: EdmGolden): Promise<string> {
+  await writeNetwork(folder, golden, '');
+  if (golden.uncond) await writeNetwork(join(folder, 'uncond'), golden.uncond, 'uncond ');
+  return folder;
+}
+
+/** The golden's image in [-1, 1], [c, h, w]. */
+export const imageOf = ({ image }: EdmGolden): Float32Array =>
+  Float32Array.from({ length: image.length }, (_, i) => {
+    const pixels = SIDE * SIDE;
+    return image[(i % pixels) * 3 + Math.floor(i / pixels)]! / 127.5 - 1;
+  });
+
+export function writeImage(path: string, { image }: EdmGolden): string {
+  writeFileSync(path, encodePng({ width: SIDE, height: SIDE, channels: 3, data: Uint8Array.from(image) }));
+  return path;
+}
+
+/** Writes the noises of the sigmas as rows in an order of their indices. */
+export async function writeNoise(path: string, order: readonly number[]): Promise<string> {
+  const length = 3 * SIDE * SIDE;
+  const noise = Float32Array.from(
+    uniform('noise', SIGMAS.length * length),
+    (u) => (2 * u - 1) * Math.sqrt(3),
+  );
+  const data = new Float32Array(order.length * length);
+  order.forEach((k, i) => {
+    data.set(noise.subarray(k * length, (k + 1) * length), i * length);
+  });
+  const shape = [order.length, 3, SIDE, SIDE];
+  await writeSafetensors(path, [['noise', { dtype: 'F32', shape, data }]]);
+  return path;
+}
