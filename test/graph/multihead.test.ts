@@ -9,7 +9,7 @@ import { describeModel } from '../../src/graph/describe.ts';
 import { trace } from '../../src/graph/evaluation.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
-import { loadModel } from '../../src/graph/openmodel.ts';
+import { loadModel, openModel } from '../../src/graph/openmodel.ts';
 import { ops } from '../../src/graph/ops/table.ts';
 import { splitByViews, viewsOf } from '../../src/graph/views.ts';
 import { openDevice } from '../../src/kernels/device.ts';
@@ -41,19 +41,16 @@ const batchOf = (
 async function openGolden(name: string, batchSize: number) {
   const folder = join(goldens, `multihead-${name}`);
   const golden = JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8')) as Golden;
-  const loaded = await loadModel(folder, {
+  const model = await openModel(folder, {
     noiseFile: join(folder, 'io.safetensors'),
     levels: () => golden.timesteps.map((t) => ({ t, weight: 1 })),
+    candidates: ({ labels }) => [
+      ...labels.map((label, classidx) => ({ label, classidx })),
+      { label: 'nothing', classidx: NO_CLASS },
+    ],
     batchSize,
-  });
-  const { candidates, labels } = loaded.evaluation;
-  const model = await denoiser(await openDevice(), loaded.network, {
-    ...loaded.evaluation,
-    candidates: [...candidates, { label: 'nothing', classidx: NO_CLASS }],
-    labels: [...labels, labels.length],
     slots: 2,
   });
-  await loaded.close();
   const io = await openSafetensors(join(folder, 'io.safetensors'));
   const [x0, gradients] = [await io.readF32('x0'), await io.readF32('gradients')];
   await io.close();
