@@ -7,6 +7,11 @@ import { referenceAttentionGradients } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 
+/** Of the forward's cases those that differ in where tokens and heads end, and one too large for a tile of each family. */
+const chosen = cases.filter(
+  ({ options: { queries, keys, n } }) => queries * keys * n < 6000 || queries === 144,
+);
+
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;
 
@@ -58,7 +63,7 @@ describe.each(FAMILIES)('backward of attention, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 
-  it.for(cases)('$name', async ({ options }, { skip }) => {
+  it.for(chosen)('$name', async ({ options }, { skip }) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
     const inputs = inputsOf(options);
@@ -84,7 +89,7 @@ describe.each(FAMILIES)('backward of attention, %s', (family) => {
     const sizes = { heads: 3, headDim: 12, n: 2, scale: 0.3 };
     for (const options of [
       { ...sizes, queries: 300, keys: 20 },
-      { ...sizes, queries: 290, keys: 290, causal: true },
+      { ...sizes, heads: 1, queries: 290, keys: 290, causal: true },
     ]) {
       const { queries, keys } = options;
       const inputs = inputsOf(options);
