@@ -7,6 +7,8 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   backward: () => import('./backward.ts'),
   // What does one evaluation of a model cost, and where does the time go?
   unet: () => import('./unet.ts'),
+  // What does a gradient cost next to the evaluation it is of?
+  gradient: () => import('./gradient.ts'),
   // What does encoding one image cost a latent model?
   vaeencoder: () => import('./vaeencoder.ts'),
   // What is saved where candidates share an image, level and noise?

@@ -1,0 +1,86 @@
+// What does a gradient cost next to the evaluation it is of, in time and in memory? Errors and their gradients with
+// regard to the image, against errors alone, of the same batch; then within budgets of memory.
+//
+//   npm run bench -- gradient [--model DIR] [--batch 32] [--budgets 0.85,0.75] [--launches 12]
+
+import { parseArgs } from 'node:util';
+import { costOf } from '../src/graph/cost.ts';
+import { traceGradients } from '../src/graph/differentiable.ts';
+import { trace } from '../src/graph/evaluation.ts';
+import type { Graph } from '../src/graph/graph.ts';
+import { loadModel } from '../src/graph/openmodel.ts';
+import { plan } from '../src/graph/plan.ts';
+import { weightStore } from '../src/graph/weightstore.ts';
+import { openDevice } from '../src/kernels/device.ts';
+import { createStorage, type Launch } from '../src/kernels/runtime.ts';
+import { time } from './timing.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    model: { type: 'string', default: 'weights/fashion-mnist' },
+    batch: { type: 'string', default: '32' },
+    repetitions: { type: 'string', default: '7' },
+    budgets: { type: 'string', default: '0.85,0.75' },
+    launches: { type: 'string', default: '0' },
+  },
+});
+const batch = Number(options.batch);
+const repetitions = Number(options.repetitions);
+const MIB = 2 ** 20;
+
+const device = await openDevice();
+const { network, evaluation, close } = await loadModel(options.model, { batchSize: batch });
+const size = evaluation.slots * 4 * network.image.reduce((product, side) => product * side, 1);
+const external = { slots: { buffer: createStorage(device, size), offset: 0, size } };
+const weights = weightStore(device);
+
+interface Measured {
+  readonly ms: number;
+  readonly flop: number;
+  readonly launches: readonly Launch[];
+}
+
+async function measure(graph: Graph, name: string, forward?: Measured): Promise<Measured> {
+  const made = await plan(device, graph, { weights, weightDtype: evaluation.weightDtype, external });
+  const { aloneMs, firstMs } = await time(device, made.launches, repetitions);
+  const { flop, activationBytes } = costOf(graph);
+  const against = forward
+    ? `; ${(aloneMs / forward.ms).toFixed(2)} x the forward run, ${(flop / forward.flop).toFixed(2)} x its operations`
+    : '';
+  console.log(
+    `${name}: ${aloneMs.toFixed(1)} ms, activations ${(activationBytes / MIB).toFixed(1)} MiB, with scratch ${(made.bytes / MIB).toFixed(1)} MiB, ` +
+      `${made.launches.length} launches, first run ${(firstMs / 1000).toFixed(1)} s${against}`,
+  );
+  if (Number(options.launches) > 0) await dominant(made.launches);
+  made.destroy();
+  return { ms: aloneMs, flop, launches: made.launches };
+}
+
+/** The kernels that take most of a run, each launch timed alone. */
+async function dominant(launches: readonly Launch[]): Promise<void> {
+  const byName = new Map<string, { ms: number; count: number }>();
+  for (const launch of launches) {
+    const { aloneMs } = await time(device, [launch], 3, 8);
+    const { ms, count } = byName.get(launch.kernel.name) ?? { ms: 0, count: 0 };
+    byName.set(launch.kernel.name, { ms: ms + aloneMs, count: count + 1 });
+  }
+  const sum = [...byName.values()].reduce((total, { ms }) => total + ms, 0);
+  const largest = [...byName].sort(([, a], [, b]) => b.ms - a.ms).slice(0, Number(options.launches));
+  for (const [name, { ms, count }] of largest)
+    console.log(
+      `  ${name.padEnd(60)} ${String(count).padStart(4)} ${ms.toFixed(2).padStart(8)} ms ${((100 * ms) / sum).toFixed(1).padStart(6)} %`,
+    );
+  console.log(`  sum of ${launches.length} launches alone ${sum.toFixed(1)} ms`);
+}
+
+console.log(`${device.capabilities.description}, family ${device.capabilities.family}, batch ${batch}`);
+const forward = await measure(trace(network, evaluation, batch), 'errors');
+const whole = traceGradients(network, evaluation, batch);
+await measure(whole, 'gradients', forward);
+for (const share of options.budgets.split(',').filter(Boolean).map(Number)) {
+  const bytes = Math.floor(share * costOf(whole).activationBytes);
+  const within = traceGradients(network, evaluation, batch, bytes);
+  await measure(within, `gradients within ${(bytes / MIB).toFixed(1)} MiB`, forward);
+}
+await close();
+device.close();
