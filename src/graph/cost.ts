@@ -75,6 +75,8 @@ export function flopOf(node: Node): number {
     case 'gather':
     case 'pickSamples':
     case 'pickHead':
+    case 'flatten':
+    case 'unflatten':
     case 'upsample':
       return 0;
     case 'sumPixels':

@@ -14,6 +14,7 @@ import { coefficients } from './files/schedule.ts';
 import { imageEncoder } from './latentmodel.ts';
 import { type Candidate, type Crop, type Level, type Model, NO_CLASS } from './model.ts';
 import { vaeDownscale } from './networks/vaeencoder-config.ts';
+import { OPTIMAL_SIGMAS, optimalLevel, optimalNetwork } from './optimalmodel.ts';
 import { outputScale, pixelNetwork } from './pixelmodel.ts';
 import { rdcLevels, sumTemperature } from './sigmas.ts';
 import { textNetwork } from './textmodel.ts';
@@ -108,6 +109,8 @@ function imageOf(
       const { imgChannels, imgResolution } = folder.network;
       return { inputShape: [imgChannels, imgResolution, imgResolution] };
     }
+    case 'optimal':
+      return { inputShape: folder.image };
     case 'transformer': {
       const side = folder.transformer.sampleSize * vaeDownscale(folder.vae.config);
       return { inputShape: [3, side, side], crop: 'adm' };
@@ -127,6 +130,11 @@ function levelsOf(
     const { sigmaData } = folder.network;
     const own = card?.sigmas?.map((sigma, i) => ({ sigma, weight: weightAt(i) }));
     return { numTrainTimesteps: 0, sigmaData, levels: own ?? ownSigmas(sigmaData), residual: 'x0' };
+  }
+  if (folder.kind === 'optimal') {
+    const sigmas = card?.sigmas ?? visitingOrder(OPTIMAL_SIGMAS.length).map((i) => OPTIMAL_SIGMAS[i]!);
+    const levels = sigmas.map((sigma, i) => ({ sigma, weight: weightAt(i) }));
+    return { numTrainTimesteps: 0, levels, residual: 'eps' };
   }
   const { numTrainTimesteps: T, alphasCumprod } = folder.schedule;
   const count = Math.min(DEFAULT_LEVELS[folder.kind], T);
@@ -211,6 +219,7 @@ function kappaOf(
 /** What a level does to an image and to the network's output. @throws UnsupportedError where the model has no such. */
 function noiseLevel(folder: ModelFolder, level: Level): NoiseLevel {
   if (folder.kind === 'edm') return { ...level, coefficients: edmLevel(folder, level) };
+  if (folder.kind === 'optimal') return { ...level, coefficients: optimalLevel(folder, level) };
   const { t } = level;
   const T = folder.schedule.numTrainTimesteps;
   if (t === undefined || !Number.isInteger(t) || t < 0 || t >= T)
@@ -235,6 +244,8 @@ function nullClass(folder: ModelFolder): number | undefined {
       return folder.transformer.numEmbedsAdaNorm;
     case 'edm':
       return nullLabel(folder);
+    case 'optimal':
+      return folder.labels.length;
     case 'text':
       return undefined;
     default:
@@ -285,7 +296,7 @@ function candidatesOf(
 }
 
 /** Evaluations of a batch when nobody says, by the kind of model: enough to fill a device, few enough to fit it. */
-const DEFAULT_BATCH = { pixel: 128, edm: 64, text: 16, transformer: 16 } as const;
+const DEFAULT_BATCH = { pixel: 128, edm: 64, optimal: 32, text: 16, transformer: 16 } as const;
 
 /** A file of weights above which halves are kept as halves: below, f32 is faster and costs nothing. */
 const LARGE_BYTES = 2 ** 28;
@@ -324,6 +335,14 @@ async function networkOf(
       return { network: await pixelNetwork(folder, file, levels), attach: async () => ({}) };
     case 'edm':
       return { network: await edmNetwork(folder.network, file, levels), attach: async () => ({}) };
+    case 'optimal': {
+      const unconditional = candidates.some(({ classidx }) => classidx === NO_CLASS);
+      const classes = candidates.some(({ classidx }) => classidx !== NO_CLASS);
+      return {
+        network: await optimalNetwork(folder, file, levels, { classes, unconditional }),
+        attach: async () => ({}),
+      };
+    }
     case 'text': {
       const prompts = candidates.map(({ prompt }) => prompt!);
       return await textNetwork(folder, file, levels, prompts, { inputShape, weightDtype });

@@ -10,7 +10,6 @@ import { trace } from '../../src/graph/evaluation.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
 import { loadModel, openModel } from '../../src/graph/openmodel.ts';
-import { ops } from '../../src/graph/ops/table.ts';
 import { splitByViews, viewsOf } from '../../src/graph/views.ts';
 import { openDevice } from '../../src/kernels/device.ts';
 

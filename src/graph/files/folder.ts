@@ -5,10 +5,12 @@ import { z } from 'zod';
 import { ModelError } from '../../kernels/errors.ts';
 import { type EdmFolder, readEdmFolder } from './edmfolder.ts';
 import { checked, quote, readJson } from './json.ts';
+import { OPTIMAL_CLASS, type OptimalFolder, readOptimalFolder } from './optimalfolder.ts';
 import { type PipelineFolder, readPipelineFolder } from './pipelinefolder.ts';
 import { entries } from './weights.ts';
 
 export type { EdmFolder } from './edmfolder.ts';
+export type { OptimalFolder } from './optimalfolder.ts';
 export type {
   PixelModelFolder,
   TextModelFolder,
@@ -18,7 +20,7 @@ export type {
 export { findWeights } from './weights.ts';
 
 /** Every kind of model folder this version runs. */
-export type ModelFolder = PipelineFolder | EdmFolder;
+export type ModelFolder = PipelineFolder | EdmFolder | OptimalFolder;
 
 /**
  * Reads a model folder: its pipeline, the configurations of its networks, schedule, class names and card; the
@@ -30,6 +32,7 @@ export async function readModelFolder(path: string): Promise<ModelFolder> {
   if (top.has('model_index.json')) return readPipelineFolder(path, top);
   const className = top.has('config.json') ? await classOf(join(path, 'config.json')) : undefined;
   if (className === 'EDMPrecond') return readEdmFolder(path, top);
+  if (className === OPTIMAL_CLASS) return readOptimalFolder(path, top);
   throw noModel(path, className);
 }
 

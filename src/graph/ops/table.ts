@@ -81,6 +81,15 @@ import {
 } from './norms.ts';
 import type { NodeShapes, Op } from './op.ts';
 import {
+  type FlattenAttributes,
+  flattenOp,
+  type PosteriorAttributes,
+  posteriorGradientOp,
+  posteriorOp,
+  type UnflattenAttributes,
+  unflattenOp,
+} from './posterior.ts';
+import {
   type AveragePoolAttributes,
   type AveragePoolGradientAttributes,
   averagePoolGradientOp,
@@ -139,6 +148,10 @@ export interface OpAttributes {
   readonly sumSamples: SumSamplesAttributes;
   readonly pickHead: PickHeadAttributes;
   readonly pickHeadBackward: PickHeadBackwardAttributes;
+  readonly flatten: FlattenAttributes;
+  readonly unflatten: UnflattenAttributes;
+  readonly posterior: PosteriorAttributes;
+  readonly posteriorGradient: PosteriorAttributes;
   readonly mix: MixAttributes;
   readonly slotsGradient: SlotsGradientAttributes;
   readonly scaleByLevel: ScaleByLevelAttributes;
@@ -190,6 +203,10 @@ export const ops: { readonly [Name in OpName]: Op<OpAttributes[Name]> } = {
   sumSamples: sumSamplesOp,
   pickHead: pickHeadOp,
   pickHeadBackward: pickHeadBackwardOp,
+  flatten: flattenOp,
+  unflatten: unflattenOp,
+  posterior: posteriorOp,
+  posteriorGradient: posteriorGradientOp,
   mix: mixOp,
   slotsGradient: slotsGradientOp,
   scaleByLevel: scaleByLevelOp,
