@@ -3,6 +3,7 @@ import { ACTIVATIONS, type Activation } from '../../src/kernels/activation.ts';
 import type { Device, Family } from '../../src/kernels/device.ts';
 import {
   activate,
+  activationGradient,
   add,
   addImage,
   addRows,
@@ -10,6 +11,9 @@ import {
   copyChannels,
   gatedAdd,
   geglu,
+  multiply,
+  scaled,
+  scaleRows,
 } from '../../src/kernels/elementwise.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { gather } from '../../src/kernels/gather.ts';
@@ -18,7 +22,7 @@ import { pickSamples } from '../../src/kernels/picksamples.ts';
 import { averagePool2x2, depthToSpace, pick, upsampleNearest } from '../../src/kernels/resample.ts';
 import type { Routine } from '../../src/kernels/routine.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
-import { referenceActivation } from '../reference/activation.ts';
+import { referenceActivation, referenceSlope } from '../reference/activation.ts';
 import {
   at,
   build,
@@ -128,6 +132,32 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     const relative = y.map((v, i) => v / Math.max(1, Math.abs(wide[i]!)));
     const want = Array.from(wide, (v) => referenceActivation(activation, v) / Math.max(1, Math.abs(v)));
     expect(maxDifference(relative, want).difference).toBeLessThan(1e-6);
+
+    // The derivative times what comes back, here 0.5; relu's at 0 is 0.
+    const slopes = await run((d) => activationGradient(d.capabilities, { x, activation }), x, {
+      activations: {
+        x: { shape: x, values: wide },
+        dy: { shape: x, values: new Float32Array(wide.length).fill(0.5) },
+      },
+    });
+    const wantSlopes = Array.from(wide, (v) => 0.5 * referenceSlope(activation, v));
+    expect(maxDifference(slopes, wantSlopes).difference).toBeLessThan(1e-6);
+  });
+
+  it.for(shapes.map((x) => ({ x })))('multiply, scaled and scaleRows of $x', async ({ x }, context) => {
+    if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
+    const [x1, x2, gate] = [random(x, 1), random(x, 2), random([x[0], x[1], 1, 1], 3)];
+    const product = await run((d) => multiply(d.capabilities, { x }), x, { activations: { x1, x2 } });
+    const wantProduct = x1.values.map((v, k) => v * x2.values[k]!);
+    expect(maxDifference(product, wantProduct).difference).toBeLessThan(EPS);
+    const multiple = await run((d) => scaled(d.capabilities, { x, factor: -0.3 }), x, {
+      activations: { x: x1 },
+    });
+    const wantMultiple = x1.values.map((v) => -0.3 * v);
+    expect(maxDifference(multiple, wantMultiple).difference).toBeLessThan(EPS);
+    const gated = await run((d) => scaleRows(d.capabilities, { x }), x, { activations: { x: x1, gate } });
+    const wantGated = x1.values.map((v, k) => v * gate.values[Math.floor(k / (x[2] * x[3]))]!);
+    expect(maxDifference(gated, wantGated).difference).toBeLessThan(EPS);
   });
 
   it.for([
