@@ -70,33 +70,33 @@ export function fuse(graph: Graph): Graph {
     }
   }
 
-  // Additions: the maker of one operand takes the addition in, where the other is there before it runs.
+  // Additions: the maker of one operand takes the addition in, where it was if the other is there before it runs, else
+  // where the addition was.
   for (const node of nodes.filter(({ op }) => op === 'add' || op === 'addRows')) {
     const use = readers(nodes);
     const position = (value: Value) => nodes.findIndex(({ output }) => output.id === value.id);
     const [first, second] = Object.values(node.inputs) as [Value, Value];
     const scale = node.op === 'add' ? (node.attributes.scale ?? 1) : 1;
     const operand = node.op === 'add' ? 'residual' : 'embedding';
-    const takesIn = (made: Value, other: Value): boolean => {
+    const takesIn = (made: Value): boolean => {
       const maker = nodes[position(made)];
       if (!maker || kept.has(made.id) || use.get(made.id)?.length !== 1) return false;
-      if (position(other) > position(made) || maker.inputs.residual || maker.inputs[operand]) return false;
+      if (maker.inputs.residual || maker.inputs[operand]) return false;
       if (maker.op === 'groupNormGradient') return operand === 'residual' && scale === 1;
       if (maker.op === 'conv2d') return (maker.attributes.scale ?? 1) === 1;
       return maker.op === 'linear' && operand === 'residual' && !actsOrScales(maker.attributes);
     };
-    const made = takesIn(first, second)
-      ? first
-      : node.op === 'add' && takesIn(second, first)
-        ? second
-        : undefined;
-    if (!made) continue;
+    const later = (made: Value, other: Value) => position(made) > position(other);
+    const able = (node.op === 'add' ? [first, second] : [first]).filter(takesIn);
+    const made = able.find((value) => later(value, value === first ? second : first)) ?? able[0];
+    if (!made || first === second) continue;
     const other = made === first ? second : first;
     const maker = nodes[position(made)]!;
     const inputs = { ...maker.inputs, [operand]: other };
     const fused = { ...replaced(maker, inputs, scale === 1 ? {} : { scale }), output: node.output } as Node;
+    const [from, to] = later(made, other) ? [maker, node] : [node, maker];
     nodes = nodes.flatMap((candidate) =>
-      candidate === maker ? [fused] : candidate === node ? [] : [candidate],
+      candidate === from ? [fused] : candidate === to ? [] : [candidate],
     );
   }
   return { nodes, inputs: graph.inputs, outputs: graph.outputs, values };

@@ -45,18 +45,38 @@ function dependents(graph: Graph, { values = [], constants = () => false }: Grad
  * together: their parts lie beside each other without an addition, and mostly without a copy.
  */
 function sum(graph: Graph, parts: readonly Value[]): Value {
-  const makers = parts.map(({ id }) => graph.nodes.findLast(({ output }) => output.id === id));
+  const makers = parts.map((part) => makerOf(graph, part));
   const padded = makers.filter((node) => node?.op === 'padChannels');
   const sorted = padded.toSorted((one, other) => one.attributes.from - other.attributes.from);
   let channels = 0;
   for (const { attributes, inputs } of sorted)
     channels = attributes.from === channels ? channels + inputs.x!.shape[0] : Number.NaN;
-  const whole =
-    channels === parts[0]!.shape[0] && sorted.length > 1
-      ? apply(graph, 'concat', {}, Object.fromEntries(sorted.map(({ inputs }, i) => [`x${i}`, inputs.x])))
-      : undefined;
-  const others = whole ? [whole, ...parts.filter((_, i) => makers[i]?.op !== 'padChannels')] : parts;
-  return others.reduce((x1, x2) => apply(graph, 'add', {}, { x1, x2 }));
+  if (sorted.length < 2 || channels !== parts[0]!.shape[0])
+    return parts.reduce((x1, x2) => apply(graph, 'add', {}, { x1, x2 }));
+  const whole = together(
+    graph,
+    sorted.map(({ inputs }) => inputs.x!),
+  );
+  const others = parts.filter((_, i) => makers[i]?.op !== 'padChannels');
+  return others.reduce((x1, x2) => apply(graph, 'add', {}, { x1, x2 }), whole);
+}
+
+const makerOf = (graph: Graph, { id }: Value): Node | undefined =>
+  graph.nodes.findLast(({ output }) => output.id === id);
+
+/** The concatenation of values; where they are all the slices of one value, that value. */
+function together(graph: Graph, parts: readonly Value[]): Value {
+  const makers = parts.map((part) => makerOf(graph, part));
+  const [first] = makers;
+  const whole = first?.op === 'slice' ? first.inputs.x! : undefined;
+  let channels = 0;
+  for (const maker of makers)
+    channels =
+      maker?.op === 'slice' && maker.inputs.x === whole && maker.attributes.from === channels
+        ? channels + maker.attributes.count
+        : Number.NaN;
+  if (whole && channels === whole.shape[0]) return whole;
+  return apply(graph, 'concat', {}, Object.fromEntries(parts.map((part, i) => [`x${i}`, part])));
 }
 
 /**
