@@ -11,8 +11,10 @@ import { groupNormGradient } from '../src/kernels/groupnorm-backward.ts';
 import { linear } from '../src/kernels/linear.ts';
 import type { Routine } from '../src/kernels/routine.ts';
 import { type Shape, storageElements } from '../src/kernels/tensor.ts';
+import { weightGradient } from '../src/kernels/weightgradient.ts';
 import { benchCases as attentions } from '../test/kernels/cases/attention.ts';
 import { benchCases as convolutions } from '../test/kernels/cases/conv2d.ts';
+import { benchCases as backwards } from '../test/kernels/cases/conv2d-backward.ts';
 import { benchCases as groupNorms } from '../test/kernels/cases/groupnorm.ts';
 import { benchCases as linears } from '../test/kernels/cases/linear.ts';
 import { benchShapes } from '../test/kernels/cases/shapes.ts';
@@ -99,6 +101,20 @@ const convolutionEntries = convolutions.map(({ name, options }): Entry => {
   };
 });
 
+const weightGradientEntries = backwards.map(({ name, options }): Entry => {
+  const { x, outChannels, kernel } = options;
+  const dy: Shape = [outChannels, x[1], ...outputSize(options)];
+  const length = x[0] * kernel[0] * kernel[1];
+  return {
+    op: 'weightGradient',
+    name,
+    routine: (capabilities) => weightGradient(capabilities, options),
+    activations: { x, dy, y: [outChannels, 1, 1, length] },
+    constants: {},
+    flops: 2 * outChannels * length * dy[1] * dy[2] * dy[3],
+  };
+});
+
 const groupNormEntries = groupNorms.flatMap(({ name, options }): Entry[] => {
   const { x, scaleShift } = options;
   const shared = {
@@ -155,6 +171,7 @@ export const entries: readonly Entry[] = [
   ...linearEntries,
   ...attentionEntries,
   ...convolutionEntries,
+  ...weightGradientEntries,
   ...groupNormEntries,
   ...elementwiseEntries,
 ];

@@ -59,7 +59,7 @@ export const conv2dOp: Op<Conv2dAttributes> = {
       () =>
         'conv2d: a fused norm or upsampling has no derivative: graphs are differentiated before they are fused',
     );
-    const scaled = (value: Value) => (factor === 1 ? value : apply('scale', { factor }, { x: value }));
+    const scaled = (value: Value) => (factor === 1 ? value : apply('scaled', { factor }, { x: value }));
     const rows = (from: number) => apply('slice', { from, count: x!.shape[0] }, { x: affine });
     const gradient = () => inputGradient(attributes, x!.shape, weight!, dy, apply);
     const seen = () =>

@@ -2,7 +2,7 @@
 
 import { averagePool2x2, upsampleNearest } from '../../kernels/resample.ts';
 import { averagePoolGradient, pad, upsampleGradient } from '../../kernels/resample-backward.ts';
-import { none, type Op } from './op.ts';
+import { none, type Op, text, want } from './op.ts';
 
 type Size = readonly [height: number, width: number];
 
@@ -53,7 +53,13 @@ export interface AveragePoolGradientAttributes {
 }
 
 export const averagePoolGradientOp: Op<AveragePoolGradientAttributes> = {
-  infer: ({ dy }, { size }) => [dy![0], dy![1], ...size],
+  infer({ dy }, { size }) {
+    want(
+      Math.floor(size[0] / 2) === dy![2] && Math.floor(size[1] / 2) === dy![3],
+      () => `averagePoolGradient: dy ${text(dy)} is not the half of ${size[0]}x${size[1]}`,
+    );
+    return [dy![0], dy![1], ...size];
+  },
   constants: none,
   forward: (capabilities, { inputs }, { size }) =>
     averagePoolGradient(capabilities, { dy: inputs.dy!, size }),
