@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { costOf } from '../../src/graph/cost.ts';
 import { trace } from '../../src/graph/evaluation.ts';
-import { apply, type Constant, input, newGraph, output } from '../../src/graph/graph.ts';
+import { apply, type Constant, input, newGraph, output, type Value } from '../../src/graph/graph.ts';
 import { type LoadedModel, loadModel } from '../../src/graph/openmodel.ts';
 import { plan } from '../../src/graph/plan.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
@@ -47,6 +47,20 @@ describe('operations', () => {
     output(graph, 'y', apply(graph, 'attention', { heads: 2, scale: 1 }, { q, k, v }));
     const products = 2 * 2 * (2 * 8 * 5 * 3);
     expect(costOf(graph).flop).toBe(products + 2 * (2 * 5 * 3));
+  });
+
+  it('its gradients: five products for all three, three for the queries alone', () => {
+    const flopOf = (keys: number, of: 'q' | 'kv' | 'qkv') => {
+      const graph = newGraph();
+      const [q, dy] = ['q', 'dy'].map((name) => input(graph, name, [8, 2, 5, 1])) as [Value, Value];
+      const [k, v] = ['k', 'v'].map((name) => input(graph, name, [8, 2, keys, 1])) as [Value, Value];
+      apply(graph, 'attentionGradient', { heads: 2, scale: 1, of }, { q, k, v, dy });
+      return costOf(graph).flop;
+    };
+    const softmax = (keys: number) => 2 * (2 * 5 * keys);
+    expect(flopOf(5, 'qkv')).toBe(5 * 2 * (2 * 8 * 5 * 5) + softmax(5));
+    expect(flopOf(3, 'q')).toBe(3 * 2 * (2 * 8 * 5 * 3) + softmax(3));
+    expect(flopOf(3, 'kv')).toBe(4 * 2 * (2 * 8 * 5 * 3) + softmax(3));
   });
 
   it('element by element one each, copies nothing', () => {
