@@ -4,6 +4,7 @@
 
 parameters.json            in double precision, a network unet2d-NAME: for every parameter the norm of d mean(output^2) / d parameter, and its
                            product with cos(1), cos(2), .. in the parameter's order; inputs are those of io.safetensors.
+                           edm-song: the same of the sum of the three errors whose gradients edm/song.json holds.
 errors-TYPE.safetensors    a model errors-TYPE: evaluations `rows` (image, candidate or -1, t, noise), of the losses
                            l2, l1 and huber; `error` and `gradient` = d error / d x0 (the noise is held fixed); for the
                            noised images `xt` of the same rows the predicted noise `eps_hat` and `pulled`, the product of
@@ -11,9 +12,11 @@ errors-TYPE.safetensors    a model errors-TYPE: evaluations `rows` (image, candi
 """
 
 import json
+import runpy
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DModel
@@ -33,6 +36,32 @@ def load(folder):
     return model
 
 
+def measures(named):
+    found = {}
+    for key, p in named:
+        if p.grad is not None:
+            g = p.grad.double().flatten()
+            found[key] = [float(f"{v:.8g}") for v in (g.norm(), g @ torch.arange(1, g.numel() + 1).double().cos())]
+    return found
+
+
+def edm_song():
+    golden = json.loads((HERE / "edm" / "song.json").read_text())
+    edm = runpy.run_path(str(HERE / "edm.py"))
+    net = edm["network"](edm["CASES"]["song"]["config"])
+    side, sigmas = golden["config"]["img_resolution"], torch.from_numpy(np.linspace(1e-4, 3, 126)[:-1])
+    x = torch.tensor(golden["image"]).reshape(side, side, 3).permute(2, 0, 1).double() / 127.5 - 1
+    noise = torch.from_numpy(((2 * edm["uniform"]("noise", 125 * side * side * 3) - 1) * 3**0.5).astype(np.float32)).double()
+    at, label = ([each[key] for each in golden["gradients"]] for key in ("sigma", "label"))
+    sigma = sigmas[at].view(-1, 1, 1, 1)
+    denoised = net(x + sigma * noise.reshape(125, 3, side, side)[at], sigma.flatten(), torch.eye(golden["config"]["label_dim"]).double()[label])
+    errors = ((denoised - x) ** 2).mean((1, 2, 3))
+    for error, k, c in zip(errors.tolist(), at, label):
+        assert abs(error / golden["errors"][c][k] - 1) < 1e-7
+    errors.sum().backward()
+    return measures(net.named_parameters())
+
+
 def parameters():
     found = {}
     for name in NETWORKS:
@@ -40,13 +69,10 @@ def parameters():
         inputs = {key: value.double() if value.is_floating_point() else value for key, value in io.items()}
         output = model.double()(inputs["sample"], inputs["timestep"], class_labels=inputs.get("class_labels")).sample
         output.square().mean().backward()
-        found[name] = {}
-        for key, p in model.named_parameters():
-            if p.grad is None:
-                continue
-            g = p.grad.double().flatten()
-            found[name][key] = [float(f"{v:.8g}") for v in (g.norm(), g @ torch.arange(1, g.numel() + 1).double().cos())]
+        found[name] = measures(model.named_parameters())
         print(f"unet2d-{name}: {len(found[name])} parameters")
+    found["edm-song"] = edm_song()
+    print(f"edm-song: {len(found['edm-song'])} parameters")
     (OUT / "parameters.json").write_text(json.dumps(found).replace('}, "', '},\n"') + "\n")
 
 
