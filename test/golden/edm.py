@@ -6,7 +6,8 @@ Weights, noises and images are not stored: a linear congruential generator seede
 and in test/graph/edmfolder.ts. A file holds `config` and `tensors` (of the folder), `image` (bytes [h][w][c]) and, for RDC's grid
 linspace(1e-4, 3, 126) without its last point, the k-th sigma with noise k: `errors` [class][sigma], the mean of
 (D(x + sigma n, sigma, class) - x)^2; `logits`, minus their sums with the weights as RDC has coded them; `posterior`, the
-softmax. `nobody` are errors without a class, by the zero label, and `uncond` of the network in uncond/, which takes no
+softmax. `gradients` are those of an error with regard to the image, [c][h][w], each with `sigma` (its index) and `label`.
+`nobody` are errors without a class, by the zero label, and `uncond` of the network in uncond/, which takes no
 class. SongUNet and EDMPrecond are those of weights/cifar-10/edm.py; DhariwalUNet stands here.
 """
 
@@ -149,6 +150,14 @@ def errors(net, x, noise, sigmas, label=None):
     return ((net(x + sigmas[:, None, None, None] * noise, sigmas, label) - x) ** 2).mean((1, 2, 3)).tolist()
 
 
+def gradient(net, x, noise, sigmas, k, label, classes):
+    """d error / d x, through the noised image and the target."""
+    x = x[None].clone().requires_grad_()
+    error = ((net(x + sigmas[k] * noise[k], sigmas[k], torch.eye(classes).double()[[label]]) - x) ** 2).mean()
+    (dx,) = torch.autograd.grad(error, x)
+    return dict(sigma=k, label=label, values=dx.flatten().tolist())
+
+
 def make(name):
     case = CASES[name]
     config = case["config"]
@@ -167,6 +176,7 @@ def make(name):
     expected = dict(
         config={"_class_name": "EDMPrecond", **config, "id2label": {str(c): f"class {c}" for c in range(classes)}},
         tensors=shapes(net), image=image.tolist(), errors=table.tolist(), logits=logits.tolist(), posterior=(posterior / posterior.sum()).tolist(),
+        gradients=[gradient(net, x, noise, sigmas, k, label, classes) for k, label in [(4, 0), (20, 1), (80, 2)]],
         nobody=errors(net, x, noise, sigmas),
     )  # fmt: skip
     if "uncond" in case:

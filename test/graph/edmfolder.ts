@@ -17,6 +17,12 @@ export interface EdmGolden extends EdmNetworkGolden {
   readonly errors: readonly (readonly number[])[];
   readonly logits: readonly number[];
   readonly posterior: readonly number[];
+  /** Of errors with regard to the image; `sigma` is an index. */
+  readonly gradients: readonly {
+    readonly sigma: number;
+    readonly label: number;
+    readonly values: readonly number[];
+  }[];
   /** By sigma, of the zero label. */
   readonly nobody: readonly number[];
   readonly uncond?: EdmNetworkGolden & { readonly errors: readonly number[] };
@@ -77,18 +83,11 @@ export function writeImage(path: string, { image }: EdmGolden): string {
   return path;
 }
 
-/** Writes the noises of the sigmas as rows in an order of their indices. */
-export async function writeNoise(path: string, order: readonly number[]): Promise<string> {
-  const length = 3 * SIDE * SIDE;
-  const noise = Float32Array.from(
-    uniform('noise', SIGMAS.length * length),
-    (u) => (2 * u - 1) * Math.sqrt(3),
-  );
-  const data = new Float32Array(order.length * length);
-  order.forEach((k, i) => {
-    data.set(noise.subarray(k * length, (k + 1) * length), i * length);
-  });
-  const shape = [order.length, 3, SIDE, SIDE];
+/** Writes the noises of the sigmas, ascending. */
+export async function writeNoise(path: string): Promise<string> {
+  const shape = [SIGMAS.length, 3, SIDE, SIDE];
+  const noise = uniform('noise', product(shape));
+  const data = Float32Array.from(noise, (u) => (2 * u - 1) * Math.sqrt(3));
   await writeSafetensors(path, [['noise', { dtype: 'F32', shape, data }]]);
   return path;
 }

@@ -38,7 +38,7 @@ describe('classify with an EDM folder', () => {
     ['by the grid named', ['--sigmas', 'linspace:1e-4:3:126', '--weighting', 'rdc-code']],
   ])("%s: RDC's errors, weights and posterior", async (_what, options) => {
     const { argv, noise, image, errors } = await inputs();
-    const all = ['--strategy', 'all', '--errors', errors, '--quiet'];
+    const all = ['--batch', '15', '--strategy', 'all', '--errors', errors, '--quiet'];
     const { status, out, err } = await run(...argv, ...noise, ...all, ...options, image);
     expect(err).toBe('');
     expect(status).toBe(0);
@@ -62,7 +62,7 @@ describe('classify with an EDM folder', () => {
 
   test('a few sigmas of its own; timesteps are refused', async () => {
     const { argv, image, errors } = await inputs();
-    const few = ['--sigmas', '0.2,0.4,0.8', '--errors', errors, '--quiet'];
+    const few = ['--batch', '15', '--sigmas', '0.2,0.4,0.8', '--errors', errors, '--quiet'];
     expect((await run(...argv, ...few, image)).status).toBe(0);
     const records: Record[] = linesOf(await readFile(errors, 'utf8'));
     expect(new Set(records.map(({ sigma }) => sigma))).toEqual(new Set([0.2, 0.4, 0.8]));
