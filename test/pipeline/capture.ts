@@ -30,7 +30,10 @@ export async function cli(
     yield Buffer.from(stdin);
   })();
   const stderr = { write: (text: string) => texts.push(text) };
-  const named = argv.includes('--model') || (argv[0] === 'info' && argv[1]?.startsWith('-') === false);
+  const named =
+    argv.includes('--model') ||
+    argv[0] === 'optimal' ||
+    (argv[0] === 'info' && argv[1]?.startsWith('-') === false);
   const model = named ? [] : ['--model', './fake'];
   const status = await main([...argv, ...model], { openModel, describe, stdin: source, stdout, stderr });
   return { status, out, err: texts.join('') };

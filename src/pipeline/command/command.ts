@@ -21,6 +21,7 @@ Other commands, each with a --help of its own:
   info MODEL       what a model folder holds, and what is wrong with it
   match PAIRS.csv  text, image and group scores of images and captions
   calibrate SET    fits the temperature of a model's probabilities to labelled images
+  optimal SET OUT  makes a model of labelled images: their optimal denoiser
   attack INPUT...  images changed so that the model takes them for something else
   evaluate SET     clean and robust accuracy on labelled images
   purify INPUT...  images with what was added to fool a classifier taken off

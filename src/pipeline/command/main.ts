@@ -12,6 +12,7 @@ import { info, infoCommand, readInfoSettings } from './info.ts';
 import type { SignalSource } from './interruption.ts';
 import { match, matchCommand, readMatchSettings } from './match.ts';
 import type { OpenFolder } from './modelchoice.ts';
+import { optimal, optimalCommand, readOptimalSettings } from './optimal.ts';
 import type { LogLevel } from './options.ts';
 import { createReporter, type ErrorOutput } from './progress.ts';
 import { purify, purifyCommand, readPurifySettings } from './purify.ts';
@@ -103,6 +104,13 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
     prepare(args, typed) {
       const settings = readEvaluateSettings(args, typed);
       return { ...settings, run: (surroundings) => evaluate(settings, surroundings) };
+    },
+  },
+  optimal: {
+    command: optimalCommand,
+    prepare(args, typed) {
+      const settings = readOptimalSettings(args, typed);
+      return { ...settings, run: (surroundings) => optimal(settings, surroundings) };
     },
   },
   info: {
