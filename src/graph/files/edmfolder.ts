@@ -30,8 +30,7 @@ export interface EdmFolder extends EdmNetworkFiles {
 }
 
 /** What findWeights says of a pickle. */
-const CONVERT =
-  "convert them once (tensors and EDM's own names only, as `model.safetensors`, with the network's arguments in `config.json`)";
+const CONVERT = 'convert them once (diffclass-stream convert FILE FOLDER)';
 
 /**
  * Reads the folder of an EDM model; `top` are the names of what is in it.
