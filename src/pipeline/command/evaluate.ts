@@ -1,5 +1,6 @@
 // `evaluate`: accuracy of a labelled set of images, as they are and under attacks.
 
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attackAndJudge, judged } from '../attacking/campaign.ts';
 import { type Result, tableOf, tableText } from '../attacking/robustness.ts';
@@ -87,19 +88,49 @@ function fingerprint(settings: EvaluateSettings) {
   return { ...rest, plans: attacks.map((attack) => planOf(attack, settings)) };
 }
 
-/** The images of the settings, at most as many as wanted; of class folders about as many of each class. */
-async function* images(
-  { set, labelsCsv, images: wanted = Number.POSITIVE_INFINITY }: EvaluateSettings,
-  classes: number,
-): AsyncGenerator<Labelled | ItemFailure> {
-  const perClass = Number.isFinite(wanted) ? Math.ceil(wanted / classes) : undefined;
-  let count = 0;
-  const inOrder = labelsCsv !== undefined || /\.(csv|bin|gz|idx)$|-ubyte$/i.test(set);
-  const source =
-    labelsCsv === undefined ? findLabelled(set, inOrder ? {} : { perClass }) : inTable(set, labelsCsv);
-  for await (const item of source) {
-    if (count++ >= wanted) return;
-    yield item;
+/** Shares out `wanted` images as evenly as what there is of each class allows, earlier classes first. */
+export function quotas(available: ReadonlyMap<string, number>, wanted: number): Map<string, number> {
+  const taken = new Map([...available.keys()].map((label) => [label, 0]));
+  let left = wanted;
+  for (let before = -1; left > 0 && left !== before; ) {
+    before = left;
+    for (const [label, count] of available)
+      if (left > 0 && taken.get(label)! < count) {
+        taken.set(label, taken.get(label)! + 1);
+        left--;
+      }
+  }
+  return taken;
+}
+
+/** The images of the settings, at most as many as wanted: the first ones, or of class folders some of each class. */
+async function* images({
+  set,
+  labelsCsv,
+  images: wanted = Number.POSITIVE_INFINITY,
+}: EvaluateSettings): AsyncGenerator<Labelled | ItemFailure> {
+  const all = () => (labelsCsv === undefined ? findLabelled(set) : inTable(set, labelsCsv));
+  const isFolder = await stat(set).then(
+    (info) => info.isDirectory(),
+    () => false,
+  );
+  if (labelsCsv !== undefined || !isFolder || !Number.isFinite(wanted)) {
+    let count = 0;
+    for await (const item of all()) {
+      if (count++ >= wanted) return;
+      yield item;
+    }
+    return;
+  }
+  const available = new Map<string, number>();
+  for await (const item of all())
+    if (!isFailure(item)) available.set(item.label, (available.get(item.label) ?? 0) + 1);
+  const left = quotas(available, wanted);
+  for await (const item of all()) {
+    if (isFailure(item)) continue;
+    const count = left.get(item.label) ?? 0;
+    left.set(item.label, count - 1);
+    if (count > 0) yield item;
   }
 }
 
@@ -153,7 +184,7 @@ async function evaluateAll(
   interruption: Interruption,
   { reporter }: Surroundings,
 ): Promise<{ readonly results: readonly Result[]; readonly failures: number }> {
-  const { model, labels, concurrency } = opened;
+  const { model, concurrency } = opened;
   const done = new Map(earlier.map((result) => [`${result.key}\0${result.attack}`, result]));
   const taken = new Set<string>();
   const results = new Map(done);
@@ -169,7 +200,7 @@ async function evaluateAll(
     interruption.drop.addEventListener('abort', drop, { once: true });
   });
   dropped.catch(() => undefined);
-  const source = until(images(settings, labels.length), interruption.stop);
+  const source = until(images(settings), interruption.stop);
   const run = async (item: Labelled | ItemFailure): Promise<ItemFailure | undefined> => {
     if (isFailure(item)) return item;
     taken.add(item.path);
