@@ -9,6 +9,7 @@ export {
   type NetworkDescription,
 } from './graph/describe.ts';
 export type { Network } from './graph/evaluation.ts';
+export { type ConvertOptions, type Converted, convertEdm } from './graph/files/edmpickle.ts';
 export { openSafetensors, type TensorFile, type TensorInfo } from './graph/files/safetensors.ts';
 export { type TensorData, writeSafetensors } from './graph/files/safetensors-write.ts';
 // Models.

@@ -19,6 +19,7 @@ ${PRESET_HELP}
 
 Other commands, each with a --help of its own:
   info MODEL       what a model folder holds, and what is wrong with it
+  convert FILE OUT a model folder of a published EDM pickle
   match PAIRS.csv  text, image and group scores of images and captions
   calibrate SET    fits the temperature of a model's probabilities to labelled images
   optimal SET OUT  makes a model of labelled images: their optimal denoiser

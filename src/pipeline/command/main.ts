@@ -6,6 +6,7 @@ import { UsageError } from '../errors.ts';
 import { attack, attackCommand, readAttackSettings } from './attack.ts';
 import { calibrate, calibrateCommand, readCalibrateSettings } from './calibrate.ts';
 import { createCommand, type Texts } from './command.ts';
+import { convert, convertCommand, readConvertSettings } from './convert.ts';
 import { evaluate, evaluateCommand, readEvaluateSettings } from './evaluate.ts';
 import { describeError, statusOf } from './exitstatus.ts';
 import { info, infoCommand, readInfoSettings } from './info.ts';
@@ -111,6 +112,13 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
     prepare(args, typed) {
       const settings = readOptimalSettings(args, typed);
       return { ...settings, run: (surroundings) => optimal(settings, surroundings) };
+    },
+  },
+  convert: {
+    command: convertCommand,
+    prepare(args, typed) {
+      const settings = readConvertSettings(args, typed);
+      return { ...settings, run: (surroundings) => convert(settings, surroundings) };
     },
   },
   info: {

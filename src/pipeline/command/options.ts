@@ -136,6 +136,13 @@ export const OPTIONS = {
     schema: text,
     wanted: 'a CSV file',
   }),
+  config: given({
+    group: 'Model',
+    flags: '--config <file>',
+    help: "arguments of EDMPrecond as JSON, for what the file does not say of its network",
+    schema: text,
+    wanted: 'a JSON file',
+  }),
   imageSize: given({
     group: 'Model',
     flags: '--image-size <n>',

@@ -1,0 +1,401 @@
+// Python pickles as plain data. A pickle is a program for a small stack machine that may call anything by its name;
+// this reader runs that machine and calls nothing: what is to be called is asked of the caller, who knows a few names
+// and refuses the rest. Protocols 0 to 4, https://github.com/python/cpython/blob/main/Lib/pickletools.py.
+
+import { ModelError } from '../../kernels/errors.ts';
+
+/** Something named by its module, which nobody has looked up. */
+export class PickledGlobal {
+  constructor(readonly name: string) {}
+}
+
+/** An instance as plain data: the name of its class, and its state once there is one. */
+export class PickledObject {
+  state: Pickled = null;
+  constructor(readonly className: string) {}
+}
+
+/** A value that the caller made of a call or of a persistent id. */
+export interface Made {
+  readonly made: unknown;
+}
+
+/** What a pickle may hold. Lists and tuples are arrays, dictionaries maps. */
+export type Pickled =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | PickledGlobal
+  | PickledObject
+  | Made
+  | Set<Pickled>
+  | PickledMap
+  | Pickled[];
+
+/** A dictionary whose keys are text or numbers. */
+export interface PickledMap extends Map<string | number, Pickled> {}
+
+/** What the caller knows of names; both throw for whatever they do not. */
+export interface PickleNames {
+  /** The result of calling something: of REDUCE, and of NEWOBJ, which makes an instance. */
+  readonly call: (callable: PickledGlobal, args: readonly Pickled[], isNew: boolean) => Pickled;
+  /** What a persistent id stands for. */
+  readonly persistent: (id: Pickled) => Pickled;
+  /** Whether a name may be mentioned at all. */
+  readonly allows: (name: string) => boolean;
+}
+
+/** Bytes that a number, a name or a line of text may have. */
+const LONGEST = 1 << 20;
+
+/**
+ * Runs the pickle at `start` of `bytes`. `end` is the first byte behind it.
+ *
+ * @throws ModelError, one sentence that begins with `file`: a name that is not allowed, an operation that is not of
+ *   protocols 0 to 4, or a pickle that is cut short or makes no sense.
+ */
+export function readPickle(
+  bytes: Uint8Array,
+  names: PickleNames,
+  file: string,
+  start = 0,
+): { readonly value: Pickled; readonly end: number } {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = start;
+  let stack: Pickled[] = [];
+  const marked: Pickled[][] = [];
+  const memo = new Map<number, Pickled>();
+
+  const refuse = (what: string): ModelError => new ModelError(`${file}: ${what} (byte ${at} of the pickle)`);
+  const take = (count: number): number => {
+    if (!(count >= 0 && count <= bytes.length - at)) throw refuse('the pickle is cut short');
+    at += count;
+    return at - count;
+  };
+  const raw = (count: number) => {
+    const from = take(count);
+    return bytes.subarray(from, from + count);
+  };
+  const u8 = () => view.getUint8(take(1));
+  const u16 = () => view.getUint16(take(2), true);
+  const i32 = () => view.getInt32(take(4), true);
+  const u32 = () => view.getUint32(take(4), true);
+  const u64 = () => {
+    const value = view.getBigUint64(take(8), true);
+    if (value > BigInt(bytes.length)) throw refuse('the pickle is cut short');
+    return Number(value);
+  };
+  const utf8 = (count: number) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(raw(count));
+  const latin1 = (count: number) => Buffer.from(raw(count)).toString('latin1');
+  const line = () => {
+    const from = at;
+    while (u8() !== 10) if (at - from > LONGEST) throw refuse('a line has no end');
+    return Buffer.from(bytes.subarray(from, at - 1)).toString('utf8');
+  };
+  const number = (text: string): number => {
+    const value = Number(text);
+    if (text.trim() === '' || Number.isNaN(value)) throw refuse(`"${text.slice(0, 40)}" is no number`);
+    return value;
+  };
+  /** A little-endian integer in two's complement, as a number where it is one exactly. */
+  const long = (count: number): number | bigint => {
+    if (count > 256) throw refuse(`an integer of ${count} bytes`);
+    let value = 0n;
+    for (const byte of [...raw(count)].reverse()) value = value * 256n + BigInt(byte);
+    if (count > 0 && bytes[at - 1]! >= 128) value -= 1n << BigInt(8 * count);
+    return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+  };
+  const unescaped = (text: string) => {
+    const quote = text[0];
+    if (!(quote === "'" || quote === '"') || text.length < 2 || !text.endsWith(quote) || text.includes('\\'))
+      throw refuse('a text of protocol 0 that is not plain');
+    return text.slice(1, -1);
+  };
+
+  const push = (value: Pickled) => void stack.push(value);
+  const pop = (): Pickled => {
+    if (stack.length === 0) throw refuse('the stack is empty');
+    return stack.pop()!;
+  };
+  const top = (): Pickled => {
+    if (stack.length === 0) throw refuse('the stack is empty');
+    return stack[stack.length - 1]!;
+  };
+  const toMark = (): Pickled[] => {
+    const items = stack;
+    const below = marked.pop();
+    if (!below) throw refuse('there is no mark');
+    stack = below;
+    return items;
+  };
+  const list = (value: Pickled): Pickled[] => {
+    if (!Array.isArray(value)) throw refuse('a list was wanted');
+    return value;
+  };
+  const fill = (target: Pickled, items: readonly Pickled[]) => {
+    if (!(target instanceof Map) || items.length % 2 !== 0) throw refuse('a dictionary was wanted');
+    for (let k = 0; k < items.length; k += 2) {
+      const key = items[k]!;
+      if (typeof key !== 'string' && typeof key !== 'number')
+        throw refuse('the key of a dictionary is neither text nor a number');
+      target.set(key, items[k + 1]!);
+    }
+  };
+  const add = (target: Pickled, items: readonly Pickled[]) => {
+    if (!(target instanceof Set)) throw refuse('a set was wanted');
+    for (const item of items) target.add(item);
+  };
+  const global = (name: string): PickledGlobal => {
+    if (!names.allows(name)) throw refuse(`the pickle asks for ${name.slice(0, 200)}, which is not read`);
+    return new PickledGlobal(name);
+  };
+  const call = (callable: Pickled, args: Pickled, isNew = false): Pickled => {
+    if (!(callable instanceof PickledGlobal)) throw refuse('something is called that is no name');
+    return names.call(callable, list(args), isNew);
+  };
+  const remember = (index: number) => void memo.set(index, top());
+  const recall = (index: number) => {
+    const value = memo.get(index);
+    if (value === undefined) throw refuse(`nothing was remembered as ${index}`);
+    push(value);
+  };
+
+  for (;;) {
+    const op = u8();
+    switch (op) {
+      case 0x80: // PROTO
+        if (u8() > 4) throw refuse('a protocol above 4');
+        break;
+      case 0x95: // FRAME
+        if (u64() > bytes.length - at) throw refuse('the pickle is cut short');
+        break;
+      case 0x2e: {
+        // STOP
+        const value = pop();
+        if (stack.length > 0 || marked.length > 0) throw refuse('the pickle ends with values left over');
+        return { value, end: at };
+      }
+      case 0x28: // MARK
+        marked.push(stack);
+        stack = [];
+        break;
+      case 0x30: // POP
+        if (stack.length > 0) stack.pop();
+        else toMark();
+        break;
+      case 0x31: // POP_MARK
+        toMark();
+        break;
+      case 0x32: // DUP
+        push(top());
+        break;
+      case 0x4e: // NONE
+        push(null);
+        break;
+      case 0x88: // NEWTRUE
+        push(true);
+        break;
+      case 0x89: // NEWFALSE
+        push(false);
+        break;
+      case 0x49: {
+        // INT
+        const text = line();
+        push(text === '01' ? true : text === '00' ? false : number(text));
+        break;
+      }
+      case 0x4a: // BININT
+        push(i32());
+        break;
+      case 0x4b: // BININT1
+        push(u8());
+        break;
+      case 0x4d: // BININT2
+        push(u16());
+        break;
+      case 0x4c: // LONG
+        push(number(line().replace(/L$/, '')));
+        break;
+      case 0x8a: // LONG1
+        push(long(u8()));
+        break;
+      case 0x8b: // LONG4
+        push(long(u32()));
+        break;
+      case 0x46: // FLOAT
+        push(number(line().replace(/^([+-]?)inf$/, '$1Infinity')));
+        break;
+      case 0x47: // BINFLOAT
+        push(view.getFloat64(take(8)));
+        break;
+      case 0x53: // STRING
+        push(unescaped(line()));
+        break;
+      case 0x54: // BINSTRING
+        push(latin1(u32()));
+        break;
+      case 0x55: // SHORT_BINSTRING
+        push(latin1(u8()));
+        break;
+      case 0x56: // UNICODE
+        push(
+          line().replace(/\\u([0-9a-f]{4})/gi, (_, code: string) =>
+            String.fromCharCode(Number.parseInt(code, 16)),
+          ),
+        );
+        break;
+      case 0x58: // BINUNICODE
+        push(utf8(u32()));
+        break;
+      case 0x8c: // SHORT_BINUNICODE
+        push(utf8(u8()));
+        break;
+      case 0x8d: // BINUNICODE8
+        push(utf8(u64()));
+        break;
+      case 0x42: // BINBYTES
+        push(raw(u32()));
+        break;
+      case 0x43: // SHORT_BINBYTES
+        push(raw(u8()));
+        break;
+      case 0x8e: // BINBYTES8
+        push(raw(u64()));
+        break;
+      case 0x5d: // EMPTY_LIST
+      case 0x29: // EMPTY_TUPLE
+        push([]);
+        break;
+      case 0x6c: // LIST
+      case 0x74: // TUPLE
+        push(toMark());
+        break;
+      case 0x85: // TUPLE1
+        push([pop()]);
+        break;
+      case 0x86: // TUPLE2
+        push([pop(), pop()].reverse());
+        break;
+      case 0x87: // TUPLE3
+        push([pop(), pop(), pop()].reverse());
+        break;
+      case 0x61: {
+        // APPEND
+        const item = pop();
+        list(top()).push(item);
+        break;
+      }
+      case 0x65: {
+        // APPENDS
+        const items = toMark();
+        const target = list(top());
+        for (const item of items) target.push(item);
+        break;
+      }
+      case 0x7d: // EMPTY_DICT
+        push(new Map());
+        break;
+      case 0x64: {
+        // DICT
+        const made = new Map<string | number, Pickled>();
+        fill(made, toMark());
+        push(made);
+        break;
+      }
+      case 0x73: {
+        // SETITEM
+        const value = pop();
+        const key = pop();
+        fill(top(), [key, value]);
+        break;
+      }
+      case 0x75: {
+        // SETITEMS
+        const items = toMark();
+        fill(top(), items);
+        break;
+      }
+      case 0x8f: // EMPTY_SET
+        push(new Set());
+        break;
+      case 0x90: {
+        // ADDITEMS
+        const items = toMark();
+        add(top(), items);
+        break;
+      }
+      case 0x91: // FROZENSET
+        push(new Set(toMark()));
+        break;
+      case 0x70: // PUT
+        remember(number(line()));
+        break;
+      case 0x71: // BINPUT
+        remember(u8());
+        break;
+      case 0x72: // LONG_BINPUT
+        remember(u32());
+        break;
+      case 0x94: // MEMOIZE
+        remember(memo.size);
+        break;
+      case 0x67: // GET
+        recall(number(line()));
+        break;
+      case 0x68: // BINGET
+        recall(u8());
+        break;
+      case 0x6a: // LONG_BINGET
+        recall(u32());
+        break;
+      case 0x63: {
+        // GLOBAL
+        const module = line();
+        push(global(`${module}.${line()}`));
+        break;
+      }
+      case 0x93: {
+        // STACK_GLOBAL
+        const name = pop();
+        const module = pop();
+        if (typeof name !== 'string' || typeof module !== 'string') throw refuse('a name that is no text');
+        push(global(`${module}.${name}`));
+        break;
+      }
+      case 0x52: {
+        // REDUCE
+        const args = pop();
+        push(call(pop(), args));
+        break;
+      }
+      case 0x81: {
+        // NEWOBJ
+        const args = pop();
+        push(call(pop(), args, true));
+        break;
+      }
+      case 0x62: {
+        // BUILD
+        const state = pop();
+        const target = top();
+        // A dictionary of a class of its own may have attributes, too (a state dict's `_metadata`): they are no entries.
+        if (target instanceof Map && (state === null || state instanceof Map)) break;
+        if (!(target instanceof PickledObject))
+          throw refuse('a state is given to something that is no object');
+        target.state = state;
+        break;
+      }
+      case 0x50: // PERSID
+        push(names.persistent(line()));
+        break;
+      case 0x51: // BINPERSID
+        push(names.persistent(pop()));
+        break;
+      default:
+        throw refuse(`operation 0x${op.toString(16).padStart(2, '0')} is not read`);
+    }
+  }
+}
