@@ -107,18 +107,18 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
       return { ...settings, run: (surroundings) => evaluate(settings, surroundings) };
     },
   },
-  optimal: {
-    command: optimalCommand,
-    prepare(args, typed) {
-      const settings = readOptimalSettings(args, typed);
-      return { ...settings, run: (surroundings) => optimal(settings, surroundings) };
-    },
-  },
   convert: {
     command: convertCommand,
     prepare(args, typed) {
       const settings = readConvertSettings(args, typed);
       return { ...settings, run: (surroundings) => convert(settings, surroundings) };
+    },
+  },
+  optimal: {
+    command: optimalCommand,
+    prepare(args, typed) {
+      const settings = readOptimalSettings(args, typed);
+      return { ...settings, run: (surroundings) => optimal(settings, surroundings) };
     },
   },
   info: {

@@ -139,7 +139,7 @@ export const OPTIONS = {
   config: given({
     group: 'Model',
     flags: '--config <file>',
-    help: "arguments of EDMPrecond as JSON, for what the file does not say of its network",
+    help: 'arguments of EDMPrecond as JSON, for what the file does not say of its network',
     schema: text,
     wanted: 'a JSON file',
   }),
@@ -454,14 +454,6 @@ export const OPTIONS = {
     schema: integer(1),
     wanted: 'an integer of 1 or more',
     fallback: '5',
-  }),
-  energy: spec({
-    group: 'Output',
-    flags: '--energy',
-    help: 'results have energies: -log p(x), and -log p(x | class) in top, up to a constant; high for what is unlike the training data; wants --strategy all, or staged (then over the levels of its first stage)',
-    schema: flag,
-    wanted: 'no value',
-    fallback: false,
   }),
   energy: spec({
     group: 'Output',
