@@ -30,76 +30,90 @@ export function needed({ nodes, outputs }: Pick<Graph, 'nodes' | 'outputs'>): No
  *   or residual.
  */
 export function fuse(graph: Graph): Graph {
-  let nodes = needed(graph);
   const kept = new Set([...graph.outputs.values()].map((value) => value.id));
-  const replaced = (node: Node, inputs: Node['inputs'], attributes: object = {}): Node =>
-    ({ ...node, inputs, attributes: { ...node.attributes, ...attributes } }) as Node;
-  let values = graph.values;
+  const { nodes, values } = intoConvolutions(graph, kept);
+  return { nodes: withoutAdditions(nodes, kept), inputs: graph.inputs, outputs: graph.outputs, values };
+}
 
+const replaced = (node: Node, inputs: Node['inputs'], attributes: object = {}): Node =>
+  ({ ...node, inputs, attributes: { ...node.attributes, ...attributes } }) as Node;
+
+/** Norms and upsamplings into the convolutions that read them. */
+function intoConvolutions(graph: Graph, kept: ReadonlySet<number>): { nodes: Node[]; values: number } {
+  const nodes = needed(graph);
+  const use = readers(nodes);
+  let { values } = graph;
+  /** What stands in the place of a node. */
+  const instead = new Map<Node, Node | undefined>();
   const onlyConvolutions = (consumers: readonly Node[], value: Value): consumers is NodeOf<'conv2d'>[] =>
     consumers.length > 0 &&
     !kept.has(value.id) &&
     consumers.every((node) => node.op === 'conv2d' && node.inputs.x === value && !node.inputs.affine);
 
-  for (const node of [...nodes]) {
+  for (const node of nodes) {
     if (node.op !== 'groupNorm' && node.op !== 'upsample') continue;
-    const consumers = readers(nodes).get(node.output.id) ?? [];
-    if (node.op === 'groupNorm' && onlyConvolutions(consumers, node.output)) {
+    const consumers = use.get(node.output.id) ?? [];
+    if (!onlyConvolutions(consumers, node.output)) continue;
+    if (node.op === 'groupNorm') {
       const [c, n] = node.output.shape;
       const affine: Value = { id: values++, shape: [2 * c, n, 1, 1] };
       const { activation, ...attributes } = node.attributes;
       const rows: NodeOf<'groupNormAffine'> = { ...node, op: 'groupNormAffine', attributes, output: affine };
-      nodes = nodes.map((other) => {
-        if (other === node) return rows;
-        return consumers.includes(other as NodeOf<'conv2d'>)
-          ? replaced(other, { ...other.inputs, x: node.inputs.x!, affine }, { activation })
-          : other;
-      });
-    } else if (node.op === 'upsample' && !node.attributes.size && onlyConvolutions(consumers, node.output)) {
+      instead.set(node, rows);
+      for (const consumer of consumers)
+        instead.set(
+          consumer,
+          replaced(consumer, { ...consumer.inputs, x: node.inputs.x!, affine }, { activation }),
+        );
+    } else if (!node.attributes.size) {
       const fits = consumers.every(
         ({ attributes: { kernel, stride, upsample } }) =>
           kernel[0] === 3 && kernel[1] === 3 && stride === 1 && !upsample,
       );
       if (!fits) continue;
-      nodes = nodes.flatMap((other) => {
-        if (other === node) return [];
-        return consumers.includes(other as NodeOf<'conv2d'>)
-          ? [replaced(other, { ...other.inputs, x: node.inputs.x! }, { upsample: 2 })]
-          : [other];
-      });
+      instead.set(node, undefined);
+      for (const consumer of consumers)
+        instead.set(consumer, replaced(consumer, { ...consumer.inputs, x: node.inputs.x! }, { upsample: 2 }));
     }
   }
+  const left = nodes.map((node) => (instead.has(node) ? instead.get(node) : node));
+  return { nodes: left.filter((node) => node !== undefined), values };
+}
 
-  // Additions: the maker of one operand takes the addition in, where it was if the other is there before it runs, else
-  // where the addition was.
-  for (const node of nodes.filter(({ op }) => op === 'add' || op === 'addRows')) {
-    const use = readers(nodes);
-    const position = (value: Value) => nodes.findIndex(({ output }) => output.id === value.id);
+/**
+ * Additions into the makers of their operands: each where it was, if the other operand is there before it runs, else
+ * where the addition was.
+ */
+function withoutAdditions(nodes: readonly Node[], kept: ReadonlySet<number>): Node[] {
+  const use = readers(nodes);
+  const makers = new Map(nodes.map((node) => [node.output.id, node]));
+  const places = new Map(nodes.map((node, i) => [node.output.id, i]));
+  const place = ({ id }: Value) => places.get(id) ?? -1;
+  for (const node of nodes) {
+    if (node.op !== 'add' && node.op !== 'addRows') continue;
     const [first, second] = Object.values(node.inputs) as [Value, Value];
     const scale = node.op === 'add' ? (node.attributes.scale ?? 1) : 1;
     const operand = node.op === 'add' ? 'residual' : 'embedding';
     const takesIn = (made: Value): boolean => {
-      const maker = nodes[position(made)];
+      const maker = makers.get(made.id);
       if (!maker || kept.has(made.id) || use.get(made.id)?.length !== 1) return false;
       if (maker.inputs.residual || maker.inputs[operand]) return false;
       if (maker.op === 'groupNormGradient') return operand === 'residual' && scale === 1;
       if (maker.op === 'conv2d') return (maker.attributes.scale ?? 1) === 1;
       return maker.op === 'linear' && operand === 'residual' && !actsOrScales(maker.attributes);
     };
-    const later = (made: Value, other: Value) => position(made) > position(other);
-    const able = (node.op === 'add' ? [first, second] : [first]).filter(takesIn);
-    const made = able.find((value) => later(value, value === first ? second : first)) ?? able[0];
-    if (!made || first === second) continue;
-    const other = made === first ? second : first;
-    const maker = nodes[position(made)]!;
-    const inputs = { ...maker.inputs, [operand]: other };
-    const fused = { ...replaced(maker, inputs, scale === 1 ? {} : { scale }), output: node.output } as Node;
-    const [from, to] = later(made, other) ? [maker, node] : [node, maker];
-    nodes = nodes.flatMap((candidate) =>
-      candidate === from ? [fused] : candidate === to ? [] : [candidate],
-    );
+    const other = (made: Value) => (made === first ? second : first);
+    const able = first === second ? [] : (node.op === 'add' ? [first, second] : [first]).filter(takesIn);
+    const made = able.find((value) => place(value) > place(other(value))) ?? able[0];
+    if (!made) continue;
+    const maker = makers.get(made.id)!;
+    const inputs = { ...maker.inputs, [operand]: other(made) };
+    const fused = replaced(maker, inputs, scale === 1 ? {} : { scale });
+    makers.delete(made.id);
+    makers.set(node.output.id, { ...fused, output: node.output } as Node);
+    if (place(made) > place(other(made))) places.set(node.output.id, place(made));
   }
-  return { nodes, inputs: graph.inputs, outputs: graph.outputs, values };
+  return [...makers.values()].sort((one, next) => place(one.output) - place(next.output));
 }
 
 const actsOrScales = ({ activation = 'none', scale = 1 }: NodeOf<'linear'>['attributes']): boolean =>

@@ -137,7 +137,7 @@ function segmentsOf(there: readonly Node[], kept: Kept, quota: number, bytes: re
 }
 
 /** Sizes of segments that are tried, as shares of all that would be kept. */
-const SHARES = [1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12, 1 / 16, 1 / 24, 1 / 32];
+const SHARES = [1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12, 1 / 16, 1 / 32];
 
 /**
  * Rewrites a differentiated graph, whose first `forward` nodes are the forward pass, so that no more than `bytes` of
@@ -166,7 +166,7 @@ export function recompute(
     const found = rebuilt(graph, passes, kept);
     const values = graph.values + found.nodes.length;
     const whole = { ...graph, nodes: found.nodes, outputs: wanted, values };
-    return { ...found, peak: layout(fuse(whole), 4).peakBytes };
+    return { ...found, peak: layout(fuse(whole), 4, true).peakBytes };
   };
   type Measured = ReturnType<typeof measured>;
   let best: Measured | undefined;

@@ -87,6 +87,28 @@ describe('an addition', () => {
     expect(kinds(graph)).toEqual(['conv2d', 'groupNormAffine', 'conv2d']);
     expect(graph.nodes[2]!.inputs.residual).toBe(graph.nodes[0]!.output);
   });
+  it('of what is made later, by what cannot take it in, is done where the addition was', () => {
+    const graph = traced((g, x) => {
+      const first = conv(g, x);
+      const later = apply(g, 'activation', { activation: 'silu' }, { x });
+      return apply(g, 'add', {}, { x1: first, x2: later });
+    });
+    expect(kinds(graph)).toEqual(['activation', 'conv2d']);
+    expect(graph.nodes[1]!.inputs.residual).toBe(graph.nodes[0]!.output);
+  });
+  it("to a group norm's gradient becomes its residual, unless it is scaled", () => {
+    const gradient = (scale: number) =>
+      traced((g, x) => {
+        const attributes = { groups: 2, eps: 1e-5, activation: 'silu' } as const;
+        const constants = { gamma: zeros(4), beta: zeros(4) };
+        const dx = apply(g, 'groupNormGradient', attributes, { x, dy: x }, constants);
+        return apply(g, 'add', { scale }, { x1: x, x2: dx });
+      });
+    const taken = gradient(1);
+    expect(kinds(taken)).toEqual(['groupNormGradient']);
+    expect(taken.nodes[0]!.inputs.residual).toBe(taken.inputs.get('x'));
+    expect(kinds(gradient(0.5))).toEqual(['groupNormGradient', 'add']);
+  });
   it('of an embedding goes in front of a residual, not behind it', () => {
     const rows = (g: Graph) => input(g, 'rows', [4, 2, 1, 1]);
     const both = traced((g, x) => {
@@ -124,4 +146,12 @@ describe('an upsampling', () => {
     });
     expect(kinds(graph)).toEqual(['upsample', 'conv2d']);
   });
+});
+
+it('what no output needs is left out', () => {
+  const graph = traced((g, x) => {
+    norm(g, conv(g, x));
+    return apply(g, 'activation', { activation: 'silu' }, { x });
+  });
+  expect(kinds(graph)).toEqual(['activation']);
 });
