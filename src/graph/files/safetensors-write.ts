@@ -9,11 +9,17 @@ import { DTYPE_BITS, MAX_HEADER_BYTES, type SafetensorsDtype } from './safetenso
 export interface TensorData {
   readonly dtype: SafetensorsDtype;
   readonly shape: readonly number[];
-  readonly data: ArrayBufferView;
+  readonly data: ArrayBufferView | StoredBytes;
 }
 
-const bytesOf = ({ data }: TensorData): Uint8Array =>
-  new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+/** Bytes that are read when they are written, so that not all tensors are in memory at once. */
+export interface StoredBytes {
+  readonly byteLength: number;
+  read(): Promise<Uint8Array>;
+}
+
+const bytesOf = async ({ data }: TensorData): Promise<Uint8Array> =>
+  'read' in data ? data.read() : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 
 /**
  * Writes a safetensors file: whole or not at all (a temporary file in the same folder, flushed, then renamed),
@@ -36,7 +42,7 @@ export async function writeSafetensors(
     const handle = await open(temporary, 'wx');
     try {
       await handle.appendFile(header);
-      for (const [, tensor] of sorted) await handle.appendFile(bytesOf(tensor));
+      for (const [, tensor] of sorted) await handle.appendFile(await bytesOf(tensor));
       await handle.sync();
     } finally {
       await handle.close();
