@@ -210,6 +210,9 @@ export async function calibrate(
       json ? `${JSON.stringify(calibration)}\n` : calibrationText(calibration),
     );
     return failed > 0 ? 1 : 0;
+  } catch (error) {
+    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
+    return interruption.status;
   } finally {
     interruption.release();
     if (unused) model.close();
