@@ -285,7 +285,7 @@ describe('exit statuses', () => {
   test.each([
     ['usage', [], fakeFolder(), 2, 'no INPUT'],
     ['unknown option', ['--frobnicate', 'x'], fakeFolder(), 2, "unknown option '--frobnicate'"],
-    ['planned subcommand', ['purify', 'x'], fakeFolder(), 2, '"purify" is not part of this version'],
+    ['planned subcommand', ['certify', 'x'], fakeFolder(), 2, '"certify" is not part of this version'],
     ['unknown label', ['--labels', 'foxx', 'x'], fakeFolder(), 2, 'the nearest is "fox"'],
     [
       'template for a model of classes',
@@ -339,7 +339,7 @@ describe('exit statuses', () => {
   ])('%s', async (_, argv, openModel, status, message) => {
     const stderr: string[] = [];
     const stdout = new PassThrough();
-    const args = argv[0] === 'purify' ? argv : ['--model', './fake', ...argv];
+    const args = argv[0] === 'certify' ? argv : ['--model', './fake', ...argv];
     const got = await main(args, {
       openModel,
       describe: fakeDescribe(),
