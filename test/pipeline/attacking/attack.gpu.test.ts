@@ -75,8 +75,12 @@ describe('gradients on the device are those of what it computes', () => {
       }),
     );
     const stepsOf = (draw: number) => stepsBy(session.model, { ...options, draw });
-    const behind = purified(diffusionClassifier(model), { denoising: session, stepsOf }, 'full');
-    expect(await offAlong(behind, grey())).toBeLessThan(options.method === 'lm-adam' ? 0.2 : 0.06);
+    const off = (mode: 'full' | 'identity') =>
+      offAlong(purified(diffusionClassifier(model), { denoising: session, stepsOf }, mode), grey());
+    const [full, identity] = [await off('full'), await off('identity')];
+    // Adam's first step is nearly a step of signs: it jumps where a gradient passes 0.
+    expect(full).toBeLessThan(options.method === 'lm-adam' ? 0.15 : 0.06);
+    if (options.method !== 'lm-adam') expect(identity).toBeGreaterThan(2 * full);
     session.close();
     model.close();
   });
