@@ -1,0 +1,102 @@
+// `purify` with the real graph: files in, tensors out, against torch (test/golden/purify.py).
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { describeModel } from '../../src/graph/describe.ts';
+import { openSafetensors } from '../../src/graph/files/safetensors.ts';
+import { openModel } from '../../src/graph/openmodel.ts';
+import { edmGolden, writeEdmFolder, writeImage, writeNoise } from '../graph/edmfolder.ts';
+import { cli, linesOf } from './capture.ts';
+import { temporaryFolder } from './imagefiles.ts';
+
+const goldens = join(import.meta.dirname, '..', 'golden');
+const run = (...argv: string[]) => cli(argv, openModel, '', describeModel);
+
+interface Case {
+  readonly name: string;
+  readonly model: string;
+  readonly argv: readonly string[];
+}
+const cases: readonly Case[] = JSON.parse(readFileSync(join(goldens, 'purify', 'cases.json'), 'utf8'));
+const models = [...new Set(cases.map(({ model }) => model))];
+
+/** The model of a golden as a folder, its images and its noise. */
+async function given(model: string, folder: string) {
+  if (model !== 'edm-song')
+    return {
+      model: join(goldens, `errors-${model}`),
+      images: join(goldens, 'errors-images'),
+      noise: join(goldens, 'errors-noise.safetensors'),
+    };
+  const golden = edmGolden('song');
+  return {
+    model: await writeEdmFolder(join(folder, 'model'), golden),
+    images: writeImage(join(folder, 'song.png'), golden),
+    noise: await writeNoise(join(folder, 'noise.safetensors'), [...Array(32).keys()]),
+  };
+}
+
+/** All tensors of a file, by their names. */
+async function tensorsOf(path: string): Promise<Map<string, Float32Array>> {
+  const file = await openSafetensors(path);
+  try {
+    const found = new Map<string, Float32Array>();
+    for (const name of file.tensors.keys()) found.set(name, await file.readF32(name));
+    return found;
+  } finally {
+    await file.close();
+  }
+}
+
+const far = (x: Float32Array, y: Float32Array) =>
+  x.reduce((most, value, i) => Math.max(most, Math.abs(value - y[i]!)), 0);
+
+describe.each(models)('%s', (model) => {
+  test.each(cases.filter((one) => one.model === model))('$name', async ({ name, argv }) => {
+    const folder = temporaryFolder();
+    const { model: path, images, noise } = await given(model, folder);
+    const tensors = join(folder, 'tensors.safetensors');
+    const { status, out, err } = await run(
+      ...['purify', images, '--model', path, ...argv, '--noise', noise],
+      ...['--out', join(folder, 'out'), '--tensors', tensors, '--quiet'],
+    );
+    expect(err).toBe('');
+    expect(status).toBe(0);
+    const wanted = await tensorsOf(join(goldens, 'purify', `${model}.safetensors`));
+    const got = await tensorsOf(tensors);
+    expect(linesOf(out)).toHaveLength(got.size);
+    expect(got.size).toBe(model === 'edm-song' ? 1 : 3);
+    for (const [image, x] of got) expect(far(x, wanted.get(`${name}/${image}`)!)).toBeLessThan(2e-3);
+  });
+});
+
+test('the same bytes whatever the batch and the images in flight, by seed; classify takes the stage in front', async () => {
+  const folder = temporaryFolder();
+  const { model, images } = await given('epsilon', folder);
+  const argv = ['--model', model, '--quiet', images];
+  const bytes = async (...more: string[]) => {
+    const tensors = join(folder, 'tensors.safetensors');
+    const out = ['--out', join(folder, 'out'), '--tensors', tensors];
+    const { status } = await run(
+      'purify',
+      ...argv,
+      ...out,
+      '--method',
+      'lm-momentum',
+      '--steps',
+      '2',
+      ...more,
+    );
+    expect(status).toBe(0);
+    return readFileSync(tensors).toString('base64');
+  };
+  const first = await bytes();
+  expect(await bytes('--batch', '2', '--concurrency', '1')).toBe(first);
+  expect(await bytes('--seed', '1')).not.toBe(first);
+
+  const purify = ['--purify', 'lm-momentum', '--purify-steps', '2', '--timesteps', 'even:4'];
+  const { status, out } = await run('classify', ...argv, ...purify);
+  expect(status).toBe(0);
+  expect(linesOf(out).map((line) => line.purify)).toEqual(['lm-momentum', 'lm-momentum', 'lm-momentum']);
+});
