@@ -9,11 +9,22 @@ export {
   type NetworkDescription,
 } from './graph/describe.ts';
 export type { Network } from './graph/evaluation.ts';
-export { type ConvertOptions, type Converted, convertEdm } from './graph/files/edmpickle.ts';
+export { type Converted, type ConvertOptions, convertEdm } from './graph/files/edmpickle.ts';
 export { openSafetensors, type TensorFile, type TensorInfo } from './graph/files/safetensors.ts';
 export { type TensorData, writeSafetensors } from './graph/files/safetensors-write.ts';
 // Models.
-export type { Candidate, Crop, EvaluationBatch, Level, Model } from './graph/model.ts';
+export {
+  type Candidate,
+  type Crop,
+  type Differentiable,
+  type ErrorGradients,
+  type EvaluationBatch,
+  type Level,
+  type Mix,
+  type Model,
+  NO_CLASS,
+  type PredictionBatch,
+} from './graph/model.ts';
 export { type ModelSummary, type OpenModelOptions, openModel, readModel } from './graph/openmodel.ts';
 export {
   importanceLevels,
@@ -43,6 +54,14 @@ export {
   ShapeError,
   UnsupportedError,
 } from './kernels/errors.ts';
+// Attacks, and robust accuracy.
+export { type Attacked, type AttackOptions, attackImage, type Victim } from './pipeline/attacking/attack.ts';
+export { ATTACKS, type AttackName, attackOf } from './pipeline/attacking/attacks.ts';
+export { attackAndJudge, type Campaign, type Outcome } from './pipeline/attacking/campaign.ts';
+export { type DiffusionClassifier, diffusionClassifier } from './pipeline/attacking/classifier.ts';
+export type { Defended } from './pipeline/attacking/defended.ts';
+export { GRADIENT_MODES, type GradientMode, purified } from './pipeline/attacking/purified.ts';
+export { type Share, shareOf } from './pipeline/attacking/wilson.ts';
 // How candidates are dropped, and on which noise levels.
 export { all } from './pipeline/deciding/all.ts';
 export { type Energies, energyOf } from './pipeline/deciding/energy.ts';
