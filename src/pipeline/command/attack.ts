@@ -15,7 +15,7 @@ import { type ItemFailure, isFailure } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { toUnit } from './evaluate.ts';
 import { type Interruption, interruptible } from './interruption.ts';
-import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
+import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { isBeneath, outputNames, pngName } from './outputnames.ts';
 import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';

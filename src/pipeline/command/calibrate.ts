@@ -23,7 +23,7 @@ import { newCommand, type Texts } from './command.ts';
 import { interruptible } from './interruption.ts';
 import { checkModel, modelOptions } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
-import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
+import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
 import type { Surroundings } from './run.ts';
 import { checkShared } from './settings.ts';

@@ -1,7 +1,7 @@
 // The commands as people see them: their options and their help.
 
 import { Command } from 'commander';
-import { addOptions } from './options.ts';
+import { addOptions } from './options/table.ts';
 import { PRESET_HELP } from './presets.ts';
 import { CLASSIFY } from './settings.ts';
 

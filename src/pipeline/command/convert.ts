@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { convertEdm } from '../../graph/files/edmpickle.ts';
 import { UsageError } from '../errors.ts';
 import { newCommand, type Texts } from './command.ts';
-import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
+import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
 import type { Surroundings } from './run.ts';
 

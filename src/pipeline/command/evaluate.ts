@@ -14,7 +14,7 @@ import { type ItemFailure, isFailure } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type EvaluationLog, openLog } from './evaluationlog.ts';
 import { type Interruption, interruptible } from './interruption.ts';
-import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
+import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { duration, short } from './progress.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
 import type { Surroundings } from './run.ts';

@@ -4,7 +4,7 @@ import type { Description, NetworkDescription } from '../../graph/describe.ts';
 import { UsageError } from '../errors.ts';
 import { newCommand, type Texts } from './command.ts';
 import { modelFolder } from './modelfolder.ts';
-import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
+import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { bytes, gigaflop, short } from './progress.ts';
 import type { Surroundings } from './run.ts';
 import { streamWriter } from './sinks.ts';

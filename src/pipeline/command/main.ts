@@ -14,7 +14,7 @@ import type { SignalSource } from './interruption.ts';
 import { match, matchCommand, readMatchSettings } from './match.ts';
 import type { OpenFolder } from './modelchoice.ts';
 import { optimal, optimalCommand, readOptimalSettings } from './optimal.ts';
-import type { LogLevel } from './options.ts';
+import type { LogLevel } from './options/output.ts';
 import { createReporter, type ErrorOutput } from './progress.ts';
 import { purify, purifyCommand, readPurifySettings } from './purify.ts';
 import { run, type Surroundings } from './run.ts';

@@ -15,7 +15,7 @@ import { type Interruption, interruptible } from './interruption.ts';
 import { count, type EarlierItems, earlierItems, type MatchLine, newTally, summaryOf } from './matchlines.ts';
 import { checkModel, evaluationOptions } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
-import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
+import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { inGroups, type MatchItem, readItems } from './pairs.ts';
 import { PathSet } from './pathset.ts';
 import { duration, short } from './progress.ts';

@@ -13,7 +13,7 @@ import { mapOrdered } from '../stream/iterables.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
 import { nearest } from './candidates.ts';
 import { newCommand, type Texts } from './command.ts';
-import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
+import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
 import type { Surroundings } from './run.ts';
 import { streamWriter } from './sinks.ts';

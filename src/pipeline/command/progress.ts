@@ -1,7 +1,7 @@
 // How far a run has come, for a person: one line on a terminal that renews itself, a line now and then elsewhere.
 
 import type { Progress } from '../types.ts';
-import { LOG_LEVELS, type LogLevel } from './options.ts';
+import { LOG_LEVELS, type LogLevel } from './options/output.ts';
 
 /** Milliseconds between two renewals of the line on a terminal, and between two lines elsewhere. */
 const RENEWAL = { terminal: 100, elsewhere: 10_000 };

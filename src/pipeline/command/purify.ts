@@ -13,7 +13,7 @@ import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../t
 import { newCommand, type Texts } from './command.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { modelFolder } from './modelfolder.ts';
-import { addOptions, type OptionName, readOptions, type Values } from './options.ts';
+import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { isBeneath, outputNames, pngName } from './outputnames.ts';
 import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';

@@ -9,7 +9,7 @@ import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
 import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
 import { purificationLevels, sigmasOfSteps } from '../purifying/plan.ts';
-import type { OptionName, Values } from './options.ts';
+import type { OptionName, Values } from './options/table.ts';
 
 /** A purification that is asked for, and its file of noise. */
 export interface PurifyingSettings extends PurifyingOptions {

@@ -12,7 +12,7 @@ import { stepsBy } from '../stream/purify.ts';
 import { candidatesFor } from './candidates.ts';
 import { checkModel, evaluationOptions, type OpenFolder } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
-import type { OptionName, Values } from './options.ts';
+import type { OptionName, Values } from './options/table.ts';
 import {
   CLASSIFY_PURIFYING,
   hostNoise,

@@ -1,7 +1,7 @@
 // What `classify` is asked for, checked: from the texts of options to values, before anything is opened.
 
 import { UsageError } from '../errors.ts';
-import { type OptionName, readOptions, type Values } from './options.ts';
+import { type OptionName, readOptions, type Values } from './options/table.ts';
 import { withPreset } from './presets.ts';
 import { CLASSIFY_PURIFYING, type PurifyingSettings, purifyingOf } from './purifying.ts';
 
