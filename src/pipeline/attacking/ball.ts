@@ -1,10 +1,6 @@
 // The images an attack may choose: a ball of radius eps about the image, within [0, 1].
 
-/** Norms of a perturbation. */
-export const NORMS = ['linf', 'l2'] as const;
-
-/** One of `NORMS`. */
-export type Norm = (typeof NORMS)[number];
+import type { Norm } from '../norms.ts';
 
 /** What an attack may do to an image: `eps` in [0, 1] pixel units, over all channels and pixels together. */
 export interface Ball {

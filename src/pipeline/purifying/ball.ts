@@ -1,8 +1,7 @@
 // Balls around an image and the box [-1, 1] of all images: projections with their derivatives. Everything is for
 // pixels in [-1, 1], sums are in f64 and in order.
 
-/** Norms of a ball. */
-export type Norm = 'linf' | 'l2';
+import type { Norm } from '../norms.ts';
 
 type Row = Float32Array | Float64Array;
 

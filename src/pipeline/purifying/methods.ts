@@ -2,7 +2,7 @@
 // papers.
 
 import { UsageError } from '../errors.ts';
-import type { Norm } from './ball.ts';
+import type { Norm } from '../norms.ts';
 
 /**
  * - `lm-adam`: likelihood maximisation as RDC released it (Chen et al., ICML 2024): Adam on the denoising loss;
@@ -16,8 +16,6 @@ export const METHODS = ['lm-adam', 'lm-momentum', 'lm-residual', 'diffpure'] as 
 
 /** One of `METHODS`. */
 export type Method = (typeof METHODS)[number];
-
-export const NORMS = ['linf', 'l2'] as const satisfies readonly Norm[];
 
 /** DiffPure's t*, of 1000, by data set and threat (and for one by the classifier behind it). */
 export const T_STAR: Readonly<Record<string, number>> = {

@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { type AttackOptions, attackImage } from '../../../src/pipeline/attacking/attack.ts';
 import { ATTACKS, type AttackName, attackOf, targetOf } from '../../../src/pipeline/attacking/attacks.ts';
-import { distanceOf, type Norm } from '../../../src/pipeline/attacking/ball.ts';
+import { distanceOf } from '../../../src/pipeline/attacking/ball.ts';
 import {
   argmax,
   crossEntropy,
@@ -17,6 +17,7 @@ import { quantise } from '../../../src/pipeline/attacking/quantise.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
 import { shareAt } from '../../../src/pipeline/attacking/square.ts';
 import { UsageError } from '../../../src/pipeline/errors.ts';
+import type { Norm } from '../../../src/pipeline/norms.ts';
 import { linearClassifier, weightAt } from './fakes.ts';
 
 const SIDE = 6;

@@ -13,7 +13,7 @@ import { PURIFYING } from './purifying.ts';
 import { RUNNING } from './running.ts';
 
 /** All options, by the names their values have here; two that are typed alike belong to different commands. */
-export const OPTIONS = { ...MODEL, ...DECIDING, ...PURIFYING, ...ATTACKING, ...OUTPUT, ...RUNNING };
+export const OPTIONS = { ...MODEL, ...DECIDING, ...PURIFYING, ...ATTACKING, ...OUTPUT, ...RUNNING } as const;
 
 /** The name of an option, as in `nSamples`. */
 export type OptionName = keyof typeof OPTIONS;

@@ -1,0 +1,89 @@
+// Options of attacks and of measuring robustness.
+
+import { z } from 'zod';
+import { ATTACKS } from '../../attacking/attacks.ts';
+import { GRADIENT_MODES } from '../../attacking/purified.ts';
+import { integer, optionsOf, radius, stepCount, text } from './option.ts';
+
+const { given, spec } = optionsOf('Attacking');
+
+export const ATTACKING = {
+  attack: spec({
+    flags: '--attack <name>',
+    help: `how images are attacked: ${ATTACKS.join(', ')}; -t are targeted`,
+    schema: z.enum(ATTACKS),
+    wanted: ATTACKS.join(', '),
+    fallback: 'apgd-ce',
+  }),
+  attacks: spec({
+    flags: '--attacks <list>',
+    help: `attacks of every image, each by itself: ${ATTACKS.join(', ')}; or none`,
+    schema: z
+      .string()
+      .transform((list) => (list === 'none' ? [] : list.split(',').map((name) => name.trim())))
+      .pipe(z.array(z.enum(ATTACKS)).refine((list) => new Set(list).size === list.length)),
+    wanted: `different names of ${ATTACKS.join(', ')}, separated by commas, or none`,
+    fallback: 'apgd-ce,apgd-t',
+  }),
+  attackSteps: given({
+    ...stepCount,
+    flags: '--steps <n>',
+    help: 'steps of a run (100); queries of square (5000)',
+  }),
+  restarts: given({
+    flags: '--restarts <n>',
+    help: 'runs from different points (1); targets of a targeted attack (9)',
+    schema: integer(1, 10_000),
+    wanted: 'an integer from 1 to 10000',
+  }),
+  eot: spec({
+    flags: '--eot <n>',
+    help: "draws of the defence's randomness that a gradient is the mean of",
+    schema: integer(1, 10_000),
+    wanted: 'an integer from 1 to 10000',
+    fallback: '1',
+  }),
+  randomness: spec({
+    flags: '--randomness <name>',
+    help: "whether the attacker knows the defence's random numbers: known, or fresh ones in every step",
+    schema: z.enum(['known', 'fresh']),
+    wanted: 'known or fresh',
+    fallback: 'known',
+  }),
+  attackStepSize: given({
+    ...radius,
+    flags: '--step-size <size>',
+    help: 'pgd: size of a step, for pixels in [0, 1] (2.5 eps / steps)',
+  }),
+  levelsPerStep: given({
+    flags: '--levels-per-step <n>',
+    help: 'noise levels that a draw of the attack sees, in turn; what it finds is judged by all (all)',
+    schema: integer(1),
+    wanted: 'an integer of 1 or more',
+  }),
+  gradient: given({
+    flags: '--gradient <mode>',
+    help: 'gradient of --purify: identity (BPDA), full (through every step), or transfer (attack without it) (identity)',
+    schema: z.enum(GRADIENT_MODES),
+    wanted: GRADIENT_MODES.join(', '),
+  }),
+  labelsFrom: spec({
+    flags: '--labels-from <file|folders>',
+    help: 'true classes: a CSV file path,label, or the names of the folders that images are in',
+    schema: text,
+    wanted: 'a CSV file, or folders',
+    fallback: 'folders',
+  }),
+  labelsCsv: given({
+    flags: '--labels-csv <file>',
+    help: 'images and their classes: CSV path,label, paths relative to FOLDER',
+    schema: text,
+    wanted: 'a CSV file',
+  }),
+  images: given({
+    flags: '--images <n>',
+    help: 'how many images; of class folders as many of each class',
+    schema: integer(1),
+    wanted: 'an integer of 1 or more',
+  }),
+} as const;

@@ -1,0 +1,110 @@
+// Options that say what comes out, and where it goes.
+
+import { z } from 'zod';
+import { flag, integer, optionsOf, text } from './option.ts';
+
+/** Levels of what is logged to standard error, from least to most. */
+export const LOG_LEVELS = ['silent', 'error', 'warn', 'info', 'debug'] as const;
+
+/** One of `LOG_LEVELS`. */
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+const { given, spec } = optionsOf('Output');
+
+export const OUTPUT = {
+  out: given({
+    flags: '--out <folder>',
+    help: 'the folder that images are written to, as PNG',
+    schema: text,
+    wanted: 'a folder',
+  }),
+  tensors: given({
+    flags: '--tensors <file>',
+    help: 'also write the images there as safetensors, [c, h, w] in [-1, 1] by their names',
+    schema: text,
+    wanted: 'a file',
+  }),
+  output: spec({
+    flags: '-o, --output <file>',
+    help: 'where results go; - is standard output',
+    schema: text,
+    wanted: 'a file, or - for standard output',
+    fallback: '-',
+  }),
+  format: spec({
+    flags: '--format <name>',
+    help: 'jsonl or csv',
+    schema: z.enum(['jsonl', 'csv']),
+    wanted: 'jsonl or csv',
+    fallback: 'jsonl',
+  }),
+  topK: spec({
+    flags: '--top-k <k>',
+    help: 'classes listed with a result',
+    schema: integer(1),
+    wanted: 'an integer of 1 or more',
+    fallback: '5',
+  }),
+  energy: spec({
+    flags: '--energy',
+    help: 'results have energies: -log p(x), and -log p(x | class) in top, up to a constant; high for what is unlike the training data; wants --strategy all, or staged (then over the levels of its first stage)',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
+  errors: given({
+    flags: '--errors <file>',
+    help: 'also write every single evaluation there, as JSON lines',
+    schema: text,
+    wanted: 'a file',
+  }),
+  resume: spec({
+    flags: '--resume',
+    help: 'skip what --output already holds',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
+  bins: spec({
+    flags: '--bins <n>',
+    help: 'bins of the reliability table',
+    schema: integer(1, 1000),
+    wanted: 'an integer from 1 to 1000',
+    fallback: '15',
+  }),
+  dry: spec({
+    flags: '--dry',
+    help: 'print only, store nothing',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
+  json: spec({
+    flags: '--json',
+    help: 'one JSON object instead of text',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
+  dryRun: spec({
+    flags: '--dry-run',
+    help: 'only say what it would cost: evaluations, memory, and time by one timed batch',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
+  quiet: spec({
+    flags: '-q, --quiet',
+    help: 'no progress, errors only',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
+  logLevel: spec({
+    flags: '--log-level <level>',
+    help: `what goes to standard error: ${LOG_LEVELS.join(', ')}`,
+    schema: z.enum(LOG_LEVELS),
+    wanted: LOG_LEVELS.join(', '),
+    fallback: 'info',
+  }),
+} as const;

@@ -1,0 +1,35 @@
+// Options that say how a command runs: what it reads, and how much at once.
+
+import { auto, flag, integer, optionsOf } from './option.ts';
+
+const { given, spec } = optionsOf('Running');
+
+export const RUNNING = {
+  perClass: given({
+    flags: '--per-class <n>',
+    help: 'take at most so many images of each class, the first',
+    schema: integer(1),
+    wanted: 'an integer of 1 or more',
+  }),
+  null: spec({
+    flags: '-0, --null',
+    help: 'paths on standard input end in NUL',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
+  batch: spec({
+    flags: '--batch <n>',
+    help: 'evaluations of a dispatch',
+    schema: auto,
+    wanted: 'auto or an integer of 1 or more',
+    fallback: 'auto',
+  }),
+  concurrency: spec({
+    flags: '--concurrency <n>',
+    help: 'images in flight',
+    schema: auto,
+    wanted: 'auto or an integer of 1 or more',
+    fallback: 'auto',
+  }),
+} as const;
