@@ -3,7 +3,8 @@
 
 import { describe, expect, test } from 'vitest';
 import { UsageError } from '../../src/pipeline/errors.ts';
-import { distance, project, pullBackProjection } from '../../src/pipeline/purifying/ball.ts';
+import { distance } from '../../src/pipeline/norms.ts';
+import { project, pullBackProjection } from '../../src/pipeline/purifying/ball.ts';
 import { type Denoising, pullBackThrough, type State, statesOf } from '../../src/pipeline/purifying/chain.ts';
 import type { PurifyingOptions } from '../../src/pipeline/purifying/methods.ts';
 import { givenNoise, seededNoise, uniform } from '../../src/pipeline/purifying/noise.ts';

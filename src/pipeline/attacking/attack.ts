@@ -1,6 +1,7 @@
 // What all attacks share: the image, the ball, where they begin, what they keep, and the restarts.
 
-import { type Ball, length2, project } from './ball.ts';
+import { l2 } from '../norms.ts';
+import { type Ball, project } from './ball.ts';
 import { type Asked, ask, type Defended, type Expectation, type Queries } from './defended.ts';
 import { argmax, marginOf } from './losses.ts';
 import { type Random, randomOf } from './random.ts';
@@ -62,7 +63,7 @@ export interface Attacked {
 /** A random point: in linf uniform in the ball, in l2 on its surface; then within [0, 1]. */
 export function startIn(ball: Ball, centre: Float64Array, random: Random): Float64Array {
   const noise = centre.map(() => (ball.norm === 'linf' ? 2 * random.uniform() - 1 : random.normal()));
-  const scale = ball.norm === 'linf' ? ball.eps : ball.eps / length2(noise);
+  const scale = ball.norm === 'linf' ? ball.eps : ball.eps / l2(noise);
   return project(
     ball,
     centre.map((v, i) => v + scale * noise[i]!),

@@ -1,29 +1,11 @@
 // The images an attack may choose: a ball of radius eps about the image, within [0, 1].
 
-import type { Norm } from '../norms.ts';
+import { distance, l2, type Norm } from '../norms.ts';
 
 /** What an attack may do to an image: `eps` in [0, 1] pixel units, over all channels and pixels together. */
 export interface Ball {
   readonly norm: Norm;
   readonly eps: number;
-}
-
-/** Euclidean length. */
-export const length2 = (v: ArrayLike<number>): number => {
-  let sum = 0;
-  for (let i = 0; i < v.length; i++) sum += v[i]! * v[i]!;
-  return Math.sqrt(sum);
-};
-
-/** The distance of two images in a norm. */
-export function distanceOf(norm: Norm, x: ArrayLike<number>, from: ArrayLike<number>): number {
-  let [most, sum] = [0, 0];
-  for (let i = 0; i < x.length; i++) {
-    const d = Math.abs(x[i]! - from[i]!);
-    most = Math.max(most, d);
-    sum += d * d;
-  }
-  return norm === 'linf' ? most : Math.sqrt(sum);
 }
 
 const clip = (v: number, low: number, high: number) => (v < low ? low : v > high ? high : v);
@@ -35,7 +17,7 @@ const clip = (v: number, low: number, high: number) => (v < low ? low : v > high
 export function project({ norm, eps }: Ball, z: Float64Array, centre: Float64Array): Float64Array {
   if (norm === 'linf')
     return z.map((v, i) => clip(v, Math.max(0, centre[i]! - eps), Math.min(1, centre[i]! + eps)));
-  const far = distanceOf('l2', z, centre);
+  const far = distance('l2', z, centre);
   const scale = far > eps ? eps / far : 1;
   return z.map((v, i) => clip(centre[i]! + (v - centre[i]!) * scale, 0, 1));
 }
@@ -43,6 +25,6 @@ export function project({ norm, eps }: Ball, z: Float64Array, centre: Float64Arr
 /** The direction in which a step of length 1 raises a loss most: the sign of its gradient, or the unit vector. */
 export function ascent(norm: Norm, gradient: Float64Array): Float64Array {
   if (norm === 'linf') return gradient.map((g) => (g > 0 ? 1 : g < 0 ? -1 : 0));
-  const length = length2(gradient);
+  const length = l2(gradient);
   return length > 0 ? gradient.map((g) => g / length) : gradient;
 }

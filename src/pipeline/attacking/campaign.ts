@@ -1,8 +1,9 @@
 // An attack on one image from its beginning to what is reported of it.
 
+import { distance } from '../norms.ts';
 import { attackImage } from './attack.ts';
 import { type AttackName, attackOf } from './attacks.ts';
-import { type Ball, distanceOf } from './ball.ts';
+import type { Ball } from './ball.ts';
 import type { Defended, Expectation, Queries } from './defended.ts';
 import { argmax, marginOf } from './losses.ts';
 import { quantise } from './quantise.ts';
@@ -86,8 +87,8 @@ export async function attackAndJudge(
     ...raw,
     quantised,
     broken: raw.prediction !== label || quantised.prediction !== label,
-    linf: distanceOf('linf', x, victim.x),
-    l2: distanceOf('l2', x, victim.x),
+    linf: distance('linf', x, victim.x),
+    l2: distance('l2', x, victim.x),
     queries: found.queries,
     x,
   };

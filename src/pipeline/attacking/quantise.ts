@@ -1,6 +1,7 @@
 // Images in [0, 1] as 8 bits, without leaving the ball.
 
-import { type Ball, distanceOf } from './ball.ts';
+import { distance } from '../norms.ts';
+import type { Ball } from './ball.ts';
 
 /** Slack of the comparison with eps: distances are sums of rounded numbers. */
 const SLACK = 1e-9;
@@ -27,7 +28,7 @@ export function quantise(x: Float64Array, centre: Float64Array, { norm, eps }: B
     bytes[i]! -= Math.sign(bytes[i]! - middle[i]!);
   };
   const most = (eps * 255 + SLACK) ** 2;
-  let square = distanceOf('l2', bytes, middle) ** 2;
+  let square = distance('l2', bytes, middle) ** 2;
   for (const { i } of gains) {
     if (square <= most) break;
     const d = Math.abs(bytes[i]! - middle[i]!);

@@ -1,8 +1,9 @@
 // Square attack (Andriushchenko et al., ECCV 2020): random search by squares of changed pixels, which needs no
 // gradient. A change stays where it makes the margin z_y - max z_j smaller.
 
+import { l2 } from '../norms.ts';
 import type { Attack, Trial } from './attack.ts';
-import { length2, project } from './ball.ts';
+import { project } from './ball.ts';
 import { marginOf } from './losses.ts';
 import type { Random } from './random.ts';
 
@@ -98,12 +99,12 @@ export function bump(side: number, random: Random): Float64Array {
       for (let j = 0; j < side; j++)
         for (let k = Math.max(Math.abs(i - row), Math.abs(j - column)); k < steps; k++)
           part[i * side + j]! += 1 / (k + 1) ** 2;
-    const length = length2(part);
+    const length = l2(part);
     for (const [i, value] of part.entries()) values[from * side + i] = (sign * value) / length;
   };
   if (half > 0) pyramid(0, half, 1);
   pyramid(half, side - half, -1);
-  const length = length2(values);
+  const length = l2(values);
   const turned = random.uniform() > 0.5;
   return values.map((_, i) => values[turned ? (i % side) * side + Math.floor(i / side) : i]! / length);
 }
@@ -119,7 +120,7 @@ function inL2({ asked, centre, ball, random }: Trial): Search {
     );
   const place = (side: number) => [random.below(height - side + 1), random.below(width - side + 1)] as const;
   const scaled = (delta: Float64Array): Float64Array => {
-    const length = length2(delta);
+    const length = l2(delta);
     return centre.map((v, i) => (length > 0 ? v + (delta[i]! * eps) / length : v));
   };
   return {
@@ -142,7 +143,7 @@ function inL2({ asked, centre, ball, random }: Trial): Search {
       const even = (side: number) => Math.min(height, width, side + (side % 2));
       const side = even(sideOf(share, height, width, 3));
       const [to, from] = [place(side), place(side)];
-      const spare = Math.max(0, eps * eps - length2(delta) ** 2) / channels;
+      const spare = Math.max(0, eps * eps - l2(delta) ** 2) / channels;
       const shape = bump(side, random);
       for (let c = 0; c < channels; c++) {
         const into = window(c, ...to, side);
@@ -156,7 +157,7 @@ function inL2({ asked, centre, ball, random }: Trial): Search {
         const before = Math.sqrt(mass(into)) + 1e-12;
         const sign = random.sign();
         const mixed = Float64Array.from(into, (i, k) => sign * shape[k]! + delta[i]! / before);
-        const length = length2(mixed) + 1e-12;
+        const length = l2(mixed) + 1e-12;
         for (const i of out) delta[i] = 0;
         for (const [k, i] of into.entries()) delta[i] = (mixed[k]! * budget) / length;
       }

@@ -11,6 +11,7 @@ import { loadImage } from '../images/load.ts';
 import { fromModelInput } from '../images/pixels.ts';
 import { findPlaced } from '../images/sources.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
+import { unlessAborted } from '../stream/pull.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { toUnit } from './evaluate.ts';
@@ -180,15 +181,10 @@ async function attackAll(
   const lines: ReportLine[] = [];
   const failures: ItemFailure[] = [];
   const began = Date.now();
-  const dropped = new Promise<never>((_, reject) => {
-    const drop = () => reject(interruption.drop.reason);
-    interruption.drop.addEventListener('abort', drop, { once: true });
-  });
-  dropped.catch(() => undefined);
   const run = async (item: Victim | ItemFailure): Promise<ReportLine | ItemFailure> => {
     if (isFailure(item)) return item;
     try {
-      return await Promise.race([attackOne(item, settings, opened), dropped]);
+      return await unlessAborted(attackOne(item, settings, opened), interruption.drop);
     } catch (error) {
       if (error instanceof UsageError || interruption.drop.aborted) throw error;
       return failureOf(item.path, error);

@@ -10,6 +10,7 @@ import { failureOf } from '../images/failures.ts';
 import { findLabelled, type Labelled } from '../images/labelled.ts';
 import { prepare } from '../images/load.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
+import { unlessAborted } from '../stream/pull.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type EvaluationLog, openLog } from './evaluationlog.ts';
@@ -195,18 +196,13 @@ async function evaluateAll(
     results.set(`${result.key}\0${result.attack}`, result);
     await writer?.write(`${JSON.stringify(result)}\n`);
   };
-  const dropped = new Promise<never>((_, reject) => {
-    const drop = () => reject(interruption.drop.reason);
-    interruption.drop.addEventListener('abort', drop, { once: true });
-  });
-  dropped.catch(() => undefined);
   const source = until(images(settings), interruption.stop);
   const run = async (item: Labelled | ItemFailure): Promise<ItemFailure | undefined> => {
     if (isFailure(item)) return item;
     taken.add(item.path);
     try {
       const stop = interruption.stop;
-      await Promise.race([evaluateImage(item, settings, opened, done, { log, stop }), dropped]);
+      await unlessAborted(evaluateImage(item, settings, opened, done, { log, stop }), interruption.drop);
       return undefined;
     } catch (error) {
       if (error instanceof UsageError || interruption.drop.aborted) throw error;

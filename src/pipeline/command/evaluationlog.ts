@@ -5,8 +5,7 @@ import { truncate } from 'node:fs/promises';
 import { z } from 'zod';
 import type { Result } from '../attacking/robustness.ts';
 import { UsageError } from '../errors.ts';
-import { systemCode } from '../images/failures.ts';
-import { wholeLines } from './resume.ts';
+import { ifThere, wholeLines } from './resume.ts';
 import { fileWriter, type Writer } from './sinks.ts';
 
 const resultLine = z.object({
@@ -52,9 +51,9 @@ export interface EvaluationLog {
 export async function openLog(path: string, of: Fingerprint, resume: boolean): Promise<EvaluationLog> {
   const earlier: Result[] = [];
   let bytes = 0;
-  if (resume) {
-    let number = 0;
-    try {
+  if (resume)
+    await ifThere(path, async () => {
+      let number = 0;
       for await (const { text, end } of wholeLines(path, 'jsonl')) {
         number++;
         if (number === 1) {
@@ -71,12 +70,7 @@ export async function openLog(path: string, of: Fingerprint, resume: boolean): P
         bytes = end;
       }
       if (number > 0) await truncate(path, bytes);
-    } catch (error) {
-      const code = systemCode(error);
-      if (code === undefined) throw error;
-      if (code !== 'ENOENT') throw new UsageError(`${path}: cannot be read (${code})`);
-    }
-  }
+    });
   const writer = await fileWriter(path, bytes > 0);
   if (bytes === 0) await writer.write(`${heading(of)}\n`);
   return { earlier, writer };

@@ -2,11 +2,10 @@
 
 import { type Matches, scoreOf } from '../deciding/matching.ts';
 import { UsageError } from '../errors.ts';
-import { systemCode } from '../images/failures.ts';
 import type { PairErrors } from '../stream/match.ts';
 import type { MatchItem } from './pairs.ts';
 import { PathSet } from './pathset.ts';
-import { wholeLines } from './resume.ts';
+import { ifThere, wholeLines } from './resume.ts';
 
 /** Counts of matches, as a summary needs them. */
 export interface Tally {
@@ -83,7 +82,7 @@ export async function earlierItems(path: string): Promise<EarlierItems> {
   let bytes = 0;
   let number = 0;
   let torn = 0;
-  try {
+  await ifThere(path, async () => {
     for await (const { text, end } of wholeLines(path, 'jsonl')) {
       number++;
       if (torn > 0) throw new UsageError(`${path}: line ${torn} is not of a match`);
@@ -96,11 +95,7 @@ export async function earlierItems(path: string): Promise<EarlierItems> {
       }
     }
     if (torn === 1) throw new UsageError(`${path}: holds no matches`);
-  } catch (error) {
-    const code = systemCode(error);
-    if (code === undefined) throw error;
-    if (code !== 'ENOENT') throw new UsageError(`${path}: cannot be read (${code})`);
-  }
+  });
   return { done, tally, bytes };
 }
 

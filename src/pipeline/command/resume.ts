@@ -59,6 +59,17 @@ function pathOf(line: string, format: Format): string | undefined {
   }
 }
 
+/** Runs what reads a file; one that does not exist yet holds nothing. @throws UsageError where it cannot be read. */
+export async function ifThere(path: string, read: () => Promise<void>): Promise<void> {
+  try {
+    await read();
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === undefined) throw error;
+    if (code !== 'ENOENT') throw new UsageError(`${path}: cannot be read (${code})`);
+  }
+}
+
 /** What an earlier run left: the paths that have a line, and the bytes of its whole lines. */
 export interface Earlier {
   readonly done: PathSet;
@@ -77,7 +88,7 @@ export async function takeUp(path: string, format: Format, energy = false): Prom
   let size = 0;
   let number = 0;
   let unreadable = 0;
-  try {
+  await ifThere(path, async () => {
     for await (const { text, end } of wholeLines(path, format)) {
       number++;
       if (unreadable > 0) throw new UsageError(`${path}: line ${unreadable} is not a ${format} result`);
@@ -91,11 +102,7 @@ export async function takeUp(path: string, format: Format, energy = false): Prom
     }
     if (unreadable === 1) throw new UsageError(`${path}: holds no ${format} results`);
     if ((await stat(path)).size > size) await truncate(path, size);
-  } catch (error) {
-    if (systemCode(error) === undefined) throw error;
-    if (systemCode(error) !== 'ENOENT')
-      throw new UsageError(`${path}: cannot be read (${systemCode(error)})`);
-  }
+  });
   return { done, bytes: size };
 }
 

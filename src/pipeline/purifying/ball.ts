@@ -1,7 +1,7 @@
 // Balls around an image and the box [-1, 1] of all images: projections with their derivatives. Everything is for
 // pixels in [-1, 1], sums are in f64 and in order.
 
-import type { Norm } from '../norms.ts';
+import { distance, l2, type Norm } from '../norms.ts';
 
 type Row = Float32Array | Float64Array;
 
@@ -11,20 +11,7 @@ export const dot = (x: Row, y: Row): number => {
   return sum;
 };
 
-export const l2 = (x: Row): number => Math.sqrt(dot(x, x));
 export const l1 = (x: Row): number => dot(x, x.map(Math.sign));
-
-function linf(x: Row): number {
-  let most = 0;
-  for (let i = 0; i < x.length; i++) most = Math.max(most, Math.abs(x[i]!));
-  return most;
-}
-
-/** How far x is from `origin`. */
-export function distance(norm: Norm, x: Row, origin: Row): number {
-  const difference = Float64Array.from(x, (value, i) => value - origin[i]!);
-  return norm === 'linf' ? linf(difference) : l2(difference);
-}
 
 export interface Ball {
   readonly norm: Norm;

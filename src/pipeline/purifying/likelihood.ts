@@ -2,7 +2,8 @@
 // mean((D(x + sigma n; sigma) - x)²), a bound on -log p(x), is lower. Everything is for pixels in [-1, 1].
 
 import type { Mix } from '../../graph/model.ts';
-import { type Ball, dot, l1, l2, project, pullBackProjection } from './ball.ts';
+import { l2 } from '../norms.ts';
+import { type Ball, dot, l1, project, pullBackProjection } from './ball.ts';
 import { type Cotangent, type Denoising, hessianTimes, type PurificationStep, type State } from './chain.ts';
 
 /** Where a step looks: at the image mixed with noise `noise` by level `level`. */

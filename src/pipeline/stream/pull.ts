@@ -99,7 +99,7 @@ export function stoppable<T>(
 export async function unlessAborted<T>(
   pending: Promise<T>,
   signal: AbortSignal,
-  dispose: (value: T) => void,
+  dispose: (value: T) => void = () => {},
 ): Promise<T> {
   let abort = (): void => {};
   const aborted = new Promise<never>((_, reject) => {

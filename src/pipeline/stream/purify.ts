@@ -2,7 +2,7 @@
 
 import type { Model } from '../../graph/model.ts';
 import { faultOf } from '../errors.ts';
-import { distance } from '../purifying/ball.ts';
+import { distance } from '../norms.ts';
 import type { PurificationStep, State } from '../purifying/chain.ts';
 import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
 import { givenNoise, seededNoise } from '../purifying/noise.ts';

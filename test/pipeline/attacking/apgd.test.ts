@@ -7,11 +7,10 @@ import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import { checkpoints } from '../../../src/pipeline/attacking/apgd.ts';
 import { attackImage } from '../../../src/pipeline/attacking/attack.ts';
 import { type AttackName, attackOf } from '../../../src/pipeline/attacking/attacks.ts';
-import { distanceOf } from '../../../src/pipeline/attacking/ball.ts';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
 import { argmax, crossEntropy, dlr, targetedDlr } from '../../../src/pipeline/attacking/losses.ts';
 import { readRecords } from '../../../src/pipeline/images/records.ts';
-import type { Norm } from '../../../src/pipeline/norms.ts';
+import { distance, type Norm } from '../../../src/pipeline/norms.ts';
 import { smallNet } from '../../reference/smallnet.ts';
 
 const FOLDER = join(import.meta.dirname, '../../golden/apgd');
@@ -92,7 +91,7 @@ async function robust(attack: AttackName, norm: Norm, eps: number): Promise<numb
       },
     );
     if (!broken) held++;
-    expect(distanceOf(norm, found, x)).toBeLessThanOrEqual(eps + 1e-9);
+    expect(distance(norm, found, x)).toBeLessThanOrEqual(eps + 1e-9);
   }
   return held;
 }

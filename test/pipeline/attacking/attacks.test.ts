@@ -3,7 +3,6 @@
 import { describe, expect, test } from 'vitest';
 import { type AttackOptions, attackImage } from '../../../src/pipeline/attacking/attack.ts';
 import { ATTACKS, type AttackName, attackOf, targetOf } from '../../../src/pipeline/attacking/attacks.ts';
-import { distanceOf } from '../../../src/pipeline/attacking/ball.ts';
 import {
   argmax,
   crossEntropy,
@@ -17,7 +16,7 @@ import { quantise } from '../../../src/pipeline/attacking/quantise.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
 import { shareAt } from '../../../src/pipeline/attacking/square.ts';
 import { UsageError } from '../../../src/pipeline/errors.ts';
-import type { Norm } from '../../../src/pipeline/norms.ts';
+import { distance, type Norm } from '../../../src/pipeline/norms.ts';
 import { linearClassifier, weightAt } from './fakes.ts';
 
 const SIDE = 6;
@@ -141,12 +140,12 @@ describe('what every attack keeps', () => {
       };
       const centre = imageOf('range', 0, 1);
       const [{ x }, again, other] = await Promise.all([run('k'), run('k'), run('other')]);
-      expect(distanceOf(norm, x, centre)).toBeLessThanOrEqual(eps + 1e-12);
+      expect(distance(norm, x, centre)).toBeLessThanOrEqual(eps + 1e-12);
       expect(x.every((v) => v >= 0 && v <= 1)).toBe(true);
       expect(again.x).toEqual(x);
       expect(other.queries).toEqual(again.queries);
       const bytes = quantise(x, centre, { norm, eps });
-      expect(distanceOf(norm, bytes, centre)).toBeLessThanOrEqual(eps + 1e-9);
+      expect(distance(norm, bytes, centre)).toBeLessThanOrEqual(eps + 1e-9);
       expect(bytes.every((v) => Math.abs(v * 255 - Math.round(v * 255)) < 1e-9)).toBe(true);
     },
   );
