@@ -8,6 +8,7 @@ import { costOf } from './cost.ts';
 import { trace } from './evaluation.ts';
 import { findWeights } from './files/folder.ts';
 import { readJson } from './files/json.ts';
+import { OPTIMAL_CLASS } from './files/optimalfolder.ts';
 import { parametersOf } from './files/parameters.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { type PredictionType, readSchedule } from './files/schedule.ts';
@@ -46,6 +47,11 @@ export interface NetworkDescription {
 export interface EvaluationCost {
   /** Floating-point operations of one evaluation by itself. */
   readonly flop: number;
+  /**
+   * What of `flop` is spent once for all candidates of an (image, level, noise), where the network shares a part
+   * between them; a multi-head network shares all but picking a head.
+   */
+  readonly sharedFlop?: number;
   /** Bytes of the denoising network's weights on a device. */
   readonly weightBytes: number;
   /** Least bytes of activations for one evaluation. */
@@ -56,7 +62,7 @@ export interface EvaluationCost {
 export interface Description {
   readonly name: string;
   readonly path: string;
-  /** The class in `model_index.json`, or of an EDM model in its `config.json`. */
+  /** The class in `model_index.json`, or of an EDM model or an optimal denoiser in its `config.json`. */
   readonly pipeline?: string;
   readonly predictionType?: PredictionType;
   /** What the folder says as a model; absent where it is none. */
@@ -193,6 +199,7 @@ async function readIndex(path: string, present: ReadonlySet<string>) {
   const index = await keysOf(join(path, ofPipeline ? 'model_index.json' : 'config.json'));
   const pipeline = typeof index._class_name === 'string' ? index._class_name : undefined;
   if (!ofPipeline) {
+    if (pipeline === OPTIMAL_CLASS) return { pipeline, parts: [] };
     if (pipeline !== 'EDMPrecond') return { parts: [] };
     const parts = present.has('uncond') ? ['.', 'uncond'] : ['.'];
     return { pipeline, parts: parts.map((part) => ({ part, className: pipeline })) };
@@ -258,12 +265,22 @@ export async function evaluationCost(path: string, options: OpenModelOptions = {
   const { network, evaluation, close } = await loadModel(path, { candidates: someCandidates, ...options });
   try {
     const { flop, constants, activationBytes } = costOf(trace(network, evaluation, 1));
+    // What a second candidate of the same view adds is all that is its own.
+    const shared = network.shared && {
+      sharedFlop: 2 * flop - costOf(trace(network, evaluation, 2, 1)).flop,
+    };
     const width = evaluation.weightDtype === 'f16' ? 2 : 4;
-    return { flop, weightBytes: width * constants, activationBytes };
+    return { flop, ...shared, weightBytes: width * constants, activationBytes };
   } finally {
     await close();
   }
 }
+
+/** Floating-point operations of evaluations that have so many distinct (image, level, noise) among them, `views`. */
+export const flopOf = (
+  { flop, sharedFlop = 0 }: Pick<EvaluationCost, 'flop' | 'sharedFlop'>,
+  { evaluations, views }: { readonly evaluations: number; readonly views: number },
+): number => views * sharedFlop + evaluations * (flop - sharedFlop);
 
 /** Describes a model folder, whatever state it is in; every fault of it is among the `problems`. */
 export async function describeModel(path: string, options: OpenModelOptions = {}): Promise<Description> {

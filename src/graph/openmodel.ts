@@ -317,6 +317,7 @@ export interface LoadedModel {
   readonly evaluation: DenoiserOptions;
   /** Puts what stands beside the network on a device: prompts, an image encoder. */
   readonly attach: (device: Device) => Promise<Attached>;
+  /** A second call does nothing but wait for the first. */
   readonly close: () => Promise<void>;
 }
 
@@ -399,7 +400,12 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
       gradientBytes: options.gradientBytes,
       slots: options.slots ?? Math.ceil(batchSize / perView),
     };
-    return { network, evaluation, attach, close: () => file.close() };
+    let closing: Promise<void> | undefined;
+    const close = () => {
+      closing ??= file.close();
+      return closing;
+    };
+    return { network, evaluation, attach, close };
   } catch (error) {
     await file.close();
     throw error;
@@ -414,21 +420,25 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
 export async function openModel(path: string, options: OpenModelOptions = {}): Promise<Model> {
   const { network, evaluation, attach, close } = await loadModel(path, options);
   let device: Device | undefined;
+  let attached: Attached | undefined;
   try {
     const given = options.device;
     device = await openDevice(given && 'queue' in given ? { device: given } : given);
-    const attached = await attach(device);
+    const beside = await attach(device);
+    attached = beside;
     const model = await denoiser(device, network, evaluation, {
-      ...attached,
+      ...beside,
       destroy() {
-        attached.destroy?.();
-        void close();
+        // Nobody waits for a model to close, and a file that was only read loses nothing by failing to.
+        close().catch(() => undefined);
+        beside.destroy?.();
       },
     });
     // Gradients read weights when they are first asked for.
     if (!model.differentiable) await close();
     return model;
   } catch (error) {
+    attached?.destroy?.();
     device?.close();
     await close();
     throw error;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { costOf } from '../../src/graph/cost.ts';
 import { denoiser } from '../../src/graph/denoiser.ts';
-import { describeModel } from '../../src/graph/describe.ts';
+import { describeModel, flopOf } from '../../src/graph/describe.ts';
 import { trace } from '../../src/graph/evaluation.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
@@ -145,7 +145,9 @@ describe('views', () => {
 });
 
 it('is described as what it is', async () => {
-  const { model, problems } = await describeModel(join(goldens, 'multihead-null'));
+  const { model, problems, cost } = await describeModel(join(goldens, 'multihead-null'));
   expect(problems).toEqual([]);
   expect(model?.heads).toBe(11);
+  // Ten classes at a level are one run of the network and ten heads picked.
+  expect(flopOf(cost!, { evaluations: 10, views: 1 }) / cost!.flop).toBeLessThan(1.02);
 });

@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describeModel } from '../../src/graph/describe.ts';
 import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
 import { type EvaluationBatch, type Model, NO_CLASS } from '../../src/graph/model.ts';
 import { openModel, readModel } from '../../src/graph/openmodel.ts';
@@ -164,6 +165,12 @@ it('unconditional alone', async () => {
   const [error] = await model.errors({ slot: one, candidate: one, level: one, noise: one });
   expect(error! / errorOf(x0, 0, NO_CLASS)).toBeCloseTo(1, 4);
   model.close();
+});
+
+it('is described by its class, and costs all classes once a view', async () => {
+  const { pipeline, problems, cost } = await describeModel(join(root, 'set'));
+  expect([pipeline, problems]).toEqual(['OptimalDenoiser', []]);
+  expect(cost!.sharedFlop! / cost!.flop).toBeGreaterThan(0.8);
 });
 
 describe('a folder that is not in order', () => {

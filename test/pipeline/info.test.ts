@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { evaluationsOf, timeBatch } from '../../src/pipeline/command/dryrun.ts';
+import { estimateOf, evaluationsOf, timeBatch } from '../../src/pipeline/command/dryrun.ts';
 import { bytes } from '../../src/pipeline/command/progress.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
@@ -96,16 +96,18 @@ describe('evaluations of an image', () => {
       least: 9250,
       most: 9250,
       exhaustive: 9250,
+      views: { least: 250, most: 250, exhaustive: 250 },
     });
   });
 
   test('staged: what the paper says, no less and no more', () => {
     const strategy = staged({ nSamples: [25, 250], toKeep: [5, 1] });
-    expect(evaluationsOf(facts, { strategy })).toEqual({ least: 2050, most: 2050, exhaustive: 9250 });
+    expect(evaluationsOf(facts, { strategy })).toMatchObject({ least: 2050, most: 2050, exhaustive: 9250 });
+    expect(evaluationsOf(facts, { strategy }).views).toEqual({ least: 250, most: 250, exhaustive: 250 });
   });
 
   test('sequential: from one or two looks to the whole grid, or the budget', () => {
-    expect(evaluationsOf(facts, {})).toEqual({ least: 2 * 37, most: 9250, exhaustive: 9250 });
+    expect(evaluationsOf(facts, {})).toMatchObject({ least: 2 * 37, most: 9250, exhaustive: 9250 });
     expect(evaluationsOf({ ...facts, kappa: 0.01 }, {})).toMatchObject({ least: 37 });
     expect(evaluationsOf(facts, { strategy: sequential(), budget: 100 })).toMatchObject({
       least: 74,
@@ -146,6 +148,42 @@ describe('the timed batch', () => {
   test('is shorter where an evaluation takes long', async () => {
     expect((await timed(6, 64)).timing.evaluations).toBe(3);
     expect((await timed(60, 64)).timing.evaluations).toBe(1);
+  });
+});
+
+describe('an image costs runs of the network, whatever candidates share', () => {
+  const cost = { flop: 2e9, weightBytes: 1, activationBytes: 1 };
+  const model = fakeModel({ candidates: 10, levels: 8, batchSize: 40 });
+  const demand = {
+    least: 20,
+    most: 80,
+    exhaustive: 80,
+    views: { least: 2, most: 8, exhaustive: 8 },
+  };
+  const timing = { evaluations: 40, seconds: 4, first: 1 };
+
+  test('nothing shared: by evaluations', () => {
+    const { gflopImage, seconds } = estimateOf(model, 1, demand, timing, cost);
+    expect(gflopImage).toEqual({ least: 40, most: 160, exhaustive: 160 });
+    expect(seconds.image.most).toBeCloseTo(0.9 + 8, 9);
+  });
+
+  test('all shared: by views', () => {
+    const { gflopImage, seconds, evaluations, gflop } = estimateOf(model, 1, demand, timing, {
+      ...cost,
+      sharedFlop: 2e9,
+    });
+    expect([evaluations.most, gflop]).toEqual([80, 2]);
+    expect(gflopImage).toEqual({ least: 4, most: 16, exhaustive: 16 });
+    // Four views took 4 s, so that the first evaluation was all network, and no time went into encoding.
+    expect(seconds.image).toEqual({ least: 2, most: 8, exhaustive: 8 });
+  });
+
+  test('info says what is shared, and an image', async () => {
+    const describe = fakeDescribe({ cost: { ...cost, sharedFlop: 1.5e9 } });
+    const { out } = await cli(['info'], fakeFolder(), '', describe);
+    expect(out).toMatch(/^an evaluation +2 GFLOP, 1\.5 GFLOP of it once for all candidates/m);
+    expect(out).toMatch(/^an image +52 GFLOP for all classes at all levels$/m);
   });
 });
 

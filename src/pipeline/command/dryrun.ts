@@ -1,6 +1,6 @@
 // `classify --dry-run`: what a run would cost, from one timed batch, without classifying.
 
-import type { Description } from '../../graph/describe.ts';
+import { type Description, flopOf } from '../../graph/describe.ts';
 import type { EvaluationBatch, Model } from '../../graph/model.ts';
 import { aggregate, eliminate, type Facts, fanOut, startTrial } from '../deciding/trial.ts';
 import { bind, type ClassifyOptions } from '../stream/classify.ts';
@@ -16,23 +16,29 @@ export interface Evaluations {
   readonly exhaustive: number;
 }
 
+/** The same, with the distinct (image, level, noise) of each: what a network that shares all its work runs for. */
+export interface Demand extends Evaluations {
+  readonly views: Evaluations;
+}
+
 /**
  * The least and the most evaluations that a strategy asks for, by playing it through: with candidates of the first
  * one's class ahead of all others, and with all equal.
  *
  * @throws UsageError where the strategy does not fit the model, or the budget does not reach every candidate.
  */
-export function evaluationsOf(
-  facts: Facts,
-  options: Pick<ClassifyOptions, 'strategy' | 'budget'>,
-): Evaluations {
+export function evaluationsOf(facts: Facts, options: Pick<ClassifyOptions, 'strategy' | 'budget'>): Demand {
   const first = facts.candidates[0]?.classidx;
   const apart = facts.candidates.map(({ classidx }) => (classidx === first ? 0 : 1));
   const equal = facts.candidates.map(() => 0);
+  const least = played(facts, options, apart);
+  const most = played(facts, options, equal);
+  const levels = facts.levels.length;
   return {
-    least: played(facts, options, apart),
-    most: played(facts, options, equal),
-    exhaustive: facts.candidates.length * facts.levels.length,
+    least: least.evaluations,
+    most: most.evaluations,
+    exhaustive: facts.candidates.length * levels,
+    views: { least: least.views, most: most.views, exhaustive: levels },
   };
 }
 
@@ -40,12 +46,12 @@ function played(
   facts: Facts,
   options: Pick<ClassifyOptions, 'strategy' | 'budget'>,
   errors: readonly number[],
-): number {
+): { readonly evaluations: number; readonly views: number } {
   const decide = bind(facts, options);
   let trial = startTrial(facts);
   for (;;) {
     const [next, look] = eliminate(trial, decide(trial), options.budget);
-    if (next.decided !== undefined) return next.evaluations;
+    if (next.decided !== undefined) return { evaluations: next.evaluations, views: next.visited.length };
     const fans = fanOut(next, look);
     trial = aggregate(
       next,
@@ -91,7 +97,7 @@ function batchOf({ candidates, levels }: Model, length: number): EvaluationBatch
   };
 }
 
-/** Seconds of each count of evaluations. */
+/** Seconds, or operations, of each count of evaluations. */
 type Seconds = { readonly [Name in keyof Evaluations]: number };
 
 /** What `--dry-run` says. */
@@ -103,8 +109,10 @@ export interface Estimate {
   readonly levels: number;
   /** An image. */
   readonly evaluations: Evaluations;
-  /** Billions of floating-point operations of an evaluation. */
+  /** Billions of floating-point operations of an evaluation by itself. */
   readonly gflop: number;
+  /** The same of an image: what candidates of an (image, level, noise) share is spent once for all of them. */
+  readonly gflopImage: Evaluations;
   readonly memory: {
     /** Bytes of weights, and the least that activations of a batch take, by the network's description. */
     readonly weights: number;
@@ -121,17 +129,22 @@ export interface Estimate {
 export function estimateOf(
   model: Model,
   images: number,
-  evaluations: Evaluations,
+  { views, ...evaluations }: Demand,
   timing: Timing,
   cost: NonNullable<Description['cost']>,
 ): Estimate {
   const evaluation = timing.seconds / timing.evaluations;
-  const encoding = Math.max(0, timing.first - evaluation);
-  const scaled = (times: number): Seconds => ({
-    least: times * (encoding + evaluation * evaluations.least),
-    most: times * (encoding + evaluation * evaluations.most),
-    exhaustive: times * (encoding + evaluation * evaluations.exhaustive),
+  // Time goes with operations, those that candidates share counted once: with evaluations, where they share none.
+  const timedViews = Math.ceil(timing.evaluations / model.candidates.length);
+  const perFlop = timing.seconds / flopOf(cost, { evaluations: timing.evaluations, views: timedViews });
+  const encoding = Math.max(0, timing.first - perFlop * cost.flop);
+  const each = (value: (name: keyof Evaluations) => number): Evaluations => ({
+    least: value('least'),
+    most: value('most'),
+    exhaustive: value('exhaustive'),
   });
+  const flop = each((name) => flopOf(cost, { evaluations: evaluations[name], views: views[name] }));
+  const scaled = (times: number): Seconds => each((name) => times * (encoding + perFlop * flop[name]));
   return {
     model: model.name,
     images,
@@ -140,6 +153,7 @@ export function estimateOf(
     levels: model.levels.length,
     evaluations,
     gflop: cost.flop / 1e9,
+    gflopImage: each((name) => flop[name] / 1e9),
     memory: {
       weights: cost.weightBytes,
       activations: cost.activationBytes * model.batchSize,
@@ -153,7 +167,7 @@ export function estimateOf(
 
 /** An estimate for a person. */
 export function estimateText(estimate: Estimate): string {
-  const { evaluations, seconds, memory, timed } = estimate;
+  const { evaluations, gflopImage, seconds, memory, timed } = estimate;
   const range = (least: string, most: string) => (least === most ? least : `${least} to ${most}`);
   const spent = (of: Seconds) =>
     `${range(duration(of.least), duration(of.most))} (exhaustive ${duration(of.exhaustive)})`;
@@ -173,7 +187,10 @@ export function estimateText(estimate: Estimate): string {
       'memory',
       `${bytes(memory.weights)} weights, ${bytes(memory.activations)} or more for batches of ${short(estimate.batchSize)}${held}`,
     ],
-    ['an image', spent(seconds.image)],
+    [
+      'an image',
+      `${range(gigaflop(1e9 * gflopImage.least), gigaflop(1e9 * gflopImage.most))} (exhaustive ${gigaflop(1e9 * gflopImage.exhaustive)}), ${spent(seconds.image)}`,
+    ],
     [`all ${short(estimate.images)} images`, spent(seconds.all)],
     ['timed', `one batch of ${short(timed.evaluations)} evaluations in ${milliseconds(timed.seconds)}`],
   ] as const;

@@ -1,6 +1,6 @@
 // `info`: what a model folder holds, what an evaluation costs, and what is wrong.
 
-import type { Description, NetworkDescription } from '../../graph/describe.ts';
+import { type Description, flopOf, type NetworkDescription } from '../../graph/describe.ts';
 import { UsageError } from '../errors.ts';
 import { newCommand, type Texts } from './command.ts';
 import { modelFolder } from './modelfolder.ts';
@@ -60,9 +60,12 @@ function asJson({ model, cost, ...rest }: Description): object {
   return {
     ...rest,
     ...(summary ? { model: summary } : {}),
-    ...(cost ? { gflop: cost.flop / 1e9, memory: memoryOf(cost) } : {}),
+    ...(cost ? { gflop: cost.flop / 1e9, ...sharedOf(cost), memory: memoryOf(cost) } : {}),
   };
 }
+
+const sharedOf = ({ sharedFlop }: NonNullable<Description['cost']>) =>
+  sharedFlop === undefined ? {} : { gflopShared: sharedFlop / 1e9 };
 
 const memoryOf = ({ weightBytes, activationBytes }: NonNullable<Description['cost']>) => ({
   weights: weightBytes,
@@ -129,7 +132,18 @@ export function infoText({
     );
   }
   if (cost) {
-    rows.push(['an evaluation', gigaflop(cost.flop)]);
+    const shared =
+      cost.sharedFlop === undefined
+        ? ''
+        : `, ${gigaflop(cost.sharedFlop)} of it once for all candidates of an image, level and noise`;
+    rows.push(['an evaluation', `${gigaflop(cost.flop)}${shared}`]);
+    if (model?.conditioning === 'class') {
+      const [levels, classes] = [model.levels.length, model.labels.length];
+      rows.push([
+        'an image',
+        `${gigaflop(flopOf(cost, { evaluations: levels * classes, views: levels }))} for all classes at all levels`,
+      ]);
+    }
     rows.push([
       'memory',
       `${bytes(cost.weightBytes)} weights of the denoising network, ${bytes(cost.activationBytes)} or more an evaluation of a batch`,

@@ -1,0 +1,84 @@
+// A model holds its weights' file open while gradients may want it, and no longer: what is open is counted where the
+// system says so.
+
+import { readdirSync, readlinkSync } from 'node:fs';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { describeModel } from '../../src/graph/describe.ts';
+import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
+import { openDevice } from '../../src/kernels/device.ts';
+
+const goldens = join(import.meta.dirname, '..', 'golden');
+const DESCRIPTORS = '/proc/self/fd';
+const counts = process.platform === 'linux';
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'diffclass-open-'));
+  await cp(join(goldens, 'errors-epsilon'), folder, { recursive: true });
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+/** Descriptors of files in the model's folder. */
+const open = (): number =>
+  readdirSync(DESCRIPTORS).filter((fd) => {
+    try {
+      return readlinkSync(join(DESCRIPTORS, fd)).startsWith(folder);
+    } catch {
+      return false; // the one that listed them
+    }
+  }).length;
+
+const closed = () => vi.waitFor(() => expect(open()).toBe(0));
+const options: OpenModelOptions = { levels: () => [{ t: 300, weight: 1 }], batchSize: 1, slots: 1 };
+const one = Uint32Array.of(0);
+
+describe.runIf(counts)('the file of weights', () => {
+  it('is open until the model is closed, with or without a gradient before', async () => {
+    for (const gradient of [false, true]) {
+      const model = await openModel(folder, options);
+      expect(open()).toBe(1);
+      if (gradient)
+        await model.differentiable!.gradients({ slot: one, candidate: one, level: one, noise: one });
+      model.close();
+      model.close();
+      await closed();
+    }
+  });
+
+  it('is closed where a model is closed while its first gradient is made', async () => {
+    const model = await openModel(folder, options);
+    const gradient = model
+      .differentiable!.gradients({ slot: one, candidate: one, level: one, noise: one })
+      .catch(() => undefined);
+    model.close();
+    await closed();
+    await gradient;
+  });
+
+  it('is closed where opening fails: for the noise, and for a lost device', async () => {
+    await expect(openModel(folder, { ...options, noiseFile: join(folder, 'none') })).rejects.toThrow();
+    expect(open()).toBe(0);
+    const lost = await openDevice();
+    lost.gpu.destroy();
+    await expect(openModel(folder, { ...options, device: lost.gpu })).rejects.toThrow();
+    expect(open()).toBe(0);
+    lost.close();
+  });
+
+  it('is closed after a description', async () => {
+    const { problems } = await describeModel(folder);
+    expect(problems).toEqual([]);
+    expect(open()).toBe(0);
+  });
+
+  it('is closed once, however often a loaded model is', async () => {
+    const { close } = await loadModel(folder, options);
+    expect(open()).toBe(1);
+    expect(close()).toBe(close());
+    await close();
+    expect(open()).toBe(0);
+  });
+});
