@@ -1,6 +1,6 @@
 // Temperatures with a known optimum, calibration errors counted by hand.
 
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -133,11 +133,26 @@ describe('files', () => {
     expect(await labels('set', 1)).toEqual(['cat set/cat/x.png', 'dog set/dog/b.png']);
     await write('set.csv', 'path,label,more\nset/dog/b.png,dog,1\n"set/cat/x.png",7,2\n');
     expect(await labels('set.csv')).toEqual(['dog set/dog/b.png', '7 set/cat/x.png']);
+    await write('blank.csv', '\ufeffpath,label\r\n\r\n set/dog/b.png , dog\r\n\r\n');
+    expect(await labels('blank.csv')).toEqual(['dog set/dog/b.png']);
     await write('bad.csv', 'path,label\nset/dog/b.png,\n');
     await expect(labels('bad.csv')).rejects.toThrow(/bad\.csv, line 2: wanted the columns path and label/);
     await mkdir(join(root, 'empty'));
     await expect(labels('empty')).rejects.toThrow(/holds no labelled images/);
     await expect(labels('nothing')).rejects.toThrow(UsageError);
+  });
+
+  it.runIf(process.platform === 'linux')('a table that cannot be read is one error', async () => {
+    await symlink('/proc/self/mem', join(root, 'memory.csv')); // nothing can be read where it starts
+    await expect(labels('memory.csv')).rejects.toThrow(
+      new UsageError(`${join(root, 'memory.csv')}: cannot be read (EIO)`),
+    );
+  });
+
+  it('a table that is no CSV is an error that says so', async () => {
+    await write('quoted.csv', 'path,label\n"a.png,dog\n');
+    await expect(labels('quoted.csv')).rejects.toThrow(UsageError);
+    await expect(labels('quoted.csv')).rejects.toThrow(/quoted\.csv: is not CSV: /);
   });
 
   it('labels are names of classes, or their numbers', () => {

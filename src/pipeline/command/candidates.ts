@@ -1,12 +1,10 @@
 // Which candidates a run chooses between, from names or from a table of prompts.
 
-import { readFile } from 'node:fs/promises';
-import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
 import type { Candidate } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/openmodel.ts';
+import { csvRows } from '../csv.ts';
 import { UsageError } from '../errors.ts';
-import { systemCode } from '../images/failures.ts';
 
 /** Letters to insert, delete or replace to make one text of the other. */
 function editDistance(a: string, b: string): number {
@@ -72,27 +70,21 @@ const row = z.object({
  * @throws UsageError naming the file and the line.
  */
 export async function readPrompts(path: string): Promise<PromptRow[]> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw new UsageError(`${path}: cannot be read (${systemCode(error) ?? error})`);
-  });
-  let records: { readonly record: unknown; readonly info: { readonly lines: number } }[];
-  try {
-    records = parse(text, { columns: true, bom: true, skip_empty_lines: true, trim: true, info: true });
-  } catch (error) {
-    throw new UsageError(`${path}: is not CSV: ${error instanceof Error ? error.message : error}`);
+  const prompts: PromptRow[] = [];
+  for await (const { row: texts, line } of csvRows(path)) {
+    const result = row.safeParse(texts);
+    if (!result.success) {
+      const column = String(result.error.issues[0]?.path[0]);
+      throw new UsageError(
+        texts[column] === undefined
+          ? `${path}: wanted the columns prompt, classname and classidx; ${column} is missing`
+          : `${path}, line ${line}: ${column} is "${texts[column]}"`,
+      );
+    }
+    prompts.push(result.data);
   }
-  if (records.length === 0) throw new UsageError(`${path}: holds no prompts`);
-  return records.map(({ record, info }) => {
-    const result = row.safeParse(record);
-    if (result.success) return result.data;
-    const column = String(result.error.issues[0]?.path[0]);
-    const got = z.record(z.string(), z.string()).safeParse(record).data?.[column];
-    throw new UsageError(
-      got === undefined
-        ? `${path}: wanted the columns prompt, classname and classidx; ${column} is missing`
-        : `${path}, line ${info.lines}: ${column} is "${got}"`,
-    );
-  });
+  if (prompts.length === 0) throw new UsageError(`${path}: holds no prompts`);
+  return prompts;
 }
 
 /**

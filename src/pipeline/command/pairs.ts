@@ -1,11 +1,9 @@
 // Tables of images and the captions that belong to them, read row by row.
 
-import { createReadStream } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { parse } from 'csv-parse';
 import { z } from 'zod';
+import { csvRows } from '../csv.ts';
 import { UsageError } from '../errors.ts';
-import { systemCode } from '../images/failures.ts';
 import { PathSet } from './pathset.ts';
 
 /** Images and captions that may be mixed up: `images[i]` belongs to `captions[i]`. */
@@ -53,34 +51,17 @@ export async function* readItems(path: string): AsyncGenerator<MatchItem> {
 }
 
 async function* rowsOf(path: string) {
-  const parser = parse({ columns: true, bom: true, skip_empty_lines: true, trim: true, info: true });
-  const file = createReadStream(path);
-  file.on('error', (error) => parser.destroy(error));
-  file.pipe(parser);
-  try {
-    for await (const { record, info } of parser as AsyncIterable<{
-      readonly record: unknown;
-      readonly info: { readonly lines: number };
-    }>) {
-      const result = row.safeParse(record);
-      if (!result.success) {
-        const column = String(result.error.issues[0]?.path[0]);
-        const missing = !Object.hasOwn(record as object, column);
-        throw new UsageError(
-          missing
-            ? `${path}: wanted the columns item, image and caption; ${column} is missing`
-            : `${path}, line ${info.lines}: ${column} is empty`,
-        );
-      }
-      yield { row: result.data, line: info.lines };
+  for await (const { row: texts, line } of csvRows(path)) {
+    const result = row.safeParse(texts);
+    if (!result.success) {
+      const column = String(result.error.issues[0]?.path[0]);
+      throw new UsageError(
+        texts[column] === undefined
+          ? `${path}: wanted the columns item, image and caption; ${column} is missing`
+          : `${path}, line ${line}: ${column} is empty`,
+      );
     }
-  } catch (error) {
-    if (error instanceof UsageError) throw error;
-    const code = systemCode(error);
-    if (code !== undefined) throw new UsageError(`${path}: cannot be read (${code})`);
-    throw new UsageError(`${path}: is not CSV: ${error instanceof Error ? error.message : error}`);
-  } finally {
-    file.destroy();
+    yield { row: result.data, line };
   }
 }
 

@@ -1,39 +1,15 @@
 // True classes from a table of paths, for images that are not in class folders.
 
-import { readFile } from 'node:fs/promises';
-import { parse } from 'csv-parse/sync';
-import { z } from 'zod';
 import { UsageError } from '../errors.ts';
-import { systemCode } from '../images/failures.ts';
-import { classOf } from '../images/labelled.ts';
+import { classOf, type LabelRow, labelRows } from '../images/labelled.ts';
 import { nearest } from './candidates.ts';
 
-const row = z.object({ path: z.string().min(1), label: z.string().min(1) });
-
-/** A row of a table. */
-export type LabelRow = z.output<typeof row>;
-
-/**
- * Reads a CSV table with the columns path and label; others are ignored.
- *
- * @throws UsageError naming the file and the line.
- */
+/** All rows of a table with the columns path and label (see `labelRows`). @throws UsageError where it has none. */
 export async function readLabels(path: string): Promise<LabelRow[]> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw new UsageError(`${path}: cannot be read (${systemCode(error) ?? error})`);
-  });
-  let records: { readonly record: unknown; readonly info: { readonly lines: number } }[];
-  try {
-    records = parse(text, { columns: true, bom: true, skip_empty_lines: true, trim: true, info: true });
-  } catch (error) {
-    throw new UsageError(`${path}: is not CSV: ${error instanceof Error ? error.message : error}`);
-  }
-  if (records.length === 0) throw new UsageError(`${path}: holds no labels`);
-  return records.map(({ record, info }) => {
-    const result = row.safeParse(record);
-    if (result.success) return result.data;
-    throw new UsageError(`${path}, line ${info.lines}: wanted the columns path and label, both filled`);
-  });
+  const rows: LabelRow[] = [];
+  for await (const row of labelRows(path)) rows.push(row);
+  if (rows.length === 0) throw new UsageError(`${path}: holds no labels`);
+  return rows;
 }
 
 /**

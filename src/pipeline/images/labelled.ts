@@ -1,9 +1,8 @@
 // Labelled sets of images: a folder of class folders, a table of paths, or one file that holds them all.
 
-import { createReadStream } from 'node:fs';
 import { opendir, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
-import { parse } from 'csv-parse';
+import { csvRows } from '../csv.ts';
 import { UsageError } from '../errors.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
 import { decodeFile } from './decode.ts';
@@ -82,22 +81,27 @@ async function* inFile(path: string): AsyncGenerator<Labelled> {
   }
   if (!/\.csv$/i.test(path))
     throw new UsageError(`${path}: wanted a folder, a CSV file (path,label), an IDX file or a CIFAR batch`);
-  const rows = createReadStream(path).pipe(
-    parse({ columns: true, bom: true, trim: true, skip_empty_lines: true, info: true }),
-  );
-  try {
-    for await (const { record, info } of rows as AsyncIterable<{
-      readonly record: Readonly<Record<string, string>>;
-      readonly info: { readonly lines: number };
-    }>) {
-      const { path: image, label } = record;
-      if (!image || !label)
-        throw new UsageError(`${path}, line ${info.lines}: wanted the columns path and label, both filled`);
-      yield ofFile(isAbsolute(image) ? image : join(dirname(path), image), label);
-    }
-  } catch (error) {
-    if (error instanceof UsageError) throw error;
-    throw new UsageError(`${path}: is not CSV: ${error instanceof Error ? error.message : error}`);
+  for await (const { path: image, label } of labelRows(path))
+    yield ofFile(isAbsolute(image) ? image : join(dirname(path), image), label);
+}
+
+/** A row of a table of labels. */
+export interface LabelRow {
+  readonly path: string;
+  readonly label: string;
+}
+
+/**
+ * The rows of a CSV table with the columns path and label; others are ignored.
+ *
+ * @throws UsageError naming the file and the line.
+ */
+export async function* labelRows(table: string): AsyncGenerator<LabelRow> {
+  for await (const { row, line } of csvRows(table)) {
+    const { path, label } = row;
+    if (!path || !label)
+      throw new UsageError(`${table}, line ${line}: wanted the columns path and label, both filled`);
+    yield { path, label };
   }
 }
 
