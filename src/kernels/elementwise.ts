@@ -6,7 +6,7 @@ import { type Activation, activationWgsl, slopeWgsl } from './activation.ts';
 import type { Capabilities } from './device.ts';
 import { ShapeError } from './errors.ts';
 import { pixelElement, teams, unrolled, walk } from './indexing.ts';
-import { defineKernel, f32, type Kernel, read, u32, write } from './kernel.ts';
+import { defineKernel, f32, type Kernel, read, type Uniform, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';
 import { columns, pitch, type Shape, storageElements } from './tensor.ts';
 
@@ -70,6 +70,40 @@ export const geglu = (capabilities: Capabilities, { x }: { readonly x: Shape }):
     functions: activationWgsl('gelu'),
   });
 
+/**
+ * A kernel `y[i] = expression(i)` over the pixels of `inputs` [c, n, h, w], where `a` is the number that `rows`
+ * [c, n, 1, 1] has for their channel and sample.
+ */
+function rowwise(
+  capabilities: Capabilities,
+  name: string,
+  x: Shape,
+  { inputs, rows }: { readonly inputs: readonly string[]; readonly rows: string },
+  expression: (i: string) => string,
+  uniforms: readonly Uniform[] = [],
+): Routine {
+  const [c, n, h, w] = x;
+  const { width, element } = pixelElement(h * w);
+  const { team, uniforms: counts, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const kernel = defineKernel({
+    name: `${name}.${element}`,
+    bindings: [...inputs.map((input) => read(input, element)), read(rows), write('y', element)],
+    uniforms: [
+      ...counts,
+      u32('pixels', (h * w) / width),
+      u32('rowPitch', pitch(x) / width),
+      u32('samplePitch', pitch([c, n, 1, 1])),
+      ...uniforms,
+    ],
+    body: main(/* wgsl */ `let a = ${rows}[row * u.samplePitch + sample];
+  let start = row * u.rowPitch + sample * u.pixels;
+  let end = start + u.pixels;
+  ${unrolled(team, (_, i) => `y[${i}] = ${expression(i)};`)}`),
+    grid,
+  });
+  return single(kernel, [...inputs, rows, 'y']);
+}
+
 export interface AddRowsOptions {
   readonly x: Shape;
   /** x is multiplied by this first. */
@@ -80,79 +114,29 @@ export interface AddRowsOptions {
  * y[c, n, p] = x[c, n, p] scale + e[c, n]: an embedding added to each pixel of a sample.
  * Operands x [c, n, h, w], embedding [c, n, 1, 1], y [c, n, h, w].
  */
-export function addRows(capabilities: Capabilities, { x, scale = 1 }: AddRowsOptions): Routine {
-  const [c, n, h, w] = x;
-  const { width, element } = pixelElement(h * w);
-  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
-  const kernel = defineKernel({
-    name: `addRows.${element}`,
-    bindings: [read('x', element), read('embedding'), write('y', element)],
-    uniforms: [
-      ...uniforms,
-      u32('pixels', (h * w) / width),
-      u32('rowPitch', pitch(x) / width),
-      u32('samplePitch', pitch([c, n, 1, 1])),
-      f32('scale', scale),
-    ],
-    body: main(/* wgsl */ `let e = embedding[row * u.samplePitch + sample];
-  let start = row * u.rowPitch + sample * u.pixels;
-  let end = start + u.pixels;
-  ${unrolled(team, (_, i) => `y[${i}] = x[${i}] * u.scale + e;`)}`),
-    grid,
-  });
-  return single(kernel, ['x', 'embedding', 'y']);
-}
+export const addRows = (capabilities: Capabilities, { x, scale = 1 }: AddRowsOptions): Routine =>
+  rowwise(capabilities, 'addRows', x, { inputs: ['x'], rows: 'embedding' }, (i) => `x[${i}] * u.scale + a`, [
+    f32('scale', scale),
+  ]);
 
 /**
  * y[c, n, p] = x1[c, n, p] + gate[c, n] x2[c, n, p]: a residual branch x2 let in by its sample's gate.
  * Operands x1, x2 [c, n, h, w], gate [c, n, 1, 1], y [c, n, h, w].
  */
-export function gatedAdd(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
-  const [c, n, h, w] = x;
-  const { width, element } = pixelElement(h * w);
-  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
-  const kernel = defineKernel({
-    name: `gatedAdd.${element}`,
-    bindings: [read('x1', element), read('x2', element), read('gate'), write('y', element)],
-    uniforms: [
-      ...uniforms,
-      u32('pixels', (h * w) / width),
-      u32('rowPitch', pitch(x) / width),
-      u32('samplePitch', pitch([c, n, 1, 1])),
-    ],
-    body: main(/* wgsl */ `let g = gate[row * u.samplePitch + sample];
-  let start = row * u.rowPitch + sample * u.pixels;
-  let end = start + u.pixels;
-  ${unrolled(team, (_, i) => `y[${i}] = x1[${i}] + g * x2[${i}];`)}`),
-    grid,
-  });
-  return single(kernel, ['x1', 'x2', 'gate', 'y']);
-}
+export const gatedAdd = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
+  rowwise(
+    capabilities,
+    'gatedAdd',
+    x,
+    { inputs: ['x1', 'x2'], rows: 'gate' },
+    (i) => `x1[${i}] + a * x2[${i}]`,
+  );
 
 /**
  * y[c, n, p] = x[c, n, p] gate[c, n]; operands x [c, n, h, w], gate [c, n, 1, 1], y [c, n, h, w].
  */
-export function scaleRows(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
-  const [c, n, h, w] = x;
-  const { width, element } = pixelElement(h * w);
-  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
-  const kernel = defineKernel({
-    name: `scaleRows.${element}`,
-    bindings: [read('x', element), read('gate'), write('y', element)],
-    uniforms: [
-      ...uniforms,
-      u32('pixels', (h * w) / width),
-      u32('rowPitch', pitch(x) / width),
-      u32('samplePitch', pitch([c, n, 1, 1])),
-    ],
-    body: main(/* wgsl */ `let g = gate[row * u.samplePitch + sample];
-  let start = row * u.rowPitch + sample * u.pixels;
-  let end = start + u.pixels;
-  ${unrolled(team, (_, i) => `y[${i}] = x[${i}] * g;`)}`),
-    grid,
-  });
-  return single(kernel, ['x', 'gate', 'y']);
-}
+export const scaleRows = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
+  rowwise(capabilities, 'scaleRows', x, { inputs: ['x'], rows: 'gate' }, (i) => `x[${i}] * a`);
 
 /**
  * y[c, n, p] = x[c, n, p] + image[c, p]: one image of constants for all samples.
