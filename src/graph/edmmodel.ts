@@ -6,8 +6,9 @@ import type { Network } from './evaluation.ts';
 import type { EdmFolder } from './files/folder.ts';
 import type { TensorFile } from './files/safetensors.ts';
 import type { Coefficients } from './files/schedule.ts';
-import { apply, type Constant } from './graph.ts';
+import { apply, type Constant, type Graph, type Value } from './graph.ts';
 import type { Level } from './model.ts';
+import { multiHead } from './multihead.ts';
 import type { EdmConfig } from './networks/edm-config.ts';
 import { edmParameters } from './networks/edm-tensors.ts';
 import { edmUNet, labelRows, noiseRows } from './networks/edmunet.ts';
@@ -43,7 +44,7 @@ export async function edmNetwork(
   levels: readonly Level[],
 ): Promise<Network> {
   const parameters = await edmParameters(file, config);
-  const { imgChannels, imgResolution, labelDim, sigmaData } = config;
+  const { imgChannels, imgResolution, labelDim, sigmaData, heads } = config;
   const sigmas = levels.map(({ sigma }) => sigma!);
   const constant = (name: string, values: Float32Array): Constant => ({
     name,
@@ -58,17 +59,17 @@ export async function edmNetwork(
   const scaleTable = constant('input scales', scales);
   const noiseTable = constant('noise rows', noiseRows(config, sigmas));
   const labelTable = constant('label rows', labelRows(config));
-  return {
-    image: [imgChannels, imgResolution, imgResolution],
-    predict(graph, { xt: sample, level, label }) {
-      const pick = (index: typeof level, entries: number, table: Constant) =>
-        apply(graph, 'gather', { entries, channels: table.length / entries }, { index }, { table });
-      return edmUNet(graph, parameters, config, {
-        sample,
-        scale: pick(level, levels.length, scaleTable),
-        noise: pick(level, levels.length, noiseTable),
-        ...(labelDim > 0 ? { label: pick(label, labelDim + 1, labelTable) } : {}),
-      });
-    },
+  const image = [imgChannels, imgResolution, imgResolution] as const;
+  const run = (graph: Graph, sample: Value, level: Value, label?: Value): Value => {
+    const pick = (index: Value, entries: number, table: Constant) =>
+      apply(graph, 'gather', { entries, channels: table.length / entries }, { index }, { table });
+    return edmUNet(graph, parameters, config, {
+      sample,
+      scale: pick(level, levels.length, scaleTable),
+      noise: pick(level, levels.length, noiseTable),
+      ...(label && labelDim > 0 ? { label: pick(label, labelDim + 1, labelTable) } : {}),
+    });
   };
+  if (heads !== undefined) return multiHead(image, run);
+  return { image, predict: (graph, { xt, level, label }) => run(graph, xt, level, label) };
 }

@@ -168,7 +168,7 @@ function summarise(folder: ModelFolder, imageSize?: number): ModelSummary {
     conditioning: kind === 'text' ? 'text' : 'class',
     ...imageOf(folder, imageSize),
     labels: kind === 'text' ? [] : folder.labels,
-    heads: kind === 'pixel' ? folder.heads : undefined,
+    heads: kind === 'pixel' ? folder.heads : kind === 'edm' ? folder.network.heads : undefined,
     ...own,
     distance: card?.loss ?? 'l2',
     temperature: temperatureOf(folder, own.levels),

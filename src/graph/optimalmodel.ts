@@ -9,6 +9,7 @@ import type { TensorFile } from './files/safetensors.ts';
 import type { Coefficients } from './files/schedule.ts';
 import { apply, type Constant, type Graph, type Value } from './graph.ts';
 import type { Level } from './model.ts';
+import { multiHead } from './multihead.ts';
 import { transposedWeight } from './ops/conv2d-backward.ts';
 
 /** Noise levels where a card names none: evenly spaced logarithms, so that equal weights of errors of noises are the ELBO's. */
@@ -103,7 +104,7 @@ export async function optimalNetwork(
 ): Promise<Network> {
   const images = await readImages(file, folder);
   const { length, starts, mean, fill } = images;
-  const [channels, height, width] = folder.image;
+  const [, height, width] = folder.image;
   const count = starts.at(-1)!;
 
   /** Images [from, to) as rows. */
@@ -180,27 +181,22 @@ export async function optimalNetwork(
     return sum!;
   };
 
-  return {
-    image: folder.image,
-    shared(graph, xt, level) {
-      const x = apply(graph, 'flatten', {}, { x: xt });
-      const parts = starts.slice(0, -1).map((from, c) =>
-        partsOf(from, starts[c + 1]!).map((part) => ({
-          ...part,
-          products: apply(
-            graph,
-            'linear',
-            { outChannels: part.to - part.from },
-            { x },
-            { weight: rowsOf(part.from, part.to) },
-          ),
-        })),
-      );
-      const heads = classes ? parts.map((ofClass) => denoised(graph, ofClass, level)) : [];
-      if (unconditional) heads.push(denoised(graph, parts.flat(), level));
-      return [apply(graph, 'unflatten', { height, width }, { x: joined(graph, heads) })];
-    },
-    take: (graph, x, at) => apply(graph, 'pickHead', { channels }, { x, ...at }),
-    predict: (_, { shared: [prediction] }) => prediction!,
-  };
+  return multiHead(folder.image, (graph, xt, level) => {
+    const x = apply(graph, 'flatten', {}, { x: xt });
+    const parts = starts.slice(0, -1).map((from, c) =>
+      partsOf(from, starts[c + 1]!).map((part) => ({
+        ...part,
+        products: apply(
+          graph,
+          'linear',
+          { outChannels: part.to - part.from },
+          { x },
+          { weight: rowsOf(part.from, part.to) },
+        ),
+      })),
+    );
+    const heads = classes ? parts.map((ofClass) => denoised(graph, ofClass, level)) : [];
+    if (unconditional) heads.push(denoised(graph, parts.flat(), level));
+    return apply(graph, 'unflatten', { height, width }, { x: joined(graph, heads) });
+  });
 }

@@ -7,6 +7,7 @@ import { parametersOf } from './files/parameters.ts';
 import type { TensorFile } from './files/safetensors.ts';
 import { apply, type Constant, type Graph, type Value } from './graph.ts';
 import type { Level } from './model.ts';
+import { multiHead } from './multihead.ts';
 import { timeRowLength, timeRows } from './networks/timeembedding.ts';
 import { unet2d } from './networks/unet2d.ts';
 import { unet2dTensors } from './networks/unet2d-tensors.ts';
@@ -70,14 +71,7 @@ export async function pixelNetwork(
   };
   if (heads === undefined)
     return { image, predict: (graph, { xt, level, label }) => run(graph, xt, level, label) };
-  // Multi-head: the network runs once a view, and a sample takes its class's head; where no head is the unconditional
-  // one, their mean, which is the prediction under a uniform prior that ignores what x_t says of the class.
-  return {
-    image,
-    shared: (graph, xt, level) => [run(graph, xt, level)],
-    take: (graph, x, at) => apply(graph, 'pickHead', { channels: unet.inChannels }, { x, ...at }),
-    predict: (_, { shared: [prediction] }) => prediction!,
-  };
+  return multiHead(image, run);
 }
 
 /** What the network's output is multiplied by. @throws UnsupportedError at a timestep that it does not have. */

@@ -7,7 +7,7 @@ and in test/graph/edmfolder.ts. A file holds `config` and `tensors` (of the fold
 linspace(1e-4, 3, 126) without its last point, the k-th sigma with noise k: `errors` [class][sigma], the mean of
 (D(x + sigma n, sigma, class) - x)^2; `logits`, minus their sums with the weights as RDC has coded them; `posterior`, the
 softmax. `gradients` are those of an error with regard to the image, [c][h][w], each with `sigma` (its index) and `label`.
-`nobody` are errors without a class, by the zero label, and `uncond` of the network in uncond/, which takes no
+`nobody` are errors without a class, by the zero label or the last head, and `uncond` of the network in uncond/, which takes no
 class. SongUNet and EDMPrecond are those of weights/cifar-10/edm.py; DhariwalUNet stands here.
 """
 
@@ -95,6 +95,10 @@ CASES = {
                     channel_mult_noise=2, use_fp16=True, sigma_min=0, **SONG),
         uncond=dict(img_resolution=8, augment_dim=9, channel_mult=[1, 3], attn_resolutions=[8], **SONG),
     ),
+    # Three classes and none from one run.
+    "heads": dict(
+        config=dict(img_resolution=8, heads=4, channel_mult=[1, 2], attn_resolutions=[4], **SONG),
+    ),
     # Two heads at 4x4, none at 8x8 where a head would not be full.
     "dhariwal": dict(
         config=dict(img_resolution=8, img_channels=3, label_dim=4, model_type="DhariwalUNet", model_channels=32, channel_mult=[1, 4],
@@ -144,16 +148,25 @@ def rdc_weights(points, sd=0.5, mean=-1.2, std=1.2):
     return (s**2 + sd**2) / (s * sd) ** 2 * p * np.diff(points)
 
 
+def denoised(net, xs, sigma, label, classes):
+    """D(x_sigma; sigma, label) of a network that is told the label, or has a head for it; the last is no class."""
+    if net.heads:
+        return net(xs, sigma)[:, label]
+    onehot = torch.eye(classes + 1)[[label], :classes].double()
+    return net(xs, sigma, onehot)
+
+
 @torch.no_grad()
-def errors(net, x, noise, sigmas, label=None):
+def errors(net, x, noise, sigmas, label, classes):
     x = x[None].expand(len(sigmas), -1, -1, -1)
-    return ((net(x + sigmas[:, None, None, None] * noise, sigmas, label) - x) ** 2).mean((1, 2, 3)).tolist()
+    xs = x + sigmas[:, None, None, None] * noise
+    return ((denoised(net, xs, sigmas, label, classes) - x) ** 2).mean((1, 2, 3)).tolist()
 
 
 def gradient(net, x, noise, sigmas, k, label, classes):
     """d error / d x, through the noised image and the target."""
     x = x[None].clone().requires_grad_()
-    error = ((net(x + sigmas[k] * noise[k], sigmas[k], torch.eye(classes).double()[[label]]) - x) ** 2).mean()
+    error = ((denoised(net, x + sigmas[k] * noise[k], sigmas[k], label, classes) - x) ** 2).mean()
     (dx,) = torch.autograd.grad(error, x)
     return dict(sigma=k, label=label, values=dx.flatten().tolist())
 
@@ -161,7 +174,7 @@ def gradient(net, x, noise, sigmas, k, label, classes):
 def make(name):
     case = CASES[name]
     config = case["config"]
-    side, classes = config["img_resolution"], config["label_dim"]
+    side, classes = config["img_resolution"], config["label_dim"] if "label_dim" in config else config["heads"] - 1
     image = (256 * uniform(f"{name} image", side * side * 3)).astype(int)
     x = torch.from_numpy(image.reshape(side, side, 3)).permute(2, 0, 1).double() / 127.5 - 1
     points = np.linspace(1e-4, 3, 126)
@@ -170,19 +183,20 @@ def make(name):
     noise = torch.from_numpy(noise.astype(np.float32)).double().reshape(125, 3, side, side)
 
     net = network(config)
-    table = np.array([errors(net, x, noise, sigmas, torch.eye(classes).double()[[c]]) for c in range(classes)])
+    *table, nobody = (errors(net, x, noise, sigmas, c, classes) for c in range(classes + 1))
+    table = np.array(table)
     logits = -(table * rdc_weights(points, config.get("sigma_data", 0.5))).sum(1)
     posterior = np.exp(logits - logits.max())
     expected = dict(
         config={"_class_name": "EDMPrecond", **config, "id2label": {str(c): f"class {c}" for c in range(classes)}},
         tensors=shapes(net), image=image.tolist(), errors=table.tolist(), logits=logits.tolist(), posterior=(posterior / posterior.sum()).tolist(),
         gradients=[gradient(net, x, noise, sigmas, k, label, classes) for k, label in [(4, 0), (20, 1), (80, 2)]],
-        nobody=errors(net, x, noise, sigmas),
+        nobody=nobody,
     )  # fmt: skip
     if "uncond" in case:
         net = network(case["uncond"], "uncond ")
         uncond = {"_class_name": "EDMPrecond", **case["uncond"]}
-        expected["uncond"] = dict(config=uncond, tensors=shapes(net), errors=errors(net, x, noise, sigmas))
+        expected["uncond"] = dict(config=uncond, tensors=shapes(net), errors=errors(net, x, noise, sigmas, 0, 0))
     return expected
 
 

@@ -12,7 +12,7 @@ import { loadModel, type OpenModelOptions, openModel, readModel } from '../../sr
 import { rdcLevels } from '../../src/graph/sigmas.ts';
 import { edmGolden, imageOf, SIGMAS, writeEdmFolder, writeNoise } from './edmfolder.ts';
 
-const NAMES = ['song', 'dhariwal'] as const;
+const NAMES = ['song', 'dhariwal', 'heads'] as const;
 let root: string;
 const folderOf = (name: string) => join(root, name);
 const inOrder = SIGMAS.map((_, k) => k);
@@ -143,6 +143,11 @@ describe('no class', () => {
     expect(worst(errors!, edmGolden('song').nobody)).toBeLessThan(1e-4);
   });
 
+  it("is the head behind the classes'", async () => {
+    const [errors] = await allErrors('heads', { unconditional: true });
+    expect(worst(errors!, edmGolden('heads').nobody)).toBeLessThan(1e-4);
+  });
+
   it('is the network in uncond/ where there is one', async () => {
     const [errors, ...others] = await allErrors('song', { unconditional: true });
     expect(others).toEqual([]);
@@ -159,10 +164,10 @@ describe('no class', () => {
 describe('folders that are not in order', () => {
   let spoilt: string;
   const config = () => ({ ...edmGolden('song').config });
-  const spoil = async (changes: Readonly<Record<string, unknown>>, part = '') => {
+  const spoil = async (changes: Readonly<Record<string, unknown>>, part = '', name = 'song') => {
     spoilt = join(root, 'spoilt');
     await rm(spoilt, { recursive: true, force: true });
-    await cp(folderOf('song'), spoilt, { recursive: true });
+    await cp(folderOf(name), spoilt, { recursive: true });
     const file = join(spoilt, part, 'config.json');
     const before = JSON.parse(await readFile(file, 'utf8'));
     await writeFile(file, JSON.stringify({ ...before, ...changes }));
@@ -200,9 +205,28 @@ describe('folders that are not in order', () => {
       'id2label names 2 classes and not 1, wanted all of 0 to 2',
     ],
     ['a negative sigma_data', { sigma_data: -1 }, 'sigma_data: '],
+    [
+      'heads of a network that is told the class',
+      { heads: 4 },
+      'label_dim is 3, wanted 0 of a network with heads for its classes',
+    ],
+    ['one head', { heads: 1 }, 'heads: '],
   ])('%s', async (_what, changes, message) => {
     await expect(loadModel(await spoil(changes))).rejects.toThrow(`${join(root, 'spoilt', 'config.json')}: `);
     await expect(loadModel(spoilt)).rejects.toThrow(message);
+  });
+
+  it('heads: a name for each, or for all but the last, which is for no class', async () => {
+    const names = (count: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [i, `class ${i}`]));
+    for (const count of [3, 4]) {
+      const model = await readModel(await spoil({ id2label: names(count) }, '', 'heads'));
+      expect(model.labels).toHaveLength(count);
+      expect(model.heads).toBe(4);
+    }
+    await expect(readModel(await spoil({ id2label: names(2) }, '', 'heads'))).rejects.toThrow(
+      `${join(spoilt, 'config.json')}: 2 classes for 4 heads, wanted 4, or 3 and a null head`,
+    );
   });
 
   it('a network in uncond/ that is told a class, or has another side', async () => {

@@ -189,15 +189,17 @@ class SongUNet(nn.Module):
 
 class EDMPrecond(nn.Module):
     """D(x; sigma, c) = c_skip x + c_out F(c_in x; ln(sigma) / 4, c): x [n, c, h, w], sigma [n], class labels one-hot
-    [n, label_dim] (None: all zeros) -> the denoised images, in the parameters' precision."""
+    [n, label_dim] (None: all zeros) -> the denoised images, in the parameters' precision.
+
+    With heads=K (and label_dim 0) the network gives K predictions in one run: [n, K, c, h, w]."""
 
     networks = {"SongUNet": SongUNet}
 
     def __init__(self, img_resolution, img_channels, label_dim=0, use_fp16=False, sigma_min=0.0, sigma_max=math.inf,
-                 sigma_data=0.5, *, model_type, **arguments):
+                 sigma_data=0.5, *, model_type, heads=None, **arguments):
         super().__init__()
-        self.sigma_data, self.label_dim = sigma_data, label_dim
-        self.model = self.networks[model_type](img_resolution, img_channels, img_channels, label_dim, **arguments)
+        self.sigma_data, self.label_dim, self.heads = sigma_data, label_dim, heads
+        self.model = self.networks[model_type](img_resolution, img_channels, img_channels * (heads or 1), label_dim, **arguments)
 
     def forward(self, x, sigma, class_labels=None, augment_labels=None):
         x = x.to(next(self.parameters()).dtype)
@@ -210,6 +212,9 @@ class EDMPrecond(nn.Module):
         sigma, sd = sigma[:, None, None, None], self.sigma_data
         total = (sigma**2 + sd**2).sqrt()
         out = self.model(x / total, noise, class_labels, augment_labels)
+        if self.heads:
+            out = out.unflatten(1, (self.heads, -1))
+            x, sigma, total = x[:, None], sigma[:, None], total[:, None]
         return (sd / total) ** 2 * x + sigma * sd / total * out.to(x.dtype)
 
 

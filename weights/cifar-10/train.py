@@ -1,11 +1,13 @@
-"""Trains the CIFAR-10 model: a small class-conditional EDM denoiser (ddpm++) that also works without a class.
+"""Trains the CIFAR-10 model: a small EDM denoiser (ddpm++) for each class and for none.
 
-    python3 train.py DATA --out runs/cifar --images 600000                       # denoising
+    python3 train.py DATA --out runs/multi-head --multi-head                     # all classes from one run
+    python3 train.py DATA --out runs/cifar --images 600000                       # class-conditional, denoising only
     python3 train.py DATA --out runs/tuned --init runs/cifar --negatives 3 ...   # and telling classes apart
 
 The loss is EDM's: ln sigma ~ N(p_mean, p_std^2), lambda(sigma) mean (D(x + sigma n; sigma, c) - x)^2, the class left
 out for one image in ten (a zero label). With --negatives, the same noised image is also denoised as other classes, those it is most
-often mistaken for, and the cross-entropy of softmax(-lambda(sigma) error scale(sigma)) is added.
+often mistaken for, and the cross-entropy of softmax(-lambda(sigma) error scale(sigma)) is added. With --multi-head
+the network has no class input but a prediction for each class and for none, and the cross-entropy is over all classes.
 
 DATA is a folder of CIFAR-10's binary batches, gzipped or not. The last --held-out training images are never trained
 on, and the test batch is not read. A run that is stopped and started again with the same --out goes on where it was.
@@ -67,6 +69,7 @@ def options():
     p.add_argument("--ema", type=float, default=0.999)
     p.add_argument("--p-mean", type=float, default=-1.2)
     p.add_argument("--p-std", type=float, default=1.2)
+    p.add_argument("--multi-head", action="store_true")
     p.add_argument("--negatives", type=int, default=0, help="other classes an image is compared with")
     p.add_argument("--denoising", type=float, default=1.0, help="weight of EDM's loss beside the cross-entropy")
     p.add_argument("--channels", type=int, default=16)
@@ -89,6 +92,8 @@ def main():
         model_channels=args.channels, channel_mult=[int(m) for m in args.mult.split(",")], channel_mult_emb=8,
         num_blocks=1, attn_resolutions=[8], dropout=0.0, label_dropout=0.1,
     )
+    if args.multi_head:
+        config.update(label_dim=0, label_dropout=0.0, heads=len(CLASSES) + 1)
     # Labels are dropped below, image by image, so the network itself drops none: it stays in evaluation mode.
     model = EDMPrecond(**config).eval()
     if args.init:
@@ -116,7 +121,9 @@ def main():
         with torch.autocast(args.device, torch.bfloat16):
             denoised = model(xs, sigma, onehot)
         weight = (sigma**2 + 0.25) / (sigma * 0.5) ** 2
-        return weight * (denoised.float() - x0).square().mean((1, 2, 3))
+        if args.multi_head:
+            weight, x0 = weight[:, None], x0[:, None]
+        return weight * (denoised.float() - x0).square().mean((-3, -2, -1))
 
     errors = torch.compile(errors)
 
@@ -141,8 +148,17 @@ def main():
         y, x0 = labels[pick], augment(images[pick] / 127.5 - 1, g, args.shift)
         ln_sigma = args.p_mean + args.p_std * torch.randn(n, generator=g)
         sigma = ln_sigma.exp()
+        bins = ((ln_sigma + 4.5) * (BINS / 6)).long().clamp(0, BINS - 1)
         xs = x0 + sigma[:, None, None, None] * torch.randn(x0.shape, generator=g)
-        if args.negatives == 0:
+        if args.multi_head:
+            e = errors(*(v.to(args.device) for v in (xs, sigma)), None, x0.to(args.device)).cpu()
+            own = e.gather(1, y[:, None])[:, 0]
+            logits = -e[:, : len(CLASSES)] * log_scale[bins].exp()[:, None]
+            entropy = F.cross_entropy(logits, y)
+            loss = entropy + args.denoising * (own.mean() + e[:, len(CLASSES)].mean())
+            right = (logits.argmax(1) == y).float().mean()
+            e = own
+        elif args.negatives == 0:
             onehot = F.one_hot(y, len(CLASSES)).float() * (torch.rand(n, 1, generator=g) >= 0.1)
             e = errors(*(v.to(args.device) for v in (xs, sigma, onehot, x0)))
             loss, entropy, right = e.mean(), torch.zeros(()), torch.zeros(())
@@ -158,7 +174,6 @@ def main():
             onehot = torch.cat([F.one_hot(c.flatten(), len(CLASSES)).float(), torch.zeros(null, len(CLASSES))]).to(args.device)
             e = errors(rows(xs), rows(sigma), onehot, rows(x0)).cpu()
             of_classes = e[: c.numel()].view(c.shape)
-            bins = ((ln_sigma + 4.5) * (BINS / 6)).long().clamp(0, BINS - 1)
             logits = -of_classes * log_scale[bins].exp()[:, None]
             entropy = F.cross_entropy(logits, torch.zeros_like(y))
             loss = entropy + args.denoising * (of_classes[:, 0].mean() + e[c.numel() :].mean() / 8)

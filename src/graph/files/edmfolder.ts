@@ -7,7 +7,7 @@ import { ModelError } from '../../kernels/errors.ts';
 import { type EdmConfig, parseEdmConfig, readEdmConfig } from '../networks/edm-config.ts';
 import { type Card, readCard } from './card.ts';
 import { checked, readJson } from './json.ts';
-import { namedLabels } from './labels.ts';
+import { headLabels, namedLabels } from './labels.ts';
 import { findWeights } from './weights.ts';
 
 /** A network of EDM and the file of its weights. */
@@ -41,13 +41,7 @@ export async function readEdmFolder(path: string, top: ReadonlySet<string>): Pro
   const raw = await readJson(file);
   const network = parseEdmConfig(raw, file);
   const { id2label } = checked(z.object({ id2label: z.record(z.string(), z.string()).nullish() }), raw, file);
-  const given = Object.keys(id2label ?? {}).length;
-  const { labelDim } = network;
-  if (given > labelDim)
-    throw new ModelError(`${file}: id2label names ${given} classes, label_dim is ${labelDim}`);
   const card = top.has('card.json') ? await readCard(join(path, 'card.json'), undefined) : undefined;
-  if (card?.classes !== undefined && card.classes > labelDim)
-    throw new ModelError(`${file}: the card has ${card.classes} classes, label_dim is ${labelDim}`);
   return {
     kind: 'edm',
     path,
@@ -55,15 +49,32 @@ export async function readEdmFolder(path: string, top: ReadonlySet<string>): Pro
     network,
     weights: await findWeights(path, 'model', CONVERT),
     card,
-    labels: labelDim > 0 ? namedLabels(id2label ?? undefined, card?.classes ?? labelDim, file) : [],
+    labels: edmLabels(id2label ?? undefined, network, card, file),
     uncond: top.has('uncond') ? await readUncond(join(path, 'uncond'), network) : undefined,
   };
+}
+
+function edmLabels(
+  id2label: Readonly<Record<string, string>> | undefined,
+  { labelDim, heads }: EdmConfig,
+  card: Card | undefined,
+  file: string,
+): readonly string[] {
+  if (heads !== undefined) return headLabels(id2label, heads, card, file);
+  const given = Object.keys(id2label ?? {}).length;
+  if (given > labelDim)
+    throw new ModelError(`${file}: id2label names ${given} classes, label_dim is ${labelDim}`);
+  if (card?.classes !== undefined && card.classes > labelDim)
+    throw new ModelError(`${file}: the card has ${card.classes} classes, label_dim is ${labelDim}`);
+  return labelDim > 0 ? namedLabels(id2label, card?.classes ?? labelDim, file) : [];
 }
 
 async function readUncond(path: string, beside: EdmConfig): Promise<EdmNetworkFiles> {
   const file = join(path, 'config.json');
   const network = await readEdmConfig(file);
   const refuse = (what: string) => new ModelError(`${file}: ${what}`);
+  if (network.heads !== undefined)
+    throw refuse(`${network.heads} heads, wanted a network with one prediction`);
   if (network.labelDim !== 0)
     throw refuse(`label_dim is ${network.labelDim}, wanted 0 of a network that is told no class`);
   for (const [key, got, wanted] of [
@@ -83,7 +94,10 @@ export function withoutClass(folder: EdmFolder): EdmFolder {
 
 /**
  * The network's number for no class: that of the zero label, where it was trained with it (Karras et al. train their
- * class-conditional networks without). Undefined where it was not.
+ * class-conditional networks without), or of the head behind the classes', else the heads' mean. Undefined where there
+ * is none.
  */
-export const nullLabel = ({ network: { labelDim, labelDropout } }: EdmFolder): number | undefined =>
-  labelDim === 0 || labelDropout > 0 ? labelDim : undefined;
+export function nullLabel({ network: { labelDim, labelDropout, heads }, labels }: EdmFolder): number | undefined {
+  if (heads !== undefined) return labels.length;
+  return labelDim === 0 || labelDropout > 0 ? labelDim : undefined;
+}

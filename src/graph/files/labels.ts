@@ -30,6 +30,24 @@ export function classLabels(
   return namedLabels(id2label, wanted, file);
 }
 
+/**
+ * The names of a multi-head network's classes: id2label's, or as many as the card says, else one a head.
+ * @throws ModelError where they are not as many as the heads, or one fewer (and a head for no class behind them).
+ */
+export function headLabels(
+  id2label: Readonly<Record<string, string>> | undefined,
+  heads: number,
+  card: Card | undefined,
+  file: string,
+): readonly string[] {
+  const classes = card?.classes ?? (id2label ? Object.keys(id2label).length : heads);
+  if (classes !== heads && classes !== heads - 1)
+    throw new ModelError(
+      `${file}: ${classes} classes for ${heads} heads, wanted ${heads}, or ${heads - 1} and a null head`,
+    );
+  return namedLabels(id2label, classes, file);
+}
+
 /** The names 0 .. wanted - 1 of `id2label`, or the numbers themselves when there is none. */
 export function namedLabels(
   id2label: Readonly<Record<string, string>> | undefined,

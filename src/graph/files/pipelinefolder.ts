@@ -10,7 +10,7 @@ import { readUNet2DConditionConfig, type UNet2DConditionConfig } from '../networ
 import { readVaeEncoderConfig, type VaeEncoderConfig } from '../networks/vaeencoder-config.ts';
 import { type Card, readCard } from './card.ts';
 import { checked, quote, readJson } from './json.ts';
-import { classLabels, namedLabels } from './labels.ts';
+import { classLabels, headLabels, namedLabels } from './labels.ts';
 import { readSchedule, type Schedule } from './schedule.ts';
 import { entries, findWeights } from './weights.ts';
 
@@ -175,13 +175,7 @@ async function readPixelModel({
     const labels = classLabels(index.id2label ?? undefined, unet, shared.card, indexFile);
     return { kind: 'pixel', ...shared, unet, labels };
   }
-  const named = index.id2label ? Object.keys(index.id2label).length : heads;
-  const classes = shared.card?.classes ?? named;
-  if (classes !== heads && classes !== heads - 1)
-    throw new ModelError(
-      `${indexFile}: ${classes} classes for ${heads} heads, wanted ${heads}, or ${heads - 1} and a null head`,
-    );
-  const labels = namedLabels(index.id2label ?? undefined, classes, indexFile);
+  const labels = headLabels(index.id2label ?? undefined, heads, shared.card, indexFile);
   return { kind: 'pixel', ...shared, unet, labels, heads };
 }
 

@@ -15,6 +15,11 @@ export interface EdmConfig {
   /** Side of the square images. */
   readonly imgResolution: number;
   readonly imgChannels: number;
+  /**
+   * Predictions of one run, of a network that is told no class and predicts for each (multi-head: Chen et al. 2024);
+   * undefined for one prediction. The key is ours, EDM has none.
+   */
+  readonly heads: number | undefined;
   /** Classes; 0 for a network that is told none. */
   readonly labelDim: number;
   /** Share of images that were trained without their class: above 0 the zero label means no class. */
@@ -41,6 +46,7 @@ const infinite = z.literal('Infinity').transform(() => Number.POSITIVE_INFINITY)
 const precond = {
   img_resolution: count,
   img_channels: count,
+  heads: z.int().min(2).max(1_000_000).nullish(),
   label_dim: z.int().min(0).max(1_000_000).default(0),
   use_fp16: z.boolean().default(false),
   sigma_min: z.number().min(0).default(0),
@@ -112,6 +118,7 @@ function edmConfig(
     modelType,
     imgResolution: got.img_resolution,
     imgChannels: got.img_channels,
+    heads: got.heads ?? undefined,
     labelDim: got.label_dim,
     labelDropout: got.label_dropout,
     sigmaData: got.sigma_data,
@@ -137,6 +144,8 @@ function checkSizes(config: EdmConfig, refuse: Refuse): void {
     throw refuse(
       `img_resolution ${imgResolution} is not a multiple of ${multiple}, which ${channelMult.length} levels need`,
     );
+  if (config.heads !== undefined && config.labelDim > 0)
+    throw refuse(`label_dim is ${config.labelDim}, wanted 0 of a network with heads for its classes`);
   const sinusoids = modelChannels * channelMultNoise;
   if (sinusoids % 2 !== 0 || sinusoids < (modelType === 'SongUNet' ? 4 : 2))
     throw refuse(`model_channels ${modelChannels} gives no embedding of the noise level`);

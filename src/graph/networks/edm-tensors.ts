@@ -20,7 +20,7 @@ export const skipProjects = ({ modelType }: EdmConfig, { from, to, resample }: E
 /** All tensors but the resampling filters, which are no weights. */
 export function edmTensors(config: EdmConfig): readonly ExpectedTensor[] {
   const { all, conv, linear, norm } = tensorList();
-  const { modelType, labelDim, augmentDim, imgChannels, imgResolution } = config;
+  const { modelType, labelDim, augmentDim, imgChannels, imgResolution, heads = 1 } = config;
   const isSong = modelType === 'SongUNet';
   const { embedding, noise } = embeddingWidths(config);
   if (labelDim > 0) linear('model.map_label', labelDim, isSong ? noise : embedding, isSong);
@@ -51,7 +51,7 @@ export function edmTensors(config: EdmConfig): readonly ExpectedTensor[] {
   for (const made of decoder) block('dec', made);
   const { outNorm, outConv } = outputNames(modelType, imgResolution);
   norm(outNorm, channels);
-  conv(outConv, channels, imgChannels);
+  conv(outConv, channels, heads * imgChannels);
   return all;
 }
 

@@ -124,7 +124,7 @@ function block(
   return heads ? sum(attention(layers, norm(h, 'norm2', 'none'), name, heads), h) : h;
 }
 
-/** Adds F(c_in x; c_noise, label) to the graph and returns it: [imgChannels, n, h, w]. */
+/** Adds F(c_in x; c_noise, label) to the graph and returns it: [imgChannels, n, h, w], of every head in turn where there are heads. */
 export function edmUNet(graph: Graph, parameters: Parameters, config: EdmConfig, inputs: EdmInputs): Value {
   const layers: Layers = { graph, parameters };
   const isSong = config.modelType === 'SongUNet';
