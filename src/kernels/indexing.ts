@@ -7,6 +7,7 @@
 
 import type { Capabilities } from './device.ts';
 import { ceilDiv, f32, type Grid, LINEAR_GROUP, linearGrid, type Uniform, u32 } from './kernel.ts';
+import { columns, type Shape } from './tensor.ts';
 
 /** A divisor in the uniform block: `name`, and `nameInverse` for `quotient(a, u.name, u.nameInverse)`. */
 export const divisor = (name: string, value: number): readonly [Uniform, Uniform] => [
@@ -55,6 +56,32 @@ export function walk({ family }: Capabilities, count: number): Walk {
   }
 }
 `,
+  };
+}
+
+/**
+ * A walk over the elements of `shape` [c, n, h, w]: `body` runs for each with its `channel`, its `column` in that
+ * channel, its `line` (of n h), `sample`, `row`, and its place `across` in the row; `quotient` is at hand.
+ */
+export function walkPixels(capabilities: Capabilities, shape: Shape): Walk {
+  const { uniforms, grid, main } = walk(capabilities, shape[0] * columns(shape));
+  return {
+    uniforms: [
+      ...uniforms,
+      ...divisor('columns', columns(shape)),
+      ...divisor('width', shape[3]),
+      ...divisor('height', shape[2]),
+    ],
+    grid,
+    main: (body) =>
+      QUOTIENT +
+      main(/* wgsl */ `let channel = quotient(i, u.columns, u.columnsInverse);
+  let column = i - channel * u.columns;
+  let line = quotient(column, u.width, u.widthInverse);
+  let sample = quotient(line, u.height, u.heightInverse);
+  let row = line - sample * u.height;
+  let across = column - line * u.width;
+  ${body}`),
   };
 }
 

@@ -2,23 +2,10 @@
 
 import type { Capabilities } from './device.ts';
 import { ShapeError } from './errors.ts';
-import { divisor, QUOTIENT, walk } from './indexing.ts';
+import { divisor, QUOTIENT, walk, walkPixels } from './indexing.ts';
 import { defineKernel, f32, i32, type Kernel, read, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';
 import { columns, pitch, type Shape } from './tensor.ts';
-
-/** Uniforms for a walk over the elements of a shape, and WGSL that finds element `i`: channel, sample, row, across. */
-const places = (shape: Shape) => [
-  ...divisor('columns', columns(shape)),
-  ...divisor('width', shape[3]),
-  ...divisor('height', shape[2]),
-];
-const PLACE = /* wgsl */ `let channel = quotient(i, u.columns, u.columnsInverse);
-  let column = i - channel * u.columns;
-  let line = quotient(column, u.width, u.widthInverse);
-  let sample = quotient(line, u.height, u.heightInverse);
-  let row = line - sample * u.height;
-  let across = column - line * u.width;`;
 
 /** y[i, j] = the sum of dy's 2x2 pixels at (2i, 2j): two vec2s, which start on even elements whatever the size. */
 function halvingKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
@@ -46,13 +33,12 @@ function halvingKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel 
 
 /** y[i, j] = the sum over the pixels of dy for which `pickKernel` read (i, j), found by its own arithmetic. */
 function gatherKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
-  const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
   return defineKernel({
     name: 'upsampleGradient',
     bindings: [read('dy'), write('y')],
     uniforms: [
       ...uniforms,
-      ...places(y),
       u32('dyHeight', dy[2]),
       u32('dyWidth', dy[3]),
       f32('scaleY', y[2] / dy[2]),
@@ -60,7 +46,7 @@ function gatherKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
       u32('dyPitch', pitch(dy)),
       u32('yPitch', pitch(y)),
     ],
-    body: /* wgsl */ `${QUOTIENT}
+    body: /* wgsl */ `
 /** The first of \`count\` pixels that read a pixel behind \`source\` - 1; the estimate may be one off. */
 fn firstOf(source: u32, scale: f32, count: u32) -> u32 {
   var k = min(u32(f32(source) / scale), count);
@@ -68,8 +54,7 @@ fn firstOf(source: u32, scale: f32, count: u32) -> u32 {
   while (k < count && u32(f32(k) * scale) < source) { k++; }
   return k;
 }
-${main(/* wgsl */ `${PLACE}
-  let top = firstOf(row, u.scaleY, u.dyHeight);
+${main(/* wgsl */ `let top = firstOf(row, u.scaleY, u.dyHeight);
   let left = firstOf(across, u.scaleX, u.dyWidth);
   // What would lie behind the last pixel was read from the last.
   let bottom = select(firstOf(row + 1, u.scaleY, u.dyHeight), u.dyHeight, row + 1 == u.height);
@@ -108,22 +93,18 @@ export function averagePoolGradient(
   { dy, size: [h, w] }: { readonly dy: Shape; readonly size: readonly [h: number, w: number] },
 ): Routine {
   const y: Shape = [dy[0], dy[1], h, w];
-  const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
   const kernel = defineKernel({
     name: 'averagePoolGradient',
     bindings: [read('dy'), write('y')],
     uniforms: [
       ...uniforms,
-      ...places(y),
       u32('dyHeight', dy[2]),
       u32('dyWidth', dy[3]),
       u32('dyPitch', pitch(dy)),
       u32('yPitch', pitch(y)),
     ],
-    body:
-      QUOTIENT +
-      main(/* wgsl */ `${PLACE}
-  let inside = row < 2 * u.dyHeight && across < 2 * u.dyWidth;
+    body: main(/* wgsl */ `let inside = row < 2 * u.dyHeight && across < 2 * u.dyWidth;
   let at = channel * u.dyPitch + (sample * u.dyHeight + row / 2) * u.dyWidth + across / 2;
   y[channel * u.yPitch + column] = select(0, 0.25 * dy[select(0, at, inside)], inside);`),
     grid,
@@ -144,23 +125,19 @@ export function spaceToDepth(
   if (h % block !== 0 || w % block !== 0)
     throw new ShapeError(`spaceToDepth: x [${x}] has no whole blocks of ${block}x${block}`);
   const y: Shape = [c * block ** 2, n, h / block, w / block];
-  const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
   const kernel = defineKernel({
     name: 'spaceToDepth',
     bindings: [read('x'), write('y')],
     uniforms: [
       ...uniforms,
-      ...places(y),
       ...divisor('channels', c),
       ...divisor('block', block),
       u32('xWidth', w),
       u32('xPitch', pitch(x)),
       u32('yPitch', pitch(y)),
     ],
-    body:
-      QUOTIENT +
-      main(/* wgsl */ `${PLACE}
-  let place = quotient(channel, u.channels, u.channelsInverse);
+    body: main(/* wgsl */ `let place = quotient(channel, u.channels, u.channelsInverse);
   let k = quotient(place, u.block, u.blockInverse);
   let xLine = (sample * u.height + row) * u.block + k;
   let xAcross = across * u.block + place - k * u.block;
@@ -186,13 +163,12 @@ export function pad(
   { x, offset: [top, left], step = 1, size }: PadOptions,
 ): Routine {
   const y: Shape = [x[0], x[1], ...size];
-  const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
   const kernel = defineKernel({
     name: 'pad',
     bindings: [read('x'), write('y')],
     uniforms: [
       ...uniforms,
-      ...places(y),
       ...divisor('step', step),
       i32('top', top),
       i32('left', left),
@@ -201,10 +177,7 @@ export function pad(
       u32('xPitch', pitch(x)),
       u32('yPitch', pitch(y)),
     ],
-    body:
-      QUOTIENT +
-      main(/* wgsl */ `${PLACE}
-  let down = i32(row) - u.top;
+    body: main(/* wgsl */ `let down = i32(row) - u.top;
   let right = i32(across) - u.left;
   let xRow = i32(quotient(u32(max(down, 0)), u.step, u.stepInverse));
   let xAcross = i32(quotient(u32(max(right, 0)), u.step, u.stepInverse));

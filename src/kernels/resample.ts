@@ -2,7 +2,7 @@
 
 import type { Capabilities } from './device.ts';
 import { ShapeError } from './errors.ts';
-import { divisor, QUOTIENT, walk } from './indexing.ts';
+import { divisor, QUOTIENT, walk, walkPixels } from './indexing.ts';
 import { ceilDiv, defineKernel, f32, type Kernel, read, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';
 import { columns, pitch, type Shape } from './tensor.ts';
@@ -38,15 +38,12 @@ function doublingKernel(capabilities: Capabilities, x: Shape, y: Shape): Kernel 
 
 /** y[row, column] = x[floor(row scaleY), floor(column scaleX)] in each sample; one invocation an element. */
 function pickKernel(capabilities: Capabilities, x: Shape, y: Shape, scaleY: number, scaleX: number): Kernel {
-  const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
   return defineKernel({
     name: 'pick',
     bindings: [read('x'), write('y')],
     uniforms: [
       ...uniforms,
-      ...divisor('columns', columns(y)),
-      ...divisor('width', y[3]),
-      ...divisor('height', y[2]),
       u32('h', x[2]),
       u32('w', x[3]),
       u32('xPitch', pitch(x)),
@@ -54,15 +51,9 @@ function pickKernel(capabilities: Capabilities, x: Shape, y: Shape, scaleY: numb
       f32('scaleY', scaleY),
       f32('scaleX', scaleX),
     ],
-    body:
-      QUOTIENT +
-      main(/* wgsl */ `let channel = quotient(i, u.columns, u.columnsInverse);
-  let column = i - channel * u.columns;
-  let line = quotient(column, u.width, u.widthInverse);
-  let sample = quotient(line, u.height, u.heightInverse);
-  let row = min(u32(f32(line - sample * u.height) * u.scaleY), u.h - 1);
-  let across = min(u32(f32(column - line * u.width) * u.scaleX), u.w - 1);
-  y[channel * u.yPitch + column] = x[channel * u.xPitch + (sample * u.h + row) * u.w + across];`),
+    body: main(/* wgsl */ `let down = min(u32(f32(row) * u.scaleY), u.h - 1);
+  let right = min(u32(f32(across) * u.scaleX), u.w - 1);
+  y[channel * u.yPitch + column] = x[channel * u.xPitch + (sample * u.h + down) * u.w + right];`),
     grid,
   });
 }
@@ -102,28 +93,12 @@ export function pick(
 export function averagePool2x2(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
   const y: Shape = [x[0], x[1], Math.floor(x[2] / 2), Math.floor(x[3] / 2)];
   if (y[2] === 0 || y[3] === 0) throw new ShapeError(`averagePool2x2: x [${x}] is smaller than 2x2`);
-  const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
   const kernel = defineKernel({
     name: 'averagePool2x2',
     bindings: [read('x'), write('y')],
-    uniforms: [
-      ...uniforms,
-      ...divisor('columns', columns(y)),
-      ...divisor('width', y[3]),
-      ...divisor('height', y[2]),
-      u32('h', x[2]),
-      u32('w', x[3]),
-      u32('xPitch', pitch(x)),
-      u32('yPitch', pitch(y)),
-    ],
-    body:
-      QUOTIENT +
-      main(/* wgsl */ `let channel = quotient(i, u.columns, u.columnsInverse);
-  let column = i - channel * u.columns;
-  let line = quotient(column, u.width, u.widthInverse);
-  let sample = quotient(line, u.height, u.heightInverse);
-  let row = sample * u.h + 2 * (line - sample * u.height);
-  let at = channel * u.xPitch + row * u.w + 2 * (column - line * u.width);
+    uniforms: [...uniforms, u32('h', x[2]), u32('w', x[3]), u32('xPitch', pitch(x)), u32('yPitch', pitch(y))],
+    body: main(/* wgsl */ `let at = channel * u.xPitch + (sample * u.h + 2 * row) * u.w + 2 * across;
   y[channel * u.yPitch + column] = 0.25 * ((x[at] + x[at + 1]) + (x[at + u.w] + x[at + u.w + 1]));`),
     grid,
   });
@@ -144,30 +119,22 @@ export function depthToSpace(
   if (!Number.isInteger(channels))
     throw new ShapeError(`depthToSpace: x [${x}] has no whole blocks of ${block}x${block}`);
   const y: Shape = [channels, x[1], block * x[2], block * x[3]];
-  const { uniforms, grid, main } = walk(capabilities, channels * columns(y));
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
   const kernel = defineKernel({
     name: 'depthToSpace',
     bindings: [read('x'), write('y')],
     uniforms: [
       ...uniforms,
-      ...divisor('columns', columns(y)),
-      ...divisor('width', y[3]),
       ...divisor('block', block),
       u32('channels', channels),
       u32('w', x[3]),
       u32('xPitch', pitch(x)),
       u32('yPitch', pitch(y)),
     ],
-    body:
-      QUOTIENT +
-      main(/* wgsl */ `let channel = quotient(i, u.columns, u.columnsInverse);
-  let column = i - channel * u.columns;
-  let line = quotient(column, u.width, u.widthInverse); // of n b h lines
-  let across = column - line * u.width;
-  let row = quotient(line, u.block, u.blockInverse);
-  let col = quotient(across, u.block, u.blockInverse);
-  let place = (line - row * u.block) * u.block + across - col * u.block;
-  y[channel * u.yPitch + column] = x[(place * u.channels + channel) * u.xPitch + row * u.w + col];`),
+    body: main(/* wgsl */ `let xLine = quotient(line, u.block, u.blockInverse); // blocks do not reach over samples
+  let xAcross = quotient(across, u.block, u.blockInverse);
+  let place = (line - xLine * u.block) * u.block + across - xAcross * u.block;
+  y[channel * u.yPitch + column] = x[(place * u.channels + channel) * u.xPitch + xLine * u.w + xAcross];`),
     grid,
   });
   return single(kernel, ['x', 'y']);
