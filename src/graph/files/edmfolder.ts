@@ -97,7 +97,10 @@ export function withoutClass(folder: EdmFolder): EdmFolder {
  * class-conditional networks without), or of the head behind the classes', else the heads' mean. Undefined where there
  * is none.
  */
-export function nullLabel({ network: { labelDim, labelDropout, heads }, labels }: EdmFolder): number | undefined {
+export function nullLabel({
+  network: { labelDim, labelDropout, heads },
+  labels,
+}: EdmFolder): number | undefined {
   if (heads !== undefined) return labels.length;
   return labelDim === 0 || labelDropout > 0 ? labelDim : undefined;
 }
