@@ -1,6 +1,6 @@
 // The optimal denoiser of a set of labelled images, in closed form: the mean of the images that a noised one may have
-// been made of, each by its probability. What a diffusion model trained on them for ever would learn; it classifies by
-// them as any model does (Chen et al. 2024, section on the optimal diffusion classifier).
+// been made of, each by its probability. What a diffusion model trained on them for ever would learn; like every model
+// here it classifies by its denoising errors (Chen et al. 2024, section on the optimal diffusion classifier).
 
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
 import type { Network } from './evaluation.ts';

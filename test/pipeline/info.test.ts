@@ -33,7 +33,7 @@ describe('info', () => {
       expect(out).toMatch(text);
   });
 
-  test('a text model has any classes, and sides', async () => {
+  test('a text model has no classes of its own, and says which sides of images it takes', async () => {
     const { out } = await cli(['info'], fakeFolder(), '', fakeDescribe({ model: TEXT_SUMMARY }));
     expect(out).toMatch(/^classes +any, by --labels or --prompts$/m);
     expect(out).toMatch(/^images +1 x 2 x 2, or any multiple of 2 a side$/m);

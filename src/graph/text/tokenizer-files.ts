@@ -1,4 +1,5 @@
-// The folder `tokenizer/` of a pipeline, as any version of transformers saves it.
+// The folder `tokenizer/` of a pipeline, in each of the forms in which versions of transformers save it: one file
+// `tokenizer.json`, or `vocab.json` and `merges.txt`.
 
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
