@@ -78,5 +78,11 @@ export interface Progress {
   readonly imagesPerSecond: number;
 }
 
+/** How far a run has come by its counts, so many seconds after it began. */
+export const progressAfter = (
+  seconds: number,
+  counts: Omit<Progress, 'seconds' | 'imagesPerSecond'>,
+): Progress => ({ ...counts, seconds, imagesPerSecond: seconds > 0 ? counts.images / seconds : 0 });
+
 /** True for the failures in a stream of items or results. */
 export const isFailure = (value: object): value is ItemFailure => 'error' in value;

@@ -12,7 +12,7 @@ import { fromModelInput } from '../images/pixels.ts';
 import { findPlaced } from '../images/sources.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
-import { type ItemFailure, isFailure } from '../types.ts';
+import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { toUnit } from './evaluate.ts';
 import { type Interruption, interruptible } from './interruption.ts';
@@ -198,10 +198,8 @@ async function attackAll(
         reporter.log('warn', `${result.path}: ${result.error.message}`);
       } else lines.push(result);
       const images = lines.length + failures.length;
-      const seconds = (Date.now() - began) / 1000;
-      const imagesPerSecond = seconds > 0 ? images / seconds : 0;
-      const now = { images, failures: failures.length, evaluations: 0, seconds, imagesPerSecond };
-      reporter.progress(now, 0, undefined);
+      const counts = { images, failures: failures.length, evaluations: 0 };
+      reporter.progress(progressAfter((Date.now() - began) / 1000, counts), 0, undefined);
     }
   } catch (error) {
     if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;

@@ -11,7 +11,7 @@ import { findLabelled, type Labelled } from '../images/labelled.ts';
 import { prepare } from '../images/load.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
-import { type ItemFailure, isFailure } from '../types.ts';
+import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type EvaluationLog, openLog } from './evaluationlog.ts';
 import { type Interruption, interruptible } from './interruption.ts';
@@ -216,13 +216,8 @@ async function evaluateAll(
         failures++;
         reporter.log('warn', `${failure.path}: ${failure.error.message}`);
       }
-      const seconds = (Date.now() - began) / 1000;
-      const imagesPerSecond = seconds > 0 ? count / seconds : 0;
-      reporter.progress(
-        { images: count, failures, evaluations: 0, seconds, imagesPerSecond },
-        0,
-        settings.images,
-      );
+      const counts = { images: count, failures, evaluations: 0 };
+      reporter.progress(progressAfter((Date.now() - began) / 1000, counts), 0, settings.images);
     }
   } catch (error) {
     if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;

@@ -10,6 +10,7 @@ import { loadImage } from '../images/load.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { pairErrors } from '../stream/match.ts';
 import { openSession, type Session } from '../stream/session.ts';
+import { progressAfter } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { count, type EarlierItems, earlierItems, type MatchLine, newTally, summaryOf } from './matchlines.ts';
@@ -138,12 +139,12 @@ async function matchAll(
   const earlier = { items: done.size, evaluations: tally.evaluations, failures: tally.failures };
   const began = Date.now();
   const report = () => {
-    const images = tally.items + tally.failures - earlier.items;
-    const seconds = (Date.now() - began) / 1000;
-    const failures = tally.failures - earlier.failures;
-    const evaluations = tally.evaluations - earlier.evaluations;
-    const imagesPerSecond = seconds > 0 ? images / seconds : 0;
-    reporter.progress({ images, failures, evaluations, seconds, imagesPerSecond }, earlier.items, total);
+    const counts = {
+      images: tally.items + tally.failures - earlier.items,
+      failures: tally.failures - earlier.failures,
+      evaluations: tally.evaluations - earlier.evaluations,
+    };
+    reporter.progress(progressAfter((Date.now() - began) / 1000, counts), earlier.items, total);
   };
   const fresh = async function* () {
     for await (const item of readItems(settings.table)) if (!done.has(item.item)) yield item;

@@ -19,6 +19,7 @@ import {
   type ItemFailure,
   isFailure,
   type Progress,
+  progressAfter,
 } from '../types.ts';
 import { concurrently, stoppable, unlessAborted } from './pull.ts';
 import { type OpenModel, openSession, type Session, type Ticket } from './session.ts';
@@ -170,13 +171,6 @@ function reporter({ onProgress, now = Date.now }: ClassifyOptions) {
   return ({ evaluations }: Session, result?: Classified | ItemFailure): void => {
     if (result) images++;
     if (result && isFailure(result)) failures++;
-    const seconds = (now() - began) / 1000;
-    onProgress?.({
-      images,
-      failures,
-      evaluations,
-      seconds,
-      imagesPerSecond: seconds > 0 ? images / seconds : 0,
-    });
+    onProgress?.(progressAfter((now() - began) / 1000, { images, failures, evaluations }));
   };
 }

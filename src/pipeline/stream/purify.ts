@@ -7,7 +7,7 @@ import type { PurificationStep, State } from '../purifying/chain.ts';
 import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
 import { givenNoise, seededNoise } from '../purifying/noise.ts';
 import { purificationSteps } from '../purifying/plan.ts';
-import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
+import { type ImageItem, type ItemFailure, isFailure, type Progress, progressAfter } from '../types.ts';
 import { type DenoisingSession, derivativesOf, openDenoisingSession } from './denoising.ts';
 import { concurrently, stoppable, unlessAborted } from './pull.ts';
 import type { OpenModel } from './session.ts';
@@ -80,9 +80,8 @@ async function* run<Item extends ImageItem>(
   const report = (failed: boolean): void => {
     counts.images++;
     if (failed) counts.failures++;
-    const seconds = (now() - began) / 1000;
-    const imagesPerSecond = seconds > 0 ? counts.images / seconds : 0;
-    onProgress?.({ ...counts, evaluations: session.evaluations, seconds, imagesPerSecond });
+    const { evaluations } = session;
+    onProgress?.(progressAfter((now() - began) / 1000, { ...counts, evaluations }));
   };
   try {
     const steps = stepsBy(session.model, options);
