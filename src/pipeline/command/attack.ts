@@ -9,7 +9,6 @@ import { UsageError } from '../errors.ts';
 import { failureOf, systemCode } from '../images/failures.ts';
 import { loadImage } from '../images/load.ts';
 import { fromModelInput } from '../images/pixels.ts';
-import { findPlaced } from '../images/sources.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
 import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
@@ -17,7 +16,7 @@ import { newCommand, type Texts } from './command.ts';
 import { toUnit } from './evaluate.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
-import { isBeneath, outputNames, pngName } from './outputnames.ts';
+import { namedInputs, pngName } from './outputnames.ts';
 import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
@@ -85,9 +84,10 @@ function folderLabel(path: string, root: string): string {
 }
 
 async function* victims(
-  { inputs, nul, labelsFrom, out }: AttackSettings,
-  { stdin }: Surroundings,
+  settings: AttackSettings,
+  surroundings: Surroundings,
 ): AsyncGenerator<Victim | ItemFailure> {
+  const { labelsFrom } = settings;
   const table =
     labelsFrom === 'folders'
       ? undefined
@@ -97,19 +97,15 @@ async function* victims(
             label,
           ]),
         );
-  const nameOf = outputNames();
-  for await (const { found, root } of findPlaced(inputs, { stdin, nul })) {
-    if (typeof found !== 'string') {
-      yield found;
+  for await (const item of namedInputs(settings, surroundings)) {
+    if (isFailure(item)) {
+      yield item;
       continue;
     }
-    if (isBeneath(found, out) && !isBeneath(root, out)) continue;
-    const name = pngName(nameOf(found, root));
-    if (resolve(out, name) === resolve(found))
-      throw new UsageError(`--out: ${found} would be written over; wanted another folder than the input's`);
-    const label = table ? table.get(resolve(found)) : folderLabel(found, root);
-    if (label === undefined) throw new UsageError(`${labelsFrom}: has no label for ${found}`);
-    yield { path: found, name, label };
+    const { path, root, name } = item;
+    const label = table ? table.get(resolve(path)) : folderLabel(path, root);
+    if (label === undefined) throw new UsageError(`${labelsFrom}: has no label for ${path}`);
+    yield { path, name: pngName(name), label };
   }
 }
 

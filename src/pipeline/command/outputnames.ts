@@ -1,7 +1,11 @@
-// The names of images that are written for images that were read: beneath a folder as they were beneath theirs.
+// Images that are read, and the names of those written for them: beneath a folder as they were beneath theirs.
 
 import { relative, resolve, sep } from 'node:path';
+import { UsageError } from '../errors.ts';
+import { findPlaced } from '../images/sources.ts';
+import type { ItemFailure } from '../types.ts';
 import { PathSet } from './pathset.ts';
+import type { Surroundings } from './run.ts';
 
 /**
  * Names for paths found beneath roots, with `/` between folders: what a path is beneath its root (a file's own name,
@@ -35,4 +39,38 @@ export const pngName = (name: string): string => (/\.png$/i.test(name) ? name : 
 export function isBeneath(path: string, folder: string): boolean {
   const way = relative(resolve(folder), resolve(path));
   return way === '' || !(way === '..' || way.startsWith(`..${sep}`) || way.startsWith('/'));
+}
+
+/** An image that was found, the folder that the input named (see `findPlaced`), and the name of what is made of it. */
+export interface NamedInput {
+  readonly path: string;
+  readonly root: string;
+  readonly name: string;
+}
+
+/**
+ * The images that inputs name, each with its name beneath `out`, where it is written as `pngName(name)`. What lies
+ * beneath `out` already is no input, unless it was named itself.
+ *
+ * @throws UsageError for an image that would be written over.
+ */
+export async function* namedInputs(
+  { inputs, nul, out }: { readonly inputs: readonly string[]; readonly nul: boolean; readonly out: string },
+  { stdin, reporter }: Pick<Surroundings, 'stdin' | 'reporter'>,
+): AsyncGenerator<NamedInput | ItemFailure> {
+  const nameOf = outputNames();
+  for await (const { found, root } of findPlaced(inputs, { stdin, nul })) {
+    if (typeof found !== 'string') {
+      yield found;
+      continue;
+    }
+    if (isBeneath(found, out) && !isBeneath(root, out)) {
+      reporter.log('debug', `${found}: is in --out, and no input`);
+      continue;
+    }
+    const name = nameOf(found, root);
+    if (resolve(out, pngName(name)) === resolve(found))
+      throw new UsageError(`--out: ${found} would be written over; wanted another folder than the input's`);
+    yield { path: found, root, name };
+  }
 }

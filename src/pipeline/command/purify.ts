@@ -1,12 +1,11 @@
 // `purify`: images in, purified images out, and a line for each.
 
 import { mkdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
 import { DECODERS, loadItem } from '../images/load.ts';
 import { fromModelInput } from '../images/pixels.ts';
-import { findPlaced } from '../images/sources.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
@@ -14,7 +13,7 @@ import { newCommand, type Texts } from './command.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
-import { isBeneath, outputNames, pngName } from './outputnames.ts';
+import { namedInputs, pngName } from './outputnames.ts';
 import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';
 import { checkPurifyingFlags, hostNoise, type PurifyingSettings, purifierOptions } from './purifying.ts';
@@ -111,34 +110,23 @@ interface Named extends ImageItem {
   readonly name: string;
 }
 
-/** Loads what the settings name, each with its name; what lies beneath the folder of results is no input. */
+/** Loads what the settings name, each with its name, but for what is done. */
 function load(
-  { inputs, nul, out }: PurifySettings,
-  { stdin, reporter }: Surroundings,
+  settings: PurifySettings,
+  surroundings: Surroundings,
   shape: readonly [number, number, number],
   done: { has(path: string): boolean } | undefined,
   onSkip: () => void,
 ): AsyncIterable<Named | ItemFailure> {
-  const nameOf = outputNames();
-  const placed = async function* (): AsyncGenerator<{ found: string | ItemFailure; name: string }> {
-    for await (const { found, root } of findPlaced(inputs, { stdin, nul })) {
-      if (typeof found !== 'string') yield { found, name: '' };
-      else if (isBeneath(found, out) && !isBeneath(root, out))
-        reporter.log('debug', `${found}: is in --out, and no input`);
-      else {
-        const name = nameOf(found, root);
-        if (resolve(out, pngName(name)) === resolve(found))
-          throw new UsageError(
-            `--out: ${found} would be written over; wanted another folder than the input's`,
-          );
-        if (done?.has(found)) onSkip();
-        else yield { found, name };
-      }
-    }
+  const fresh = async function* () {
+    for await (const item of namedInputs(settings, surroundings))
+      if (!isFailure(item) && done?.has(item.path)) onSkip();
+      else yield item;
   };
-  return mapOrdered(placed(), DECODERS, async ({ found, name }) => {
-    const item = await loadItem(found, shape);
-    return isFailure(item) ? item : { ...item, name };
+  return mapOrdered(fresh(), DECODERS, async (item) => {
+    if (isFailure(item)) return item;
+    const loaded = await loadItem(item.path, shape);
+    return isFailure(loaded) ? loaded : { ...loaded, name: item.name };
   });
 }
 
