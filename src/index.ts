@@ -25,7 +25,8 @@ export {
   NO_CLASS,
   type PredictionBatch,
 } from './graph/model.ts';
-export { type ModelSummary, type OpenModelOptions, openModel, readModel } from './graph/openmodel.ts';
+export { type ModelSummary, readModel } from './graph/modelsummary.ts';
+export { type OpenModelOptions, openModel } from './graph/openmodel.ts';
 export {
   importanceLevels,
   normalisedError,

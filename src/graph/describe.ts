@@ -12,6 +12,7 @@ import { OPTIMAL_CLASS } from './files/optimalfolder.ts';
 import { parametersOf } from './files/parameters.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { type PredictionType, readSchedule } from './files/schedule.ts';
+import { type ModelSummary, readModel } from './modelsummary.ts';
 import { readClipTextConfig } from './networks/cliptext-config.ts';
 import { clipTextTensors, withoutBuffers } from './networks/cliptext-tensors.ts';
 import { readDitConfig } from './networks/dit-config.ts';
@@ -24,7 +25,7 @@ import { readUNet2DConditionConfig } from './networks/unet2dcondition-config.ts'
 import { unet2dConditionTensors } from './networks/unet2dcondition-tensors.ts';
 import { readVaeEncoderConfig } from './networks/vaeencoder-config.ts';
 import { vaeEncoderParameters } from './networks/vaeencoder-tensors.ts';
-import { loadModel, type ModelSummary, type OpenModelOptions, readModel } from './openmodel.ts';
+import { loadModel, type OpenModelOptions } from './openmodel.ts';
 import { readTextEncoder } from './text/promptencoder.ts';
 
 /** One network of a folder. */

@@ -3,7 +3,8 @@
 
 import type { Description } from '../../src/graph/describe.ts';
 import type { Candidate } from '../../src/graph/model.ts';
-import type { ModelSummary, OpenModelOptions } from '../../src/graph/openmodel.ts';
+import type { ModelSummary } from '../../src/graph/modelsummary.ts';
+import type { OpenModelOptions } from '../../src/graph/openmodel.ts';
 import { type Fake, fakeLevels, fakeModel, hash } from './fake.ts';
 
 export const LABELS = ['ant', 'bee', 'cat', 'dog', 'elk', 'fox', 'gnu', 'hen', 'ibis', 'jay'];
