@@ -2,7 +2,7 @@
 // this reader runs that machine and calls nothing: what is to be called is asked of the caller, who knows a few names
 // and refuses the rest. Protocols 0 to 4, https://github.com/python/cpython/blob/main/Lib/pickletools.py.
 
-import { ModelError } from '../../kernels/errors.ts';
+import { pickleBytes } from './picklebytes.ts';
 
 /** Something named by its module, which nobody has looked up. */
 export class PickledGlobal {
@@ -48,9 +48,6 @@ export interface PickleNames {
   readonly allows: (name: string) => boolean;
 }
 
-/** Bytes that a number, a name or a line of text may have. */
-const LONGEST = 1 << 20;
-
 /**
  * Runs the pickle at `start` of `bytes`. `end` is the first byte behind it.
  *
@@ -63,57 +60,11 @@ export function readPickle(
   file: string,
   start = 0,
 ): { readonly value: Pickled; readonly end: number } {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  let at = start;
+  const read = pickleBytes(bytes, file, start);
+  const { refuse, raw, u8, u32, u64, number, line, utf8 } = read;
   let stack: Pickled[] = [];
   const marked: Pickled[][] = [];
   const memo = new Map<number, Pickled>();
-
-  const refuse = (what: string): ModelError => new ModelError(`${file}: ${what} (byte ${at} of the pickle)`);
-  const take = (count: number): number => {
-    if (!(count >= 0 && count <= bytes.length - at)) throw refuse('the pickle is cut short');
-    at += count;
-    return at - count;
-  };
-  const raw = (count: number) => {
-    const from = take(count);
-    return bytes.subarray(from, from + count);
-  };
-  const u8 = () => view.getUint8(take(1));
-  const u16 = () => view.getUint16(take(2), true);
-  const i32 = () => view.getInt32(take(4), true);
-  const u32 = () => view.getUint32(take(4), true);
-  const u64 = () => {
-    const value = view.getBigUint64(take(8), true);
-    if (value > BigInt(bytes.length)) throw refuse('the pickle is cut short');
-    return Number(value);
-  };
-  const utf8 = (count: number) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(raw(count));
-  const latin1 = (count: number) => Buffer.from(raw(count)).toString('latin1');
-  const line = () => {
-    const from = at;
-    while (u8() !== 10) if (at - from > LONGEST) throw refuse('a line has no end');
-    return Buffer.from(bytes.subarray(from, at - 1)).toString('utf8');
-  };
-  const number = (text: string): number => {
-    const value = Number(text);
-    if (text.trim() === '' || Number.isNaN(value)) throw refuse(`"${text.slice(0, 40)}" is no number`);
-    return value;
-  };
-  /** A little-endian integer in two's complement, as a number where it is one exactly. */
-  const long = (count: number): number | bigint => {
-    if (count > 256) throw refuse(`an integer of ${count} bytes`);
-    let value = 0n;
-    for (const byte of [...raw(count)].reverse()) value = value * 256n + BigInt(byte);
-    if (count > 0 && bytes[at - 1]! >= 128) value -= 1n << BigInt(8 * count);
-    return Number.isSafeInteger(Number(value)) ? Number(value) : value;
-  };
-  const unescaped = (text: string) => {
-    const quote = text[0];
-    if (!(quote === "'" || quote === '"') || text.length < 2 || !text.endsWith(quote) || text.includes('\\'))
-      throw refuse('a text of protocol 0 that is not plain');
-    return text.slice(1, -1);
-  };
 
   const push = (value: Pickled) => void stack.push(value);
   const pop = (): Pickled => {
@@ -170,13 +121,13 @@ export function readPickle(
         if (u8() > 4) throw refuse('a protocol above 4');
         break;
       case 0x95: // FRAME
-        if (u64() > bytes.length - at) throw refuse('the pickle is cut short');
+        if (u64() > read.left()) throw refuse('the pickle is cut short');
         break;
       case 0x2e: {
         // STOP
         const value = pop();
         if (stack.length > 0 || marked.length > 0) throw refuse('the pickle ends with values left over');
-        return { value, end: at };
+        return { value, end: read.at() };
       }
       case 0x28: // MARK
         marked.push(stack);
@@ -208,37 +159,37 @@ export function readPickle(
         break;
       }
       case 0x4a: // BININT
-        push(i32());
+        push(read.i32());
         break;
       case 0x4b: // BININT1
         push(u8());
         break;
       case 0x4d: // BININT2
-        push(u16());
+        push(read.u16());
         break;
       case 0x4c: // LONG
         push(number(line().replace(/L$/, '')));
         break;
       case 0x8a: // LONG1
-        push(long(u8()));
+        push(read.long(u8()));
         break;
       case 0x8b: // LONG4
-        push(long(u32()));
+        push(read.long(u32()));
         break;
       case 0x46: // FLOAT
         push(number(line().replace(/^([+-]?)inf$/, '$1Infinity')));
         break;
       case 0x47: // BINFLOAT
-        push(view.getFloat64(take(8)));
+        push(read.f64());
         break;
       case 0x53: // STRING
-        push(unescaped(line()));
+        push(read.quoted());
         break;
       case 0x54: // BINSTRING
-        push(latin1(u32()));
+        push(read.latin1(u32()));
         break;
       case 0x55: // SHORT_BINSTRING
-        push(latin1(u8()));
+        push(read.latin1(u8()));
         break;
       case 0x56: // UNICODE
         push(

@@ -1,0 +1,82 @@
+// The numbers and texts of a pickle, read off its bytes one after the other.
+
+import { ModelError } from '../../kernels/errors.ts';
+
+/** Bytes that a line of text may have. */
+const LONGEST = 1 << 20;
+
+/**
+ * Reads `bytes` from `start` on, little-endian but for `f64`. What is cut short or makes no sense is thrown as
+ * `refuse` makes it, a ModelError that begins with `file` and names the place.
+ */
+export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = start;
+  const left = () => bytes.length - at;
+  const refuse = (what: string): ModelError => new ModelError(`${file}: ${what} (byte ${at} of the pickle)`);
+  const take = (count: number): number => {
+    if (!(count >= 0 && count <= left())) throw refuse('the pickle is cut short');
+    at += count;
+    return at - count;
+  };
+  const raw = (count: number) => {
+    const from = take(count);
+    return bytes.subarray(from, from + count);
+  };
+  const u8 = () => view.getUint8(take(1));
+  const line = () => {
+    const from = at;
+    while (u8() !== 10) if (at - from > LONGEST) throw refuse('a line has no end');
+    return Buffer.from(bytes.subarray(from, at - 1)).toString('utf8');
+  };
+  return {
+    /** The place of the next byte. */
+    at: () => at,
+    /** Bytes from there to the end. */
+    left,
+    refuse,
+    raw,
+    u8,
+    u16: () => view.getUint16(take(2), true),
+    i32: () => view.getInt32(take(4), true),
+    u32: () => view.getUint32(take(4), true),
+    /** A length, which cannot be longer than all bytes. */
+    u64() {
+      const value = view.getBigUint64(take(8), true);
+      if (value > BigInt(bytes.length)) throw refuse('the pickle is cut short');
+      return Number(value);
+    },
+    f64: () => view.getFloat64(take(8)),
+    /** An integer in two's complement, as a number where it is one exactly. */
+    long(count: number): number | bigint {
+      if (count > 256) throw refuse(`an integer of ${count} bytes`);
+      let value = 0n;
+      for (const byte of [...raw(count)].reverse()) value = value * 256n + BigInt(byte);
+      if (count > 0 && bytes[at - 1]! >= 128) value -= 1n << BigInt(8 * count);
+      return Number.isSafeInteger(Number(value)) ? Number(value) : value;
+    },
+    utf8: (count: number) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(raw(count)),
+    latin1: (count: number) => Buffer.from(raw(count)).toString('latin1'),
+    /** A line without its line feed. */
+    line,
+    /** The number that a text says. */
+    number(text: string): number {
+      const value = Number(text);
+      if (text.trim() === '' || Number.isNaN(value)) throw refuse(`"${text.slice(0, 40)}" is no number`);
+      return value;
+    },
+    /** A line of text in quotes, without anything that is escaped. */
+    quoted(): string {
+      const text = line();
+      const quote = text[0];
+      if (
+        !(quote === "'" || quote === '"') ||
+        text.length < 2 ||
+        !text.endsWith(quote) ||
+        text.includes('\\')
+      )
+        throw refuse('a text of protocol 0 that is not plain');
+      return text.slice(1, -1);
+    },
+  };
+}
