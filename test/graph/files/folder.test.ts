@@ -2,7 +2,6 @@ import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { parseCard } from '../../../src/graph/files/card.ts';
 import { type PixelModelFolder, readModelFolder, requireClasses } from '../../../src/graph/files/folder.ts';
 import { ModelError } from '../../../src/kernels/errors.ts';
 
@@ -326,29 +325,5 @@ describe('readModelFolder', () => {
     await write();
     const file = join(root, 'model_index.json');
     await expect(readModelFolder(file)).rejects.toThrow(`${file}: is not a folder`);
-  });
-});
-
-describe('parseCard', () => {
-  it.each<[what: string, card: unknown, message: string | RegExp]>([
-    ['unknown keys', { temprature: 1 }, /^f: .*temprature/],
-    ['no timesteps', { timesteps: [] }, /^f: timesteps: /],
-    ['a timestep twice', { timesteps: [3, 1, 3] }, 'f: timestep 3 is listed twice'],
-    ['a negative timestep', { timesteps: [-1] }, /^f: timesteps\.0: /],
-    ['sigmas', { sigmas: [1] }, "f: sigmas are given, but the model's levels are timesteps"],
-    ['weights alone', { weights: [1] }, 'f: weights are given without the timesteps they belong to'],
-    ['too few weights', { timesteps: [1, 2], weights: [1] }, 'f: 1 weights for 2 timesteps'],
-    ['a negative weight', { timesteps: [1], weights: [-1] }, /^f: weights\.0: /],
-    ['no weight at all', { timesteps: [1, 2], weights: [0, 0] }, 'f: all weights are 0'],
-    ['no temperature', { temperature: 0 }, /^f: temperature: /],
-    ['another loss', { loss: 'lpips' }, /^f: loss: /],
-    ['no object', [], /^f: /],
-  ])('refuses %s', (_what, card, message) => {
-    expect(() => parseCard(card, 1000, 'f')).toThrow(ModelError);
-    expect(() => parseCard(card, 1000, 'f')).toThrow(message);
-  });
-
-  it('may be empty', () => {
-    expect(parseCard({}, 1000, 'f')).toEqual({});
   });
 });

@@ -1,11 +1,11 @@
-import { mkdtemp, readdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import { writeSafetensors } from '../../../src/graph/files/safetensors-write.ts';
-import { ModelError, ShapeError } from '../../../src/kernels/errors.ts';
+import { ModelError } from '../../../src/kernels/errors.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -320,142 +320,4 @@ describe('hostile files', () => {
     }
     expect(refused).toBeGreaterThan(200);
   }, 60_000);
-});
-
-describe('shards', () => {
-  const one = { dtype: 'F32', shape: [1], data: Float32Array.of(1) } as const;
-  const two = { dtype: 'F32', shape: [1], data: Float32Array.of(2) } as const;
-  const index = 'model.safetensors.index.json';
-
-  async function withIndex(value: unknown): Promise<string> {
-    const path = join(folder, index);
-    await writeFile(path, typeof value === 'string' ? value : JSON.stringify(value));
-    return path;
-  }
-  beforeAll(async () => {
-    await writeSafetensors(join(folder, 'm-1.safetensors'), [['a', one]], [['format', 'pt']]);
-    await writeSafetensors(join(folder, 'm-2.safetensors'), [['b', two]]);
-  });
-
-  it('reads across files behind an index', async () => {
-    const path = await withIndex({
-      metadata: { total_size: 8 },
-      weight_map: { b: 'm-2.safetensors', a: 'm-1.safetensors' },
-    });
-    const opened = await openSafetensors(path);
-    expect(opened.path).toBe(path);
-    expect([...opened.tensors.keys()].sort()).toEqual(['a', 'b']);
-    expect([...(await opened.readF32('a')), ...(await opened.readF32('b'))]).toEqual([1, 2]);
-    expect([...(await opened.readF16('b'))]).toEqual([0x4000]);
-    expect(opened.metadata.get('format')).toBe('pt');
-    await expect(opened.read('c')).rejects.toThrow(`${path}: tensor "c" is missing`);
-    await opened.close();
-  });
-
-  it('follows links, as caches of downloads have them', async () => {
-    await symlink(join(folder, 'm-1.safetensors'), join(folder, 'linked.safetensors'));
-    const opened = await openSafetensors(await withIndex({ weight_map: { a: 'linked.safetensors' } }));
-    expect([...(await opened.readF32('a'))]).toEqual([1]);
-    await opened.close();
-  });
-
-  it('refuses a tensor of a shard that the index does not list', async () => {
-    await writeSafetensors(join(folder, 'm-4.safetensors'), [
-      ['a', one],
-      ['extra', two],
-    ]);
-    const path = await withIndex({ weight_map: { a: 'm-4.safetensors' } });
-    await expect(openSafetensors(path)).rejects.toThrow(
-      /m-4\.safetensors: tensor "extra" is not expected here by/,
-    );
-  });
-
-  it.each<[what: string, index: unknown, message: RegExp]>([
-    ['broken JSON', '{', /index\.json: not valid JSON/],
-    ['no weight_map', {}, /index\.json: weight_map: /],
-    ['a number for a file', { weight_map: { a: 1 } }, /index\.json: weight_map\.a: /],
-    [
-      'a file above',
-      { weight_map: { a: '../m-1.safetensors' } },
-      /the shard "\.\.\/m-1\.safetensors" is not a \.safetensors file inside the folder/,
-    ],
-    [
-      'a file above, later',
-      { weight_map: { a: 'x/../../m-1.safetensors' } },
-      /is not a \.safetensors file inside/,
-    ],
-    ['an absolute file', { weight_map: { a: '/m-1.safetensors' } }, /is not a \.safetensors file inside/],
-    ['a drive', { weight_map: { a: 'C:m-1.safetensors' } }, /is not a \.safetensors file inside/],
-    ['backslashes', { weight_map: { a: '..\\m-1.safetensors' } }, /is not a \.safetensors file inside/],
-    [
-      'another kind of file',
-      { weight_map: { a: 'm-1.bin' } },
-      /the shard "m-1\.bin" is not a \.safetensors file/,
-    ],
-    ['a shard that is not there', { weight_map: { a: 'm-3.safetensors' } }, /m-3\.safetensors: no such file/],
-    [
-      'a tensor that is not there',
-      { weight_map: { a: 'm-2.safetensors' } },
-      /m-2\.safetensors: tensor "a" is missing, .*index\.json says that it is here/,
-    ],
-    [
-      '__proto__',
-      '{"weight_map":{"__proto__":"m-1.safetensors"}}',
-      /tensor "__proto__" has a name that is not accepted/,
-    ],
-  ])('%s', async (_what, value, message) => {
-    const path = await withIndex(value);
-    const error = await openSafetensors(path).catch((reason: unknown) => reason);
-    expect(error).toBeInstanceOf(ModelError);
-    expect((error as ModelError).message).toMatch(message);
-  });
-});
-
-describe('writeSafetensors', () => {
-  it('writes what it reads back, aligned, the same bytes whatever the order', async () => {
-    const tensors = [
-      ['z', { dtype: 'U8', shape: [3], data: Uint8Array.of(1, 2, 3) }],
-      ['noise', { dtype: 'F32', shape: [1, 2, 1], data: Float32Array.of(0.5, -2) }],
-      ['h', { dtype: 'F16', shape: [], data: Uint16Array.of(0x3c00) }],
-      ['i', { dtype: 'I64', shape: [1], data: BigInt64Array.of(-1n) }],
-      ['empty', { dtype: 'F32', shape: [0, 7], data: new Float32Array(0) }],
-    ] as const;
-    const path = join(folder, 'out.safetensors');
-    const again = join(folder, 'again.safetensors');
-    await writeSafetensors(path, tensors, [['licence', 'MIT "é"']]);
-    await writeSafetensors(again, [...tensors].reverse(), [['licence', 'MIT "é"']]);
-    const bytes = await readFile(path);
-    expect(bytes.equals(await readFile(again))).toBe(true);
-    expect(Number(bytes.readBigUInt64LE(0)) % 8).toBe(0);
-    const opened = await openSafetensors(path);
-    expect(opened.metadata.get('licence')).toBe('MIT "é"');
-    for (const [name, { data }] of tensors)
-      expect([...(await opened.read(name))]).toEqual([...new Uint8Array(data.buffer)]);
-    for (const { dtype, begin } of opened.tensors.values()) expect(begin % (dtype === 'I64' ? 8 : 2)).toBe(0);
-    await opened.close();
-  });
-
-  it('refuses data that does not match, and leaves nothing behind', async () => {
-    const before = (await readdir(folder)).sort();
-    const bad = [
-      [
-        ['x', { dtype: 'F32', shape: [2, 2], data: new Float32Array(3) }],
-        'tensor "x" has 12 bytes, dtype F32 and shape [2, 2] want 16',
-      ],
-      [
-        ['__metadata__', { dtype: 'U8', shape: [0], data: new Uint8Array(0) }],
-        'tensor "__metadata__" has a reserved name',
-      ],
-      [
-        ['x', { dtype: 'U8', shape: [-1], data: new Uint8Array(0) }],
-        'tensor "x" has shape [-1], wanted whole numbers from 0 on',
-      ],
-    ] as const;
-    for (const [tensor, message] of bad) {
-      const writing = writeSafetensors(join(folder, 'never.safetensors'), [tensor]);
-      await expect(writing).rejects.toThrow(new ShapeError(`writeSafetensors: ${message}`));
-    }
-    await expect(writeSafetensors(join(folder, 'no', 'x.safetensors'), [])).rejects.toThrow('ENOENT');
-    expect((await readdir(folder)).sort()).toEqual(before);
-  });
 });

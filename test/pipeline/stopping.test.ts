@@ -1,0 +1,93 @@
+// Streams of results that are stopped, by those who take them and by those who give.
+
+import { describe, expect, it } from 'vitest';
+import { classifyImages } from '../../src/pipeline/stream/classify.ts';
+import type { ImageItem } from '../../src/pipeline/types.ts';
+import { collect, type Fake, fakeModel, image, images } from './fake.ts';
+
+describe('stopping', () => {
+  const forever = () => new Promise<never>(() => {});
+
+  it('abort ends a stream that waits for the device, with the reason, and closes the model', async () => {
+    const model = fakeModel({ beforeBatch: forever });
+    const controller = new AbortController();
+    const results = classifyImages(images(0, 5), async () => model, { signal: controller.signal });
+    const first = results.next();
+    setTimeout(() => controller.abort(new Error('enough')), 5);
+    await expect(first).rejects.toThrow('enough');
+    expect(model.closed).toBe(1);
+    expect(await results.next()).toEqual({ done: true, value: undefined });
+  });
+
+  it('return() ends a stream that waits for the device, without an error', async () => {
+    const model = fakeModel({ beforeBatch: forever });
+    const results = classifyImages(images(0, 5), async () => model);
+    const first = results.next();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(await results.return?.()).toEqual({ done: true, value: undefined });
+    expect(await first).toEqual({ done: true, value: undefined });
+    expect(model.closed).toBe(1);
+  });
+
+  it('while the model opens: it is closed when it has', async () => {
+    const model = fakeModel();
+    let open = (): void => {};
+    const opening = new Promise<Fake>((resolve) => {
+      open = () => resolve(model);
+    });
+    const controller = new AbortController();
+    const results = classifyImages(images(0, 5), () => opening, { signal: controller.signal });
+    const first = results.next();
+    controller.abort();
+    await expect(first).rejects.toThrow('abort');
+    open();
+    await new Promise(setImmediate);
+    expect(model.closed).toBe(1);
+  });
+
+  it('breaking out of a loop tells the source, also one that is being pulled', async () => {
+    let returned = 0;
+    const source: AsyncIterable<ImageItem> = {
+      [Symbol.asyncIterator]: () => {
+        let id = 0;
+        return {
+          next: () => (id < 2 ? Promise.resolve({ done: false, value: image(id++) }) : forever()),
+          return: async () => {
+            returned++;
+            return { done: true, value: undefined };
+          },
+        };
+      },
+    };
+    const model = fakeModel();
+    for await (const _ of classifyImages(source, async () => model)) break;
+    expect([returned, model.closed]).toEqual([1, 1]);
+  });
+
+  it('an aborted signal opens nothing; an unread stream opens nothing', async () => {
+    let opened = 0;
+    const openModel = async () => {
+      opened++;
+      return fakeModel();
+    };
+    const signal = AbortSignal.abort(new Error('before'));
+    await expect(collect(classifyImages(images(0, 5), openModel, { signal }))).rejects.toThrow('before');
+    await classifyImages(images(0, 5), openModel).return?.();
+    expect(opened).toBe(0);
+  });
+
+  it('a source that throws ends the stream with its error after the results that are ready', async () => {
+    async function* source() {
+      yield image(0);
+      await new Promise((resolve) => setTimeout(resolve, 40));
+      throw new Error('the disk is gone');
+    }
+    const model = fakeModel();
+    const seen: string[] = [];
+    await expect(async () => {
+      for await (const { path } of classifyImages(source(), async () => model)) seen.push(path);
+    }).rejects.toThrow('the disk is gone');
+    expect(seen).toEqual(['image 0']);
+    expect(model.closed).toBe(1);
+  });
+});
