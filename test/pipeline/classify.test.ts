@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { DeviceLostError, OutOfMemoryError } from '../../src/kernels/errors.ts';
+import { DeviceLostError, ModelError, OutOfMemoryError } from '../../src/kernels/errors.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
@@ -257,6 +257,32 @@ describe('lost devices', () => {
     };
     const results = classifyImages(images(0, 3), async () => fakeModel({ beforeBatch }));
     await expect(collect(results)).rejects.toThrow(OutOfMemoryError);
+  });
+
+  it('replaced by one with other levels, or with other candidates: ends, with both closed', async () => {
+    for (const other of [{ levels: 7 }, { candidates: 3 }]) {
+      const models: Fake[] = [];
+      const openModel = async () => {
+        const beforeBatch = () => {
+          if (models.length === 1) throw new DeviceLostError('gone');
+        };
+        const model = fakeModel({ beforeBatch, ...(models.length === 0 ? {} : other) });
+        models.push(model);
+        return model;
+      };
+      await expect(collect(classifyImages(images(0, 20), openModel))).rejects.toThrow(
+        new ModelError('fake: opened again with other candidates or levels'),
+      );
+      expect(models.map(({ closed }) => closed)).toEqual([1, 1]);
+    }
+  });
+
+  it('a model that answers with too few errors ends the stream', async () => {
+    const model = { ...fakeModel(), errors: async () => new Float32Array(1) };
+    await expect(collect(classifyImages(images(0, 20), async () => model))).rejects.toThrow(
+      new ModelError('fake: 1 errors for 16 evaluations'),
+    );
+    expect(model.closed).toBe(1);
   });
 
   it('any other error of the model ends the stream once', async () => {

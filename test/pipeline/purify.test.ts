@@ -2,7 +2,7 @@
 
 import { firstValueFrom, of } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { DeviceLostError, OutOfMemoryError } from '../../src/kernels/errors.ts';
+import { DeviceLostError, OutOfMemoryError, UnsupportedError } from '../../src/kernels/errors.ts';
 import { purify } from '../../src/pipeline/operators/purify.ts';
 import { METHODS, type PurifyingOptions } from '../../src/pipeline/purifying/methods.ts';
 import { purificationLevels } from '../../src/pipeline/purifying/plan.ts';
@@ -161,6 +161,18 @@ describe('purifyImages', () => {
     await expect(collect(purifyImages(items(1), async () => classes, { method: 'lm-adam' }))).rejects.toThrow(
       /unconditional/,
     );
+  });
+
+  test('a lost model that comes back without gradients ends it, closed', async () => {
+    const asked = options('lm-adam');
+    const lost = opened(asked, { beforeBatch: () => Promise.reject(new DeviceLostError('gone')) });
+    const { differentiable: _, ...latent } = opened(asked);
+    const without: typeof latent = latent;
+    const models = [lost, without];
+    await expect(collect(purifyImages(items(9), async () => models.shift()!, asked))).rejects.toThrow(
+      UnsupportedError,
+    );
+    expect([lost.closed, without.closed]).toEqual([1, 1]);
   });
 
   test('a signal stops it at once, and closes the model', async () => {

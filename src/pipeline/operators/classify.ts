@@ -1,7 +1,7 @@
 import type { OperatorFunction } from 'rxjs';
+import type { OpenModel } from '../stream/batches.ts';
 import { type ClassifyOptions, classifyImages } from '../stream/classify.ts';
 import { streamOperator } from '../stream/observable.ts';
-import type { OpenModel } from '../stream/session.ts';
 import type { Classified, ImageItem, ItemFailure } from '../types.ts';
 
 /**

@@ -21,8 +21,9 @@ import {
   type Progress,
   progressAfter,
 } from '../types.ts';
+import type { OpenModel } from './batches.ts';
 import { concurrently, stoppable, unlessAborted } from './pull.ts';
-import { type OpenModel, openSession, type Session, type Ticket } from './session.ts';
+import { openSession, type Session, type Ticket } from './session.ts';
 
 /** How to classify; every field has a default. */
 export interface ClassifyOptions extends ResultOptions {

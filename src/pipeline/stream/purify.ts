@@ -8,9 +8,9 @@ import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
 import { givenNoise, seededNoise } from '../purifying/noise.ts';
 import { purificationSteps } from '../purifying/plan.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress, progressAfter } from '../types.ts';
+import type { OpenModel } from './batches.ts';
 import { type DenoisingSession, derivativesOf, openDenoisingSession } from './denoising.ts';
 import { concurrently, stoppable, unlessAborted } from './pull.ts';
-import type { OpenModel } from './session.ts';
 
 /** How to purify; everything but the method has a default. */
 export interface PurifyOptions extends PurifyingOptions {
