@@ -219,10 +219,11 @@ class EDMPrecond(nn.Module):
 
 
 def save(state, config, folder):
-    """Writes the model folder {config.json, model.safetensors}: `config` has EDMPrecond's arguments, and `id2label`."""
+    """Writes the model folder {config.json, model.safetensors in f16}: `config` has EDMPrecond's arguments, and `id2label`."""
     from safetensors.torch import save_file
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: w.contiguous() for name, w in state.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    half = {name: w.half().contiguous() for name, w in state.items()}
+    save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps({"_class_name": "EDMPrecond", **config}, indent=2) + "\n")
