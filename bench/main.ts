@@ -21,6 +21,8 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   'end-to-end': () => import('./endtoend.ts').then(({ main }) => main()),
   // How much faster than the published algorithm in PyTorch?
   reference: () => import('./reference.ts').then(({ main }) => main()),
+  // How robust are the shipped models?
+  robust: () => import('./robust.ts'),
   // Does memory stay flat however many paths come in?
   memory: () => import('./memory.ts'),
 };
