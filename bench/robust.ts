@@ -106,7 +106,7 @@ for (const { name, command } of rows()) {
   }
   const { clean, attacks, worst } = report.parse(JSON.parse(readFileSync(file, 'utf8')));
   for (const [attack, found] of [
-    ...attacks.map((one) => [one.attack, one] as const),
+    ...attacks.map(({ attack, robust }) => [attack, robust] as const),
     ['worst', worst] as const,
   ])
     console.log(`| ${name} | ${clean.of} | ${percent(clean)} | ${attack} | ${percent(found)} |`);
