@@ -42,6 +42,9 @@ export interface ImageEncoder {
   encode(image: Float32Array, to: Range): void;
 }
 
+/** Views of a gradient's run where all candidates come from one: enough to fill a device. */
+const GRADIENT_VIEWS = 32;
+
 /**
  * A network as a classifier on a device. Where memory does not suffice for the batch, half of it is tried, and
  * so on; every pipeline has run once when the promise resolves.
@@ -76,9 +79,11 @@ export async function denoiser(
     sharing: perView ?? large,
     warm: !large,
   });
+  // Where a view is what costs, it is images that gradients are taken of at once, not all their candidates.
+  const derivedBatch = network.take ? Math.min(batchSize, GRADIENT_VIEWS) : runner.views;
   const derivatives = encoder
     ? undefined
-    : differentiable(device, network, { ...options, weights, external, batchSize: runner.views });
+    : differentiable(device, network, { ...options, weights, external, batchSize: derivedBatch });
 
   /** The smallest size that holds a batch, and its indices by the names of a plan's inputs. */
   const place = (batch: EvaluationBatch) => {

@@ -4,7 +4,13 @@
 import type { Device } from '../kernels/device.ts';
 import { fromChannelMajor, type Shape, toChannelMajor } from '../kernels/tensor.ts';
 import { costOf } from './cost.ts';
-import { type EvaluationOptions, type Network, traceEach, tracePrediction } from './evaluation.ts';
+import {
+  type EvaluationOptions,
+  type Network,
+  traceEach,
+  tracePrediction,
+  traceViews,
+} from './evaluation.ts';
 import { differentiate } from './gradient.ts';
 import { type Graph, input, output } from './graph.ts';
 import type { Differentiable, PredictionBatch } from './model.ts';
@@ -44,6 +50,24 @@ export function traceGradients(
     bytes,
   });
   output(graph, 'gradient', values.get(xt.id)!);
+  return graph;
+}
+
+/**
+ * The gradient with regard to the noised images [c, views, h, w] of the sum of the errors of n samples, weighted by the
+ * input `seed`.
+ */
+export function traceViewGradients(
+  network: Network & Required<Pick<Network, 'shared'>>,
+  options: EvaluationOptions,
+  { samples, views }: Size,
+  bytes?: number,
+): Graph {
+  const { graph, viewed, error } = traceViews(network, options, samples, views);
+  graph.outputs.clear();
+  const gradient = input(graph, 'seed', error.shape);
+  const { values } = differentiate(graph, { seeds: [{ of: error, gradient }], values: [viewed], bytes });
+  output(graph, 'gradient', values.get(viewed.id)!);
   return graph;
 }
 
@@ -88,12 +112,14 @@ export function differentiable(
     return fitting;
   };
 
-  const runnerOf = (kind: string, trace: (size: Size) => Graph): Promise<Runner> => {
+  /** The runner of a graph of samples, or of views that share all of the network among so many candidates. */
+  const runnerOf = (kind: string, trace: (size: Size) => Graph, sharing?: number): Promise<Runner> => {
     let runner = opening.get(kind);
     if (!runner) {
-      runner = openRunner(device, { ...options, trace, largest: batchSize() }).then((ready) => {
+      const sizes = sharing ? { largest: batchSize() * sharing, sharing } : { largest: batchSize() };
+      runner = openRunner(device, { ...options, trace, ...sizes }).then((ready) => {
         opened.push(ready);
-        fitting = Math.min(batchSize(), ready.samples);
+        fitting = Math.min(batchSize(), ready.views);
         return ready;
       });
       opening.set(kind, runner);
@@ -161,7 +187,47 @@ export function differentiable(
     return joined(parts);
   }
 
+  const { shared, take } = network;
+  const viewGradients: Differentiable['viewGradients'] =
+    shared &&
+    take &&
+    (async ({ slot, level, noise }, { view, candidate, weight }) => {
+      const trace = (size: Size) => traceViewGradients({ ...network, shared }, options, size, gradientBytes);
+      const runner = await runnerOf('viewGradients', trace, labels.length);
+      const parts: Promise<Float32Array>[] = [];
+      let first = 0;
+      for (let from = 0; from < slot.length; from += runner.views) {
+        const to = Math.min(slot.length, from + runner.views);
+        let last = first;
+        while (last < view.length && view[last]! < to) last++;
+        const size = runner.fitting(last - first, to - from)!;
+        const of = view.slice(first, last);
+        const inputs = {
+          viewSlot: slot.slice(from, to),
+          viewLevel: level.slice(from, to),
+          viewNoise: noise.slice(from, to),
+          view: of.map((index) => index - from),
+          level: of.map((index) => level[index]!),
+          noise: of.map((index) => noise[index]!),
+          label: labelsOf(candidate.slice(first, last)),
+          seed: weight.slice(first, last).map((value, i) => value * levels[level[of[i]!]!]!.coefficients.a),
+        };
+        const rows = { samples: size.views, views: size.views };
+        parts.push(
+          runner
+            .run(size, inputs, ['gradient'])
+            .then(({ gradient }) => fromStorage(gradient!, rows, to - from)),
+        );
+        first = last;
+      }
+      return joined(await Promise.all(parts));
+    });
+
   return {
+    ...(viewGradients && { viewGradients }),
+    get viewBatchSize() {
+      return batchSize();
+    },
     mixes: levels.map(({ coefficients: { a, b } }) => ({ a, b })),
     get gradientBatchSize() {
       return batchSize();

@@ -93,7 +93,18 @@ function endsOf(
  * the inputs `viewSlot`, `viewLevel` and `viewNoise` [1, views, 1, 1], and `view` says which one a sample has.
  */
 export function trace(network: Network, options: EvaluationOptions, n: number, views = n): Graph {
-  if (!network.shared) return traceEach(network, options, n).graph;
+  return network.shared
+    ? traceViews({ ...network, shared: network.shared }, options, n, views).graph
+    : traceEach(network, options, n).graph;
+}
+
+/** The same of a network that shares a part, with the noised images [c, views, h, w] it is made of. */
+export function traceViews(
+  network: Network & Required<Pick<Network, 'shared'>>,
+  options: EvaluationOptions,
+  n: number,
+  views: number,
+): { readonly graph: Graph; readonly viewed: Value; readonly error: Value } {
   const graph = newGraph();
   const [level, noise, label] = indices(graph, n, 'level', 'noise', 'label') as [Value, Value, Value];
   const [slot, viewLevel, viewNoise] = indices(graph, views, 'viewSlot', 'viewLevel', 'viewNoise') as [
@@ -109,8 +120,9 @@ export function trace(network: Network, options: EvaluationOptions, n: number, v
   const shared = network.shared(graph, viewed, viewLevel).map((x) => take(graph, x, { view, label }));
   const xt = repeated(viewed);
   const prediction = network.predict(graph, { xt, level, label, shared });
-  output(graph, 'error', errors({ prediction, xt, level, noise }));
-  return graph;
+  const error = errors({ prediction, xt, level, noise });
+  output(graph, 'error', error);
+  return { graph, viewed, error };
 }
 
 /** What is shared, made for every sample by itself. */

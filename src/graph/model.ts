@@ -61,10 +61,27 @@ export interface Differentiable {
    */
   gradients(batch: EvaluationBatch): Promise<ErrorGradients>;
   readonly gradientBatchSize: number;
+  /**
+   * The gradients [c, h, w], by view, of weighted sums of errors: where all classes come from one run of the network,
+   * the way back is one too. Undefined where each candidate is a run of its own. At most `viewBatchSize` views.
+   */
+  viewGradients?(views: Views, weighted: WeightedCandidates): Promise<Float32Array>;
+  readonly viewBatchSize?: number;
   /** The predicted noise eps_hat(x_t) of each row; the denoised image is (x_t - b·eps_hat) / a. */
   predict(batch: PredictionBatch): Promise<Float32Array>;
   /** Rows Jᵀ·v, where J is the Jacobian of `predict` at x_t and v the rows of `cotangent`. */
   pullBack(batch: PredictionBatch & { readonly cotangent: Float32Array }): Promise<Float32Array>;
+}
+
+/** Noised images: the image in a slot at a level with a noise, index arrays of equal length. */
+export type Views = Omit<EvaluationBatch, 'candidate'>;
+
+/** Errors of candidates at a view, each at most once, and what they are multiplied by: arrays of equal length. */
+export interface WeightedCandidates {
+  /** Ascending indices of views. */
+  readonly view: Uint32Array;
+  readonly candidate: Uint32Array;
+  readonly weight: Float32Array;
 }
 
 /**

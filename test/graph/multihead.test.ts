@@ -12,6 +12,7 @@ import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
 import { loadModel, openModel } from '../../src/graph/openmodel.ts';
 import { splitByViews, viewsOf } from '../../src/graph/views.ts';
 import { openDevice } from '../../src/kernels/device.ts';
+import { diffusionClassifier } from '../../src/pipeline/attacking/classifier.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');
 
@@ -105,6 +106,64 @@ describe.each(['null', 'plain'])('every evaluation equals torch, %s', (name) => 
     expect(made.gradients.length).toBe(gradients.length);
     gradients.forEach((wanted, i) => {
       expect(Math.abs(made.gradients[i]! - wanted) / scale).toBeLessThan(1e-4);
+    });
+  });
+
+  it("gradients of weighted sums of a view's errors, from one way back, in whatever company", async () => {
+    const { model, x0 } = opened;
+    const { gradients, viewGradients } = model.differentiable!;
+    const classes = model.candidates.length;
+    const length = x0.length / 2;
+    const slot = Uint32Array.of(0, 1, 0);
+    const level = Uint32Array.of(3, 0, 1);
+    const views = { slot, level, noise: level };
+    // The first view has a sum of all candidates, the second of one, the third of two.
+    const view = Uint32Array.from([...model.candidates.map(() => 0), 1, 2, 2]);
+    const candidate = Uint32Array.from([...model.candidates.keys(), 1, classes - 1, 0]);
+    const weight = Float32Array.from(view, (_, i) => (i % 3) - 0.7);
+    const rows = await gradients({
+      slot: view.map((at) => slot[at]!),
+      level: view.map((at) => level[at]!),
+      noise: view.map((at) => level[at]!),
+      candidate,
+    });
+    const wanted = new Float64Array(3 * length);
+    view.forEach((at, i) => {
+      for (let k = 0; k < length; k++)
+        wanted[at * length + k]! += weight[i]! * rows.gradients[i * length + k]!;
+    });
+    const got = await viewGradients!(views, { view, candidate, weight });
+    expect(got).toHaveLength(wanted.length);
+    const scale = Math.max(...wanted.map(Math.abs));
+    wanted.forEach((value, k) => {
+      expect(Math.abs(got[k]! - value) / scale).toBeLessThan(1e-5);
+    });
+    const many = 70; // more than a run has views
+    const repeat = (values: Uint32Array) => Uint32Array.from({ length: many }, (_, i) => values[i % 3]!);
+    const crowd = { slot: repeat(slot), level: repeat(level), noise: repeat(level) };
+    const parts = Array.from({ length: many }, (_, at) => [...view.keys()].filter((i) => view[i] === at % 3));
+    const together = await viewGradients!(crowd, {
+      view: Uint32Array.from(parts.flatMap((part, at) => part.map(() => at))),
+      candidate: Uint32Array.from(parts.flatMap((part) => part.map((i) => candidate[i]!))),
+      weight: Float32Array.from(parts.flatMap((part) => part.map((i) => weight[i]!))),
+    });
+    for (const at of [0, 1, 2, 33, 34, 69])
+      expect(together.subarray(at * length, (at + 1) * length)).toEqual(
+        got.subarray((at % 3) * length, ((at % 3) + 1) * length),
+      );
+  });
+
+  it('the classifier to attack: the same gradient as of every evaluation by itself', async () => {
+    const { model, x0 } = opened;
+    const x = Float64Array.from(x0.subarray(0, x0.length / 2), (value) => (value + 1) / 2);
+    const cotangent = (logits: Float64Array) => logits.map((_, c) => (c === 1 ? 1 : -0.2 * c));
+    const whole = await diffusionClassifier(model).gradient!(x, 0, cotangent);
+    const { viewGradients: _, ...each } = model.differentiable!;
+    const apart = await diffusionClassifier({ ...model, differentiable: each }).gradient!(x, 0, cotangent);
+    expect(whole.logits).toEqual(apart.logits);
+    const scale = Math.max(...apart.gradient.map(Math.abs));
+    apart.gradient.forEach((value, k) => {
+      expect(Math.abs(whole.gradient[k]! - value) / scale).toBeLessThan(1e-5);
     });
   });
 });

@@ -31,7 +31,7 @@ const NEGLIGIBLE = 1e-6;
  * level, counted over all draws before: draw 0 of the whole grid is what `classify --strategy all` computes.
  *
  * The gradient is the sum over candidates and levels of dL/dlogit_c · (-w / (W · temperature)) · d error / dx, in f64
- * in the order of the levels. Errors of all candidates come first, so that gradients are taken only of those in
+ * in the order of the levels (where all classes of a view come from one run, a view's own sum in f32). Errors of all candidates come first, so that gradients are taken only of those in
  * which the loss has a part.
  *
  * @throws ModelError for a model without classes.
@@ -100,7 +100,7 @@ export function diffusionClassifier(model: Model, options: ClassifierOptions = {
       }),
     ...(model.differentiable && {
       gradient: (x, draw, cotangent) =>
-        evaluations.seat(toModel(x), async ({ errors, gradients }) => {
+        evaluations.seat(toModel(x), async ({ errors, gradients, sums }) => {
           const seen = visits(draw);
           const means = new Float64Array(candidates.length);
           await errors(askingOf(all, seen), (i, error) => {
@@ -114,10 +114,18 @@ export function diffusionClassifier(model: Model, options: ClassifierOptions = {
             .filter((one) => one.by > NEGLIGIBLE * most);
           const sum = new Float64Array(length);
           const among = matter.map(({ index }) => index);
-          await gradients(askingOf(among, seen), (i, _, row) => {
-            const factor = matter[i % among.length]!.factor * seen[Math.floor(i / among.length)]!.weight;
-            for (let k = 0; k < length; k++) sum[k]! += factor * row![k]!;
-          });
+          const factorOf = (c: number, visit: number) => matter[c]!.factor * seen[visit]!.weight;
+          const add = (row: Float32Array, factor: number) => {
+            for (let k = 0; k < length; k++) sum[k]! += factor * row[k]!;
+          };
+          if (sums) {
+            const [level, noise] = [seen.map((visit) => visit.level), seen.map((visit) => visit.noise)];
+            const weights = (i: number) => among.map((_, c) => factorOf(c, i));
+            await sums({ level, noise, among, weights }, (_, row) => add(row, 1));
+          } else
+            await gradients(askingOf(among, seen), (i, _, row) =>
+              add(row!, factorOf(i % among.length, Math.floor(i / among.length))),
+            );
           return { logits, gradient: sum };
         }),
     }),

@@ -14,10 +14,20 @@ export interface Asking {
 /** Told of every evaluation, in the order in which they were asked; `gradient` [c, h, w] is only lent. */
 export type OnRow = (i: number, error: number, gradient: Float32Array | undefined) => void;
 
+/** Sums of errors of one image: of the candidates `among`, with the weights that `weights` gives for the i-th view. */
+export interface AskingSums {
+  readonly level: ArrayLike<number>;
+  readonly noise: ArrayLike<number>;
+  readonly among: readonly number[];
+  readonly weights: (i: number) => readonly number[];
+}
+
 /** An image in a slot of the model. */
 export interface Seated {
   errors(asking: Asking, onRow: OnRow): Promise<void>;
   gradients(asking: Asking, onRow: OnRow): Promise<void>;
+  /** Gradients of weighted sums of errors, a view each; undefined where the model gains nothing by it. */
+  readonly sums?: (asking: AskingSums, onRow: (i: number, gradient: Float32Array) => void) => Promise<void>;
 }
 
 /** A model whose slots and batches several images share. */
@@ -29,17 +39,29 @@ export interface Evaluations {
 /** Batches in flight, so that the device never waits for JavaScript. */
 const DEPTH = 2;
 
-type Kind = 'errors' | 'gradients';
+type Kind = 'errors' | 'gradients' | 'sums';
 
-interface Request {
-  readonly kind: Kind;
+/** What a request asks, each with its own rows: evaluations, or views of which sums of errors are taken. */
+type Asked =
+  | { readonly kind: 'errors' | 'gradients'; readonly asking: Asking; readonly onRow: OnRow }
+  | {
+      readonly kind: 'sums';
+      readonly asking: AskingSums;
+      readonly onRow: (i: number, gradient: Float32Array) => void;
+    };
+
+type Request = Asked & {
   readonly slot: number;
-  readonly asking: Asking;
-  readonly onRow: OnRow;
   issued: number;
   landed: number;
   readonly resolve: () => void;
   readonly reject: (reason: unknown) => void;
+};
+
+/** What a batch came back with, by row. */
+interface Landed {
+  readonly errors?: Float32Array;
+  readonly gradients?: Float32Array;
 }
 
 interface Piece {
@@ -63,10 +85,17 @@ export function shareModel(model: Model): Evaluations {
     throw new RangeError(`${model.name} has no gradients`);
   };
 
+  /** Rows of a batch. */
+  const largest = (kind: Kind): number => {
+    if (kind === 'errors') return model.batchSize;
+    const { gradientBatchSize, viewBatchSize } = differentiable();
+    return kind === 'gradients' ? gradientBatchSize : viewBatchSize!;
+  };
+
   /** The first request and what others of its kind have left, up to a batch. */
   const take = (): Piece[] => {
     const { kind } = waiting[0]!;
-    let room = kind === 'errors' ? model.batchSize : differentiable().gradientBatchSize;
+    let room = largest(kind);
     const pieces: Piece[] = [];
     for (const request of waiting) {
       if (room === 0) break;
@@ -80,34 +109,49 @@ export function shareModel(model: Model): Evaluations {
     return pieces;
   };
 
+  const run = async (kind: Kind, pieces: readonly Piece[]): Promise<Landed> => {
+    const each = <T>(of: (request: Request, i: number) => T): T[] =>
+      pieces.flatMap(({ request, from, to }) =>
+        Array.from({ length: to - from }, (_, i) => of(request, from + i)),
+      );
+    const views = {
+      slot: Uint32Array.from(each(({ slot }) => slot)),
+      level: Uint32Array.from(each(({ asking }, i) => asking.level[i]!)),
+      noise: Uint32Array.from(each(({ asking }, i) => asking.noise[i]!)),
+    };
+    if (kind !== 'sums') {
+      const candidate = Uint32Array.from(
+        each(({ asking }, i) => ('candidate' in asking ? asking.candidate[i]! : 0)),
+      );
+      const batch = { ...views, candidate };
+      return kind === 'errors' ? { errors: await model.errors(batch) } : differentiable().gradients(batch);
+    }
+    const parts = each(({ asking }, i) =>
+      'among' in asking
+        ? asking.among.map((candidate, k) => [candidate, asking.weights(i)[k]!] as const)
+        : [],
+    );
+    const weighted = {
+      view: Uint32Array.from(parts.flatMap((part, view) => part.map(() => view))),
+      candidate: Uint32Array.from(parts.flatMap((part) => part.map(([candidate]) => candidate))),
+      weight: Float32Array.from(parts.flatMap((part) => part.map(([, weight]) => weight))),
+    };
+    return { gradients: await differentiable().viewGradients!(views, weighted) };
+  };
+
   const issue = () => {
     const { kind } = waiting[0]!;
     const pieces = take();
-    const column = (of: (request: Request, i: number) => number) =>
-      Uint32Array.from(
-        pieces.flatMap(({ request, from, to }) =>
-          Array.from({ length: to - from }, (_, i) => of(request, from + i)),
-        ),
-      );
-    const batch = {
-      slot: column(({ slot }) => slot),
-      candidate: column(({ asking }, i) => asking.candidate[i]!),
-      level: column(({ asking }, i) => asking.level[i]!),
-      noise: column(({ asking }, i) => asking.noise[i]!),
-    };
     inFlight++;
-    const result =
-      kind === 'errors'
-        ? model.errors(batch).then((errors) => ({ errors, gradients: undefined }))
-        : differentiable().gradients(batch);
+    const result = run(kind, pieces);
     // Rows are told in the order of the batches, whichever comes back first.
     const before = landing;
     landing = result.then(
-      async ({ errors, gradients }) => {
+      async (landed) => {
         inFlight--;
         pump();
         await before;
-        land(pieces, errors, gradients);
+        land(pieces, landed);
       },
       async (error: unknown) => {
         inFlight--;
@@ -117,14 +161,17 @@ export function shareModel(model: Model): Evaluations {
     );
   };
 
-  const land = (pieces: readonly Piece[], errors: Float32Array, gradients: Float32Array | undefined) => {
-    const length = gradients ? gradients.length / errors.length : 0;
+  const land = (pieces: readonly Piece[], { errors, gradients }: Landed) => {
+    const length = gradients
+      ? gradients.length / pieces.reduce((sum, { from, to }) => sum + to - from, 0)
+      : 0;
     let at = 0;
     for (const { request, from, to } of pieces) {
       for (let i = from; i < to; i++, at++) {
-        const error = errors[at]!;
+        const error = errors?.[at] ?? 0;
         const gradient = gradients?.subarray(at * length, (at + 1) * length);
-        if (Number.isFinite(error)) request.onRow(i, error, gradient);
+        if (request.kind === 'sums' && gradient!.every(Number.isFinite)) request.onRow(i, gradient!);
+        else if (request.kind !== 'sums' && Number.isFinite(error)) request.onRow(i, error, gradient);
         else request.reject(new ItemError('not-finite', `${model.name} answers what is no number`));
       }
       request.landed += to - from;
@@ -144,7 +191,7 @@ export function shareModel(model: Model): Evaluations {
   const pump = () => {
     const full = () => {
       const { kind } = waiting[0]!;
-      const size = kind === 'errors' ? model.batchSize : differentiable().gradientBatchSize;
+      const size = largest(kind);
       let count = 0;
       for (const request of waiting)
         if (request.kind === kind) count += request.asking.level.length - request.issued;
@@ -163,14 +210,14 @@ export function shareModel(model: Model): Evaluations {
     });
   };
 
-  const ask = (kind: Kind, slot: number, asking: Asking, onRow: OnRow): Promise<void> =>
+  const ask = (slot: number, asked: Asked): Promise<void> =>
     new Promise((resolve, reject) => {
-      if (kind === 'gradients') differentiable();
-      if (asking.level.length === 0) {
+      if (asked.kind !== 'errors') differentiable();
+      if (asked.asking.level.length === 0) {
         resolve();
         return;
       }
-      const request = { kind, slot, asking, onRow, issued: 0, landed: 0, resolve, reject };
+      const request = { ...asked, slot, issued: 0, landed: 0, resolve, reject };
       open.add(request);
       waiting.push(request);
       pump();
@@ -182,8 +229,12 @@ export function shareModel(model: Model): Evaluations {
       try {
         model.encode(slot, x);
         return await use({
-          errors: (asking, onRow) => ask('errors', slot, asking, onRow),
-          gradients: (asking, onRow) => ask('gradients', slot, asking, onRow),
+          errors: (asking, onRow) => ask(slot, { kind: 'errors', asking, onRow }),
+          gradients: (asking, onRow) => ask(slot, { kind: 'gradients', asking, onRow }),
+          ...(model.differentiable?.viewGradients && {
+            sums: (asking: AskingSums, onRow: (i: number, gradient: Float32Array) => void) =>
+              ask(slot, { kind: 'sums', asking, onRow }),
+          }),
         });
       } finally {
         const next = forSlot.shift();
