@@ -56,11 +56,14 @@ def greedy_order(errors, labels, weights):
 
 
 def noise_of_gaps(errors, labels, weights):
-    """kappa: variance / mean over levels of the gap between a wrong and the right class, over all such pairs."""
+    """kappa: variance / mean over levels of the gap between a wrong and the right class, over all such pairs. That some
+    levels have larger gaps than others for all pairs alike is no noise."""
     e = errors * (weights / weights.mean())
     gaps = e - e[torch.arange(len(labels)), labels][:, None]
-    wrong = torch.arange(e.shape[1]) != labels[:, None]
-    return (gaps.var(2)[wrong].mean() / gaps.mean(2)[wrong].mean()).item()
+    gaps = gaps[torch.arange(e.shape[1]) != labels[:, None]]  # [pairs, levels]
+    share = gaps.mean(0) / gaps.mean()
+    noise = gaps - gaps.mean(1, keepdim=True) * share
+    return (noise.square().sum(1).mean() / (e.shape[2] - 1) / gaps.mean()).item()
 
 
 def choose(errors, labels):

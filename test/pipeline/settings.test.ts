@@ -30,7 +30,7 @@ describe('options', () => {
     expect(settingsOf('a.png')).toMatchObject({
       inputs: ['a.png'],
       nul: false,
-      model: 'fashion-mnist',
+      model: 'fashion-mnist-multi-head',
       strategy: 'sequential',
       seed: 0,
       output: '-',

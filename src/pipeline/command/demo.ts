@@ -82,13 +82,13 @@ function closing({ images, evaluations, known, right }: Totals, seconds: number,
     `${images} images in ${seconds.toFixed(1)} s, ${short(images / seconds)} a second${known > 0 ? `; ${right} of ${known} right` : ''}.`,
   );
   say(
-    `${short(evaluations)} evaluations of the network; all ${model.candidates.length} classes at all ` +
+    `${short(evaluations)} evaluations; all ${model.candidates.length} classes at all ` +
       `${model.levels.length} noise levels would have been ${short(exhaustive)}, ${short(exhaustive / evaluations)} times as many.`,
   );
   say(`Now your own: npx diffclass-stream FOLDER   (npx diffclass-stream --help)`);
 }
 
-async function demo(folder: string): Promise<void> {
+async function demo(folder: string, samples: string): Promise<void> {
   const began = performance.now();
   const model = await openModel(folder);
   const ready = performance.now();
@@ -96,7 +96,7 @@ async function demo(folder: string): Promise<void> {
   say(`${style(1, model.name)}: ${size}, ready in ${((ready - began) / 1000).toFixed(1)} s.\n`);
 
   const seen = new Map<string, ImageItem>();
-  const images = remembering(loadImages(findImages([join(folder, 'samples')]), model.inputShape), seen);
+  const images = remembering(loadImages(findImages([samples]), model.inputShape), seen);
   const totals: Totals = { images: 0, evaluations: 0, known: 0, right: 0 };
   const row: string[][] = [];
   const draw = () => {
@@ -113,12 +113,14 @@ async function demo(folder: string): Promise<void> {
     if (row.length === perRow) draw();
   }
   draw();
-  if (totals.images === 0) throw new UsageError(`${folder} has no samples to show`);
+  if (totals.images === 0) throw new UsageError(`${samples} has no images to show`);
   closing(totals, (performance.now() - ready) / 1000, model);
 }
 
 try {
-  await demo(process.argv[2] ?? join(SHIPPED, DEFAULT_MODEL));
+  const folder = process.argv[2];
+  const samples = folder ? join(folder, 'samples') : join(SHIPPED, 'fashion-mnist', 'samples');
+  await demo(folder ?? join(SHIPPED, DEFAULT_MODEL), samples);
   process.exit(0);
 } catch (error) {
   process.stderr.write(`demo: ${describeError(error)}\n`);

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { UsageError } from '../errors.ts';
 
 /** The model that is taken when none is named. */
-export const DEFAULT_MODEL = 'fashion-mnist';
+export const DEFAULT_MODEL = 'fashion-mnist-multi-head';
 
 /** The folder of the shipped models; the same from the sources and from what is compiled of them. */
 export const SHIPPED = fileURLToPath(new URL('../../../weights/', import.meta.url));
