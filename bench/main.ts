@@ -23,6 +23,8 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   reference: () => import('./reference.ts').then(({ main }) => main()),
   // How robust are the shipped models?
   robust: () => import('./robust.ts'),
+  // What do shared noise and early stopping do to robust accuracy?
+  earlystop: () => import('./earlystop.ts'),
   // Does memory stay flat however many paths come in?
   memory: () => import('./memory.ts'),
 };
