@@ -4,11 +4,12 @@ import { type Device, type DeviceOptions, openDevice } from '../kernels/device.t
 import type { Distance } from '../kernels/error-reduction.ts';
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
+import { candidatesOf } from './candidates.ts';
 import { type Attached, type DenoiserOptions, denoiser } from './denoiser.ts';
 import { edmLevel, edmNetwork } from './edmmodel.ts';
 import type { Network, Noise, NoiseLevel } from './evaluation.ts';
-import { nullLabel, withoutClass } from './files/edmfolder.ts';
-import { type EdmFolder, type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
+import { withoutClass } from './files/edmfolder.ts';
+import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { coefficients } from './files/schedule.ts';
 import { imageEncoder } from './latentmodel.ts';
@@ -96,70 +97,6 @@ function noiseLevel(folder: ModelFolder, level: Level): NoiseLevel {
   const found = coefficients(folder.schedule, t);
   const scale = folder.kind === 'pixel' ? outputScale(folder, t) : 1;
   return { ...level, coefficients: { ...found, alpha: found.alpha * scale } };
-}
-
-/** The network's number for no class; undefined where it has none. */
-function nullClass(folder: ModelFolder): number | undefined {
-  switch (folder.kind) {
-    case 'pixel': {
-      const { unet, labels, heads } = folder;
-      if (heads !== undefined) return labels.length; // the head behind the classes', or the mean of theirs
-      if (unet.classEmbedding === 'none') return 0;
-      return unet.numClassEmbeds === labels.length + 1 ? labels.length : undefined;
-    }
-    case 'transformer':
-      return folder.transformer.numEmbedsAdaNorm;
-    case 'edm':
-      return nullLabel(folder);
-    case 'optimal':
-      return folder.labels.length;
-    case 'text':
-      return undefined;
-    default:
-      return folder satisfies never;
-  }
-}
-
-/** Why an EDM model has no null class among its classes. */
-const withoutNull = ({ uncond }: EdmFolder): string =>
-  uncond
-    ? 'the network in uncond/ is one of its own, and is opened alone'
-    : 'its network was trained with label_dropout 0, and there is no other in uncond/';
-
-/**
- * The candidates asked for, or every class of the model, and what each is to the network: a class, or a prompt.
- * @throws UnsupportedError where the model has no such.
- */
-function candidatesOf(
-  folder: ModelFolder,
-  model: ModelSummary,
-  { candidates, unconditional = false }: OpenModelOptions,
-): { readonly candidates: readonly Candidate[]; readonly labels: readonly number[] } {
-  const text = model.conditioning === 'text';
-  const nothing: Candidate = { label: '', classidx: NO_CLASS, ...(text ? { prompt: '' } : {}) };
-  const found: readonly Candidate[] = unconditional
-    ? [nothing]
-    : (candidates?.(model) ?? model.labels.map((label, classidx) => ({ label, classidx })));
-  if (text) {
-    const strange = found.find(({ prompt }) => prompt === undefined);
-    if (strange) throw new UnsupportedError(`${model.name}: the candidate ${strange.label} has no prompt`);
-    if (found.length === 0)
-      throw new UnsupportedError(`${model.name}: chooses between prompts, and was given none`);
-    return { candidates: found, labels: found.map((_, i) => i) };
-  }
-  const none = nullClass(folder);
-  const labels = found.map(({ label, classidx }) => {
-    if (classidx === NO_CLASS) {
-      if (none !== undefined) return none;
-      throw new UnsupportedError(
-        `${model.name}: has no prediction without a class: ${folder.kind === 'edm' ? withoutNull(folder) : 'a network with a null class has one class embedding more than names of classes'}`,
-      );
-    }
-    if (classidx in model.labels) return classidx;
-    const range = model.labels.length > 0 ? `0 to ${model.labels.length - 1}` : 'none';
-    throw new UnsupportedError(`${model.name}: ${label} is class ${classidx} of ${range}`);
-  });
-  return { candidates: found, labels };
 }
 
 /** Evaluations of a batch when nobody says, by the kind of model: enough to fill a device, few enough to fit it. */
