@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
 import { TallyReporter } from './test/tally.ts';
 
-// Two projects: files that use a device run one after the other, each in a process of its own, so that tests do
-// not compete for it and a device lost in one file is not missed in the next; the rest goes first, in parallel.
+// Two projects: each file runs in a process of its own, two at a time, and files that use a device after those that
+// do not: a device lost in one file is not missed in another, and no test waits behind a queue of others.
 const DEVICE = ['test/kernels/**/*.test.ts', 'test/graph/**/*.test.ts', 'test/**/*.gpu.test.ts'];
 
 // The second WebGPU implementation, where Debian's chromium brought it: kernels and whole networks again on it.
@@ -34,7 +34,7 @@ export default defineConfig({
           name: 'device',
           include: DEVICE,
           pool: 'forks',
-          maxWorkers: 1,
+          maxWorkers: 2,
           testTimeout: 300_000,
           hookTimeout: 300_000,
           sequence: { groupOrder: 1 },
@@ -47,7 +47,7 @@ export default defineConfig({
                 name: 'swiftshader',
                 include: ['test/kernels/**/*.test.ts', 'test/graph/networks/unet2d.test.ts'],
                 pool: 'forks' as const,
-                maxWorkers: 1,
+                maxWorkers: 2,
                 env: { VK_DRIVER_FILES: SWIFTSHADER },
                 testTimeout: 120_000,
                 hookTimeout: 120_000,
