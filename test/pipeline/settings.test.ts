@@ -2,13 +2,6 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Level } from '../../src/graph/model.ts';
 import { importanceLevels, rdcLevels } from '../../src/graph/sigmas.ts';
-import {
-  candidatesByName,
-  candidatesByPrompt,
-  candidatesFor,
-  nearest,
-  readPrompts,
-} from '../../src/pipeline/command/candidates.ts';
 import { createCommand } from '../../src/pipeline/command/command.ts';
 import { checkModel, modelOptions } from '../../src/pipeline/command/modelchoice.ts';
 import { modelFolder } from '../../src/pipeline/command/modelfolder.ts';
@@ -16,7 +9,7 @@ import { PRESETS } from '../../src/pipeline/command/presets.ts';
 import { readSettings } from '../../src/pipeline/command/settings.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { fakeCandidates, fakeModel, runTrial } from './fake.ts';
-import { LABELS, SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
+import { SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
 import { temporaryFolder, write } from './imagefiles.ts';
 
 const settingsOf = (...argv: readonly string[]) => {
@@ -195,93 +188,6 @@ describe('presets', () => {
 
   test('every preset is one that may be typed', () => {
     for (const name of Object.keys(PRESETS)) expect(settingsOf('a', '--preset', name).preset).toBe(name);
-  });
-});
-
-describe('candidates', () => {
-  test('by name, whatever the case; the order is that of the names', () => {
-    expect(candidatesByName(['fox', 'ANT'], LABELS)).toEqual([
-      { label: 'fox', classidx: 5 },
-      { label: 'ant', classidx: 0 },
-    ]);
-  });
-
-  test('classes that differ only by case are told apart', () => {
-    expect(candidatesByName(['Polish'], ['polish', 'Polish'])).toEqual([{ label: 'Polish', classidx: 1 }]);
-    expect(() => candidatesByName(['POLISH'], ['polish', 'Polish'])).toThrow('no class "POLISH"');
-  });
-
-  test('an unknown name comes with the nearest, a name given twice is refused', () => {
-    expect(() => candidatesByName(['foxx'], LABELS)).toThrow(
-      'the model has no class "foxx"; the nearest is "fox"',
-    );
-    expect(() => candidatesByName(['fox', 'Fox'], LABELS)).toThrow('"Fox" is given twice');
-    expect(nearest('bee', [])).toBeUndefined();
-  });
-
-  test('a table of prompts, rows of a class being one candidate', async () => {
-    const folder = temporaryFolder();
-    write(folder, {
-      'p.csv':
-        '\ufeffprompt,classname,classidx,more\n"a photo, of a cat",cat,2,x\nanother cat,cat,2,\nfox,fox,5,\n',
-    });
-    const rows = await readPrompts(join(folder, 'p.csv'));
-    expect(rows[0]).toEqual({ prompt: 'a photo, of a cat', classname: 'cat', classidx: 2 });
-    expect(candidatesByPrompt(rows, LABELS)).toEqual([
-      { label: 'cat', classidx: 2 },
-      { label: 'fox', classidx: 5 },
-    ]);
-    expect(() => candidatesByPrompt(rows, LABELS.slice(0, 3))).toThrow(
-      'classidx 5 (fox); the model has 0 to 2',
-    );
-  });
-
-  test('a table as spreadsheets write it: byte order mark, CRLF, quotes, commas, lines within a prompt', async () => {
-    const folder = temporaryFolder();
-    write(folder, {
-      'p.csv':
-        '\ufeffclassidx,prompt,classname\r\n3,"a ""photo"", of a\nbig cat","cat, big"\r\n\r\n0,été 猫,x\r\n',
-    });
-    expect(await readPrompts(join(folder, 'p.csv'))).toEqual([
-      { prompt: 'a "photo", of a\nbig cat', classname: 'cat, big', classidx: 3 },
-      { prompt: 'été 猫', classname: 'x', classidx: 0 },
-    ]);
-  });
-
-  test('for a text model every row is a candidate, and every template of a label', () => {
-    const rows = [
-      { prompt: 'a cat', classname: 'cat', classidx: 7 },
-      { prompt: 'a kitten', classname: 'kitten', classidx: 7 },
-      { prompt: 'a dog', classname: 'dog', classidx: 1 },
-    ];
-    expect(candidatesFor(TEXT_SUMMARY, { rows })).toEqual([
-      { label: 'cat', classidx: 7, prompt: 'a cat' },
-      { label: 'kitten', classidx: 7, prompt: 'a kitten' },
-      { label: 'dog', classidx: 1, prompt: 'a dog' },
-    ]);
-    expect(candidatesFor(TEXT_SUMMARY, { labels: ['cat', '$& dog'] })).toEqual([
-      { label: 'cat', classidx: 0, prompt: 'a photo of a cat.' },
-      { label: '$& dog', classidx: 1, prompt: 'a photo of a $& dog.' },
-    ]);
-    expect(candidatesFor(TEXT_SUMMARY, { labels: ['A', 'a'], template: ['{}', '{} or {}'] })).toEqual([
-      { label: 'A', classidx: 0, prompt: 'A' },
-      { label: 'A', classidx: 0, prompt: 'A or A' },
-      { label: 'a', classidx: 1, prompt: 'a' },
-      { label: 'a', classidx: 1, prompt: 'a or a' },
-    ]);
-    expect(() => candidatesFor(TEXT_SUMMARY, { labels: ['a', 'b', 'a'] })).toThrow('"a" is given twice');
-    expect(() => candidatesFor(TEXT_SUMMARY, {})).toThrow('with --labels A,B,... or --prompts FILE');
-  });
-
-  test.each([
-    ['prompt,classname\na,b\n', 'classidx is missing'],
-    ['prompt,classname,classidx\na,b,x\n', 'line 2: classidx is "x"'],
-    ['prompt,classname,classidx\n', 'holds no prompts'],
-    ['prompt,classname,classidx\n"a,b,1\n', 'is not CSV'],
-  ])('%j', async (text, message) => {
-    const folder = temporaryFolder();
-    write(folder, { 'p.csv': text });
-    await expect(readPrompts(join(folder, 'p.csv'))).rejects.toThrow(message);
   });
 });
 
