@@ -16,8 +16,9 @@ import {
   type OpenModelOptions,
   openModel,
 } from '../src/index.ts';
-import { measure } from './endtoend.ts';
-import { DATA, readTestSet, type TestSet, wilson } from './testset.ts';
+import { toUnit } from '../src/pipeline/images/pixels.ts';
+import { type Figures, measure } from './endtoend.ts';
+import { DATA, readTestSet, streamed, type TestSet, wilson } from './testset.ts';
 
 const { values } = parseArgs({
   options: {
@@ -59,8 +60,8 @@ async function attacked(options: OpenModelOptions): Promise<TestSet & { readonly
   } as const;
   const plan = { attack: 'apgd-ce', steps: Number(values.steps), restarts: 1 } as const;
   const found = clean.images.map(async ({ path, pixels }, i) => {
-    const x = Float64Array.from(pixels, (v) => Math.round(((v + 1) / 2) * 255) / 255);
-    const outcome = await attackAndJudge(campaign, plan, { x, label: clean.labels[i]!, key: path });
+    const victim = { x: toUnit(pixels), label: clean.labels[i]!, key: path };
+    const outcome = await attackAndJudge(campaign, plan, victim);
     return { path, pixels: Float32Array.from(outcome.x, (v) => 2 * v - 1) };
   });
   const images = await Promise.all(found);
@@ -69,7 +70,8 @@ async function attacked(options: OpenModelOptions): Promise<TestSet & { readonly
 }
 
 /** Images that are right where every class is judged by noise of its own, each class opened with its own seed. */
-async function unshared({ images, labels }: TestSet): Promise<number> {
+async function unshared(set: TestSet): Promise<number> {
+  const { images, labels } = set;
   const errors: number[][] = images.map(() => []);
   const first = Number(images[0]!.path);
   for (let classidx = 0; classidx < 10; classidx++) {
@@ -78,10 +80,7 @@ async function unshared({ images, labels }: TestSet): Promise<number> {
       seed: 1000 + classidx,
       candidates: ({ labels }) => [{ label: labels[classidx]!, classidx }],
     });
-    const source = async function* () {
-      yield* images;
-    };
-    for await (const result of classifyImages(source(), async () => model, { strategy: all() })) {
+    for await (const result of classifyImages(streamed(set), async () => model, { strategy: all() })) {
       if ('error' in result) throw new Error(`${result.path}: ${result.error.message}`);
       errors[Number(result.path) - first]![classidx] = result.top[0]!.error;
     }
@@ -97,10 +96,8 @@ console.log(
 console.log('| decided | clean | attacked on the whole grid | on its first quarter | evaluations an image |');
 console.log('|---|---|---|---|---|');
 
-const percent = (right: number): string => {
-  const [low, high] = wilson(right, count);
-  return `${((100 * right) / count).toFixed(1)} % (${low.toFixed(1)} to ${high.toFixed(1)})`;
-};
+const percent = ({ accuracy, interval: [low, high] }: Pick<Figures, 'accuracy' | 'interval'>): string =>
+  `${accuracy.toFixed(1)} % (${low.toFixed(1)} to ${high.toFixed(1)})`;
 
 for (const [name, options] of [
   ['on the whole grid', { exhaustive: true, model: grid }],
@@ -112,11 +109,14 @@ for (const [name, options] of [
 ] as const) {
   const found = [];
   for (const set of sets) found.push(await measure(values.model, set, options));
-  const shares = found.map(({ accuracy }) => percent(Math.round((accuracy * count) / 100))).join(' | ');
+  const shares = found.map(percent).join(' | ');
   console.log(`| ${name} | ${shares} | ${found.map((f) => f.evaluationsAnImage.toFixed(1)).join(', ')} |`);
 }
 if (!whole.multiHead) {
   const found = [];
-  for (const set of sets) found.push(percent(await unshared(set)));
+  for (const set of sets) {
+    const right = await unshared(set);
+    found.push(percent({ accuracy: (100 * right) / count, interval: wilson(right, count) }));
+  }
   console.log(`| on the whole grid, other noise for every class | ${found.join(' | ')} | |`);
 }

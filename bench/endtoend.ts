@@ -4,7 +4,7 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { all, classifyImages, type OpenModelOptions, openModel, sequential } from '../src/index.ts';
-import { DATA, readTestSet, type TestSet, wilson } from './testset.ts';
+import { DATA, readTestSet, streamed, type TestSet, wilson } from './testset.ts';
 
 export interface Figures {
   readonly images: number;
@@ -19,26 +19,24 @@ export interface Figures {
 /** Classifies a test set with the default strategy (or exhaustively) and sums up. The model is open beforehand. */
 export async function measure(
   folder: string,
-  { images, labels }: TestSet,
+  set: TestSet,
   options: {
     readonly exhaustive?: boolean;
     readonly confidence?: number;
     readonly model?: OpenModelOptions;
   } = {},
 ): Promise<Figures> {
+  const { images, labels } = set;
   const model = await openModel(folder, options.model);
   const strategy = options.exhaustive
     ? all()
     : sequential(options.confidence === undefined ? {} : { confidence: options.confidence });
   const first = Number(images[0]?.path ?? 0);
-  async function* source() {
-    yield* images;
-  }
   let right = 0;
   let evaluations = 0;
   let undecided = 0;
   const started = performance.now();
-  for await (const result of classifyImages(source(), async () => model, { strategy })) {
+  for await (const result of classifyImages(streamed(set), async () => model, { strategy })) {
     if ('error' in result) throw new Error(`${result.path}: ${result.error.message}`);
     if (result.classidx === labels[Number(result.path) - first]) right++;
     if (!result.decided) undecided++;

@@ -28,6 +28,11 @@ export function readTestSet(folder: string, count: number, start = 0): TestSet {
   return { images, labels: new Uint8Array(idx('labels-idx1').subarray(8 + start, 8 + last)) };
 }
 
+/** The images as a stream. */
+export async function* streamed({ images }: TestSet): AsyncGenerator<ImageItem> {
+  yield* images;
+}
+
 /** Wilson's 95 % interval of a share of `right` in `n`, in per cent. */
 export function wilson(right: number, n: number): readonly [low: number, high: number] {
   const z = 1.959964;

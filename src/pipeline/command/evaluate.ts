@@ -9,6 +9,7 @@ import { decodeFile } from '../images/decode.ts';
 import { failureOf } from '../images/failures.ts';
 import { findLabelled, type Labelled } from '../images/labelled.ts';
 import { prepare } from '../images/load.ts';
+import { toUnit } from '../images/pixels.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
 import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
@@ -141,10 +142,6 @@ async function* inTable(folder: string, table: string): AsyncGenerator<Labelled>
     yield { path: whole, label, pixels: () => decodeFile(whole) };
   }
 }
-
-/** Values of an image of 8 bits in [-1, 1] as it is in [0, 1], exactly. */
-export const toUnit = (pixels: Float32Array): Float64Array =>
-  Float64Array.from(pixels, (v) => Math.round((v + 1) * 127.5) / 255);
 
 /** Runs what is missing of one image and logs it; returns how many evaluations were logged. */
 async function evaluateImage(

@@ -72,3 +72,7 @@ export function fromModelInput(input: Float32Array, shape: readonly [number, num
     }
   return { width, height, channels, data };
 }
+
+/** Values of an image of 8 bits in [-1, 1] as it is in [0, 1], exactly. */
+export const toUnit = (pixels: Float32Array): Float64Array =>
+  Float64Array.from(pixels, (v) => Math.round((v + 1) * 127.5) / 255);
