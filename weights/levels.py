@@ -2,7 +2,7 @@
 
 The posterior is softmax(-weighted mean error / temperature). Weights and temperature together are a conditional logit,
 fitted by maximum likelihood, shrunk towards equal weights as cross-validation likes best. The order is greedy: next
-comes the level that makes the posterior after it best. kappa is what the sequential strategy knows of a gap's noise.
+comes the level that makes the posterior after it best. kappa says how soon the sequential strategy may trust a gap.
 """
 
 import numpy as np
@@ -55,15 +55,21 @@ def greedy_order(errors, labels, weights):
     return order
 
 
-def noise_of_gaps(errors, labels, weights):
-    """kappa: variance / mean over levels of the gap between a wrong and the right class, over all such pairs. That some
-    levels have larger gaps than others for all pairs alike is no noise."""
-    e = errors * (weights / weights.mean())
-    gaps = e - e[torch.arange(len(labels)), labels][:, None]
-    gaps = gaps[torch.arange(e.shape[1]) != labels[:, None]]  # [pairs, levels]
-    share = gaps.mean(0) / gaps.mean()
-    noise = gaps - gaps.mean(1, keepdim=True) * share
-    return (noise.square().sum(1).mean() / (e.shape[2] - 1) / gaps.mean()).item()
+def noise_of_gaps(errors, weights, order):
+    """kappa of the sequential strategy, by maximum likelihood of what it says: that a rival whose weighted errors (mean
+    weight 1) are S above the best one's after some levels is below them after all levels with odds exp(-2 S / kappa).
+    With independent levels that is the variance / mean of a gap; levels that err together make it larger."""
+    totals = (errors * (weights / weights.mean()))[:, :, order].cumsum(2)
+    best = totals.argmin(1, keepdim=True)
+    gaps = (totals - totals.gather(1, best))[:, :, :-1]
+    overtakes = totals[:, :, -1:] < totals[:, :, -1].gather(1, best[:, 0])[:, None]
+    rivals = torch.arange(errors.shape[1])[:, None] != best[:, :, :-1]
+    gaps, overtakes = gaps[rivals], overtakes[:, :, :-1][rivals].float()
+    mean = gaps.mean()
+    return min(
+        (mean * share for share in np.geomspace(1e-4, 10, 200)),
+        key=lambda kappa: F.binary_cross_entropy_with_logits(-2 * gaps / kappa, overtakes),
+    ).item()
 
 
 def choose(errors, labels):
@@ -78,4 +84,4 @@ def choose(errors, labels):
     for n in (1, 2, 4, 8, 16):
         first = (errors[:, :, order[:n]] @ weights[order[:n]]).argmin(1)
         print(f"first {n} levels: {(first == labels).float().mean():.4f}")
-    return order, weights / weights.mean(), 1 / weights.sum().item(), noise_of_gaps(errors, labels, weights)
+    return order, weights / weights.mean(), 1 / weights.sum().item(), noise_of_gaps(errors, weights, order)

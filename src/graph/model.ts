@@ -107,9 +107,9 @@ export interface Model {
   /** Divides differences of weighted mean errors before the softmax, so that probabilities are calibrated. */
   readonly temperature: number;
   /**
-   * How much noise comes with a gap: variance / mean of the paired difference between a wrong and the right
-   * candidate's errors at one level (weights of mean 1). Known from recorded errors, it lets the sequential
-   * strategy decide on fewer levels.
+   * How much noise comes with a gap: a candidate whose errors (weights of mean 1) add up to S more than the best one's
+   * overtakes it by the end of the grid with odds exp(-2 S / kappa). Of independent levels it is variance / mean of the
+   * difference at one. Known from recorded errors, it lets the sequential strategy decide on fewer levels.
    */
   readonly kappa?: number | undefined;
   /** Bytes it holds on the device: weights, activations of every planned batch, images in slots. */

@@ -1,7 +1,8 @@
 """Fine-tunes a Fashion-MNIST model to tell classes apart: denoising and cross-entropy together.
 
     python3 finetune.py /usr/share/datasets/fashion-mnist --init . --out runs/tuned
-    python3 finetune.py /usr/share/datasets/fashion-mnist --init . --out runs/multi-head --multi-head
+    python3 finetune.py /usr/share/datasets/fashion-mnist --init . --out runs/multi-head --multi-head --teacher runs/teacher.pt
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 finetune.py ...      # the same, a process for each of two cores
 
 train.py's model predicts noise well; which class explains an image best is left to chance differences of those
 errors. Here each image is noised once (one level, one noise), its error is taken for its own class and for a few
@@ -12,22 +13,28 @@ With --multi-head the network has no class input: its last convolution makes one
 for none, so that one run gives the errors of all classes (Chen et al. 2024, "Robust Classification via a Single
 Diffusion Model", multi-head diffusion).
 
+With --teacher the cross-entropy is with a mixture of the label and what the classifier of teacher.py says of the
+image: it knows which images are doubtful and which other class they resemble (distillation, Hinton et al. 2015).
+
 A run that is stopped and started again with the same --out goes on where it was. The test split is not read.
 """
 
 import argparse
 import json
 import math
+import os
 import signal
 import time
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
 
-from train import CLASSES, LEVELS, NULL_CLASS, export, load_split
+from teacher import load_teacher
+from train import CLASSES, LEVELS, NULL_CLASS, export, load_split, make_optimizers
 
 BINS = 20  # the scale of errors is learnt for bins of LEVELS / BINS levels
 NULL_SHARE = 8  # one image in so many is denoised without its class
@@ -46,10 +53,10 @@ def multi_head(model):
     return widened
 
 
-def augment(x0, generator):
-    """Flips half of the images [n, 1, 28, 28] and shifts all by up to a pixel."""
+def augment(x0, flips, generator):
+    """Flips a share of the images [n, 1, 28, 28] and shifts all by up to a pixel."""
     n = len(x0)
-    flip = torch.rand(n, generator=generator) < 0.5
+    flip = torch.rand(n, generator=generator) < flips
     x0 = F.pad(torch.where(flip[:, None, None, None], x0.flip(3), x0), (1, 1, 1, 1), value=-1.0)
     dx, dy = torch.randint(0, 3, (2, n), generator=generator).tolist()
     return torch.stack([image[:, y : y + 28, x : x + 28] for image, x, y in zip(x0, dx, dy)])
@@ -64,9 +71,13 @@ def options():
     p.add_argument("--images", type=int, default=330_000)
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--lr", type=float, default=8e-4)
+    p.add_argument("--optimizer", choices=["muon", "adamw"], default="adamw", help="as in train.py")
+    p.add_argument("--teacher", help="weights of teacher.py, whose probabilities are learnt beside the labels")
+    p.add_argument("--trust", type=float, default=0.7, help="share of the teacher's probabilities in what is learnt")
     p.add_argument("--negatives", type=int, default=3, help="other classes an image is compared with")
     p.add_argument("--mse", type=float, default=3.0, help="weight of the denoising loss")
     p.add_argument("--levels", default="20:430", help="noise levels first:end")
+    p.add_argument("--flips", type=float, default=0.5, help="share of the images that are flipped")
     p.add_argument("--held-out", type=int, default=4000, help="as in train.py")
     p.add_argument("--seed", type=int, default=0)
     return p.parse_args()
@@ -76,6 +87,9 @@ def main():
     args = options()
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
+    rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if ranks > 1:
+        dist.init_process_group("gloo")
     torch.manual_seed(args.seed)
     images, labels = (part[: -args.held_out] for part in load_split(args.data, "train"))
     alpha_bar = DDPMScheduler(num_train_timesteps=LEVELS).alphas_cumprod
@@ -90,12 +104,12 @@ def main():
     config = {key: value for key, value in json.loads(model.to_json_string()).items() if key != "_name_or_path"}
     model = model.train().to(memory_format=torch.channels_last)
 
+    teacher = load_teacher(args.teacher) if args.teacher else None
     log_scale = torch.full((BINS,), math.log(300.0), requires_grad=True)
-    optimizer = torch.optim.AdamW(
-        [dict(params=model.parameters(), lr=args.lr), dict(params=[log_scale], lr=2e-2, weight_decay=0)],
-        betas=(0.9, 0.99), weight_decay=0.01,
-    )
-    peaks = [group["lr"] for group in optimizer.param_groups]
+    optimizers = make_optimizers(model, args.optimizer, args.lr)
+    optimizers[0].add_param_group(dict(params=[log_scale], lr=2e-2, weight_decay=0))
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    learnt = [*model.parameters(), log_scale]
     ema = {name: w.detach().clone() for name, w in model.state_dict().items()}
     confusion = torch.full((len(CLASSES), len(CLASSES)), 0.3)  # running probability of the column for images of the row
     step = 0
@@ -103,7 +117,8 @@ def main():
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"]):
+            optimizer.load_state_dict(saved)
         ema, step, confusion = state["ema"], state["step"], state["confusion"]
         with torch.no_grad():
             log_scale.copy_(state["log_scale"])
@@ -119,7 +134,9 @@ def main():
     errors = torch.compile(errors)
 
     def save():
-        state = dict(model=model.state_dict(), ema=ema, step=step, confusion=confusion, optimizer=optimizer.state_dict(), log_scale=log_scale.detach())
+        if rank > 0:
+            return
+        state = dict(model=model.state_dict(), ema=ema, step=step, confusion=confusion, optimizers=[o.state_dict() for o in optimizers], log_scale=log_scale.detach())
         torch.save(state, out / "checkpoint.tmp")
         (out / "checkpoint.tmp").rename(checkpoint)
         export(ema, config, out / "export")
@@ -151,20 +168,36 @@ def main():
         place = torch.arange(seen, seen + args.batch)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed + 77 + int(place[0]) // len(images)))
         pick = order[place % len(images)]
-        y, x0 = labels[pick], augment(images[pick] / 127.5 - 1, g)
+        y, x0 = labels[pick], augment(images[pick] / 127.5 - 1, args.flips, g)
         t = torch.randint(first_level, end_level, (args.batch,), generator=g)
         eps = torch.randn(args.batch, 1, 28, 28, generator=g)
         a = alpha_bar[t].view(-1, 1, 1, 1)
+        mine = slice(rank * args.batch // ranks, (rank + 1) * args.batch // ranks)
+        y, x0, t, eps, a = (v[mine] for v in (y, x0, t, eps, a))
         e, others, null_error = of_candidates(a.sqrt() * x0 + (1 - a).sqrt() * eps, t, y, eps, g)
         logits = -e * log_scale[t * BINS // LEVELS].exp()[:, None]
-        entropy = F.cross_entropy(logits, torch.zeros_like(y))
+        target = torch.zeros_like(logits)
+        target[:, 0] = 1
+        if teacher:
+            with torch.no_grad():
+                said = teacher(x0).gather(1, torch.cat([y[:, None], others], 1)).softmax(1)
+            target.lerp_(said, args.trust)
+        entropy = F.cross_entropy(logits, target)
         (entropy + args.mse * (e[:, 0].mean() + null_error / NULL_SHARE)).backward()
+        if ranks > 1:  # the mean gradient; any process's wish to stop is everyone's
+            told = torch.cat([p.grad.flatten() for p in learnt] + [torch.tensor([float(len(stop))])])
+            dist.all_reduce(told)
+            for p, part in zip(learnt, told.split([p.numel() for p in learnt] + [1])):
+                p.grad.copy_(part.view_as(p) / ranks)
+            if told[-1] > 0:
+                stop.append(True)
         share = min(1.0, (seen + args.batch) / 3000) * 0.5 * (1 + math.cos(math.pi * seen / args.images))
-        for group, peak in zip(optimizer.param_groups, peaks):
-            group["lr"] = peak * share
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer, rates in zip(optimizers, peaks):
+            for group, peak in zip(optimizer.param_groups, rates):
+                group["lr"] = peak * share
+            optimizer.step()
+            optimizer.zero_grad()
 
         step, seen = step + 1, seen + args.batch
         with torch.no_grad():
@@ -176,7 +209,7 @@ def main():
                 pair = (y, others[:, j])
                 confusion.index_put_(pair, confusion[pair] * 0.99 + 0.01 * probabilities[:, j + 1])
             shown += torch.tensor([entropy.item(), e[:, 0].mean().item(), (logits.argmax(1) == 0).float().mean().item(), 1.0])
-        if step % 100 == 0:
+        if step % 100 == 0 and rank == 0:
             s = shown / shown[3]
             speed = (seen - first) / (time.time() - started)
             print(f"images {seen} cross-entropy {s[0]:.4f} error {s[1]:.4f} right {s[2]:.3f} {speed:.0f} images/s", file=log, flush=True)

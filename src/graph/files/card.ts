@@ -17,7 +17,7 @@ export interface Card {
   readonly weights?: readonly number[] | undefined;
   /** Divides differences of weighted mean errors before the softmax. */
   readonly temperature?: number | undefined;
-  /** Variance / mean of a wrong candidate's gap at one level; see `Model.kappa`. */
+  /** How much noise comes with a gap; see `Model.kappa`. */
   readonly kappa?: number | undefined;
   readonly loss?: Distance | undefined;
   /** Only the first so many class embeddings are classes (a null class for guidance usually comes last). */

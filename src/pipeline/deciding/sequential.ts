@@ -124,8 +124,8 @@ type Test = (rivals: readonly (readonly number[])[], shares: readonly number[]) 
  * however far apart the two are, and need no estimate from the few levels seen.
  *
  * Measured on 1,000 Fashion-MNIST images and levels of t < 540: variance / mean is 0.0051 to 0.0058 in every tenth
- * of the rivals but the nearest (0.0092, where the mean is small by selection). `bench/stopping.ts` prints kappa of
- * recorded errors, and what it saves.
+ * of the rivals but the nearest (0.0092, where the mean is small by selection). Where levels err together, as the heads
+ * of one network do, kappa is larger and is fitted to how often rivals overtake (`weights/levels.py`).
  */
 const likelihoodRatio =
   (kappa: number): Test =>
