@@ -11,6 +11,8 @@ export interface Figures {
   readonly accuracy: number;
   readonly interval: readonly [number, number];
   readonly evaluationsAnImage: number;
+  /** Noise levels at which an image is compared; a network with a head for every class runs once for each. */
+  readonly levelsAnImage: number;
   readonly imagesASecond: number;
   readonly msAnEvaluation: number;
   readonly undecided: number;
@@ -34,6 +36,7 @@ export async function measure(
   const first = Number(images[0]?.path ?? 0);
   let right = 0;
   let evaluations = 0;
+  let levels = 0;
   let undecided = 0;
   const started = performance.now();
   for await (const result of classifyImages(streamed(set), async () => model, { strategy })) {
@@ -41,6 +44,7 @@ export async function measure(
     if (result.classidx === labels[Number(result.path) - first]) right++;
     if (!result.decided) undecided++;
     evaluations += result.evaluations;
+    levels += result.top[0]!.evaluations;
   }
   const seconds = (performance.now() - started) / 1000;
   const n = images.length;
@@ -49,6 +53,7 @@ export async function measure(
     accuracy: (100 * right) / n,
     interval: wilson(right, n),
     evaluationsAnImage: evaluations / n,
+    levelsAnImage: levels / n,
     imagesASecond: n / seconds,
     msAnEvaluation: (1000 * seconds) / evaluations,
     undecided,
@@ -58,7 +63,7 @@ export async function measure(
 /** The figures as a line. */
 export function line(name: string, f: Figures): string {
   const [low, high] = f.interval;
-  return `${name.padEnd(12)} ${f.accuracy.toFixed(2)} % of ${f.images} (95 %: ${low.toFixed(2)} to ${high.toFixed(2)}), ${f.evaluationsAnImage.toFixed(1)} evaluations and ${(1000 / f.imagesASecond).toFixed(1)} ms an image, ${f.imagesASecond.toFixed(2)} images/s, ${f.msAnEvaluation.toFixed(2)} ms an evaluation`;
+  return `${name.padEnd(12)} ${f.accuracy.toFixed(2)} % of ${f.images} (95 %: ${low.toFixed(2)} to ${high.toFixed(2)}), ${f.evaluationsAnImage.toFixed(1)} evaluations at ${f.levelsAnImage.toFixed(2)} noise levels and ${(1000 / f.imagesASecond).toFixed(1)} ms an image, ${f.imagesASecond.toFixed(2)} images/s, ${f.msAnEvaluation.toFixed(2)} ms an evaluation`;
 }
 
 /** `npm run bench -- end-to-end [--images N] [--exhaustive] ...` */

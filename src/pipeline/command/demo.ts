@@ -64,6 +64,8 @@ async function* remembering(items: AsyncIterable<ImageItem | ItemFailure>, seen:
 interface Totals {
   images: number;
   evaluations: number;
+  /** Noise levels at which images were compared. */
+  levels: number;
   known: number;
   right: number;
 }
@@ -72,18 +74,20 @@ function add(totals: Totals, result: Classified, model: Model): void {
   const truth = truthOf(result.path, model);
   totals.images++;
   totals.evaluations += result.evaluations;
+  totals.levels += result.top[0]!.evaluations;
   if (truth !== undefined) totals.known++;
   if (truth === result.label) totals.right++;
 }
 
-function closing({ images, evaluations, known, right }: Totals, seconds: number, model: Model): void {
+function closing(totals: Totals, seconds: number, model: Model): void {
+  const { images, evaluations, levels, known, right } = totals;
   const exhaustive = images * model.candidates.length * model.levels.length;
   say(
     `${images} images in ${seconds.toFixed(1)} s, ${short(images / seconds)} a second${known > 0 ? `; ${right} of ${known} right` : ''}.`,
   );
   say(
-    `${short(evaluations)} evaluations; all ${model.candidates.length} classes at all ` +
-      `${model.levels.length} noise levels would have been ${short(exhaustive)}, ${short(exhaustive / evaluations)} times as many.`,
+    `${short(evaluations)} evaluations at ${short(levels / images)} noise levels an image; all ` +
+      `${model.candidates.length} classes at all ${model.levels.length} levels would have been ${short(exhaustive)}.`,
   );
   say(`Now your own: npx diffclass-stream FOLDER   (npx diffclass-stream --help)`);
 }
@@ -97,7 +101,7 @@ async function demo(folder: string, samples: string): Promise<void> {
 
   const seen = new Map<string, ImageItem>();
   const images = remembering(loadImages(findImages([samples]), model.inputShape), seen);
-  const totals: Totals = { images: 0, evaluations: 0, known: 0, right: 0 };
+  const totals: Totals = { images: 0, evaluations: 0, levels: 0, known: 0, right: 0 };
   const row: string[][] = [];
   const draw = () => {
     for (const line of sideBySide(row.splice(0), CELL)) say(line);
