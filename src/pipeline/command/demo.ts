@@ -41,14 +41,15 @@ function truthOf(path: string, model: Model): string | undefined {
 /** The picture of an image above what it was taken for. */
 function cell(result: Classified, item: ImageItem, model: Model): string[] {
   const truth = truthOf(result.path, model);
-  const mark =
-    truth === undefined ? '' : truth === result.label ? style(32, ' \u2713') : style(31, ` \u2717 ${truth}`);
+  const wrong = truth !== undefined && truth !== result.label;
+  const mark = wrong ? style(31, ' \u2717') : truth === undefined ? '' : style(32, ' \u2713');
   const runnerUp = result.top[1];
   return [
     ...picture(fromModelInput(item.pixels, model.inputShape), COLUMNS, terminal),
     `${style(1, result.label)} ${percent(result.probability)}${mark}`,
     style(2, runnerUp ? `or ${runnerUp.label} ${percent(runnerUp.probability)}` : ''),
     style(2, `${result.evaluations} evaluations`),
+    ...(wrong ? [style(31, `is ${truth}`)] : []),
     '',
   ];
 }
