@@ -63,6 +63,8 @@ export { type DiffusionClassifier, diffusionClassifier } from './pipeline/attack
 export type { Defended } from './pipeline/attacking/defended.ts';
 export { GRADIENT_MODES, type GradientMode, purified } from './pipeline/attacking/purified.ts';
 export { type Share, shareOf } from './pipeline/attacking/wilson.ts';
+// Streams of images in, verdicts out.
+export { classifyImages } from './pipeline/classify-images.ts';
 // How candidates are dropped, and on which noise levels.
 export { all } from './pipeline/deciding/all.ts';
 export { type Energies, energyOf } from './pipeline/deciding/energy.ts';
@@ -83,10 +85,11 @@ export { type LoadOptions, loadImages } from './pipeline/images/load.ts';
 export { type Found, findImages } from './pipeline/images/sources.ts';
 export { aggregate } from './pipeline/operators/aggregate.ts';
 export { classify } from './pipeline/operators/classify.ts';
+export type { ClassifyOptions } from './pipeline/operators/classify-options.ts';
 export { eliminate } from './pipeline/operators/eliminate.ts';
 export { encode } from './pipeline/operators/encode.ts';
 export { errors } from './pipeline/operators/errors.ts';
-export { fanOut } from './pipeline/operators/fanOut.ts';
+export { fanOut } from './pipeline/operators/fan-out.ts';
 export { purify } from './pipeline/operators/purify.ts';
 export { verdict } from './pipeline/operators/verdict.ts';
 // How images are purified.
@@ -97,8 +100,6 @@ export {
   T_STAR as publishedTStar,
 } from './pipeline/purifying/methods.ts';
 export { purificationLevels } from './pipeline/purifying/plan.ts';
-// Streams of images in, verdicts out.
-export { type ClassifyOptions, classifyImages } from './pipeline/stream/classify.ts';
 export { pulled } from './pipeline/stream/observable.ts';
 export {
   type Purification,

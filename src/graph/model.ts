@@ -28,13 +28,15 @@ export interface Mix {
 
 /**
  * A batch of evaluations as four index arrays of equal length, at most `Model.batchSize`:
- * image slot, index into `candidates`, index into `levels`, and index of the noise.
+ * image slot, index into `candidates`, index into `levels`, and index of the noise. With `seed`, evaluation i takes its
+ * noise from `seed[i]` instead of the model's own seed; a model with a file of noises ignores seeds.
  */
 export interface EvaluationBatch {
   readonly slot: Uint32Array;
   readonly candidate: Uint32Array;
   readonly level: Uint32Array;
   readonly noise: Uint32Array;
+  readonly seed?: BigUint64Array | undefined;
 }
 
 /** Noised images that a caller made itself, as rows [c, h, w] one after the other, and what they are thought to be. */
@@ -90,6 +92,9 @@ export interface WeightedCandidates {
  */
 export type Crop = 'centre' | 'adm';
 
+/** How noise indices are paired with levels; see `Model.noisePairing`. */
+export type NoisePairing = 'level' | 'visit';
+
 /** A loaded classifier at a fixed batch size. Calls may overlap; results come in the order of the calls. */
 export interface Model {
   readonly name: string;
@@ -112,6 +117,13 @@ export interface Model {
    * difference at one. Known from recorded errors, it lets the sequential strategy decide on fewer levels.
    */
   readonly kappa?: number | undefined;
+  /** The seed of its noise, for evaluations that bring none. Undefined for a model that has a file of noises. */
+  readonly seed?: bigint | undefined;
+  /**
+   * Which noise an image meets at a level. `level` (the default): noise index i belongs to level i of `levels`, so that
+   * every strategy compares the same noised images. `visit`, for a file of noises: the k-th level evaluated uses noise k.
+   */
+  readonly noisePairing?: NoisePairing | undefined;
   /** Bytes it holds on the device: weights, activations of every planned batch, images in slots. */
   readonly deviceBytes?: number | undefined;
   /** Puts an image [c, h, w] in [-1, 1] into a slot (and through the encoder of a latent model). */

@@ -2,8 +2,9 @@
 
 import { type Description, flopOf } from '../../graph/describe.ts';
 import type { EvaluationBatch, Model } from '../../graph/model.ts';
+import { bind } from '../deciding/bind.ts';
 import { aggregate, eliminate, type Facts, fanOut, startTrial } from '../deciding/trial.ts';
-import { bind, type ClassifyOptions } from '../stream/classify.ts';
+import type { ClassifyOptions } from '../operators/classify-options.ts';
 import { bytes, duration, gigaflop, short } from './progress.ts';
 
 /** Evaluations of an image. */

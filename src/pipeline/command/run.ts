@@ -4,13 +4,14 @@ import type { Description } from '../../graph/describe.ts';
 import type { Model } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import { ModelError } from '../../kernels/errors.ts';
+import { classifyImages } from '../classify-images.ts';
 import { all } from '../deciding/all.ts';
 import { sequential } from '../deciding/sequential.ts';
 import { staged } from '../deciding/staged.ts';
 import type { Strategy } from '../deciding/trial.ts';
 import { loadImages } from '../images/load.ts';
 import { findImages } from '../images/sources.ts';
-import { type ClassifyOptions, classifyImages } from '../stream/classify.ts';
+import type { ClassifyOptions } from '../operators/classify-options.ts';
 import { until } from '../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
@@ -161,7 +162,7 @@ async function stream(
       ...deciding(settings),
       topK: settings.topK,
       energy: settings.energy,
-      seed: settings.seed,
+      seed: settings.noise === undefined ? settings.seed : undefined,
       signal: interruption.drop,
       ...(settings.concurrency === undefined ? {} : { concurrency: settings.concurrency }),
       ...(errors ? { onEvaluations: (records) => errors.write(evaluationLines(records)) } : {}),
