@@ -9,25 +9,6 @@ import { type DecodeLimits, MAX_BYTES, MAX_PIXELS } from './limits.ts';
 import type { Pixels } from './pixels.ts';
 import { decodePng, isPng } from './png.ts';
 
-/** File name endings that are taken for images when a folder is walked. */
-export const IMAGE_EXTENSIONS: readonly string[] = [
-  'png',
-  'jpg',
-  'jpeg',
-  'jpe',
-  'jfif',
-  'webp',
-  'avif',
-  'gif',
-  'tif',
-  'tiff',
-  'bmp',
-  'heic',
-  'heif',
-  'jp2',
-  'jxl',
-];
-
 interface Format {
   readonly name: string;
   /** Where its mark stands, and what it may be (latin1). */

@@ -1,7 +1,13 @@
-// The bytes of an image file from wherever they come: memory, Blobs, streams and URLs, never more than a limit.
+// The bytes of an image file from wherever they come: memory, Blobs, streams and URLs, never more than a limit; and the
+// bytes of files that hold many images, as streams.
 
+import { createReadStream } from 'node:fs';
+import type { Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+
+import { ItemError } from '../errors.ts';
 import { until } from '../stream/iterables.ts';
-import { fault } from './failures.ts';
+import { fault, itemErrorOf, systemCode } from './failures.ts';
 import type { BlobLike, UrlLike, WebStreamLike } from './image-input.ts';
 import { MAX_BYTES, type ReadLimits } from './limits.ts';
 
@@ -14,29 +20,31 @@ export const asBuffer = (bytes: Uint8Array | ArrayBufferLike): Buffer =>
     ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     : Buffer.from(bytes);
 
-/** Reads a stream of bytes to its end. A stream that fails is the item's fault: `unreadable`. */
-export async function bytesOfStream(
-  source: AsyncIterable<unknown>,
-  limits: ReadLimits = {},
-): Promise<Buffer> {
+/** Reads a stream of bytes to its end; errors of the stream are thrown as they are. */
+export async function collectBytes(source: AsyncIterable<unknown>, limits: ReadLimits = {}): Promise<Buffer> {
   const { maxBytes = MAX_BYTES, signal } = limits;
   const parts: Uint8Array[] = [];
   let size = 0;
-  try {
-    for await (const part of signal ? until(source, signal) : source) {
-      if (!(part instanceof Uint8Array))
-        throw fault('not-an-image', `expected a stream of bytes (Uint8Array), got ${typeof part}`);
-      size += part.length;
-      if (size > maxBytes) throw tooLarge(maxBytes);
-      parts.push(part);
-    }
-  } catch (error) {
-    signal?.throwIfAborted();
-    if (error instanceof Error && error.name === 'ItemError') throw error;
-    throw fault('unreadable', `the stream failed: ${error instanceof Error ? error.message : error}`, error);
+  for await (const part of signal ? until(source, signal) : source) {
+    if (!(part instanceof Uint8Array))
+      throw fault('not-an-image', `expected a stream of bytes (Uint8Array), got ${typeof part}`);
+    size += part.length;
+    if (size > maxBytes) throw tooLarge(maxBytes);
+    parts.push(part);
   }
   signal?.throwIfAborted();
   return Buffer.concat(parts);
+}
+
+/** As `collectBytes`, for a stream of the caller: one that fails is the item's fault, `unreadable`. */
+export async function bytesOfStream(source: AsyncIterable<unknown>, limits: ReadLimits): Promise<Buffer> {
+  try {
+    return await collectBytes(source, limits);
+  } catch (error) {
+    limits.signal?.throwIfAborted();
+    if (error instanceof ItemError) throw error;
+    throw fault('unreadable', `the stream failed: ${error instanceof Error ? error.message : error}`, error);
+  }
 }
 
 /** Iterates a web stream by its reader: not every browser makes streams iterable. Leaving early cancels it. */
@@ -92,4 +100,26 @@ export async function bytesOfUrl({ href, protocol }: UrlLike, limits: ReadLimits
     throw tooLarge(maxBytes);
   }
   return bytesOfStream(partsOf(response.body), limits);
+}
+
+/**
+ * Streams the bytes of a file, inflated if its name ends in .gz or .tgz.
+ *
+ * @throws ItemError `truncated` or `corrupt` for broken gzip data, or the code of the system's error.
+ */
+export async function* inflatedFile(path: string): AsyncGenerator<Buffer> {
+  const file = createReadStream(path);
+  const source: Readable = /\.t?gz$/i.test(path) ? file.pipe(createGunzip()) : file;
+  if (source !== file) file.on('error', (error) => source.destroy(error));
+  try {
+    yield* source as AsyncIterable<Buffer>;
+  } catch (error) {
+    if (systemCode(error) !== undefined) throw itemErrorOf(error);
+    const cut = error instanceof Error && 'code' in error && error.code === 'Z_BUF_ERROR';
+    const why = error instanceof Error ? error.message : String(error);
+    throw fault(cut ? 'truncated' : 'corrupt', `cannot be inflated (${why})`, error);
+  } finally {
+    source.destroy();
+    file.destroy();
+  }
 }
