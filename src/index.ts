@@ -81,7 +81,26 @@ export { type Schedule as StagedSchedule, staged } from './pipeline/deciding/sta
 export type { Strategy, Trial } from './pipeline/deciding/trial.ts';
 export { sigmaLevels, weigh, weightings } from './pipeline/deciding/weighting.ts';
 export { ItemError, UsageError } from './pipeline/errors.ts';
+export type { AbortSignalLike } from './pipeline/host-types.ts';
+// Images from anywhere.
+export { type ImageFromOptions, type ItemOptions, imageFrom } from './pipeline/images/image-from.ts';
+export type {
+  BlobLike,
+  DecodedImage,
+  EncodedImage,
+  ImageInput,
+  ImageSource,
+  RawImage,
+  ReadyImage,
+  SharpLike,
+  UrlLike,
+  WebStreamLike,
+} from './pipeline/images/image-input.ts';
+export type { DecodeLimits, ReadLimits } from './pipeline/images/limits.ts';
 export { type LoadOptions, loadImages } from './pipeline/images/load.ts';
+export type { Pixels } from './pipeline/images/pixels.ts';
+export type { PrepareOptions } from './pipeline/images/prepare.ts';
+export type { Filter } from './pipeline/images/resample.ts';
 export { type Found, findImages } from './pipeline/images/sources.ts';
 export { aggregate } from './pipeline/operators/aggregate.ts';
 export { classify } from './pipeline/operators/classify.ts';

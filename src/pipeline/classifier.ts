@@ -3,7 +3,8 @@
 import { type OpenModelOptions, openModel } from '../graph/openmodel.ts';
 import { classifyImages } from './classify-images.ts';
 import { ItemError, UsageError } from './errors.ts';
-import { type ImageInput, itemFrom } from './images/image-from.ts';
+import { itemFrom } from './images/image-from.ts';
+import type { ImageInput } from './images/image-input.ts';
 import type { ClassifyOptions } from './operators/classify-options.ts';
 import { Batcher, type OpenModel } from './stream/batcher.ts';
 import { batcherOfClassifier, type ClassifierInfo, register } from './stream/sharing.ts';

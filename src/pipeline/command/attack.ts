@@ -15,7 +15,7 @@ import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
-import { namedInputs, pngName } from './outputnames.ts';
+import { type NamedInput, namedInputs, pngName } from './outputnames.ts';
 import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
@@ -71,6 +71,7 @@ export function readAttackSettings(
 
 interface Victim {
   readonly path: string;
+  readonly image: NamedInput['image'];
   /** The name of its file beneath --out. */
   readonly name: string;
   readonly label: string;
@@ -101,10 +102,10 @@ async function* victims(
       yield item;
       continue;
     }
-    const { path, root, name } = item;
+    const { path, image, root, name } = item;
     const label = table ? table.get(resolve(path)) : folderLabel(path, root);
     if (label === undefined) throw new UsageError(`${labelsFrom}: has no label for ${path}`);
-    yield { path, name: pngName(name), label };
+    yield { path, image, name: pngName(name), label };
   }
 }
 
@@ -128,13 +129,13 @@ export interface ReportLine {
 }
 
 async function attackOne(
-  { path, name, label }: Victim,
+  { path, image, name, label }: Victim,
   settings: AttackSettings,
   { model, campaign, labels }: Opened,
 ): Promise<ReportLine> {
   const { inputShape: shape, crop } = model;
   const place = placeOf(label, path, labels);
-  const x = toUnit(await loadImage(path, shape, { crop }));
+  const x = toUnit(await loadImage(image, shape, { crop }));
   const named = ({ prediction }: Prediction) => labels[prediction]!.label;
   const clean = await judged(campaign.judge, x, place);
   const found = await attackAndJudge(campaign, planOf(settings.attack, settings), {

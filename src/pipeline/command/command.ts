@@ -12,7 +12,8 @@ export interface Texts {
 }
 
 const AFTER = `
-INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input.
+INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. A zip or
+tar archive, an IDX file (...-idx3-ubyte) or a CIFAR batch (.bin), with .gz or not, stands for the images in it.
 
 Presets (the published schedules, and a quick one; what is typed as well wins):
 ${PRESET_HELP}

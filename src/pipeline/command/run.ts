@@ -10,8 +10,9 @@ import { sequential } from '../deciding/sequential.ts';
 import { staged } from '../deciding/staged.ts';
 import type { Strategy } from '../deciding/trial.ts';
 import { loadImages } from '../images/load.ts';
-import { findImages } from '../images/sources.ts';
+import { findImages, isImage } from '../images/sources.ts';
 import type { ClassifyOptions } from '../operators/classify-options.ts';
+
 import { until } from '../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
@@ -78,7 +79,7 @@ export async function count(
 ): Promise<void> {
   if (settings.quiet || settings.inputs.includes('-')) return;
   let total = 0;
-  for await (const _ of until(findImages(settings.inputs), stop)) total++;
+  for await (const _ of until(findImages(settings.inputs, { namesOnly: true }), stop)) total++;
   if (!stop.aborted) tell(total);
 }
 
@@ -211,8 +212,8 @@ async function dryRun(
   const { cost, problems } = await describe(folder, options);
   if (!cost) throw new ModelError(problems[0] ?? `${folder}: its cost is not known`);
   let images = 0;
-  for await (const found of findImages(settings.inputs, { stdin, nul: settings.nul }))
-    if (typeof found === 'string') images++;
+  for await (const found of findImages(settings.inputs, { stdin, nul: settings.nul, namesOnly: true }))
+    if (isImage(found)) images++;
   const estimate = estimateOf(model, images, evaluations, await timeBatch(model), cost);
   const json = settings.formatNamed && settings.format === 'jsonl';
   await streamWriter(stdout).write(json ? `${JSON.stringify(estimate)}\n` : estimateText(estimate));
