@@ -127,7 +127,7 @@ export async function openCampaign(
     candidates: (summary: Parameters<typeof candidatesFor>[0]) => candidatesFor(summary, { labels }),
   };
   const model = await openModel(folder, options);
-  let purifier: Awaited<ReturnType<typeof openPurifier>> | undefined;
+  let purifier: OpenPurifier | undefined;
   const close = () => {
     purifier?.close();
     model.close();
@@ -162,19 +162,35 @@ export async function openCampaign(
   }
 }
 
-async function openPurifier(
+/** A purification whose network is open. */
+export interface OpenPurifier extends Purifier {
+  readonly name: string;
+  readonly inputShape: Model['inputShape'];
+  /** Images whose steps together keep the network's batches full. */
+  readonly concurrency: number;
+  close(): void;
+}
+
+/** Opens the network of a purification. @throws UsageError, UnsupportedError or ModelError if it does not fit. */
+export async function openPurifier(
   folder: string,
   purifying: PurifyingSettings,
-  settings: RobustSettings,
+  settings: Parameters<typeof purifierOptions>[1],
   openModel: OpenFolder,
-): Promise<Purifier & { close(): void }> {
+): Promise<OpenPurifier> {
   const options = await purifierOptions(purifying, settings);
   const session = await openDenoisingSession((wanted) => openModel(folder, { ...options, ...wanted }));
   try {
     const noise = await hostNoise(purifying, session.model);
+    const stepsOf = (draw: number) => stepsBy(session.model, { ...purifying, noise, draw });
+    stepsOf(0); // what does not fit together is refused here, before any image is loaded
+    const { name, inputShape } = session.model;
     return {
+      name,
+      inputShape,
       denoising: session,
-      stepsOf: (draw) => stepsBy(session.model, { ...purifying, noise, draw }),
+      concurrency: session.concurrency,
+      stepsOf,
       close: () => session.close(),
     };
   } catch (error) {
