@@ -112,6 +112,8 @@ export interface Model {
    * difference at one. Known from recorded errors, it lets the sequential strategy decide on fewer levels.
    */
   readonly kappa?: number | undefined;
+  /** The name of the device that it runs on, as its driver reports it. */
+  readonly device?: string;
   /** Bytes it holds on the device: weights, activations of every planned batch, images in slots. */
   readonly deviceBytes?: number | undefined;
   /** Puts an image [c, h, w] in [-1, 1] into a slot (and through the encoder of a latent model). */

@@ -65,6 +65,13 @@ export const OUTPUT = {
     wanted: 'no value',
     fallback: false,
   }),
+  overwrite: spec({
+    flags: '--overwrite',
+    help: 'replace what --output already holds',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
   bins: spec({
     flags: '--bins <n>',
     help: 'bins of the reliability table',
@@ -88,7 +95,7 @@ export const OUTPUT = {
   }),
   dryRun: spec({
     flags: '--dry-run',
-    help: 'only say what it would cost: evaluations, memory, and time by one timed batch',
+    help: 'only say how much work the run is, and how long it will take on this machine',
     schema: flag,
     wanted: 'no value',
     fallback: false,
