@@ -124,6 +124,8 @@ export interface Model {
    * every strategy compares the same noised images. `visit`, for a file of noises: the k-th level evaluated uses noise k.
    */
   readonly noisePairing?: NoisePairing | undefined;
+  /** The name of the device that it runs on, as its driver reports it. */
+  readonly device?: string;
   /** Bytes it holds on the device: weights, activations of every planned batch, images in slots. */
   readonly deviceBytes?: number | undefined;
   /** Puts an image [c, h, w] in [-1, 1] into a slot (and through the encoder of a latent model). */

@@ -1,11 +1,14 @@
 // `calibrate` from the command line, with a fake model.
 
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { describe, expect, test } from 'vitest';
+import { main } from '../../src/pipeline/command/main.ts';
+import { SHIPPED } from '../../src/pipeline/command/modelfolder.ts';
 import { cli } from './capture.ts';
 import { hash } from './fake.ts';
-import { fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
+import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
 import { greyPng, temporaryFolder, write } from './imagefiles.ts';
 
 /** Class folders of images whose shade tells their class, two in the wrong folder in either part; and an empty model folder. */
@@ -29,8 +32,11 @@ describe('calibrate', () => {
   test('fits, judges what was held out, and stores the temperature', async () => {
     const { set, model, card } = labelledSet();
     writeFileSync(card, '{"kappa": 0.5}');
-    const { status, out, err } = await cli(['calibrate', set, '--model', model, '--json'], openModel);
-    expect(err).not.toContain('diffclass-stream:');
+    const { status, out, err } = await cli(
+      ['calibrate', set, '--model', model, '--in-place', '--json'],
+      openModel,
+    );
+    expect(err).toBe(`diffclass-stream: the card as it was is kept as ${card}.bak\n`);
     expect(status).toBe(0);
     const found = JSON.parse(out);
     expect(found.images).toEqual({ fit: 16, heldOut: 16, failed: 0 });
@@ -61,7 +67,7 @@ describe('calibrate', () => {
     expect(existsSync(card)).toBe(false);
     expect(out).toMatch(/^model {10}fake\nimages {9}16 fitted to, 16 held out\naccuracy/);
     expect(out).toMatch(/temperature {4}0\.01000 {5}0\.0/);
-    expect(out).toMatch(/stored nowhere \(--dry\)\n$/);
+    expect(out).toMatch(/not stored\n$/);
   });
 
   test('a table of labels, numbers for names, an image that cannot be read', async () => {
@@ -70,7 +76,10 @@ describe('calibrate', () => {
       Array.from({ length: 8 }, (_, i) => `set/${label}/${i}.png,${i % 2 ? c : label}`),
     );
     write(root, { 'set.csv': `path,label\n${rows.join('\n')}\nset/none.png,ant\n` });
-    const { status, err } = await cli(['calibrate', join(root, 'set.csv'), '--model', model], openModel);
+    const { status, err } = await cli(
+      ['calibrate', join(root, 'set.csv'), '--model', model, '--in-place'],
+      openModel,
+    );
     expect(status).toBe(1);
     expect(err).toContain('none.png');
     expect(existsSync(card)).toBe(true);
@@ -92,7 +101,7 @@ describe('calibrate', () => {
       'a sketch of a {}',
     ];
     const { status, out } = await cli(
-      ['calibrate', set, '--model', model, '--image-size', '2', '--json', ...prompts],
+      ['calibrate', set, '--model', model, '--in-place', '--image-size', '2', '--json', ...prompts],
       text,
     );
     expect(status).toBe(0);
@@ -108,14 +117,129 @@ describe('calibrate', () => {
     [
       'a grid of its own without --dry',
       ['--timesteps', 'even:4'],
-      /--timesteps: the temperature of a card is for/,
+      /--timesteps: a card's temperature holds for/,
     ],
     ['nothing to hold out', ['--per-class', '1'], /4 images leave 4 to fit to and 0 held out/],
   ])('%s: one sentence, status 2, no card', async (_, options, message) => {
     const { set, model, card } = labelledSet();
-    const { status, out, err } = await cli(['calibrate', set, '--model', model, ...options], openModel);
+    const { status, out, err } = await cli(
+      ['calibrate', set, '--model', model, '--in-place', ...options],
+      openModel,
+    );
     expect([status, out]).toEqual([2, '']);
     expect(err).toMatch(message);
     expect(existsSync(card)).toBe(false);
+  });
+});
+
+describe('where the temperature is stored', () => {
+  const notOpened = async () => {
+    throw new Error('the model was opened');
+  };
+
+  test('never in a shipped model, whatever names it', async () => {
+    const { root, set } = labelledSet();
+    const shipped = join(SHIPPED, 'fashion-mnist');
+    const before = readFileSync(join(shipped, 'card.json'));
+    symlinkSync(shipped, join(root, 'link'));
+    for (const model of ['fashion-mnist', shipped, join(root, 'link')])
+      for (const more of [[], ['--in-place']]) {
+        const { status, err } = await cli(['calibrate', set, '--model', model, ...more], notOpened);
+        expect(status).toBe(2);
+        expect(err).toMatch(/^diffclass-stream: calibrate: a shipped model stays as it is; .*--out.*\n$/);
+      }
+    const beneath = await cli(['calibrate', set, '--out', join(shipped, 'new.json')], notOpened);
+    expect(beneath.err).toContain('belongs to the shipped models');
+    expect(readFileSync(join(shipped, 'card.json'))).toEqual(before);
+  });
+
+  test('in your own folder only if that is said', async () => {
+    const { set, model } = labelledSet();
+    const { status, err } = await cli(['calibrate', set, '--model', model], notOpened);
+    expect(status).toBe(2);
+    expect(err).toMatch(/expected --in-place to change .*card\.json, --out .*, or --dry/);
+    for (const two of [
+      ['--dry', '--in-place'],
+      ['--in-place', '--out', 'x'],
+    ])
+      expect((await cli(['calibrate', set, '--model', model, ...two], notOpened)).err).toContain(
+        'exclude each other',
+      );
+  });
+
+  test.each([
+    ['y', true],
+    ['no', false],
+    ['', false],
+  ])('or if the answer to the question on a terminal is yes: "%s"', async (answer, stored) => {
+    const { set, model, card } = labelledSet();
+    const stdin = Object.assign(
+      (async function* () {
+        yield Buffer.from(`${answer}\n`);
+      })(),
+      { isTTY: true },
+    );
+    const texts: string[] = [];
+    const status = await main(['calibrate', set, '--model', model], {
+      openModel,
+      describe: fakeDescribe(),
+      stdin,
+      stdout: new PassThrough().resume(),
+      stderr: { write: (text: string) => texts.push(text) },
+    });
+    expect(status).toBe(0);
+    expect(texts.join('')).toMatch(/store the temperature 0\.0\d+ in .*card\.json.*\? \(y\/N\)\n/);
+    expect(existsSync(card)).toBe(stored);
+  });
+
+  test('a copy of every card that is replaced is kept', async () => {
+    const { set, model, card } = labelledSet();
+    const cards = ['{"kappa": 0.1}', '{"kappa": 0.2}', '{"kappa": 0.3}'];
+    for (const text of cards) {
+      writeFileSync(card, text);
+      expect((await cli(['calibrate', set, '--model', model, '--in-place'], openModel)).status).toBe(0);
+    }
+    const copies = ['card.json.bak', 'card.json.bak-2', 'card.json.bak-3'];
+    expect(copies.map((name) => readFileSync(join(model, name), 'utf8'))).toEqual(cards);
+  });
+
+  test('--out: a new card, or a copy of the folder; what is there is not replaced', async () => {
+    const { root, set, model, card } = labelledSet();
+    writeFileSync(card, '{"kappa": 0.5}');
+    write(model, { 'unet/weights': 'weights' });
+    const run = (out: string) =>
+      cli(['calibrate', set, '--model', model, '--out', join(root, out), '--json'], openModel);
+    const [file, folder] = [await run('new.json'), await run('copy')];
+    const { temperature, stored } = JSON.parse(file.out);
+    expect(stored).toBe(join(root, 'new.json'));
+    expect(JSON.parse(folder.out).stored).toBe(join(root, 'copy/card.json'));
+    for (const path of ['new.json', 'copy/card.json'])
+      expect(JSON.parse(readFileSync(join(root, path), 'utf8'))).toEqual({
+        kappa: 0.5,
+        temperature: temperature.after,
+      });
+    expect(readFileSync(join(root, 'copy/unet/weights'), 'utf8')).toBe('weights');
+    expect(readFileSync(card, 'utf8')).toBe('{"kappa": 0.5}');
+    for (const out of ['new.json', 'copy']) {
+      const again = await run(out);
+      expect(again.status).toBe(2);
+      expect(again.err).toContain('exists, and is not replaced; name another');
+    }
+  });
+
+  test('--dry-run: how long it will take, and nothing is stored', async () => {
+    const { set, model, card } = labelledSet();
+    const { status, out } = await cli(['calibrate', set, '--model', model, '--dry-run'], openModel);
+    expect(status).toBe(0);
+    expect(out).toMatch(/^work +80 evaluations per image$/m);
+    expect(out).toMatch(/^all 32 images +.+ to .+, typically .+, what is spent once included$/m);
+    expect(existsSync(card)).toBe(false);
+  });
+
+  test('a set that does not exist is missed before the model is opened', async () => {
+    const { model } = labelledSet();
+    const { status, err } = await cli(['calibrate', join(model, 'no'), '--model', model, '--dry'], notOpened);
+    expect(status).toBe(2);
+    expect(err).toContain('cannot be read (ENOENT)');
   });
 });

@@ -40,6 +40,14 @@ test('convert makes a folder once, and never over another', async () => {
   expect(readFileSync(join(out, 'config.json'), 'utf8')).toBe(config);
 });
 
+test('convert refuses a folder that cannot be made before it reads the file', async () => {
+  const folder = temporaryFolder();
+  write(folder, { file: '' });
+  const { status, text } = await convert(join(folder, 'no.pkl'), join(folder, 'file'));
+  expect(status).toBe(2);
+  expect(text).toMatch(/^diffclass-stream: OUT: expected a folder, .*file is a file\n$/);
+});
+
 test('convert refuses what would be executed, with status 3', async () => {
   const folder = temporaryFolder();
   const touched = join(folder, 'touched');

@@ -2,8 +2,9 @@
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { estimateOf, evaluationsOf, timeBatch } from '../../src/pipeline/command/dryrun.ts';
+import { estimateOf, evaluationsOf, timeEvaluations } from '../../src/pipeline/command/dryrun.ts';
 import { bytes } from '../../src/pipeline/command/progress.ts';
+import { runTimeOf, secondsOf, sumOf, timeWork } from '../../src/pipeline/command/timing.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
@@ -97,6 +98,7 @@ describe('evaluations of an image', () => {
       most: 9250,
       exhaustive: 9250,
       views: { least: 250, most: 250, exhaustive: 250 },
+      atOnce: 37 * 110,
     });
   });
 
@@ -122,32 +124,66 @@ describe('evaluations of an image', () => {
   });
 });
 
-describe('the timed batch', () => {
-  /** A clock that a batch moves on by `each` seconds an evaluation. */
-  const timed = async (each: number, batchSize: number) => {
-    let clock = 0;
-    const model = fakeModel({
-      batchSize,
-      candidates: 3,
-      levels: 4,
-      beforeBatch: ({ slot }) => {
-        clock += 1000 * each * slot.length;
-      },
-    });
-    return { model, timing: await timeBatch(model, () => clock) };
-  };
-
-  test('is full, level by level', async () => {
-    const { model, timing } = await timed(0.01, 8);
-    expect(timing).toEqual({ evaluations: 8, seconds: 0.08, first: 0.01 });
-    expect([...model.batches[1]!.candidate]).toEqual([0, 1, 2, 0, 1, 2, 0, 1]);
-    expect([...model.batches[1]!.level]).toEqual([0, 0, 0, 1, 1, 1, 2, 2]);
-    expect([...model.batches[1]!.noise]).toEqual([0, 0, 0, 1, 1, 1, 2, 2]);
+describe('timed batches', () => {
+  test('are filled level by level, as full as the images in flight fill them', async () => {
+    const model = fakeModel({ candidates: 3, levels: 4, batchSize: 8 });
+    expect((await timeEvaluations(model, 2, 3)).units).toBe(6);
+    expect(model.mostWaiting).toBe(1);
+    expect((await timeEvaluations(model, 100, 3)).units).toBe(8);
+    expect(model.mostWaiting).toBe(2);
+    const batch = model.batches.at(-1)!;
+    expect([...batch.candidate]).toEqual([0, 1, 2, 0, 1, 2, 0, 1]);
+    expect([...batch.level]).toEqual([0, 0, 0, 1, 1, 1, 2, 2]);
+    expect([...batch.noise]).toEqual([0, 0, 0, 1, 1, 1, 2, 2]);
   });
 
-  test('is shorter where an evaluation takes long', async () => {
-    expect((await timed(6, 64)).timing.evaluations).toBe(3);
-    expect((await timed(60, 64)).timing.evaluations).toBe(1);
+  /** Times work on a clock that a run moves on by `seconds(units, index)`. */
+  const timed = (fill: number, seconds: (units: number, index: number) => number) => {
+    let clock = 0;
+    let index = 0;
+    const run = async (units: number) => {
+      clock += 1000 * seconds(units, index++);
+    };
+    return timeWork({ run, fill }, () => clock);
+  };
+
+  test('what the first runs take longer is told apart from what every run takes', async () => {
+    const found = await timed(8, (units, index) => 0.01 * units + ([5, 0, 3][index] ?? 0));
+    expect(found).toMatchObject({ units: 8, runs: 10 });
+    expect(found.once).toBeCloseTo(8, 9);
+    for (const seconds of [found.fastest, found.mean, found.slowest]) expect(seconds).toBeCloseTo(0.01, 9);
+  });
+
+  test('the fastest and the slowest group of runs', async () => {
+    // Three runs of warming up, then groups of two.
+    const found = await timed(10, (units, index) => units * (index < 5 ? 0.02 : 0.01));
+    expect([found.fastest, found.slowest].map((seconds) => seconds.toFixed(6))).toEqual([
+      '0.010000',
+      '0.020000',
+    ]);
+    expect(found.mean).toBeCloseTo(0.012, 9);
+  });
+
+  test('are smaller if an evaluation takes long', async () => {
+    expect((await timed(64, (units) => 6 * units)).units).toBe(3);
+    expect(await timed(64, (units) => 60 * units)).toMatchObject({ units: 1, runs: 4 });
+  });
+});
+
+describe('the time of a run', () => {
+  const timing = { fastest: 0.9, mean: 1, slowest: 1.2 };
+
+  test('goes from the least work at the fastest speed to the most at the slowest, and further', () => {
+    const { least, typical, most } = secondsOf(timing, { least: 2, typical: 3, most: 10 });
+    expect(typical).toBe(3);
+    expect(least).toBeLessThan(1.8);
+    expect(most).toBeGreaterThan(12);
+  });
+
+  test('what is spent once is counted once, and not in the least, which a warm cache spares', () => {
+    const image = { least: 1, typical: 2, most: 3 };
+    expect(runTimeOf(10, image, 5).all).toEqual({ least: 10, typical: 25, most: 35 });
+    expect(sumOf([image, { ...image, typical: null }])).toEqual({ least: 2, typical: null, most: 6 });
   });
 });
 
@@ -159,24 +195,30 @@ describe('an image costs runs of the network, whatever candidates share', () => 
     most: 80,
     exhaustive: 80,
     views: { least: 2, most: 8, exhaustive: 8 },
+    atOnce: 20,
   };
-  const timing = { evaluations: 40, seconds: 4, first: 1 };
+  const timing = { once: 2, units: 40, runs: 10, fastest: 0.1, mean: 0.1, slowest: 0.1 };
+  const sample = { images: 4, evaluations: 30, views: 4, loading: 0 };
+  const measured = { images: 3, demand, timing, sample, opening: 1, deviceBytes: null };
 
   test('nothing shared: by evaluations', () => {
-    const { gflopImage, seconds } = estimateOf(model, 1, demand, timing, cost);
-    expect(gflopImage).toEqual({ least: 40, most: 160, exhaustive: 160 });
-    expect(seconds.image.most).toBeCloseTo(0.9 + 8, 9);
+    const { gflopImage, seconds } = estimateOf(model, { ...measured, cost });
+    expect(gflopImage).toEqual({ least: 40, typical: 60, most: 160, exhaustive: 160 });
+    expect(seconds.once).toBe(3);
+    expect(seconds.image.typical).toBeCloseTo(3, 9);
+    expect(seconds.all.typical).toBeCloseTo(3 * 3 + 3, 9);
+    expect(seconds.image.exhaustive).toBeCloseTo(8, 9);
   });
 
   test('all shared: by views', () => {
-    const { gflopImage, seconds, evaluations, gflop } = estimateOf(model, 1, demand, timing, {
-      ...cost,
-      sharedFlop: 2e9,
+    const { gflopImage, seconds, evaluations, gflop } = estimateOf(model, {
+      ...measured,
+      cost: { ...cost, sharedFlop: 2e9 },
     });
     expect([evaluations.most, gflop]).toEqual([80, 2]);
-    expect(gflopImage).toEqual({ least: 4, most: 16, exhaustive: 16 });
-    // Four views took 4 s, so that the first evaluation was all network, and no time went into encoding.
-    expect(seconds.image).toEqual({ least: 2, most: 8, exhaustive: 8 });
+    expect(gflopImage).toEqual({ least: 4, typical: 8, most: 16, exhaustive: 16 });
+    // The 4 views of a batch took 4 s.
+    expect([seconds.image.typical, seconds.image.exhaustive]).toEqual([4, 8]);
   });
 
   test('info says what is shared, and an image', async () => {
@@ -196,11 +238,15 @@ describe('--dry-run', () => {
     expect([status, err]).toEqual([0, '']);
     for (const text of [
       /^model +fake, 10 classes, 8 noise levels$/m,
-      /^evaluations an image +20 to 80 \(exhaustive 80\)$/m,
+      /^evaluations an image +20 to 80, typically [\d.]+ \(exhaustive 80\)$/m,
       /^an evaluation +1\.5 GFLOP, [\d.]+ ms$/m,
       /^memory +4\.94 MB weights, 32 MB or more for batches of 32$/m,
-      /^all 7 images +0\.\d s/m,
-      /^timed +one batch of 32 evaluations in [\d.]+ ms$/m,
+      /^an image +.+ to .+, typically .+ms \(exhaustive/m,
+      /^once +.+ to start, open the model and compile/m,
+      /^all 7 images +.+ to .+, typically/m,
+      /^timed +\d+ batches of 32 evaluations, [\d.]+ ms each$/m,
+      /^typical +by the first 7 images, which were classified for real$/m,
+      /^range +from the least work/m,
     ])
       expect(out).toMatch(text);
   });
@@ -233,11 +279,13 @@ describe('--dry-run', () => {
       gflop: 1.5,
       memory: { weights: 4_938_268, activations: 32e6, device: null },
       batchSize: 32,
-      timed: { evaluations: 32 },
+      timed: { evaluations: 24 },
+      sample: 3,
     });
-    const { evaluation, image, all } = estimate.seconds;
-    expect(image.most - image.least).toBeCloseTo(192 * evaluation, 9);
-    expect(all.exhaustive).toBeCloseTo(3 * image.exhaustive, 9);
+    const { image, all: whole, once } = estimate.seconds;
+    expect(image.least).toBeLessThan(image.typical);
+    expect(image.typical).toBeLessThan(image.most);
+    expect(whole.exhaustive).toBeCloseTo(3 * image.exhaustive + once, 9);
   });
 
   test('a fault of the model is status 3', async () => {

@@ -1,6 +1,6 @@
 // Matching images and captions as a command, with a fake model.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Candidate } from '../../src/graph/model.ts';
@@ -181,6 +181,23 @@ describe('match', () => {
     expect(got.err).toContain(message);
   });
 
+  test('--dry-run: how long it will take, and no output', async () => {
+    const table = someItems(3);
+    const output = join(table, '../out');
+    const { status, out, err } = await cli(['match', table, '--dry-run', '-o', output], matcher());
+    expect([status, err]).toEqual([0, '']);
+    expect(out).toMatch(/^work +48 evaluations per item$/m);
+    expect(out).toMatch(/^all 3 items +.+ to .+, typically .+, what is spent once included$/m);
+    expect(existsSync(output)).toBe(false);
+  });
+
+  test('an output that cannot be written is missed before the model is opened', async () => {
+    const notOpened = () => Promise.reject(new Error('the model was opened'));
+    const { status, err } = await cli(['match', someItems(1), '-o', '/no/folder/o'], notOpened);
+    expect(status).toBe(2);
+    expect(err).toContain('--output: /no/folder/o cannot be written, its folder does not exist');
+  });
+
   test('a model of classes and a broken one leave the output alone', async () => {
     const table = someItems(2);
     const output = join(table, '../out');
@@ -188,7 +205,7 @@ describe('match', () => {
     const argv = ['match', table, '-o', output];
     const classes = await cli(argv, fakeFolder({ summary: SUMMARY }));
     expect(classes.status).toBe(2);
-    expect(classes.err).toContain('match wants a text-to-image model; fake has classes of its own');
+    expect(classes.err).toContain('match needs a text-to-image model; fake has classes of its own');
     const broken = await cli(argv, () => Promise.reject(new ModelError('vae/config.json: broken')));
     expect([broken.status, broken.err]).toEqual([3, 'diffclass-stream: vae/config.json: broken\n']);
     expect(readFileSync(output, 'utf8')).toBe('precious\n');

@@ -73,6 +73,14 @@ describe('optimal', () => {
     expect((await readModel(named.out)).labels).toEqual(['no', 'yes']);
   });
 
+  test('a folder that cannot be made is missed before any image is read', async () => {
+    const { set } = setOf({ 'a/a.png': 'not an image', 'b/b.png': greyPng(2) });
+    write(set, { file: '' });
+    const { status, err } = await run(set, join(set, 'file/out'));
+    expect(status).toBe(2);
+    expect(err).toMatch(/^diffclass-stream: OUT: .*\n$/);
+  });
+
   test.each([
     ['a class too few', ['--labels', 'a'], /the label "b" is none of --labels/],
     ['a class too many', ['--labels', 'a,b,c'], /has no image of the class "c"/],

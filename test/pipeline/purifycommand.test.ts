@@ -184,8 +184,8 @@ describe('the command', () => {
   });
 
   test.each<[argv: string, sentence: RegExp]>([
-    ['a.png --out o', /purify wants --method/],
-    ['a.png --method lm-adam', /purify wants --out FOLDER/],
+    ['a.png --out o', /--method is missing; choose one/],
+    ['a.png --method lm-adam', /--out is missing; name the folder/],
     ['--method lm-adam --out o', /no INPUT/],
     [
       'a.png --method best --out o',
@@ -201,7 +201,7 @@ describe('the command', () => {
       'a.png --method lm-adam --out o --noise none.safetensors',
       /none\.safetensors: the noise cannot be read/,
     ],
-    ['a.png --method lm-adam --out o --resume', /--resume wants --output FILE/],
+    ['a.png --method lm-adam --out o --resume', /--resume needs --output FILE/],
     ['a.png --method lm-adam --out o --resume -o l --tensors t', /exclude each other/],
   ])('%s: status 2', async (argv, sentence) => {
     const { status, out, err } = await cli(['purify', ...argv.split(' ')], open());
@@ -209,6 +209,45 @@ describe('the command', () => {
     expect(out).toBe('');
     expect(status).toBe(2);
     expect(existsSync('o')).toBe(false);
+  });
+
+  test('--dry-run: how long purifying will take, alone and before classifying; nothing is written', async () => {
+    const folder = temporaryFolder();
+    const images = join(folder, 'in');
+    write(images, { 'a.png': random(1), 'b.png': random(2) });
+    const out = join(folder, 'out');
+    const argv = [images, '--dry-run'];
+    const alone = await cli(['purify', ...argv, '--method', 'lm-momentum', '--out', out], open());
+    expect([alone.status, alone.err]).toEqual([0, '']);
+    expect(alone.out).toMatch(/^work +5 steps of lm-momentum per image$/m);
+    expect(alone.out).toMatch(/^all 2 images +.+ to .+, typically .+, what is spent once included$/m);
+    expect(existsSync(out)).toBe(false);
+    const before = await cli([...argv, '--purify', 'lm-momentum'], open());
+    expect([before.status, before.err]).toEqual([0, '']);
+    expect(before.out).toMatch(/^to purify an image +.+ to .+, typically/m);
+    const json = await cli([...argv, '--purify', 'lm-momentum', '--format', 'jsonl'], open());
+    const { image, purification } = JSON.parse(json.out).seconds;
+    expect(image.least).toBeGreaterThan(purification.least);
+    expect(image.most).toBeGreaterThan(purification.most);
+  });
+
+  test('what cannot be written is missed before the model is opened', async () => {
+    const folder = temporaryFolder();
+    write(folder, { 'a.png': random(1), file: '' });
+    const seen: OpenModelOptions[] = [];
+    const refused = async (...argv: string[]) => {
+      const rest = ['--method', 'lm-adam', ...argv];
+      const { status, err } = await cli(['purify', join(folder, 'a.png'), ...rest], open(seen));
+      expect([status, seen]).toEqual([2, []]);
+      return err;
+    };
+    const out = join(folder, 'out');
+    expect(await refused('--out', join(folder, 'file'))).toContain('--out: expected a folder');
+    expect(await refused('--out', out, '-o', folder)).toContain('--output: expected a file, got the folder');
+    expect(await refused('--out', out, '--tensors', join(folder, 'no/t'))).toContain(
+      'its folder does not exist',
+    );
+    expect(existsSync(out)).toBe(false);
   });
 
   test('classify --purify puts it in front, and says so', async () => {

@@ -67,11 +67,17 @@ export function parseCard(value: unknown, numTrainTimesteps: number | undefined,
 }
 
 /**
- * Stores a temperature in the `card.json` of a model folder, which is made where there is none; whatever else stands
- * in it stays as it is written. Whoever reads it meanwhile finds the old card or the new one, whole.
- * Returns the file's path. @throws ModelError where the file is no card, or cannot be written.
+ * Stores a temperature in the `card.json` of a model folder, which is made if there is none; whatever else stands in it
+ * stays as it is written. With `to`, the new card goes to that file, and the folder's own stays as it is. Whoever reads
+ * the file meanwhile finds the old card or the new one, whole. Returns the path of the new card.
+ *
+ * @throws ModelError if the folder's file is not a card, or the new one cannot be written.
  */
-export async function storeTemperature(folder: string, temperature: number): Promise<string> {
+export async function storeTemperature(
+  folder: string,
+  temperature: number,
+  to = join(folder, 'card.json'),
+): Promise<string> {
   const file = join(folder, 'card.json');
   const before = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return '{}';
@@ -86,13 +92,13 @@ export async function storeTemperature(folder: string, temperature: number): Pro
           ? `${space}{\n  "temperature": ${temperature}\n`
           : `${space}{\n  "temperature": ${temperature},\n  `,
       );
-  const beside = `${file}.${process.pid}.tmp`;
+  const partial = `${to}.${process.pid}.tmp`;
   try {
-    await writeFile(beside, after.endsWith('\n') ? after : `${after}\n`);
-    await rename(beside, file);
+    await writeFile(partial, after.endsWith('\n') ? after : `${after}\n`);
+    await rename(partial, to);
   } catch (error) {
-    await rm(beside, { force: true });
-    throw new ModelError(`${file}: cannot be written (${reason(error)})`);
+    await rm(partial, { force: true });
+    throw new ModelError(`${to}: cannot be written (${reason(error)})`);
   }
-  return file;
+  return to;
 }

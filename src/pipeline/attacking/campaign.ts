@@ -53,8 +53,9 @@ export interface Outcome extends Prediction {
   readonly linf: number;
   readonly l2: number;
   readonly queries: Queries;
-  /** The image as 8 bits, [c, h, w] in [0, 1]. */
+  /** The image as 8 bits, and as it was found before: [c, h, w] in [0, 1]. */
   readonly x: Float64Array;
+  readonly found: Float64Array;
 }
 
 /**
@@ -91,5 +92,6 @@ export async function attackAndJudge(
     l2: distance('l2', x, victim.x),
     queries: found.queries,
     x,
+    found: found.x,
   };
 }

@@ -4,29 +4,35 @@ import { type Share, shareOf } from './wilson.ts';
 
 /** A line of the log: an image as it is (`clean`), or under an attack. */
 export interface Result {
+  /** The image's path within the data set. */
   readonly key: string;
   /** `clean`, or the attack's name. */
   readonly attack: string;
   readonly label: number;
   readonly prediction: number;
   readonly margin: number;
-  /** Right as it is; under an attack, not broken. */
+  /** As it is: classified correctly. Under an attack: not broken by it. */
   readonly right: boolean;
-  /** Calls of the attacked classifier, each draw one. */
+  /** Calls of the attacked classifier; every draw counts as one. */
   readonly queries?: number;
+  /** The adversarial image's file in the folder of `--save`. */
+  readonly saved?: string;
 }
 
-/** Accuracy under one attack, of all images. */
+/** Accuracy under one attack. */
 export interface AttackRow {
   readonly attack: string;
+  /** Images that it was run on. */
+  readonly attacked: number;
+  /** Images that are right after it, of all images. */
   readonly robust: Share;
-  /** Mean calls of the classifier, of the images that were attacked. */
+  /** Mean calls of the classifier per attacked image. */
   readonly queries: number;
 }
 
 /** The table of an evaluation. */
 export interface Table {
-  /** Images with a result for everything. */
+  /** Images with a result for everything that is run on them. */
   readonly images: number;
   readonly clean: Share;
   readonly attacks: readonly AttackRow[];
@@ -34,11 +40,36 @@ export interface Table {
   readonly worst: Share;
 }
 
+/** The results of one image, by attack. */
+type ImageResults = ReadonlyMap<string, Result>;
+
+/** How attacks are run on an image. */
+export interface AttackOrder {
+  /** Every attack is run on every image that is right as it is; otherwise none after the one that breaks it. */
+  readonly every: boolean;
+}
+
+/** The next attack to run on an image whose results so far are given; undefined if there is none. */
+export function nextAttack<Name extends string>(
+  own: ImageResults,
+  attacks: readonly Name[],
+  { every }: AttackOrder,
+): Name | undefined {
+  if (!own.get('clean')?.right) return undefined;
+  for (const attack of attacks) {
+    const result = own.get(attack);
+    if (!result) return attack;
+    if (!every && !result.right) return undefined;
+  }
+  return undefined;
+}
+
 /**
- * The table of some results: of images that have a clean one, and, where that is right, one of every attack. An image
- * that is wrong as it is counts as broken by all. The order of the results does not matter.
+ * Makes the table of some results, of images that lack none. An image that is wrong as it is counts as broken by all
+ * attacks. Unless every attack is run on every image, a row counts what is right after its attack and all before it, as
+ * AutoAttack does (Croce and Hein, ICML 2020). The order of the results does not matter.
  */
-export function tableOf(results: Iterable<Result>, attacks: readonly string[]): Table {
+export function tableOf(results: Iterable<Result>, attacks: readonly string[], order: AttackOrder): Table {
   const byKey = new Map<string, Map<string, Result>>();
   for (const result of results) {
     const own = byKey.get(result.key) ?? new Map<string, Result>();
@@ -46,46 +77,53 @@ export function tableOf(results: Iterable<Result>, attacks: readonly string[]): 
     byKey.set(result.key, own);
   }
   const whole = [...byKey.values()].filter(
-    (own) => own.has('clean') && (!own.get('clean')!.right || attacks.every((attack) => own.has(attack))),
+    (own) => own.has('clean') && nextAttack(own, attacks, order) === undefined,
   );
   const images = whole.length;
+  const share = (of: readonly ImageResults[]) => shareOf(of.length, images);
   const clean = whole.filter((own) => own.get('clean')!.right);
-  const share = (count: number) => shareOf(count, images);
-  return {
-    images,
-    clean: share(clean.length),
-    attacks: attacks.map((attack) => ({
+  let standing = clean;
+  const rows = attacks.map((attack): AttackRow => {
+    const attacked = order.every ? clean : standing;
+    const robust = attacked.filter((own) => own.get(attack)!.right);
+    standing = standing.filter((own) => own.get(attack)?.right);
+    const queries = attacked.reduce((sum, own) => sum + (own.get(attack)!.queries ?? 0), 0);
+    return {
       attack,
-      robust: share(clean.filter((own) => own.get(attack)!.right).length),
-      queries:
-        clean.length === 0
-          ? 0
-          : clean.reduce((sum, own) => sum + (own.get(attack)!.queries ?? 0), 0) / clean.length,
-    })),
-    worst: share(clean.filter((own) => attacks.every((attack) => own.get(attack)!.right)).length),
-  };
+      attacked: attacked.length,
+      robust: share(robust),
+      queries: attacked.length === 0 ? 0 : queries / attacked.length,
+    };
+  });
+  return { images, clean: share(clean), attacks: rows, worst: share(standing) };
 }
 
 const percent = (value: number) => (100 * value).toFixed(2);
 
-/** A table as text: a row a line, accuracy in per cent with its interval. */
-export function tableText({ images, clean, attacks, worst }: Table): string {
+/** A table as text: a row per line, accuracy in per cent with its interval. `how` says how the attacks were run. */
+export function tableText({ images, clean, attacks, worst }: Table, how = ''): string {
+  const row = (name: string, attacked: string, { count, share, interval }: Share, queries: string) => [
+    name,
+    attacked,
+    `${count}`,
+    percent(share),
+    interval.map(percent).join(' to '),
+    queries,
+  ];
   const rows = [
-    ['', 'right', 'accuracy %', '95 % interval', 'queries'],
-    ['clean', clean, ''] as const,
-    ...attacks.map(({ attack, robust, queries }) => [attack, robust, queries.toFixed(1)] as const),
-    ...(attacks.length > 0 ? [['worst case', worst, ''] as const] : []),
-  ].map((row) => {
-    if (row.length === 5) return row as readonly string[];
-    const [name, { count, share, interval }, queries] = row as readonly [string, Share, string];
-    return [name, `${count}`, percent(share), interval.map(percent).join(' to '), queries];
-  });
-  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((row) => row[i]!.length)));
-  const lines = rows.map((row) =>
-    row
+    ['', 'attacked', 'right', 'accuracy %', '95 % interval', 'queries'],
+    row('clean', '', clean, ''),
+    ...attacks.map(({ attack, attacked, robust, queries }) =>
+      row(attack, `${attacked}`, robust, queries.toFixed(1)),
+    ),
+    ...(attacks.length > 0 ? [row('worst case', '', worst, '')] : []),
+  ];
+  const widths = rows[0]!.map((_, i) => Math.max(...rows.map((cells) => cells[i]!.length)));
+  const lines = rows.map((cells) =>
+    cells
       .map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
       .join('  ')
       .trimEnd(),
   );
-  return `${lines.join('\n')}\nof ${images} images\n`;
+  return `${lines.join('\n')}\nof ${images} images${how}\n`;
 }

@@ -12,33 +12,49 @@ import { fromModelInput, toUnit } from '../images/pixels.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
 import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
+import { checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
+import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
+import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { type NamedInput, namedInputs, pngName } from './outputnames.ts';
 import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';
+import { provenanceOf, weightsHash } from './provenance.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
+import { forecastRobust } from './robustforecast.ts';
 import type { Surroundings } from './run.ts';
 import { checkInputs } from './settings.ts';
 import { placeOf, readLabels } from './truths.ts';
 
-const ATTACK = [...ROBUST, 'attack', 'labelsFrom', 'out', 'null'] as const satisfies readonly OptionName[];
+const ATTACK = [
+  ...ROBUST,
+  'attack',
+  'labelsFrom',
+  'out',
+  'null',
+  'json',
+  'dryRun',
+] as const satisfies readonly OptionName[];
 
 /** A checked command line of `attack`. */
 export interface AttackSettings
   extends RobustSettings,
-    Pick<Values<(typeof ATTACK)[number]>, 'attack' | 'labelsFrom'> {
+    Pick<Values<(typeof ATTACK)[number]>, 'attack' | 'labelsFrom' | 'json' | 'dryRun'> {
   readonly inputs: readonly string[];
   readonly nul: boolean;
   readonly out: string;
 }
 
 const AFTER = `
-Writes an adversarial PNG for every image to --out, of the size the model takes, and report.json beside them: label,
-clean and adversarial prediction, margin (logit of the label less the largest other), distances and queries of every
-image. The file is judged as it is written, as 8 bits within the ball. True classes are the folders that images are
-in, by name or number, or those of a CSV file (path,label; paths relative to the file).
+INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. The true
+class of an image is the name or number of the folder that it is in, or is read from a CSV file (path,label; paths
+relative to that file).
+
+An adversarial PNG for every image is written to --out, in the size that the model takes, and report.json next to them.
+For every image the report has the label, the clean and the adversarial prediction, the margin (logit of the label minus
+the largest other logit), distances and queries. Each PNG is judged as it is written: as 8 bits, within the ball.
 
 Examples:
   diffclass-stream attack testset/ --attack apgd-t --eps 8/255 --out adversarial/
@@ -50,7 +66,9 @@ Examples:
 export const attackCommand = (texts: Texts) =>
   addOptions(
     newCommand('diffclass-stream attack', texts)
-      .description('Change images so that a model takes them for something else.')
+      .description(
+        'Make adversarial examples: change images slightly, so that the model classifies them wrong.',
+      )
       .usage('[options] INPUT...')
       .argument('[INPUT...]', 'image files, folders, patterns or -')
       .addHelpText('after', AFTER),
@@ -65,28 +83,30 @@ export function readAttackSettings(
   const { null: nul, out, ...values } = readOptions(ATTACK, typed);
   const all = nul && !inputs.includes('-') ? [...inputs, '-'] : inputs;
   checkInputs(all);
-  if (out === undefined) throw new UsageError('--out is missing: the folder for the adversarial images');
-  return { ...values, ...checkRobust(values, [values.attack]), inputs: all, nul, out };
+  if (out === undefined) throw new UsageError('--out is missing; name the folder for the adversarial images');
+  return { ...values, ...checkRobust(values, [values.attack], typed), inputs: all, nul, out };
 }
 
-interface Victim {
+/** An image to be attacked. */
+interface AttackedImage {
   readonly path: string;
   readonly image: NamedInput['image'];
-  /** The name of its file beneath --out. */
+  /** The name of its file in --out. */
   readonly name: string;
   readonly label: string;
 }
 
-/** The folder that says what class an image is of: the first beneath the input, else the one it is in. */
+/** The folder that names an image's class: the first one below the input, or else the one that the image is in. */
 function folderLabel(path: string, root: string): string {
   const [first, ...rest] = relative(resolve(root), resolve(path)).split(sep);
   return rest.length > 0 ? first! : basename(dirname(resolve(path)));
 }
 
-async function* victims(
+/** The images of the inputs with their true classes. */
+async function* attackedImages(
   settings: AttackSettings,
   surroundings: Surroundings,
-): AsyncGenerator<Victim | ItemFailure> {
+): AsyncGenerator<AttackedImage | ItemFailure> {
   const { labelsFrom } = settings;
   const table =
     labelsFrom === 'folders'
@@ -129,7 +149,7 @@ export interface ReportLine {
 }
 
 async function attackOne(
-  { path, image, name, label }: Victim,
+  { path, image, name, label }: AttackedImage,
   settings: AttackSettings,
   { model, campaign, labels }: Opened,
 ): Promise<ReportLine> {
@@ -177,7 +197,7 @@ async function attackAll(
   const lines: ReportLine[] = [];
   const failures: ItemFailure[] = [];
   const began = Date.now();
-  const run = async (item: Victim | ItemFailure): Promise<ReportLine | ItemFailure> => {
+  const run = async (item: AttackedImage | ItemFailure): Promise<ReportLine | ItemFailure> => {
     if (isFailure(item)) return item;
     try {
       return await unlessAborted(attackOne(item, settings, opened), interruption.drop);
@@ -187,7 +207,7 @@ async function attackAll(
     }
   };
   try {
-    const source = until(victims(settings, surroundings), interruption.stop);
+    const source = until(attackedImages(settings, surroundings), interruption.stop);
     for await (const result of mapOrdered(source, opened.concurrency, run)) {
       if (isFailure(result)) {
         failures.push(result);
@@ -215,6 +235,29 @@ async function attackAll(
   };
 }
 
+/** Checks what can be checked without the model: the table of labels, and where images go. @throws UsageError */
+async function checkFiles({ labelsFrom, out }: AttackSettings): Promise<void> {
+  if (labelsFrom !== 'folders') await readLabels(labelsFrom);
+  await checkOutputFolder('--out', out);
+}
+
+/** Says how long the attack will take. */
+async function dryRun(settings: AttackSettings, surroundings: Surroundings): Promise<number> {
+  let images = 0;
+  for await (const item of attackedImages(settings, surroundings)) if (!isFailure(item)) images++;
+  const opened = await openCampaign(settings, surroundings.openModel, [settings.attack]);
+  try {
+    // The clean image is judged, and what comes of it twice; the attack asks for its logits.
+    const least = { judge: 3, logits: settings.eot, gradients: 0 };
+    const plans = [planOf(settings.attack, settings)];
+    const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
+    await writeForecast(surroundings.stdout, forecast, settings.json);
+    return 0;
+  } finally {
+    opened.close();
+  }
+}
+
 /**
  * Attacks what the settings name and writes images and report. Returns the exit status: 0 all attacked, 1 some items
  * failed, 130 interrupted (the report then holds what was done).
@@ -223,19 +266,33 @@ async function attackAll(
  */
 export async function attack(settings: AttackSettings, surroundings: Surroundings): Promise<number> {
   const { openModel, signals, reporter } = surroundings;
-  const { attack: name, out, purifying, gradientMode, levelsPerStep, seed, norm = 'linf', eps } = settings;
+  const {
+    attack: name,
+    out,
+    purifying,
+    gradientMode,
+    levelsPerStep,
+    seed,
+    norm = 'linf',
+    epsText,
+  } = settings;
+  const folder = await modelFolder(settings.model);
+  await checkFiles(settings);
+  if (settings.dryRun) return dryRun(settings, surroundings);
   const opened = await openCampaign(settings, openModel, [name]);
   const interruption = interruptible(signals, () =>
     reporter.log('warn', 'interrupted; finishing the images under attack (once more to stop now)'),
   );
   try {
+    const made = { ...provenanceOf(opened.model), weights: await weightsHash(folder) };
     const { clean, robust, images, failures } = await attackAll(settings, surroundings, opened, interruption);
     const { eot, randomness } = opened.campaign;
     const report = {
       model: opened.model.name,
+      ...made,
       ...planOf(name, settings),
       norm,
-      eps,
+      eps: epsText,
       eot,
       randomness,
       seed,

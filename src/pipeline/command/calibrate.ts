@@ -1,7 +1,7 @@
-// `calibrate`: labelled images in, the temperature that makes a model's probabilities believable out.
+// `calibrate`: fits the temperature that makes a model's probabilities match how often it is right on labelled images.
 
-import { storeTemperature } from '../../graph/files/card.ts';
 import type { Candidate } from '../../graph/model.ts';
+import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import { classifyImages } from '../classify-images.ts';
 import { all } from '../deciding/all.ts';
 import {
@@ -19,8 +19,12 @@ import type { OpenModel } from '../stream/batcher.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { nearest } from './candidates.ts';
+import { destinationOf, storeIn } from './cardfile.ts';
 import { newCommand, type Texts } from './command.ts';
+import { evaluationsOf, timeEvaluations } from './dryrun.ts';
+import { writeForecast } from './forecast.ts';
 import { interruptible } from './interruption.ts';
+import { checkSet } from './labelledset.ts';
 import { checkModel, modelOptions } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
@@ -28,6 +32,7 @@ import { short } from './progress.ts';
 import type { Surroundings } from './run.ts';
 import { checkShared } from './settings.ts';
 import { streamWriter } from './sinks.ts';
+import { runTimeOf, secondsOf } from './timing.ts';
 
 const CALIBRATE = [
   'model',
@@ -45,7 +50,10 @@ const CALIBRATE = [
   'perClass',
   'bins',
   'json',
+  'cardOut',
+  'inPlace',
   'dry',
+  'dryRun',
   'quiet',
   'logLevel',
   'batch',
@@ -61,10 +69,15 @@ const AFTER = `
 SET is a folder with a folder of images for each class, a CSV file with the columns path and label, an IDX file
 (...-images-idx3-ubyte[.gz], its labels beside it), or a CIFAR batch (....bin[.gz]). Labels are names of the model's
 classes or their numbers. Every image is evaluated in all classes on all noise levels; the temperature is fitted to
-one part of them by maximum likelihood, judged on the other, and stored in the model's card.json.
+one part of them by maximum likelihood, and judged on the other.
 
-Example:
+The temperature is stored with --out, in a new card or in a copy of the model folder, or with --in-place in the card.json
+of your own model folder. On a terminal you are asked if neither is given. Shipped models are never changed.
+
+Examples:
   diffclass-stream calibrate photos/ --model path/to/model --dry
+  diffclass-stream calibrate photos/ --model path/to/model --in-place
+  diffclass-stream calibrate photos/ --model fashion-mnist --out my-fashion-mnist/
 `;
 
 /** The command `calibrate` as people see it. */
@@ -83,17 +96,20 @@ export function readCalibrateSettings(
   [set = '', ...rest]: readonly string[],
   typed: Readonly<Record<string, unknown>>,
 ): CalibrateSettings {
-  if (rest.length > 0) throw new UsageError(`calibrate: wanted one SET, got also "${rest[0]}"`);
+  if (rest.length > 0) throw new UsageError(`calibrate: expected one SET, got also "${rest[0]}"`);
   const settings = { ...readOptions(CALIBRATE, typed), set };
   if (settings.prompts && settings.labels) throw new UsageError('--prompts and --labels exclude each other');
-  if (settings.template && !settings.labels) throw new UsageError('--template wants --labels to fill in');
+  if (settings.template && !settings.labels) throw new UsageError('--template needs --labels to fill in');
   checkShared({ ...settings, resume: false, output: '-' });
   const other = (['timesteps', 'sigmas', 'loss', 'weighting'] as const).find(
     (name) => settings[name] !== undefined,
   );
+  const stores = [settings.dry && '--dry', settings.inPlace && '--in-place', settings.cardOut && '--out'];
+  const [one, two] = stores.filter(Boolean);
+  if (two) throw new UsageError(`${one} and ${two} exclude each other`);
   if (other && !settings.dry)
     throw new UsageError(
-      `--${other}: the temperature of a card is for the model's own noise levels, weights and loss; with others, wanted --dry`,
+      `--${other}: a card's temperature holds for the model's own noise levels, weights and loss; to calibrate others, add --dry`,
     );
   return settings;
 }
@@ -106,7 +122,7 @@ export interface Calibration {
   /** Of the images held out. */
   readonly before: Reliability;
   readonly after: Reliability;
-  /** The card it is stored in; null where nothing was stored. */
+  /** The card that it is stored in; null if it is not stored. */
   readonly stored: string | null;
 }
 
@@ -143,13 +159,15 @@ function outcomeOf({ top }: Classified, { classidx }: Truth): Outcome {
  *
  * @throws UsageError, ModelError and the device's errors, which end the run.
  */
-export async function calibrate(
-  settings: CalibrateSettings,
-  { openModel, stdout, signals, reporter }: Surroundings,
-): Promise<number> {
-  const { set, heldOut: fraction, perClass, bins, seed, concurrency, json, dry } = settings;
+export async function calibrate(settings: CalibrateSettings, surroundings: Surroundings): Promise<number> {
+  const { openModel, stdin, stdout, signals, reporter } = surroundings;
+  const { set, heldOut: fraction, perClass, bins, seed, concurrency, json } = settings;
   const folder = await modelFolder(settings.model);
   const options = await modelOptions(settings);
+  await checkSet({ set });
+  if (settings.dryRun) return dryRun(settings, surroundings, folder, options);
+  const canAsk = !settings.quiet && 'isTTY' in stdin && stdin.isTTY === true;
+  const destination = await destinationOf(settings, folder, canAsk);
   const model = await openModel(folder, options);
   let unused = true;
   const open: OpenModel = (wanted) => {
@@ -204,7 +222,7 @@ export async function calibrate(
       temperature: { before, after },
       before: reliabilityOf(heldOut, before, bins),
       after: reliabilityOf(heldOut, after, bins),
-      stored: dry ? null : await storeTemperature(folder, after),
+      stored: await storeIn(destination, folder, after, surroundings),
     };
     await streamWriter(stdout).write(
       json ? `${JSON.stringify(calibration)}\n` : calibrationText(calibration),
@@ -216,6 +234,37 @@ export async function calibrate(
   } finally {
     interruption.release();
     if (unused) model.close();
+  }
+}
+
+/** Says how long the calibration will take. */
+async function dryRun(
+  settings: CalibrateSettings,
+  { openModel, stdout }: Surroundings,
+  folder: string,
+  options: OpenModelOptions,
+): Promise<number> {
+  let images = 0;
+  for await (const item of findLabelled(settings.set, settings)) if (!isFailure(item)) images++;
+  const model = await openModel(folder, options);
+  const opening = process.uptime();
+  try {
+    checkModel(settings, model);
+    const { exhaustive, atOnce } = evaluationsOf(model, { strategy: all() });
+    const inFlight = Math.min(images, settings.concurrency ?? model.slots, model.slots);
+    const timing = await timeEvaluations(model, inFlight, atOnce);
+    const image = secondsOf(timing, { least: exhaustive, typical: exhaustive, most: exhaustive });
+    const forecast = {
+      model: model.name,
+      images,
+      work: { text: `${short(exhaustive)} evaluations per image`, data: { evaluations: exhaustive } },
+      timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
+      time: runTimeOf(images, image, opening + timing.once),
+    };
+    await writeForecast(stdout, forecast, settings.json);
+    return 0;
+  } finally {
+    model.close();
   }
 }
 
@@ -244,6 +293,6 @@ export function calibrationText({ model, images, temperature, before, after, sto
     lines.push(
       `${`${from.toFixed(2)} to ${to.toFixed(2)}`.padEnd(15)}${String(count).padEnd(12)}${percent(confidence).padEnd(12)}${percent(accuracy)}`,
     );
-  lines.push('', stored === null ? 'stored nowhere (--dry)' : `stored in ${stored}`);
+  lines.push('', stored === null ? 'not stored' : `stored in ${stored}`);
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
 }

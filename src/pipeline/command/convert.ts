@@ -1,9 +1,10 @@
-// `convert`: a published EDM pickle, or a state dict of it, becomes a model folder. Nothing of the file is executed.
+// `convert`: makes a model folder of a published EDM pickle, or of a state dict. Nothing in the file is executed.
 
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { convertEdm } from '../../graph/files/edmpickle.ts';
 import { UsageError } from '../errors.ts';
+import { checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
@@ -18,13 +19,13 @@ export interface ConvertSettings extends Values<(typeof CONVERT)[number]> {
 }
 
 const AFTER = `
-FILE is one of EDM's pickles (its network is the one under "ema"), or a state dict of EDMPrecond that torch.save
-wrote (.pt). It is read as data: tensors and the arguments of the network; a file that asks for anything else is
-refused. A state dict does not say how its network was made; that is told from names and shapes, or by --config.
+FILE is one of EDM's pickles (its network is the one under "ema"), or a state dict of EDMPrecond that torch.save wrote
+(.pt). It is read as data: tensors and the arguments of the network; a file that asks for anything else is refused. A
+state dict does not say how its network was built; that is inferred from names and shapes, or read from --config.
 
 OUT becomes a model folder: config.json and model.safetensors.
 
-Example:
+Examples:
   diffclass-stream convert edm-cifar10-32x32-cond-vp.pkl edm-cifar10 --labels airplane,automobile,bird,...
   diffclass-stream convert edm-cifar10-32x32-uncond-vp.pkl edm-cifar10/uncond
 `;
@@ -33,7 +34,7 @@ Example:
 export const convertCommand = (texts: Texts) =>
   addOptions(
     newCommand('diffclass-stream convert', texts)
-      .description('Make a model folder of a published EDM pickle, without executing anything of it.')
+      .description('Make a model folder of a published EDM pickle, without executing anything in it.')
       .usage('[options] FILE OUT')
       .argument('<FILE>', 'a .pkl or .pt')
       .argument('<OUT>', 'the folder to make')
@@ -50,7 +51,7 @@ export const readConvertSettings = (
 /**
  * Converts what the settings name. Returns 0.
  *
- * @throws UsageError where the folder holds a model already, ModelError where the file is not what is converted.
+ * @throws UsageError if the folder holds a model already or cannot be written, ModelError if the file cannot be converted.
  */
 export async function convert(
   { file, out, config, labels }: ConvertSettings,
@@ -61,8 +62,9 @@ export async function convert(
       () => true,
       () => false,
     );
-    if (taken) throw new UsageError(`${out}: there is a ${name} already`);
+    if (taken) throw new UsageError(`${out}: has a ${name} already; name another folder`);
   }
+  await checkOutputFolder('OUT', out);
   const { tensors, parameters } = await convertEdm(file, out, {
     ...(config === undefined ? {} : { config }),
     ...(labels ? { labels } : {}),

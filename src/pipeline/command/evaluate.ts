@@ -1,45 +1,52 @@
 // `evaluate`: accuracy of a labelled set of images, as they are and under attacks.
 
 import { stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, resolve } from 'node:path';
+import type { AttackName } from '../attacking/attacks.ts';
 import { attackAndJudge, judged } from '../attacking/campaign.ts';
-import { type Result, tableOf, tableText } from '../attacking/robustness.ts';
+import { nextAttack, type Result, type Table, tableOf, tableText } from '../attacking/robustness.ts';
 import { UsageError } from '../errors.ts';
-import { decodeFile } from '../images/decode.ts';
 import { failureOf } from '../images/failures.ts';
-import { findLabelled, type Labelled } from '../images/labelled.ts';
 import { prepare } from '../images/load.ts';
 import { toUnit } from '../images/pixels.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
 import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
+import { isSaved, saveAdversarial } from './adversarialfiles.ts';
+import { checkOutputFile, checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
-import { type EvaluationLog, openLog } from './evaluationlog.ts';
+import { type Fingerprint, NOTHING, openLog, readLog } from './evaluationlog.ts';
+import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
+import { checkSet, countImages, imagesOf, type SetImage } from './labelledset.ts';
+import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { duration, short } from './progress.ts';
+import { provenanceOf, weightsHash } from './provenance.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
+import { forecastRobust } from './robustforecast.ts';
 import type { Surroundings } from './run.ts';
-import { fileWriter, streamWriter } from './sinks.ts';
-import { placeOf, readLabels } from './truths.ts';
+import { fileWriter, streamWriter, type Writer } from './sinks.ts';
+import { placeOf } from './truths.ts';
 
 const EVALUATE = [
   ...ROBUST,
   'attacks',
+  'everyAttack',
   'labelsCsv',
   'images',
   'output',
+  'save',
   'json',
   'resume',
+  'overwrite',
+  'dryRun',
 ] as const satisfies readonly OptionName[];
 
 /** A checked command line of `evaluate`. */
 export interface EvaluateSettings
   extends RobustSettings,
-    Pick<
-      Values<(typeof EVALUATE)[number]>,
-      'attacks' | 'labelsCsv' | 'images' | 'output' | 'json' | 'resume'
-    > {
+    Omit<Values<(typeof EVALUATE)[number]>, keyof RobustSettings> {
   readonly set: string;
 }
 
@@ -47,10 +54,15 @@ const AFTER = `
 SET is a folder with a folder of images for each class (by name or number), a CSV table (path,label), an IDX file of
 images with its labels beside it (MNIST, Fashion-MNIST), or a CIFAR batch (.bin), gzipped or not.
 
-Every attack is run on every image that is right as it is; an image counts as right under an attack where the judge
-(the classifier as it is used, purification and all) has it right, as found and as 8 bits. The worst case is the share
-that is right under every attack. Intervals are Wilson's, at 95 %. What was found is also logged beside --output, a
-line an image and attack, and --resume takes that up.
+The attacks are run in their order, each on the images that are still right. An image that one of them breaks is not
+attacked again, so a row of the table counts the images that are right after its attack and all before it (as
+AutoAttack does); with --every-attack each attack is run on every image that was right as it is. The classifier judges
+as it is used, purification included: an image is broken if it is wrong as found, or as 8 bits. The worst case is the
+share of images that no attack breaks. Intervals are Wilson's, at 95 %.
+
+With --output, a log next to it (FILE.log.jsonl) keeps how the run was made and the result of every image and attack,
+and --resume goes on with it. With --save, adversarial images are written as ATTACK/CLASS/IMAGE.png, so that ATTACK is a
+labelled set again, each with its floats as .safetensors.
 
 Examples:
   diffclass-stream evaluate testset/ --attacks none
@@ -62,7 +74,7 @@ Examples:
 export const evaluateCommand = (texts: Texts) =>
   addOptions(
     newCommand('diffclass-stream evaluate', texts)
-      .description('Clean and robust accuracy of a model on labelled images.')
+      .description('Measure the clean and the robust accuracy of a model on labelled images.')
       .usage('[options] SET')
       .argument('<SET>', 'labelled images')
       .addHelpText('after', AFTER),
@@ -71,135 +83,101 @@ export const evaluateCommand = (texts: Texts) =>
 
 /** Checks a command line of `evaluate`. @throws UsageError, one sentence. */
 export function readEvaluateSettings(
-  [set = '']: readonly string[],
+  [set = '', ...rest]: readonly string[],
   typed: Readonly<Record<string, unknown>>,
 ): EvaluateSettings {
   const values = readOptions(EVALUATE, typed);
+  if (rest.length > 0) throw new UsageError(`evaluate: expected one SET, got also "${rest[0]}"`);
   if (values.resume && values.output === '-')
-    throw new UsageError('--resume wants --output FILE, whose log says what is done');
-  return { ...values, ...checkRobust(values, values.attacks), set };
+    throw new UsageError('--resume needs --output FILE, whose log says what is done');
+  if (values.resume && values.overwrite) throw new UsageError('--resume and --overwrite exclude each other');
+  if (values.save !== undefined && values.attacks.length === 0)
+    throw new UsageError('--save needs --attacks: without an attack there are no adversarial images');
+  return { ...values, ...checkRobust(values, values.attacks, typed), set };
 }
 
 /** Where the log of an output is. */
 const logOf = (output: string) => `${output}.log.jsonl`;
 
-/** What results depend on; the number of images, and how they are batched, they do not. */
-function fingerprint(settings: EvaluateSettings) {
-  const { output, json, resume, quiet, logLevel, batch, concurrency, images, ...all } = settings;
-  const { attacks, gradientMode: _, purifying: __, ...rest } = all;
-  return { ...rest, plans: attacks.map((attack) => planOf(attack, settings)) };
+/** Where a file lies is not recorded, only its name. */
+const named = (path: string | undefined) => path && basename(path);
+
+/** What results depend on. How many images there are, how they are batched and which attacks are skipped is not. */
+function fingerprint(settings: EvaluateSettings, folder: string, weights: string | null): Fingerprint {
+  const { output, json, resume, overwrite, save, dryRun, quiet, logLevel, ...all } = settings;
+  const { batch, concurrency, images, everyAttack, attacks, gradientMode: _, purifying: __, ...rest } = all;
+  const { epsText, set, model: ___, labelsCsv, noise, weighting, purifyNoise, ...own } = rest;
+  return {
+    ...own,
+    ...{ noise: named(noise), weighting: named(weighting), purifyNoise: named(purifyNoise) },
+    eps: epsText,
+    set: named(resolve(set)),
+    labelsCsv: named(labelsCsv),
+    model: named(resolve(folder)),
+    weights,
+    plans: attacks.map((attack) => planOf(attack, settings)),
+  };
 }
 
-/** Shares out `wanted` images as evenly as what there is of each class allows, earlier classes first. */
-export function quotas(available: ReadonlyMap<string, number>, wanted: number): Map<string, number> {
-  const taken = new Map([...available.keys()].map((label) => [label, 0]));
-  let left = wanted;
-  for (let before = -1; left > 0 && left !== before; ) {
-    before = left;
-    for (const [label, count] of available)
-      if (left > 0 && taken.get(label)! < count) {
-        taken.set(label, taken.get(label)! + 1);
-        left--;
-      }
-  }
-  return taken;
+/** Results of images by their keys, and of each by attack. */
+type Results = Map<string, Map<string, Result>>;
+
+function add(results: Results, result: Result): void {
+  const own = results.get(result.key) ?? new Map<string, Result>();
+  results.set(result.key, own.set(result.attack, result));
 }
 
-/** The images of the settings, at most as many as wanted: the first ones, or of class folders some of each class. */
-async function* images({
-  set,
-  labelsCsv,
-  images: wanted = Number.POSITIVE_INFINITY,
-}: EvaluateSettings): AsyncGenerator<Labelled | ItemFailure> {
-  const all = () => (labelsCsv === undefined ? findLabelled(set) : inTable(set, labelsCsv));
-  const isFolder = await stat(set).then(
-    (info) => info.isDirectory(),
-    () => false,
-  );
-  if (labelsCsv !== undefined || !isFolder || !Number.isFinite(wanted)) {
-    let count = 0;
-    for await (const item of all()) {
-      if (count++ >= wanted) return;
-      yield item;
-    }
-    return;
-  }
-  const available = new Map<string, number>();
-  for await (const item of all())
-    if (!isFailure(item)) available.set(item.label, (available.get(item.label) ?? 0) + 1);
-  const left = quotas(available, wanted);
-  for await (const item of all()) {
-    if (isFailure(item)) continue;
-    const count = left.get(item.label) ?? 0;
-    left.set(item.label, count - 1);
-    if (count > 0) yield item;
-  }
+/** What one run of `evaluate` works with. */
+interface Run {
+  readonly settings: EvaluateSettings;
+  readonly opened: Opened;
+  readonly results: Results;
+  readonly log: Writer | undefined;
+  readonly interruption: Interruption;
+  readonly reporter: Surroundings['reporter'];
 }
 
-async function* inTable(folder: string, table: string): AsyncGenerator<Labelled> {
-  for (const { path, label } of await readLabels(table)) {
-    const whole = join(folder, path);
-    yield { path: whole, label, pixels: () => decodeFile(whole) };
-  }
-}
-
-/** Runs what is missing of one image and logs it; returns how many evaluations were logged. */
-async function evaluateImage(
-  item: Labelled,
-  settings: EvaluateSettings,
-  { model, campaign, labels }: Opened,
-  earlier: ReadonlyMap<string, Result>,
-  { log, stop }: { readonly log: (result: Result) => Promise<void>; readonly stop: AbortSignal },
-): Promise<void> {
+/** Runs what is missing of one image, and records each result. */
+async function evaluateImage(item: SetImage, { settings, opened, results, log, interruption }: Run) {
+  const { model, campaign, labels } = opened;
+  const { attacks, everyAttack: every, save } = settings;
+  const { key } = item;
   const label = placeOf(item.label, item.path, labels);
   const x = toUnit(prepare(await item.pixels(), model.inputShape, { crop: model.crop }));
-  const key = item.path;
-  let clean = earlier.get(`${key}\0clean`);
-  if (!clean) {
+  const record = async (result: Result) => {
+    add(results, result);
+    await log?.write(`${JSON.stringify(result)}\n`);
+  };
+  if (!results.get(key)?.has('clean')) {
     const { prediction, margin } = await judged(campaign.judge, x, label);
-    clean = { key, attack: 'clean', label, prediction, margin, right: prediction === label };
-    await log(clean);
+    await record({ key, attack: 'clean', label, prediction, margin, right: prediction === label });
   }
-  if (!clean.right) return;
-  for (const attack of settings.attacks) {
-    if (earlier.has(`${key}\0${attack}`)) continue;
-    if (stop.aborted) return;
+  const next = () => nextAttack<AttackName>(results.get(key)!, attacks, { every });
+  for (let attack = next(); attack && !interruption.stop.aborted; attack = next()) {
     const found = await attackAndJudge(campaign, planOf(attack, settings), { x, label, key });
     const queries = found.queries.logits + found.queries.gradients;
     const { prediction, margin } = found.prediction === label ? found.quantised : found;
-    await log({ key, attack, label, prediction, margin, right: !found.broken, queries });
+    const adversarial = { attack, key, label: labels[label]!, quantised: found.x, found: found.found };
+    const saved =
+      save === undefined || !found.broken
+        ? {}
+        : { saved: await saveAdversarial(save, adversarial, labels, model.inputShape) };
+    await record({ key, attack, label, prediction, margin, right: !found.broken, queries, ...saved });
   }
 }
 
-/** Runs all images; returns all results, and how many images failed. */
-async function evaluateAll(
-  settings: EvaluateSettings,
-  opened: Opened,
-  {
-    earlier,
-    writer,
-  }: Pick<EvaluationLog, 'earlier'> & { readonly writer: EvaluationLog['writer'] | undefined },
-  interruption: Interruption,
-  { reporter }: Surroundings,
-): Promise<{ readonly results: readonly Result[]; readonly failures: number }> {
-  const { model, concurrency } = opened;
-  const done = new Map(earlier.map((result) => [`${result.key}\0${result.attack}`, result]));
+/** Runs all images; returns the results of those that were asked for, and how many images failed. */
+async function evaluateAll(run: Run): Promise<{ readonly results: Result[]; readonly failures: number }> {
+  const { settings, opened, results, interruption, reporter } = run;
   const taken = new Set<string>();
-  const results = new Map(done);
   const began = Date.now();
   let count = 0;
   let failures = 0;
-  const log = async (result: Result) => {
-    results.set(`${result.key}\0${result.attack}`, result);
-    await writer?.write(`${JSON.stringify(result)}\n`);
-  };
-  const source = until(images(settings), interruption.stop);
-  const run = async (item: Labelled | ItemFailure): Promise<ItemFailure | undefined> => {
+  const each = async (item: SetImage | ItemFailure): Promise<ItemFailure | undefined> => {
     if (isFailure(item)) return item;
-    taken.add(item.path);
+    taken.add(item.key);
     try {
-      const stop = interruption.stop;
-      await unlessAborted(evaluateImage(item, settings, opened, done, { log, stop }), interruption.drop);
+      await unlessAborted(evaluateImage(item, run), interruption.drop);
       return undefined;
     } catch (error) {
       if (error instanceof UsageError || interruption.drop.aborted) throw error;
@@ -207,7 +185,8 @@ async function evaluateAll(
     }
   };
   try {
-    for await (const failure of mapOrdered(source, concurrency, run)) {
+    const source = until(imagesOf(settings), interruption.stop);
+    for await (const failure of mapOrdered(source, opened.concurrency, each)) {
       count++;
       if (failure) {
         failures++;
@@ -219,10 +198,40 @@ async function evaluateAll(
   } catch (error) {
     if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
   }
-  reporter.log('info', `${short(count)} images of ${model.name} in ${duration((Date.now() - began) / 1000)}`);
+  const { name } = opened.model;
+  reporter.log('info', `${short(count)} images of ${name} in ${duration((Date.now() - began) / 1000)}`);
   // A log may know more images than were asked for this time.
-  const asked = [...results.values()].filter(({ key }) => taken.has(key));
-  return { results: asked, failures };
+  return { results: [...taken].flatMap((key) => [...(results.get(key)?.values() ?? [])]), failures };
+}
+
+/** @throws UsageError if an output would be lost: it holds something, and nobody said what to do with that. */
+async function checkUnused(path: string): Promise<void> {
+  const info = await stat(path).catch(() => undefined);
+  if (info?.isFile() && info.size > 0)
+    throw new UsageError(`--output: ${path} exists; --resume goes on with it, --overwrite begins anew`);
+}
+
+/** Checks what can be checked without the model: the set, and where results go. @throws UsageError */
+async function checkFiles(settings: EvaluateSettings): Promise<void> {
+  const { output, save, resume, overwrite } = settings;
+  await checkSet(settings);
+  if (save !== undefined) await checkOutputFolder('--save', save);
+  if (output === '-') return;
+  for (const path of [output, logOf(output)]) {
+    await checkOutputFile('--output', path);
+    if (!resume && !overwrite) await checkUnused(path);
+  }
+}
+
+/** Earlier results that are still good: an adversarial image that is to be saved must be there. */
+async function goodResults(results: readonly Result[], save: string | undefined): Promise<Results> {
+  const good: Results = new Map();
+  for (const result of results) {
+    const broken = result.attack !== 'clean' && !result.right;
+    const missing = save !== undefined && broken && !(result.saved && (await isSaved(save, result.saved)));
+    if (!missing) add(good, result);
+  }
+  return good;
 }
 
 /**
@@ -233,51 +242,80 @@ async function evaluateAll(
  */
 export async function evaluate(settings: EvaluateSettings, surroundings: Surroundings): Promise<number> {
   const { openModel, stdout, signals, reporter } = surroundings;
-  const { output, resume, attacks, json } = settings;
+  const { output, resume, attacks, json, everyAttack: every } = settings;
+  const folder = await modelFolder(settings.model);
+  if (settings.dryRun) return dryRun(settings, surroundings);
+  await checkFiles(settings);
+  const of = fingerprint(settings, folder, await weightsHash(folder));
+  const earlier = resume ? await readLog(logOf(output), of) : NOTHING;
   const opened = await openCampaign(settings, openModel, attacks);
   const interruption = interruptible(signals, () =>
     reporter.log(
       'warn',
-      `interrupted; finishing what is under way${output === '-' ? '' : ' (--resume takes it up)'}`,
+      `interrupted; finishing the attacks under way${output === '-' ? '' : ' (--resume goes on from there)'}`,
     ),
   );
-  let log: EvaluationLog | undefined;
+  let log: Writer | undefined;
   try {
-    if (output !== '-') log = await openLog(logOf(output), fingerprint(settings), resume);
-    const held = { earlier: log?.earlier ?? [], writer: log?.writer };
-    const { results, failures } = await evaluateAll(settings, opened, held, interruption, surroundings);
+    const now = provenanceOf(opened.model);
+    const made = earlier.made ?? now;
+    if (made.version !== now.version || made.device !== now.device)
+      reporter.log(
+        'warn',
+        `the earlier results are of version ${made.version} on ${made.device ?? 'another device'}`,
+      );
+    if (output !== '-') log = await openLog(logOf(output), of, made, earlier);
+    const held = await goodResults(earlier.results, settings.save);
+    const run = { settings, opened, results: held, log, interruption, reporter };
+    const { results, failures } = await evaluateAll(run);
     if (interruption.status > 0) return interruption.status;
-    const table = tableOf(results, attacks);
-    const text = json ? `${JSON.stringify(report(settings, opened, table, failures))}\n` : tableText(table);
+    const table = tableOf(results, attacks, { every });
+    const text = json
+      ? `${JSON.stringify({ ...report(settings, opened, table, failures), options: of, ...made })}\n`
+      : tableText(
+          table,
+          attacks.length > 0 ? `, attacks in ${settings.norm ?? 'linf'} with eps ${settings.epsText}` : '',
+        );
     const writer = output === '-' ? streamWriter(stdout) : await fileWriter(output, false);
     await writer.write(text);
     await writer.close();
     return failures > 0 ? 1 : 0;
   } finally {
     interruption.release();
-    await log?.writer.close();
+    await log?.close();
     opened.close();
   }
 }
 
 /** The table with what it was made with. */
-function report(
-  settings: EvaluateSettings,
-  { model, campaign }: Opened,
-  table: ReturnType<typeof tableOf>,
-  failures: number,
-) {
-  const { norm, eps, eot, randomness, seed } = campaign;
-  const { set, purifying, gradientMode, levelsPerStep, attacks } = settings;
+function report(settings: EvaluateSettings, { model, campaign }: Opened, table: Table, failures: number) {
+  const { norm, eot, randomness, seed } = campaign;
+  const { set, epsText, purifying, gradientMode, levelsPerStep, attacks, everyAttack } = settings;
   return {
     model: model.name,
-    set,
+    set: named(resolve(set)),
     seed,
-    ...(attacks.length > 0 ? { norm, eps, eot, randomness } : {}),
+    ...(attacks.length > 0 ? { norm, eps: epsText, eot, randomness, everyAttack } : {}),
     ...(levelsPerStep === undefined ? {} : { levelsPerStep }),
     ...(purifying ? { purify: purifying.method, gradient: gradientMode } : {}),
     plans: attacks.map((attack) => planOf(attack, settings)),
     ...table,
     failures,
   };
+}
+
+/** Says how long the evaluation will take. */
+async function dryRun(settings: EvaluateSettings, { openModel, stdout }: Surroundings): Promise<number> {
+  const { attacks, json } = settings;
+  const images = await countImages(settings);
+  const opened = await openCampaign(settings, openModel, attacks);
+  try {
+    const plans = attacks.map((attack) => planOf(attack, settings));
+    const least = { judge: 1, logits: 0, gradients: 0 };
+    const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
+    await writeForecast(stdout, forecast, json);
+    return 0;
+  } finally {
+    opened.close();
+  }
 }

@@ -1,10 +1,11 @@
-// The log of an evaluation: what it was asked for in the first line, then an image and attack a line, appended as they
-// come, so that a run that was ended can be taken up where it was.
+// The log of an evaluation. Its first line says what was asked for, and how it was made; each further line is the result
+// of one image under one attack, appended as it comes, so that a run that was ended can be resumed.
 
 import { truncate } from 'node:fs/promises';
 import { z } from 'zod';
 import type { Result } from '../attacking/robustness.ts';
 import { UsageError } from '../errors.ts';
+import type { Provenance } from './provenance.ts';
 import { ifThere, wholeLines } from './resume.ts';
 import { fileWriter, type Writer } from './sinks.ts';
 
@@ -16,64 +17,91 @@ const resultLine = z.object({
   margin: z.number(),
   right: z.boolean(),
   queries: z.number().optional(),
+  saved: z.string().optional(),
 });
 
 /** What an evaluation was asked for, as far as results depend on it. */
 export type Fingerprint = Readonly<Record<string, unknown>>;
 
-const heading = (of: Fingerprint) => JSON.stringify({ evaluation: of });
+/** The first line of a log. */
+const headingLine = z.object({
+  evaluation: z.record(z.string(), z.unknown()),
+  made: z.object({ version: z.string(), device: z.string().nullable(), date: z.string() }),
+});
 
-/** Which settings two headings differ in. */
-function differences(one: string, other: string): string {
-  const parse = (text: string): Fingerprint => {
-    try {
-      return (JSON.parse(text) as { readonly evaluation?: Fingerprint }).evaluation ?? {};
-    } catch {
-      return {};
-    }
-  };
-  const [a, b] = [parse(one), parse(other)];
-  const names = Object.keys({ ...a, ...b });
-  return names.filter((name) => JSON.stringify(a[name]) !== JSON.stringify(b[name])).join(', ');
+/** The settings in which two fingerprints differ. */
+function differences(a: Fingerprint, b: Fingerprint): string[] {
+  const plain = (value: unknown) => JSON.stringify(value);
+  return Object.keys({ ...a, ...b }).filter((name) => plain(a[name]) !== plain(b[name]));
 }
 
-/** A log that is written, with the results it held. */
-export interface EvaluationLog {
-  readonly earlier: readonly Result[];
-  readonly writer: Writer;
+/** What an earlier run left. */
+export interface EarlierEvaluation {
+  readonly results: readonly Result[];
+  /** How it was made; undefined if there is no log. */
+  readonly made: Provenance | undefined;
+  /** Bytes of the whole lines. */
+  readonly bytes: number;
 }
+
+/** What there is if nothing was evaluated before. */
+export const NOTHING: EarlierEvaluation = { results: [], made: undefined, bytes: 0 };
 
 /**
- * Opens a log: a new one, or with `resume` the one that is there, whose torn last line is dropped.
+ * Reads the log of an earlier run, but for its torn last line. A log that does not exist holds nothing.
  *
- * @throws UsageError where it holds something else, or was made with other settings.
+ * @throws UsageError if it holds something else, or was made with other settings.
  */
-export async function openLog(path: string, of: Fingerprint, resume: boolean): Promise<EvaluationLog> {
-  const earlier: Result[] = [];
+export async function readLog(path: string, of: Fingerprint): Promise<EarlierEvaluation> {
+  const results: Result[] = [];
+  let made: Provenance | undefined;
   let bytes = 0;
-  if (resume)
-    await ifThere(path, async () => {
-      let number = 0;
-      for await (const { text, end } of wholeLines(path, 'jsonl')) {
-        number++;
-        if (number === 1) {
-          if (text !== heading(of))
-            throw new UsageError(
-              `${path}: was made with other settings (${differences(text, heading(of)) || 'it is no log of an evaluation'}); without --resume it begins anew`,
-            );
-        } else {
-          const line = resultLine.safeParse(parsed(text));
-          if (!line.success) throw new UsageError(`${path}: line ${number} is no result of an evaluation`);
-          const { queries, ...result } = line.data;
-          earlier.push(queries === undefined ? result : { ...result, queries });
-        }
-        bytes = end;
+  await ifThere(path, async () => {
+    for await (const { text, end } of wholeLines(path, 'jsonl')) {
+      if (made === undefined) made = checkedHeading(path, text, of);
+      else {
+        const line = resultLine.safeParse(parsed(text));
+        if (!line.success)
+          throw new UsageError(`${path}: line ${results.length + 2} is not the result of an evaluation`);
+        const { queries, saved, ...result } = line.data;
+        results.push({
+          ...result,
+          ...(queries === undefined ? {} : { queries }),
+          ...(saved === undefined ? {} : { saved }),
+        });
       }
-      if (number > 0) await truncate(path, bytes);
-    });
+      bytes = end;
+    }
+  });
+  return { results, made, bytes };
+}
+
+function checkedHeading(path: string, text: string, of: Fingerprint): Provenance {
+  const heading = headingLine.safeParse(parsed(text));
+  if (!heading.success)
+    throw new UsageError(
+      `${path}: expected the log of an evaluation, got something else; --overwrite begins anew`,
+    );
+  const { evaluation, made } = heading.data;
+  const other = differences(evaluation, of);
+  if (other.length > 0)
+    throw new UsageError(
+      `${path}: was made with other settings (${other.join(', ')}); --overwrite begins anew`,
+    );
+  return made;
+}
+
+/** Opens a log to append to: behind what an earlier run left, or a new one. @throws UsageError if that fails. */
+export async function openLog(
+  path: string,
+  of: Fingerprint,
+  made: Provenance,
+  { bytes }: EarlierEvaluation,
+): Promise<Writer> {
+  if (bytes > 0) await truncate(path, bytes);
   const writer = await fileWriter(path, bytes > 0);
-  if (bytes === 0) await writer.write(`${heading(of)}\n`);
-  return { earlier, writer };
+  if (bytes === 0) await writer.write(`${JSON.stringify({ evaluation: of, made })}\n`);
+  return writer;
 }
 
 function parsed(text: string): unknown {

@@ -1,4 +1,4 @@
-// `match`: which caption belongs to which image, item by item, and the scores of it all.
+// `match`: decides for each item which caption belongs to which image, and scores all items.
 
 import { truncate } from 'node:fs/promises';
 import type { Candidate } from '../../graph/model.ts';
@@ -13,7 +13,10 @@ import { mapOrdered, until } from '../stream/iterables.ts';
 import { pairErrors } from '../stream/match.ts';
 import { acquire } from '../stream/sharing.ts';
 import { progressAfter } from '../types.ts';
+import { checkOutputFile } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
+import { timeEvaluations } from './dryrun.ts';
+import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { count, type EarlierItems, earlierItems, type MatchLine, newTally, summaryOf } from './matchlines.ts';
 import { checkModel, evaluationOptions } from './modelchoice.ts';
@@ -25,6 +28,7 @@ import { duration, short } from './progress.ts';
 import type { Surroundings } from './run.ts';
 import { checkShared } from './settings.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
+import { runTimeOf, secondsOf } from './timing.ts';
 
 const MATCH = [
   'model',
@@ -37,6 +41,7 @@ const MATCH = [
   'noise',
   'output',
   'resume',
+  'dryRun',
   'quiet',
   'logLevel',
   'batch',
@@ -49,11 +54,11 @@ export interface MatchSettings extends Values<(typeof MATCH)[number]> {
 }
 
 const AFTER = `
-PAIRS.csv has the columns item, image and caption; the rows of an item follow each other, and an item has two
-rows or more. Paths of images are relative to the file. Every image of an item is evaluated under every caption
-of it, and under none, with the same noise; each item is one line of JSON, and the last line is the summary:
-the share of items whose images all prefer their own caption (text), whose captions all prefer their own image
-(image), and both (group), also with the error under no caption subtracted, each with its 95 % interval.
+PAIRS.csv has the columns item, image and caption. The rows of an item follow each other, and an item has two rows or
+more; paths of images are relative to the file. Every image of an item is evaluated under every caption of the item,
+and under the empty caption, with the same noise. Each item becomes one line of JSON. The last line is the summary: the
+share of items whose images all prefer their own caption (text), whose captions all prefer their own image (image), and
+both (group), each with its 95 % interval; and the same after the error under the empty caption is subtracted.
 
 Example:
   diffclass-stream match winoground.csv --model path/to/stable-diffusion --timesteps even:100 -o matches.jsonl
@@ -80,7 +85,7 @@ export function readMatchSettings(
   return settings;
 }
 
-/** The captions of some items as candidates, and the empty prompt behind them. */
+/** The captions of some items as candidates, and the empty prompt after them. */
 function candidatesOf(items: readonly MatchItem[]) {
   const places = new Map<string, number>();
   for (const { captions } of items)
@@ -91,7 +96,7 @@ function candidatesOf(items: readonly MatchItem[]) {
   );
   const choose = ({ name, conditioning }: ModelSummary) => {
     if (conditioning !== 'text')
-      throw new UsageError(`match wants a text-to-image model; ${name} has classes of its own`);
+      throw new UsageError(`match needs a text-to-image model; ${name} has classes of its own`);
     return candidates;
   };
   return { places, choose };
@@ -126,6 +131,48 @@ interface Results {
   writer?: Writer;
 }
 
+/** Reads the whole table, and counts its items and the pairs that are evaluated at each noise level. */
+async function countItems(table: string): Promise<{ readonly items: number; readonly pairs: number }> {
+  let [items, pairs] = [0, 0];
+  for await (const { images, captions } of readItems(table)) {
+    items++;
+    pairs += images.length * new Set([...captions, '']).size;
+  }
+  return { items, pairs };
+}
+
+/** Says how long matching will take, by the captions of the first group of items. */
+async function dryRun(settings: MatchSettings, { openModel, stdout }: Surroundings): Promise<number> {
+  const folder = await modelFolder(settings.model);
+  const options = await evaluationOptions(settings);
+  const { items, pairs } = await countItems(settings.table);
+  for await (const group of inGroups(readItems(settings.table))) {
+    const model = await openModel(folder, { ...options, candidates: candidatesOf(group).choose });
+    const opening = process.uptime();
+    try {
+      checkModel(settings, model);
+      const evaluations = (pairs * model.levels.length) / items;
+      const { captions } = group[0]!;
+      const among = new Set([...captions, '']).size;
+      const timing = await timeEvaluations(model, model.slots, among * model.levels.length, among);
+      const item = secondsOf(timing, { least: evaluations, typical: evaluations, most: evaluations });
+      const forecast = {
+        model: model.name,
+        images: items,
+        noun: 'items',
+        work: { text: `${short(evaluations)} evaluations per item`, data: { evaluations } },
+        timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
+        time: runTimeOf(items, item, opening + timing.once),
+      };
+      await writeForecast(stdout, forecast, false);
+      return 0;
+    } finally {
+      model.close();
+    }
+  }
+  return 0;
+}
+
 /** Runs all items, group by group: a model is opened for the captions of each. Returns the model's name. */
 async function matchAll(
   settings: MatchSettings,
@@ -136,8 +183,7 @@ async function matchAll(
 ): Promise<string | undefined> {
   const folder = await modelFolder(settings.model);
   const options = await evaluationOptions(settings);
-  let total = 0;
-  for await (const _ of readItems(settings.table)) total++; // the whole table is checked before anything runs
+  const { items: total } = await countItems(settings.table);
   const earlier = { items: done.size, evaluations: tally.evaluations, failures: tally.failures };
   const began = Date.now();
   const report = () => {
@@ -199,6 +245,8 @@ const percent = ({ score, interval: [low, high] }: Score) =>
 export async function match(settings: MatchSettings, surroundings: Surroundings): Promise<number> {
   const { stdout, signals, reporter } = surroundings;
   const { output, resume, seed } = settings;
+  if (settings.dryRun) return dryRun(settings, surroundings);
+  if (output !== '-') await checkOutputFile('--output', output);
   const earlier = resume ? await earlierItems(output) : { done: new PathSet(), tally: newTally(), bytes: 0 };
   const results: Results = {
     async open() {

@@ -12,6 +12,7 @@ import { resizeAndCrop } from '../images/resample.ts';
 import { mapOrdered } from '../stream/iterables.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
 import { nearest } from './candidates.ts';
+import { checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
@@ -35,11 +36,12 @@ export interface OptimalSettings extends Values<(typeof OPTIMAL)[number]> {
 
 const AFTER = `
 SET is a folder with a folder of images for each class, a CSV file with the columns path and label, an IDX file
-(...-images-idx3-ubyte[.gz], its labels beside it), or a CIFAR batch (....bin[.gz]). --labels names the classes, in
-the order of their numbers where the set has numbers; without it they are called as the set calls them.
-OUT becomes a model folder (config.json and images.safetensors) whose network is the images themselves: for a noised
-image it predicts the mean of the images it may have been made of, what a diffusion model trained on them without
-end would. It classifies, purifies and is attacked like any model; it knows nothing beyond its images.
+(...-images-idx3-ubyte[.gz], its labels beside it), or a CIFAR batch (....bin[.gz]). If the set has numbers for classes,
+--labels names them in their order; otherwise classes keep the names that the set has for them.
+
+OUT becomes a model folder (config.json and images.safetensors) whose network is the optimal denoiser of the images: for
+a noised image it predicts the mean of the images that it may have been made of, as a diffusion model would that was
+trained on them without end. It classifies, purifies and is attacked like any model; it knows nothing but its images.
 
 Example:
   diffclass-stream optimal train-images-idx3-ubyte.gz optimal-mnist/ --per-class 100
@@ -63,7 +65,7 @@ export function readOptimalSettings(
   [set = '', out = '', ...rest]: readonly string[],
   typed: Readonly<Record<string, unknown>>,
 ): OptimalSettings {
-  if (rest.length > 0) throw new UsageError(`optimal: wanted SET and OUT, got also "${rest[0]}"`);
+  if (rest.length > 0) throw new UsageError(`optimal: expected SET and OUT, got also "${rest[0]}"`);
   return { ...readOptions(OPTIMAL, typed), set, out };
 }
 
@@ -107,7 +109,9 @@ export async function optimal(
   { stdout, reporter }: Surroundings,
 ): Promise<number> {
   const config = join(out, 'config.json');
-  if (await exists(config)) throw new UsageError(`${out}: is a model folder already (${config})`);
+  if (await exists(config))
+    throw new UsageError(`${out}: is a model folder already (${config}); name another`);
+  await checkOutputFolder('OUT', out);
   const read = async (item: Labelled | ItemFailure): Promise<Image | ItemFailure> => {
     if (isFailure(item)) return item;
     try {
@@ -145,7 +149,7 @@ export async function optimal(
   const missing = candidates.find(({ classidx }) => !numbers.includes(classidx));
   if (missing) throw new UsageError(`${set}: has no image of the class "${missing.label}"`);
   if (classes.length < 2)
-    throw new UsageError(`${set}: has the one class "${classes[0]}", wanted two or more`);
+    throw new UsageError(`${set}: expected two classes or more, got the one class "${classes[0]}"`);
 
   const length = rows[0]!.length;
   const images = new Uint8Array(rows.length * length);

@@ -9,7 +9,9 @@ import { fromModelInput } from '../images/pixels.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
+import { checkOutputFile, checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
+import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
@@ -17,11 +19,13 @@ import { namedInputs, pngName } from './outputnames.ts';
 import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';
 import { checkPurifyingFlags, hostNoise, type PurifyingSettings, purifierOptions } from './purifying.ts';
+import { timePurification } from './purifytiming.ts';
 import { takeUp } from './resume.ts';
 import { count, opener, type Surroundings } from './run.ts';
 import { checkInputs } from './settings.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
 import { type TensorFileWriter, tensorFileWriter } from './tensorfile.ts';
+import { runTimeOf } from './timing.ts';
 
 const PURIFY = [
   'model',
@@ -38,6 +42,7 @@ const PURIFY = [
   'tensors',
   'output',
   'resume',
+  'dryRun',
   'quiet',
   'logLevel',
   'null',
@@ -49,7 +54,16 @@ const PURIFY = [
 export interface PurifySettings
   extends Pick<
     Values<(typeof PURIFY)[number]>,
-    'model' | 'tensors' | 'output' | 'resume' | 'quiet' | 'logLevel' | 'batch' | 'concurrency' | 'seed'
+    | 'model'
+    | 'tensors'
+    | 'output'
+    | 'resume'
+    | 'dryRun'
+    | 'quiet'
+    | 'logLevel'
+    | 'batch'
+    | 'concurrency'
+    | 'seed'
   > {
   readonly inputs: readonly string[];
   readonly nul: boolean;
@@ -58,16 +72,16 @@ export interface PurifySettings
 }
 
 const AFTER = `
-INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input.
-An image is written to --out under its name, folders beneath an INPUT kept, with .png behind another ending.
-Each image is a line of JSON: path, image (what was written), how far it moved (linf and l2, for pixels in
-[0, 1]), evaluations of the network, seconds, method, seed, model.
+INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. Each image
+is written to --out under its own name, keeping sub-folders of INPUT; any extension but .png gets .png appended.
+For each image there is one line of JSON: path, image (the file written), how far the image moved (linf and l2, for
+pixels in [0, 1]), evaluations of the network, seconds, method, seed, model.
 
-Methods, with what they do where nothing else is said:
-  lm-adam      5 steps of Adam at 0.1 on the denoising loss, sigma drawn from U(0.4, 0.6) (RDC as released)
-  lm-momentum  5 steps of 0.1 by signs of the momentum, in a ball of 8/255 (RDC's paper); l2: a ball of 0.5
+Methods, with their defaults:
+  lm-adam      5 steps of Adam at 0.1 on the denoising loss, sigma drawn from U(0.4, 0.6) (RDC's released code)
+  lm-momentum  5 steps of 0.1 along the sign of the momentum, in a ball of 8/255 (RDC's paper); l2: a ball of 0.5
   lm-residual  the same without the network's Jacobian, at a third of the cost
-  diffpure     noised to t* = 100 of 1000 and denoised step by step; EDM models by Heun's method from sigma 0.5
+  diffpure     noises to t* = 100 of 1000 and denoises step by step; EDM models by Heun's method from sigma 0.5
 
 Examples:
   diffclass-stream purify photos/ --method lm-momentum --out purified/
@@ -78,7 +92,7 @@ Examples:
 export const purifyCommand = (texts: Texts) =>
   addOptions(
     newCommand('diffclass-stream purify', texts)
-      .description('Purify images with a diffusion model: what was added to fool a classifier is taken off.')
+      .description('Remove adversarial perturbations from images with a diffusion model.')
       .usage('--method NAME --out FOLDER [options] INPUT...')
       .argument('[INPUT...]', 'image files, folders, patterns or -')
       .addHelpText('after', AFTER),
@@ -92,14 +106,15 @@ export function readPurifySettings(
 ): PurifySettings {
   const { null: nul, method, out, noise: noiseFile, ...values } = readOptions(PURIFY, typed);
   const { steps, eps, norm, stepSize, stepSigmas: sigmas, tStar, seed, ...rest } = values;
-  if (method === undefined) throw new UsageError('purify wants --method, such as --method lm-momentum');
-  if (out === undefined) throw new UsageError('purify wants --out FOLDER, where the images go');
+  if (method === undefined)
+    throw new UsageError('--method is missing; choose one, such as --method lm-momentum');
+  if (out === undefined) throw new UsageError('--out is missing; name the folder for the purified images');
   const purifying = { method, steps, eps, norm, stepSize, sigmas, tStar, seed, noiseFile };
   checkPurifyingFlags(purifying, '--');
   const all = nul && !inputs.includes('-') ? [...inputs, '-'] : inputs;
   checkInputs(all);
   if (rest.resume && rest.output === '-')
-    throw new UsageError('--resume wants --output FILE to read what is done');
+    throw new UsageError('--resume needs --output FILE to read what is done');
   if (rest.resume && rest.tensors !== undefined)
     throw new UsageError('--resume and --tensors exclude each other: tensors are written at the end, whole');
   return { ...rest, seed, purifying, out, nul, inputs: all };
@@ -203,6 +218,36 @@ function summary({ images, failures, seconds }: Progress, skipped: number): stri
   return parts.join(', ');
 }
 
+/** Checks where images, tensors and lines go, before the model is opened. @throws UsageError */
+async function checkFiles({ out, output, tensors }: PurifySettings): Promise<void> {
+  await checkOutputFolder('--out', out);
+  if (output !== '-') await checkOutputFile('--output', output);
+  if (tensors !== undefined) await checkOutputFile('--tensors', tensors);
+}
+
+/** Says how long purifying will take. */
+async function dryRun(settings: PurifySettings, surroundings: Surroundings, folder: string): Promise<number> {
+  const { purifying } = settings;
+  let images = 0;
+  for await (const item of namedInputs(settings, surroundings)) if (!isFailure(item)) images++;
+  const start = process.uptime();
+  const timed = await timePurification(purifying, settings, images, folder, surroundings.openModel);
+  try {
+    const { model, steps, timing, seconds, once } = timed;
+    const forecast = {
+      model,
+      images,
+      work: { text: `${steps} steps of ${purifying.method} per image`, data: { steps } },
+      timed: `${timing.runs} times ${timing.units} images at once`,
+      time: runTimeOf(images, seconds, start + once),
+    };
+    await writeForecast(surroundings.stdout, forecast, false);
+    return 0;
+  } finally {
+    timed.close();
+  }
+}
+
 /**
  * Purifies what the settings name. Returns the exit status: 0 all purified, 1 some items failed, 130 interrupted
  * (143 by SIGTERM), with everything that was finished by then written.
@@ -213,6 +258,8 @@ export async function purify(settings: PurifySettings, surroundings: Surrounding
   const { openModel, stdout, signals, reporter } = surroundings;
   const { purifying, out, output, resume, tensors } = settings;
   const folder = await modelFolder(settings.model);
+  await checkFiles(settings);
+  if (settings.dryRun) return dryRun(settings, surroundings, folder);
   const opened = await opener(openModel, folder, await purifierOptions(purifying, settings));
   const interruption = interruptible(signals, () =>
     reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),

@@ -7,7 +7,7 @@ import { type DiffusionClassifier, diffusionClassifier } from '../attacking/clas
 import { type GradientMode, type Purifier, purified } from '../attacking/purified.ts';
 import { UsageError } from '../errors.ts';
 import type { OpenModel } from '../stream/batcher.ts';
-import { denoisingBy } from '../stream/denoising.ts';
+import { denoisingBy, imagesInFlight } from '../stream/denoising.ts';
 import { stepsBy } from '../stream/purify.ts';
 import { acquire } from '../stream/sharing.ts';
 import { candidatesFor } from './candidates.ts';
@@ -52,6 +52,8 @@ export const ROBUST = [
 
 /** Checked options of both commands. */
 export interface RobustSettings extends Values<(typeof ROBUST)[number]> {
+  /** `--eps` as it was typed, such as 8/255. */
+  readonly epsText: string | undefined;
   readonly purifying: PurifyingSettings | undefined;
   readonly gradientMode: GradientMode;
 }
@@ -64,23 +66,30 @@ export interface RobustSettings extends Values<(typeof ROBUST)[number]> {
 export function checkRobust(
   values: Values<(typeof ROBUST)[number]>,
   attacks: readonly AttackName[],
+  typed: Readonly<Record<string, unknown>>,
 ): RobustSettings {
+  const epsText = typed.eps === undefined ? undefined : String(typed.eps);
   const { eps, norm = 'linf', eot, noise, gradient, attackStepSize, attackSteps, purify } = values;
   const refuse = (message: string): never => {
     throw new UsageError(message);
   };
   checkShared({ ...values, resume: false, output: '-' });
   if (attacks.length > 0 && eps === undefined)
-    refuse('--eps is missing: how far an image may be changed, for pixels in [0, 1], such as 8/255');
+    refuse(
+      '--eps is missing; say how far an image may be changed, for pixels in [0, 1], such as --eps 8/255',
+    );
   if (eps !== undefined && norm === 'linf' && eps > 1)
-    refuse(`--eps: pixels are in [0, 1], and so is a linf radius: wanted such as 8/255, got ${eps}`);
-  if (attackStepSize !== undefined && !attacks.includes('pgd')) refuse('--step-size belongs to pgd');
+    refuse(`--eps: expected a linf radius of at most 1, for pixels in [0, 1], such as 8/255; got ${epsText}`);
+  if (attackStepSize !== undefined && !attacks.includes('pgd'))
+    refuse('--step-size belongs to the attack pgd');
   if (attackSteps !== undefined && attacks.length > 1 && attacks.includes('square') && attackSteps < 200)
-    refuse(`--steps ${attackSteps}: so few queries are no square attack; wanted 200 or more beside others`);
+    refuse(
+      `--steps: square needs 200 queries or more, got ${attackSteps} for all attacks; run square by itself`,
+    );
   if (noise !== undefined && (eot > 1 || values.randomness === 'fresh'))
-    refuse('--noise gives the noise of one draw; --eot and --randomness fresh want a seed');
-  if (gradient !== undefined && purify === undefined) refuse('--gradient wants --purify METHOD');
-  return { ...values, purifying: purifyingOf(values), gradientMode: gradient ?? 'identity' };
+    refuse('--noise holds the noise of one draw; --eot and --randomness fresh need --seed instead');
+  if (gradient !== undefined && purify === undefined) refuse('--gradient needs --purify METHOD');
+  return { ...values, epsText, purifying: purifyingOf(values), gradientMode: gradient ?? 'identity' };
 }
 
 /** An attack with the settings given, or its own. */
@@ -130,7 +139,7 @@ export async function openCampaign(
   const open: OpenModel = (request) => openModel(folder, { ...options, ...request });
   const { batcher, release } = await acquire(open);
   const { model } = batcher;
-  let purifier: Awaited<ReturnType<typeof openPurifier>> | undefined;
+  let purifier: OpenPurifier | undefined;
   const close = () => {
     purifier?.close();
     release();
@@ -139,7 +148,7 @@ export async function openCampaign(
     checkModel(settings, model);
     if (!model.differentiable && attacks.some((attack) => attack !== 'square'))
       throw new UsageError(
-        `${model.name} has no gradients with regard to pixels; only --attack square goes without`,
+        `${model.name} has no gradients with respect to pixels; use the attack square, which needs none`,
       );
     const whole = diffusionClassifier(model, { batcher });
     const seen =
@@ -164,19 +173,35 @@ export async function openCampaign(
   }
 }
 
-async function openPurifier(
+/** A purification whose network is open. */
+export interface OpenPurifier extends Purifier {
+  readonly name: string;
+  readonly inputShape: Model['inputShape'];
+  /** Images whose steps together keep the network's batches full. */
+  readonly concurrency: number;
+  close(): void;
+}
+
+/** Opens the network of a purification. @throws UsageError, UnsupportedError or ModelError if it does not fit. */
+export async function openPurifier(
   folder: string,
   purifying: PurifyingSettings,
-  settings: RobustSettings,
+  settings: Parameters<typeof purifierOptions>[1],
   openModel: OpenFolder,
-): Promise<Purifier & { close(): void }> {
+): Promise<OpenPurifier> {
   const options = await purifierOptions(purifying, settings);
   const { batcher, release } = await acquire((request) => openModel(folder, { ...options, ...request }));
   try {
     const noise = await hostNoise(purifying, batcher.model);
+    const stepsOf = (draw: number) => stepsBy(batcher.model, { ...purifying, noise, draw });
+    stepsOf(0); // what does not fit together is refused here, before any image is loaded
+    const { name, inputShape } = batcher.model;
     return {
+      name,
+      inputShape,
       denoising: denoisingBy(batcher),
-      stepsOf: (draw) => stepsBy(batcher.model, { ...purifying, noise, draw }),
+      concurrency: imagesInFlight(batcher),
+      stepsOf,
       close: release,
     };
   } catch (error) {

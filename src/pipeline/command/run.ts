@@ -3,20 +3,19 @@
 import type { Description } from '../../graph/describe.ts';
 import type { Model } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
-import { ModelError } from '../../kernels/errors.ts';
 import { classifyImages } from '../classify-images.ts';
 import { all } from '../deciding/all.ts';
 import { sequential } from '../deciding/sequential.ts';
 import { staged } from '../deciding/staged.ts';
 import type { Strategy } from '../deciding/trial.ts';
 import { loadImages } from '../images/load.ts';
-import { findImages, isImage } from '../images/sources.ts';
+import { findImages } from '../images/sources.ts';
 import type { ClassifyOptions } from '../operators/classify-options.ts';
 
 import { until } from '../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
-import { estimateOf, estimateText, evaluationsOf, timeBatch } from './dryrun.ts';
+import { dryRun } from './dryrun.ts';
 import { evaluationLines, headerOf, lineOf } from './format.ts';
 import { type Interruption, interruptible, type SignalSource } from './interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from './modelchoice.ts';
@@ -200,26 +199,6 @@ function summary({ images, failures, evaluations, seconds }: Progress, skipped: 
   return parts.join(', ');
 }
 
-/** Says what the run would cost, on standard output: a line of JSON where JSON lines are asked for by name. */
-async function dryRun(
-  settings: Settings,
-  { stdin, stdout, describe }: Surroundings,
-  model: Model,
-  folder: string,
-  options: OpenModelOptions,
-): Promise<number> {
-  const evaluations = evaluationsOf(model, deciding(settings));
-  const { cost, problems } = await describe(folder, options);
-  if (!cost) throw new ModelError(problems[0] ?? `${folder}: its cost is not known`);
-  let images = 0;
-  for await (const found of findImages(settings.inputs, { stdin, nul: settings.nul, namesOnly: true }))
-    if (isImage(found)) images++;
-  const estimate = estimateOf(model, images, evaluations, await timeBatch(model), cost);
-  const json = settings.formatNamed && settings.format === 'jsonl';
-  await streamWriter(stdout).write(json ? `${JSON.stringify(estimate)}\n` : estimateText(estimate));
-  return 0;
-}
-
 /**
  * Classifies what the settings name and writes the results. Returns the exit status: 0 all classified, 1 some
  * items failed, 130 interrupted (143 by SIGTERM).
@@ -231,6 +210,7 @@ export async function run(settings: Settings, surroundings: Surroundings): Promi
   const folder = await modelFolder(settings.model);
   const options = await modelOptions(settings);
   const opened = await opener(openModel, folder, options);
+  const opening = process.uptime();
   const { name, candidates, levels, batchSize, slots } = opened.model;
   const interruption = interruptible(signals, () =>
     reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
@@ -242,7 +222,11 @@ export async function run(settings: Settings, surroundings: Surroundings): Promi
   let before: Purifier | undefined;
   try {
     checkModel(settings, opened.model);
-    if (settings.dryRun) return await dryRun(settings, surroundings, opened.model, folder, options);
+    if (settings.dryRun) {
+      const { model, open } = opened;
+      const run = { settings, surroundings, folder, modelOptions: options, model, open };
+      return await dryRun({ ...run, deciding: deciding(settings), opening });
+    }
     before = await purifier(settings, openModel, folder, interruption.drop);
     const { failures, readerGone } = await stream(settings, surroundings, opened, before, interruption);
     if (interruption.status > 0) return interruption.status;

@@ -96,8 +96,6 @@ function checkTogether(settings: Settings): void {
     throw new UsageError(message);
   };
   checkInputs(inputs);
-  if (settings.purifying && settings.dryRun)
-    refuse('--dry-run and --purify exclude each other: what purifying costs is not estimated');
   if (strategy === 'staged' && !(nSamples && toKeep))
     refuse('--strategy staged wants --n-samples and --to-keep, such as --n-samples 50,500 --to-keep 5,1');
   if (strategy !== 'staged' && (nSamples || toKeep))

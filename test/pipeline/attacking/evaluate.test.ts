@@ -8,6 +8,8 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
+  rmSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -15,13 +17,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
+import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import type { OpenModelOptions } from '../../../src/graph/openmodel.ts';
 import { diffusionClassifier } from '../../../src/pipeline/attacking/classifier.ts';
 import { argmax } from '../../../src/pipeline/attacking/losses.ts';
-import { quotas } from '../../../src/pipeline/command/evaluate.ts';
+import { quotas } from '../../../src/pipeline/command/labelledset.ts';
 import { loadImage } from '../../../src/pipeline/images/load.ts';
 import { encodePng } from '../../../src/pipeline/images/png.ts';
-import { cli } from '../capture.ts';
+import { cli, linesOf } from '../capture.ts';
 import { hash } from '../fake.ts';
 import { fakeFolder, LABELS, SUMMARY } from '../fakefolder.ts';
 import { goodImages, temporaryFolder, write } from '../imagefiles.ts';
@@ -42,7 +45,7 @@ const open = async (_: string, options: OpenModelOptions) => {
     levels: (options.levels?.(summary) ?? []).length || 4,
   });
   opened.push(model);
-  return Object.assign(model, { candidates });
+  return Object.assign(model, { candidates, device: 'a fake device' });
 };
 
 const bytesOf = (k: number) =>
@@ -102,7 +105,7 @@ describe('evaluate', () => {
       clean: { count: 10, of: 12 },
       failures: 0,
       norm: 'linf',
-      eps: 0.06,
+      eps: '0.06',
     });
     expect(table.attacks.map(({ attack }: { attack: string }) => attack)).toEqual([
       'apgd-ce',
@@ -117,6 +120,164 @@ describe('evaluate', () => {
       (await evaluate(join(folder, 'set'), '--eps', '0.5', '--steps', '15', '--json')).out,
     );
     expect(larger.worst.count).toBeLessThan(table.worst.count);
+  });
+
+  test('an image that an attack broke is not attacked again, unless every attack is asked for', async () => {
+    const folder = await sets();
+    const run = async (...more: string[]) => {
+      const { status, out } = await evaluate(join(folder, 'set'), ...ATTACKED, '--json', ...more);
+      expect(status).toBe(0);
+      return JSON.parse(out);
+    };
+    const [some, every] = [await run(), await run('--every-attack')];
+    const attacked = (table: { attacks: { attacked: number }[] }) => table.attacks.map((row) => row.attacked);
+    const right = some.attacks.map(({ robust }: { robust: { count: number } }) => robust.count);
+    expect(attacked(every)).toEqual([10, 10, 10]);
+    expect(attacked(some)).toEqual([10, right[0], right[1]]);
+    expect(right[0]).toBeLessThan(10);
+    expect(some.worst).toEqual(every.worst);
+    expect(some.worst.count).toBe(right[2]);
+    expect(every.attacks[0]).toEqual(some.attacks[0]);
+    const { out } = await evaluate(join(folder, 'set'), ...ATTACKED);
+    expect(out).toMatch(/^ +attacked +right +accuracy %/);
+    expect(out).toMatch(/^apgd-ce +10 +\d/m);
+    expect(out).toMatch(/of 12 images, attacks in linf with eps 0\.06\n$/);
+  });
+
+  test('a log of fewer attacks serves a run of every attack, and the other way round', async () => {
+    const folder = await sets();
+    const run = (output: string, ...more: string[]) =>
+      evaluate(join(folder, 'set'), ...ATTACKED, '-o', join(folder, output), ...more);
+    const tables: Record<string, string> = {};
+    for (const [output, ...options] of [
+      ['some'],
+      ['every', '--every-attack'],
+      ['some', '--resume', '--every-attack'],
+      ['every', '--resume'],
+    ] as const) {
+      expect((await run(output, ...options)).status).toBe(0);
+      const text = readFileSync(join(folder, output), 'utf8');
+      const name = options.some((option) => option === '--every-attack') ? 'every' : 'some';
+      tables[name] ??= text;
+      expect(text).toBe(tables[name]);
+    }
+    expect(tables.some).not.toBe(tables.every);
+  });
+
+  test('the record says how it was made, by paths within the set and eps as it was typed', async () => {
+    const folder = await sets();
+    const output = join(folder, 'o.json');
+    const argv = ['--eps', '16/255', '--steps', '3', '--attacks', 'apgd-ce', '--json', '-o', output];
+    expect((await evaluate(join(folder, 'set'), ...argv)).status).toBe(0);
+    const [heading, ...lines] = linesOf(readFileSync(`${output}.log.jsonl`, 'utf8'));
+    expect(heading.evaluation).toMatchObject({ eps: '16/255', set: 'set', seed: 0, weights: null });
+    expect(heading.made).toEqual({
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      device: 'a fake device',
+      date: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
+    });
+    expect(lines.map(({ key }) => key)).toContain(`${LABELS[await truthOf(0)]}/0.png`);
+    const report = readFileSync(output, 'utf8');
+    expect(JSON.parse(report)).toMatchObject({ eps: '16/255', ...heading.made, options: heading.evaluation });
+    for (const text of [report, readFileSync(`${output}.log.jsonl`, 'utf8')]) {
+      expect(text).not.toContain(folder);
+      expect(text).not.toContain('0.0627');
+    }
+    // The set may lie elsewhere when it is resumed.
+    renameSync(join(folder, 'set'), join(folder, 'flat', 'set'));
+    opened = [];
+    expect((await evaluate(join(folder, 'flat/set'), ...argv, '--resume')).status).toBe(0);
+    expect(opened[0]!.evaluations).toBe(0);
+  });
+
+  test('an output that exists is neither emptied nor mixed with another run', async () => {
+    const folder = await sets();
+    const output = join(folder, 'o.txt');
+    const run = (...more: string[]) =>
+      evaluate(join(folder, 'set'), '--attacks', 'none', '-o', output, ...more);
+    await run();
+    const before = readFileSync(output, 'utf8');
+    opened = [];
+    const again = await run('--images', '3');
+    expect(again).toMatchObject({ status: 2, out: '' });
+    expect(again.err).toContain(`${output} exists; --resume goes on with it, --overwrite begins anew`);
+    expect(opened).toEqual([]);
+    expect(readFileSync(output, 'utf8')).toBe(before);
+    expect((await run('--images', '3', '--overwrite')).status).toBe(0);
+    expect(readFileSync(output, 'utf8')).toContain('of 3 images');
+  });
+
+  test('--save: images that are a set again, their floats, and what is missing is made when resumed', async () => {
+    const folder = await sets();
+    const [output, save] = [join(folder, 'o.txt'), join(folder, 'adversarial')];
+    const run = (...more: string[]) =>
+      evaluate(join(folder, 'x-images-idx3-ubyte.gz'), ...ATTACKED, '-o', output, ...more);
+    expect((await run('--save', save)).status).toBe(0);
+    const broken = linesOf(readFileSync(`${output}.log.jsonl`, 'utf8')).filter(
+      ({ attack, right }) => attack !== undefined && attack !== 'clean' && !right,
+    );
+    expect(broken.length).toBeGreaterThan(2);
+    for (const { key, attack, label, saved } of broken) {
+      expect(saved).toBe(`${attack}/${LABELS[label]}/${key}.png`);
+      const pixels = await loadImage(join(save, saved), [1, SIDE, SIDE]);
+      const file = await openSafetensors(join(save, saved.replace(/png$/, 'safetensors')));
+      const floats = await file.readF32('image');
+      await file.close();
+      expect(file.tensors.get('image')?.shape).toEqual([1, SIDE, SIDE]);
+      const clean = bytesOf(Number(key.split('#')[1]));
+      for (const [i, byte] of clean.entries()) {
+        expect(Math.abs((floats[i]! + 1) / 2 - byte / 255)).toBeLessThanOrEqual(0.06 + 1e-6);
+        expect(Math.abs((pixels[i]! + 1) / 2 - byte / 255)).toBeLessThanOrEqual(0.06 + 1e-6);
+      }
+    }
+    const first = broken.find(({ attack }) => attack === 'apgd-ce');
+    const again = await evaluate(join(save, 'apgd-ce'), '--attacks', 'none', '--json');
+    expect(JSON.parse(again.out).images).toBe(broken.filter(({ attack }) => attack === 'apgd-ce').length);
+    rmSync(join(save, first.saved));
+    opened = [];
+    expect((await run('--save', save, '--resume')).status).toBe(0);
+    expect(existsSync(join(save, first.saved))).toBe(true);
+    expect(opened[0]!.evaluations).toBeGreaterThan(0);
+    expect((await run('--attacks', 'none', '--save', save)).err).toContain('--save needs --attacks');
+  });
+
+  test('--dry-run: a range of time, and nothing is written', async () => {
+    const folder = await sets();
+    const output = join(folder, 'o.txt');
+    const argv = [join(folder, 'set'), ...ATTACKED, '--dry-run', '-o', output];
+    const { status, out } = await evaluate(...argv);
+    expect(status).toBe(0);
+    expect(out).toMatch(/^work +per image at most 10 queries for logits and 48 for gradients; at least 1/m);
+    expect(out).toMatch(/^all 12 images +.+ to .+/m);
+    expect(existsSync(output)).toBe(false);
+    const { queries, images, seconds } = JSON.parse((await evaluate(...argv, '--json')).out);
+    expect(queries.most).toEqual({ judge: 7, logits: 3, gradients: 48 });
+    expect(images).toBe(12);
+    expect(seconds.all.least).toBeLessThan(seconds.all.most);
+  });
+
+  test('files that would be missed at the end are missed before the model is opened', async () => {
+    const folder = await sets();
+    const set = join(folder, 'set');
+    opened = [];
+    const refused = async (...argv: string[]) => {
+      const { status, out, err } = await cli(argv, open);
+      expect([status, out, opened.length]).toEqual([2, '', 0]);
+      return err;
+    };
+    const clean = ['--attacks', 'none'];
+    expect(await refused('evaluate', join(folder, 'no'), ...clean)).toContain('no: cannot be read (ENOENT)');
+    expect(await refused('evaluate', set, ...clean, '-o', join(folder, 'no/o'))).toContain(
+      'its folder does not exist',
+    );
+    expect(await refused('evaluate', set, ...clean, '-o', set)).toContain('expected a file, got the folder');
+    const table = join(folder, 'labels.csv');
+    expect(await refused('evaluate', set, '--eps', '0.1', '--save', table)).toContain('expected a folder');
+    const attack = ['attack', set, '--eps', '0.1', '--out'];
+    expect(await refused(...attack, join(table, 'x'))).toMatch(/--out: .*(expected a folder|ENOTDIR)/);
+    expect(await refused(...attack, join(folder, 'x'), '--labels-from', join(folder, 'no.csv'))).toContain(
+      'no.csv',
+    );
   });
 
   test('folders, a table and an IDX file are the same set', async () => {
@@ -250,10 +411,10 @@ describe('evaluate', () => {
       return err;
     };
     expect(await refused()).toContain('--eps is missing');
-    expect(await refused('--eps', '3')).toContain('pixels are in [0, 1]');
-    expect(await refused('--eps', '0.1', '--gradient', 'full')).toContain('--gradient wants --purify');
+    expect(await refused('--eps', '3')).toContain('expected a linf radius of at most 1');
+    expect(await refused('--eps', '0.1', '--gradient', 'full')).toContain('--gradient needs --purify');
     expect(await refused('--eps', '0.1', '--attacks', 'fgsm')).toContain('--attacks: wanted different names');
-    expect(await refused('--attacks', 'none', '--resume')).toContain('--resume wants --output');
+    expect(await refused('--attacks', 'none', '--resume')).toContain('--resume needs --output');
     mkdirSync(join(set, 'unicorn'));
     write(set, { 'unicorn/1.png': png(1) });
     expect(await refused('--attacks', 'none')).toContain('no class "unicorn"');

@@ -3,7 +3,7 @@
 import { z } from 'zod';
 import { ATTACKS } from '../../attacking/attacks.ts';
 import { GRADIENT_MODES } from '../../attacking/purified.ts';
-import { integer, optionsOf, radius, stepCount, text } from './option.ts';
+import { flag, integer, optionsOf, radius, stepCount, text } from './option.ts';
 
 const { given, spec } = optionsOf('Attacking');
 
@@ -79,6 +79,19 @@ export const ATTACKING = {
     help: 'images and their classes: CSV path,label, paths relative to FOLDER',
     schema: text,
     wanted: 'a CSV file',
+  }),
+  everyAttack: spec({
+    flags: '--every-attack',
+    help: 'run every attack on every image, also on those that an earlier attack broke',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
+  save: given({
+    flags: '--save <folder>',
+    help: 'write every adversarial image there, as PNG and, before it became 8 bits, as safetensors',
+    schema: text,
+    wanted: 'a folder',
   }),
   images: given({
     flags: '--images <n>',

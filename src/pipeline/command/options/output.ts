@@ -18,6 +18,19 @@ export const OUTPUT = {
     schema: text,
     wanted: 'a folder',
   }),
+  cardOut: given({
+    flags: '--out <file|folder>',
+    help: 'store the temperature there: in a new card (FILE.json), or in a copy of the model folder',
+    schema: text,
+    wanted: 'a .json file or a folder',
+  }),
+  inPlace: spec({
+    flags: '--in-place',
+    help: "store the temperature in the model folder's own card.json; the card as it was is kept as card.json.bak",
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
   tensors: given({
     flags: '--tensors <file>',
     help: 'also write the images there as safetensors, [c, h, w] in [-1, 1] by their names',
@@ -65,6 +78,13 @@ export const OUTPUT = {
     wanted: 'no value',
     fallback: false,
   }),
+  overwrite: spec({
+    flags: '--overwrite',
+    help: 'replace what --output already holds',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
   bins: spec({
     flags: '--bins <n>',
     help: 'bins of the reliability table',
@@ -88,7 +108,7 @@ export const OUTPUT = {
   }),
   dryRun: spec({
     flags: '--dry-run',
-    help: 'only say what it would cost: evaluations, memory, and time by one timed batch',
+    help: 'only say how much work the run is, and how long it will take on this machine',
     schema: flag,
     wanted: 'no value',
     fallback: false,
