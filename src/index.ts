@@ -40,11 +40,15 @@ export {
   sumTemperature,
 } from './graph/sigmas.ts';
 // The device.
+export type { DriverCall } from './kernels/adapters.ts';
 export {
   type Capabilities,
+  type CompileProgress,
   type Device,
   type DeviceOptions,
+  type DeviceSummary,
   type Family,
+  listDevices,
   openDevice,
 } from './kernels/device.ts';
 export {

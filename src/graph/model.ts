@@ -93,6 +93,8 @@ export type Crop = 'centre' | 'adm';
 /** A loaded classifier at a fixed batch size. Calls may overlap; results come in the order of the calls. */
 export interface Model {
   readonly name: string;
+  /** The adapter that it runs on, for results and reports. */
+  readonly device?: string | undefined;
   /** The image it takes: [channels, height, width] with values in [-1, 1]. */
   readonly inputShape: readonly [channels: number, height: number, width: number];
   /** How images are brought to that shape: by default their short side is resized and the centre cropped. */

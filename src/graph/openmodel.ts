@@ -1,6 +1,6 @@
 // From a model folder to a classifier on a device.
 
-import { type Device, type DeviceOptions, openDevice } from '../kernels/device.ts';
+import { type CompileProgress, type Device, type DeviceOptions, openDevice } from '../kernels/device.ts';
 import type { Distance } from '../kernels/error-reduction.ts';
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
@@ -23,6 +23,11 @@ import { transformerNetwork } from './transformermodel.ts';
 export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */
   readonly device?: GPUDevice | DeviceOptions;
+  /**
+   * Receives the progress of compiling shaders: some 20 s for a small network on a software adapter that has not
+   * compiled it before. `total` grows as further parts of the model are made ready.
+   */
+  readonly onCompile?: (progress: CompileProgress) => void;
   /** The grid in visiting order, made from what the folder says; without it the model's own. */
   readonly levels?: (model: ModelSummary) => readonly Level[];
   /** Side of the square image, for latent models; without it the model's own. */
@@ -227,7 +232,10 @@ export async function openModel(path: string, options: OpenModelOptions = {}): P
   let attached: Attached | undefined;
   try {
     const given = options.device;
-    device = await openDevice(given && 'queue' in given ? { device: given } : given);
+    device = await openDevice({
+      ...(given && 'queue' in given ? { device: given } : given),
+      ...(options.onCompile && { onCompile: options.onCompile }),
+    });
     const beside = await attach(device);
     attached = beside;
     const model = await denoiser(device, network, evaluation, {

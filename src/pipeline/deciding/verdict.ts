@@ -146,11 +146,17 @@ export interface ResultOptions {
 /** The result line of an image; `started` is when it was put on the device, by the clock `now`. */
 export function resultOf(
   { path, trial, started }: { readonly path: string; readonly trial: Trial; readonly started: number },
-  model: Pick<Model, 'name' | 'temperature'>,
+  model: Pick<Model, 'name' | 'temperature' | 'device'>,
   { topK = 5, seed = 0, temperature = model.temperature, energy = false, now = Date.now }: ResultOptions,
 ): Classified {
   const found = verdict(trial, temperature, topK);
-  const result = { seconds: (now() - started) / 1000, seed, model: model.name };
+  const { name, device } = model;
+  const result = {
+    seconds: (now() - started) / 1000,
+    seed,
+    model: name,
+    ...(device === undefined ? {} : { device }),
+  };
   if (!energy) return { path, ...found, ...result };
   const { classes, ...energies } = energyOf(trial, temperature);
   const top = found.top.map((one) => ({ ...one, energy: classes.get(one.classidx)! }));
