@@ -27,6 +27,7 @@ export {
 } from './graph/model.ts';
 export { type ModelSummary, readModel } from './graph/modelsummary.ts';
 export { type OpenModelOptions, openModel } from './graph/openmodel.ts';
+export { type ShippedModel, shippedModels } from './graph/shipped-models.ts';
 export {
   importanceLevels,
   normalisedError,

@@ -10,6 +10,7 @@ import { edmLevel, edmNetwork } from './edmmodel.ts';
 import type { Network, Noise, NoiseLevel } from './evaluation.ts';
 import { withoutClass } from './files/edmfolder.ts';
 import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
+import { modelFolder } from './files/model-path.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { coefficients } from './files/schedule.ts';
 import { imageEncoder } from './latentmodel.ts';
@@ -171,11 +172,13 @@ async function networkOf(
 }
 
 /**
- * Reads a model folder and settles every option, without a device.
- * @throws ModelError naming the file (and tensor) that is not in order.
+ * Reads a model, given by the path of its folder or by the name of a shipped one, and settles every option, without a
+ * device.
+ * @throws ModelError naming the file (and tensor) that is not in order, or listing the shipped models if there is no
+ * such model.
  */
 export async function loadModel(path: string, options: OpenModelOptions = {}): Promise<LoadedModel> {
-  const found = await readModelFolder(path);
+  const found = await readModelFolder(await modelFolder(path));
   const folder = options.unconditional && found.kind === 'edm' ? withoutClass(found) : found;
   if (!options.unconditional) requireClasses(folder);
   const model = summarise(folder, options.imageSize);
@@ -222,9 +225,11 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
 }
 
 /**
- * Opens a model folder as a classifier.
- * @throws ModelError naming the file (and tensor) that is not in order; NoDeviceError without an adapter;
- * OutOfMemoryError where not even a batch of one fits.
+ * Opens a model, given by the path of its folder or by the name of a shipped one (see `shippedModels`), as a classifier.
+ * @throws ModelError naming the file (and tensor) that is not in order, or listing the shipped models if there is no
+ * such model; NoDeviceError without an adapter; OutOfMemoryError where not even a batch of one fits.
+ * @example
+ * const model = await openModel('fashion-mnist');
  */
 export async function openModel(path: string, options: OpenModelOptions = {}): Promise<Model> {
   const { network, evaluation, attach, close } = await loadModel(path, options);

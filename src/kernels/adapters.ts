@@ -87,18 +87,18 @@ const openEntry = async ({ backend, name }: AdapterEntry, driverCall: DriverCall
   request(await dawn(`backend=${backend}`, `adapter=${name}`), driverCall);
 
 /**
- * Finds the entry that is meant by an index of the list, or else by a name or a part of one in any case; the first, if
- * several names have that part.
+ * Finds the entry that is meant by an index of the list (a number, also as text), or by a name or a part of one in any
+ * case; the first, if several names have that part.
  * @throws NoDeviceError listing the adapters, if none is meant or the one that is cannot be asked for.
  */
 export function chooseAdapter(list: readonly AdapterEntry[], chosen: number | string): AdapterEntry {
   const known = list.map(({ name }, i) => `${i} ${name}`).join(', ');
-  const lower = String(chosen).toLowerCase();
-  const index = Number(chosen);
-  const found =
-    (Number.isInteger(index) ? list[index] : undefined) ??
-    list.find(({ name }) => name.toLowerCase() === lower) ??
-    (lower === '' ? undefined : list.find(({ name }) => name.toLowerCase().includes(lower)));
+  const text = String(chosen).toLowerCase();
+  const isIndex = typeof chosen === 'number' || /^\d+$/.test(text);
+  const found = isIndex
+    ? list[Number(text)]
+    : (list.find(({ name }) => name.toLowerCase() === text) ??
+      list.find(({ name }) => text !== '' && name.toLowerCase().includes(text)));
   if (!found)
     throw new NoDeviceError(
       `device: expected an index or a part of a name of ${known || 'the devices, and there are none'}; got "${chosen}"`,

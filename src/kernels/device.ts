@@ -77,7 +77,7 @@ const WANTED_LIMITS = [
   'maxStorageBuffersPerShaderStage',
 ] as const;
 
-/** What a device can do, or what a device of an adapter could, since `openDevice` asks for all of these limits. */
+/** What a device can do; of an adapter, what its device will, since `openDevice` asks for the limits that count. */
 function capabilitiesOf(
   device: Pick<GPUDevice, 'limits' | 'features'>,
   info: GPUAdapterInfo,
@@ -131,8 +131,11 @@ export interface DeviceSummary {
   readonly backend: string;
   readonly vendor: string;
   readonly architecture: string;
-  /** What it can do; undefined if it cannot be chosen, because an earlier device has the same name. */
-  readonly capabilities: Capabilities | undefined;
+  /**
+   * What it can do, but for the alignment, which is known once it is open; undefined if it cannot be chosen, because an
+   * earlier device has the same name.
+   */
+  readonly capabilities: Omit<Capabilities, 'storageAlignment'> | undefined;
 }
 
 /** Lists the devices of this machine, without opening any. */
@@ -140,14 +143,13 @@ export async function listDevices({
   driverCall,
 }: Pick<DeviceOptions, 'driverCall'> = {}): Promise<DeviceSummary[]> {
   const listed = await listAdapters(driverCall);
-  return listed.map(({ index, name, backend, adapter }) => ({
-    index,
-    name,
-    backend,
-    vendor: adapter?.info.vendor ?? '',
-    architecture: adapter?.info.architecture ?? '',
-    capabilities: adapter && capabilitiesOf(adapter, adapter.info),
-  }));
+  return listed.map(({ index, name, backend, adapter }) => {
+    const { vendor = '', architecture = '' } = adapter?.info ?? {};
+    const known = { index, name, backend, vendor, architecture };
+    if (!adapter) return { ...known, capabilities: undefined };
+    const { storageAlignment: _, ...capabilities } = capabilitiesOf(adapter, adapter.info);
+    return { ...known, capabilities };
+  });
 }
 
 async function openAdapter({ adapter: chosen, driverCall }: DeviceOptions) {
