@@ -8,6 +8,7 @@ import { attack, attackCommand, readAttackSettings } from './attack.ts';
 import { calibrate, calibrateCommand, readCalibrateSettings } from './calibrate.ts';
 import { createCommand, type Texts } from './command.ts';
 import { convert, convertCommand, readConvertSettings } from './convert.ts';
+import { doctor, doctorCommand, readDoctorSettings } from './doctor.ts';
 import { evaluate, evaluateCommand, readEvaluateSettings } from './evaluate.ts';
 import { describeError, statusOf } from './exitstatus.ts';
 import { info, infoCommand, readInfoSettings } from './info.ts';
@@ -36,16 +37,7 @@ export interface MainOptions {
 }
 
 /** Subcommands that the design has and this version has not. */
-const PLANNED: readonly string[] = [
-  'certify',
-  'train',
-  'doctor',
-  'bench',
-  'report',
-  'worker',
-  'submit',
-  'serve',
-];
+const PLANNED: readonly string[] = ['certify', 'train', 'bench', 'report', 'worker', 'submit', 'serve'];
 
 function readVersion(): string {
   const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
@@ -134,6 +126,13 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
     prepare(args, typed) {
       const settings = readOptimalSettings(args, typed);
       return { ...settings, run: (surroundings) => optimal(settings, surroundings) };
+    },
+  },
+  doctor: {
+    command: doctorCommand,
+    prepare(args, typed) {
+      const settings = readDoctorSettings(args, typed);
+      return { run: (surroundings) => doctor(settings, surroundings) };
     },
   },
   info: {

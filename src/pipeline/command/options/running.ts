@@ -11,6 +11,20 @@ export const RUNNING = {
     schema: text,
     wanted: 'a number or a part of a name, as "diffclass-stream doctor" lists them',
   }),
+  fix: spec({
+    flags: '--fix',
+    help: 'do what helps, where that is safe',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
+  run: spec({
+    flags: '--run',
+    help: 'classify a sample image however long it takes, and not only within 5 s',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
+  }),
   perClass: given({
     flags: '--per-class <n>',
     help: 'take at most so many images of each class, the first',
