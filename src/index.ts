@@ -27,6 +27,7 @@ export {
 } from './graph/model.ts';
 export { type ModelSummary, readModel } from './graph/modelsummary.ts';
 export { type OpenModelOptions, openModel } from './graph/openmodel.ts';
+export { type ShippedModel, shippedModels } from './graph/shipped-models.ts';
 export {
   importanceLevels,
   normalisedError,
@@ -40,11 +41,15 @@ export {
   sumTemperature,
 } from './graph/sigmas.ts';
 // The device.
+export type { DriverCall } from './kernels/adapters.ts';
 export {
   type Capabilities,
+  type CompileProgress,
   type Device,
   type DeviceOptions,
+  type DeviceSummary,
   type Family,
+  listDevices,
   openDevice,
 } from './kernels/device.ts';
 export {

@@ -107,6 +107,7 @@ export async function denoiser(
   let closed = false;
   return {
     name: options.name,
+    device: device.name,
     inputShape,
     crop: options.crop,
     candidates: options.candidates,

@@ -98,6 +98,8 @@ export type NoisePairing = 'level' | 'visit';
 /** A loaded classifier at a fixed batch size. Calls may overlap; results come in the order of the calls. */
 export interface Model {
   readonly name: string;
+  /** The adapter that it runs on, for results and reports. */
+  readonly device?: string | undefined;
   /** The image it takes: [channels, height, width] with values in [-1, 1]. */
   readonly inputShape: readonly [channels: number, height: number, width: number];
   /** How images are brought to that shape: by default their short side is resized and the centre cropped. */
@@ -124,8 +126,6 @@ export interface Model {
    * every strategy compares the same noised images. `visit`, for a file of noises: the k-th level evaluated uses noise k.
    */
   readonly noisePairing?: NoisePairing | undefined;
-  /** The name of the device that it runs on, as its driver reports it. */
-  readonly device?: string;
   /** Bytes it holds on the device: weights, activations of every planned batch, images in slots. */
   readonly deviceBytes?: number | undefined;
   /** Puts an image [c, h, w] in [-1, 1] into a slot (and through the encoder of a latent model). */

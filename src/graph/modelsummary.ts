@@ -3,6 +3,7 @@
 import type { Distance, Residual } from '../kernels/error-reduction.ts';
 import { ModelError } from '../kernels/errors.ts';
 import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
+import { modelFolder } from './files/model-path.ts';
 import type { Crop, Level } from './model.ts';
 import { vaeDownscale } from './networks/vaeencoder-config.ts';
 import { OPTIMAL_SIGMAS } from './optimalmodel.ts';
@@ -134,9 +135,12 @@ export function summarise(folder: ModelFolder, imageSize?: number): ModelSummary
   };
 }
 
-/** Reads a model folder's configuration. Throws `ModelError` naming the file, for whatever is not in order. */
+/**
+ * Reads what a model says of itself, given by the path of its folder or by the name of a shipped one; no weights.
+ * @throws ModelError naming the file that is not in order, or listing the shipped models if there is no such model.
+ */
 export async function readModel(path: string): Promise<ModelSummary> {
-  const folder = await readModelFolder(path);
+  const folder = await readModelFolder(await modelFolder(path));
   requireClasses(folder);
   return summarise(folder);
 }

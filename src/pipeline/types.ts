@@ -47,6 +47,8 @@ export interface Classified {
   readonly seconds: number;
   readonly seed: number;
   readonly model: string;
+  /** The adapter that the model ran on; results are the same byte for byte on the same one. */
+  readonly device?: string;
   /** -log p(x) up to a constant, where energies are asked for (see `energyOf`), and how many levels it rests on. */
   readonly energy?: number;
   readonly energyLevels?: number;

@@ -19,6 +19,7 @@ Presets (the published schedules, and a quick one; what is typed as well wins):
 ${PRESET_HELP}
 
 Other commands, each with a --help of its own:
+  doctor           lists the devices, checks everything that a run needs, and helps if it can
   info MODEL       what a model folder holds, and what is wrong with it
   convert FILE OUT a model folder of a published EDM pickle
   match PAIRS.csv  text, image and group scores of images and captions

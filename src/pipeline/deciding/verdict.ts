@@ -153,14 +153,16 @@ export interface EndedTrial {
 /** Returns the result of an image. */
 export function resultOf(
   { path, trial, started, seed }: EndedTrial,
-  model: Pick<Model, 'name' | 'temperature' | 'seed'>,
+  model: Pick<Model, 'name' | 'temperature' | 'seed' | 'device'>,
   { topK = 5, temperature = model.temperature, energy = false, now = Date.now }: ResultOptions,
 ): Classified {
   const found = verdict(trial, temperature, topK);
+  const { name, device } = model;
   const result = {
     seconds: (now() - started) / 1000,
     seed: Number(seed ?? model.seed ?? 0),
-    model: model.name,
+    model: name,
+    ...(device === undefined ? {} : { device }),
   };
   if (!energy) return { path, ...found, ...result };
   const { classes, ...energies } = energyOf(trial, temperature);
