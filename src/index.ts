@@ -19,6 +19,7 @@ export {
   type Differentiable,
   type ErrorGradients,
   type EvaluationBatch,
+  type Familiar,
   type Level,
   type Mix,
   type Model,
@@ -81,6 +82,7 @@ export { sigmaLevels, weigh, weightings } from './pipeline/deciding/weighting.ts
 export { ItemError, UsageError } from './pipeline/errors.ts';
 export type { AbortSignalLike } from './pipeline/host-types.ts';
 // Images from anywhere.
+export { type Conversions, conversions } from './pipeline/images/conversions.ts';
 export { type ImageFromOptions, type ItemOptions, imageFrom } from './pipeline/images/image-from.ts';
 export type {
   BlobLike,

@@ -36,6 +36,7 @@ const FILES: Readonly<Record<string, () => Promise<Buffer>>> = {
   'rgb16.png': () => opaque().toColourspace('rgb16').png().toBuffer(),
   'grey16.png': () => opaque().toColourspace('grey16').png().toBuffer(),
   'photo.jpg': () => opaque().jpeg({ quality: 90 }).toBuffer(),
+  'grey.jpg': () => opaque().greyscale().jpeg().toBuffer(),
   'turned.jpg': () => opaque().withMetadata({ orientation: 6 }).jpeg().toBuffer(),
   'photo.webp': () => picture().webp({ lossless: true }).toBuffer(),
   'scan.tif': () => opaque().tiff().toBuffer(),

@@ -4,6 +4,7 @@ import type { Model } from '../../graph/model.ts';
 import { UsageError } from '../errors.ts';
 import type { Classified, RankedClass } from '../types.ts';
 import { energyOf } from './energy.ts';
+import { isUnfamiliar } from './familiarity.ts';
 import { momentsOf, variance } from './statistics.ts';
 import {
   bestOf,
@@ -146,11 +147,12 @@ export interface ResultOptions {
 /** The result line of an image; `started` is when it was put on the device, by the clock `now`. */
 export function resultOf(
   { path, trial, started }: { readonly path: string; readonly trial: Trial; readonly started: number },
-  model: Pick<Model, 'name' | 'temperature'>,
+  model: Pick<Model, 'name' | 'temperature' | 'familiar'>,
   { topK = 5, seed = 0, temperature = model.temperature, energy = false, now = Date.now }: ResultOptions,
 ): Classified {
   const found = verdict(trial, temperature, topK);
-  const result = { seconds: (now() - started) / 1000, seed, model: model.name };
+  const unfamiliar = isUnfamiliar(trial, model.familiar) ? ({ unfamiliar: true } as const) : {};
+  const result = { seconds: (now() - started) / 1000, seed, model: model.name, ...unfamiliar };
   if (!energy) return { path, ...found, ...result };
   const { classes, ...energies } = energyOf(trial, temperature);
   const top = found.top.map((one) => ({ ...one, energy: classes.get(one.classidx)! }));
