@@ -158,7 +158,7 @@ const percent = (count: number, n: number) => {
   return `${((100 * count) / n).toFixed(2)} % of ${n} (95 %: ${low.toFixed(2)} to ${high.toFixed(2)})`;
 };
 console.log(`false alarms, test images: ${percent(beyond(testDistances), test.length)}`);
-const few = test.slice(0, 2000);
+const few = test.slice(0, 1000);
 for (const k of [0, 1, 2]) {
   const same = distances(await errorsOf(model, few, () => k), familiar);
   console.log(`  all with noise ${k}: ${percent(beyond(same), few.length)}`);
@@ -181,6 +181,9 @@ for (const [name, images] of Object.entries(others)) {
 }
 model.close();
 if (values.write) {
-  writeFileSync(cardFile, `${JSON.stringify({ ...card, familiar })}\n`);
+  const lines = Object.entries({ ...card, familiar }).map(
+    ([key, value]) => `  ${JSON.stringify(key)}: ${JSON.stringify(value)}`,
+  );
+  writeFileSync(cardFile, `{\n${lines.join(',\n')}\n}\n`);
   console.log(`${cardFile}: written`);
 }

@@ -81,10 +81,12 @@ export function conversions([channels, height, width]: Model['inputShape']): Con
     },
     sentences() {
       const colourOf = (of: number) => (of === 1 ? 'grey' : 'colour');
-      const sentences = [...groups].map(([from, group]) => {
-        const colour = from === channels ? '' : ` ${colourOf(channels)}`;
-        return `${images(group.count, colourOf(from))} of ${sizesOf(group)} became ${width}x${height}${colour}`;
-      });
+      const sentences = [...groups]
+        .sort(([a], [b]) => a - b)
+        .map(([from, group]) => {
+          const colour = from === channels ? '' : ` ${colourOf(channels)}`;
+          return `${images(group.count, colourOf(from))} of ${sizesOf(group)} became ${width}x${height}${colour}`;
+        });
       if (shallow > 0)
         sentences.push(
           `${images(shallow, '16-bit')} kept fewer than ${FEW_LEVELS} grey levels, because 8 bits keep the high byte only; stretch the values to 0..65535 first`,
