@@ -101,7 +101,13 @@ export { type LoadOptions, loadImages } from './pipeline/images/load.ts';
 export type { Pixels } from './pipeline/images/pixels.ts';
 export type { PrepareOptions } from './pipeline/images/prepare.ts';
 export type { Filter } from './pipeline/images/resample.ts';
-export { type Found, findImages } from './pipeline/images/sources.ts';
+export {
+  type Found,
+  findImages,
+  isImage,
+  type NamedImage,
+  type SourceOptions,
+} from './pipeline/images/sources.ts';
 export { aggregate } from './pipeline/operators/aggregate.ts';
 export { classify } from './pipeline/operators/classify.ts';
 export { eliminate } from './pipeline/operators/eliminate.ts';

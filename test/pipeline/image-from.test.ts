@@ -251,6 +251,10 @@ describe('faults have codes', () => {
 
   test('files, bytes and values that are no images', async () => {
     expect(await codeOf('/nowhere/a.png')).toBe('not-found');
+    expect(await codeOf(sharp('/nowhere/a.png'))).toBe('not-found');
+    expect(await codeOf(new URL('file:///nowhere/a.png'))).toBe('not-found');
+    expect(await codeOf(new URL('file://another-host/a.png'))).toBe('not-found');
+    await expect(imageFrom('https://example.org/a.png')).rejects.toThrow('for a URL, give new URL(...)');
     expect(await codeOf(new Uint8Array(0))).toBe('empty');
     expect(await codeOf(Buffer.from('hello'))).toBe('not-an-image');
     for (const value of [undefined, null, 7, {}, [], () => 1])

@@ -84,6 +84,7 @@ export async function pixelsOfSharp(image: Sharp, format: string, maxPixels: num
   } catch (error) {
     if (!(error instanceof Error) || error.name === 'ItemError') throw error;
     const reason = error.message.split('\n')[0] ?? '';
+    if (reason.startsWith('Input file is missing')) throw fault('not-found', `${format}: ${reason}`, error);
     const cut = /premature|truncat|unexpected end|end of (file|stream)|not enough/i.test(error.message);
     throw fault(cut ? 'truncated' : 'corrupt', `${format}: ${reason}`, error);
   }
