@@ -19,6 +19,7 @@ export {
   type Differentiable,
   type ErrorGradients,
   type EvaluationBatch,
+  type Familiar,
   type Level,
   type Mix,
   type Model,
@@ -88,6 +89,7 @@ export { sigmaLevels, weigh, weightings } from './pipeline/deciding/weighting.ts
 export { ItemError, UsageError } from './pipeline/errors.ts';
 export type { AbortSignalLike } from './pipeline/host-types.ts';
 // Images from anywhere.
+export { type Conversions, conversions } from './pipeline/images/conversions.ts';
 export { type ImageFromOptions, type ItemOptions, imageFrom } from './pipeline/images/image-from.ts';
 export type {
   BlobLike,
@@ -106,7 +108,13 @@ export { type LoadOptions, loadImages } from './pipeline/images/load.ts';
 export type { Pixels } from './pipeline/images/pixels.ts';
 export type { PrepareOptions } from './pipeline/images/prepare.ts';
 export type { Filter } from './pipeline/images/resample.ts';
-export { type Found, findImages } from './pipeline/images/sources.ts';
+export {
+  type Found,
+  findImages,
+  isImage,
+  type NamedImage,
+  type SourceOptions,
+} from './pipeline/images/sources.ts';
 export { aggregate } from './pipeline/operators/aggregate.ts';
 export { classify } from './pipeline/operators/classify.ts';
 export type { ClassifyOptions } from './pipeline/operators/classify-options.ts';

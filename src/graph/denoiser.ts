@@ -5,7 +5,7 @@ import type { WeightDtype } from '../kernels/routine.ts';
 import { createStorage, type Range } from '../kernels/runtime.ts';
 import { differentiable } from './differentiable.ts';
 import { type EvaluationOptions, type Network, noiseKeysOf, trace } from './evaluation.ts';
-import type { Candidate, Crop, EvaluationBatch, Model } from './model.ts';
+import type { Candidate, Crop, EvaluationBatch, Familiar, Model } from './model.ts';
 import { openRunner } from './runner.ts';
 import { splitByViews, viewsOf } from './views.ts';
 import { weightStore } from './weightstore.ts';
@@ -18,6 +18,7 @@ export interface DenoiserOptions extends EvaluationOptions {
   readonly labels: readonly number[];
   readonly temperature: number;
   readonly kappa?: number | undefined;
+  readonly familiar?: Familiar | undefined;
   readonly weightDtype: WeightDtype;
   readonly batchSize: number;
   /** Bytes for the activations of a gradient's run: see `GradientOptions.bytes`. */
@@ -116,6 +117,7 @@ export async function denoiser(
     kappa: options.kappa,
     seed: 'seed' in options.noise ? options.noise.seed : undefined,
     noisePairing: 'seed' in options.noise ? 'level' : 'visit',
+    familiar: options.familiar,
     batchSize: runner.samples,
     slots: options.slots,
     get deviceBytes() {

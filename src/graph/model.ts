@@ -20,6 +20,24 @@ export interface Level {
   readonly weight: number;
 }
 
+/**
+ * What images like those that a model was trained on look like to it, by the errors of all its classes at one level.
+ * An image whose errors are farther from every class than `threshold` is unfamiliar (see `familiarity.ts`).
+ */
+export interface Familiar {
+  /** The level, by the timestep or the sigma that it has. */
+  readonly t?: number | undefined;
+  readonly sigma?: number | undefined;
+  /** [class, class]: mean square root of the error in every class, of images of each class. */
+  readonly means: readonly (readonly number[])[];
+  /** [class, class]: inverse of their covariance within the classes. */
+  readonly precision: readonly (readonly number[])[];
+  /** Squared distance beyond which an image is unfamiliar. */
+  readonly threshold: number;
+  /** Share of held-out training images beyond the threshold. */
+  readonly falseAlarms: number;
+}
+
 /** How a level mixes an image with noise: x_t = a·x0 + b·eps. */
 export interface Mix {
   readonly a: number;
@@ -126,6 +144,8 @@ export interface Model {
    * every strategy compares the same noised images. `visit`, for a file of noises: the k-th level evaluated uses noise k.
    */
   readonly noisePairing?: NoisePairing | undefined;
+  /** Tells images unlike those that the model was trained on; holds for all its classes and its own distance. */
+  readonly familiar?: Familiar | undefined;
   /** Bytes it holds on the device: weights, activations of every planned batch, images in slots. */
   readonly deviceBytes?: number | undefined;
   /** Puts an image [c, h, w] in [-1, 1] into a slot (and through the encoder of a latent model). */

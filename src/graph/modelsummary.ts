@@ -4,7 +4,7 @@ import type { Distance, Residual } from '../kernels/error-reduction.ts';
 import { ModelError } from '../kernels/errors.ts';
 import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
 import { modelFolder } from './files/model-path.ts';
-import type { Crop, Level } from './model.ts';
+import type { Crop, Familiar, Level } from './model.ts';
 import { vaeDownscale } from './networks/vaeencoder-config.ts';
 import { OPTIMAL_SIGMAS } from './optimalmodel.ts';
 import { rdcLevels, sumTemperature } from './sigmas.ts';
@@ -41,6 +41,8 @@ export interface ModelSummary {
   readonly temperature: number;
   /** See `Model.kappa`. */
   readonly kappa?: number | undefined;
+  /** See `Model.familiar`. */
+  readonly familiar?: Familiar | undefined;
 }
 
 /** Levels of a model whose card names none, by its kind. */
@@ -132,6 +134,7 @@ export function summarise(folder: ModelFolder, imageSize?: number): ModelSummary
     distance: card?.loss ?? 'l2',
     temperature: temperatureOf(folder, own.levels),
     kappa: card?.kappa,
+    familiar: card?.familiar,
   };
 }
 

@@ -204,6 +204,7 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
       levels,
       temperature: temperatureOf(folder, levels),
       kappa: kappaOf(model, options, levels),
+      familiar: (options.distance ?? model.distance) === model.distance ? model.familiar : undefined,
       noise: await readNoise(options, network.image, levels.length),
       distance: options.distance ?? model.distance,
       residual: model.residual,

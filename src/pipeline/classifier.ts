@@ -78,6 +78,9 @@ export function classifierOf(batcher: Batcher): Classifier {
       get name() {
         return batcher.model.name;
       },
+      get device() {
+        return batcher.model.device;
+      },
       get inputShape() {
         return batcher.model.inputShape;
       },

@@ -52,6 +52,8 @@ export interface Classified {
   /** -log p(x) up to a constant, where energies are asked for (see `energyOf`), and how many levels it rests on. */
   readonly energy?: number;
   readonly energyLevels?: number;
+  /** True if the image lies outside what the model was trained on (see `Model.familiar`); absent otherwise. */
+  readonly unfamiliar?: true;
   /** How the image was purified before, where it was. */
   readonly purify?: string;
 }

@@ -36,6 +36,7 @@ const FILES: Readonly<Record<string, () => Promise<Buffer>>> = {
   'rgb16.png': () => opaque().toColourspace('rgb16').png().toBuffer(),
   'grey16.png': () => opaque().toColourspace('grey16').png().toBuffer(),
   'photo.jpg': () => opaque().jpeg({ quality: 90 }).toBuffer(),
+  'grey.jpg': () => opaque().greyscale().jpeg().toBuffer(),
   'turned.jpg': () => opaque().withMetadata({ orientation: 6 }).jpeg().toBuffer(),
   'photo.webp': () => picture().webp({ lossless: true }).toBuffer(),
   'scan.tif': () => opaque().tiff().toBuffer(),
@@ -250,6 +251,10 @@ describe('faults have codes', () => {
 
   test('files, bytes and values that are no images', async () => {
     expect(await codeOf('/nowhere/a.png')).toBe('not-found');
+    expect(await codeOf(sharp('/nowhere/a.png'))).toBe('not-found');
+    expect(await codeOf(new URL('file:///nowhere/a.png'))).toBe('not-found');
+    expect(await codeOf(new URL('file://another-host/a.png'))).toBe('not-found');
+    await expect(imageFrom('https://example.org/a.png')).rejects.toThrow('for a URL, give new URL(...)');
     expect(await codeOf(new Uint8Array(0))).toBe('empty');
     expect(await codeOf(Buffer.from('hello'))).toBe('not-an-image');
     for (const value of [undefined, null, 7, {}, [], () => 1])

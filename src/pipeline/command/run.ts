@@ -17,6 +17,7 @@ import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
 import { dryRun } from './dryrun.ts';
 import { evaluationLines, headerOf, lineOf } from './format.ts';
+import { inputNotes } from './input-notes.ts';
 import { type Interruption, interruptible, type SignalSource } from './interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
@@ -150,9 +151,14 @@ async function stream(
   let total: number | undefined;
   let last: Progress = { images: 0, failures: 0, evaluations: 0, seconds: 0, imagesPerSecond: 0 };
   const finished = new AbortController();
-  const found = findImages(settings.inputs, { stdin, nul: settings.nul });
+  const notes = inputNotes(model);
+  const { onPassedOver, onDecoded } = notes;
+  const found = findImages(settings.inputs, { stdin, nul: settings.nul, onPassedOver });
   const fresh = earlier ? notDone(found, earlier.done, () => skipped++) : found;
-  const loaded = until(loadImages(fresh, model.inputShape, { crop: model.crop }), interruption.stop);
+  const loaded = until(
+    loadImages(fresh, model.inputShape, { crop: model.crop, onDecoded }),
+    interruption.stop,
+  );
   const { purifying } = settings;
   const counting = count(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
     total = n;
@@ -175,6 +181,7 @@ async function stream(
       const line = purifying && !isFailure(result) ? { ...result, purify: purifying.method } : result;
       await results.write(lineOf(line, settings.format));
       if (results.closed) break;
+      notes.onResult(result);
       if (isFailure(result)) reporter.log('debug', `${result.path}: ${result.error.message}`);
     }
   } catch (error) {
@@ -185,7 +192,8 @@ async function stream(
     await results.close();
     await errors?.close();
   }
-  if (!results.closed) reporter.log('info', summary(last, skipped));
+  if (!results.closed)
+    for (const line of [summary(last, skipped), ...notes.sentences()]) reporter.log('info', line);
   return { failures: last.failures, readerGone: results.closed };
 }
 

@@ -4,6 +4,7 @@ import type { Model } from '../../graph/model.ts';
 import { UsageError } from '../errors.ts';
 import type { Classified, RankedClass } from '../types.ts';
 import { energyOf } from './energy.ts';
+import { isUnfamiliar } from './familiarity.ts';
 import { momentsOf, variance } from './statistics.ts';
 import {
   bestOf,
@@ -153,7 +154,7 @@ export interface EndedTrial {
 /** Returns the result of an image. */
 export function resultOf(
   { path, trial, started, seed }: EndedTrial,
-  model: Pick<Model, 'name' | 'temperature' | 'seed' | 'device'>,
+  model: Pick<Model, 'name' | 'temperature' | 'seed' | 'device' | 'familiar'>,
   { topK = 5, temperature = model.temperature, energy = false, now = Date.now }: ResultOptions,
 ): Classified {
   const found = verdict(trial, temperature, topK);
@@ -163,6 +164,7 @@ export function resultOf(
     seed: Number(seed ?? model.seed ?? 0),
     model: name,
     ...(device === undefined ? {} : { device }),
+    ...(isUnfamiliar(trial, model.familiar) && { unfamiliar: true as const }),
   };
   if (!energy) return { path, ...found, ...result };
   const { classes, ...energies } = energyOf(trial, temperature);

@@ -6,7 +6,7 @@ import { constants, open } from 'node:fs/promises';
 import type { Sharp, default as SharpModule } from 'sharp';
 import { fault } from './failures.ts';
 import { type DecodeLimits, MAX_BYTES, MAX_PIXELS } from './limits.ts';
-import type { Pixels } from './pixels.ts';
+import { type Pixels, withChannels } from './pixels.ts';
 import { decodePng, isPng } from './png.ts';
 
 interface Format {
@@ -56,23 +56,35 @@ async function loadSharp(format: string): Promise<typeof SharpModule> {
   }
 }
 
+const isGreySpace = (space: string | undefined) => space === 'b-w' || space === 'grey16';
+
+/** sharp gives grey images as RGB; operations that the caller added may have coloured them. */
+function isGrey({ channels, data }: Pixels): boolean {
+  if (channels === 1) return true;
+  for (let i = 0; i < data.length; i += 3)
+    if (data[i] !== data[i + 1] || data[i] !== data[i + 2]) return false;
+  return true;
+}
+
 /**
  * Takes the pixels out of an instance of sharp, turned upright and without alpha, as `decodeImage` gives them; `format`
  * is for messages.
  */
 export async function pixelsOfSharp(image: Sharp, format: string, maxPixels: number): Promise<Pixels> {
   try {
-    const { width = 0, height = 0, depth } = await image.metadata();
+    const { width = 0, height = 0, depth, space } = await image.metadata();
     if (width * height > maxPixels)
       throw fault('too-large', `${format}: ${width}x${height} pixels; at most ${maxPixels} are decoded`);
     const raw = image.autoOrient().removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' });
     const { data, info } = await raw.toBuffer({ resolveWithObject: true });
     const channels = info.channels === 1 ? 1 : 3;
-    const pixels: Pixels = { width: info.width, height: info.height, channels, data };
+    const decoded: Pixels = { width: info.width, height: info.height, channels, data };
+    const pixels = isGreySpace(space) && isGrey(decoded) ? withChannels(decoded, 1) : decoded;
     return depth === 'ushort' ? { ...pixels, bitDepth: 16 } : pixels;
   } catch (error) {
     if (!(error instanceof Error) || error.name === 'ItemError') throw error;
     const reason = error.message.split('\n')[0] ?? '';
+    if (reason.startsWith('Input file is missing')) throw fault('not-found', `${format}: ${reason}`, error);
     const cut = /premature|truncat|unexpected end|end of (file|stream)|not enough/i.test(error.message);
     throw fault(cut ? 'truncated' : 'corrupt', `${format}: ${reason}`, error);
   }

@@ -49,13 +49,39 @@ const isIterable = (source: object): source is AsyncIterable<unknown> => Symbol.
 const isBlob = (source: object): source is BlobLike =>
   'arrayBuffer' in source && typeof source.arrayBuffer === 'function';
 
+/** The path of a file: URL. @throws ItemError for one that names another host, or no file. */
+function pathOfUrl({ href }: UrlLike): string {
+  try {
+    return fileURLToPath(href);
+  } catch (error) {
+    throw fault('not-found', `${href} names no file of this system`, error);
+  }
+}
+
+/** Reads a file; a string that looks like a URL gets a hint, because strings are never fetched. */
+async function decodePath(path: string, options: ImageFromOptions): Promise<Pixels> {
+  try {
+    return await decodeFile(path, options);
+  } catch (error) {
+    const { code, message } = itemErrorOf(error);
+    if (code === 'not-found' && /^(https?|file|data):/i.test(path))
+      throw fault(code, `${message}; strings are paths of files: for a URL, give new URL(...)`, error);
+    throw error;
+  }
+}
+
 /** What an input calls itself in results; '' when it has no name. */
 export function nameOf(source: ImageInput): string {
   if (typeof source === 'string') return source;
   if (isBytes(source)) return '';
   if (isUrl(source)) {
-    if (source.protocol === 'file:') return fileURLToPath(source.href);
-    return source.protocol === 'data:' ? '' : source.href;
+    if (source.protocol === 'data:') return '';
+    if (source.protocol !== 'file:') return source.href;
+    try {
+      return pathOfUrl(source);
+    } catch {
+      return source.href;
+    }
   }
   if ('path' in source && typeof source.path === 'string') return source.path;
   return 'name' in source && typeof source.name === 'string' ? source.name : '';
@@ -64,13 +90,13 @@ export function nameOf(source: ImageInput): string {
 async function decoded(source: ImageSource, options: ImageFromOptions): Promise<Pixels> {
   const { maxPixels = MAX_PIXELS } = options;
   const decodeBytes = (bytes: Uint8Array | ArrayBufferLike) => decodeImage(asBuffer(bytes), options);
-  if (typeof source === 'string') return decodeFile(source, options);
+  if (typeof source === 'string') return decodePath(source, options);
   if (isBytes(source)) return decodeBytes(source);
   if (typeof source === 'object' && source !== null) {
     // Streams of sharp are streams of Node, too, and Node's web streams are iterable: the order matters.
     if (isUrl(source))
       return source.protocol === 'file:'
-        ? decodeFile(fileURLToPath(source.href), options)
+        ? decodeFile(pathOfUrl(source), options)
         : decodeBytes(await bytesOfUrl(source, options));
     if (isRaw(source)) return rawPixels(source, maxPixels);
     if (isEncoded(source)) return decodeBytes(source.data);

@@ -9,7 +9,7 @@ import type { Positioned } from './input-order.ts';
 /** What strategies and verdicts need to know of a model. */
 export type ModelFacts = Pick<
   Model,
-  'name' | 'candidates' | 'levels' | 'kappa' | 'noisePairing' | 'temperature' | 'seed'
+  'name' | 'candidates' | 'levels' | 'kappa' | 'noisePairing' | 'temperature' | 'seed' | 'device' | 'familiar'
 >;
 
 /** An image in a slot of a classifier, with its trial so far. It holds the slot until its trial ends. */

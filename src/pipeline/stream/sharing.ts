@@ -22,7 +22,7 @@ const entries = new WeakMap<Model, Entry>();
 /** What an opened classifier tells of its model, and what operators take as one. */
 export type ClassifierInfo = Pick<
   Model,
-  'name' | 'inputShape' | 'crop' | 'candidates' | 'levels' | 'temperature' | 'slots' | 'batchSize'
+  'name' | 'device' | 'inputShape' | 'crop' | 'candidates' | 'levels' | 'temperature' | 'slots' | 'batchSize'
 >;
 
 const classifiers = new WeakMap<ClassifierInfo, Batcher>();
