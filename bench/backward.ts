@@ -14,8 +14,8 @@ import { plan } from '../src/graph/plan.ts';
 import { weightStore } from '../src/graph/weightstore.ts';
 import { type Conv2dOptions, outputSize } from '../src/kernels/conv2d.ts';
 import { type Device, type Family, openDevice } from '../src/kernels/device.ts';
+import { type Timing, time } from '../src/kernels/time.ts';
 import { benchCases } from '../test/kernels/cases/conv2d-backward.ts';
-import { type Timing, time } from './timing.ts';
 
 const { values: options } = parseArgs({
   options: {

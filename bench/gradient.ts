@@ -13,7 +13,7 @@ import { plan } from '../src/graph/plan.ts';
 import { weightStore } from '../src/graph/weightstore.ts';
 import { openDevice } from '../src/kernels/device.ts';
 import { createStorage, type Launch } from '../src/kernels/runtime.ts';
-import { time } from './timing.ts';
+import { time } from '../src/kernels/time.ts';
 
 const { values: options } = parseArgs({
   options: {

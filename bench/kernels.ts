@@ -13,8 +13,9 @@ import { type Device, type Family, openDevice } from '../src/kernels/device.ts';
 import { pack } from '../src/kernels/packing.ts';
 import { createStorage, type Launch } from '../src/kernels/runtime.ts';
 import { storageElements } from '../src/kernels/tensor.ts';
+import { type Timing, time } from '../src/kernels/time.ts';
 import { bytesOf, type Entry, entries } from './entries.ts';
-import { measurePeak, type Timing, time } from './timing.ts';
+import { measurePeak } from './peak.ts';
 
 const { values: options } = parseArgs({
   options: {

@@ -23,8 +23,8 @@ import { plan } from '../src/graph/plan.ts';
 import { weightStore } from '../src/graph/weightstore.ts';
 import { openDevice } from '../src/kernels/device.ts';
 import type { WeightDtype } from '../src/kernels/routine.ts';
+import { time } from '../src/kernels/time.ts';
 import { randomValues } from '../test/kernels/harness.ts';
-import { time } from './timing.ts';
 
 const { values: options } = parseArgs({
   options: {

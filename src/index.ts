@@ -1,4 +1,5 @@
-// The library: what `import { ... } from 'diffclass-stream'` offers, from streams down to kernels.
+// The library: what `import { ... } from 'diffclass-stream'` offers. RxJS operators are in `/operators`, attacks in
+// `/attacks`, kernels in `/kernels`.
 
 export { type DenoiserOptions, denoiser } from './graph/denoiser.ts';
 export {
@@ -41,6 +42,7 @@ export {
   sigmaWeightings,
   sumTemperature,
 } from './graph/sigmas.ts';
+export type { AbortSignalLike } from './host-types.ts';
 // The device.
 export type { DriverCall } from './kernels/adapters.ts';
 export {
@@ -61,15 +63,8 @@ export {
   ShapeError,
   UnsupportedError,
 } from './kernels/errors.ts';
-// Attacks, and robust accuracy.
-export { type Attacked, type AttackOptions, attackImage, type Victim } from './pipeline/attacking/attack.ts';
-export { ATTACKS, type AttackName, attackOf } from './pipeline/attacking/attacks.ts';
-export { attackAndJudge, type Campaign, type Outcome } from './pipeline/attacking/campaign.ts';
-export { type DiffusionClassifier, diffusionClassifier } from './pipeline/attacking/classifier.ts';
-export type { Defended } from './pipeline/attacking/defended.ts';
-export { GRADIENT_MODES, type GradientMode, purified } from './pipeline/attacking/purified.ts';
-export { type Share, shareOf } from './pipeline/attacking/wilson.ts';
-// Streams of images in, verdicts out.
+// The opened classifier, and streams of images through it.
+export { type Classifier, type OpenClassifierOptions, openClassifier } from './pipeline/classifier.ts';
 export { classifyImages } from './pipeline/classify-images.ts';
 // How candidates are dropped, and on which noise levels.
 export { all } from './pipeline/deciding/all.ts';
@@ -84,10 +79,10 @@ export {
 } from './pipeline/deciding/matching.ts';
 export { type SequentialOptions, sequential } from './pipeline/deciding/sequential.ts';
 export { type Schedule as StagedSchedule, staged } from './pipeline/deciding/staged.ts';
-export type { Strategy, Trial } from './pipeline/deciding/trial.ts';
+export type { Facts, Look, Strategy, Trial } from './pipeline/deciding/trial.ts';
+export type { ResultOptions } from './pipeline/deciding/verdict.ts';
 export { sigmaLevels, weigh, weightings } from './pipeline/deciding/weighting.ts';
 export { ItemError, UsageError } from './pipeline/errors.ts';
-export type { AbortSignalLike } from './pipeline/host-types.ts';
 // Images from anywhere.
 export { type Conversions, conversions } from './pipeline/images/conversions.ts';
 export { type ImageFromOptions, type ItemOptions, imageFrom } from './pipeline/images/image-from.ts';
@@ -115,15 +110,7 @@ export {
   type NamedImage,
   type SourceOptions,
 } from './pipeline/images/sources.ts';
-export { aggregate } from './pipeline/operators/aggregate.ts';
-export { classify } from './pipeline/operators/classify.ts';
 export type { ClassifyOptions } from './pipeline/operators/classify-options.ts';
-export { eliminate } from './pipeline/operators/eliminate.ts';
-export { encode } from './pipeline/operators/encode.ts';
-export { errors } from './pipeline/operators/errors.ts';
-export { fanOut } from './pipeline/operators/fan-out.ts';
-export { purify } from './pipeline/operators/purify.ts';
-export { verdict } from './pipeline/operators/verdict.ts';
 // How images are purified.
 export {
   METHODS as purifyingMethods,
@@ -132,13 +119,14 @@ export {
   T_STAR as publishedTStar,
 } from './pipeline/purifying/methods.ts';
 export { purificationLevels } from './pipeline/purifying/plan.ts';
-export { pulled } from './pipeline/stream/observable.ts';
+export type { OpenModel } from './pipeline/stream/batcher.ts';
 export {
   type Purification,
   type Purified,
   type PurifyOptions,
   purifyImages,
 } from './pipeline/stream/purify.ts';
+export type { ClassifierInfo } from './pipeline/stream/sharing.ts';
 export type {
   Classified,
   EvaluationRecord,

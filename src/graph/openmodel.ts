@@ -1,5 +1,6 @@
 // From a model folder to a classifier on a device.
 
+import type { GpuDevice } from '../host-types.ts';
 import { type CompileProgress, type Device, type DeviceOptions, openDevice } from '../kernels/device.ts';
 import type { Distance } from '../kernels/error-reduction.ts';
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
@@ -23,7 +24,7 @@ import { transformerNetwork } from './transformermodel.ts';
 
 export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */
-  readonly device?: GPUDevice | DeviceOptions;
+  readonly device?: GpuDevice | DeviceOptions;
   /**
    * Receives the progress of compiling shaders: some 20 s for a small network on a software adapter that has not
    * compiled it before. `total` grows as further parts of the model are made ready.

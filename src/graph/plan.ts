@@ -6,6 +6,7 @@
 // read and written at once. A concatenation costs nothing where its parts can be made in place: channel-major
 // rows make them ranges of the whole.
 
+import type { GpuComputePass } from '../host-types.ts';
 import type { Capabilities, Device } from '../kernels/device.ts';
 import { OutOfMemoryError } from '../kernels/errors.ts';
 import type { Routine, WeightDtype } from '../kernels/routine.ts';
@@ -40,7 +41,7 @@ export interface Plan {
   readonly launches: readonly Launch[];
   /** Bytes of activations and scratch, weights not counted. */
   readonly bytes: number;
-  encode(pass: GPUComputePassEncoder): void;
+  encode(pass: GpuComputePass): void;
   destroy(): void;
 }
 

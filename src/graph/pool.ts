@@ -1,12 +1,13 @@
 // Memory of activations shared by the plans of one model: they run one after another, so that each may write where
 // the others did.
 
+import type { GpuBuffer } from '../host-types.ts';
 import type { Device } from '../kernels/device.ts';
 import { createStorage } from '../kernels/runtime.ts';
 
 export interface ActivationPool {
   /** A buffer of at least each size, no two the same; other callers are given them too. */
-  take(sizes: readonly number[]): GPUBuffer[];
+  take(sizes: readonly number[]): GpuBuffer[];
   readonly bytes: () => number;
   /** Destroys every buffer; the plans that were given them are of no more use. */
   destroy(): void;
@@ -18,11 +19,11 @@ export interface ActivationPool {
  * front of each run, and copy outputs in the submission of the run or in the next.
  */
 export function activationPool(device: Device): ActivationPool {
-  const buffers: GPUBuffer[] = [];
+  const buffers: GpuBuffer[] = [];
   return {
     take(sizes) {
       const free = [...buffers].sort((a, b) => a.size - b.size);
-      const taken: GPUBuffer[] = [];
+      const taken: GpuBuffer[] = [];
       const largestFirst = sizes.map((size, i) => ({ size, i })).sort((a, b) => b.size - a.size);
       for (const { size, i } of largestFirst) {
         const at = free.findIndex((buffer) => buffer.size >= size);

@@ -4,6 +4,7 @@
 // adapter's name as flags of an instance, and a name that no adapter has makes it reject with the list of all: that
 // list is the only one there is. Browsers have one adapter and take no name.
 
+import type { GpuAdapter, GpuAdapterInfo } from '../host-types.ts';
 import { NoDeviceError } from './errors.ts';
 
 /** An adapter as Dawn lists it. */
@@ -54,7 +55,7 @@ function dawn(...flags: readonly string[]): Promise<GPU> {
 }
 
 // The same preference everywhere: it decides on the order of the list, and so on which adapter is the first.
-const request = (gpu: GPU, driverCall: DriverCall): Promise<GPUAdapter | null> =>
+const request = (gpu: GPU, driverCall: DriverCall): Promise<GpuAdapter | null> =>
   driverCall(() => gpu.requestAdapter({ powerPreference: 'high-performance' }));
 
 /** Reads Dawn's list of adapters out of the message that it rejects an unknown name with. */
@@ -117,7 +118,7 @@ export function chooseAdapter(list: readonly AdapterEntry[], chosen: number | st
 export async function findAdapter(
   chosen: number | string | undefined,
   driverCall: DriverCall = callDirectly,
-): Promise<GPUAdapter | null> {
+): Promise<GpuAdapter | null> {
   const browser = browserGpu();
   if (browser && chosen !== undefined && chosen !== 0)
     throw new NoDeviceError(`device: a browser offers one device only, index 0; got "${chosen}"`);
@@ -130,7 +131,7 @@ export async function findAdapter(
 /** An adapter of the list; `adapter` is undefined if it cannot be asked for (see `chooseAdapter`). */
 export interface ListedAdapter extends AdapterEntry {
   readonly index: number;
-  readonly adapter: GPUAdapter | undefined;
+  readonly adapter: GpuAdapter | undefined;
 }
 
 /** Lists the adapters of this machine; the first is the one that is taken when none is chosen. */
@@ -150,5 +151,5 @@ export async function listAdapters(driverCall: DriverCall = callDirectly): Promi
 }
 
 /** The short name of an adapter for results and reports; browsers only tell vendor and architecture. */
-export const adapterName = ({ vendor, architecture, device }: GPUAdapterInfo): string =>
+export const adapterName = ({ vendor, architecture, device }: GpuAdapterInfo): string =>
   device.replace(/-+$/, '') || [vendor, architecture].filter(Boolean).join(' ') || 'unknown';

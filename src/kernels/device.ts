@@ -1,5 +1,6 @@
 // Opening a device and knowing what it can do.
 
+import type { GpuDevice, GpuDeviceLostInfo } from '../host-types.ts';
 import { adapterName, type DriverCall, findAdapter, listAdapters } from './adapters.ts';
 import { NoDeviceError } from './errors.ts';
 
@@ -36,12 +37,12 @@ export interface CompileProgress {
 }
 
 export interface Device {
-  readonly gpu: GPUDevice;
+  readonly gpu: GpuDevice;
   /** The adapter's short name, for results and reports. */
   readonly name: string;
   readonly capabilities: Capabilities;
   /** Resolves with the reason when the device is lost, also by `close`. */
-  readonly lost: Promise<GPUDeviceLostInfo>;
+  readonly lost: Promise<GpuDeviceLostInfo>;
   /** True from the moment the device was found lost. */
   readonly isLost: () => boolean;
   /** Destroys the device, unless the host passed it in. */
@@ -52,7 +53,7 @@ export interface Device {
 
 export interface DeviceOptions {
   /** The host's own device: used as it is, with whatever features and limits it has, and never destroyed. */
-  readonly device?: GPUDevice;
+  readonly device?: GpuDevice;
   /**
    * Chooses an adapter: an index of `listDevices`, or a name or a part of one. Without it the first is taken. Dawn tells
    * adapters apart by name only, so the second of two equal cards cannot be chosen.

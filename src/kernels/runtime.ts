@@ -1,5 +1,6 @@
 // From kernels as data to work on the device: pipelines once a text, bind groups once a launch.
 
+import type { GpuBuffer, GpuComputePass, GpuDevice } from '../host-types.ts';
 import type { Device } from './device.ts';
 import { DeviceLostError, OutOfMemoryError } from './errors.ts';
 import { type Binding, type Kernel, uniformBytes } from './kernel.ts';
@@ -7,7 +8,7 @@ import { parked } from './wait.ts';
 
 /** A part of a buffer, in bytes. */
 export interface Range {
-  readonly buffer: GPUBuffer;
+  readonly buffer: GpuBuffer;
   readonly offset: number;
   readonly size: number;
 }
@@ -21,7 +22,7 @@ export interface Launch {
 /** Launches made ready: encoding them costs three calls each and allocates nothing. */
 export interface Sequence {
   readonly launches: readonly Launch[];
-  encode(pass: GPUComputePassEncoder, from?: number, to?: number): void;
+  encode(pass: GpuComputePass, from?: number, to?: number): void;
   destroy(): void;
 }
 
@@ -39,7 +40,7 @@ interface Cache {
 
 const caches = new WeakMap<GPUDevice, Cache>();
 
-function cacheOf(gpu: GPUDevice): Cache {
+function cacheOf(gpu: GpuDevice): Cache {
   let cache = caches.get(gpu);
   if (!cache) {
     cache = { pipelines: new Map(), layouts: new Map(), compiled: new Set() };
@@ -51,7 +52,7 @@ function cacheOf(gpu: GPUDevice): Cache {
 const storageType = ({ access }: Binding): GPUBufferBindingType =>
   access === 'read' ? 'read-only-storage' : 'storage';
 
-function layoutOf(gpu: GPUDevice, kernel: Kernel): GPUBindGroupLayout {
+function layoutOf(gpu: GpuDevice, kernel: Kernel): GPUBindGroupLayout {
   const { layouts } = cacheOf(gpu);
   const types: GPUBufferBindingType[] = kernel.bindings.map(storageType);
   if (kernel.uniforms.length > 0) types.push('uniform');
@@ -68,7 +69,7 @@ function layoutOf(gpu: GPUDevice, kernel: Kernel): GPUBindGroupLayout {
 }
 
 /** The pipeline of a kernel's text, compiled once a device; a fault in the text names the kernel. */
-function compile(gpu: GPUDevice, kernel: Kernel): Promise<Compiled> {
+function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   const { pipelines } = cacheOf(gpu);
   let compiled = pipelines.get(kernel.wgsl);
   if (!compiled) {
@@ -78,7 +79,7 @@ function compile(gpu: GPUDevice, kernel: Kernel): Promise<Compiled> {
   return compiled;
 }
 
-async function build(gpu: GPUDevice, kernel: Kernel): Promise<Compiled> {
+async function build(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   const { name: label } = kernel;
   const layout = layoutOf(gpu, kernel);
   const module = gpu.createShaderModule({ label, code: kernel.wgsl });
@@ -173,7 +174,7 @@ export async function prepare(device: Device, launches: readonly Launch[]): Prom
 }
 
 /** Submits one command buffer with one compute pass. */
-export function submit(device: Device, encode: (pass: GPUComputePassEncoder) => void): void {
+export function submit(device: Device, encode: (pass: GpuComputePass) => void): void {
   const encoder = device.gpu.createCommandEncoder();
   const pass = encoder.beginComputePass();
   encode(pass);
@@ -196,7 +197,7 @@ export function createStorage(
   size: number,
   data?: ArrayBufferView<ArrayBuffer>,
   label = 'storage',
-): GPUBuffer {
+): GpuBuffer {
   const usage = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC
   const buffer = device.gpu.createBuffer({ label, size: Math.max(16, Math.ceil(size / 16) * 16), usage });
   if (data) device.gpu.queue.writeBuffer(buffer, 0, data.buffer, data.byteOffset, data.byteLength);
@@ -212,10 +213,10 @@ export async function createFilled(
   size: number,
   fill: (mapped: ArrayBuffer) => Promise<void>,
   label = 'storage',
-): Promise<GPUBuffer> {
+): Promise<GpuBuffer> {
   const usage = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC
   const rounded = Math.max(16, Math.ceil(size / 16) * 16);
-  let buffer: GPUBuffer;
+  let buffer: GpuBuffer;
   try {
     buffer = device.gpu.createBuffer({ label, size: rounded, usage, mappedAtCreation: true });
   } catch (cause) {

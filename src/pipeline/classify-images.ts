@@ -1,5 +1,6 @@
 // Images in, results out, as an async iterable.
 
+import type { AbortSignalLike } from '../host-types.ts';
 import { classify } from './operators/classify.ts';
 import type { ClassifyOptions } from './operators/classify-options.ts';
 import type { OpenModel } from './stream/batcher.ts';
@@ -44,7 +45,7 @@ async function* run(
   source: AsyncIterable<ImageItem | ItemFailure>,
   classifier: ClassifierInfo | OpenModel,
   options: ClassifyOptions,
-  outer: AbortSignal,
+  outer: AbortSignalLike,
 ): AsyncGenerator<Classified | ItemFailure, undefined> {
   outer.throwIfAborted();
   const ended = new AbortController();

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 import { openModel } from '../../src/graph/openmodel.ts';
+import { classifyImages } from '../../src/pipeline/classify-images.ts';
 import { conversions } from '../../src/pipeline/images/conversions.ts';
 import type { ImageInput } from '../../src/pipeline/images/image-input.ts';
 import { loadImages } from '../../src/pipeline/images/load.ts';
 import { findImages } from '../../src/pipeline/images/sources.ts';
-import { classifyImages } from '../../src/pipeline/stream/classify.ts';
 import { type ItemFailure, isFailure } from '../../src/pipeline/types.ts';
 import { hash } from './fake.ts';
 

@@ -1,3 +1,5 @@
+import type { AbortSignalLike } from '../../host-types.ts';
+
 // What happens when somebody ends the program under way: first what is in flight is finished, then it is not.
 
 /** Milliseconds that images in flight have to finish after an interruption. */
@@ -12,9 +14,9 @@ export interface SignalSource {
 /** An interruption in the making. */
 export interface Interruption {
   /** Raised at the first signal: nothing new is begun. */
-  readonly stop: AbortSignal;
+  readonly stop: AbortSignalLike;
   /** Raised when the time to finish is over, and at the second signal: what is in flight is dropped. */
-  readonly drop: AbortSignal;
+  readonly drop: AbortSignalLike;
   /** The exit status that the signal asks for; 0 as long as there was none. */
   readonly status: number;
   /** Stops listening. */

@@ -3,6 +3,7 @@
 import type { Description } from '../../graph/describe.ts';
 import type { Model } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
+import type { AbortSignalLike } from '../../host-types.ts';
 import { classifyImages } from '../classify-images.ts';
 import { all } from '../deciding/all.ts';
 import { sequential } from '../deciding/sequential.ts';
@@ -74,7 +75,7 @@ export async function opener(openModel: OpenFolder, folder: string, options: Ope
 /** Counts the images of the inputs in a walk of its own, for the ETA; never what comes by standard input. */
 export async function count(
   settings: Pick<Settings, 'quiet' | 'inputs'>,
-  stop: AbortSignal,
+  stop: AbortSignalLike,
   tell: (total: number) => void,
 ): Promise<void> {
   if (settings.quiet || settings.inputs.includes('-')) return;
@@ -116,7 +117,7 @@ async function purifier(
   { purifying, batch, concurrency, imageSize }: Settings,
   openModel: OpenFolder,
   folder: string,
-  signal: AbortSignal,
+  signal: AbortSignalLike,
 ): Promise<Purifier> {
   if (!purifying) return { through: (images) => images, close: () => undefined };
   const { model, open, close } = await opener(

@@ -1,6 +1,6 @@
 // What bounds the reading of one image, wherever it comes from.
 
-import type { AbortSignalLike } from '../host-types.ts';
+import type { AbortSignalLike } from '../../host-types.ts';
 
 /** Pixels that an image may have, by its header: 64 Mi, an 8,192 x 8,192 image. */
 export const MAX_PIXELS = 64 * 2 ** 20;

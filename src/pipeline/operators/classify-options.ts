@@ -1,5 +1,6 @@
 // How to classify, and what is told on the way.
 
+import type { AbortSignalLike } from '../../host-types.ts';
 import type { Fan, Strategy } from '../deciding/trial.ts';
 import type { ResultOptions } from '../deciding/verdict.ts';
 import { type ImageInFlight, isImage, type Passing } from '../stream/flight.ts';
@@ -30,7 +31,7 @@ export interface ClassifyOptions extends ResultOptions {
   /** Called after every round and every image. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** Stops at once: the stream rejects with the signal's reason, and its work on the device is dropped. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
   /** Shares slots and batches with others as this user; by default every stream is a user of its own. */
   readonly user?: User | undefined;
 }

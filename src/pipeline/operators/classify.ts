@@ -1,4 +1,5 @@
 import { type OperatorFunction, pipe } from 'rxjs';
+import type { AbortSignalLike } from '../../host-types.ts';
 import { bind } from '../deciding/bind.ts';
 import type { OpenModel } from '../stream/batcher.ts';
 import { inInputOrder } from '../stream/input-order.ts';
@@ -53,7 +54,10 @@ export const classify = (
   }, options.queue);
 
 /** The results; if the signal cut them short, its reason is thrown at the end. */
-async function* orReason<T>(results: AsyncIterable<T>, signal: AbortSignal | undefined): AsyncGenerator<T> {
+async function* orReason<T>(
+  results: AsyncIterable<T>,
+  signal: AbortSignalLike | undefined,
+): AsyncGenerator<T> {
   yield* results;
   signal?.throwIfAborted();
 }
@@ -65,7 +69,7 @@ const WINDOW = 4;
 async function* owning<T>(
   openModel: OpenModel,
   run: (classifier: ClassifierInfo) => AsyncIterable<T>,
-  signal: AbortSignal,
+  signal: AbortSignalLike,
 ): AsyncGenerator<T> {
   signal.throwIfAborted();
   const { batcher, release } = await unlessAborted(acquire(openModel), signal, (late) => late.release());
@@ -85,7 +89,7 @@ function composed(
   classifier: ClassifierInfo,
   images: AsyncIterable<ImageItem | ItemFailure>,
   options: ClassifyOptions,
-  signal: AbortSignal,
+  signal: AbortSignalLike,
 ): AsyncIterable<Classified | ItemFailure> {
   const { strategy, budget, concurrency = classifier.slots, order = 'completion' } = options;
   bind(classifier, { strategy, budget });

@@ -1,4 +1,5 @@
 import type { OperatorFunction } from 'rxjs';
+import type { AbortSignalLike } from '../../host-types.ts';
 import { bell } from '../stream/bell.ts';
 import { isImage, type Passing } from '../stream/flight.ts';
 import { pulled, pullOf, streamOperator } from '../stream/observable.ts';
@@ -37,7 +38,7 @@ async function* rounds(
   arriving: AsyncIterable<Passing>,
   round: OperatorFunction<Passing, Passing>,
   limit: number,
-  signal: AbortSignal,
+  signal: AbortSignalLike,
 ): AsyncGenerator<Passing> {
   const stop = new AbortController();
   const stopped = AbortSignal.any([signal, stop.signal]);

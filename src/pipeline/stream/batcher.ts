@@ -3,6 +3,7 @@
 // is asked, so no result depends on who else asks.
 
 import type { Model } from '../../graph/model.ts';
+import type { AbortSignalLike } from '../../host-types.ts';
 import { ModelError } from '../../kernels/errors.ts';
 import { ItemError, UsageError } from '../errors.ts';
 import {
@@ -106,7 +107,10 @@ export class Batcher {
   lease(
     user: User,
     image: Float32Array,
-    { seed, signal }: { readonly seed?: bigint | undefined; readonly signal?: AbortSignal | undefined } = {},
+    {
+      seed,
+      signal,
+    }: { readonly seed?: bigint | undefined; readonly signal?: AbortSignalLike | undefined } = {},
   ): Promise<LeasedImage> {
     return new Promise((resolve, reject) => {
       if (this.#draining) throw new UsageError('the classifier is closed');

@@ -2,6 +2,7 @@
 // Jacobian, for many images at once.
 
 import { type Mix, type Model, NO_CLASS } from '../../graph/model.ts';
+import type { AbortSignalLike } from '../../host-types.ts';
 import { UnsupportedError } from '../../kernels/errors.ts';
 import type { Denoising } from '../purifying/chain.ts';
 import { type Batcher, DEPTH } from './batcher.ts';
@@ -20,7 +21,7 @@ export const imagesInFlight = ({ model }: Batcher): number =>
  *
  * @throws UnsupportedError for a model without gradients (of latents), or without a candidate for no class.
  */
-export function denoisingBy(batcher: Batcher, signal?: AbortSignal): Denoising {
+export function denoisingBy(batcher: Batcher, signal?: AbortSignalLike): Denoising {
   const { model } = batcher;
   derivativesOf(model);
   const candidate = model.candidates.findIndex(({ classidx }) => classidx === NO_CLASS);

@@ -1,3 +1,5 @@
+import type { AbortSignalLike } from '../../host-types.ts';
+
 // Two bounded ways through an async iterable.
 
 const ended = { done: true, value: undefined } as const;
@@ -7,7 +9,7 @@ function release(iterator: AsyncIterator<unknown>): void {
   iterator.return?.().then(undefined, () => undefined);
 }
 
-function nextUntil<T>(iterator: AsyncIterator<T>, signal: AbortSignal): Promise<IteratorResult<T>> {
+function nextUntil<T>(iterator: AsyncIterator<T>, signal: AbortSignalLike): Promise<IteratorResult<T>> {
   return new Promise((resolve, reject) => {
     const stop = () => resolve(ended);
     if (signal.aborted) return stop();
@@ -26,7 +28,7 @@ function nextUntil<T>(iterator: AsyncIterator<T>, signal: AbortSignal): Promise<
 }
 
 /** The values of a source until the signal is raised; then it ends normally, at once. */
-export async function* until<T>(source: AsyncIterable<T>, signal: AbortSignal): AsyncGenerator<T> {
+export async function* until<T>(source: AsyncIterable<T>, signal: AbortSignalLike): AsyncGenerator<T> {
   const iterator = source[Symbol.asyncIterator]();
   try {
     for (;;) {

@@ -4,12 +4,13 @@
 // pulled behind them.
 
 import { Observable, type OperatorFunction, Subject, takeUntil } from 'rxjs';
+import type { AbortSignalLike } from '../../host-types.ts';
 import { bell } from './bell.ts';
 import { until } from './iterables.ts';
 import { stoppable } from './pull.ts';
 
 /** Begins a run of a stream, as a subscription does; the run stops at once when `signal` aborts. */
-export type Pull<T> = (signal: AbortSignal) => AsyncIterable<T>;
+export type Pull<T> = (signal: AbortSignalLike) => AsyncIterable<T>;
 
 const pulls = new WeakMap<object, Pull<unknown>>();
 
@@ -96,13 +97,13 @@ export function pullOf<T>(observable: Observable<T>, queue = QUEUE): Pull<T> {
  */
 export const streamOperator =
   <A, B>(
-    f: (source: AsyncIterable<A>, signal: AbortSignal) => AsyncIterable<B>,
+    f: (source: AsyncIterable<A>, signal: AbortSignalLike) => AsyncIterable<B>,
     queue = QUEUE,
   ): OperatorFunction<A, B> =>
   (source) =>
     pulled((signal) => f(until(pullOf(source, queue)(signal), signal), signal));
 
-function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignal): AsyncIterable<T> {
+function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignalLike): AsyncIterable<T> {
   const waiting: T[] = [];
   const arrived = bell();
   let ended: { readonly error?: unknown; readonly failed: boolean } | undefined;

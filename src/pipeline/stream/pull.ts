@@ -1,3 +1,4 @@
+import type { AbortSignalLike } from '../../host-types.ts';
 // Streams that are pulled: bounded concurrency over an async iterable, and stopping at once.
 
 /**
@@ -12,7 +13,7 @@ export async function* concurrently<A, B>(
   source: AsyncIterable<A>,
   task: (item: A) => Promise<B>,
   limit: number,
-  signal: AbortSignal,
+  signal: AbortSignalLike,
 ): AsyncGenerator<B, undefined> {
   const iterator = source[Symbol.asyncIterator]();
   const ready: B[] = [];
@@ -69,8 +70,8 @@ export async function* concurrently<A, B>(
  * `outer`, that signal stops it too, and then `next()` rejects with its reason.
  */
 export function stoppable<T>(
-  make: (signal: AbortSignal) => AsyncGenerator<T, undefined>,
-  outer?: AbortSignal,
+  make: (signal: AbortSignalLike) => AsyncGenerator<T, undefined>,
+  outer?: AbortSignalLike,
 ): AsyncIterableIterator<T, undefined> {
   const inner = new AbortController();
   const generator = make(outer ? AbortSignal.any([outer, inner.signal]) : inner.signal);
@@ -98,7 +99,7 @@ export function stoppable<T>(
 /** Waits for a value unless `signal` aborts first, which throws its reason; a value too late is disposed of. */
 export async function unlessAborted<T>(
   pending: Promise<T>,
-  signal: AbortSignal,
+  signal: AbortSignalLike,
   dispose: (value: T) => void = () => {},
 ): Promise<T> {
   let abort = (): void => {};

@@ -1,6 +1,7 @@
 // Images in, purified images out: every image walks its own chain of steps, and what they ask fills common batches.
 
 import type { Model } from '../../graph/model.ts';
+import type { AbortSignalLike } from '../../host-types.ts';
 import { faultOf } from '../errors.ts';
 import { distance } from '../norms.ts';
 import type { Denoising, PurificationStep, State } from '../purifying/chain.ts';
@@ -25,7 +26,7 @@ export interface PurifyOptions extends PurifyingOptions {
   /** Told after every image. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** Stops at once: images that are ready still come, then the stream rejects with the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
   /** Milliseconds of a clock. */
   readonly now?: (() => number) | undefined;
 }
@@ -68,7 +69,7 @@ async function* run<Item extends ImageItem>(
   source: AsyncIterable<Item | ItemFailure>,
   openModel: OpenModel,
   options: PurifyOptions,
-  signal: AbortSignal,
+  signal: AbortSignalLike,
 ): AsyncGenerator<Purified<Item> | ItemFailure, undefined> {
   const { now = Date.now, onProgress } = options;
   signal.throwIfAborted();

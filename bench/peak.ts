@@ -1,60 +1,10 @@
-// Timing launches on a device: medians over repetitions, each long enough to measure.
+// What a device reaches without a kernel's burdens, as the yardstick of kernel timings.
 
-import { availableParallelism } from 'node:os';
 import type { Capabilities, Device } from '../src/kernels/device.ts';
 import { walk } from '../src/kernels/indexing.ts';
 import { defineKernel, type Kernel, read, write } from '../src/kernels/kernel.ts';
-import { createStorage, idle, type Launch, prepare, submit } from '../src/kernels/runtime.ts';
-
-export interface Timing {
-  /** Median of a run's wall time in milliseconds. */
-  readonly ms: number;
-  /**
-   * What the median would be were nothing else running: on a software adapter the processor time of this process
-   * over the number of cores, elsewhere the wall time.
-   */
-  readonly aloneMs: number;
-  /** The first run with its compilation. */
-  readonly firstMs: number;
-}
-
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
-
-const cpuMs = (): number => {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
-};
-
-/** Runs the launches often enough for a repetition to last `repetitionMs`, `repetitions` times. */
-export async function time(
-  device: Device,
-  launches: readonly Launch[],
-  repetitions: number,
-  repetitionMs = 25,
-): Promise<Timing> {
-  const start = performance.now();
-  const sequence = await prepare(device, launches);
-  const run = async (count: number): Promise<readonly [wall: number, cpu: number]> => {
-    const [wall, cpu] = [performance.now(), cpuMs()];
-    submit(device, (pass) => {
-      for (let i = 0; i < count; i++) sequence.encode(pass);
-    });
-    await idle(device);
-    return [(performance.now() - wall) / count, (cpuMs() - cpu) / count];
-  };
-  await run(1);
-  const firstMs = performance.now() - start;
-  const [once] = await run(1);
-  const count = Math.max(1, Math.min(1000, Math.ceil(repetitionMs / once)));
-  const times: (readonly [number, number])[] = [];
-  for (let r = 0; r < repetitions; r++) times.push(await run(count));
-  sequence.destroy();
-  const ms = median(times.map(([wall]) => wall));
-  const aloneMs = device.capabilities.software
-    ? median(times.map(([, cpu]) => cpu)) / availableParallelism()
-    : ms;
-  return { ms, aloneMs, firstMs };
-}
+import { createStorage } from '../src/kernels/runtime.ts';
+import { time } from '../src/kernels/time.ts';
 
 /** 16 independent chains of products in registers. */
 function fmaKernel(): { kernel: Kernel; flops: number } {

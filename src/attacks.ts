@@ -1,0 +1,28 @@
+// `diffclass-stream/attacks`: adversarial attacks on diffusion classifiers, with or without a purification in front.
+
+export {
+  type Attack,
+  type Attacked,
+  type AttackOptions,
+  attackImage,
+  type Trial as AttackTrial,
+  type Victim as AttackedImage,
+} from './pipeline/attacking/attack.ts';
+export { ATTACKS, type AttackName, attackOf } from './pipeline/attacking/attacks.ts';
+export type { Ball } from './pipeline/attacking/ball.ts';
+export {
+  type AttackPlan,
+  attackAndJudge,
+  type Campaign,
+  type Outcome,
+  type Prediction,
+} from './pipeline/attacking/campaign.ts';
+export {
+  type ClassifierOptions,
+  type DiffusionClassifier,
+  diffusionClassifier,
+} from './pipeline/attacking/classifier.ts';
+export type { Asked, Defended, Expectation, Queries } from './pipeline/attacking/defended.ts';
+export { GRADIENT_MODES, type GradientMode, type Purifier, purified } from './pipeline/attacking/purified.ts';
+export { type Share, shareOf } from './pipeline/attacking/wilson.ts';
+export type { Denoising, LossGradient, PurificationStep, State } from './pipeline/purifying/chain.ts';

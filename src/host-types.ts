@@ -1,0 +1,17 @@
+// Types of the host (Node or a browser) that public signatures name. Users compile with or without lib DOM, @types/node
+// and @webgpu/types, so a public type must not name a global that may be missing: each of these is the host's own type
+// if the user's project has it, and any object otherwise.
+
+export type AbortSignalLike = typeof globalThis extends { AbortSignal: { prototype: infer T } } ? T : object;
+export type GpuDevice = typeof globalThis extends { GPUDevice: { prototype: infer T } } ? T : object;
+export type GpuBuffer = typeof globalThis extends { GPUBuffer: { prototype: infer T } } ? T : object;
+export type GpuComputePass = typeof globalThis extends { GPUComputePassEncoder: { prototype: infer T } }
+  ? T
+  : object;
+export type GpuDeviceLostInfo = typeof globalThis extends { GPUDeviceLostInfo: { prototype: infer T } }
+  ? T
+  : object;
+export type GpuAdapter = typeof globalThis extends { GPUAdapter: { prototype: infer T } } ? T : object;
+export type GpuAdapterInfo = typeof globalThis extends { GPUAdapterInfo: { prototype: infer T } }
+  ? T
+  : object;

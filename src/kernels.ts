@@ -1,0 +1,34 @@
+// `diffclass-stream/kernels`: kernels as data, a device to run them on, and how long they take.
+
+export type { Capabilities, Device, DeviceOptions, Family } from './kernels/device.ts';
+export { openDevice } from './kernels/device.ts';
+export { DeviceLostError, NoDeviceError, OutOfMemoryError, ShapeError } from './kernels/errors.ts';
+export {
+  type Access,
+  accumulate,
+  type Binding,
+  ceilDiv,
+  defineKernel,
+  f32,
+  type Grid,
+  i32,
+  type Kernel,
+  type KernelSpec,
+  LINEAR_GROUP,
+  linearGrid,
+  read,
+  type Uniform,
+  u32,
+  write,
+} from './kernels/kernel.ts';
+export {
+  createStorage,
+  idle,
+  type Launch,
+  prepare,
+  type Range,
+  readBack,
+  type Sequence,
+  submit,
+} from './kernels/runtime.ts';
+export { type Timing, time } from './kernels/time.ts';
