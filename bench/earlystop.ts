@@ -8,14 +8,8 @@
 // --levels: the whole grid is the first N levels that the model visits, not all of its own.
 
 import { parseArgs } from 'node:util';
-import {
-  all,
-  attackAndJudge,
-  classifyImages,
-  diffusionClassifier,
-  type OpenModelOptions,
-  openModel,
-} from '../src/index.ts';
+import { attackAndJudge, diffusionClassifier } from '../src/attacks.ts';
+import { all, classifyImages, type OpenModelOptions, openModel } from '../src/index.ts';
 import { toUnit } from '../src/pipeline/images/pixels.ts';
 import { type Figures, measure } from './endtoend.ts';
 import { DATA, readTestSet, streamed, type TestSet, wilson } from './testset.ts';

@@ -8,7 +8,7 @@ export {
   type Trial as AttackTrial,
   type Victim as AttackedImage,
 } from './pipeline/attacking/attack.ts';
-export { ATTACKS, type AttackName, attackOf } from './pipeline/attacking/attacks.ts';
+export { ATTACKS, type AttackChoice, type AttackName, attackOf } from './pipeline/attacking/attacks.ts';
 export type { Ball } from './pipeline/attacking/ball.ts';
 export {
   type AttackPlan,
@@ -22,7 +22,22 @@ export {
   type DiffusionClassifier,
   diffusionClassifier,
 } from './pipeline/attacking/classifier.ts';
-export type { Asked, Defended, Expectation, Queries } from './pipeline/attacking/defended.ts';
+export type {
+  Answer,
+  Asked,
+  Defended,
+  Evaluated,
+  Expectation,
+  Queries,
+} from './pipeline/attacking/defended.ts';
+export type { Loss, LossOf } from './pipeline/attacking/losses.ts';
 export { GRADIENT_MODES, type GradientMode, type Purifier, purified } from './pipeline/attacking/purified.ts';
+export type { Random } from './pipeline/attacking/random.ts';
 export { type Share, shareOf } from './pipeline/attacking/wilson.ts';
-export type { Denoising, LossGradient, PurificationStep, State } from './pipeline/purifying/chain.ts';
+export type {
+  Cotangent,
+  Denoising,
+  LossGradient,
+  PurificationStep,
+  State,
+} from './pipeline/purifying/chain.ts';

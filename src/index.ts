@@ -1,7 +1,6 @@
 // The library: what `import { ... } from 'diffclass-stream'` offers. RxJS operators are in `/operators`, attacks in
 // `/attacks`, kernels in `/kernels`.
 
-export { type DenoiserOptions, denoiser } from './graph/denoiser.ts';
 export {
   type Description,
   describeModel,
@@ -9,10 +8,15 @@ export {
   evaluationCost,
   type NetworkDescription,
 } from './graph/describe.ts';
-export type { Network } from './graph/evaluation.ts';
-export { type Converted, type ConvertOptions, convertEdm } from './graph/files/edmpickle.ts';
+export {
+  type Converted,
+  type ConvertOptions,
+  convertEdm,
+  type EdmArguments,
+} from './graph/files/edmpickle.ts';
 export { openSafetensors, type TensorFile, type TensorInfo } from './graph/files/safetensors.ts';
-export { type TensorData, writeSafetensors } from './graph/files/safetensors-write.ts';
+export { type StoredBytes, type TensorData, writeSafetensors } from './graph/files/safetensors-write.ts';
+export type { PredictionType } from './graph/files/schedule.ts';
 // Models.
 export {
   type Candidate,
@@ -25,7 +29,10 @@ export {
   type Mix,
   type Model,
   NO_CLASS,
+  type NoisePairing,
   type PredictionBatch,
+  type Views,
+  type WeightedCandidates,
 } from './graph/model.ts';
 export { type ModelSummary, readModel } from './graph/modelsummary.ts';
 export { type OpenModelOptions, openModel } from './graph/openmodel.ts';
@@ -55,6 +62,7 @@ export {
   listDevices,
   openDevice,
 } from './kernels/device.ts';
+export type { Distance, Residual } from './kernels/error-reduction.ts';
 export {
   DeviceLostError,
   ModelError,
@@ -63,13 +71,22 @@ export {
   ShapeError,
   UnsupportedError,
 } from './kernels/errors.ts';
+export type { Elements, WeightDtype } from './kernels/routine.ts';
 // The opened classifier, and streams of images through it.
 export { type Classifier, type OpenClassifierOptions, openClassifier } from './pipeline/classifier.ts';
 export { classifyImages } from './pipeline/classify-images.ts';
 // How candidates are dropped, and on which noise levels.
 export { all } from './pipeline/deciding/all.ts';
 export { type Energies, energyOf } from './pipeline/deciding/energy.ts';
-export { bitReversed, evenTimesteps, linspace, parseGrid } from './pipeline/deciding/levels.ts';
+export {
+  bitReversed,
+  evenTimesteps,
+  type Grid,
+  type ImportanceGrid,
+  linspace,
+  parseGrid,
+  type SigmaGrid,
+} from './pipeline/deciding/levels.ts';
 export {
   lessUnconditional,
   type Matches,
@@ -81,7 +98,7 @@ export { type SequentialOptions, sequential } from './pipeline/deciding/sequenti
 export { type Schedule as StagedSchedule, staged } from './pipeline/deciding/staged.ts';
 export type { Facts, Look, Strategy, Trial } from './pipeline/deciding/trial.ts';
 export type { ResultOptions } from './pipeline/deciding/verdict.ts';
-export { sigmaLevels, weigh, weightings } from './pipeline/deciding/weighting.ts';
+export { sigmaLevels, type WeightingOptions, weigh, weightings } from './pipeline/deciding/weighting.ts';
 export { ItemError, UsageError } from './pipeline/errors.ts';
 // Images from anywhere.
 export { type Conversions, conversions } from './pipeline/images/conversions.ts';

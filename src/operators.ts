@@ -12,6 +12,7 @@ export { filterPulled, mapPulled, tapPulled } from './pipeline/operators/pulled.
 export { purify } from './pipeline/operators/purify.ts';
 export { untilDecided } from './pipeline/operators/until-decided.ts';
 export { verdict } from './pipeline/operators/verdict.ts';
+export type { LeasedImage } from './pipeline/stream/batcher.ts';
 export {
   type Errors,
   type ImageInFlight,
@@ -22,5 +23,6 @@ export {
   type SharedFan,
 } from './pipeline/stream/flight.ts';
 export type { Positioned } from './pipeline/stream/input-order.ts';
+export type { ErrorSums, Evaluations, OnRow } from './pipeline/stream/jobs.ts';
 export { type Pull, pulled, streamOperator } from './pipeline/stream/observable.ts';
 export { isFailure } from './pipeline/types.ts';

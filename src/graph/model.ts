@@ -28,9 +28,9 @@ export interface Familiar {
   /** The level, by the timestep or the sigma that it has. */
   readonly t?: number | undefined;
   readonly sigma?: number | undefined;
-  /** [class, class]: mean square root of the error in every class, of images of each class. */
+  /** `[class, class]`: mean square root of the error in every class, of images of each class. */
   readonly means: readonly (readonly number[])[];
-  /** [class, class]: inverse of their covariance within the classes. */
+  /** `[class, class]`: inverse of their covariance within the classes. */
   readonly precision: readonly (readonly number[])[];
   /** Squared distance beyond which an image is unfamiliar. */
   readonly threshold: number;

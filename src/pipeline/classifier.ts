@@ -1,7 +1,7 @@
 // The opened classifier: one model on a device for any number of calls and streams at once.
 
 import { type OpenModelOptions, openModel } from '../graph/openmodel.ts';
-import { classifyImages } from './classify-images.ts';
+import { classifyImages, classifyStream } from './classify-images.ts';
 import { ItemError, UsageError } from './errors.ts';
 import { itemFrom } from './images/image-from.ts';
 import type { ImageInput } from './images/image-input.ts';
@@ -107,7 +107,7 @@ export function classifierOf(batcher: Batcher): Classifier {
         batcherOfClassifier(classifier);
         const { inputShape, crop } = batcher.model;
         const item = await itemFrom(image, inputShape, { crop, signal: options.signal });
-        for await (const result of classifyImages(once(item), classifier, { ...options, user: single })) {
+        for await (const result of classifyStream(once(item), classifier, { ...options, user: single })) {
           if (!isFailure(result)) return result;
           throw new ItemError(result.error.code, result.error.message);
         }

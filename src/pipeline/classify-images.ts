@@ -1,8 +1,8 @@
 // Images in, results out, as an async iterable.
 
 import type { AbortSignalLike } from '../host-types.ts';
-import { classify } from './operators/classify.ts';
-import type { ClassifyOptions } from './operators/classify-options.ts';
+import { classifyAs } from './operators/classify.ts';
+import type { ClassifyOptions, StreamOptions } from './operators/classify-options.ts';
 import type { OpenModel } from './stream/batcher.ts';
 import { pulled, pullOf } from './stream/observable.ts';
 import { stoppable } from './stream/pull.ts';
@@ -38,20 +38,27 @@ export const classifyImages = (
   source: AsyncIterable<ImageItem | ItemFailure>,
   classifier: ClassifierInfo | OpenModel,
   options: ClassifyOptions = {},
+): AsyncIterableIterator<Classified | ItemFailure, undefined> => classifyStream(source, classifier, options);
+
+/** `classifyImages` for a given user of the classifier. */
+export const classifyStream = (
+  source: AsyncIterable<ImageItem | ItemFailure>,
+  classifier: ClassifierInfo | OpenModel,
+  options: StreamOptions,
 ): AsyncIterableIterator<Classified | ItemFailure, undefined> =>
   stoppable((signal) => run(source, classifier, options, signal), options.signal);
 
 async function* run(
   source: AsyncIterable<ImageItem | ItemFailure>,
   classifier: ClassifierInfo | OpenModel,
-  options: ClassifyOptions,
+  options: StreamOptions,
   outer: AbortSignalLike,
 ): AsyncGenerator<Classified | ItemFailure, undefined> {
   outer.throwIfAborted();
   const ended = new AbortController();
   const signal = AbortSignal.any([outer, ended.signal]);
   try {
-    yield* pullOf(pulled(source).pipe(classify(classifier, { ...options, signal: undefined })))(signal);
+    yield* pullOf(pulled(source).pipe(classifyAs(classifier, { ...options, signal: undefined })))(signal);
     outer.throwIfAborted();
   } finally {
     ended.abort();

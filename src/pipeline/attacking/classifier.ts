@@ -5,7 +5,7 @@ import type { Model } from '../../graph/model.ts';
 import { ModelError } from '../../kernels/errors.ts';
 import { ascending } from '../deciding/levels.ts';
 import type { Batcher, LeasedImage } from '../stream/batcher.ts';
-import { batcherOf } from '../stream/sharing.ts';
+import { batcherOf, batcherOfClassifier, type ClassifierInfo } from '../stream/sharing.ts';
 import type { Defended } from './defended.ts';
 
 export interface ClassifierOptions {
@@ -14,8 +14,6 @@ export interface ClassifierOptions {
    * of them when absent.
    */
   readonly levelsPerDraw?: number | undefined;
-  /** What runs the model, with recovery from a lost device; without it, a model is run as it is. */
-  readonly batcher?: Batcher | undefined;
 }
 
 /** A classifier whose classes have names and numbers. */
@@ -37,11 +35,20 @@ const NEGLIGIBLE = 1e-6;
  * in the order of the levels (where all classes of a view come from one run, a view's own sum in f32). Errors of all candidates come first, so that gradients are taken only of those in
  * which the loss has a part.
  *
+ * @param source an open classifier, which recovers from a lost device, or a model, which stays the caller's.
  * @throws ModelError for a model without classes.
  */
-export function diffusionClassifier(model: Model, options: ClassifierOptions = {}): DiffusionClassifier {
+export function diffusionClassifier(
+  source: Model | ClassifierInfo,
+  options: ClassifierOptions = {},
+): DiffusionClassifier {
+  return classifierBy('encode' in source ? batcherOf(source) : batcherOfClassifier(source), options);
+}
+
+/** The same for a model that a batcher runs. */
+export function classifierBy(batcher: Batcher, options: ClassifierOptions = {}): DiffusionClassifier {
+  const { model } = batcher;
   const { name, candidates, levels, temperature, inputShape } = model;
-  const batcher = options.batcher ?? batcherOf(model);
   const user = batcher.user();
   const order = model.noisePairing === 'visit' ? ascending(levels) : levels.map((_, level) => level);
   const named = candidates

@@ -3,7 +3,7 @@
 import type { Model } from '../../graph/model.ts';
 import { type AttackName, DEFAULTS } from '../attacking/attacks.ts';
 import type { AttackPlan, Campaign } from '../attacking/campaign.ts';
-import { type DiffusionClassifier, diffusionClassifier } from '../attacking/classifier.ts';
+import { classifierBy, type DiffusionClassifier } from '../attacking/classifier.ts';
 import { type GradientMode, type Purifier, purified } from '../attacking/purified.ts';
 import { UsageError } from '../errors.ts';
 import type { OpenModel } from '../stream/batcher.ts';
@@ -150,11 +150,9 @@ export async function openCampaign(
       throw new UsageError(
         `${model.name} has no gradients with respect to pixels; use the attack square, which needs none`,
       );
-    const whole = diffusionClassifier(model, { batcher });
+    const whole = classifierBy(batcher);
     const seen =
-      levelsPerStep === undefined
-        ? whole
-        : diffusionClassifier(model, { batcher, levelsPerDraw: levelsPerStep });
+      levelsPerStep === undefined ? whole : classifierBy(batcher, { levelsPerDraw: levelsPerStep });
     purifier = purifying && (await openPurifier(folder, purifying, settings, openModel));
     const transfer = purifier !== undefined && gradientMode === 'transfer';
     const mode = gradientMode === 'full' ? 'full' : 'identity';

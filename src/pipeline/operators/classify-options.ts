@@ -32,7 +32,10 @@ export interface ClassifyOptions extends ResultOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** Stops at once: the stream rejects with the signal's reason, and its work on the device is dropped. */
   readonly signal?: AbortSignalLike | undefined;
-  /** Shares slots and batches with others as this user; by default every stream is a user of its own. */
+}
+
+/** The same, and whom the stream counts as; by default every stream is a user of its own (see `Batcher.user`). */
+export interface StreamOptions extends ClassifyOptions {
   readonly user?: User | undefined;
 }
 

@@ -8,9 +8,9 @@ import { unlessAborted } from '../stream/pull.ts';
 import { acquire, type ClassifierInfo, register } from '../stream/sharing.ts';
 import type { Classified, ImageItem, ItemFailure } from '../types.ts';
 import { aggregate } from './aggregate.ts';
-import { type ClassifyOptions, monitor } from './classify-options.ts';
+import { type ClassifyOptions, monitor, type StreamOptions } from './classify-options.ts';
 import { eliminate } from './eliminate.ts';
-import { encode } from './encode.ts';
+import { encodeAs } from './encode.ts';
 import { errors } from './errors.ts';
 import { fanOut } from './fan-out.ts';
 import { tapPulled } from './pulled.ts';
@@ -43,6 +43,12 @@ import { verdict } from './verdict.ts';
 export const classify = (
   classifier: ClassifierInfo | OpenModel,
   options: ClassifyOptions & { readonly queue?: number } = {},
+): OperatorFunction<ImageItem | ItemFailure, Classified | ItemFailure> => classifyAs(classifier, options);
+
+/** `classify` for a given user of the classifier. */
+export const classifyAs = (
+  classifier: ClassifierInfo | OpenModel,
+  options: StreamOptions & { readonly queue?: number },
 ): OperatorFunction<ImageItem | ItemFailure, Classified | ItemFailure> =>
   streamOperator((images: AsyncIterable<ImageItem | ItemFailure>, unsubscribed) => {
     const signal = options.signal ? AbortSignal.any([options.signal, unsubscribed]) : unsubscribed;
@@ -88,7 +94,7 @@ async function* owning<T>(
 function composed(
   classifier: ClassifierInfo,
   images: AsyncIterable<ImageItem | ItemFailure>,
-  options: ClassifyOptions,
+  options: StreamOptions,
   signal: AbortSignalLike,
 ): AsyncIterable<Classified | ItemFailure> {
   const { strategy, budget, concurrency = classifier.slots, order = 'completion' } = options;
@@ -102,7 +108,7 @@ function composed(
     aggregate(),
     tapPulled(told.round),
   );
-  const decide = pipe(encode(classifier, options), untilDecided(round, limit));
+  const decide = pipe(encodeAs(classifier, options, options.user), untilDecided(round, limit));
   const decided = (source: AsyncIterable<ImageItem | ItemFailure>) =>
     pullOf(pulled(source).pipe(decide))(signal);
   const ordered = order === 'input' ? inInputOrder(images, decided, WINDOW * limit) : decided(images);

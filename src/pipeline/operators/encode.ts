@@ -15,8 +15,6 @@ export interface EncodeOptions {
   readonly seed?: number | bigint | undefined;
   /** A clock in milliseconds. */
   readonly now?: (() => number) | undefined;
-  /** Shares slots and batches with others as this user; by default every subscription is a user of its own. */
-  readonly user?: User | undefined;
 }
 
 /**
@@ -43,7 +41,14 @@ export interface EncodeOptions {
  */
 export const encode = (
   classifier: ClassifierInfo,
-  { seed, now = Date.now, user }: EncodeOptions = {},
+  options: EncodeOptions = {},
+): OperatorFunction<ImageItem | ItemFailure, ImageInFlight | ItemFailure> => encodeAs(classifier, options);
+
+/** `encode` for a given user of the classifier; without one, every subscription is a user of its own. */
+export const encodeAs = (
+  classifier: ClassifierInfo,
+  { seed, now = Date.now }: EncodeOptions,
+  user?: User,
 ): OperatorFunction<ImageItem | ItemFailure, ImageInFlight | ItemFailure> =>
   streamOperator(async function* (items: AsyncIterable<ImageItem | ItemFailure>, signal) {
     const batcher = batcherOfClassifier(classifier);

@@ -96,14 +96,13 @@ async function* rounds(
 
   const abort = (): void => fail(signal.reason);
   signal.addEventListener('abort', abort);
-  let driving: Promise<void> | undefined;
+  drive().catch(fail);
   try {
     for (;;) {
       while (ready.length > 0) yield* ready.splice(0, 1);
       if (signal.aborted) throw signal.reason;
       if (failed) throw failed.error;
       if (exhausted && inRounds === 0) return;
-      driving ??= drive().catch(fail);
       feeder.ring();
       await results.rung();
     }
