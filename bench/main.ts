@@ -25,6 +25,8 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   robust: () => import('./robust.ts'),
   // What do shared noise and early stopping do to robust accuracy?
   earlystop: () => import('./earlystop.ts'),
+  // Which images lie outside what a model was trained on, and how often is that a false alarm?
+  familiar: () => import('./familiar.ts'),
   // Does memory stay flat however many paths come in?
   memory: () => import('./memory.ts'),
 };

@@ -8,13 +8,13 @@
 
 import { readFile } from 'node:fs/promises';
 import type { EvaluationBatch, Level, Model } from '../src/graph/model.ts';
+import { classifyImages } from '../src/pipeline/classify-images.ts';
 import { all } from '../src/pipeline/deciding/all.ts';
 import { visitingOrder } from '../src/pipeline/deciding/levels.ts';
 import { sequential } from '../src/pipeline/deciding/sequential.ts';
 import { staged } from '../src/pipeline/deciding/staged.ts';
 import { momentsOf, variance } from '../src/pipeline/deciding/statistics.ts';
 import type { Strategy } from '../src/pipeline/deciding/trial.ts';
-import { classifyImages } from '../src/pipeline/stream/classify.ts';
 import { type ImageItem, isFailure } from '../src/pipeline/types.ts';
 
 /** Errors of every image, class and level, and the true classes. */

@@ -19,6 +19,7 @@ export {
   type Differentiable,
   type ErrorGradients,
   type EvaluationBatch,
+  type Familiar,
   type Level,
   type Mix,
   type Model,
@@ -27,6 +28,7 @@ export {
 } from './graph/model.ts';
 export { type ModelSummary, readModel } from './graph/modelsummary.ts';
 export { type OpenModelOptions, openModel } from './graph/openmodel.ts';
+export { type ShippedModel, shippedModels } from './graph/shipped-models.ts';
 export {
   importanceLevels,
   normalisedError,
@@ -40,11 +42,15 @@ export {
   sumTemperature,
 } from './graph/sigmas.ts';
 // The device.
+export type { DriverCall } from './kernels/adapters.ts';
 export {
   type Capabilities,
+  type CompileProgress,
   type Device,
   type DeviceOptions,
+  type DeviceSummary,
   type Family,
+  listDevices,
   openDevice,
 } from './kernels/device.ts';
 export {
@@ -63,6 +69,8 @@ export { type DiffusionClassifier, diffusionClassifier } from './pipeline/attack
 export type { Defended } from './pipeline/attacking/defended.ts';
 export { GRADIENT_MODES, type GradientMode, purified } from './pipeline/attacking/purified.ts';
 export { type Share, shareOf } from './pipeline/attacking/wilson.ts';
+// Streams of images in, verdicts out.
+export { classifyImages } from './pipeline/classify-images.ts';
 // How candidates are dropped, and on which noise levels.
 export { all } from './pipeline/deciding/all.ts';
 export { type Energies, energyOf } from './pipeline/deciding/energy.ts';
@@ -79,14 +87,41 @@ export { type Schedule as StagedSchedule, staged } from './pipeline/deciding/sta
 export type { Strategy, Trial } from './pipeline/deciding/trial.ts';
 export { sigmaLevels, weigh, weightings } from './pipeline/deciding/weighting.ts';
 export { ItemError, UsageError } from './pipeline/errors.ts';
+export type { AbortSignalLike } from './pipeline/host-types.ts';
+// Images from anywhere.
+export { type Conversions, conversions } from './pipeline/images/conversions.ts';
+export { type ImageFromOptions, type ItemOptions, imageFrom } from './pipeline/images/image-from.ts';
+export type {
+  BlobLike,
+  DecodedImage,
+  EncodedImage,
+  ImageInput,
+  ImageSource,
+  RawImage,
+  ReadyImage,
+  SharpLike,
+  UrlLike,
+  WebStreamLike,
+} from './pipeline/images/image-input.ts';
+export type { DecodeLimits, ReadLimits } from './pipeline/images/limits.ts';
 export { type LoadOptions, loadImages } from './pipeline/images/load.ts';
-export { type Found, findImages } from './pipeline/images/sources.ts';
+export type { Pixels } from './pipeline/images/pixels.ts';
+export type { PrepareOptions } from './pipeline/images/prepare.ts';
+export type { Filter } from './pipeline/images/resample.ts';
+export {
+  type Found,
+  findImages,
+  isImage,
+  type NamedImage,
+  type SourceOptions,
+} from './pipeline/images/sources.ts';
 export { aggregate } from './pipeline/operators/aggregate.ts';
 export { classify } from './pipeline/operators/classify.ts';
+export type { ClassifyOptions } from './pipeline/operators/classify-options.ts';
 export { eliminate } from './pipeline/operators/eliminate.ts';
 export { encode } from './pipeline/operators/encode.ts';
 export { errors } from './pipeline/operators/errors.ts';
-export { fanOut } from './pipeline/operators/fanOut.ts';
+export { fanOut } from './pipeline/operators/fan-out.ts';
 export { purify } from './pipeline/operators/purify.ts';
 export { verdict } from './pipeline/operators/verdict.ts';
 // How images are purified.
@@ -97,8 +132,6 @@ export {
   T_STAR as publishedTStar,
 } from './pipeline/purifying/methods.ts';
 export { purificationLevels } from './pipeline/purifying/plan.ts';
-// Streams of images in, verdicts out.
-export { type ClassifyOptions, classifyImages } from './pipeline/stream/classify.ts';
 export { pulled } from './pipeline/stream/observable.ts';
 export {
   type Purification,

@@ -1,5 +1,5 @@
 // Which software Vulkan driver a machine without an adapter should get, and from where. Pure functions of the
-// machine's own files, so that every distribution can be tested on any machine; setup.mjs carries the plan out.
+// machine's own files, so that every distribution can be tested on any machine; install-driver.mjs carries the plan out.
 
 /** Deb822 spellings of the options that one-line apt sources write in brackets. */
 const OPTION_FIELDS = {

@@ -16,12 +16,11 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { driverCommands, parseOsRelease, planDriver } from './setup-driver.mjs';
+import { installDriver } from './install-driver.mjs';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const SELF = fileURLToPath(import.meta.url);
 const LEAST_NODE = [20, 19];
-const ADDED_SOURCE = '/etc/apt/sources.list.d/diffclass-stream-backports.sources';
 const ICD_FOLDERS = ['/usr/share/vulkan/icd.d', '/etc/vulkan/icd.d', '/usr/local/share/vulkan/icd.d'];
 
 class SetupError extends Error {}
@@ -118,7 +117,7 @@ function ensureAdapter() {
   let adapter = findAdapter();
   if (!adapter && process.platform === 'linux') {
     say('no WebGPU adapter found');
-    const problem = installDriver();
+    const problem = installDriver(say);
     adapter = problem ? null : findAdapter();
     if (!adapter)
       say(`there is still no WebGPU adapter; ${problem ?? 'the installed Vulkan driver is not accepted'}.`);
@@ -131,49 +130,10 @@ function ensureAdapter() {
   writeFileSync(memory, JSON.stringify({ key: probeKey(), adapter }));
 }
 
-function readIfThere(path) {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
-}
-
-function aptSources() {
-  const folder = '/etc/apt/sources.list.d';
-  const names = existsSync(folder)
-    ? readdirSync(folder).filter((name) => /\.(list|sources)$/.test(name))
-    : [];
-  const paths = ['/etc/apt/sources.list', ...names.sort().map((name) => join(folder, name))];
-  return paths.map((path) => ({ name: basename(path), text: readIfThere(path) }));
-}
-
-/** Installs a software Vulkan driver with apt; returns what to do by hand when it cannot. */
-function installDriver() {
-  const plan = planDriver(parseOsRelease(readIfThere('/etc/os-release')), aptSources());
-  if ('sentence' in plan) return plan.sentence;
-  const root = process.getuid?.() === 0;
-  const from = plan.release ? ` from ${plan.release}` : '';
-  const byHand = `install ${plan.packages.join(' and ')}${from} with apt as an administrator`;
-  if (spawnSync('apt-get', ['--version']).status !== 0) return byHand;
-  if (!root && spawnSync('sudo', ['-n', 'true'], { stdio: 'ignore' }).status !== 0) return byHand;
-  say('installing a software Vulkan driver');
-  if (plan.addSource) {
-    say(`adding ${plan.release} to apt's sources (${ADDED_SOURCE})`);
-    const [program, ...args] = root ? ['tee', ADDED_SOURCE] : ['sudo', '-n', 'tee', ADDED_SOURCE];
-    const written = spawnSync(program, args, { input: plan.addSource, stdio: ['pipe', 'ignore', 2] });
-    if (written.status !== 0) return byHand;
-  }
-  const commands = driverCommands(plan, root ? 'root' : 'sudo');
-  // A broken list of some other vendor fails the update without harm to this package: the install decides.
-  runs(commands.update[0], commands.update.slice(1));
-  return runs(commands.install[0], commands.install.slice(1)) ? undefined : byHand;
-}
-
 function newestChange(folder) {
   let newest = 0;
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
-    if (!entry.isFile() || !entry.name.endsWith('.ts')) continue;
+    if (!entry.isFile() || !/\.m?[jt]s$/.test(entry.name)) continue;
     newest = Math.max(newest, statSync(join(entry.parentPath ?? entry.path, entry.name)).mtimeMs);
   }
   return newest;

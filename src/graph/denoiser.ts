@@ -4,8 +4,8 @@ import type { Device } from '../kernels/device.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
 import { createStorage, type Range } from '../kernels/runtime.ts';
 import { differentiable } from './differentiable.ts';
-import { type EvaluationOptions, type Network, trace } from './evaluation.ts';
-import type { Candidate, Crop, EvaluationBatch, Model } from './model.ts';
+import { type EvaluationOptions, type Network, noiseKeysOf, trace } from './evaluation.ts';
+import type { Candidate, Crop, EvaluationBatch, Familiar, Model } from './model.ts';
 import { openRunner } from './runner.ts';
 import { splitByViews, viewsOf } from './views.ts';
 import { weightStore } from './weightstore.ts';
@@ -18,6 +18,7 @@ export interface DenoiserOptions extends EvaluationOptions {
   readonly labels: readonly number[];
   readonly temperature: number;
   readonly kappa?: number | undefined;
+  readonly familiar?: Familiar | undefined;
   readonly weightDtype: WeightDtype;
   readonly batchSize: number;
   /** Bytes for the activations of a gradient's run: see `GradientOptions.bytes`. */
@@ -66,6 +67,7 @@ export async function denoiser(
   const external = { ...tables, slots: { buffer: slots, offset: 0, size: slots.size } };
 
   const { weightDtype, batchSize } = options;
+  const keys = noiseKeysOf(options.noise);
   // A network whose candidates share a part is a large one: what it does not need yet is not made, and not run. Where
   // they share all of it, a view is what costs, and all candidates of one come together.
   const large = network.shared !== undefined && !network.take;
@@ -87,17 +89,17 @@ export async function denoiser(
 
   /** The smallest size that holds a batch, and its indices by the names of a plan's inputs. */
   const place = (batch: EvaluationBatch) => {
-    const { slot, candidate, level, noise } = batch;
+    const { slot, candidate, level } = batch;
     const label = Uint32Array.from(candidate, (index) => options.labels[index]!);
     const shared = network.shared && viewsOf(batch);
     const size = runner.fitting(slot.length, shared?.slot.length)!;
-    const own = { level, noise, label };
+    const own = { level, noise: keys(batch), label };
     const indices = shared
       ? {
           ...own,
           viewSlot: shared.slot,
           viewLevel: shared.level,
-          viewNoise: shared.noise,
+          viewNoise: keys(shared),
           view: shared.view,
         }
       : { ...own, slot };
@@ -106,12 +108,16 @@ export async function denoiser(
   let closed = false;
   return {
     name: options.name,
+    device: device.name,
     inputShape,
     crop: options.crop,
     candidates: options.candidates,
     levels: options.levels,
     temperature: options.temperature,
     kappa: options.kappa,
+    seed: 'seed' in options.noise ? options.noise.seed : undefined,
+    noisePairing: 'seed' in options.noise ? 'level' : 'visit',
+    familiar: options.familiar,
     batchSize: runner.samples,
     slots: options.slots,
     get deviceBytes() {

@@ -8,6 +8,7 @@ import { costOf } from './cost.ts';
 import { trace } from './evaluation.ts';
 import { findWeights } from './files/folder.ts';
 import { readJson } from './files/json.ts';
+import { modelFolder } from './files/model-path.ts';
 import { OPTIMAL_CLASS } from './files/optimalfolder.ts';
 import { parametersOf } from './files/parameters.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
@@ -283,8 +284,13 @@ export const flopOf = (
   { evaluations, views }: { readonly evaluations: number; readonly views: number },
 ): number => views * sharedFlop + evaluations * (flop - sharedFlop);
 
-/** Describes a model folder, whatever state it is in; every fault of it is among the `problems`. */
-export async function describeModel(path: string, options: OpenModelOptions = {}): Promise<Description> {
+/**
+ * Describes a model, given by the path of its folder or by the name of a shipped one, whatever state it is in; every
+ * fault of it is among the `problems`.
+ * @throws ModelError listing the shipped models if there is no such model.
+ */
+export async function describeModel(model: string, options: OpenModelOptions = {}): Promise<Description> {
+  const path = await modelFolder(model);
   const problems = newProblems();
   const present = new Set(await readdir(path).catch(() => []));
   const { pipeline, parts } = await readIndex(path, present);
@@ -305,18 +311,18 @@ export async function describeModel(path: string, options: OpenModelOptions = {}
   const schedule = present.has('scheduler')
     ? await problems.try(() => readSchedule(join(path, 'scheduler', 'scheduler_config.json')))
     : undefined;
-  const model = await problems.try(() => readModel(path));
+  const summary = await problems.try(() => readModel(path));
   const schedulerTold = [...problems.found].some((problem) => problem.includes(join(path, 'scheduler')));
   if (parts.some(({ part }) => part === 'scheduler') && !present.has('scheduler') && !schedulerTold)
     problems.found.add(`${join(path, 'scheduler')}: no such folder`);
   const cost =
     problems.found.size === 0 ? await problems.try(() => evaluationCost(path, options)) : undefined;
   return {
-    name: model?.name ?? basename(resolve(path)),
+    name: summary?.name ?? basename(resolve(path)),
     path,
     ...(pipeline === undefined ? {} : { pipeline }),
     ...(schedule ? { predictionType: schedule.predictionType } : {}),
-    ...(model ? { model } : {}),
+    ...(summary ? { model: summary } : {}),
     networks,
     ...(cost ? { cost } : {}),
     problems: [...problems.found],

@@ -7,6 +7,7 @@ import { costOf } from './cost.ts';
 import {
   type EvaluationOptions,
   type Network,
+  noiseKeysOf,
   traceEach,
   tracePrediction,
   traceViews,
@@ -100,6 +101,7 @@ export function differentiable(
   const { levels, labels, gradientBytes = GRADIENT_BYTES } = options;
   const [c, h, w] = network.image;
   const rowLength = c * h * w;
+  const keys = noiseKeysOf(options.noise);
   const opening = new Map<string, Promise<Runner>>();
   const opened: Runner[] = [];
   let fitting: number | undefined;
@@ -191,7 +193,7 @@ export function differentiable(
   const viewGradients: Differentiable['viewGradients'] =
     shared &&
     take &&
-    (async ({ slot, level, noise }, { view, candidate, weight }) => {
+    (async ({ slot, level, noise, seed }, { view, candidate, weight }) => {
       const trace = (size: Size) => traceViewGradients({ ...network, shared }, options, size, gradientBytes);
       const runner = await runnerOf('viewGradients', trace, labels.length);
       const parts: Promise<Float32Array>[] = [];
@@ -205,10 +207,13 @@ export function differentiable(
         const inputs = {
           viewSlot: slot.slice(from, to),
           viewLevel: level.slice(from, to),
-          viewNoise: noise.slice(from, to),
+          viewNoise: keys({ noise: noise.slice(from, to), seed: seed?.slice(from, to) }),
           view: of.map((index) => index - from),
           level: of.map((index) => level[index]!),
-          noise: of.map((index) => noise[index]!),
+          noise: keys({
+            noise: of.map((index) => noise[index]!),
+            seed: seed && BigUint64Array.from(of, (index) => seed[index]!),
+          }),
           label: labelsOf(candidate.slice(first, last)),
           seed: weight.slice(first, last).map((value, i) => value * levels[level[of[i]!]!]!.coefficients.a),
         };
@@ -232,7 +237,7 @@ export function differentiable(
     get gradientBatchSize() {
       return batchSize();
     },
-    async gradients({ slot, candidate, level, noise }) {
+    async gradients({ slot, candidate, level, noise, seed }) {
       const runner = await runnerOf('gradients', ({ samples }) =>
         traceGradients(network, options, samples, gradientBytes),
       );
@@ -240,7 +245,7 @@ export function differentiable(
         const inputs = {
           slot: slot.slice(from, to),
           level: level.slice(from, to),
-          noise: noise.slice(from, to),
+          noise: keys({ noise: noise.slice(from, to), seed: seed?.slice(from, to) }),
           label: labelsOf(candidate.slice(from, to)),
           // d x_t / d x0 = a; 0 for the samples that only fill the batch.
           seed: Float32Array.from(level.subarray(from, to), (index) => levels[index]!.coefficients.a),

@@ -3,9 +3,10 @@
 
 import type { Distance, Residual } from '../kernels/error-reduction.ts';
 import type { NoiseSource } from '../kernels/mix.ts';
+import { noiseKeys } from '../kernels/philox.ts';
 import type { Coefficients } from './files/schedule.ts';
 import { apply, type Constant, type Graph, input, newGraph, output, type Value } from './graph.ts';
-import type { Level } from './model.ts';
+import type { Level, Views } from './model.ts';
 
 /** What a network's part that depends on the candidate is given, n samples each. */
 export interface SampleInputs {
@@ -41,8 +42,19 @@ export interface NoiseLevel extends Level {
   readonly coefficients: Coefficients;
 }
 
-/** Given noises [count, c, h, w], one after the other, or a seed from which noise k is recomputed everywhere. */
+/**
+ * Given noises [count, c, h, w], one after the other; or the seed from which noise k is recomputed everywhere, for
+ * evaluations that bring no seed of their own.
+ */
 export type Noise = { readonly seed: bigint } | { readonly values: Float32Array; readonly count: number };
+
+/** Packs the noise indices of a batch with the seed of each evaluation: its own, or the seed of `noise`. */
+export const noiseKeysOf = (
+  noise: Noise,
+): ((batch: Pick<Views, 'noise' | 'seed'>) => Uint32Array<ArrayBuffer>) => {
+  const own = 'seed' in noise ? noise.seed : 0n;
+  return (batch) => noiseKeys(batch.noise, (i) => batch.seed?.[i] ?? own);
+};
 
 export interface EvaluationOptions {
   readonly levels: readonly NoiseLevel[];
@@ -62,6 +74,10 @@ function constant(name: string, values: Float32Array): Constant {
 const indices = (graph: Graph, count: number, ...names: string[]): Value[] =>
   names.map((name) => input(graph, name, [1, count, 1, 1]));
 
+/** An input [1, count, 1, 4] for rows of `noiseKeys`. */
+const noiseInput = (graph: Graph, count: number, name = 'noise'): Value =>
+  input(graph, name, [1, count, 1, 4]);
+
 /** The two ends of an evaluation, as nodes of a graph that has the images in slots as its input `slots`. */
 function endsOf(
   graph: Graph,
@@ -72,9 +88,7 @@ function endsOf(
   const slots = input(graph, 'slots', [1, count, 1, c * h * w]);
   const rows = levels.flatMap(({ coefficients: { a, b, alpha, beta } }) => [a, b, alpha, beta]);
   const given = 'values' in noise ? noise : undefined;
-  const source: NoiseSource = given
-    ? { kind: 'table', count: given.count }
-    : { kind: 'philox', seed: (noise as { seed: bigint }).seed };
+  const source: NoiseSource = given ? { kind: 'table', count: given.count } : { kind: 'philox' };
   const constants = {
     levels: constant('levels', Float32Array.from(rows)),
     noises: given && constant('noises', given.values),
@@ -88,9 +102,10 @@ function endsOf(
 }
 
 /**
- * The whole evaluation of n samples as a graph with the output `error` and an input [1, n, 1, 1] for each index:
- * `slot`, `level`, `noise` and `label`. Where the network shares a part between candidates, that part is made of
- * the inputs `viewSlot`, `viewLevel` and `viewNoise` [1, views, 1, 1], and `view` says which one a sample has.
+ * The whole evaluation of n samples as a graph with the output `error`, an input [1, n, 1, 1] for each of the indices
+ * `slot`, `level` and `label`, and an input `noise` [1, n, 1, 4] (see `noiseKeys`). If the network shares a part between
+ * candidates, that part is computed from the inputs `viewSlot`, `viewLevel` [1, views, 1, 1] and `viewNoise`
+ * [1, views, 1, 4], and the input `view` gives the view of each sample.
  */
 export function trace(network: Network, options: EvaluationOptions, n: number, views = n): Graph {
   return network.shared
@@ -106,12 +121,10 @@ export function traceViews(
   views: number,
 ): { readonly graph: Graph; readonly viewed: Value; readonly error: Value } {
   const graph = newGraph();
-  const [level, noise, label] = indices(graph, n, 'level', 'noise', 'label') as [Value, Value, Value];
-  const [slot, viewLevel, viewNoise] = indices(graph, views, 'viewSlot', 'viewLevel', 'viewNoise') as [
-    Value,
-    Value,
-    Value,
-  ];
+  const [level, label] = indices(graph, n, 'level', 'label') as [Value, Value];
+  const noise = noiseInput(graph, n);
+  const [slot, viewLevel] = indices(graph, views, 'viewSlot', 'viewLevel') as [Value, Value];
+  const viewNoise = noiseInput(graph, views, 'viewNoise');
   const [view] = indices(graph, n, 'view') as [Value];
   const { noised, errors } = endsOf(graph, network, options);
   const repeated = (x: Value) => apply(graph, 'pickSamples', {}, { x, index: view });
@@ -139,7 +152,8 @@ export function traceEach(
   n: number,
 ): { readonly graph: Graph; readonly xt: Value; readonly error: Value } {
   const graph = newGraph();
-  const [level, noise, label] = indices(graph, n, 'level', 'noise', 'label') as [Value, Value, Value];
+  const [level, label] = indices(graph, n, 'level', 'label') as [Value, Value];
+  const noise = noiseInput(graph, n);
   const [slot] = indices(graph, n, 'slot') as [Value];
   const { noised, errors } = endsOf(graph, network, options);
   const xt = noised({ slot, level, noise });

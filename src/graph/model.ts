@@ -20,6 +20,24 @@ export interface Level {
   readonly weight: number;
 }
 
+/**
+ * What images like those that a model was trained on look like to it, by the errors of all its classes at one level.
+ * An image whose errors are farther from every class than `threshold` is unfamiliar (see `familiarity.ts`).
+ */
+export interface Familiar {
+  /** The level, by the timestep or the sigma that it has. */
+  readonly t?: number | undefined;
+  readonly sigma?: number | undefined;
+  /** [class, class]: mean square root of the error in every class, of images of each class. */
+  readonly means: readonly (readonly number[])[];
+  /** [class, class]: inverse of their covariance within the classes. */
+  readonly precision: readonly (readonly number[])[];
+  /** Squared distance beyond which an image is unfamiliar. */
+  readonly threshold: number;
+  /** Share of held-out training images beyond the threshold. */
+  readonly falseAlarms: number;
+}
+
 /** How a level mixes an image with noise: x_t = a·x0 + b·eps. */
 export interface Mix {
   readonly a: number;
@@ -28,13 +46,15 @@ export interface Mix {
 
 /**
  * A batch of evaluations as four index arrays of equal length, at most `Model.batchSize`:
- * image slot, index into `candidates`, index into `levels`, and index of the noise.
+ * image slot, index into `candidates`, index into `levels`, and index of the noise. With `seed`, evaluation i takes its
+ * noise from `seed[i]` instead of the model's own seed; a model with a file of noises ignores seeds.
  */
 export interface EvaluationBatch {
   readonly slot: Uint32Array;
   readonly candidate: Uint32Array;
   readonly level: Uint32Array;
   readonly noise: Uint32Array;
+  readonly seed?: BigUint64Array | undefined;
 }
 
 /** Noised images that a caller made itself, as rows [c, h, w] one after the other, and what they are thought to be. */
@@ -90,9 +110,14 @@ export interface WeightedCandidates {
  */
 export type Crop = 'centre' | 'adm';
 
+/** How noise indices are paired with levels; see `Model.noisePairing`. */
+export type NoisePairing = 'level' | 'visit';
+
 /** A loaded classifier at a fixed batch size. Calls may overlap; results come in the order of the calls. */
 export interface Model {
   readonly name: string;
+  /** The adapter that it runs on, for results and reports. */
+  readonly device?: string | undefined;
   /** The image it takes: [channels, height, width] with values in [-1, 1]. */
   readonly inputShape: readonly [channels: number, height: number, width: number];
   /** How images are brought to that shape: by default their short side is resized and the centre cropped. */
@@ -112,8 +137,15 @@ export interface Model {
    * difference at one. Known from recorded errors, it lets the sequential strategy decide on fewer levels.
    */
   readonly kappa?: number | undefined;
-  /** The name of the device that it runs on, as its driver reports it. */
-  readonly device?: string;
+  /** The seed of its noise, for evaluations that bring none. Undefined for a model that has a file of noises. */
+  readonly seed?: bigint | undefined;
+  /**
+   * Which noise an image meets at a level. `level` (the default): noise index i belongs to level i of `levels`, so that
+   * every strategy compares the same noised images. `visit`, for a file of noises: the k-th level evaluated uses noise k.
+   */
+  readonly noisePairing?: NoisePairing | undefined;
+  /** Tells images unlike those that the model was trained on; holds for all its classes and its own distance. */
+  readonly familiar?: Familiar | undefined;
   /** Bytes it holds on the device: weights, activations of every planned batch, images in slots. */
   readonly deviceBytes?: number | undefined;
   /** Puts an image [c, h, w] in [-1, 1] into a slot (and through the encoder of a latent model). */

@@ -3,7 +3,8 @@
 import type { Distance, Residual } from '../kernels/error-reduction.ts';
 import { ModelError } from '../kernels/errors.ts';
 import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
-import type { Crop, Level } from './model.ts';
+import { modelFolder } from './files/model-path.ts';
+import type { Crop, Familiar, Level } from './model.ts';
 import { vaeDownscale } from './networks/vaeencoder-config.ts';
 import { OPTIMAL_SIGMAS } from './optimalmodel.ts';
 import { rdcLevels, sumTemperature } from './sigmas.ts';
@@ -40,6 +41,8 @@ export interface ModelSummary {
   readonly temperature: number;
   /** See `Model.kappa`. */
   readonly kappa?: number | undefined;
+  /** See `Model.familiar`. */
+  readonly familiar?: Familiar | undefined;
 }
 
 /** Levels of a model whose card names none, by its kind. */
@@ -131,12 +134,16 @@ export function summarise(folder: ModelFolder, imageSize?: number): ModelSummary
     distance: card?.loss ?? 'l2',
     temperature: temperatureOf(folder, own.levels),
     kappa: card?.kappa,
+    familiar: card?.familiar,
   };
 }
 
-/** Reads a model folder's configuration. Throws `ModelError` naming the file, for whatever is not in order. */
+/**
+ * Reads what a model says of itself, given by the path of its folder or by the name of a shipped one; no weights.
+ * @throws ModelError naming the file that is not in order, or listing the shipped models if there is no such model.
+ */
 export async function readModel(path: string): Promise<ModelSummary> {
-  const folder = await readModelFolder(path);
+  const folder = await readModelFolder(await modelFolder(path));
   requireClasses(folder);
   return summarise(folder);
 }

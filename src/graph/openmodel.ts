@@ -1,6 +1,6 @@
 // From a model folder to a classifier on a device.
 
-import { type Device, type DeviceOptions, openDevice } from '../kernels/device.ts';
+import { type CompileProgress, type Device, type DeviceOptions, openDevice } from '../kernels/device.ts';
 import type { Distance } from '../kernels/error-reduction.ts';
 import { ModelError, UnsupportedError } from '../kernels/errors.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
@@ -10,6 +10,7 @@ import { edmLevel, edmNetwork } from './edmmodel.ts';
 import type { Network, Noise, NoiseLevel } from './evaluation.ts';
 import { withoutClass } from './files/edmfolder.ts';
 import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
+import { modelFolder } from './files/model-path.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { coefficients } from './files/schedule.ts';
 import { imageEncoder } from './latentmodel.ts';
@@ -23,6 +24,11 @@ import { transformerNetwork } from './transformermodel.ts';
 export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */
   readonly device?: GPUDevice | DeviceOptions;
+  /**
+   * Receives the progress of compiling shaders: some 20 s for a small network on a software adapter that has not
+   * compiled it before. `total` grows as further parts of the model are made ready.
+   */
+  readonly onCompile?: (progress: CompileProgress) => void;
   /** The grid in visiting order, made from what the folder says; without it the model's own. */
   readonly levels?: (model: ModelSummary) => readonly Level[];
   /** Side of the square image, for latent models; without it the model's own. */
@@ -166,11 +172,13 @@ async function networkOf(
 }
 
 /**
- * Reads a model folder and settles every option, without a device.
- * @throws ModelError naming the file (and tensor) that is not in order.
+ * Reads a model, given by the path of its folder or by the name of a shipped one, and settles every option, without a
+ * device.
+ * @throws ModelError naming the file (and tensor) that is not in order, or listing the shipped models if there is no
+ * such model.
  */
 export async function loadModel(path: string, options: OpenModelOptions = {}): Promise<LoadedModel> {
-  const found = await readModelFolder(path);
+  const found = await readModelFolder(await modelFolder(path));
   const folder = options.unconditional && found.kind === 'edm' ? withoutClass(found) : found;
   if (!options.unconditional) requireClasses(folder);
   const model = summarise(folder, options.imageSize);
@@ -196,6 +204,7 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
       levels,
       temperature: temperatureOf(folder, levels),
       kappa: kappaOf(model, options, levels),
+      familiar: (options.distance ?? model.distance) === model.distance ? model.familiar : undefined,
       noise: await readNoise(options, network.image, levels.length),
       distance: options.distance ?? model.distance,
       residual: model.residual,
@@ -217,9 +226,11 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
 }
 
 /**
- * Opens a model folder as a classifier.
- * @throws ModelError naming the file (and tensor) that is not in order; NoDeviceError without an adapter;
- * OutOfMemoryError where not even a batch of one fits.
+ * Opens a model, given by the path of its folder or by the name of a shipped one (see `shippedModels`), as a classifier.
+ * @throws ModelError naming the file (and tensor) that is not in order, or listing the shipped models if there is no
+ * such model; NoDeviceError without an adapter; OutOfMemoryError where not even a batch of one fits.
+ * @example
+ * const model = await openModel('fashion-mnist');
  */
 export async function openModel(path: string, options: OpenModelOptions = {}): Promise<Model> {
   const { network, evaluation, attach, close } = await loadModel(path, options);
@@ -227,7 +238,10 @@ export async function openModel(path: string, options: OpenModelOptions = {}): P
   let attached: Attached | undefined;
   try {
     const given = options.device;
-    device = await openDevice(given && 'queue' in given ? { device: given } : given);
+    device = await openDevice({
+      ...(given && 'queue' in given ? { device: given } : given),
+      ...(options.onCompile && { onCompile: options.onCompile }),
+    });
     const beside = await attach(device);
     attached = beside;
     const model = await denoiser(device, network, evaluation, {

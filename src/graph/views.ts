@@ -2,12 +2,15 @@
 
 import type { EvaluationBatch } from './model.ts';
 
-/** A batch's distinct (slot, level, noise), in the order in which they first come, and which of them each sample has. */
-export function viewsOf({ slot, level, noise }: EvaluationBatch) {
+/**
+ * Finds the distinct (slot, level, noise, seed) of a batch, in the order in which they first occur, and which of them
+ * each sample has.
+ */
+export function viewsOf({ slot, level, noise, seed }: EvaluationBatch) {
   const places = new Map<string, number>();
   const firsts: number[] = [];
   const view = slot.map((_, i) => {
-    const key = `${slot[i]} ${level[i]} ${noise[i]}`;
+    const key = `${slot[i]} ${level[i]} ${noise[i]} ${seed?.[i]}`;
     let place = places.get(key);
     if (place === undefined) {
       place = firsts.length;
@@ -17,10 +20,11 @@ export function viewsOf({ slot, level, noise }: EvaluationBatch) {
     return place;
   });
   const first = (values: Uint32Array) => Uint32Array.from(firsts, (i) => values[i]!);
-  return { view, slot: first(slot), level: first(level), noise: first(noise) };
+  const seeds = seed && BigUint64Array.from(firsts, (i) => seed[i]!);
+  return { view, slot: first(slot), level: first(level), noise: first(noise), seed: seeds };
 }
 
-/** A batch in parts, one behind the other, of at most `views` distinct (slot, level, noise) each. */
+/** Cuts a batch into consecutive parts of at most `views` distinct (slot, level, noise, seed) each. */
 export function splitByViews(batch: EvaluationBatch, views: number): EvaluationBatch[] {
   const { view } = viewsOf(batch);
   const starts: number[] = [];
@@ -34,7 +38,13 @@ export function splitByViews(batch: EvaluationBatch, views: number): EvaluationB
   });
   return starts.map((from, k) => {
     const part = (values: Uint32Array) => values.slice(from, starts[k + 1]);
-    const { slot, candidate, level, noise } = batch;
-    return { slot: part(slot), candidate: part(candidate), level: part(level), noise: part(noise) };
+    const { slot, candidate, level, noise, seed } = batch;
+    return {
+      slot: part(slot),
+      candidate: part(candidate),
+      level: part(level),
+      noise: part(noise),
+      seed: seed?.slice(from, starts[k + 1]),
+    };
   });
 }

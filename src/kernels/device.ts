@@ -1,5 +1,6 @@
 // Opening a device and knowing what it can do.
 
+import { adapterName, type DriverCall, findAdapter, listAdapters } from './adapters.ts';
 import { NoDeviceError } from './errors.ts';
 
 /**
@@ -28,8 +29,16 @@ export interface Capabilities {
   readonly software: boolean;
 }
 
+/** How many of the pipelines asked for so far are compiled. */
+export interface CompileProgress {
+  readonly done: number;
+  readonly total: number;
+}
+
 export interface Device {
   readonly gpu: GPUDevice;
+  /** The adapter's short name, for results and reports. */
+  readonly name: string;
   readonly capabilities: Capabilities;
   /** Resolves with the reason when the device is lost, also by `close`. */
   readonly lost: Promise<GPUDeviceLostInfo>;
@@ -37,13 +46,24 @@ export interface Device {
   readonly isLost: () => boolean;
   /** Destroys the device, unless the host passed it in. */
   readonly close: () => void;
+  /** Receives the progress of compiling, as `DeviceOptions.onCompile`. */
+  readonly onCompile?: ((progress: CompileProgress) => void) | undefined;
 }
 
 export interface DeviceOptions {
   /** The host's own device: used as it is, with whatever features and limits it has, and never destroyed. */
   readonly device?: GPUDevice;
+  /**
+   * Chooses an adapter: an index of `listDevices`, or a name or a part of one. Without it the first is taken. Dawn tells
+   * adapters apart by name only, so the second of two equal cards cannot be chosen.
+   */
+  readonly adapter?: number | string;
   /** Forces a family (tests, benchmarks); the capability must be there. */
   readonly family?: Family;
+  /** Receives the progress of compiling whenever a pipeline is asked for or ready. */
+  readonly onCompile?: (progress: CompileProgress) => void;
+  /** See `DriverCall`. */
+  readonly driverCall?: DriverCall;
 }
 
 const WANTED_FEATURES = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
@@ -57,27 +77,12 @@ const WANTED_LIMITS = [
   'maxStorageBuffersPerShaderStage',
 ] as const;
 
-let nodeGpu: Promise<GPU> | undefined;
-
-/** The browser's `navigator.gpu`, or Dawn through the `webgpu` package in Node (one instance a process). */
-async function findGpu(): Promise<GPU> {
-  const host = (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
-  if (host) return host;
-  nodeGpu ??= import('webgpu').then(
-    ({ create, globals }) => {
-      Object.assign(globalThis, globals);
-      return create(['disable-dawn-features=timestamp_quantization']) as GPU;
-    },
-    (cause: unknown) => {
-      throw new NoDeviceError('the package webgpu could not be loaded; install it or pass in a GPUDevice', {
-        cause,
-      });
-    },
-  );
-  return nodeGpu;
-}
-
-function capabilitiesOf(device: GPUDevice, info: GPUAdapterInfo, forced: Family | undefined): Capabilities {
+/** What a device can do; of an adapter, what its device will, since `openDevice` asks for the limits that count. */
+function capabilitiesOf(
+  device: Pick<GPUDevice, 'limits' | 'features'>,
+  info: GPUAdapterInfo,
+  forced?: Family,
+): Capabilities {
   const { limits, features } = device;
   const fixed = info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMaxSize ?? 0) : 0;
   const subgroupSize = features.has('subgroups') ? fixed : 0;
@@ -108,30 +113,71 @@ function capabilitiesOf(device: GPUDevice, info: GPUAdapterInfo, forced: Family 
   };
 }
 
-/**
- * Opens the best adapter with its real limits, or wraps the host's own device.
- * @throws NoDeviceError where there is no adapter, or the forced family is not possible on it.
- */
-export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
-  const { device: own, family } = options;
-  let gpu: GPUDevice;
-  let info: GPUAdapterInfo;
-  if (own) {
-    gpu = own;
-    info = own.adapterInfo;
-  } else {
-    const adapter = await (await findGpu()).requestAdapter({ powerPreference: 'high-performance' });
-    if (!adapter)
-      throw new NoDeviceError(
-        'no WebGPU adapter was found: install a graphics driver, or a software Vulkan driver (Debian: mesa-vulkan-drivers)',
-      );
-    info = adapter.info;
-    gpu = await adapter.requestDevice({
+/** What is said if there is no adapter, and where help is. */
+const noAdapter = (): NoDeviceError =>
+  new NoDeviceError(
+    typeof process !== 'undefined' && process.versions?.node
+      ? 'no WebGPU device was found: "npx diffclass-stream doctor" says why, and "npx diffclass-stream doctor --fix" installs a software Vulkan driver where it can (Debian, Ubuntu)'
+      : 'no WebGPU device was found: this browser offers no adapter',
+  );
+
+/** A device of this machine, before it is opened. */
+export interface DeviceSummary {
+  /** What `DeviceOptions.adapter` takes; 0 is the device that is taken when none is chosen. */
+  readonly index: number;
+  /** The driver's name for it. */
+  readonly name: string;
+  /** The API beneath WebGPU: vulkan, metal, d3d12, ... */
+  readonly backend: string;
+  readonly vendor: string;
+  readonly architecture: string;
+  /**
+   * What it can do, but for the alignment, which is known once it is open; undefined if it cannot be chosen, because an
+   * earlier device has the same name.
+   */
+  readonly capabilities: Omit<Capabilities, 'storageAlignment'> | undefined;
+}
+
+/** Lists the devices of this machine, without opening any. */
+export async function listDevices({
+  driverCall,
+}: Pick<DeviceOptions, 'driverCall'> = {}): Promise<DeviceSummary[]> {
+  const listed = await listAdapters(driverCall);
+  return listed.map(({ index, name, backend, adapter }) => {
+    const { vendor = '', architecture = '' } = adapter?.info ?? {};
+    const known = { index, name, backend, vendor, architecture };
+    if (!adapter) return { ...known, capabilities: undefined };
+    const { storageAlignment: _, ...capabilities } = capabilitiesOf(adapter, adapter.info);
+    return { ...known, capabilities };
+  });
+}
+
+async function openAdapter({ adapter: chosen, driverCall }: DeviceOptions) {
+  const adapter = await findAdapter(chosen, driverCall);
+  if (!adapter) throw noAdapter();
+  const { info } = adapter;
+  const open = () =>
+    adapter.requestDevice({
       label: 'diffclass-stream',
       requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)),
       requiredLimits: Object.fromEntries(WANTED_LIMITS.map((limit) => [limit, adapter.limits[limit]])),
     });
+  try {
+    return { gpu: await (driverCall ? driverCall(open) : open()), info };
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new NoDeviceError(`${adapterName(info)} gives no device: ${reason}`, { cause });
   }
+}
+
+/**
+ * Opens the best adapter with its real limits, or the one that is chosen, or wraps the host's own device.
+ * @throws NoDeviceError if there is no adapter, the one that is chosen is not there, or the forced family is not
+ * possible on it.
+ */
+export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const { device: own, family, onCompile } = options;
+  const { gpu, info } = own ? { gpu: own, info: own.adapterInfo } : await openAdapter(options);
   let lost = false;
   const lostInfo = gpu.lost.then((reason) => {
     lost = true;
@@ -139,11 +185,13 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   });
   return {
     gpu,
+    name: adapterName(info),
     capabilities: capabilitiesOf(gpu, info, family),
     lost: lostInfo,
     isLost: () => lost,
     close: () => {
       if (!own) gpu.destroy();
     },
+    onCompile,
   };
 }

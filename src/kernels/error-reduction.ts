@@ -49,8 +49,8 @@ export interface ErrorReductionOptions {
  * y[n] = mean over c, h, w of distance(r (eps - (alpha prediction + beta xt))), (alpha, beta) of level[n], and r = 1,
  * or b / a where the residual is that of x0.
  *
- * Operands prediction [c', n, h, w], xt [c, n, h, w], level, noise [n] u32, levels rows of (a, b, alpha, beta), with
- * a table noises [count][c h w], and y [1, n, 1, 1].
+ * Operands prediction [c', n, h, w], xt [c, n, h, w], level [n] u32, noise [n] rows of `noiseKeys`, levels rows of
+ * (a, b, alpha, beta), with a table noises [count][c h w], and y [1, n, 1, 1].
  * One workgroup an evaluation. Candidates differ by 1e-4 of their errors, so sums are kept short: four components
  * a lane, runs of 16, runs added to a total, lanes last; the worst case is (16 + runs + lanes) roundings of
  * numbers of one sign. The order depends on c h w and the family only.
@@ -70,7 +70,7 @@ export function errorReduction(capabilities: Capabilities, options: ErrorReducti
       read('prediction'),
       read('xt'),
       read('level', 'u32'),
-      read('noise', 'u32'),
+      read('noise', 'vec4u'),
       read('levels', 'vec4f'),
       ...parts.bindings,
       write('y'),
@@ -93,12 +93,12 @@ ${residualWgsl(residual)}
   let sample = linearGroup(group, groups);
   if (sample >= u.n) { return; }
   let row = levels[level[sample]];
-  let noiseIndex = noise[sample];
+  let key = noise[sample];
   var total = vec4f(0);
   for (var first = lane; first < u.blocks; first += ${RUN * lanes}u) {
     var run = vec4f(0);
     for (var block = first; block < min(first + ${RUN * lanes}u, u.blocks); block += ${lanes}u) {
-      run += distance(residual(block, sample, noiseIndex, row));
+      run += distance(residual(block, sample, key, row));
     }
     total += run;
   }
@@ -117,8 +117,8 @@ function covered(op: string, { prediction, xt }: ErrorReductionOptions): void {
 
 const residualWgsl = (residual: Residual): string => /* wgsl */ `
 /** The residuals of elements 4 block .. 4 block + 3; 0 beyond the last. */
-fn residual(block: u32, sample: u32, noiseIndex: u32, row: vec4f) -> vec4f {
-  var d = noiseOf(noiseIndex, block);
+fn residual(block: u32, sample: u32, key: vec4u, row: vec4f) -> vec4f {
+  var d = noiseOf(key, block);
   for (var k = 0u; k < 4; k++) {
     let element = 4 * block + k;
     if (element < u.elements) {
@@ -161,7 +161,7 @@ export function errorsGradient(
       read('xt'),
       read('dy'),
       read('level', 'u32'),
-      read('noise', 'u32'),
+      read('noise', 'vec4u'),
       read('levels', 'vec4f'),
       ...parts.bindings,
       write('y'),

@@ -3,19 +3,22 @@
 import type { Capabilities } from './device.ts';
 import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from './indexing.ts';
 import { type Binding, ceilDiv, defineKernel, read, type Uniform, u32, write } from './kernel.ts';
-import { PHILOX, philoxUniforms, type Seed } from './philox.ts';
+import { PHILOX } from './philox.ts';
 import { type Routine, single } from './routine.ts';
 import { pitch, type Shape } from './tensor.ts';
 
-/** Where noise comes from: recomputed from a seed wherever it is needed, or a table of `count` given noises. */
-export type NoiseSource =
-  | ({ readonly kind: 'philox' } & Seed)
-  | { readonly kind: 'table'; readonly count: number };
+/**
+ * Where noise comes from: recomputed wherever it is needed from the seed that each sample brings, or read from a table
+ * of `count` given noises.
+ */
+export type NoiseSource = { readonly kind: 'philox' } | { readonly kind: 'table'; readonly count: number };
 
 /**
  * What a kernel needs for its noise: bindings and uniforms to add, operands in the order of the bindings, and
- * WGSL `noiseOf(noise, block) -> vec4f` for elements 4 block .. 4 block + 3 of noise index `noise`.
- * A table (operand noises, plain [count][c h w]; an index beyond it reads the last) is read within `u.elements`; what is beyond is 0.
+ * WGSL `noiseOf(key, block) -> vec4f` for elements 4 block .. 4 block + 3 of the noise with this key: a row of
+ * `noiseKeys`, that is (noise index, seed low, seed high, 0).
+ * A table (operand noises, plain [count][c h w]) ignores the seed and is read within `u.elements`; elements beyond are 0,
+ * and an index beyond the table reads its last noise.
  */
 export function noiseParts(source: NoiseSource): {
   readonly variant: 'table' | 'philox';
@@ -31,9 +34,9 @@ export function noiseParts(source: NoiseSource): {
       uniforms: [u32('lastNoise', source.count - 1)],
       operands: ['noises'],
       wgsl: /* wgsl */ `
-fn noiseOf(noise: u32, block: u32) -> vec4f {
+fn noiseOf(key: vec4u, block: u32) -> vec4f {
   var v = vec4f(0);
-  let base = min(noise, u.lastNoise) * u.elements;
+  let base = min(key.x, u.lastNoise) * u.elements;
   for (var k = 0u; k < 4; k++) {
     if (4 * block + k < u.elements) { v[k] = noises[base + 4 * block + k]; }
   }
@@ -44,9 +47,9 @@ fn noiseOf(noise: u32, block: u32) -> vec4f {
   return {
     variant: 'philox',
     bindings: [],
-    uniforms: philoxUniforms(source),
+    uniforms: [],
     operands: [],
-    wgsl: `${PHILOX}fn noiseOf(noise: u32, block: u32) -> vec4f { return normals(block, noise); }`,
+    wgsl: `${PHILOX}fn noiseOf(key: vec4u, block: u32) -> vec4f { return normals(block, key.x, 0, key.yz); }`,
   };
 }
 
@@ -59,10 +62,10 @@ export interface MixOptions {
 /**
  * y[c, n, p] = a slots[slot[n]] + b eps, with (a, b) of level[n] and eps the noise of noise[n].
  *
- * Operands slots [images][c h w] (plain rows of x0), slot, level, noise [n] u32, levels [entries] rows of
- * (a, b, alpha, beta), with a table noises [count][c h w], and y [c, n, h, w].
- * One invocation makes the four elements of a Philox counter: evaluations with the same noise index see the same
- * values wherever they stand in the batch.
+ * Operands slots [images][c h w] (plain rows of x0), slot, level [n] u32, noise [n] rows of `noiseKeys`, levels
+ * [entries] rows of (a, b, alpha, beta), with a table noises [count][c h w], and y [c, n, h, w].
+ * One invocation makes the four elements of a Philox counter: evaluations with the same seed and noise index see the
+ * same values wherever they are in the batch.
  */
 export function mix(capabilities: Capabilities, { y, noise }: MixOptions): Routine {
   const [c, n, h, w] = y;
@@ -76,7 +79,7 @@ export function mix(capabilities: Capabilities, { y, noise }: MixOptions): Routi
       read('slots'),
       read('slot', 'u32'),
       read('level', 'u32'),
-      read('noise', 'u32'),
+      read('noise', 'vec4u'),
       read('levels', 'vec4f'),
       ...parts.bindings,
       write('y'),

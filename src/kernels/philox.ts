@@ -7,7 +7,7 @@
 import type { Capabilities } from './device.ts';
 import { ShapeError } from './errors.ts';
 import { divisor, QUOTIENT, walk } from './indexing.ts';
-import { ceilDiv, defineKernel, type Uniform, u32, write } from './kernel.ts';
+import { ceilDiv, defineKernel, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';
 
 const MULTIPLIERS = [0xd2511f53, 0xcd9e8d57] as const;
@@ -26,14 +26,22 @@ const keyOf = (seed: bigint): readonly [number, number] => [
   Number((seed >> 32n) & 0xffffffffn),
 ];
 
-/** The uniforms that `PHILOX` reads. */
-export function philoxUniforms({ seed, stream = 0 }: Seed): readonly Uniform[] {
-  const [low, high] = keyOf(seed);
-  return [u32('seedLow', low), u32('seedHigh', high), u32('stream', stream)];
+/**
+ * Packs noise indices with the seed of each sample, as the kernels that noise images read them: rows of
+ * (noise index, low word of the seed, high word of the seed, 0).
+ *
+ * @param noise n noise indices.
+ * @param seedOf the seed of sample i; more than 64 bits are cut off.
+ * @return 4 n words.
+ */
+export function noiseKeys(noise: ArrayLike<number>, seedOf: (i: number) => bigint): Uint32Array<ArrayBuffer> {
+  const keys = new Uint32Array(4 * noise.length);
+  for (let i = 0; i < noise.length; i++) keys.set([noise[i]!, ...keyOf(seedOf(i))], 4 * i);
+  return keys;
 }
 
 /**
- * WGSL: `normals(block, noise) -> vec4f`, elements 4 block .. 4 block + 3 of noise index `noise`.
+ * WGSL: `normals(block, noise, stream, seed) -> vec4f`, elements 4 block .. 4 block + 3 of noise index `noise`.
  *
  * Uniforms are (k + 1/2) / 2^23, exact in f32 and never 0 or 1. Logarithm, sine and cosine are polynomials on
  * reduced arguments, because drivers' own differ (one's sine is off by 2e-4, and an absolute error of 3e-7 in a
@@ -85,8 +93,8 @@ fn boxMuller(radius: vec2f, turn: vec2f) -> vec4f {
   return vec4f(r.x * x.x, r.x * y.x, r.y * x.y, r.y * y.y);
 }
 
-fn normals(block: u32, noise: u32) -> vec4f {
-  let words = philox(vec4u(block, noise, 0, u.stream), vec2u(u.seedLow, u.seedHigh));
+fn normals(block: u32, noise: u32, stream: u32, seed: vec2u) -> vec4f {
+  let words = philox(vec4u(block, noise, 0, stream), seed);
   let v = (vec4f(words >> vec4u(9)) + 0.5) * ${2 ** -23};
   return boxMuller(v.xz, v.yw);
 }
@@ -151,7 +159,8 @@ export interface FillNormalOptions extends Seed {
  * Operand y. One invocation writes the (up to) four elements of a counter.
  */
 export function fillNormal(capabilities: Capabilities, options: FillNormalOptions): Routine {
-  const { rows, elements, first = 0 } = options;
+  const { rows, elements, first = 0, seed, stream = 0 } = options;
+  const [low, high] = keyOf(seed);
   const blocks = ceilDiv(elements, 4);
   if (rows * elements >= 2 ** 30)
     throw new ShapeError(`fillNormal: ${rows} rows of ${elements} are more than 2^30 elements`);
@@ -164,14 +173,16 @@ export function fillNormal(capabilities: Capabilities, options: FillNormalOption
       ...divisor('blocks', blocks),
       u32('elements', elements),
       u32('first', first),
-      ...philoxUniforms(options),
+      u32('seedLow', low),
+      u32('seedHigh', high),
+      u32('stream', stream),
     ],
     body:
       QUOTIENT +
       PHILOX +
       main(/* wgsl */ `let row = quotient(i, u.blocks, u.blocksInverse);
     let block = i - row * u.blocks;
-    let v = normals(block, u.first + row);
+    let v = normals(block, u.first + row, u.stream, vec2u(u.seedLow, u.seedHigh));
     for (var k = 0u; k < 4; k++) {
       if (4 * block + k < u.elements) { y[row * u.elements + 4 * block + k] = v[k]; }
     }`),

@@ -33,6 +33,8 @@ interface Compiled {
 interface Cache {
   readonly pipelines: Map<string, Promise<Compiled>>;
   readonly layouts: Map<string, GPUBindGroupLayout>;
+  /** Kernel texts that the driver is known to have compiled. */
+  readonly compiled: Set<string>;
 }
 
 const caches = new WeakMap<GPUDevice, Cache>();
@@ -40,7 +42,7 @@ const caches = new WeakMap<GPUDevice, Cache>();
 function cacheOf(gpu: GPUDevice): Cache {
   let cache = caches.get(gpu);
   if (!cache) {
-    cache = { pipelines: new Map(), layouts: new Map() };
+    cache = { pipelines: new Map(), layouts: new Map(), compiled: new Set() };
     caches.set(gpu, cache);
   }
   return cache;
@@ -88,6 +90,46 @@ async function build(gpu: GPUDevice, kernel: Kernel): Promise<Compiled> {
   return { pipeline, layout };
 }
 
+const tellProgress = ({ gpu, onCompile }: Device): void => {
+  const { pipelines, compiled } = cacheOf(gpu);
+  onCompile?.({ done: compiled.size, total: pipelines.size });
+};
+
+/**
+ * Makes the driver compile the pipelines that it has not compiled yet. Mesa's software driver compiles at a pipeline's
+ * first dispatch and not when the pipeline is created (20 s of a small network's first run), so each is dispatched with
+ * no workgroups: that compiles and computes nothing. The dispatch is indirect because Dawn warns of a direct one.
+ */
+async function compileNow(
+  device: Device,
+  launches: readonly Launch[],
+  compiled: readonly Compiled[],
+  groups: readonly GPUBindGroup[],
+): Promise<void> {
+  const { gpu } = device;
+  const known = cacheOf(gpu).compiled;
+  const fresh = new Map(launches.map(({ kernel }, i) => [kernel.wgsl, i] as const));
+  for (const wgsl of known) fresh.delete(wgsl);
+  if (fresh.size === 0) return;
+  tellProgress(device);
+  const nothing = gpu.createBuffer({ label: 'no workgroups', size: 12, usage: 0x100 }); // INDIRECT; zeros
+  const pending = [...fresh].map(async ([wgsl, i]) => {
+    submit(device, (pass) => {
+      pass.setPipeline(compiled[i]!.pipeline);
+      pass.setBindGroup(0, groups[i]!);
+      pass.dispatchWorkgroupsIndirect(nothing, 0);
+    });
+    await idle(device);
+    known.add(wgsl);
+    tellProgress(device);
+  });
+  try {
+    await Promise.all(pending);
+  } finally {
+    nothing.destroy();
+  }
+}
+
 /** Compiles what is new among the launches and makes their uniforms and bind groups. */
 export async function prepare(device: Device, launches: readonly Launch[]): Promise<Sequence> {
   const { gpu } = device;
@@ -116,6 +158,7 @@ export async function prepare(device: Device, launches: readonly Launch[]): Prom
     return gpu.createBindGroup({ label: kernel.name, layout: compiled[i]!.layout, entries });
   });
   gpu.queue.writeBuffer(uniforms, 0, staged);
+  await compileNow(device, launches, compiled, groups);
   return {
     launches,
     encode(pass, from = 0, to = launches.length) {

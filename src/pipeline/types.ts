@@ -47,9 +47,13 @@ export interface Classified {
   readonly seconds: number;
   readonly seed: number;
   readonly model: string;
+  /** The adapter that the model ran on; results are the same byte for byte on the same one. */
+  readonly device?: string;
   /** -log p(x) up to a constant, where energies are asked for (see `energyOf`), and how many levels it rests on. */
   readonly energy?: number;
   readonly energyLevels?: number;
+  /** True if the image lies outside what the model was trained on (see `Model.familiar`); absent otherwise. */
+  readonly unfamiliar?: true;
   /** How the image was purified before, where it was. */
   readonly purify?: string;
 }

@@ -147,6 +147,29 @@ describe('an evaluation does not depend on its batch', () => {
     expect(errors[0]).toBe(errors[1]);
     expect(errors[0]).not.toBe(errors[2]);
   });
+
+  it('takes the noise of each evaluation from the seed it brings, next to others in one batch', async () => {
+    const x0 = (await images())[0]!;
+    const evaluations = [0, 1, 2].map((level) => ({ candidate: 1, level, noise: level }));
+    const seeds = [0n, 7n, 2n ** 40n + 1n];
+    const alone = [];
+    for (const [i, seed] of seeds.entries()) {
+      const model = await open({ seed });
+      model.encode(0, x0);
+      alone.push((await errorsOf(model, [evaluations[i]!]))[0]);
+      model.close();
+    }
+    const model = await open({ seed: 7n });
+    model.encode(0, x0);
+    const together = await model.errors({ ...batchOf(evaluations), seed: BigUint64Array.from(seeds) });
+    expect([...together]).toEqual(alone);
+    const { errors } = await model.differentiable!.gradients({
+      ...batchOf(evaluations),
+      seed: BigUint64Array.from(seeds),
+    });
+    expect([...errors]).toEqual([...together].map((error) => expect.closeTo(error, 5)));
+    model.close();
+  });
 });
 
 describe('a device that fails', () => {

@@ -191,6 +191,17 @@ describe('views', () => {
     model.close();
   });
 
+  it('evaluations that differ in their seed only are different views', () => {
+    const batch = batchOf([0, 0, 0].map((level, i) => ({ slot: 0, level, candidate: i })));
+    expect(viewsOf({ ...batch, seed: BigUint64Array.of(1n, 1n, 2n) })).toEqual({
+      view: Uint32Array.of(0, 0, 1),
+      slot: Uint32Array.of(0, 0),
+      level: Uint32Array.of(0, 0),
+      noise: batch.noise.slice(0, 2),
+      seed: BigUint64Array.of(1n, 2n),
+    });
+  });
+
   it('a batch of more views than a run has is split between views, in its order', () => {
     const batch = batchOf([0, 0, 1, 1, 0, 2, 3, 3].map((level, i) => ({ slot: 0, level, candidate: i })));
     const parts = splitByViews(batch, 2);

@@ -5,7 +5,7 @@ import type { Family } from '../../src/kernels/device.ts';
 import { type Distance, errorReduction, type Residual } from '../../src/kernels/error-reduction.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { mix, type NoiseSource } from '../../src/kernels/mix.ts';
-import { normal } from '../../src/kernels/philox.ts';
+import { noiseKeys, normal } from '../../src/kernels/philox.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
 import { type BatchIndices, type NoiseFunction, referenceErrors, referenceMix } from '../reference/noise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
@@ -18,7 +18,9 @@ const KINDS: readonly { readonly distance: Distance; readonly residual?: Residua
   { distance: 'l2', residual: 'x0' },
   { distance: 'huber', residual: 'x0' },
 ];
-const seed = { kind: 'philox', seed: 0x5eed5eed5eedn } as const;
+const philox = { kind: 'philox' } as const;
+/** Samples of one batch bring seeds of their own, that of sample i depends on i alone. */
+const seedOf = (i: number) => [0x5eed5eed5eedn, 7n, 0xffff_ffff_0000_0001n][i % 3]!;
 
 const shapes: readonly Shape[] = [
   [1, 1, 1, 1],
@@ -32,7 +34,7 @@ const shapes: readonly Shape[] = [
   [4, 2, 32, 32],
 ];
 const sources = (elements: number): { source: NoiseSource; table: Float32Array<ArrayBuffer> }[] => [
-  { source: seed, table: new Float32Array(0) },
+  { source: philox, table: new Float32Array(0) },
   { source: { kind: 'table', count: 5 }, table: randomValues(5 * elements, 9).map((v) => 2 * v) },
 ];
 
@@ -40,14 +42,20 @@ interface Batch extends BatchIndices {
   readonly slot: Uint32Array<ArrayBuffer>;
   readonly level: Uint32Array<ArrayBuffer>;
   readonly noise: Uint32Array<ArrayBuffer>;
+  /** Rows of `noiseKeys`. */
+  readonly keys: Uint32Array<ArrayBuffer>;
 }
 
 /** Sample i's indices depend on i + first alone, so that a batch can be taken apart. */
-const indices = (n: number, first = 0): Batch => ({
-  slot: Uint32Array.from({ length: n }, (_, i) => (5 * (i + first)) % 3),
-  level: Uint32Array.from({ length: n }, (_, i) => (3 * (i + first)) % 4),
-  noise: Uint32Array.from({ length: n }, (_, i) => (7 * (i + first)) % 5),
-});
+const indices = (n: number, first = 0): Batch => {
+  const noise = Uint32Array.from({ length: n }, (_, i) => (7 * (i + first)) % 5);
+  return {
+    slot: Uint32Array.from({ length: n }, (_, i) => (5 * (i + first)) % 3),
+    level: Uint32Array.from({ length: n }, (_, i) => (3 * (i + first)) % 4),
+    noise,
+    keys: noiseKeys(noise, (i) => seedOf(i + first)),
+  };
+};
 const levels = Float32Array.from([
   1, 0.01, 0, 1, 0.9, 0.4, 1, 0, 0.5, 0.8, -0.6, 1.2, 0.1, 0.99, 1.01, -0.05,
 ]);
@@ -68,10 +76,12 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
     const elements = c * h * w;
     const slots = randomValues(3 * elements, 1);
     for (const { source, table } of sources(elements)) {
-      const eps: NoiseFunction = (k, e) =>
-        source.kind === 'table' ? table[k * elements + e]! : normal(source, k, e);
+      const eps: NoiseFunction = (k, e, i) =>
+        source.kind === 'table' ? table[k * elements + e]! : normal({ seed: seedOf(i) }, k, e);
       const run = async (y: Shape, batch: Batch) => {
-        const constants = { slots, levels, ...batch, ...(table.length > 0 ? { noises: table } : {}) };
+        const { slot, level, keys: noise } = batch;
+        const noises = table.length > 0 ? { noises: table } : {};
+        const constants = { slots, levels, slot, level, noise, ...noises };
         const routine = mix(here.capabilities, { y, noise: source });
         return (await runRoutine(here, routine, { constants, outputs: { y } })).y!;
       };
@@ -100,7 +110,7 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
               values: values.slice(s * ch * h * w, (s + samples) * ch * h * w),
             });
             const activations = { prediction: part(prediction), xt: part(xt) };
-            const { level, noise } = indices(samples, s);
+            const { level, keys: noise } = indices(samples, s);
             const routine = errorReduction(here.capabilities, {
               prediction: activations.prediction.shape,
               xt: activations.xt.shape,
@@ -112,8 +122,8 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
             const outputs = { y: [1, samples, 1, 1] as const };
             return (await runRoutine(here, routine, { activations, constants, outputs })).y!;
           };
-          const eps: NoiseFunction = (k, e) =>
-            source.kind === 'table' ? table[k * elements + e]! : normal(source, k, e);
+          const eps: NoiseFunction = (k, e, i) =>
+            source.kind === 'table' ? table[k * elements + e]! : normal({ seed: seedOf(i) }, k, e);
           const whole = await run(0, n);
           const want = referenceErrors(distance, prediction, xt, levels, indices(n), eps, residual);
           // A sum of many is held to a millionth; of few, a single element's rounding shows.
@@ -132,7 +142,7 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
   it('refuses a prediction with fewer channels than x_t', async (context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-    const options = { xt: [4, 1, 8, 8], prediction: [3, 1, 8, 8], noise: seed, distance: 'l2' } as const;
+    const options = { xt: [4, 1, 8, 8], prediction: [3, 1, 8, 8], noise: philox, distance: 'l2' } as const;
     expect(() => errorReduction(here.capabilities, options)).toThrow(ShapeError);
   });
 });

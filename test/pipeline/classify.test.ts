@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError, ModelError, OutOfMemoryError } from '../../src/kernels/errors.ts';
+import { classifyImages } from '../../src/pipeline/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { UsageError } from '../../src/pipeline/errors.ts';
-import { type ClassifyOptions, classifyImages } from '../../src/pipeline/stream/classify.ts';
+import type { ClassifyOptions } from '../../src/pipeline/operators/classify-options.ts';
 import {
   type Classified,
   type EvaluationRecord,
@@ -113,7 +114,10 @@ describe('items', () => {
     expect(results).toHaveLength(4);
     expect(results.filter(isFailure)).toEqual([
       broken,
-      { path: 'c', error: { code: 'wrong-shape', message: 'image has 3 values, the model wants 1x2x2' } },
+      {
+        path: 'c',
+        error: { code: 'wrong-shape', message: 'expected an image of 1x2x2 values, got 3 values' },
+      },
     ]);
   });
 
@@ -127,7 +131,10 @@ describe('items', () => {
       expect(results.filter(isFailure)).toEqual([
         {
           path: 'image 2',
-          error: { code: 'not-finite', message: `the model's error for "class 3" at t 5 is ${bad}` },
+          error: {
+            code: 'not-finite',
+            message: `fake: the model returned ${bad} as the error for "class 3" at t 5`,
+          },
         },
       ]);
     },
@@ -271,7 +278,7 @@ describe('lost devices', () => {
         return model;
       };
       await expect(collect(classifyImages(images(0, 20), openModel))).rejects.toThrow(
-        new ModelError('fake: opened again with other candidates or levels'),
+        new ModelError('fake: the model was opened again with other candidates or levels'),
       );
       expect(models.map(({ closed }) => closed)).toEqual([1, 1]);
     }
@@ -280,7 +287,7 @@ describe('lost devices', () => {
   it('a model that answers with too few errors ends the stream', async () => {
     const model = { ...fakeModel(), errors: async () => new Float32Array(1) };
     await expect(collect(classifyImages(images(0, 20), async () => model))).rejects.toThrow(
-      new ModelError('fake: 1 errors for 16 evaluations'),
+      new ModelError('fake: expected 16 answers (errors), got 1'),
     );
     expect(model.closed).toBe(1);
   });
@@ -306,10 +313,10 @@ describe('lost devices', () => {
 
 describe('budget', () => {
   it('is never passed, and says so', async () => {
-    const hard = fakeModel({ errorOf: noisyErrors(10, 0.001, 0.1) });
+    const hard = () => fakeModel({ errorOf: noisyErrors(10, 0.001, 0.1) });
     for (const strategy of Object.values(strategies)) {
       const results = labelled(
-        await collect(classifyImages(images(0, 6), async () => hard, { strategy, budget: 37 })),
+        await collect(classifyImages(images(0, 6), async () => hard(), { strategy, budget: 37 })),
       );
       expect(results).toHaveLength(6);
       for (const { evaluations, decided } of results) {

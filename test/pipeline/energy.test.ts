@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { describe, expect, it, test } from 'vitest';
 import { rdcLevels, sumTemperature } from '../../src/graph/sigmas.ts';
+import { classifyImages } from '../../src/pipeline/classify-images.ts';
 import { createCommand } from '../../src/pipeline/command/command.ts';
 import { headerOf, lineOf } from '../../src/pipeline/command/format.ts';
 import { takeUp } from '../../src/pipeline/command/resume.ts';
@@ -10,7 +11,6 @@ import { energyOf } from '../../src/pipeline/deciding/energy.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { startTrial } from '../../src/pipeline/deciding/trial.ts';
 import { resultOf } from '../../src/pipeline/deciding/verdict.ts';
-import { classifyImages } from '../../src/pipeline/stream/classify.ts';
 import { type Classified, isFailure } from '../../src/pipeline/types.ts';
 import { collect, fakeCandidates, fakeModel, hash, images, runTrial } from './fake.ts';
 import { temporaryFolder, write } from './imagefiles.ts';

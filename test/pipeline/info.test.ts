@@ -72,7 +72,7 @@ describe('info', () => {
     [['info', 'a', 'b'], 'too many arguments'],
     [['info', 'a', '--model', 'b'], 'got two models'],
     [['info', '--labels', 'b'], "unknown option '--labels'"],
-    [['info', '--model', 'fashion-mnits'], 'no folder "fashion-mnits"; shipped models:'],
+    [['info', '--model', 'fashion-mnits'], '--model: no model "fashion-mnits": expected a model folder'],
   ])('%j', async (argv, message) => {
     const { status, out, err } = await cli(argv);
     expect([status, out]).toEqual([2, '']);

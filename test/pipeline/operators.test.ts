@@ -14,6 +14,8 @@ import {
 import { TestScheduler } from 'rxjs/testing';
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError } from '../../src/kernels/errors.ts';
+import { openClassifier } from '../../src/pipeline/classifier.ts';
+import { classifyImages } from '../../src/pipeline/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { aggregate } from '../../src/pipeline/operators/aggregate.ts';
@@ -21,11 +23,9 @@ import { classify } from '../../src/pipeline/operators/classify.ts';
 import { eliminate } from '../../src/pipeline/operators/eliminate.ts';
 import { encode } from '../../src/pipeline/operators/encode.ts';
 import { errors } from '../../src/pipeline/operators/errors.ts';
-import { fanOut } from '../../src/pipeline/operators/fanOut.ts';
+import { fanOut } from '../../src/pipeline/operators/fan-out.ts';
 import { verdict } from '../../src/pipeline/operators/verdict.ts';
-import { classifyImages } from '../../src/pipeline/stream/classify.ts';
 import { pulled, streamOperator } from '../../src/pipeline/stream/observable.ts';
-import { openSession } from '../../src/pipeline/stream/session.ts';
 import type { Classified, ImageItem, ItemFailure } from '../../src/pipeline/types.ts';
 import { collect, fakeModel, image, images, noisyErrors } from './fake.ts';
 
@@ -201,8 +201,9 @@ describe('classify', () => {
       .subscribe();
     await turns(5);
     subscription.unsubscribe();
+    expect(model.closed).toBe(0);
     other.unsubscribe();
-    expect(model.closed).toBe(2);
+    expect(model.closed).toBe(1);
   });
 
   it('leaves a plain source when it is left, in the same frame', () => {
@@ -252,11 +253,11 @@ describe('classify', () => {
 describe('the operators that classify is made of', () => {
   it('encode, fanOut, errors, aggregate, verdict: the exhaustive classifier', async () => {
     const model = fakeModel({ slots: 5 });
-    const session = await openSession(async () => model);
+    const classifier = await openClassifier(async () => model);
     const results = await values(
-      pulled(images(0, 30)).pipe(encode(session), fanOut(), errors(session), aggregate(), verdict()),
+      pulled(images(0, 30)).pipe(encode(classifier), fanOut(), errors(classifier), aggregate(), verdict()),
     );
-    session.close();
+    await classifier.close();
     const wanted = await collect(classifyImages(images(0, 30), async () => fakeModel(), { strategy: all() }));
     expect(byPath(results)).toEqual(byPath(wanted));
     expect(model.mostWaiting).toBe(2);
@@ -264,30 +265,30 @@ describe('the operators that classify is made of', () => {
 
   it('with a strategy, a round a time: the staged schedule by hand', async () => {
     const strategy = staged({ nSamples: [4, 24], toKeep: [3, 1] });
-    const session = await openSession(async () => fakeModel());
-    const round = pipe(eliminate({ strategy }), fanOut(), errors(session), aggregate());
+    const classifier = await openClassifier(async () => fakeModel());
+    const round = pipe(eliminate(strategy), fanOut(), errors(classifier), aggregate());
     const results = await values(
-      pulled(images(0, 20)).pipe(encode(session), round, round, eliminate({ strategy }), verdict()),
+      pulled(images(0, 20)).pipe(encode(classifier), round, round, eliminate(strategy), verdict()),
     );
-    session.close();
+    await classifier.close();
     const wanted = await collect(classifyImages(images(0, 20), async () => fakeModel(), { strategy }));
     expect(byPath(results)).toEqual(byPath(wanted));
   });
 
   it('a verdict before the strategy has finished is a guess, and says so', async () => {
-    const session = await openSession(async () => fakeModel());
+    const classifier = await openClassifier(async () => fakeModel());
     const strategy = staged({ nSamples: [4, 24], toKeep: [3, 1] });
     const results = await values(
       pulled(images(0, 3)).pipe(
-        encode(session),
-        eliminate({ strategy }),
+        encode(classifier),
+        eliminate(strategy),
         fanOut(),
-        errors(session),
+        errors(classifier),
         aggregate(),
         verdict({ topK: 2 }),
       ),
     );
-    session.close();
+    await classifier.close();
     for (const result of results)
       expect(result).toMatchObject({
         decided: false,
@@ -300,24 +301,24 @@ describe('the operators that classify is made of', () => {
     const errorOf = (id: number, candidate: number, level: number) =>
       id % 4 === 0 && level === 7 ? Number.NaN : noisyErrors(10)(id, candidate, level, 0);
     const model = fakeModel({ slots: 2, errorOf });
-    const session = await openSession(async () => model);
+    const classifier = await openClassifier(async () => model);
     const small: ImageItem = { path: 'small', pixels: new Float32Array(3) };
     const items = [small, ...Array.from({ length: 12 }, (_, id) => image(id))];
     const results = await values(
-      from(items).pipe(encode(session), fanOut(), errors(session), aggregate(), verdict()),
+      from(items).pipe(encode(classifier), fanOut(), errors(classifier), aggregate(), verdict()),
     );
-    session.close();
+    await classifier.close();
     const failures = results.filter((result): result is ItemFailure => 'error' in result);
     expect(failures.map(({ path }) => path).sort()).toEqual(['image 0', 'image 4', 'image 8', 'small']);
     expect(results).toHaveLength(13);
   });
 
-  it('a closed session ends the stream', async () => {
-    const session = await openSession(async () => fakeModel({ beforeBatch: () => turns(5) }));
+  it('a classifier that is closed ends the stream', async () => {
+    const classifier = await openClassifier(async () => fakeModel({ beforeBatch: () => turns(5) }));
     const results = values(
-      pulled(images(0, 50)).pipe(encode(session), fanOut(), errors(session), aggregate(), verdict()),
+      pulled(images(0, 50)).pipe(encode(classifier), fanOut(), errors(classifier), aggregate(), verdict()),
     );
-    setTimeout(() => session.close(new Error('closing time')), 15);
-    await expect(results).rejects.toThrow('closing time');
+    setTimeout(() => classifier.close(), 15);
+    await expect(results).rejects.toThrow('the classifier is closed');
   });
 });

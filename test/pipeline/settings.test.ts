@@ -248,7 +248,9 @@ describe('the model', () => {
     const folder = temporaryFolder();
     expect(await modelFolder(folder)).toBe(folder);
     expect(await modelFolder('./missing')).toBe('./missing');
-    await expect(modelFolder('fashion-mnits')).rejects.toThrow('no folder "fashion-mnits"; shipped models:');
+    await expect(modelFolder('fashion-mnits')).rejects.toThrow(
+      '--model: no model "fashion-mnits": expected a model folder, or one of the shipped models cifar-10, fashion-mnist',
+    );
     expect(() => checkModel(settingsOf('a', '--image-size', '512'), fakeModel())).toThrow(
       'takes images of 2x2, got 512',
     );

@@ -2,7 +2,8 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { linesOf } from '../../src/pipeline/command/lines.ts';
-import { findImages, type SourceOptions } from '../../src/pipeline/images/sources.ts';
+import { nameOf } from '../../src/pipeline/images/image-from.ts';
+import { findImages, isImage, type SourceOptions } from '../../src/pipeline/images/sources.ts';
 import { mapOrdered, until } from '../../src/pipeline/stream/iterables.ts';
 import { collect } from './fake.ts';
 import { goodImages, temporaryFolder, write } from './imagefiles.ts';
@@ -19,7 +20,7 @@ async function found(
 ): Promise<string[]> {
   const items = await collect(findImages(inputs, options));
   return items.map((item) => {
-    const text = typeof item === 'string' ? item : `${item.path}: ${item.error.code}`;
+    const text = isImage(item) ? nameOf(item) : `${item.path}: ${item.error.code}`;
     return text.replace(`${folder}/`, '').replace(folder, '.');
   });
 }
@@ -69,7 +70,7 @@ describe('folders', () => {
     write(folder, { 'a/1.png': '', 'b/2.png': '', 'c/3.png': '' });
     const paths: string[] = [];
     for await (const item of findImages([folder])) {
-      paths.push(typeof item === 'string' ? item : `${item.path}: ${item.error.code}`);
+      paths.push(isImage(item) ? nameOf(item) : `${item.path}: ${item.error.code}`);
       if (paths.length === 1) rmSync(join(folder, 'b'), { recursive: true });
     }
     expect(paths).toEqual([

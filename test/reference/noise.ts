@@ -10,8 +10,8 @@ export interface BatchIndices {
   readonly noise: ArrayLike<number>;
 }
 
-/** Element `element` of a noise; f32 values of the device's own, or exact ones. */
-export type NoiseFunction = (noise: number, element: number) => number;
+/** Element `element` of the noise of sample `sample`; f32 values of the device's own, or exact ones. */
+export type NoiseFunction = (noise: number, element: number, sample: number) => number;
 
 /** x_t [n, c, h, w] = a x0[slot] + b eps; `levels` holds rows of (a, b, alpha, beta). */
 export function referenceMix(
@@ -25,7 +25,7 @@ export function referenceMix(
   return build(shape, (i, j, row, column) => {
     const element = (j * h + row) * w + column;
     const [a, b] = [levels[4 * level[i]!]!, levels[4 * level[i]! + 1]!];
-    return a * slots[slot[i]! * c * h * w + element]! + b * eps(noise[i]!, element);
+    return a * slots[slot[i]! * c * h * w + element]! + b * eps(noise[i]!, element, i);
   });
 }
 
@@ -55,7 +55,7 @@ export function referenceErrors(
     const estimate =
       alpha * at(prediction.values, prediction.shape, i, j, row, column) +
       beta * at(xt.values, xt.shape, i, j, row, column);
-    const d = DISTANCES[distance](scale * (eps(noise[i]!, (j * h + row) * w + column) - estimate));
+    const d = DISTANCES[distance](scale * (eps(noise[i]!, (j * h + row) * w + column, i) - estimate));
     out[i]! += d / (c * h * w);
     return d;
   });
@@ -88,7 +88,7 @@ export function referenceErrorsGradients(
       const estimate =
         alpha * at(prediction.values, prediction.shape, i, j, row, column) +
         beta * at(xt.values, xt.shape, i, j, row, column);
-      const d = scale * (eps(noise[i]!, (j * h + row) * w + column) - estimate);
+      const d = scale * (eps(noise[i]!, (j * h + row) * w + column, i) - estimate);
       return (-dy[i]! * scale * (of === 2 ? alpha : beta) * SLOPES[distance](d)) / (c * h * w);
     });
   return { prediction: along(prediction.shape, 2), xt: along(xt.shape, 3) };

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Distance } from '../../kernels/error-reduction.ts';
 import { ModelError } from '../../kernels/errors.ts';
+import type { Familiar } from '../model.ts';
 import { checked, readJson, reason } from './json.ts';
 
 /** What a card may say. */
@@ -20,9 +21,22 @@ export interface Card {
   /** How much noise comes with a gap; see `Model.kappa`. */
   readonly kappa?: number | undefined;
   readonly loss?: Distance | undefined;
+  /** See `Model.familiar`. */
+  readonly familiar?: Familiar | undefined;
   /** Only the first so many class embeddings are classes (a null class for guidance usually comes last). */
   readonly classes?: number | undefined;
 }
+
+const square = z.array(z.array(z.number())).min(1);
+
+const familiar = z.strictObject({
+  t: z.int().min(0).optional(),
+  sigma: z.number().positive().optional(),
+  means: square,
+  precision: square,
+  threshold: z.number().positive(),
+  falseAlarms: z.number().gt(0).lt(1),
+});
 
 const schema = z.strictObject({
   timesteps: z.array(z.int().min(0)).min(1).optional(),
@@ -31,6 +45,7 @@ const schema = z.strictObject({
   temperature: z.number().positive().optional(),
   kappa: z.number().positive().optional(),
   loss: z.enum(['l2', 'l1', 'huber']).optional(),
+  familiar: familiar.optional(),
   classes: z.int().min(1).optional(),
 });
 
@@ -63,7 +78,23 @@ export function parseCard(value: unknown, numTrainTimesteps: number | undefined,
   if (weights && weights.length !== levels?.length)
     throw refuse(`${weights.length} weights for ${levels?.length} ${several}`);
   if (weights?.every((weight) => weight === 0)) throw refuse('all weights are 0');
+  if (card.familiar) checkFamiliar(card.familiar, one, refuse);
   return card;
+}
+
+/** Checks that what a card says of familiar images has one level of the model's kind, and square matrices. */
+function checkFamiliar(
+  { t, sigma, means, precision }: Familiar,
+  level: string,
+  refuse: (what: string) => ModelError,
+): void {
+  if ((t === undefined) === (sigma === undefined) || (t === undefined) !== (level === 'sigma'))
+    throw refuse(`familiar: expected one ${level}`);
+  const bad = [...means, ...precision].find((row) => row.length !== means.length);
+  if (bad || precision.length !== means.length)
+    throw refuse(
+      `familiar: expected means and precision of ${means.length} x ${means.length} values, got ${bad ? `a row of ${bad.length}` : `${precision.length} rows`}`,
+    );
 }
 
 /**

@@ -3,8 +3,10 @@
 
 import type { Model } from '../../graph/model.ts';
 import { ModelError } from '../../kernels/errors.ts';
+import { ascending } from '../deciding/levels.ts';
+import type { Batcher, LeasedImage } from '../stream/batcher.ts';
+import { batcherOf } from '../stream/sharing.ts';
 import type { Defended } from './defended.ts';
-import { type Evaluations, shareModel } from './evaluations.ts';
 
 export interface ClassifierOptions {
   /**
@@ -12,8 +14,8 @@ export interface ClassifierOptions {
    * of them when absent.
    */
   readonly levelsPerDraw?: number | undefined;
-  /** Shares the model's slots with others; made of the model when absent. */
-  readonly evaluations?: Evaluations | undefined;
+  /** What runs the model, with recovery from a lost device; without it, a model is run as it is. */
+  readonly batcher?: Batcher | undefined;
 }
 
 /** A classifier whose classes have names and numbers. */
@@ -27,8 +29,9 @@ const NEGLIGIBLE = 1e-6;
 
 /**
  * The classifier that a model is when it visits its whole grid: the logit of a class is -(weighted mean error of its
- * best candidate) / temperature, with noise common to all candidates. Draw d takes noise j at its j-th visit of a
- * level, counted over all draws before: draw 0 of the whole grid is what `classify --strategy all` computes.
+ * best candidate) / temperature, with noise common to all candidates. The visits of all draws are counted on, and visit j
+ * uses noise j at level j modulo the grid (of a file of noises: at the j-th level in ascending order). So draw 0 of the
+ * whole grid makes the evaluations that `all()` makes, and the same errors to the bit.
  *
  * The gradient is the sum over candidates and levels of dL/dlogit_c · (-w / (W · temperature)) · d error / dx, in f64
  * in the order of the levels (where all classes of a view come from one run, a view's own sum in f32). Errors of all candidates come first, so that gradients are taken only of those in
@@ -38,7 +41,9 @@ const NEGLIGIBLE = 1e-6;
  */
 export function diffusionClassifier(model: Model, options: ClassifierOptions = {}): DiffusionClassifier {
   const { name, candidates, levels, temperature, inputShape } = model;
-  const evaluations = options.evaluations ?? shareModel(model);
+  const batcher = options.batcher ?? batcherOf(model);
+  const user = batcher.user();
+  const order = model.noisePairing === 'visit' ? ascending(levels) : levels.map((_, level) => level);
   const named = candidates
     .map((candidate, index) => ({ ...candidate, index }))
     .filter((c) => c.classidx >= 0);
@@ -54,7 +59,7 @@ export function diffusionClassifier(model: Model, options: ClassifierOptions = {
   const visits = (draw: number) => {
     const all = Array.from({ length: count }, (_, i) => {
       const noise = draw * count + i;
-      const level = noise % levels.length;
+      const level = order[noise % levels.length]!;
       return { noise, level, weight: weightAt(level) };
     });
     const total = all.reduce((sum, { weight }) => sum + weight, 0);
@@ -81,6 +86,24 @@ export function diffusionClassifier(model: Model, options: ClassifierOptions = {
     return { best, logits: Float64Array.from(best, ({ index }) => -errors[index]! / temperature) };
   };
 
+  /** Puts an image on the device for as long as `use` runs. */
+  const leased = async <T>(x: Float64Array, use: (lease: LeasedImage) => Promise<T>): Promise<T> => {
+    const lease = await batcher.lease(user, toModel(x));
+    try {
+      return await use(lease);
+    } finally {
+      lease.release();
+    }
+  };
+
+  /** Weighted mean errors of all candidates, summed in the order of the levels. */
+  const meanErrors = async ({ errors }: LeasedImage, seen: Visits): Promise<Float64Array> => {
+    const means = new Float64Array(candidates.length);
+    for (const [i, error] of (await errors(askingOf(all, seen))).entries())
+      means[all[i % all.length]!]! += seen[Math.floor(i / all.length)]!.weight * error;
+    return means;
+  };
+
   const toModel = (x: Float64Array) => Float32Array.from(x, (v) => 2 * v - 1);
   const all = named.map(({ index }) => index);
 
@@ -89,24 +112,12 @@ export function diffusionClassifier(model: Model, options: ClassifierOptions = {
     shape: inputShape,
     period: Math.ceil(levels.length / count),
     labels: classes.map((classidx) => named.find((candidate) => candidate.classidx === classidx)!),
-    logits: (x, draw) =>
-      evaluations.seat(toModel(x), async ({ errors }) => {
-        const seen = visits(draw);
-        const means = new Float64Array(candidates.length);
-        await errors(askingOf(all, seen), (i, error) => {
-          means[all[i % all.length]!]! += seen[Math.floor(i / all.length)]!.weight * error;
-        });
-        return standing(means).logits;
-      }),
+    logits: (x, draw) => leased(x, async (lease) => standing(await meanErrors(lease, visits(draw))).logits),
     ...(model.differentiable && {
       gradient: (x, draw, cotangent) =>
-        evaluations.seat(toModel(x), async ({ errors, gradients, sums }) => {
+        leased(x, async (lease) => {
           const seen = visits(draw);
-          const means = new Float64Array(candidates.length);
-          await errors(askingOf(all, seen), (i, error) => {
-            means[all[i % all.length]!]! += seen[Math.floor(i / all.length)]!.weight * error;
-          });
-          const { best, logits } = standing(means);
+          const { best, logits } = standing(await meanErrors(lease, seen));
           const by = cotangent(logits);
           const most = by.reduce((max, v) => Math.max(max, Math.abs(v)), 0);
           const matter = best
@@ -118,13 +129,13 @@ export function diffusionClassifier(model: Model, options: ClassifierOptions = {
           const add = (row: Float32Array, factor: number) => {
             for (let k = 0; k < length; k++) sum[k]! += factor * row[k]!;
           };
-          if (sums) {
+          if (lease.sums) {
             const [level, noise] = [seen.map((visit) => visit.level), seen.map((visit) => visit.noise)];
             const weights = (i: number) => among.map((_, c) => factorOf(c, i));
-            await sums({ level, noise, among, weights }, (_, row) => add(row, 1));
+            await lease.sums({ level, noise, candidates: among, weights }, (_, __, row) => add(row, 1));
           } else
-            await gradients(askingOf(among, seen), (i, _, row) =>
-              add(row!, factorOf(i % among.length, Math.floor(i / among.length))),
+            await lease.gradients(askingOf(among, seen), (i, _, row) =>
+              add(row, factorOf(i % among.length, Math.floor(i / among.length))),
             );
           return { logits, gradient: sum };
         }),

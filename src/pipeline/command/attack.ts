@@ -18,7 +18,7 @@ import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
-import { namedInputs, pngName } from './outputnames.ts';
+import { type NamedInput, namedInputs, pngName } from './outputnames.ts';
 import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';
 import { provenanceOf, weightsHash } from './provenance.ts';
@@ -90,6 +90,7 @@ export function readAttackSettings(
 /** An image to be attacked. */
 interface AttackedImage {
   readonly path: string;
+  readonly image: NamedInput['image'];
   /** The name of its file in --out. */
   readonly name: string;
   readonly label: string;
@@ -121,10 +122,10 @@ async function* attackedImages(
       yield item;
       continue;
     }
-    const { path, root, name } = item;
+    const { path, image, root, name } = item;
     const label = table ? table.get(resolve(path)) : folderLabel(path, root);
     if (label === undefined) throw new UsageError(`${labelsFrom}: has no label for ${path}`);
-    yield { path, name: pngName(name), label };
+    yield { path, image, name: pngName(name), label };
   }
 }
 
@@ -148,13 +149,13 @@ export interface ReportLine {
 }
 
 async function attackOne(
-  { path, name, label }: AttackedImage,
+  { path, image, name, label }: AttackedImage,
   settings: AttackSettings,
   { model, campaign, labels }: Opened,
 ): Promise<ReportLine> {
   const { inputShape: shape, crop } = model;
   const place = placeOf(label, path, labels);
-  const x = toUnit(await loadImage(path, shape, { crop }));
+  const x = toUnit(await loadImage(image, shape, { crop }));
   const named = ({ prediction }: Prediction) => labels[prediction]!.label;
   const clean = await judged(campaign.judge, x, place);
   const found = await attackAndJudge(campaign, planOf(settings.attack, settings), {

@@ -2,6 +2,7 @@
 
 import type { Candidate } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
+import { classifyImages } from '../classify-images.ts';
 import { all } from '../deciding/all.ts';
 import {
   fitTemperature,
@@ -14,8 +15,7 @@ import { UsageError } from '../errors.ts';
 import { failureOf } from '../images/failures.ts';
 import { classOf, findLabelled, type Labelled } from '../images/labelled.ts';
 import { prepare } from '../images/load.ts';
-import type { OpenModel } from '../stream/batches.ts';
-import { classifyImages } from '../stream/classify.ts';
+import type { OpenModel } from '../stream/batcher.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { nearest } from './candidates.ts';

@@ -12,12 +12,14 @@ export interface Texts {
 }
 
 const AFTER = `
-INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input.
+INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. A zip or
+tar archive, an IDX file (...-idx3-ubyte) or a CIFAR batch (.bin), with .gz or not, stands for the images in it.
 
 Presets (the published schedules, and a quick one; what is typed as well wins):
 ${PRESET_HELP}
 
 Other commands, each with a --help of its own:
+  doctor           lists the devices, checks everything that a run needs, and helps if it can
   info MODEL       what a model folder holds, and what is wrong with it
   convert FILE OUT a model folder of a published EDM pickle
   match PAIRS.csv  text, image and group scores of images and captions

@@ -18,6 +18,7 @@ const COLUMNS = [
   'seconds',
   'seed',
   'model',
+  'device',
   'top',
   'error_code',
   'error_message',

@@ -2,11 +2,13 @@
 
 import { readFileSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
+import type { DriverCall } from '../../kernels/adapters.ts';
 import { UsageError } from '../errors.ts';
 import { attack, attackCommand, readAttackSettings } from './attack.ts';
 import { calibrate, calibrateCommand, readCalibrateSettings } from './calibrate.ts';
 import { createCommand, type Texts } from './command.ts';
 import { convert, convertCommand, readConvertSettings } from './convert.ts';
+import { doctor, doctorCommand, readDoctorSettings } from './doctor.ts';
 import { evaluate, evaluateCommand, readEvaluateSettings } from './evaluate.ts';
 import { describeError, statusOf } from './exitstatus.ts';
 import { info, infoCommand, readInfoSettings } from './info.ts';
@@ -15,6 +17,7 @@ import { match, matchCommand, readMatchSettings } from './match.ts';
 import type { OpenFolder } from './modelchoice.ts';
 import { optimal, optimalCommand, readOptimalSettings } from './optimal.ts';
 import type { LogLevel } from './options/output.ts';
+import { addOptions, readOptions } from './options/table.ts';
 import { createReporter, type ErrorOutput } from './progress.ts';
 import { purify, purifyCommand, readPurifySettings } from './purify.ts';
 import { run, type Surroundings } from './run.ts';
@@ -24,6 +27,8 @@ import type { Output } from './sinks.ts';
 /** What the command takes from outside; all but what is known of models has the process's own as default. */
 export interface MainOptions {
   readonly openModel: OpenFolder;
+  /** Makes what finds and opens a device without the driver's own messages. */
+  readonly silentDriver?: () => Promise<DriverCall>;
   readonly describe: Surroundings['describe'];
   readonly stdin?: AsyncIterable<Uint8Array>;
   readonly stdout?: Output;
@@ -32,16 +37,7 @@ export interface MainOptions {
 }
 
 /** Subcommands that the design has and this version has not. */
-const PLANNED: readonly string[] = [
-  'certify',
-  'train',
-  'doctor',
-  'bench',
-  'report',
-  'worker',
-  'submit',
-  'serve',
-];
+const PLANNED: readonly string[] = ['certify', 'train', 'bench', 'report', 'worker', 'submit', 'serve'];
 
 function readVersion(): string {
   const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
@@ -55,6 +51,8 @@ interface Subcommand {
   readonly prepare: (args: readonly string[], typed: Readonly<Record<string, unknown>>) => Runnable;
   /** What its progress counts. */
   readonly noun?: string;
+  /** Opens models on a device, and so has the option --device. */
+  readonly device?: true;
 }
 
 interface Runnable {
@@ -63,6 +61,9 @@ interface Runnable {
   readonly run: (surroundings: Surroundings) => Promise<number>;
 }
 
+/** The option of every command that opens a model. */
+const DEVICE = ['device'] as const;
+
 const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
   classify: {
     command: (texts) => createCommand(readVersion(), texts),
@@ -70,6 +71,7 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
       const settings = readSettings(args, typed);
       return { ...settings, run: (surroundings) => run(settings, surroundings) };
     },
+    device: true,
   },
   match: {
     command: matchCommand,
@@ -78,6 +80,7 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
       return { ...settings, run: (surroundings) => match(settings, surroundings) };
     },
     noun: 'items',
+    device: true,
   },
   purify: {
     command: purifyCommand,
@@ -85,6 +88,7 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
       const settings = readPurifySettings(args, typed);
       return { ...settings, run: (surroundings) => purify(settings, surroundings) };
     },
+    device: true,
   },
   calibrate: {
     command: calibrateCommand,
@@ -92,6 +96,7 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
       const settings = readCalibrateSettings(args, typed);
       return { ...settings, run: (surroundings) => calibrate(settings, surroundings) };
     },
+    device: true,
   },
   attack: {
     command: attackCommand,
@@ -99,6 +104,7 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
       const settings = readAttackSettings(args, typed);
       return { ...settings, run: (surroundings) => attack(settings, surroundings) };
     },
+    device: true,
   },
   evaluate: {
     command: evaluateCommand,
@@ -106,6 +112,7 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
       const settings = readEvaluateSettings(args, typed);
       return { ...settings, run: (surroundings) => evaluate(settings, surroundings) };
     },
+    device: true,
   },
   convert: {
     command: convertCommand,
@@ -121,6 +128,13 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
       return { ...settings, run: (surroundings) => optimal(settings, surroundings) };
     },
   },
+  doctor: {
+    command: doctorCommand,
+    prepare(args, typed) {
+      const settings = readDoctorSettings(args, typed);
+      return { run: (surroundings) => doctor(settings, surroundings) };
+    },
+  },
   info: {
     command: infoCommand,
     prepare(args, typed) {
@@ -133,6 +147,7 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
 async function dispatch(argv: readonly string[], options: MainOptions): Promise<number> {
   const {
     openModel,
+    silentDriver,
     describe,
     stdin = process.stdin,
     stdout = process.stdout,
@@ -143,14 +158,24 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   if (PLANNED.includes(first))
     throw new UsageError(`"${first}" is not part of this version (a folder of that name is ./${first})`);
   const named = Object.hasOwn(SUBCOMMANDS, first);
-  const { command: create, prepare, noun } = SUBCOMMANDS[named ? first : 'classify']!;
+  const { command: create, prepare, noun, device } = SUBCOMMANDS[named ? first : 'classify']!;
   const command = create({ out: (text) => stdout.write(text), err: (text) => stderr.write(text) });
+  if (device) addOptions(command, DEVICE);
   command.parse(named ? rest : [...argv], { from: 'user' });
+  const chosen = readOptions(DEVICE, command.opts()).device;
   const prepared = prepare(command.args, command.opts());
   const { quiet = false, logLevel = 'info' } = prepared;
   const reporter = createReporter(stderr, quiet ? 'error' : logLevel, Date.now, noun);
+  // At the debug level, what drivers print is welcome.
+  const driverCall = device && logLevel !== 'debug' ? await silentDriver?.() : undefined;
+  const open: OpenFolder = (folder, given) =>
+    openModel(folder, {
+      ...given,
+      device: { ...(chosen === undefined ? {} : { adapter: chosen }), ...(driverCall && { driverCall }) },
+      onCompile: reporter.compiling,
+    });
   try {
-    return await prepared.run({ openModel, describe, stdin, stdout, signals, reporter });
+    return await prepared.run({ openModel: open, describe, stdin, stdout, signals, reporter });
   } finally {
     reporter.clear();
   }

@@ -8,9 +8,10 @@ import type { Score } from '../deciding/matching.ts';
 import { faultOf, ItemError, UsageError } from '../errors.ts';
 import { failureOf } from '../images/failures.ts';
 import { loadImage } from '../images/load.ts';
+import type { Batcher } from '../stream/batcher.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { pairErrors } from '../stream/match.ts';
-import { openSession, type Session } from '../stream/session.ts';
+import { acquire } from '../stream/sharing.ts';
 import { progressAfter } from '../types.ts';
 import { checkOutputFile } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
@@ -102,11 +103,11 @@ function candidatesOf(items: readonly MatchItem[]) {
 }
 
 async function matchItem(
-  session: Session,
+  batcher: Batcher,
   { item, images, captions }: MatchItem,
   places: ReadonlyMap<string, number>,
 ): Promise<MatchLine> {
-  const { inputShape, crop } = session.model;
+  const { inputShape, crop } = batcher.model;
   const load = (path: string) =>
     loadImage(path, inputShape, { crop }).catch((error: unknown) => {
       const { code, message } = failureOf(path, error).error;
@@ -118,7 +119,7 @@ async function matchItem(
       captions: captions.map((caption) => places.get(caption)!),
       unconditional: places.get('')!,
     };
-    return { item, images, captions, ...(await pairErrors(session, pairs)) };
+    return { item, images, captions, ...(await pairErrors(batcher, pairs)) };
   } catch (error) {
     return { item, error: faultOf(error) };
   }
@@ -201,16 +202,16 @@ async function matchAll(
     if (interruption.stop.aborted) break;
     const { places, choose } = candidatesOf(items);
     const chosen: OpenModelOptions = { ...options, candidates: choose };
-    const session = await openSession((wanted) => openModel(folder, { ...chosen, ...wanted }));
-    const drop = () => session.close(interruption.drop.reason);
+    const { batcher, release } = await acquire((request) => openModel(folder, { ...chosen, ...request }));
+    const drop = () => release(interruption.drop.reason);
     interruption.drop.addEventListener('abort', drop);
     try {
-      name = session.model.name;
-      checkModel(settings, session.model);
+      name = batcher.model.name;
+      checkModel(settings, batcher.model);
       results.writer ??= await results.open();
-      const ahead = Math.max(1, Math.min(8, session.model.slots));
+      const ahead = Math.max(1, Math.min(8, batcher.model.slots));
       const source = until(each(items), interruption.stop);
-      for await (const line of mapOrdered(source, ahead, (item) => matchItem(session, item, places))) {
+      for await (const line of mapOrdered(source, ahead, (item) => matchItem(batcher, item, places))) {
         count(tally, line);
         await results.writer.write(`${JSON.stringify(line)}\n`);
         if (results.writer.closed) return name;
@@ -220,7 +221,7 @@ async function matchAll(
       if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
     } finally {
       interruption.drop.removeEventListener('abort', drop);
-      session.close();
+      release();
     }
   }
   const matched = tally.items + tally.failures - earlier.items;

@@ -1,34 +1,22 @@
-// Where models are: folders by path, and those shipped with the package by name.
+// Where the command line finds models: where the library does, but a wrong name is a mistake of the command line.
 
-import { readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { modelFolder as findFolder, shippedFolder } from '../../graph/files/model-path.ts';
+import { ModelError } from '../../kernels/errors.ts';
 import { UsageError } from '../errors.ts';
 
-/** The model that is taken when none is named. */
-export const DEFAULT_MODEL = 'fashion-mnist-multi-head';
+export { DEFAULT_MODEL } from '../../graph/files/model-path.ts';
 
-/** The folder of the shipped models; the same from the sources and from what is compiled of them. */
-export const SHIPPED = fileURLToPath(new URL('../../../weights/', import.meta.url));
-
-const isFolder = (path: string) =>
-  stat(path).then(
-    (info) => info.isDirectory(),
-    () => false,
-  );
+/** The folder of the shipped models; the command line is never bundled, so there is one. */
+export const SHIPPED = shippedFolder()!;
 
 /**
- * The folder of a model given by path or by the name of a shipped one; a folder of that name comes first.
- *
- * @throws UsageError for a name that is neither.
+ * Returns the folder of a model that is given by path or by the name of a shipped one.
+ * @throws UsageError listing the shipped models if there is neither.
  */
-export async function modelFolder(name: string): Promise<string> {
-  if (/[/\\]/.test(name) || (await isFolder(name))) return name;
-  const shipped = join(SHIPPED, name);
-  if (await isFolder(shipped)) return shipped;
-  const entries = await readdir(SHIPPED, { withFileTypes: true }).catch(() => []);
-  const names = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
-  throw new UsageError(
-    `--model: there is no folder "${name}"; shipped models: ${names.join(', ') || 'none'}`,
-  );
+export async function modelFolder(model: string): Promise<string> {
+  try {
+    return await findFolder(model);
+  } catch (error) {
+    throw error instanceof ModelError ? new UsageError(`--model: ${error.message}`) : error;
+  }
 }

@@ -2,7 +2,7 @@
 
 import { relative, resolve, sep } from 'node:path';
 import { UsageError } from '../errors.ts';
-import { findPlaced } from '../images/sources.ts';
+import { findPlaced, isImage, type NamedImage } from '../images/sources.ts';
 import type { ItemFailure } from '../types.ts';
 import { PathSet } from './pathset.ts';
 import type { Surroundings } from './run.ts';
@@ -44,6 +44,8 @@ export function isBeneath(path: string, folder: string): boolean {
 /** An image that was found, the folder that the input named (see `findPlaced`), and the name of what is made of it. */
 export interface NamedInput {
   readonly path: string;
+  /** The image: its path, or what was found in an archive. */
+  readonly image: string | NamedImage;
   readonly root: string;
   readonly name: string;
 }
@@ -60,17 +62,18 @@ export async function* namedInputs(
 ): AsyncGenerator<NamedInput | ItemFailure> {
   const nameOf = outputNames();
   for await (const { found, root } of findPlaced(inputs, { stdin, nul })) {
-    if (typeof found !== 'string') {
+    if (!isImage(found)) {
       yield found;
       continue;
     }
-    if (isBeneath(found, out) && !isBeneath(root, out)) {
-      reporter.log('debug', `${found}: is in --out, and no input`);
+    const path = typeof found === 'string' ? found : found.path;
+    if (isBeneath(path, out) && !isBeneath(root, out)) {
+      reporter.log('debug', `${path}: is in --out, and no input`);
       continue;
     }
-    const name = nameOf(found, root);
-    if (resolve(out, pngName(name)) === resolve(found))
-      throw new UsageError(`--out: ${found} would be written over; wanted another folder than the input's`);
-    yield { path: found, root, name };
+    const name = nameOf(path, root);
+    if (resolve(out, pngName(name)) === resolve(path))
+      throw new UsageError(`--out: ${path} would be written over; wanted another folder than the input's`);
+    yield { path, image: found, root, name };
   }
 }

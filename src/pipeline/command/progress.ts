@@ -1,10 +1,14 @@
 // How far a run has come, for a person: one line on a terminal that renews itself, a line now and then elsewhere.
 
+import type { CompileProgress } from '../../kernels/device.ts';
 import type { Progress } from '../types.ts';
 import { LOG_LEVELS, type LogLevel } from './options/output.ts';
 
 /** Milliseconds between two renewals of the line on a terminal, and between two lines elsewhere. */
 const RENEWAL = { terminal: 100, elsewhere: 10_000 };
+
+/** The same while shaders are compiled, and how long that may take before anything is said of it. */
+const COMPILING = { terminal: 100, elsewhere: 5000, patience: 1000 };
 
 /** Seconds over which the rate is taken. */
 const WINDOW = 20;
@@ -21,6 +25,8 @@ export interface Reporter {
   log(level: Exclude<LogLevel, 'silent'>, text: string): void;
   /** `total` is the number of images, once it is known; `skipped` were done before the run. */
   progress(now: Progress, skipped: number, total: number | undefined): void;
+  /** Shows how many pipelines are compiled, once that takes longer than a second. */
+  compiling(progress: CompileProgress): void;
   /** Ends the line on a terminal. */
   clear(): void;
 }
@@ -96,7 +102,14 @@ export function createReporter(
   const rate = movingRate();
   const began = now();
   let renewed = terminal ? 0 : began;
+  let compilingSince: number | undefined;
+  let compilingShown = Number.NEGATIVE_INFINITY;
   let drawn = false;
+  const draw = (line: string) => {
+    if (!terminal) output.write(`diffclass-stream: ${line}\n`);
+    else output.write(`\r${line.slice(0, (output.columns ?? 80) - 1)}\x1b[K`);
+    drawn = terminal;
+  };
   const clear = () => {
     if (drawn) output.write('\r\x1b[K');
     drawn = false;
@@ -114,10 +127,22 @@ export function createReporter(
       if (LOG_LEVELS.indexOf('info') > loud) return;
       if (time - renewed < (terminal ? RENEWAL.terminal : RENEWAL.elsewhere)) return;
       renewed = time;
-      const line = progressLine(state, perSecond, skipped, total, noun);
-      if (!terminal) output.write(`diffclass-stream: ${line}\n`);
-      else output.write(`\r${line.slice(0, (output.columns ?? 80) - 1)}\x1b[K`);
-      drawn = terminal;
+      draw(progressLine(state, perSecond, skipped, total, noun));
+    },
+    compiling({ done, total }) {
+      const time = now();
+      if (LOG_LEVELS.indexOf('info') > loud) return;
+      compilingSince ??= time;
+      if (done === total) {
+        compilingSince = undefined;
+        clear();
+      } else if (
+        time - compilingSince >= COMPILING.patience &&
+        time - compilingShown >= (terminal ? COMPILING.terminal : COMPILING.elsewhere)
+      ) {
+        compilingShown = time;
+        draw(`compiling shaders, ${done} of ${total} (kept for the next run)`);
+      }
     },
   };
 }

@@ -140,7 +140,7 @@ function load(
   };
   return mapOrdered(fresh(), DECODERS, async (item) => {
     if (isFailure(item)) return item;
-    const loaded = await loadItem(item.path, shape);
+    const loaded = await loadItem(item.image, shape);
     return isFailure(loaded) ? loaded : { ...loaded, name: item.name };
   });
 }

@@ -4,11 +4,12 @@ import type { Model } from '../../graph/model.ts';
 import { type AttackName, DEFAULTS } from '../attacking/attacks.ts';
 import type { AttackPlan, Campaign } from '../attacking/campaign.ts';
 import { type DiffusionClassifier, diffusionClassifier } from '../attacking/classifier.ts';
-import { shareModel } from '../attacking/evaluations.ts';
 import { type GradientMode, type Purifier, purified } from '../attacking/purified.ts';
 import { UsageError } from '../errors.ts';
-import { openDenoisingSession } from '../stream/denoising.ts';
+import type { OpenModel } from '../stream/batcher.ts';
+import { denoisingBy, imagesInFlight } from '../stream/denoising.ts';
 import { stepsBy } from '../stream/purify.ts';
+import { acquire } from '../stream/sharing.ts';
 import { candidatesFor } from './candidates.ts';
 import { checkModel, evaluationOptions, type OpenFolder } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
@@ -135,11 +136,13 @@ export async function openCampaign(
     ...(await evaluationOptions(settings)),
     candidates: (summary: Parameters<typeof candidatesFor>[0]) => candidatesFor(summary, { labels }),
   };
-  const model = await openModel(folder, options);
+  const open: OpenModel = (request) => openModel(folder, { ...options, ...request });
+  const { batcher, release } = await acquire(open);
+  const { model } = batcher;
   let purifier: OpenPurifier | undefined;
   const close = () => {
     purifier?.close();
-    model.close();
+    release();
   };
   try {
     checkModel(settings, model);
@@ -147,12 +150,11 @@ export async function openCampaign(
       throw new UsageError(
         `${model.name} has no gradients with respect to pixels; use the attack square, which needs none`,
       );
-    const evaluations = shareModel(model);
-    const whole = diffusionClassifier(model, { evaluations });
+    const whole = diffusionClassifier(model, { batcher });
     const seen =
       levelsPerStep === undefined
         ? whole
-        : diffusionClassifier(model, { evaluations, levelsPerDraw: levelsPerStep });
+        : diffusionClassifier(model, { batcher, levelsPerDraw: levelsPerStep });
     purifier = purifying && (await openPurifier(folder, purifying, settings, openModel));
     const transfer = purifier !== undefined && gradientMode === 'transfer';
     const mode = gradientMode === 'full' ? 'full' : 'identity';
@@ -188,22 +190,22 @@ export async function openPurifier(
   openModel: OpenFolder,
 ): Promise<OpenPurifier> {
   const options = await purifierOptions(purifying, settings);
-  const session = await openDenoisingSession((wanted) => openModel(folder, { ...options, ...wanted }));
+  const { batcher, release } = await acquire((request) => openModel(folder, { ...options, ...request }));
   try {
-    const noise = await hostNoise(purifying, session.model);
-    const stepsOf = (draw: number) => stepsBy(session.model, { ...purifying, noise, draw });
+    const noise = await hostNoise(purifying, batcher.model);
+    const stepsOf = (draw: number) => stepsBy(batcher.model, { ...purifying, noise, draw });
     stepsOf(0); // what does not fit together is refused here, before any image is loaded
-    const { name, inputShape } = session.model;
+    const { name, inputShape } = batcher.model;
     return {
       name,
       inputShape,
-      denoising: session,
-      concurrency: session.concurrency,
+      denoising: denoisingBy(batcher),
+      concurrency: imagesInFlight(batcher),
       stepsOf,
-      close: () => session.close(),
+      close: release,
     };
   } catch (error) {
-    session.close();
+    release();
     throw error;
   }
 }

@@ -3,18 +3,21 @@
 import type { Description } from '../../graph/describe.ts';
 import type { Model } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
+import { classifyImages } from '../classify-images.ts';
 import { all } from '../deciding/all.ts';
 import { sequential } from '../deciding/sequential.ts';
 import { staged } from '../deciding/staged.ts';
 import type { Strategy } from '../deciding/trial.ts';
 import { loadImages } from '../images/load.ts';
 import { findImages } from '../images/sources.ts';
-import { type ClassifyOptions, classifyImages } from '../stream/classify.ts';
+import type { ClassifyOptions } from '../operators/classify-options.ts';
+
 import { until } from '../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
 import { dryRun } from './dryrun.ts';
 import { evaluationLines, headerOf, lineOf } from './format.ts';
+import { inputNotes } from './input-notes.ts';
 import { type Interruption, interruptible, type SignalSource } from './interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
@@ -76,7 +79,7 @@ export async function count(
 ): Promise<void> {
   if (settings.quiet || settings.inputs.includes('-')) return;
   let total = 0;
-  for await (const _ of until(findImages(settings.inputs), stop)) total++;
+  for await (const _ of until(findImages(settings.inputs, { namesOnly: true }), stop)) total++;
   if (!stop.aborted) tell(total);
 }
 
@@ -148,9 +151,14 @@ async function stream(
   let total: number | undefined;
   let last: Progress = { images: 0, failures: 0, evaluations: 0, seconds: 0, imagesPerSecond: 0 };
   const finished = new AbortController();
-  const found = findImages(settings.inputs, { stdin, nul: settings.nul });
+  const notes = inputNotes(model);
+  const { onPassedOver, onDecoded } = notes;
+  const found = findImages(settings.inputs, { stdin, nul: settings.nul, onPassedOver });
   const fresh = earlier ? notDone(found, earlier.done, () => skipped++) : found;
-  const loaded = until(loadImages(fresh, model.inputShape, { crop: model.crop }), interruption.stop);
+  const loaded = until(
+    loadImages(fresh, model.inputShape, { crop: model.crop, onDecoded }),
+    interruption.stop,
+  );
   const { purifying } = settings;
   const counting = count(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
     total = n;
@@ -160,7 +168,7 @@ async function stream(
       ...deciding(settings),
       topK: settings.topK,
       energy: settings.energy,
-      seed: settings.seed,
+      seed: settings.noise === undefined ? settings.seed : undefined,
       signal: interruption.drop,
       ...(settings.concurrency === undefined ? {} : { concurrency: settings.concurrency }),
       ...(errors ? { onEvaluations: (records) => errors.write(evaluationLines(records)) } : {}),
@@ -173,6 +181,7 @@ async function stream(
       const line = purifying && !isFailure(result) ? { ...result, purify: purifying.method } : result;
       await results.write(lineOf(line, settings.format));
       if (results.closed) break;
+      notes.onResult(result);
       if (isFailure(result)) reporter.log('debug', `${result.path}: ${result.error.message}`);
     }
   } catch (error) {
@@ -183,7 +192,8 @@ async function stream(
     await results.close();
     await errors?.close();
   }
-  if (!results.closed) reporter.log('info', summary(last, skipped));
+  if (!results.closed)
+    for (const line of [summary(last, skipped), ...notes.sentences()]) reporter.log('info', line);
   return { failures: last.failures, readerGone: results.closed };
 }
 

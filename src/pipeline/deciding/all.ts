@@ -7,8 +7,8 @@ import type { Strategy } from './trial.ts';
 const ROUND = 4096;
 
 /**
- * Never drops a candidate. Levels are visited in ascending order, so noise k belongs to the k-th level of the
- * ascending grid.
+ * Never drops a candidate. Levels are visited in ascending order; with a file of noises, noise k therefore belongs to the
+ * k-th level of the ascending grid.
  *
  * @example
  * classifyImages(source, openModel, { strategy: all() })

@@ -32,7 +32,11 @@ export function staged({ nSamples, toKeep }: Schedule): Strategy {
       let { survivors } = trial;
       for (const [k, { fresh, total }] of stages.entries()) {
         if (total > trial.visited.length)
-          return { survivors, levels: fresh.slice(fresh.length - (total - trial.visited.length)) };
+          return {
+            survivors,
+            levels: fresh.slice(fresh.length - (total - trial.visited.length)),
+            noisePairing: 'visit',
+          };
         if (total === trial.visited.length) survivors = keep(trial, survivors, toKeep[k]!);
       }
       return { survivors, levels: [] };

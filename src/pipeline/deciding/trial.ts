@@ -2,14 +2,16 @@
 // errors. Strategies and verdicts are functions of it; nothing else is ever remembered of an image, so what
 // it asks for depends on its own errors alone.
 
-import type { Candidate, Level, Model } from '../../graph/model.ts';
+import type { Candidate, Level, Model, NoisePairing } from '../../graph/model.ts';
 import { shareOf } from './levels.ts';
 
 /** What is known of one image. */
 export interface Trial {
   readonly candidates: readonly Candidate[];
   readonly levels: readonly Level[];
-  /** Indices of the levels evaluated so far, in order; the position is the index of the noise. */
+  /** How the model pairs noise with levels; see `Model.noisePairing`. */
+  readonly noisePairing?: NoisePairing | undefined;
+  /** Indices of the levels evaluated so far, in order. */
   readonly visited: readonly number[];
   /** One row a visited level, one error a candidate (before weights); NaN where it was already out. */
   readonly errors: readonly Float32Array[];
@@ -30,10 +32,12 @@ export interface Look {
   readonly levels: readonly number[];
   /** Probability of a wrong label that this look accepts; 0. */
   readonly risk?: number;
+  /** How noise is paired with levels, for a model that leaves it open. Default: `level`. */
+  readonly noisePairing?: NoisePairing;
 }
 
 /** What a strategy knows of a model. */
-export type Facts = Pick<Model, 'candidates' | 'levels' | 'kappa'>;
+export type Facts = Pick<Model, 'candidates' | 'levels' | 'kappa' | 'noisePairing'>;
 
 /**
  * Decides who is evaluated where: bound once to a model (the place for checks, which throw `UsageError`), then
@@ -49,10 +53,11 @@ export interface Fan {
 }
 
 /** A trial of which nothing is known yet: every candidate is in. */
-export function startTrial({ candidates, levels }: Facts): Trial {
+export function startTrial({ candidates, levels, noisePairing }: Facts): Trial {
   return {
     candidates,
     levels,
+    noisePairing,
     visited: [],
     errors: [],
     survivors: candidates.map((_, c) => c),
@@ -61,12 +66,17 @@ export function startTrial({ candidates, levels }: Facts): Trial {
   };
 }
 
-/** The evaluations that a look asks for, one fan a level, in order. */
-export function fanOut(trial: Trial, look: Look): Fan[] {
+/**
+ * Returns the evaluations that a look asks for, one fan per level, in order. Noise index i belongs to level i, so that
+ * every strategy compares the same noised images; the published staged schedule, and models with a file of noises, use
+ * noise k at the k-th level visited instead.
+ */
+export function fanOut({ noisePairing, visited }: Trial, look: Look): Fan[] {
+  const byVisit = noisePairing === 'visit' || look.noisePairing === 'visit';
   return look.levels.map((level, k) => ({
     candidates: look.survivors,
     level,
-    noise: trial.visited.length + k,
+    noise: byVisit ? visited.length + k : level,
   }));
 }
 
@@ -97,7 +107,7 @@ export function eliminate(trial: Trial, look: Look, budget = Number.POSITIVE_INF
   const affordable = Math.floor((budget - trial.evaluations) / look.survivors.length);
   const levels = look.levels.length > affordable ? look.levels.slice(0, affordable) : look.levels;
   const next = { ...trial, survivors: look.survivors, risk: trial.risk + (look.risk ?? 0) };
-  const cut = { survivors: look.survivors, levels };
+  const cut = { ...look, levels };
   return levels.length > 0 ? [next, cut] : [{ ...next, decided: look.levels.length === 0 }, cut];
 }
 

@@ -4,6 +4,7 @@ import type { Model } from '../../graph/model.ts';
 import { UsageError } from '../errors.ts';
 import type { Classified, RankedClass } from '../types.ts';
 import { energyOf } from './energy.ts';
+import { isUnfamiliar } from './familiarity.ts';
 import { momentsOf, variance } from './statistics.ts';
 import {
   bestOf,
@@ -133,8 +134,6 @@ export function verdict(trial: Trial, temperature: number, topK = Number.POSITIV
 export interface ResultOptions {
   /** Classes listed in `top`; 5. */
   readonly topK?: number;
-  /** Recorded in the results; the noise itself is the model's. 0. */
-  readonly seed?: number;
   /** Default: the model's own. */
   readonly temperature?: number;
   /** Results also have energies (see `energyOf`). */
@@ -143,14 +142,30 @@ export interface ResultOptions {
   readonly now?: () => number;
 }
 
-/** The result line of an image; `started` is when it was put on the device, by the clock `now`. */
+/** What a result is made of; `started` is when the image was put on the device, by the clock `now`. */
+export interface EndedTrial {
+  readonly path: string;
+  readonly trial: Trial;
+  readonly started: number;
+  /** The seed of the noise, if it is not the model's own. */
+  readonly seed?: number | bigint | undefined;
+}
+
+/** Returns the result of an image. */
 export function resultOf(
-  { path, trial, started }: { readonly path: string; readonly trial: Trial; readonly started: number },
-  model: Pick<Model, 'name' | 'temperature'>,
-  { topK = 5, seed = 0, temperature = model.temperature, energy = false, now = Date.now }: ResultOptions,
+  { path, trial, started, seed }: EndedTrial,
+  model: Pick<Model, 'name' | 'temperature' | 'seed' | 'device' | 'familiar'>,
+  { topK = 5, temperature = model.temperature, energy = false, now = Date.now }: ResultOptions,
 ): Classified {
   const found = verdict(trial, temperature, topK);
-  const result = { seconds: (now() - started) / 1000, seed, model: model.name };
+  const { name, device } = model;
+  const result = {
+    seconds: (now() - started) / 1000,
+    seed: Number(seed ?? model.seed ?? 0),
+    model: name,
+    ...(device === undefined ? {} : { device }),
+    ...(isUnfamiliar(trial, model.familiar) && { unfamiliar: true as const }),
+  };
   if (!energy) return { path, ...found, ...result };
   const { classes, ...energies } = energyOf(trial, temperature);
   const top = found.top.map((one) => ({ ...one, energy: classes.get(one.classidx)! }));

@@ -3,43 +3,11 @@
 // the first of them appears.
 
 import { constants, open } from 'node:fs/promises';
-import type Sharp from 'sharp';
+import type { Sharp, default as SharpModule } from 'sharp';
 import { fault } from './failures.ts';
-import type { Pixels } from './pixels.ts';
+import { type DecodeLimits, MAX_BYTES, MAX_PIXELS } from './limits.ts';
+import { type Pixels, withChannels } from './pixels.ts';
 import { decodePng, isPng } from './png.ts';
-
-/** Pixels that an image may have, by its header: 64 Mi, an 8,192 x 8,192 image. */
-export const MAX_PIXELS = 64 * 2 ** 20;
-
-/** Bytes that an image file may have: 256 MiB. */
-export const MAX_BYTES = 256 * 2 ** 20;
-
-/** What is decoded at most. */
-export interface DecodeLimits {
-  /** Pixels by the header; `MAX_PIXELS` when absent. */
-  readonly maxPixels?: number | undefined;
-  /** Bytes of the file; `MAX_BYTES` when absent. */
-  readonly maxBytes?: number | undefined;
-}
-
-/** File name endings that are taken for images when a folder is walked. */
-export const IMAGE_EXTENSIONS: readonly string[] = [
-  'png',
-  'jpg',
-  'jpeg',
-  'jpe',
-  'jfif',
-  'webp',
-  'avif',
-  'gif',
-  'tif',
-  'tiff',
-  'bmp',
-  'heic',
-  'heif',
-  'jp2',
-  'jxl',
-];
 
 interface Format {
   readonly name: string;
@@ -76,7 +44,7 @@ async function readWhole(path: string, maxBytes: number): Promise<Buffer> {
   }
 }
 
-async function loadSharp(format: string): Promise<typeof Sharp> {
+async function loadSharp(format: string): Promise<typeof SharpModule> {
   try {
     return (await import('sharp')).default;
   } catch (error) {
@@ -88,29 +56,44 @@ async function loadSharp(format: string): Promise<typeof Sharp> {
   }
 }
 
-async function decodeWithSharp(bytes: Buffer, format: string, maxPixels: number): Promise<Pixels> {
-  const sharp = await loadSharp(format);
-  const options = {
-    failOn: 'truncated',
-    ignoreIcc: true,
-    autoOrient: true,
-    limitInputPixels: false,
-  } as const;
+const isGreySpace = (space: string | undefined) => space === 'b-w' || space === 'grey16';
+
+/** sharp gives grey images as RGB; operations that the caller added may have coloured them. */
+function isGrey({ channels, data }: Pixels): boolean {
+  if (channels === 1) return true;
+  for (let i = 0; i < data.length; i += 3)
+    if (data[i] !== data[i + 1] || data[i] !== data[i + 2]) return false;
+  return true;
+}
+
+/**
+ * Takes the pixels out of an instance of sharp, turned upright and without alpha, as `decodeImage` gives them; `format`
+ * is for messages.
+ */
+export async function pixelsOfSharp(image: Sharp, format: string, maxPixels: number): Promise<Pixels> {
   try {
-    const image = sharp(bytes, options);
-    const { width = 0, height = 0 } = await image.metadata();
+    const { width = 0, height = 0, depth, space } = await image.metadata();
     if (width * height > maxPixels)
       throw fault('too-large', `${format}: ${width}x${height} pixels; at most ${maxPixels} are decoded`);
-    const raw = image.removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' });
+    const raw = image.autoOrient().removeAlpha().toColourspace('srgb').raw({ depth: 'uchar' });
     const { data, info } = await raw.toBuffer({ resolveWithObject: true });
     const channels = info.channels === 1 ? 1 : 3;
-    return { width: info.width, height: info.height, channels, data };
+    const decoded: Pixels = { width: info.width, height: info.height, channels, data };
+    const pixels = isGreySpace(space) && isGrey(decoded) ? withChannels(decoded, 1) : decoded;
+    return depth === 'ushort' ? { ...pixels, bitDepth: 16 } : pixels;
   } catch (error) {
     if (!(error instanceof Error) || error.name === 'ItemError') throw error;
     const reason = error.message.split('\n')[0] ?? '';
+    if (reason.startsWith('Input file is missing')) throw fault('not-found', `${format}: ${reason}`, error);
     const cut = /premature|truncat|unexpected end|end of (file|stream)|not enough/i.test(error.message);
     throw fault(cut ? 'truncated' : 'corrupt', `${format}: ${reason}`, error);
   }
+}
+
+async function decodeWithSharp(bytes: Buffer, format: string, maxPixels: number): Promise<Pixels> {
+  const sharp = await loadSharp(format);
+  const options = { failOn: 'truncated', ignoreIcc: true, limitInputPixels: false } as const;
+  return pixelsOfSharp(sharp(bytes, options), format, maxPixels);
 }
 
 /**

@@ -11,7 +11,9 @@ export const FAILURE_CODES = {
   'not-a-file': 'it is a device, a socket, a pipe, or a folder where a file was wanted',
   'link-loop': 'links that lead to each other',
   empty: 'a file of 0 bytes',
-  'not-an-image': 'its first bytes are those of no image format',
+  'not-an-image': 'its first bytes are those of no image format, or a value that no image can be read from',
+  'invalid-pixels':
+    'pixels in memory with a wrong length, size or number of channels, or values outside their range',
   'unsupported-format': 'an image format, or a variant of one, that is not decoded',
   'decoder-missing': 'the optional decoder of its format is not installed',
   truncated: 'the file ends before the image does',
@@ -48,15 +50,20 @@ export function systemCode(error: unknown): string | undefined {
 }
 
 /**
- * The failed item for an error that concerns this path alone.
+ * Returns the `ItemError` for an error that concerns one item alone: an `ItemError` itself, or an error of the system.
  *
- * @throws the error itself when it is neither an `ItemError` nor an error of the system: a mistake of ours is
- *   not the item's fault.
+ * @throws any other error: a mistake of ours is not the item's fault.
  */
-export function failureOf(path: string, error: unknown): ItemFailure {
-  if (error instanceof ItemError) return { path, error: { code: error.code, message: error.message } };
+export function itemErrorOf(error: unknown): ItemError {
+  if (error instanceof ItemError) return error;
   const system = systemCode(error);
   if (system === undefined) throw error;
   const code = SYSTEM_CODES[system] ?? 'unreadable';
-  return { path, error: { code, message: SYSTEM_MESSAGES[code] ?? `cannot be read (${system})` } };
+  return fault(code, SYSTEM_MESSAGES[code] ?? `cannot be read (${system})`, error);
+}
+
+/** Returns the failed item for an error that concerns this path alone; any other error is thrown (`itemErrorOf`). */
+export function failureOf(path: string, error: unknown): ItemFailure {
+  const { code, message } = itemErrorOf(error);
+  return { path, error: { code, message } };
 }

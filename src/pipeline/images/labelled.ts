@@ -3,13 +3,13 @@
 import { opendir, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { csvRows } from '../csv.ts';
-import { UsageError } from '../errors.ts';
+import { ItemError, UsageError } from '../errors.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
-import { decodeFile } from './decode.ts';
 import { systemCode } from './failures.ts';
+import { imageFrom, nameOf } from './image-from.ts';
 import type { Pixels } from './pixels.ts';
 import { readRecords, recordKind } from './records.ts';
-import { findImages } from './sources.ts';
+import { findImages, isImage, type NamedImage } from './sources.ts';
 
 /** An image that is still to be read, with what the set calls its class: a name, or a number. */
 export interface Labelled {
@@ -64,25 +64,34 @@ async function* inFolders(path: string, perClass: number): AsyncGenerator<Labell
   for (const label of labels.sort()) {
     let count = 0;
     for await (const found of findImages([join(path, label)])) {
-      if (typeof found !== 'string') yield found;
-      else yield ofFile(found, label);
+      if (isImage(found)) yield ofImage(found, label);
+      else yield found;
       if (++count >= perClass) break;
     }
   }
 }
 
-const ofFile = (path: string, label: string): Labelled => ({ path, label, pixels: () => decodeFile(path) });
+const ofImage = (image: string | NamedImage, label: string): Labelled => ({
+  path: nameOf(image),
+  label,
+  pixels: () => imageFrom(image),
+});
 
 async function* inFile(path: string): AsyncGenerator<Labelled> {
   if (recordKind(path)) {
-    for await (const { index, label, pixels } of readRecords(path))
-      yield { path: `${path}#${index}`, label: String(label), pixels: async () => pixels };
+    try {
+      for await (const { index, label, pixels } of readRecords(path))
+        yield { path: `${path}#${index}`, label: String(label), pixels: async () => pixels };
+    } catch (error) {
+      if (error instanceof ItemError) throw new UsageError(`${path}: ${error.message}`);
+      throw error;
+    }
     return;
   }
   if (!/\.csv$/i.test(path))
     throw new UsageError(`${path}: wanted a folder, a CSV file (path,label), an IDX file or a CIFAR batch`);
   for await (const { path: image, label } of labelRows(path))
-    yield ofFile(isAbsolute(image) ? image : join(dirname(path), image), label);
+    yield ofImage(isAbsolute(image) ? image : join(dirname(path), image), label);
 }
 
 /** A row of a table of labels. */

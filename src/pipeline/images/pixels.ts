@@ -6,6 +6,8 @@ export interface Pixels {
   readonly height: number;
   readonly channels: 1 | 3;
   readonly data: Uint8Array;
+  /** Bits of a sample where the source had more than 8; `data` holds the high bytes. */
+  readonly bitDepth?: number;
 }
 
 /**

@@ -180,7 +180,8 @@ export async function decodePng(bytes: Buffer, maxPixels: number): Promise<Pixel
   for (const grid of grids) unfilter(raw, grid, Math.max(1, (samples * depth) >> 3));
   const values = samplesOf(header, raw, grids);
   if (colorType === PALETTE) return { width, height, channels: 3, data: lookedUp(values, palette) };
-  return { width, height, channels: samples > 2 ? 3 : 1, data: values };
+  const pixels: Pixels = { width, height, channels: samples > 2 ? 3 : 1, data: values };
+  return depth > 8 ? { ...pixels, bitDepth: depth } : pixels;
 }
 
 /** Encodes pixels as an 8-bit PNG file, grey or RGB. */

@@ -1,52 +1,36 @@
-// Labelled images out of one file: IDX (MNIST and its kin) and the binary batches of CIFAR-10 and CIFAR-100, gzipped
-// or not. Read as a stream; what stays in memory is a chunk and one image.
+// Images out of one file of records: IDX (MNIST and its kin) and the binary batches of CIFAR-10 and CIFAR-100, gzipped
+// or not. They are read as a stream; a chunk and one image are in memory at a time. Faults are `ItemError`s; whoever
+// reads the file says which file it is.
 
-import { createReadStream } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import type { Readable } from 'node:stream';
-import { createGunzip } from 'node:zlib';
-import { UsageError } from '../errors.ts';
-import { systemCode } from './failures.ts';
+import { ItemError } from '../errors.ts';
+import { fault, itemErrorOf } from './failures.ts';
 import type { Pixels } from './pixels.ts';
+import { inflatedFile } from './read-bytes.ts';
 
-/** An image with its class. */
-export interface LabelledPixels {
-  /** Where it is in the file, from 0. */
+/** An image in a file of records. */
+export interface RecordImage {
+  /** Position in the file, from 0. */
   readonly index: number;
-  readonly label: number;
   readonly pixels: Pixels;
 }
 
-/** Bytes of a file, inflated where its name ends in .gz. */
-export async function* bytesOf(path: string): AsyncGenerator<Buffer> {
-  const file = createReadStream(path);
-  const source: Readable = /\.gz$/i.test(path) ? file.pipe(createGunzip()) : file;
-  if (source !== file) file.on('error', (error) => source.destroy(error));
-  try {
-    yield* source as AsyncIterable<Buffer>;
-  } catch (error) {
-    const system = systemCode(error);
-    const why = system ?? (error instanceof Error ? error.message : String(error));
-    throw new UsageError(`${path}: cannot be read (${why})`);
-  } finally {
-    source.destroy();
-    file.destroy();
-  }
+/** An image with its class. */
+export interface LabelledPixels extends RecordImage {
+  readonly label: number;
 }
 
-/** Pieces of given lengths, one after the other, out of a stream of bytes. */
+/** Pieces of given lengths, one after the other, out of a file. */
 class Pieces {
-  readonly #path: string;
   readonly #source: AsyncGenerator<Buffer>;
   #rest: Buffer = Buffer.alloc(0);
   #at = 0;
 
   constructor(path: string) {
-    this.#path = path;
-    this.#source = bytesOf(path);
+    this.#source = inflatedFile(path);
   }
 
-  /** The next `length` bytes; undefined where the file ends exactly here. @throws UsageError where it ends within. */
+  /** Returns the next `length` bytes; undefined if the file ends exactly here. @throws ItemError if it ends within. */
   async take(length: number): Promise<Buffer | undefined> {
     const parts = [this.#rest];
     let size = this.#rest.length;
@@ -59,18 +43,19 @@ class Pieces {
     const bytes = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
     if (bytes.length === 0) return undefined;
     if (bytes.length < length)
-      throw new UsageError(
-        `${this.#path}: ends after ${this.#at + bytes.length} bytes, within what reaches to ${this.#at + length}`,
+      throw fault(
+        'truncated',
+        `ends after ${this.#at + bytes.length} bytes, within a record that reaches to ${this.#at + length}`,
       );
     this.#at += length;
     this.#rest = bytes.subarray(length);
     return bytes.subarray(0, length);
   }
 
-  /** As `take`, where the file must not end. */
+  /** As `take`, for bytes that must be there. */
   async need(length: number): Promise<Buffer> {
     const bytes = await this.take(length);
-    if (!bytes) throw new UsageError(`${this.#path}: ends after ${this.#at} bytes; more was promised`);
+    if (!bytes) throw fault('truncated', `ends after ${this.#at} bytes, before its last record`);
     return bytes;
   }
 
@@ -82,10 +67,10 @@ class Pieces {
 const CIFAR_SIDE = 32;
 const CIFAR_PIXELS = 3 * CIFAR_SIDE * CIFAR_SIDE;
 
-/** The kinds of files that hold labelled images. */
+/** The kinds of files that hold records. */
 export type RecordKind = 'idx' | 'cifar';
 
-/** Which kind a file is by its name; undefined where it is none. */
+/** Returns the kind of a file by its name; undefined if it is none. */
 export function recordKind(path: string): RecordKind | undefined {
   const name = basename(path).replace(/\.gz$/i, '');
   if (/\.bin$/i.test(name)) return 'cifar';
@@ -93,28 +78,25 @@ export function recordKind(path: string): RecordKind | undefined {
 }
 
 /**
- * The images of a file by `recordKind`.
+ * Reads the images of a file with their labels. The labels of IDX images are in a file of their own: `labels`, by
+ * default the one next to it that is named as MNIST's are.
  *
- * @throws UsageError naming the file, for what is not in order.
+ * @throws ItemError for a file that is damaged, or of another kind.
  */
-export function readRecords(path: string, labels?: string): AsyncGenerator<LabelledPixels> {
-  switch (recordKind(path)) {
-    case 'cifar':
-      return readCifar(path);
-    case 'idx':
-      return readIdx(path, labels);
-    default:
-      throw new UsageError(`${path}: wanted IDX files (...-idx3-ubyte[.gz]) or CIFAR batches (....bin[.gz])`);
-  }
+export function readRecords(path: string, labels = labelsBeside(path)): AsyncGenerator<LabelledPixels> {
+  return recordKind(path) === 'cifar' ? readCifar(path) : readIdx(path, labels);
+}
+
+/** Reads the images of a file; those of an IDX file need no labels. @throws ItemError, as `readRecords`. */
+export function readRecordImages(path: string): AsyncGenerator<RecordImage> {
+  return recordKind(path) === 'cifar' ? readCifar(path) : readIdxImages(path);
 }
 
 /**
- * Images of a CIFAR binary batch: a label, or a coarse and a fine one (CIFAR-100: its files are train.bin and
- * test.bin, and the fine one counts), then 32 x 32 RGB, plane by plane.
- *
- * @throws UsageError where the file ends within an image, or holds none.
+ * Reads a CIFAR binary batch: a label, or a coarse and a fine one (CIFAR-100: its files are train.bin and test.bin,
+ * and the fine one counts), then 32 x 32 RGB, plane by plane.
  */
-export async function* readCifar(path: string): AsyncGenerator<LabelledPixels> {
+async function* readCifar(path: string): AsyncGenerator<LabelledPixels> {
   const labels = /^(train|test)\.bin(\.gz)?$/i.test(basename(path)) ? 2 : 1;
   const pieces = new Pieces(path);
   const plane = CIFAR_SIDE * CIFAR_SIDE;
@@ -122,12 +104,12 @@ export async function* readCifar(path: string): AsyncGenerator<LabelledPixels> {
     for (let index = 0; ; index++) {
       const record = await pieces.take(labels + CIFAR_PIXELS);
       if (!record) {
-        if (index === 0) throw new UsageError(`${path}: holds no images`);
+        if (index === 0) throw fault('empty', 'holds no images');
         return;
       }
       const label = record[labels - 1]!;
       if (label > (labels === 2 ? 99 : 9))
-        throw new UsageError(`${path}: image ${index} has the label ${label}; this is no CIFAR batch`);
+        throw fault('not-an-image', `image ${index} has the label ${label}; this is no CIFAR batch`);
       const data = new Uint8Array(CIFAR_PIXELS);
       for (let c = 0; c < 3; c++)
         for (let i = 0; i < plane; i++) data[i * 3 + c] = record[labels + c * plane + i]!;
@@ -138,44 +120,66 @@ export async function* readCifar(path: string): AsyncGenerator<LabelledPixels> {
   }
 }
 
-/** The file of labels that belongs to a file of images, by the names that MNIST's have. */
+/** Returns the file of labels that belongs to a file of images, by the names that MNIST's have. */
 export const labelsBeside = (path: string): string =>
   join(dirname(path), basename(path).replace('images', 'labels').replace('idx3', 'idx1'));
 
-async function idxHeader(pieces: Pieces, path: string, ...dimensions: readonly number[]): Promise<number[]> {
+/** Reads the sizes in the header of an IDX file of bytes. */
+async function idxHeader(pieces: Pieces, dimensions: number): Promise<number[]> {
   const magic = await pieces.need(4);
   const [zero, none, type, count = 0] = magic;
-  if (zero !== 0 || none !== 0 || type !== 8 || !dimensions.includes(count))
-    throw new UsageError(
-      `${path}: wanted an IDX file of unsigned bytes in ${dimensions.join(' or ')} dimensions`,
+  if (zero !== 0 || none !== 0 || type !== 8 || count !== dimensions)
+    throw fault(
+      'not-an-image',
+      `expected an IDX file of unsigned bytes in ${dimensions} dimension${dimensions === 1 ? '' : 's'}`,
     );
   const sizes = await pieces.need(4 * count);
   return Array.from({ length: count }, (_, i) => sizes.readUInt32BE(4 * i));
 }
 
-/**
- * Images of an IDX file [n, height, width], grey, with the labels of another one [n].
- *
- * @throws UsageError naming the file, where one ends early or is none, or their counts differ.
- */
-export async function* readIdx(path: string, labels = labelsBeside(path)): AsyncGenerator<LabelledPixels> {
-  if (labels === path)
-    throw new UsageError(`${path}: its labels have no name of their own; wanted ...-images-idx3-ubyte`);
-  const images = new Pieces(path);
-  const names = new Pieces(labels);
+/** Reads the grey images of an IDX file [n, height, width]. The header's count comes first, to compare with labels. */
+async function* readIdxImages(
+  path: string,
+  check: (count: number) => Promise<void> = async () => {},
+): AsyncGenerator<RecordImage> {
+  const pieces = new Pieces(path);
   try {
-    const [count = 0, height = 0, width = 0] = await idxHeader(images, path, 3);
-    const [labelled = 0] = await idxHeader(names, labels, 1);
-    if (count !== labelled)
-      throw new UsageError(`${path} holds ${count} images, ${labels} ${labelled} labels`);
-    if (count * height * width === 0) throw new UsageError(`${path}: holds no images`);
+    const [count = 0, height = 0, width = 0] = await idxHeader(pieces, 3);
+    await check(count);
+    if (count * height * width === 0) throw fault('empty', 'holds no images');
     for (let index = 0; index < count; index++) {
-      const data = Uint8Array.from(await images.need(height * width));
-      const label = (await names.need(1))[0]!;
-      yield { index, label, pixels: { width, height, channels: 1, data } };
+      const data = Uint8Array.from(await pieces.need(height * width));
+      yield { index, pixels: { width, height, channels: 1, data } };
+    }
+    await pieces.take(1); // reaches the checksum at the end of gzip data, which throws if it is wrong
+  } finally {
+    await pieces.close();
+  }
+}
+
+async function* readIdx(path: string, labelFile: string): AsyncGenerator<LabelledPixels> {
+  if (labelFile === path)
+    throw fault('not-found', 'its labels have no name of their own; expected ...-images-idx3-ubyte');
+  const labels = new Pieces(labelFile);
+  const ofLabels = (error: unknown) => {
+    const { code, message } = itemErrorOf(error);
+    return new ItemError(code, `its labels, ${labelFile}: ${message}`, { cause: error });
+  };
+  const check = async (count: number) => {
+    const [labelled = 0] = await idxHeader(labels, 1).catch((error: unknown) => {
+      throw ofLabels(error);
+    });
+    if (count !== labelled)
+      throw fault('corrupt', `holds ${count} images, but ${labelFile} holds ${labelled} labels`);
+  };
+  try {
+    for await (const image of readIdxImages(path, check)) {
+      const [label = 0] = await labels.need(1).catch((error: unknown) => {
+        throw ofLabels(error);
+      });
+      yield { ...image, label };
     }
   } finally {
-    await images.close();
-    await names.close();
+    await labels.close();
   }
 }

@@ -6,15 +6,24 @@ import { lstat, opendir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import picomatch from 'picomatch';
 import { linesOf } from '../command/lines.ts';
-import type { ItemFailure } from '../types.ts';
-import { IMAGE_EXTENSIONS } from './decode.ts';
+import { type ItemFailure, isFailure } from '../types.ts';
+import { containerKind, imagesInside } from './archives.ts';
+import { extensionOf, isImageName } from './extensions.ts';
 import { failureOf, fault, systemCode } from './failures.ts';
+import type { DecodedImage, EncodedImage } from './image-input.ts';
 
 /** Entries of a folder that are sorted together: smaller folders come in order, larger ones in sorted runs. */
 export const SORTED_RUN = 4096;
 
-/** A path to an image, or what went wrong instead. */
-export type Found = string | ItemFailure;
+/** An image out of an archive or a file of records, with a path such as `photos.zip/a.png` or `t10k-idx3.gz#17`. */
+export type NamedImage = EncodedImage | DecodedImage;
+
+/** A path to an image, an image that has no file of its own, or what went wrong instead. */
+export type Found = string | NamedImage | ItemFailure;
+
+/** Tells images from failures. */
+export const isImage = (found: Found): found is string | NamedImage =>
+  typeof found === 'string' || !isFailure(found);
 
 /** What was found, and the folder that the input named: the one itself, a file's, or that beneath which a pattern looks. */
 export interface Placed {
@@ -28,14 +37,14 @@ export interface SourceOptions {
   readonly stdin?: AsyncIterable<Uint8Array>;
   /** Paths on standard input end in NUL instead of a line feed. */
   readonly nul?: boolean;
+  /** Images in archives come without their data: enough to count them. */
+  readonly namesOnly?: boolean;
+  /** Told of every file in a folder or an archive that is left out because its extension is not an image's. */
+  readonly onPassedOver?: (path: string) => void;
 }
 
 /** Decides by their path which files of a folder are taken. */
 type Wanted = (path: string) => boolean;
-
-const extensionOf = (path: string) => /\.([^./\\]+)$/.exec(path)?.[1]?.toLowerCase();
-
-const isImageName: Wanted = (path) => IMAGE_EXTENSIONS.includes(extensionOf(path) ?? '');
 
 /** Links that lead nowhere are reported where they could have been an image, or a folder of images. */
 const mightMatter = (path: string, error: unknown) =>
@@ -72,9 +81,10 @@ async function* walk(
   path: string,
   wanted: Wanted,
   reported: (path: string, error: unknown) => boolean,
+  onPassedOver: (path: string) => void = () => {},
   depth = Number.POSITIVE_INFINITY,
   above: readonly string[] = [],
-): AsyncGenerator<Found> {
+): AsyncGenerator<string | ItemFailure> {
   let folder: Dir;
   let self: string;
   try {
@@ -92,8 +102,9 @@ async function* walk(
         try {
           const kind = await kindOf(inside, entry);
           if (kind === 'folder' && depth > 1)
-            yield* walk(inside, wanted, reported, depth - 1, [...above, self]);
+            yield* walk(inside, wanted, reported, onPassedOver, depth - 1, [...above, self]);
           else if (kind === 'file' && wanted(inside)) yield inside;
+          else if (kind === 'file') onPassedOver(inside);
         } catch (error) {
           if (reported(inside, error)) yield failureOf(inside, error);
         }
@@ -107,7 +118,7 @@ async function* walk(
 }
 
 /** The files that a pattern matches; with image endings only, unless the pattern itself names an ending. */
-async function* matches(pattern: string): AsyncGenerator<Found> {
+async function* matches(pattern: string): AsyncGenerator<string | ItemFailure> {
   const { glob } = picomatch.scan(pattern);
   const isMatch = picomatch(pattern);
   const named = /\.[^/*?]+$/.test(glob);
@@ -115,7 +126,7 @@ async function* matches(pattern: string): AsyncGenerator<Found> {
   const fixedDepth = !/\*\*|[{(!]/.test(glob);
   const depth = fixedDepth ? glob.split('/').length : Number.POSITIVE_INFINITY;
   let any = false;
-  for await (const found of walk(baseOf(pattern), wanted, wanted, depth)) {
+  for await (const found of walk(baseOf(pattern), wanted, wanted, undefined, depth)) {
     any = true;
     yield found;
   }
@@ -124,20 +135,32 @@ async function* matches(pattern: string): AsyncGenerator<Found> {
 
 const baseOf = (pattern: string) => picomatch.scan(pattern).base || '.';
 
-async function* expand(input: string, patterns: boolean): AsyncGenerator<Placed> {
+/** The images of a file that holds many, or the file itself. */
+async function* opened(
+  found: string | ItemFailure,
+  root: string,
+  options: SourceOptions,
+): AsyncGenerator<Placed> {
+  const kind = typeof found === 'string' ? containerKind(found) : undefined;
+  if (kind === undefined || typeof found !== 'string') yield { found, root };
+  else for await (const inside of imagesInside(found, kind, options)) yield { found: inside, root: found };
+}
+
+async function* expand(input: string, patterns: boolean, options: SourceOptions): AsyncGenerator<Placed> {
   const root = dirname(input);
   try {
     const info = await stat(input);
     if (info.isDirectory())
-      for await (const found of walk(input, isImageName, mightMatter)) yield { found, root: input };
-    else yield { found: input, root };
+      for await (const found of walk(input, isImageName, mightMatter, options.onPassedOver))
+        yield { found, root: input };
+    else yield* opened(input, root, options);
   } catch (error) {
     const link = await lstat(input).then(
       () => true,
       () => false,
     );
     if (patterns && !link && systemCode(error) === 'ENOENT' && picomatch.scan(input).isGlob)
-      for await (const found of matches(input)) yield { found, root: baseOf(input) };
+      for await (const found of matches(input)) yield* opened(found, baseOf(input), options);
     else yield { found: failureOf(input, error), root };
   }
 }
@@ -145,7 +168,8 @@ async function* expand(input: string, patterns: boolean): AsyncGenerator<Placed>
 /**
  * The paths of the images that `inputs` name, in their order: a file itself, a folder's images (recursive; see
  * `IMAGE_EXTENSIONS`), a pattern's matches (`photos/**\/*.png`), and for `-` the paths on standard input, one a
- * line, each a file or a folder. Names within a folder are sorted, in runs of `SORTED_RUN` entries.
+ * line, each a file or a folder. Archives, IDX files and CIFAR batches that are named yield the images in them (see
+ * `imagesInside`). Names within a folder are sorted, in runs of `SORTED_RUN` entries.
  * What cannot be found or read is a failed item, and the stream goes on.
  */
 export async function* findImages(
@@ -161,10 +185,10 @@ export async function* findPlaced(
   options: SourceOptions = {},
 ): AsyncGenerator<Placed> {
   for (const input of inputs) {
-    if (input !== '-') yield* expand(input, true);
+    if (input !== '-') yield* expand(input, true, options);
     else {
       const lines = linesOf(options.stdin ?? process.stdin, options.nul ? '\0' : '\n');
-      for await (const path of lines) yield* expand(path, false);
+      for await (const path of lines) yield* expand(path, false, options);
     }
   }
 }

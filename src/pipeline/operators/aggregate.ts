@@ -1,11 +1,11 @@
 import type { OperatorFunction } from 'rxjs';
 import { aggregate as withErrors } from '../deciding/trial.ts';
-import { type Errors, type ImageInFlight, isFan, type Passing } from '../stream/flight.ts';
+import { type Errors, failedImage, type ImageInFlight, isFan, type Passing } from '../stream/flight.ts';
 import { streamOperator } from '../stream/observable.ts';
 
 /**
- * Gathers the errors of an image: once all fans of its last round are there, in whatever order, the image comes
- * out with them in its trial. An image with a fault leaves its slot and becomes a failure.
+ * Gathers the errors of an image: once all fans of its last round are there, in whatever order, the image comes out with
+ * them in its trial. An image with a fault leaves its slot and becomes a failure.
  *
  * Holds the fans of images whose round is not complete, at most all of those in flight.
  *
@@ -31,17 +31,16 @@ export const aggregate = (): OperatorFunction<Errors | Passing, Passing> =>
 function complete(image: ImageInFlight, round: readonly Errors[]): Passing {
   const failed = round.find((part) => 'failure' in part);
   if (failed && 'failure' in failed) {
-    image.session.release(image.ticket);
-    return { path: image.path, error: failed.failure };
+    image.lease.release();
+    return failedImage(image, failed.failure);
   }
-  const parts = [...round].sort((a, b) => a.fan.noise - b.fan.noise);
-  const { look: _, ...rest } = image;
+  const parts = [...round].sort((a, b) => a.index - b.index);
+  const fans = parts.map(({ fan }) => fan);
+  const errors = parts.map((part) => ('errors' in part ? part.errors : new Float32Array()));
   return {
-    ...rest,
-    trial: withErrors(
-      image.trial,
-      parts.map(({ fan }) => fan),
-      parts.map((part) => ('errors' in part ? part.errors : new Float32Array())),
-    ),
+    ...image,
+    look: undefined,
+    evaluated: fans,
+    trial: withErrors(image.trial, fans, errors),
   };
 }

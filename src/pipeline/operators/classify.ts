@@ -1,31 +1,106 @@
-import type { OperatorFunction } from 'rxjs';
-import type { OpenModel } from '../stream/batches.ts';
-import { type ClassifyOptions, classifyImages } from '../stream/classify.ts';
-import { streamOperator } from '../stream/observable.ts';
+import { type OperatorFunction, pipe } from 'rxjs';
+import { bind } from '../deciding/bind.ts';
+import type { OpenModel } from '../stream/batcher.ts';
+import { inInputOrder } from '../stream/input-order.ts';
+import { pulled, pullOf, streamOperator } from '../stream/observable.ts';
+import { unlessAborted } from '../stream/pull.ts';
+import { acquire, type ClassifierInfo, register } from '../stream/sharing.ts';
 import type { Classified, ImageItem, ItemFailure } from '../types.ts';
+import { aggregate } from './aggregate.ts';
+import { type ClassifyOptions, monitor } from './classify-options.ts';
+import { eliminate } from './eliminate.ts';
+import { encode } from './encode.ts';
+import { errors } from './errors.ts';
+import { fanOut } from './fan-out.ts';
+import { tapPulled } from './pulled.ts';
+import { untilDecided } from './until-decided.ts';
+import { verdict } from './verdict.ts';
 
 /**
- * Classifies images: `encode`, then rounds of `eliminate`, `fanOut`, `errors` and `aggregate` until the strategy
- * has finished, then `verdict`, for as many images at a time as the model has slots.
+ * Classifies images: `encode`, then rounds of `eliminate`, `fanOut`, `errors` and `aggregate` until the strategy has
+ * finished, then `verdict`, for as many images at a time as the classifier has slots.
  *
- * Results come as soon as they are decided. Failures of single items are values; an error of the device ends
- * the stream, once. Unsubscribing stops the work in flight and closes the model, as does `options.signal`.
- * A pulled source is never read further ahead than the images in flight; of a plain observable up to `queue`
- * items wait.
+ * Results come as soon as they are decided. Failures of single items are values; an error of the device ends the stream,
+ * once. Unsubscribing stops the work in flight, as does `options.signal`; a model that the stream has opened is closed
+ * then, an opened classifier stays open. A pulled source is never read further ahead than the images in flight; of a plain
+ * observable up to `queue` items wait.
  *
- * @param openModel opens the model, again after a lost device.
- * @param options strategy, budget, concurrency and the rest; see `ClassifyOptions`.
+ * @param classifier an open classifier, or how to open a model that this stream owns, again after a lost device. Streams
+ *   whose function returns the same model share it, and the last one closes it.
+ * @param options strategy, budget, seed, concurrency and the rest; see `ClassifyOptions`.
  * @return an operator from images to results.
  *
  * @example
- * pulled(images).pipe(classify(openModel, { strategy: sequential({ confidence: 0.999 }) }))
+ * import { findImages, loadImages, openClassifier, sequential } from 'diffclass-stream';
+ * import { classify, pulled } from 'diffclass-stream/operators';
+ *
+ * const classifier = await openClassifier('fashion-mnist-multi-head');
+ * pulled(loadImages(findImages(['photos']), classifier.inputShape))
+ *   .pipe(classify(classifier, { strategy: sequential({ confidence: 0.999 }) }))
  *   .subscribe((result) => console.log(result.path, 'label' in result ? result.label : result.error.message));
  */
 export const classify = (
-  openModel: OpenModel,
+  classifier: ClassifierInfo | OpenModel,
   options: ClassifyOptions & { readonly queue?: number } = {},
 ): OperatorFunction<ImageItem | ItemFailure, Classified | ItemFailure> =>
-  streamOperator((images: AsyncIterable<ImageItem | ItemFailure>, signal) => {
-    const either = options.signal ? AbortSignal.any([options.signal, signal]) : signal;
-    return classifyImages(images, openModel, { ...options, signal: either });
+  streamOperator((images: AsyncIterable<ImageItem | ItemFailure>, unsubscribed) => {
+    const signal = options.signal ? AbortSignal.any([options.signal, unsubscribed]) : unsubscribed;
+    const results =
+      typeof classifier === 'function'
+        ? owning(classifier, (opened) => composed(opened, images, options, signal), signal)
+        : composed(classifier, images, options, signal);
+    return orReason(results, options.signal);
   }, options.queue);
+
+/** The results; if the signal cut them short, its reason is thrown at the end. */
+async function* orReason<T>(results: AsyncIterable<T>, signal: AbortSignal | undefined): AsyncGenerator<T> {
+  yield* results;
+  signal?.throwIfAborted();
+}
+
+/** With `order: 'input'`, images that may be held back or in flight, as a multiple of those in flight. */
+const WINDOW = 4;
+
+/** Classifies with a model that is opened now and closed at the end. */
+async function* owning<T>(
+  openModel: OpenModel,
+  run: (classifier: ClassifierInfo) => AsyncIterable<T>,
+  signal: AbortSignal,
+): AsyncGenerator<T> {
+  signal.throwIfAborted();
+  const { batcher, release } = await unlessAborted(acquire(openModel), signal, (late) => late.release());
+  const classifier: ClassifierInfo = batcher.model;
+  const abort = (): void => release(signal.reason);
+  signal.addEventListener('abort', abort);
+  try {
+    register(classifier, batcher);
+    yield* run(classifier);
+  } finally {
+    signal.removeEventListener('abort', abort);
+    release();
+  }
+}
+
+function composed(
+  classifier: ClassifierInfo,
+  images: AsyncIterable<ImageItem | ItemFailure>,
+  options: ClassifyOptions,
+  signal: AbortSignal,
+): AsyncIterable<Classified | ItemFailure> {
+  const { strategy, budget, concurrency = classifier.slots, order = 'completion' } = options;
+  bind(classifier, { strategy, budget });
+  const limit = Math.max(1, Math.min(concurrency, classifier.slots));
+  const told = monitor(options);
+  const round = pipe(
+    eliminate(strategy, { budget }),
+    fanOut(),
+    errors(classifier),
+    aggregate(),
+    tapPulled(told.round),
+  );
+  const decide = pipe(encode(classifier, options), untilDecided(round, limit));
+  const decided = (source: AsyncIterable<ImageItem | ItemFailure>) =>
+    pullOf(pulled(source).pipe(decide))(signal);
+  const ordered = order === 'input' ? inInputOrder(images, decided, WINDOW * limit) : decided(images);
+  return pullOf(pulled(ordered).pipe(verdict(options), tapPulled(told.result)))(signal);
+}

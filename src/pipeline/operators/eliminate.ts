@@ -1,23 +1,35 @@
 import type { OperatorFunction } from 'rxjs';
-import { eliminate as after } from '../deciding/trial.ts';
-import { bind, type ClassifyOptions, type Decide } from '../stream/classify.ts';
+import { bind, type Decide } from '../deciding/bind.ts';
+import { sequential } from '../deciding/sequential.ts';
+import { eliminate as after, type Strategy } from '../deciding/trial.ts';
 import { isImage, type Passing } from '../stream/flight.ts';
 import { streamOperator } from '../stream/observable.ts';
 
 /**
- * Asks a strategy who stays in and what to evaluate next; `fanOut` then does what it says. A trial that has
+ * Asks a strategy which candidates stay and what to evaluate next; `fanOut` then does what it asks for. A trial that has
  * ended asks for nothing, and passes through all further rounds to `verdict`.
  *
- * @param options the strategy (sequential by default) and the budget.
- * @return an operator from images in flight to images in flight.
+ * @param strategy sequential by default.
+ * @param options `budget`: the most evaluations spent on an image, at least one for each candidate.
+ * @return an operator from images in flight to images in flight. It throws UsageError if strategy, budget and model do
+ *   not fit.
  *
  * @example
- * // The two stages of staged({ nSamples: [50, 500], toKeep: [5, 1] }), by hand.
- * const round = pipe(eliminate({ strategy }), fanOut(), errors(session), aggregate());
- * images$.pipe(encode(session), round, round, eliminate({ strategy }), verdict());
+ * import { findImages, loadImages, openClassifier, staged } from 'diffclass-stream';
+ * import { aggregate, eliminate, encode, errors, fanOut, pulled, verdict } from 'diffclass-stream/operators';
+ * import { pipe } from 'rxjs';
+ *
+ * const classifier = await openClassifier('fashion-mnist-multi-head');
+ * const strategy = staged({ nSamples: [2, 10], toKeep: [3, 1] });
+ * // The two stages, written out.
+ * const round = pipe(eliminate(strategy), fanOut(), errors(classifier), aggregate());
+ * pulled(loadImages(findImages(['photos']), classifier.inputShape))
+ *   .pipe(encode(classifier), round, round, eliminate(strategy), verdict())
+ *   .subscribe((result) => console.log(result));
  */
 export const eliminate = (
-  options: Pick<ClassifyOptions, 'strategy' | 'budget'> = {},
+  strategy: Strategy = sequential(),
+  { budget }: { readonly budget?: number | undefined } = {},
 ): OperatorFunction<Passing, Passing> =>
   streamOperator(async function* (passing: AsyncIterable<Passing>) {
     let decide: Decide | undefined;
@@ -26,8 +38,8 @@ export const eliminate = (
         yield image;
         continue;
       }
-      decide ??= bind(image.session.model, options);
-      const [trial, look] = after(image.trial, decide(image.trial), options.budget);
-      yield { ...image, trial, look };
+      decide ??= bind(image.model, { strategy, budget });
+      const [trial, look] = after(image.trial, decide(image.trial), budget);
+      yield { ...image, trial, look, evaluated: undefined };
     }
   });

@@ -1,36 +1,82 @@
 import type { OperatorFunction } from 'rxjs';
 import { startTrial } from '../deciding/trial.ts';
 import { faultOf } from '../errors.ts';
-import type { ImageInFlight } from '../stream/flight.ts';
+import type { LeasedImage } from '../stream/batcher.ts';
+import { failedImage, type ImageInFlight } from '../stream/flight.ts';
+import type { Positioned } from '../stream/input-order.ts';
 import { streamOperator } from '../stream/observable.ts';
-import type { Session } from '../stream/session.ts';
+import type { User } from '../stream/queues.ts';
+import { batcherOfClassifier, type ClassifierInfo } from '../stream/sharing.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../types.ts';
+
+/** How images are put on the device. */
+export interface EncodeOptions {
+  /** The seed of the noise these images are compared on. Default: the classifier's own. */
+  readonly seed?: number | bigint | undefined;
+  /** A clock in milliseconds. */
+  readonly now?: (() => number) | undefined;
+  /** Shares slots and batches with others as this user; by default every subscription is a user of its own. */
+  readonly user?: User | undefined;
+}
 
 /**
  * Puts images on the device, through the encoder of a latent model, and begins their trials.
  *
- * Waits for a free slot before every image, so at most `session.model.slots` are in flight; `verdict` frees
- * them. An image of the wrong shape becomes a failure; failures pass. Buffers nothing (but see
- * `streamOperator` for plain observables).
+ * Waits for a free slot before every image, so at most `classifier.slots` are in flight, those of other users of the
+ * classifier included; a slot is free again once `verdict` or `untilDecided` has the image. When the subscription ends,
+ * slots of images that are still in flight are freed. An image of the wrong shape becomes a failure; failures pass.
+ * Buffers nothing (but see `streamOperator` for plain observables).
  *
- * @param session the model's session.
+ * @param classifier an open classifier.
+ * @param options the seed.
  * @return an operator from images to images in flight.
  *
  * @example
- * images$.pipe(encode(session), fanOut(), errors(session), aggregate(), verdict()).subscribe(console.log);
+ * import { findImages, loadImages, openClassifier } from 'diffclass-stream';
+ * import { aggregate, encode, errors, fanOut, pulled, verdict } from 'diffclass-stream/operators';
+ *
+ * const classifier = await openClassifier('fashion-mnist-multi-head');
+ * const images$ = pulled(loadImages(findImages(['photos']), classifier.inputShape));
+ * images$
+ *   .pipe(encode(classifier), fanOut(), errors(classifier), aggregate(), verdict())
+ *   .subscribe((result) => console.log(result));
  */
 export const encode = (
-  session: Session,
+  classifier: ClassifierInfo,
+  { seed, now = Date.now, user }: EncodeOptions = {},
 ): OperatorFunction<ImageItem | ItemFailure, ImageInFlight | ItemFailure> =>
-  streamOperator(async function* (items: AsyncIterable<ImageItem | ItemFailure>) {
-    for await (const item of items) yield isFailure(item) ? item : await admit(session, item);
-  });
+  streamOperator(async function* (items: AsyncIterable<ImageItem | ItemFailure>, signal) {
+    const batcher = batcherOfClassifier(classifier);
+    const self = user ?? batcher.user();
+    const leases = new Set<LeasedImage>();
+    const release = (reason: unknown) => {
+      for (const lease of leases) lease.release(reason);
+    };
+    signal.addEventListener('abort', () => release(signal.reason));
+    try {
+      for await (const item of items) yield isFailure(item) ? item : await admit(item);
+    } catch (error) {
+      release(error);
+      throw error;
+    }
 
-async function admit(session: Session, { path, pixels }: ImageItem): Promise<ImageInFlight | ItemFailure> {
-  try {
-    const ticket = await session.admit(pixels);
-    return { path, session, ticket, trial: startTrial(session.model), started: Date.now() };
-  } catch (error) {
-    return { path, error: faultOf(error) };
-  }
-}
+    async function admit(item: ImageItem & Positioned): Promise<ImageInFlight | ItemFailure> {
+      const { path, pixels, position } = item;
+      try {
+        const options = { signal, seed: seed === undefined ? undefined : BigInt(seed) };
+        const lease = await batcher.lease(self, pixels, options);
+        const tracked: LeasedImage = {
+          ...lease,
+          release(reason) {
+            leases.delete(tracked);
+            lease.release(reason);
+          },
+        };
+        leases.add(tracked);
+        const { model } = batcher;
+        return { path, position, model, lease: tracked, seed, trial: startTrial(model), started: now() };
+      } catch (error) {
+        return failedImage(item, faultOf(error));
+      }
+    }
+  });

@@ -1,5 +1,5 @@
 import type { OperatorFunction } from 'rxjs';
-import type { OpenModel } from '../stream/batches.ts';
+import type { OpenModel } from '../stream/batcher.ts';
 import { streamOperator } from '../stream/observable.ts';
 import { type Purified, type PurifyOptions, purifyImages } from '../stream/purify.ts';
 import type { ImageItem, ItemFailure } from '../types.ts';

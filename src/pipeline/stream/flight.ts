@@ -1,25 +1,38 @@
 // What flows between the operators that `classify` is made of.
 
+import type { Model } from '../../graph/model.ts';
 import type { Fan, Look, Trial } from '../deciding/trial.ts';
 import type { ItemFailure } from '../types.ts';
-import type { Session, Ticket } from './session.ts';
+import type { LeasedImage } from './batcher.ts';
+import type { Positioned } from './input-order.ts';
 
-/** An image in a slot of a session, with its trial so far. Until `verdict` takes it, it holds the slot. */
-export interface ImageInFlight {
+/** What strategies and verdicts need to know of a model. */
+export type ModelFacts = Pick<
+  Model,
+  'name' | 'candidates' | 'levels' | 'kappa' | 'noisePairing' | 'temperature' | 'seed' | 'device' | 'familiar'
+>;
+
+/** An image in a slot of a classifier, with its trial so far. It holds the slot until its trial ends. */
+export interface ImageInFlight extends Positioned {
   readonly path: string;
-  readonly session: Session;
-  readonly ticket: Ticket;
+  readonly model: ModelFacts;
+  readonly lease: LeasedImage;
+  /** The seed of its noise, if it is not the model's own. */
+  readonly seed?: number | bigint | undefined;
   readonly trial: Trial;
-  /** What the last elimination asked for; without one, all that is left of the grid. */
-  readonly look?: Look;
-  /** When it was put on the device, milliseconds. */
+  /** What the last elimination asked for; if undefined, all that is left of the grid. */
+  readonly look?: Look | undefined;
+  /** What the last aggregation added to the trial. */
+  readonly evaluated?: readonly Fan[] | undefined;
+  /** When it was put on the device, in milliseconds. */
   readonly started: number;
 }
 
-/** An image at one (level, noise) which its candidates share: one of the `of` that a look fans out to. */
+/** An image at one (level, noise) which its candidates share: number `index` of the `of` that a look fans out to. */
 export interface SharedFan {
   readonly image: ImageInFlight;
   readonly fan: Fan;
+  readonly index: number;
   readonly of: number;
 }
 
@@ -30,8 +43,14 @@ export type Errors = SharedFan &
 /** What every operator lets pass: images with nothing left to evaluate, and failures. */
 export type Passing = ImageInFlight | ItemFailure;
 
-/** True for images in flight among what flows. */
+/** Makes a failure of an image. */
+export const failedImage = (
+  { path, position }: Pick<ImageInFlight, 'path' | 'position'>,
+  error: ItemFailure['error'],
+): ItemFailure => ({ path, error, ...(position === undefined ? {} : { position }) });
+
+/** True for images in flight. */
 export const isImage = (value: object): value is ImageInFlight => 'trial' in value;
 
-/** True for shared fans among what flows, also those with errors. */
+/** True for shared fans, also those with errors. */
 export const isFan = (value: object): value is SharedFan => 'fan' in value;

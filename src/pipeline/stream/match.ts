@@ -2,7 +2,9 @@
 
 import { ascending } from '../deciding/levels.ts';
 import { lessUnconditional, type Matches, matchesOf } from '../deciding/matching.ts';
-import type { Session } from './session.ts';
+import { fanOut, startTrial } from '../deciding/trial.ts';
+import type { Batcher } from './batcher.ts';
+import type { User } from './queues.ts';
 
 /** Images and the captions that belong to them, ready for a model. */
 export interface Pairs {
@@ -26,15 +28,16 @@ export interface PairErrors extends Matches {
 }
 
 /**
- * Evaluates every image of an item under every caption of it, and under none, at every level of the model's grid
- * in ascending order; level k uses noise k for all of them. Rejects with `ItemError` where the fault is the item's.
+ * Evaluates every image of an item under every caption of it, and under none, at every level of the model's grid, on
+ * noise that all of them share (see `fanOut`). Rejects with `ItemError` if the fault is the item's.
  */
 export async function pairErrors(
-  session: Session,
+  batcher: Batcher,
   { images, captions, unconditional }: Pairs,
 ): Promise<PairErrors> {
   const candidates = [...new Set([...captions, unconditional])];
-  const rows = await Promise.all(images.map((pixels) => meanErrors(session, pixels, candidates)));
+  const user = batcher.user();
+  const rows = await Promise.all(images.map((pixels) => meanErrors(batcher, user, pixels, candidates)));
   const errors = rows.map((row) => captions.map((caption) => row.get(caption)!));
   const alone = rows.map((row) => row.get(unconditional)!);
   return {
@@ -42,27 +45,36 @@ export async function pairErrors(
     unconditional: alone,
     ...matchesOf(errors),
     lessUnconditional: matchesOf(lessUnconditional(errors, alone)),
-    evaluations: images.length * candidates.length * session.model.levels.length,
+    evaluations: images.length * candidates.length * batcher.model.levels.length,
   };
 }
 
 /** The weighted mean error of an image under each candidate, by its index. */
 async function meanErrors(
-  session: Session,
+  batcher: Batcher,
+  user: User,
   pixels: Float32Array,
   candidates: readonly number[],
 ): Promise<ReadonlyMap<number, number>> {
-  const { levels } = session.model;
+  const { levels } = batcher.model;
   const order = ascending(levels);
-  const ticket = await session.admit(pixels);
+  const lease = await batcher.lease(user, pixels);
   try {
-    const fans = order.map((level, noise) => session.errors(ticket, { candidates, level, noise }));
-    const rows = await Promise.all(fans);
+    const fans = fanOut(startTrial(batcher.model), { survivors: candidates, levels: order });
+    const rows = await Promise.all(
+      fans.map(({ level, noise }) =>
+        lease.errors({
+          candidate: candidates,
+          level: candidates.map(() => level),
+          noise: candidates.map(() => noise),
+        }),
+      ),
+    );
     const weights = order.map((level) => levels[level]!.weight);
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     const mean = (i: number) => rows.reduce((sum, row, k) => sum + weights[k]! * row[i]!, 0) / total;
     return new Map(candidates.map((candidate, i) => [candidate, mean(i)]));
   } finally {
-    session.release(ticket);
+    lease.release();
   }
 }

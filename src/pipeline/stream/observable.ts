@@ -1,8 +1,11 @@
-// The RxJS face of pulled streams. RxJS has no backpressure: whoever subscribes is pushed to. So an observable
-// made here remembers how to be pulled; an operator made here chains that, and the one subscription at the
-// end drives the whole chain at the pace of its last stage.
+// The RxJS face of pulled streams. RxJS has no back-pressure: whoever subscribes is pushed to. So an observable made here
+// remembers how to be pulled; an operator made here chains that, and the one subscription at the end drives the whole
+// chain at the pace of its last stage. Ordinary RxJS operators in between push, but their source waits for whoever is
+// pulled behind them.
 
 import { Observable, type OperatorFunction, Subject, takeUntil } from 'rxjs';
+import { bell } from './bell.ts';
+import { until } from './iterables.ts';
 import { stoppable } from './pull.ts';
 
 /** Begins a run of a stream, as a subscription does; the run stops at once when `signal` aborts. */
@@ -10,25 +13,44 @@ export type Pull<T> = (signal: AbortSignal) => AsyncIterable<T>;
 
 const pulls = new WeakMap<object, Pull<unknown>>();
 
+/** Makes sources wait as long as their consumer has enough. */
+type Gate = () => Promise<void> | undefined;
+
+/** The gate of the queue that subscribes right now: sources that this subscription reaches wait at it. */
+let subscribing: Gate | undefined;
+
 /**
- * An observable of an async iterable, read one item after the other; what is emitted is never buffered. Each
- * subscription is a run of its own, and unsubscribing ends it at once: the signal aborts, the iterator is told
- * to return. Operators of this library applied to it directly pull it at their own pace; any other operator
- * between sees a plain observable, which reads the source as fast as it gives.
+ * Makes an observable of an async iterable, read one item after the other; what is emitted is never buffered. Each
+ * subscription is a run of its own, and unsubscribing ends it at once: the signal aborts, the iterator is told to return.
+ *
+ * Operators of this library applied to it directly pull it at their own pace. Ordinary RxJS operators that emit while
+ * they receive (`map`, `filter`, `tap`, `scan`, `take`, ...) may stand in between: the source then waits whenever items
+ * wait in front of the library's operator, so memory stays bounded at any length. Operators that hold values back on
+ * their own (`mergeMap` or `concatMap` with promises, `delay`, `buffer`) hide how much waits; use `mapPulled` instead.
  *
  * @param source an async iterable, or a function that begins one.
  *
  * @example
- * pulled(readDirectory('photos')).pipe(classify(openModel)).subscribe(console.log);
+ * import { findImages, loadImages, openClassifier } from 'diffclass-stream';
+ * import { classify, pulled } from 'diffclass-stream/operators';
+ * import { filter } from 'rxjs';
+ *
+ * const classifier = await openClassifier('fashion-mnist-multi-head');
+ * pulled(loadImages(findImages(['photos']), classifier.inputShape))
+ *   .pipe(filter(({ path }) => !path.includes('draft')), classify(classifier))
+ *   .subscribe((result) => console.log(result));
  */
 export function pulled<T>(source: AsyncIterable<T> | Pull<T>): Observable<T> {
   const pull: Pull<T> = typeof source === 'function' ? source : () => source;
   const observable = new Observable<T>((subscriber) => {
+    const gate = subscribing;
     const controller = new AbortController();
     let iterator: AsyncIterator<T> | undefined;
     const drive = async (): Promise<void> => {
       iterator = pull(controller.signal)[Symbol.asyncIterator]();
       while (!subscriber.closed) {
+        await gate?.();
+        if (subscriber.closed) return;
         const { done, value } = await iterator.next();
         if (done) return subscriber.complete();
         subscriber.next(value);
@@ -44,24 +66,30 @@ export function pulled<T>(source: AsyncIterable<T> | Pull<T>): Observable<T> {
   return observable;
 }
 
+/** The most items of a plain observable that wait to be pulled, unless an operator is given another number. */
+export const QUEUE = 1024;
+
+/** Items that wait in front of an operator before pulled sources further up wait, too. */
+const ENOUGH = 16;
+
 /**
- * How to pull an observable: the way it remembers, or, for a plain one, through a queue. The queue subscribes
- * at once, as an operator would, and holds at most `queue` items that wait to be pulled; one more is an error
- * of the stream, since a plain observable cannot be told to wait.
+ * Returns how to pull an observable: the way it remembers, or, for a plain one, through a queue. The queue subscribes at
+ * once, as an operator would, and holds at most `queue` items that wait to be pulled. Sources made by `pulled` wait as
+ * long as items wait; one item more than `queue` is an error of the stream, since other sources cannot be made to wait.
  */
-export function pullOf<T>(observable: Observable<T>, queue: number): Pull<T> {
+export function pullOf<T>(observable: Observable<T>, queue = QUEUE): Pull<T> {
   const remembered = pulls.get(observable) as Pull<T> | undefined;
   return remembered ?? ((signal) => queued(observable, queue, signal));
 }
 
-/** Most items of a plain observable that wait to be pulled, unless an operator is told otherwise. */
-export const QUEUE = 1024;
-
 /**
- * Makes an operator of a function over async iterables. On a pulled source it is pulled itself: nothing is
- * buffered but what `f` holds. On a plain observable up to `queue` items wait (see `pullOf`).
+ * Makes an operator of a function over async iterables. On a pulled source it is pulled itself: nothing is buffered but
+ * what `f` holds. On any other observable up to `queue` items wait (see `pullOf`). What `f` reads ends when `signal`
+ * aborts, also while an item is awaited.
  *
  * @example
+ * import { streamOperator } from 'diffclass-stream/operators';
+ *
  * const firstOfEach = streamOperator(async function* (pairs: AsyncIterable<readonly [string, string]>) {
  *   for await (const [first] of pairs) yield first;
  * });
@@ -72,51 +100,81 @@ export const streamOperator =
     queue = QUEUE,
   ): OperatorFunction<A, B> =>
   (source) =>
-    pulled((signal) => f(pullOf(source, queue)(signal), signal));
+    pulled((signal) => f(until(pullOf(source, queue)(signal), signal), signal));
 
 function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignal): AsyncIterable<T> {
   const waiting: T[] = [];
+  const arrived = bell();
   let ended: { readonly error?: unknown; readonly failed: boolean } | undefined;
-  let wake = (): void => {};
+  let enough: { readonly promise: Promise<void>; readonly open: () => void } | undefined;
   const end = (failed: boolean, error?: unknown): void => {
     ended ??= { failed, error };
-    wake();
+    enough?.open();
+    arrived.ring();
   };
   const left$ = new Subject<void>();
   const stop = (): void => {
     end(false);
     left$.next();
   };
-  observable.pipe(takeUntil(left$)).subscribe({
-    next(value) {
-      if (waiting.length < limit) waiting.push(value);
-      else {
-        end(
-          true,
-          new Error(`more than ${limit} items wait: the source pushes faster than its items are taken`),
-        );
-        left$.next();
-      }
-      wake();
-    },
-    error: (error) => end(true, error),
-    complete: () => end(false),
-  });
+  const gate: Gate = () => {
+    if (ended || waiting.length < Math.min(ENOUGH, limit)) return undefined;
+    enough ??= opening(() => {
+      enough = undefined;
+    });
+    return enough.promise;
+  };
+  const before = subscribing;
+  subscribing = gate;
+  try {
+    observable.pipe(takeUntil(left$)).subscribe({
+      next(value) {
+        if (waiting.length < limit) waiting.push(value);
+        else {
+          end(
+            true,
+            new Error(
+              `more than ${limit} items wait: this source pushes faster than its items are taken; make it pulled(iterable), and use mapPulled in place of operators that hold values back`,
+            ),
+          );
+          left$.next();
+        }
+        arrived.ring();
+      },
+      error: (error) => end(true, error),
+      complete: () => end(false),
+    });
+  } finally {
+    subscribing = before;
+  }
   signal.addEventListener('abort', stop);
   return stoppable(async function* (inner): AsyncGenerator<T, undefined> {
     inner.addEventListener('abort', stop);
     try {
       for (;;) {
-        while (waiting.length > 0) yield* waiting.splice(0, 1);
+        while (waiting.length > 0) {
+          const [value] = waiting.splice(0, 1) as [T];
+          if (waiting.length < ENOUGH) enough?.open();
+          yield value;
+        }
         if (ended?.failed) throw ended.error;
         if (ended) return;
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
+        await arrived.rung();
       }
     } finally {
       signal.removeEventListener('abort', stop);
       stop();
     }
   });
+}
+
+function opening(opened: () => void) {
+  let open = (): void => {};
+  const promise = new Promise<void>((resolve) => {
+    open = () => {
+      opened();
+      resolve();
+    };
+  });
+  return { promise, open };
 }

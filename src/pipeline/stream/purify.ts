@@ -3,14 +3,15 @@
 import type { Model } from '../../graph/model.ts';
 import { faultOf } from '../errors.ts';
 import { distance } from '../norms.ts';
-import type { PurificationStep, State } from '../purifying/chain.ts';
+import type { Denoising, PurificationStep, State } from '../purifying/chain.ts';
 import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
 import { givenNoise, seededNoise } from '../purifying/noise.ts';
 import { purificationSteps } from '../purifying/plan.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress, progressAfter } from '../types.ts';
-import type { OpenModel } from './batches.ts';
-import { type DenoisingSession, derivativesOf, openDenoisingSession } from './denoising.ts';
+import type { OpenModel } from './batcher.ts';
+import { denoisingBy, imagesInFlight, mixesOf } from './denoising.ts';
 import { concurrently, stoppable, unlessAborted } from './pull.ts';
+import { acquire } from './sharing.ts';
 
 /** How to purify; everything but the method has a default. */
 export interface PurifyOptions extends PurifyingOptions {
@@ -72,29 +73,31 @@ async function* run<Item extends ImageItem>(
   const { now = Date.now, onProgress } = options;
   signal.throwIfAborted();
   checkPurifying(options);
-  const session = await unlessAborted(openDenoisingSession(openModel), signal, (late) => late.close());
-  const close = (): void => session.close(signal.reason);
-  signal.addEventListener('abort', close);
+  const { batcher, release } = await unlessAborted(acquire(openModel), signal, (late) => late.release());
+  const abort = (): void => release(signal.reason);
+  signal.addEventListener('abort', abort);
   const began = now();
-  const counts = { images: 0, failures: 0 };
-  const report = (failed: boolean): void => {
+  const counts = { images: 0, failures: 0, evaluations: 0 };
+  const report = (result: Purified<Item> | ItemFailure): void => {
     counts.images++;
-    if (failed) counts.failures++;
-    const { evaluations } = session;
-    onProgress?.(progressAfter((now() - began) / 1000, { ...counts, evaluations }));
+    if (isFailure(result)) counts.failures++;
+    else counts.evaluations += result.purification.evaluations;
+    onProgress?.(progressAfter((now() - began) / 1000, { ...counts }));
   };
   try {
-    const steps = stepsBy(session.model, options);
-    const limit = Math.max(1, options.concurrency ?? session.concurrency);
+    const steps = stepsBy(batcher.model, options);
+    const limit = Math.max(1, options.concurrency ?? imagesInFlight(batcher));
+    const denoising = denoisingBy(batcher, signal);
+    const by = { denoising, steps, now, model: batcher.model.name };
     const task = async (item: Item | ItemFailure): Promise<Purified<Item> | ItemFailure> => {
-      const result = isFailure(item) ? item : await purifyImage(session, steps, item, now);
-      report(isFailure(result));
+      const result = isFailure(item) ? item : await purifyImage(item, by);
+      report(result);
       return result;
     };
     yield* concurrently(source, task, limit, signal);
   } finally {
-    signal.removeEventListener('abort', close);
-    session.close();
+    signal.removeEventListener('abort', abort);
+    release();
   }
 }
 
@@ -107,31 +110,39 @@ export function stepsBy(
   options: PurifyingOptions & { readonly noise?: Float32Array | undefined },
 ): PurificationStep[] {
   const { name, inputShape } = model;
-  const { mixes } = derivativesOf(model);
+  const mixes = mixesOf(model);
   const length = inputShape.reduce((product, side) => product * side, 1);
   const noise = options.noise ? givenNoise(options.noise, length) : seededNoise(options.seed ?? 0, length);
   return purificationSteps(options, { name, mixes, noise });
 }
 
-/** One image down its chain. Its own fault comes back as a failure; the device's reject. */
+/** Sends one image through the steps. Its own fault comes back as a failure; faults of the device reject. */
 async function purifyImage<Item extends ImageItem>(
-  session: DenoisingSession,
-  steps: readonly PurificationStep[],
   item: Item,
-  now: () => number,
+  {
+    denoising,
+    steps,
+    now,
+    model,
+  }: {
+    readonly denoising: Denoising;
+    readonly steps: readonly PurificationStep[];
+    readonly now: () => number;
+    readonly model: string;
+  },
 ): Promise<Purified<Item> | ItemFailure> {
   const started = now();
   let evaluations = 0;
-  const counted = {
-    lossGradient: (...asked: Parameters<DenoisingSession['lossGradient']>) => {
+  const counted: Denoising = {
+    lossGradient: (...asked) => {
       evaluations++;
-      return session.lossGradient(...asked);
+      return denoising.lossGradient(...asked);
     },
-    predict: (...asked: Parameters<DenoisingSession['predict']>) => {
+    predict: (...asked) => {
       evaluations++;
-      return session.predict(...asked);
+      return denoising.predict(...asked);
     },
-    pullBack: session.pullBack.bind(session),
+    pullBack: denoising.pullBack,
   };
   try {
     let state: State = { x: item.pixels };
@@ -141,7 +152,7 @@ async function purifyImage<Item extends ImageItem>(
       l2: distance('l2', state.x, item.pixels) / 2,
       evaluations,
       seconds: (now() - started) / 1000,
-      model: session.model.name,
+      model,
     };
     return { ...item, pixels: state.x, purification };
   } catch (error) {

@@ -12,8 +12,9 @@ import { purified } from '../../../src/pipeline/attacking/purified.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
 import type { PurifyingOptions } from '../../../src/pipeline/purifying/methods.ts';
 import { purificationLevels } from '../../../src/pipeline/purifying/plan.ts';
-import { openDenoisingSession } from '../../../src/pipeline/stream/denoising.ts';
+import { denoisingBy } from '../../../src/pipeline/stream/denoising.ts';
 import { stepsBy } from '../../../src/pipeline/stream/purify.ts';
+import { acquire } from '../../../src/pipeline/stream/sharing.ts';
 import { cli } from '../capture.ts';
 import { temporaryFolder, write } from '../imagefiles.ts';
 
@@ -65,23 +66,26 @@ describe('gradients on the device are those of what it computes', () => {
     { method: 'lm-adam', steps: 2, stepSize: 0.02 },
   ])('through $method, in full', async (options) => {
     const model = await openClassifier();
-    const session = await openDenoisingSession((wanted) =>
+    const { batcher, release } = await acquire((request) =>
       openModel(FOLDER, {
         unconditional: true,
         distance: 'l2',
         levels: purificationLevels(options),
         batchSize: 8,
-        ...wanted,
+        ...request,
       }),
     );
-    const stepsOf = (draw: number) => stepsBy(session.model, { ...options, draw });
+    const stepsOf = (draw: number) => stepsBy(batcher.model, { ...options, draw });
     const off = (mode: 'full' | 'identity') =>
-      offAlong(purified(diffusionClassifier(model), { denoising: session, stepsOf }, mode), grey());
+      offAlong(
+        purified(diffusionClassifier(model), { denoising: denoisingBy(batcher), stepsOf }, mode),
+        grey(),
+      );
     const [full, identity] = [await off('full'), await off('identity')];
     // Adam's first step is nearly a step of signs: it jumps where a gradient passes 0.
     expect(full).toBeLessThan(options.method === 'lm-adam' ? 0.15 : 0.06);
     if (options.method !== 'lm-adam') expect(identity).toBeGreaterThan(2 * full);
-    session.close();
+    release();
     model.close();
   });
 });

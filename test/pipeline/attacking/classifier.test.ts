@@ -3,7 +3,6 @@
 import { describe, expect, test } from 'vitest';
 import { diffusionClassifier } from '../../../src/pipeline/attacking/classifier.ts';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
-import { shareModel } from '../../../src/pipeline/attacking/evaluations.ts';
 import { crossEntropy, dlr } from '../../../src/pipeline/attacking/losses.ts';
 import { purified } from '../../../src/pipeline/attacking/purified.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
@@ -85,7 +84,7 @@ describe('the classifier', () => {
 
   test('an error of the device reaches everybody who waits', async () => {
     const model = smoothModel({ delay: () => Promise.reject(new Error('gone')) });
-    const classifier = diffusionClassifier(model, { evaluations: shareModel(model) });
+    const classifier = diffusionClassifier(model);
     const asked = ['a', 'b', 'c', 'd'].map((key) => classifier.logits(imageOf(key), 0));
     for (const answer of await Promise.allSettled(asked))
       expect(answer).toMatchObject({ status: 'rejected' });

@@ -1,0 +1,56 @@
+// Which folder a model's name or path means.
+
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ModelError } from '../../kernels/errors.ts';
+
+/** The model that is taken when none is named. */
+export const DEFAULT_MODEL = 'fashion-mnist-multi-head';
+
+/**
+ * The folder of the shipped models, three folders above this file both in the sources and compiled. Undefined in a bundle
+ * that keeps no addresses of modules.
+ */
+export function shippedFolder(): string | undefined {
+  const here: string | undefined = import.meta.url;
+  return here?.startsWith('file:') ? fileURLToPath(new URL('../../../weights/', here)) : undefined;
+}
+
+const exists = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
+/** Names of the shipped models, sorted; none if they are not next to this code. */
+export async function shippedNames(): Promise<string[]> {
+  const folder = shippedFolder();
+  if (folder === undefined) return [];
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
+  const names = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+  const models = await Promise.all(
+    names.map(
+      async (name) =>
+        (await exists(join(folder, name, 'model_index.json'))) ||
+        (await exists(join(folder, name, 'config.json'))),
+    ),
+  );
+  return names.filter((_, i) => models[i]).sort();
+}
+
+/**
+ * Returns the folder of a model that is given by path or by the name of a shipped one. A path that exists comes first,
+ * and what holds a slash is always a path.
+ * @throws ModelError listing the shipped models if there is neither.
+ */
+export async function modelFolder(model: string): Promise<string> {
+  if (/[/\\]/.test(model) || (await exists(model))) return model;
+  const names = await shippedNames();
+  if (names.includes(model)) return join(shippedFolder()!, model);
+  throw new ModelError(
+    names.length > 0
+      ? `no model "${model}": expected a model folder, or one of the shipped models ${names.join(', ')}`
+      : `no model folder "${model}", and the shipped models are not next to this code, perhaps because it was bundled: give a path, such as node_modules/diffclass-stream/weights/${DEFAULT_MODEL}`,
+  );
+}

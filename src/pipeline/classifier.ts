@@ -1,0 +1,141 @@
+// The opened classifier: one model on a device for any number of calls and streams at once.
+
+import { type OpenModelOptions, openModel } from '../graph/openmodel.ts';
+import { classifyImages } from './classify-images.ts';
+import { ItemError, UsageError } from './errors.ts';
+import { itemFrom } from './images/image-from.ts';
+import type { ImageInput } from './images/image-input.ts';
+import type { ClassifyOptions } from './operators/classify-options.ts';
+import { Batcher, type OpenModel } from './stream/batcher.ts';
+import { batcherOfClassifier, type ClassifierInfo, register } from './stream/sharing.ts';
+import { type Classified, type ImageItem, type ItemFailure, isFailure } from './types.ts';
+
+/** An opened model. Results never depend on who else uses it; all users share its slots and batches fairly. */
+export interface Classifier extends ClassifierInfo {
+  /**
+   * Classifies one image: the path of a file, or anything `imageFrom` takes.
+   *
+   * @throws ItemError (`code`, `message`) for an image that cannot be read or classified, UsageError if strategy, budget
+   *   and model do not fit or the classifier is closed, the reason of `options.signal`, DeviceLostError if the device was
+   *   lost twice in a row.
+   */
+  classify(image: ImageInput, options?: ClassifyOptions): Promise<Classified>;
+  /**
+   * Classifies a stream of images with bounded memory (see `classifyImages`). Results and failures of single images are
+   * values, in completion order or, with `order: 'input'`, in the order of the source.
+   */
+  classifyAll(
+    source: AsyncIterable<ImageItem | ItemFailure>,
+    options?: ClassifyOptions,
+  ): AsyncIterableIterator<Classified | ItemFailure, undefined>;
+  /** Returns another handle of the same opened model. The model closes with its last handle. */
+  share(): Classifier;
+  /**
+   * Takes no new image, lets images in flight finish and, with the last handle, frees the device. Streams that are still
+   * open then end with an error. A second call only waits for the first.
+   */
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** How to open a classifier. Options of a run (strategy, budget, seed, topK, signal) go with each call instead. */
+export interface OpenClassifierOptions extends OpenModelOptions {}
+
+/**
+ * Opens a classifier: a shipped model by its name, a model folder by its path, or what `model` opens.
+ *
+ * @param model name, path, or a function that opens a model, again after a lost device.
+ * @param options the device, candidates, levels and the rest that is settled once (see `OpenModelOptions`).
+ * @throws ModelError for a folder that is not in order, NoDeviceError where there is no usable device.
+ *
+ * @example
+ * import { openClassifier } from 'diffclass-stream';
+ *
+ * const classifier = await openClassifier('fashion-mnist-multi-head');
+ * const { label, probability } = await classifier.classify('photo.png');
+ * console.log(label, probability);
+ * await classifier.close();
+ */
+export async function openClassifier(
+  model: string | OpenModel,
+  options: OpenClassifierOptions = {},
+): Promise<Classifier> {
+  const open: OpenModel =
+    typeof model === 'function' ? model : (request) => openModel(model, { ...options, ...request });
+  return classifierOf(new Batcher(open, await open()));
+}
+
+/** Makes a classifier of a batcher, which it owns. */
+export function classifierOf(batcher: Batcher): Classifier {
+  // All single calls together are one user of the batcher.
+  const single = batcher.user();
+  let handles = 0;
+
+  const handle = (): Classifier => {
+    handles++;
+    let closing: Promise<void> | undefined;
+    const classifier: Classifier = {
+      get name() {
+        return batcher.model.name;
+      },
+      get device() {
+        return batcher.model.device;
+      },
+      get inputShape() {
+        return batcher.model.inputShape;
+      },
+      get crop() {
+        return batcher.model.crop;
+      },
+      get candidates() {
+        return batcher.model.candidates;
+      },
+      get levels() {
+        return batcher.model.levels;
+      },
+      get temperature() {
+        return batcher.model.temperature;
+      },
+      get slots() {
+        return batcher.model.slots;
+      },
+      get batchSize() {
+        return batcher.model.batchSize;
+      },
+      async classify(image, options = {}) {
+        options.signal?.throwIfAborted();
+        batcherOfClassifier(classifier);
+        const { inputShape, crop } = batcher.model;
+        const item = await itemFrom(image, inputShape, { crop, signal: options.signal });
+        for await (const result of classifyImages(once(item), classifier, { ...options, user: single })) {
+          if (!isFailure(result)) return result;
+          throw new ItemError(result.error.code, result.error.message);
+        }
+        throw new UsageError('the classifier was closed before the image was classified');
+      },
+      classifyAll: (source, options = {}) => {
+        batcherOfClassifier(classifier);
+        return classifyImages(source, classifier, options);
+      },
+      share() {
+        batcherOfClassifier(classifier);
+        return handle();
+      },
+      close() {
+        closing ??= (async () => {
+          register(classifier, undefined);
+          if (--handles === 0) await batcher.drain();
+        })();
+        return closing;
+      },
+      [Symbol.asyncDispose]: () => classifier.close(),
+    };
+    register(classifier, batcher);
+    return classifier;
+  };
+  return handle();
+}
+
+async function* once<T>(value: T): AsyncGenerator<T> {
+  yield value;
+}

@@ -1,0 +1,178 @@
+// What images ask of a model, and how what several of them ask becomes one batch.
+
+import type { Differentiable, EvaluationBatch, Model, Views } from '../../graph/model.ts';
+import { UnsupportedError } from '../../kernels/errors.ts';
+
+/** An image in a slot of the model. The slot is undefined while the image waits for one, as after a lost device. */
+export interface Lease {
+  readonly image: Float32Array;
+  /** The seed of its noise; the model's own if undefined. */
+  readonly seed: bigint | undefined;
+  slot: number | undefined;
+  /** Rows that were sent and are not back yet. */
+  inFlight: number;
+  released: boolean;
+}
+
+/** Evaluations of one image: index arrays of equal length. */
+export interface Evaluations {
+  readonly candidate: ArrayLike<number>;
+  readonly level: ArrayLike<number>;
+  readonly noise: ArrayLike<number>;
+}
+
+/** Weighted sums of errors of one image, one sum per view (level, noise); `weights` of view i, one per candidate. */
+export interface ErrorSums {
+  readonly level: ArrayLike<number>;
+  readonly noise: ArrayLike<number>;
+  readonly candidates: readonly number[];
+  readonly weights: (i: number) => readonly number[];
+}
+
+/** A prediction at a noised image [c, h, w] that the caller made, or the product of `cotangent` with its Jacobian. */
+export interface Prediction {
+  readonly xt: Float32Array;
+  readonly candidate: number;
+  readonly level: number;
+  readonly cotangent?: Float32Array;
+}
+
+/**
+ * What is asked, by the call of the model that answers it:
+ * - `errors` and `gradients`: `Model.errors` and `Differentiable.gradients` of evaluations;
+ * - `sums`: `Differentiable.viewGradients`, one row per view;
+ * - `predict` and `pullBack`: the network alone, one row.
+ */
+export type Work =
+  | { readonly kind: 'errors' | 'gradients'; readonly lease: Lease; readonly rows: Evaluations }
+  | { readonly kind: 'sums'; readonly lease: Lease; readonly rows: ErrorSums }
+  | { readonly kind: 'predict' | 'pullBack'; readonly lease?: undefined; readonly rows: Prediction };
+
+/** The calls of a model that a batch can be made of. */
+export type Kind = Work['kind'];
+
+/** Takes the answer to row `i` of a job. `gradient` [c, h, w] is only lent, and empty where nothing asked for one. */
+export type OnRow = (i: number, error: number, gradient: Float32Array) => void;
+
+/** Work under way. Its rows go out in order, in as many batches as it takes, and are answered in order. */
+export interface Job {
+  readonly work: Work;
+  readonly count: number;
+  readonly onRow: OnRow;
+  /** Rows answered so far. */
+  answered: number;
+  /** True once it is resolved or rejected: answers that still come are dropped. */
+  settled: boolean;
+  readonly resolve: () => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/** Rows [from, to) of a job. */
+export interface BatchPart {
+  readonly job: Job;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** The answers to a batch, row by row; gradients [c, h, w] one after the other. */
+export interface Answers {
+  readonly errors?: Float32Array;
+  readonly gradients?: Float32Array;
+}
+
+/** Returns the derivatives of a model. @throws UnsupportedError if it has none, as models of latents. */
+export function derivativesOf({ name, differentiable }: Model): Differentiable {
+  if (differentiable) return differentiable;
+  throw new UnsupportedError(
+    `${name}: purification and attacks need gradients with respect to pixels, which a model of latents does not have`,
+  );
+}
+
+/** Returns how many rows of a kind fill a batch of a model. */
+export function batchSizeOf(model: Model, kind: Kind): number {
+  if (kind === 'errors') return model.batchSize;
+  const { gradientBatchSize, viewBatchSize = gradientBatchSize } = derivativesOf(model);
+  return kind === 'sums' ? viewBatchSize : gradientBatchSize;
+}
+
+/** Counts the rows of some work. */
+export const rowsOf = ({ lease, rows }: Work): number => (lease ? rows.level.length : 1);
+
+/** Runs a batch of parts of one kind, whose images are in their slots, and returns the answers in order. */
+export async function runBatch(model: Model, kind: Kind, parts: readonly BatchPart[]): Promise<Answers> {
+  switch (kind) {
+    case 'errors':
+      return { errors: await model.errors(evaluationBatch(model, parts)) };
+    case 'gradients':
+      return derivativesOf(model).gradients(evaluationBatch(model, parts));
+    case 'sums':
+      return { gradients: await viewGradients(model, parts) };
+    case 'predict':
+    case 'pullBack':
+      return { gradients: await networkAlone(model, kind, parts) };
+    default:
+      return kind satisfies never;
+  }
+}
+
+/** Collects a value of every row of a batch. */
+function eachRow<T>(parts: readonly BatchPart[], of: (work: Work, i: number) => T): T[] {
+  const values: T[] = [];
+  for (const { job, from, to } of parts) for (let i = from; i < to; i++) values.push(of(job.work, i));
+  return values;
+}
+
+/** Slots, levels, noise indices and, if any image brings its own, seeds of a batch of leased images. */
+function viewBatch(model: Model, parts: readonly BatchPart[]): Views {
+  const rows = eachRow(parts, (work, i) => {
+    const { lease, rows } = work as Extract<Work, { readonly lease: Lease }>;
+    return { slot: lease.slot!, level: rows.level[i]!, noise: rows.noise[i]!, seed: lease.seed };
+  });
+  return {
+    slot: Uint32Array.from(rows, ({ slot }) => slot),
+    level: Uint32Array.from(rows, ({ level }) => level),
+    noise: Uint32Array.from(rows, ({ noise }) => noise),
+    ...(rows.some(({ seed }) => seed !== undefined) && {
+      seed: BigUint64Array.from(rows, ({ seed }) => seed ?? model.seed ?? 0n),
+    }),
+  };
+}
+
+const evaluationBatch = (model: Model, parts: readonly BatchPart[]): EvaluationBatch => ({
+  ...viewBatch(model, parts),
+  candidate: Uint32Array.from(eachRow(parts, ({ rows }, i) => (rows as Evaluations).candidate[i]!)),
+});
+
+function viewGradients(model: Model, parts: readonly BatchPart[]): Promise<Float32Array> {
+  const sums = eachRow(parts, ({ rows }, i) => {
+    const { candidates, weights } = rows as ErrorSums;
+    return { candidates, weights: weights(i) };
+  });
+  const weighted = {
+    view: Uint32Array.from(sums.flatMap(({ candidates }, view) => candidates.map(() => view))),
+    candidate: Uint32Array.from(sums.flatMap(({ candidates }) => candidates)),
+    weight: Float32Array.from(sums.flatMap(({ weights }) => weights)),
+  };
+  return derivativesOf(model).viewGradients!(viewBatch(model, parts), weighted);
+}
+
+function networkAlone(
+  model: Model,
+  kind: 'predict' | 'pullBack',
+  parts: readonly BatchPart[],
+): Promise<Float32Array> {
+  const rows = parts.map(({ job }) => job.work.rows as Prediction);
+  const batch = {
+    xt: joined(rows.map(({ xt }) => xt)),
+    candidate: Uint32Array.from(rows, ({ candidate }) => candidate),
+    level: Uint32Array.from(rows, ({ level }) => level),
+  };
+  if (kind === 'predict') return derivativesOf(model).predict(batch);
+  return derivativesOf(model).pullBack({ ...batch, cotangent: joined(rows.map((row) => row.cotangent!)) });
+}
+
+function joined(rows: readonly Float32Array[]): Float32Array {
+  const whole = new Float32Array(rows.length * (rows[0]?.length ?? 0));
+  for (const [i, row] of rows.entries()) whole.set(row, i * row.length);
+  return whole;
+}

@@ -1,0 +1,183 @@
+// Who waits for a slot, and what waits to be sent: queues that are served fairly, user by user.
+
+import type { BatchPart, Job, Kind, Lease } from './jobs.ts';
+
+/** A stream, or all single calls of a classifier together: the unit between which slots and batches are shared. */
+export interface User {
+  /** Slots that its images have. */
+  slots: number;
+}
+
+/** An image that waits for a slot. */
+export interface LeaseRequest {
+  readonly lease: Lease;
+  /** Called once the image is in a slot. */
+  readonly grant: () => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+interface Waiting extends User {
+  readonly requests: Set<LeaseRequest>;
+  readonly parts: Map<Kind, BatchPart[]>;
+}
+
+/** What the users of a model wait for. */
+export class Queues {
+  /** In the order of service: whoever was served goes to the end. */
+  readonly #users = new Set<Waiting>();
+  readonly #owners = new WeakMap<Job, Waiting>();
+  readonly #rows = new Map<Kind, number>();
+
+  user(): User {
+    return { slots: 0, requests: new Set(), parts: new Map() } as Waiting;
+  }
+
+  wait(user: User, request: LeaseRequest): void {
+    const waiting = user as Waiting;
+    waiting.requests.add(request);
+    this.#users.add(waiting);
+  }
+
+  cancel(user: User, request: LeaseRequest): void {
+    (user as Waiting).requests.delete(request);
+    this.#leave(user as Waiting);
+  }
+
+  /** Takes the next image that gets a slot: the first one of the user with the fewest slots. */
+  nextWaiting(): LeaseRequest | undefined {
+    let next: Waiting | undefined;
+    for (const user of this.#users)
+      if (user.requests.size > 0 && (!next || user.slots < next.slots)) next = user;
+    if (!next) return undefined;
+    const [request] = next.requests;
+    next.requests.delete(request!);
+    next.slots++;
+    this.#served(next);
+    return request;
+  }
+
+  push(user: User, part: BatchPart): void {
+    const waiting = user as Waiting;
+    this.#owners.set(part.job, waiting);
+    this.#queueOf(waiting, part).push(part);
+    this.#count(part, 1);
+    this.#users.add(waiting);
+  }
+
+  /** Finds a kind of which at least `least` rows wait, looking at the users in the order of service. */
+  kindWith(least: (kind: Kind) => number): Kind | undefined {
+    for (const { parts } of this.#users)
+      for (const [kind, queue] of parts)
+        if (queue.length > 0 && (this.#rows.get(kind) ?? 0) >= least(kind)) return kind;
+    return undefined;
+  }
+
+  /** Takes up to `room` rows of a kind whose images are in slots, one part of each user in turn. */
+  take(kind: Kind, room: number): BatchPart[] {
+    const taken: BatchPart[] = [];
+    let left = room;
+    let served = true;
+    while (left > 0 && served) {
+      served = false;
+      for (const user of [...this.#users]) {
+        const part = this.#takeOne(user, kind, left);
+        if (!part) continue;
+        served = true;
+        left -= part.to - part.from;
+        taken.push(part);
+        if (left === 0) break;
+      }
+    }
+    return taken;
+  }
+
+  #takeOne(user: Waiting, kind: Kind, room: number): BatchPart | undefined {
+    const queue = user.parts.get(kind) ?? [];
+    const at = queue.findIndex(({ job: { work } }) => !work.lease || work.lease.slot !== undefined);
+    const part = queue[at];
+    if (!part) return undefined;
+    const to = Math.min(part.to, part.from + room);
+    if (to === part.to) queue.splice(at, 1);
+    else queue[at] = { ...part, from: to };
+    const taken = { ...part, to };
+    this.#count(taken, -1);
+    const { lease } = part.job.work;
+    if (lease) lease.inFlight += to - part.from;
+    this.#served(user);
+    return taken;
+  }
+
+  /** Puts parts that were sent in front of everything else of their users, in the same order. */
+  putBack(parts: readonly BatchPart[]): void {
+    for (const part of [...parts].reverse()) {
+      const { work, settled } = part.job;
+      const owner = this.#owners.get(part.job);
+      if (settled || work.lease?.released || !owner) continue;
+      this.#queueOf(owner, part).unshift(part);
+      this.#count(part, 1);
+      this.#users.add(owner);
+    }
+  }
+
+  /** Drops what an image still waits for and returns it. */
+  drop(user: User, lease: Lease): BatchPart[] {
+    return this.#remove(user as Waiting, ({ job }) => job.work.lease === lease);
+  }
+
+  /** Drops what a job still waits for. */
+  forget(job: Job): void {
+    const owner = this.#owners.get(job);
+    if (owner) this.#remove(owner, (part) => part.job === job);
+  }
+
+  /** Rejects every image that waits for a slot. */
+  refuse(reason: unknown): void {
+    for (const user of [...this.#users]) {
+      for (const request of user.requests) request.reject(reason);
+      user.requests.clear();
+      this.#leave(user);
+    }
+  }
+
+  /** Empties everything: rejects images that wait for a slot and returns the parts that wait to be sent. */
+  clear(reason: unknown): BatchPart[] {
+    this.refuse(reason);
+    return [...this.#users].flatMap((user) => this.#remove(user, () => true));
+  }
+
+  #remove(user: Waiting, which: (part: BatchPart) => boolean): BatchPart[] {
+    const removed: BatchPart[] = [];
+    for (const [kind, queue] of user.parts) {
+      const kept: BatchPart[] = [];
+      for (const part of queue) (which(part) ? removed : kept).push(part);
+      user.parts.set(kind, kept);
+    }
+    for (const part of removed) this.#count(part, -1);
+    this.#leave(user);
+    return removed;
+  }
+
+  #queueOf(user: Waiting, { job }: BatchPart): BatchPart[] {
+    const { kind } = job.work;
+    const queue = user.parts.get(kind) ?? [];
+    user.parts.set(kind, queue);
+    return queue;
+  }
+
+  #count({ job, from, to }: BatchPart, sign: 1 | -1): void {
+    const { kind } = job.work;
+    this.#rows.set(kind, (this.#rows.get(kind) ?? 0) + sign * (to - from));
+  }
+
+  /** Moves a user to the end of the order of service, or out of it if it waits for nothing. */
+  #served(user: Waiting): void {
+    this.#users.delete(user);
+    this.#users.add(user);
+    this.#leave(user);
+  }
+
+  #leave(user: Waiting): void {
+    if (user.requests.size === 0 && [...user.parts.values()].every((queue) => queue.length === 0))
+      this.#users.delete(user);
+  }
+}

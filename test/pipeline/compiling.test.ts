@@ -1,0 +1,58 @@
+// How the progress of compiling shaders is shown, by a clock of the test's own.
+
+import { describe, expect, test } from 'vitest';
+import type { LogLevel } from '../../src/pipeline/command/options/output.ts';
+import { createReporter } from '../../src/pipeline/command/progress.ts';
+
+/** What a reporter writes of pipelines that take `milliseconds` each. */
+function shown(milliseconds: number, { isTTY = false, level = 'info' as LogLevel, total = 30 } = {}) {
+  const texts: string[] = [];
+  let time = 0;
+  const output = { write: (text: string) => texts.push(text), isTTY, columns: 80 };
+  const reporter = createReporter(output, level, () => time);
+  for (let done = 0; done <= total; done++) {
+    reporter.compiling({ done, total });
+    time += milliseconds;
+  }
+  return { texts, reporter };
+}
+
+describe('compiling shaders', () => {
+  test('nothing is said where it takes less than a second', () => {
+    expect(shown(20).texts).toEqual([]);
+    expect(shown(20, { isTTY: true }).texts).toEqual([]);
+  });
+
+  test('elsewhere than on a terminal: a line after a second, and then every five', () => {
+    expect(shown(600).texts).toEqual(
+      [2, 11, 20, 29].map(
+        (done) => `diffclass-stream: compiling shaders, ${done} of 30 (kept for the next run)\n`,
+      ),
+    );
+  });
+
+  test('on a terminal: one line that is renewed, and gone at the end', () => {
+    const { texts } = shown(600, { isTTY: true });
+    for (const text of texts.slice(0, -1))
+      expect(text).toSatisfy(
+        (line: string) => line.startsWith('\rcompiling shaders, ') && line.endsWith('\x1b[K'),
+      );
+    expect(texts).toHaveLength(29);
+    expect(texts.at(-1)).toBe('\r\x1b[K');
+  });
+
+  test('a log entry in between starts on a line of its own', () => {
+    const texts: string[] = [];
+    let time = 0;
+    const reporter = createReporter({ write: (text) => texts.push(text), isTTY: true }, 'info', () => time);
+    reporter.compiling({ done: 0, total: 2 });
+    time = 2000;
+    reporter.compiling({ done: 1, total: 2 });
+    reporter.log('warn', 'something');
+    expect(texts.slice(-2)).toEqual(['\r\x1b[K', 'diffclass-stream: something\n']);
+  });
+
+  test('--quiet says nothing', () => {
+    expect(shown(600, { level: 'error' }).texts).toEqual([]);
+  });
+});

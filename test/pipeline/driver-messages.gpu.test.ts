@@ -1,0 +1,59 @@
+// Standard error of the real command on a real device: our own lines and nothing else, whatever the driver prints.
+
+import { spawnSync } from 'node:child_process';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { temporaryFolder } from './imagefiles.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const PROGRAM = ['--import', 'tsx', join(ROOT, 'src/pipeline/command/cli.ts')];
+const SAMPLE = join(ROOT, 'weights/fashion-mnist/samples/0000-ankle-boot.png');
+
+/** Runs the command from the sources with standard error in a file, as after `2> file`. */
+function command(argv: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  const file = join(temporaryFolder(), 'stderr');
+  const stderr = openSync(file, 'w');
+  const { status, stdout } = spawnSync(process.execPath, [...PROGRAM, ...argv], {
+    cwd: ROOT,
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', stderr],
+  });
+  closeSync(stderr);
+  return { status, out: stdout, err: readFileSync(file, 'utf8') };
+}
+
+describe('standard error', () => {
+  test('with -q it is empty, and the result names the device', () => {
+    const { status, out, err } = command(['-q', '--format', 'jsonl', SAMPLE]);
+    expect([status, err]).toEqual([0, '']);
+    expect(JSON.parse(out)).toMatchObject({ label: 'Ankle boot', device: expect.stringMatching(/\w/) });
+  });
+
+  test('without -q every line is ours', () => {
+    const { status, err } = command(['--format', 'jsonl', SAMPLE]);
+    expect(status).toBe(0);
+    expect(err.trimEnd().split('\n')).toEqual(
+      expect.arrayContaining([expect.stringContaining('images classified')]),
+    );
+    expect(err.split('\n').filter((line) => line && !line.startsWith('diffclass-stream: '))).toEqual([]);
+  });
+
+  test.runIf(process.platform === 'linux')(
+    'without a driver: status 4, and one line that names doctor',
+    () => {
+      const nowhere = { VK_DRIVER_FILES: '/nonexistent', VK_ICD_FILENAMES: '/nonexistent' };
+      const { status, out, err } = command([SAMPLE], nowhere);
+      expect([status, out]).toEqual([4, '']);
+      expect(err).toMatch(/^diffclass-stream: no WebGPU device was found: .*doctor --fix.*\n$/);
+      expect(err.split('\n')).toHaveLength(2);
+    },
+  );
+
+  test('a device that is not there: status 4, and the list of those that are', () => {
+    const { status, err } = command(['--device', 'no such card', SAMPLE]);
+    expect(status).toBe(4);
+    expect(err).toMatch(/^diffclass-stream: device: expected an index or a part of a name of 0 .*\n$/);
+  });
+});
