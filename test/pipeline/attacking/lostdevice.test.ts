@@ -65,36 +65,30 @@ function labelledSet(): string {
 }
 
 describe('a device lost once', () => {
-  test.each([1, 10, 40])(
-    'evaluate goes on, and its table is the same: lost at batch %i',
-    async (lostAt) => {
-      const folder = labelledSet();
-      const argv = ['evaluate', join(folder, 'set'), '--eps', '0.1', '--steps', '5', '--restarts', '1'];
-      const [calm, lossy] = [opener(Number.POSITIVE_INFINITY), opener(lostAt)];
-      const expected = await cli(argv, calm.open);
-      expect(expected.status).toBe(0);
-      const found = await cli(argv, lossy.open);
-      expect([found.status, found.out]).toEqual([0, expected.out]);
-      expect(lossy.count()).toBe(2);
-    },
-  );
+  test.each([1, 10, 40])('evaluate goes on, and its table is the same: lost at batch %i', async (lostAt) => {
+    const folder = labelledSet();
+    const argv = ['evaluate', join(folder, 'set'), '--eps', '0.1', '--steps', '5', '--restarts', '1'];
+    const [calm, lossy] = [opener(Number.POSITIVE_INFINITY), opener(lostAt)];
+    const expected = await cli(argv, calm.open);
+    expect(expected.status).toBe(0);
+    const found = await cli(argv, lossy.open);
+    expect([found.status, found.out]).toEqual([0, expected.out]);
+    expect(lossy.count()).toBe(2);
+  });
 
-  test.each([1, 10, 40])(
-    'attack goes on, and writes the same images: lost at batch %i',
-    async (lostAt) => {
-      const folder = labelledSet();
-      const run = async (name: string, { open }: ReturnType<typeof opener>) => {
-        const out = join(folder, name);
-        const argv = ['attack', join(folder, 'set'), '--eps', '0.1', '--steps', '5', '--out', out];
-        expect((await cli(argv, open)).status).toBe(0);
-        const { date: _, ...report } = JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'));
-        const files = report.images.map(({ file }: { file: string }) => readFileSync(join(out, file)));
-        return { report, files };
-      };
-      const expected = await run('calm', opener(Number.POSITIVE_INFINITY));
-      const lossy = opener(lostAt);
-      expect(await run('lossy', lossy)).toEqual(expected);
-      expect(lossy.count()).toBe(2);
-    },
-  );
+  test.each([1, 10, 40])('attack goes on, and writes the same images: lost at batch %i', async (lostAt) => {
+    const folder = labelledSet();
+    const run = async (name: string, { open }: ReturnType<typeof opener>) => {
+      const out = join(folder, name);
+      const argv = ['attack', join(folder, 'set'), '--eps', '0.1', '--steps', '5', '--out', out];
+      expect((await cli(argv, open)).status).toBe(0);
+      const { date: _, ...report } = JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'));
+      const files = report.images.map(({ file }: { file: string }) => readFileSync(join(out, file)));
+      return { report, files };
+    };
+    const expected = await run('calm', opener(Number.POSITIVE_INFINITY));
+    const lossy = opener(lostAt);
+    expect(await run('lossy', lossy)).toEqual(expected);
+    expect(lossy.count()).toBe(2);
+  });
 });

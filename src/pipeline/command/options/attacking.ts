@@ -67,16 +67,21 @@ export const ATTACKING = {
     schema: z.enum(GRADIENT_MODES),
     wanted: GRADIENT_MODES.join(', '),
   }),
-  labelsFrom: spec({
-    flags: '--labels-from <file|folders>',
-    help: 'true classes: a CSV file path,label, or the names of the folders that images are in',
+  truth: given({
+    flags: '--truth <folders|file>',
+    help: 'true classes: folders (the names of the folders that images are in), or a CSV file path,label with paths relative to it',
     schema: text,
-    wanted: 'a CSV file, or folders',
-    fallback: 'folders',
+    wanted: 'folders, or a CSV file',
+  }),
+  labelsFrom: given({
+    flags: '--labels-from <folders|file>',
+    help: 'an older name of --truth',
+    schema: text,
+    wanted: 'folders, or a CSV file',
   }),
   labelsCsv: given({
     flags: '--labels-csv <file>',
-    help: 'images and their classes: CSV path,label, paths relative to FOLDER',
+    help: 'as --truth FILE, but with paths relative to SET',
     schema: text,
     wanted: 'a CSV file',
   }),
