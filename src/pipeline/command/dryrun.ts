@@ -13,7 +13,7 @@ import type { ClassifyOptions } from '../operators/classify-options.ts';
 import { DEPTH, type OpenModel } from '../stream/batcher.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { bytes, gigaflop, short } from './progress.ts';
-import { timePurification } from './purifytiming.ts';
+import { timePurification } from './purify-timing.ts';
 import type { Surroundings } from './run.ts';
 import type { Settings } from './settings.ts';
 import { streamWriter } from './sinks.ts';
