@@ -23,7 +23,7 @@ import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';
 import { provenanceOf, weightsHash } from './provenance.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
-import { forecastRobust } from './robustforecast.ts';
+import { forecastRobust } from './robust-forecast.ts';
 import type { Surroundings } from './run.ts';
 import { checkInputs } from './settings.ts';
 import { placeOf, readLabels } from './truths.ts';
@@ -31,6 +31,7 @@ import { placeOf, readLabels } from './truths.ts';
 const ATTACK = [
   ...ROBUST,
   'attack',
+  'truth',
   'labelsFrom',
   'out',
   'null',
@@ -41,10 +42,12 @@ const ATTACK = [
 /** A checked command line of `attack`. */
 export interface AttackSettings
   extends RobustSettings,
-    Pick<Values<(typeof ATTACK)[number]>, 'attack' | 'labelsFrom' | 'json' | 'dryRun'> {
+    Pick<Values<(typeof ATTACK)[number]>, 'attack' | 'json' | 'dryRun'> {
   readonly inputs: readonly string[];
   readonly nul: boolean;
   readonly out: string;
+  /** `folders`, or a table of labels. */
+  readonly truth: string;
 }
 
 const AFTER = `
@@ -58,7 +61,7 @@ the largest other logit), distances and queries. Each PNG is judged as it is wri
 
 Examples:
   diffclass-stream attack testset/ --attack apgd-t --eps 8/255 --out adversarial/
-  diffclass-stream attack *.png --labels-from labels.csv --attack square --norm l2 --eps 0.5 --out adversarial/
+  diffclass-stream attack *.png --truth labels.csv --attack square --norm l2 --eps 0.5 --out adversarial/
   diffclass-stream attack testset/ --purify lm-adam --gradient full --eot 4 --eps 8/255 --out adversarial/
 `;
 
@@ -80,11 +83,14 @@ export function readAttackSettings(
   inputs: readonly string[],
   typed: Readonly<Record<string, unknown>>,
 ): AttackSettings {
-  const { null: nul, out, ...values } = readOptions(ATTACK, typed);
+  const { null: nul, out, truth: given, labelsFrom, ...values } = readOptions(ATTACK, typed);
   const all = nul && !inputs.includes('-') ? [...inputs, '-'] : inputs;
   checkInputs(all);
   if (out === undefined) throw new UsageError('--out is missing; name the folder for the adversarial images');
-  return { ...values, ...checkRobust(values, [values.attack], typed), inputs: all, nul, out };
+  if (given !== undefined && labelsFrom !== undefined)
+    throw new UsageError('--truth and --labels-from mean the same; leave one out');
+  const truth = given ?? labelsFrom ?? 'folders';
+  return { ...values, ...checkRobust(values, [values.attack], typed), inputs: all, nul, out, truth };
 }
 
 /** An image to be attacked. */
@@ -107,13 +113,13 @@ async function* attackedImages(
   settings: AttackSettings,
   surroundings: Surroundings,
 ): AsyncGenerator<AttackedImage | ItemFailure> {
-  const { labelsFrom } = settings;
+  const { truth } = settings;
   const table =
-    labelsFrom === 'folders'
+    truth === 'folders'
       ? undefined
       : new Map(
-          (await readLabels(labelsFrom)).map(({ path, label }) => [
-            isAbsolute(path) ? path : resolve(dirname(labelsFrom), path),
+          (await readLabels(truth)).map(({ path, label }) => [
+            isAbsolute(path) ? path : resolve(dirname(truth), path),
             label,
           ]),
         );
@@ -124,7 +130,7 @@ async function* attackedImages(
     }
     const { path, image, root, name } = item;
     const label = table ? table.get(resolve(path)) : folderLabel(path, root);
-    if (label === undefined) throw new UsageError(`${labelsFrom}: has no label for ${path}`);
+    if (label === undefined) throw new UsageError(`${truth}: has no label for ${path}`);
     yield { path, image, name: pngName(name), label };
   }
 }
@@ -236,8 +242,8 @@ async function attackAll(
 }
 
 /** Checks what can be checked without the model: the table of labels, and where images go. @throws UsageError */
-async function checkFiles({ labelsFrom, out }: AttackSettings): Promise<void> {
-  if (labelsFrom !== 'folders') await readLabels(labelsFrom);
+async function checkFiles({ truth, out }: AttackSettings): Promise<void> {
+  if (truth !== 'folders') await readLabels(truth);
   await checkOutputFolder('--out', out);
 }
 

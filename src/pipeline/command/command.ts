@@ -20,14 +20,14 @@ ${PRESET_HELP}
 
 Other commands, each with a --help of its own:
   doctor           lists the devices, checks everything that a run needs, and helps if it can
-  info MODEL       what a model folder holds, and what is wrong with it
-  convert FILE OUT a model folder of a published EDM pickle
-  match PAIRS.csv  text, image and group scores of images and captions
+  info MODEL       says what a model folder holds, and what is wrong with it
+  convert FILE OUT makes a model folder of a published EDM pickle
+  match PAIRS.csv  scores which captions belong to which images
   calibrate SET    fits the temperature of a model's probabilities to labelled images
-  optimal SET OUT  makes a model of labelled images: their optimal denoiser
-  attack INPUT...  images changed so that the model takes them for something else
-  evaluate SET     clean and robust accuracy on labelled images
-  purify INPUT...  images with what was added to fool a classifier taken off
+  optimal SET OUT  makes a model folder of labelled images: their optimal denoiser
+  attack INPUT...  makes adversarial examples
+  evaluate SET     measures clean and robust accuracy on labelled images
+  purify INPUT...  removes adversarial perturbations from images
 
 Exit status: 0 all classified, 1 some items failed, 2 usage, 3 model invalid, 4 no usable device,
 130 interrupted.

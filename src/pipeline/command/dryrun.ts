@@ -6,14 +6,14 @@ import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import { ModelError } from '../../kernels/errors.ts';
 import { classifyImages } from '../classify-images.ts';
 import { bind } from '../deciding/bind.ts';
-import { aggregate, eliminate, type Facts, fanOut, startTrial } from '../deciding/trial.ts';
+import { aggregate, counted, eliminate, type Facts, fanOut, startTrial } from '../deciding/trial.ts';
 import { loadItem } from '../images/load.ts';
 import { findImages } from '../images/sources.ts';
 import type { ClassifyOptions } from '../operators/classify-options.ts';
 import { DEPTH, type OpenModel } from '../stream/batcher.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { bytes, gigaflop, short } from './progress.ts';
-import { timePurification } from './purifytiming.ts';
+import { timePurification } from './purify-timing.ts';
 import type { Surroundings } from './run.ts';
 import type { Settings } from './settings.ts';
 import { streamWriter } from './sinks.ts';
@@ -51,16 +51,18 @@ export interface Demand extends Evaluations {
 
 /**
  * Counts the least and the most evaluations that a strategy asks for, by playing it through: with the candidates of one
- * class far ahead of all others, and with all candidates equal.
+ * class ahead of all others by the same at every level, as levels count, so that no test could be more certain; and with
+ * all candidates equal.
  *
  * @throws UsageError if the strategy does not fit the model, or the budget does not reach every candidate.
  */
 export function evaluationsOf(facts: Facts, options: Pick<ClassifyOptions, 'strategy' | 'budget'>): Demand {
   const first = facts.candidates[0]?.classidx;
-  const apart = facts.candidates.map(({ classidx }) => (classidx === first ? 0 : 1));
-  const equal = facts.candidates.map(() => 0);
-  const least = played(facts, options, apart);
-  const most = played(facts, options, equal);
+  const lead = counted(facts.levels).map(({ weight, share }) => (weight > 0 ? share / weight : 1));
+  const least = played(facts, options, (candidate, level) =>
+    facts.candidates[candidate]!.classidx === first ? 0 : lead[level]!,
+  );
+  const most = played(facts, options, () => 0);
   const levels = facts.levels.length;
   return {
     least: least.evaluations,
@@ -74,7 +76,7 @@ export function evaluationsOf(facts: Facts, options: Pick<ClassifyOptions, 'stra
 function played(
   facts: Facts,
   options: Pick<ClassifyOptions, 'strategy' | 'budget'>,
-  errors: readonly number[],
+  errorOf: (candidate: number, level: number) => number,
 ): { readonly evaluations: number; readonly views: number; readonly atOnce: number } {
   const decide = bind(facts, options);
   let trial = startTrial(facts);
@@ -87,7 +89,9 @@ function played(
     trial = aggregate(
       next,
       fans,
-      fans.map(({ candidates }) => Float32Array.from(candidates, (candidate) => errors[candidate]!)),
+      fans.map(({ candidates, level }) =>
+        Float32Array.from(candidates, (candidate) => errorOf(candidate, level)),
+      ),
     );
     atOnce ||= trial.evaluations;
   }
@@ -133,6 +137,8 @@ export interface Sample {
   readonly views: number;
   /** Seconds to read and decode an image. */
   readonly loading: number;
+  /** Seconds that the first image took longer than its evaluations do later: smaller batches are planned, too. */
+  readonly once: number;
 }
 
 /** Images of a sample at most. */
@@ -156,41 +162,48 @@ async function sampleOf(
   options: ClassifyOptions,
 ): Promise<Sample | undefined> {
   const signal = AbortSignal.timeout(1000 * TOO_LONG);
-  const begun = performance.now();
+  const clock = () => performance.now() / 1000;
+  const begun = clock();
   let loading = 0;
+  let started = begun;
   const items = async function* () {
     for (const path of paths) {
-      const now = performance.now();
-      if (now - begun > 1000 * PATIENCE) return;
+      const now = clock();
+      if (now - begun > PATIENCE) return;
       const item = await load(path);
-      loading += (performance.now() - now) / 1000;
-      yield isFailure(item) ? item : { ...item, pixels: await purify(item.pixels) };
+      loading += clock() - now;
+      const ready = isFailure(item) ? item : { ...item, pixels: await purify(item.pixels) };
+      started = clock();
+      yield ready;
     }
   };
   const views = new Set<string>();
-  let evaluations = 0;
-  let images = 0;
+  const done: { readonly evaluations: number; readonly seconds: number }[] = [];
   try {
     const results = classifyImages(items(), open, {
       ...options,
       concurrency: 1,
       signal,
       onEvaluations: (records) => {
-        evaluations += records.length;
         for (const { path, noise } of records) views.add(`${noise} ${path}`);
       },
     });
-    for await (const result of results) if (!isFailure(result)) images++;
+    for await (const result of results)
+      if (!isFailure(result)) done.push({ evaluations: result.evaluations, seconds: clock() - started });
   } catch (error) {
     if (error !== signal.reason) throw error;
     return undefined;
   }
-  if (images === 0) return undefined;
+  const [first, ...rest] = done;
+  if (!first) return undefined;
+  const evaluations = (of: typeof done) => of.reduce((sum, image) => sum + image.evaluations, 0);
+  const each = rest.length > 0 ? rest.reduce((sum, { seconds }) => sum + seconds, 0) / evaluations(rest) : 0;
   return {
-    images,
-    evaluations: evaluations / images,
-    views: views.size / images,
-    loading: loading / images,
+    images: done.length,
+    evaluations: evaluations(done) / done.length,
+    views: views.size / done.length,
+    loading: loading / done.length,
+    once: rest.length > 0 ? Math.max(0, first.seconds - each * first.evaluations) : first.seconds,
   };
 }
 
@@ -271,7 +284,7 @@ export function estimateOf(model: Model, measured: Measured): Estimate {
   // Images are loaded while the device works, so loading costs no time at best, and all of it at worst.
   const loading = { least: 0, typical: 0, most: sample?.loading ?? 0 };
   const image = sumOf([secondsOf(perFlop, flop), loading, ...(purification ? [purification.seconds] : [])]);
-  const once = opening + timing.once + (purification?.once ?? 0);
+  const once = opening + timing.once + (sample?.once ?? 0) + (purification?.once ?? 0);
   const time: RunTime = runTimeOf(images, image, once);
   const exhaustive = perFlop.mean * flop.exhaustive + (purification?.seconds.typical ?? 0);
   return {

@@ -12,19 +12,19 @@ import { toUnit } from '../images/pixels.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
 import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
-import { isSaved, saveAdversarial } from './adversarialfiles.ts';
+import { isSaved, saveAdversarial } from './adversarial-files.ts';
 import { checkOutputFile, checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type Fingerprint, NOTHING, openLog, readLog } from './evaluationlog.ts';
 import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
-import { checkSet, countImages, imagesOf, type SetImage } from './labelledset.ts';
+import { checkSet, countImages, imagesOf, type SetImage } from './labelled-set.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { duration, short } from './progress.ts';
 import { provenanceOf, weightsHash } from './provenance.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
-import { forecastRobust } from './robustforecast.ts';
+import { forecastRobust } from './robust-forecast.ts';
 import type { Surroundings } from './run.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
 import { placeOf } from './truths.ts';
@@ -33,6 +33,7 @@ const EVALUATE = [
   ...ROBUST,
   'attacks',
   'everyAttack',
+  'truth',
   'labelsCsv',
   'images',
   'output',
@@ -90,6 +91,8 @@ export function readEvaluateSettings(
   if (rest.length > 0) throw new UsageError(`evaluate: expected one SET, got also "${rest[0]}"`);
   if (values.resume && values.output === '-')
     throw new UsageError('--resume needs --output FILE, whose log says what is done');
+  if (values.truth !== undefined && values.labelsCsv !== undefined)
+    throw new UsageError('--truth and --labels-csv exclude each other');
   if (values.resume && values.overwrite) throw new UsageError('--resume and --overwrite exclude each other');
   if (values.save !== undefined && values.attacks.length === 0)
     throw new UsageError('--save needs --attacks: without an attack there are no adversarial images');
@@ -106,12 +109,13 @@ const named = (path: string | undefined) => path && basename(path);
 function fingerprint(settings: EvaluateSettings, folder: string, weights: string | null): Fingerprint {
   const { output, json, resume, overwrite, save, dryRun, quiet, logLevel, ...all } = settings;
   const { batch, concurrency, images, everyAttack, attacks, gradientMode: _, purifying: __, ...rest } = all;
-  const { epsText, set, model: ___, labelsCsv, noise, weighting, purifyNoise, ...own } = rest;
+  const { epsText, set, model: ___, truth, labelsCsv, noise, weighting, purifyNoise, ...own } = rest;
   return {
     ...own,
     ...{ noise: named(noise), weighting: named(weighting), purifyNoise: named(purifyNoise) },
     eps: epsText,
     set: named(resolve(set)),
+    truth: named(truth),
     labelsCsv: named(labelsCsv),
     model: named(resolve(folder)),
     weights,

@@ -1,6 +1,5 @@
 // From the arguments of a process to its exit status. Every fault ends here, as one sentence on standard error.
 
-import { readFileSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
 import type { DriverCall } from '../../kernels/adapters.ts';
 import { UsageError } from '../errors.ts';
@@ -19,6 +18,7 @@ import { optimal, optimalCommand, readOptimalSettings } from './optimal.ts';
 import type { LogLevel } from './options/output.ts';
 import { addOptions, readOptions } from './options/table.ts';
 import { createReporter, type ErrorOutput } from './progress.ts';
+import { readVersion } from './provenance.ts';
 import { purify, purifyCommand, readPurifySettings } from './purify.ts';
 import { run, type Surroundings } from './run.ts';
 import { readSettings } from './settings.ts';
@@ -38,11 +38,6 @@ export interface MainOptions {
 
 /** Subcommands that the design has and this version has not. */
 const PLANNED: readonly string[] = ['certify', 'train', 'bench', 'report', 'worker', 'submit', 'serve'];
-
-function readVersion(): string {
-  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { readonly version: string }).version;
-}
 
 /** A subcommand: its arguments to a run with what it needs from outside. */
 interface Subcommand {

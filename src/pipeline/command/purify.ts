@@ -18,8 +18,8 @@ import { addOptions, type OptionName, readOptions, type Values } from './options
 import { namedInputs, pngName } from './outputnames.ts';
 import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';
+import { timePurification } from './purify-timing.ts';
 import { checkPurifyingFlags, hostNoise, type PurifyingSettings, purifierOptions } from './purifying.ts';
-import { timePurification } from './purifytiming.ts';
 import { takeUp } from './resume.ts';
 import { count, opener, type Surroundings } from './run.ts';
 import { checkInputs } from './settings.ts';

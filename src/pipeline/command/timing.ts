@@ -79,10 +79,10 @@ export async function timeWork(
 
 /**
  * The range is wider than what was timed by this factor on either side, because other programs take more or less of the
- * machine between the timing and the run: on two cores shared with a training job, two dry runs a few minutes apart
- * measured 5.3 and 8.4 ms per evaluation.
+ * machine between the timing and the run: on two cores shared with a training job, dry runs of one model a few minutes
+ * apart measured 5.3 to 8.4 ms per evaluation, and 3 to 6 seconds to open it.
  */
-const MARGIN = 1.5;
+const MARGIN = 2;
 
 /** Seconds of some work. */
 export interface Seconds {
@@ -121,7 +121,7 @@ export const sumOf = (parts: readonly Seconds[]): Seconds => ({
   most: parts.reduce((sum, { most }) => sum + most, 0),
 });
 
-/** The times of a whole run: of an image, and of all images with what is spent once (which a warm cache may spare). */
+/** The times of a whole run: of an image, and of all images. What is spent once is not in the least: caches may spare it. */
 export interface RunTime {
   readonly once: number;
   readonly image: Seconds;
@@ -135,7 +135,7 @@ export const runTimeOf = (images: number, image: Seconds, once: number): RunTime
   all: {
     least: images * image.least,
     typical: image.typical === null ? null : images * image.typical + once,
-    most: images * image.most + once,
+    most: images * image.most + once * MARGIN,
   },
 });
 
@@ -151,8 +151,7 @@ export const brief = (seconds: number): string =>
   seconds < 0.95 ? `${Number((1000 * seconds).toPrecision(2))} ms` : duration(seconds);
 
 /** What the range of every dry run means, as the last line of its text. */
-export const MEANING =
-  'from the least work at the fastest timed speed to the most at the slowest, with a margin';
+export const MEANING = `from the least work at ${MARGIN} times the fastest timed speed to the most at 1/${MARGIN} of the slowest`;
 
 /** Rows of a dry run as text. */
 export const rowsText = (rows: readonly (readonly [what: string, value: string])[]): string =>

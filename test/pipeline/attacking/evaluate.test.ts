@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   appendFileSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -21,7 +22,7 @@ import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import type { OpenModelOptions } from '../../../src/graph/openmodel.ts';
 import { diffusionClassifier } from '../../../src/pipeline/attacking/classifier.ts';
 import { argmax } from '../../../src/pipeline/attacking/losses.ts';
-import { quotas } from '../../../src/pipeline/command/labelledset.ts';
+import { quotas } from '../../../src/pipeline/command/labelled-set.ts';
 import { loadImage } from '../../../src/pipeline/images/load.ts';
 import { encodePng } from '../../../src/pipeline/images/png.ts';
 import { cli, linesOf } from '../capture.ts';
@@ -286,6 +287,10 @@ describe('evaluate', () => {
     const clean = (text: string) => text.split('\n')[1];
     const one = await evaluate(join(folder, 'set'), ...rest);
     const other = await evaluate(join(folder, 'flat'), '--labels-csv', join(folder, 'labels.csv'), ...rest);
+    const truth = join(folder, 'flat', 'truth.csv');
+    copyFileSync(join(folder, 'labels.csv'), truth);
+    const table = await evaluate(join(folder, 'flat'), '--truth', truth, ...rest);
+    expect(table).toMatchObject({ status: 0, out: other.out });
     const idx = await evaluate(join(folder, 'x-images-idx3-ubyte.gz'), ...rest);
     expect(clean(one.out)).toMatch(/^clean +10 +83.33/);
     for (const { status, out } of [other, idx]) {
@@ -487,6 +492,9 @@ describe('attack', () => {
     expect((await run(...files, ...labels, '--out', out)).status).toBe(0);
     const { images } = JSON.parse(readFileSync(join(out, 'report.json'), 'utf8'));
     expect(images.map(({ label }: { label: string }) => label)).toEqual(['bee', 'bee']);
+    const truth = ['--truth', join(folder, 'paths.csv'), '--out', join(folder, 'truth')];
+    expect((await run(...files, ...truth)).status).toBe(0);
+    expect((await run(...files, ...truth, ...labels)).err).toContain('mean the same; leave one out');
     expect((await run(join(folder, 'flat/2.png'), ...labels, '--out', out)).err).toContain(
       'has no label for',
     );

@@ -17,7 +17,7 @@ export const ATTACKING = {
   }),
   attacks: spec({
     flags: '--attacks <list>',
-    help: `attacks of every image, each by itself: ${ATTACKS.join(', ')}; or none`,
+    help: `the attacks to run, in this order: ${ATTACKS.join(', ')}; or none`,
     schema: z
       .string()
       .transform((list) => (list === 'none' ? [] : list.split(',').map((name) => name.trim())))
@@ -28,17 +28,17 @@ export const ATTACKING = {
   attackSteps: given({
     ...stepCount,
     flags: '--steps <n>',
-    help: 'steps of a run (100); queries of square (5000)',
+    help: 'steps per run (100); for square, queries per run (5000)',
   }),
   restarts: given({
     flags: '--restarts <n>',
-    help: 'runs from different points (1); targets of a targeted attack (9)',
+    help: 'runs from different starting points (1); for targeted attacks, target classes (9)',
     schema: integer(1, 10_000),
     wanted: 'an integer from 1 to 10000',
   }),
   eot: spec({
     flags: '--eot <n>',
-    help: "draws of the defence's randomness that a gradient is the mean of",
+    help: "draws of the defence's randomness that each gradient is averaged over",
     schema: integer(1, 10_000),
     wanted: 'an integer from 1 to 10000',
     fallback: '1',
@@ -57,7 +57,7 @@ export const ATTACKING = {
   }),
   levelsPerStep: given({
     flags: '--levels-per-step <n>',
-    help: 'noise levels that a draw of the attack sees, in turn; what it finds is judged by all (all)',
+    help: 'noise levels that each draw of the attack uses, in turn; the judge always uses all of them (all)',
     schema: integer(1),
     wanted: 'an integer of 1 or more',
   }),
@@ -67,16 +67,21 @@ export const ATTACKING = {
     schema: z.enum(GRADIENT_MODES),
     wanted: GRADIENT_MODES.join(', '),
   }),
-  labelsFrom: spec({
-    flags: '--labels-from <file|folders>',
-    help: 'true classes: a CSV file path,label, or the names of the folders that images are in',
+  truth: given({
+    flags: '--truth <folders|file>',
+    help: 'true classes: folders (the names of the folders that images are in), or a CSV file path,label with paths relative to it',
     schema: text,
-    wanted: 'a CSV file, or folders',
-    fallback: 'folders',
+    wanted: 'folders, or a CSV file',
+  }),
+  labelsFrom: given({
+    flags: '--labels-from <folders|file>',
+    help: 'an older name of --truth',
+    schema: text,
+    wanted: 'folders, or a CSV file',
   }),
   labelsCsv: given({
     flags: '--labels-csv <file>',
-    help: 'images and their classes: CSV path,label, paths relative to FOLDER',
+    help: 'as --truth FILE, but with paths relative to SET',
     schema: text,
     wanted: 'a CSV file',
   }),
@@ -95,7 +100,7 @@ export const ATTACKING = {
   }),
   images: given({
     flags: '--images <n>',
-    help: 'how many images; of class folders as many of each class',
+    help: 'how many images to take (all); from class folders, the same number of each class',
     schema: integer(1),
     wanted: 'an integer of 1 or more',
   }),

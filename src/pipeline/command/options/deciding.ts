@@ -83,7 +83,7 @@ export const DECIDING = {
   }),
   heldOut: spec({
     flags: '--held-out <fraction>',
-    help: 'part of every class that is not fitted to, but judged with',
+    help: 'share of each class that is held out to judge the fit',
     schema: fraction,
     wanted: 'a number between 0 and 1',
     fallback: '0.5',

@@ -94,7 +94,7 @@ export const OUTPUT = {
   }),
   dry: spec({
     flags: '--dry',
-    help: 'print only, store nothing',
+    help: 'only print the temperature, store nothing',
     schema: flag,
     wanted: 'no value',
     fallback: false,

@@ -1,7 +1,7 @@
 // The images of a labelled set that a command was asked for, each with its path within the set.
 
 import { stat } from 'node:fs/promises';
-import { dirname, join, relative, sep } from 'node:path';
+import { dirname, isAbsolute, join, relative, sep } from 'node:path';
 import { decodeFile } from '../images/decode.ts';
 import { findLabelled, type Labelled } from '../images/labelled.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
@@ -10,7 +10,9 @@ import { readLabels } from './truths.ts';
 /** Which images of a set are taken. */
 export interface SetChoice {
   readonly set: string;
-  /** A table of paths below `set` with their labels. */
+  /** A table of labels with paths relative to it; or `folders`, which is the default for a folder. */
+  readonly truth?: string | undefined;
+  /** A table of labels with paths relative to `set`. */
   readonly labelsCsv?: string | undefined;
   /** How many images; all if absent. */
   readonly images?: number | undefined;
@@ -50,11 +52,13 @@ export async function* imagesOf(choice: SetChoice): AsyncGenerator<SetImage | It
 }
 
 async function* chosen(
-  { set, labelsCsv, images: limit = Number.POSITIVE_INFINITY }: SetChoice,
+  { set, truth, labelsCsv, images: limit = Number.POSITIVE_INFINITY }: SetChoice,
   folder: boolean,
 ): AsyncGenerator<Labelled | ItemFailure> {
-  const all = () => (labelsCsv === undefined ? findLabelled(set) : inTable(set, labelsCsv));
-  if (labelsCsv !== undefined || !folder || !Number.isFinite(limit)) {
+  const table = truth === 'folders' ? undefined : (truth ?? labelsCsv);
+  const base = labelsCsv === undefined ? dirname(table ?? '') : set;
+  const all = () => (table === undefined ? findLabelled(set) : inTable(base, table));
+  if (table !== undefined || !folder || !Number.isFinite(limit)) {
     let count = 0;
     for await (const item of all()) {
       if (count++ >= limit) return;
@@ -76,7 +80,7 @@ async function* chosen(
 
 async function* inTable(folder: string, table: string): AsyncGenerator<Labelled> {
   for (const { path, label } of await readLabels(table)) {
-    const whole = join(folder, path);
+    const whole = isAbsolute(path) ? path : join(folder, path);
     yield { path: whole, label, pixels: () => decodeFile(whole) };
   }
 }
