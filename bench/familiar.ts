@@ -131,9 +131,11 @@ const { values } = parseArgs({
 
 const cardFile = join(values.model, 'card.json');
 const card = JSON.parse(readFileSync(cardFile, 'utf8'));
+// The level that the default strategy visits first: every image is evaluated there in all classes anyway.
 const level = card.sigmas ? { sigma: card.sigmas[0] as number } : { t: card.timesteps[0] as number };
 const model = await openModel(values.model, { levels: () => [{ ...level, weight: 1 }] });
 const shape = model.inputShape;
+// The classes are fitted to one half, the threshold to the other.
 const heldOut = await errorsOf(model, await readImages(values['held-out'], shape));
 const fitted = heldOut.filter((_, i) => i % 2 === 0);
 const distances = (rows: readonly LabelledErrors[], of: Pick<Familiar, 'means' | 'precision'>) =>

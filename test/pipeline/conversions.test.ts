@@ -68,9 +68,12 @@ describe('conversions', () => {
     ]);
   });
 
-  test('sizes that are alike are averaged, others named by their extremes', () => {
+  test('sizes that are alike are rounded, others named by their extremes', () => {
     expect(said([1, 28, 28], image(400, 300, 3), image(404, 296, 3))).toEqual([
       '2 colour images of about 400x300 became 28x28 grey',
+    ]);
+    expect(said([1, 28, 28], image(40, 30, 3), image(30, 40, 3))).toEqual([
+      '2 colour images of about 40x30 became 28x28 grey',
     ]);
     expect(said([1, 28, 28], image(400, 300, 1), image(30, 40, 1), image(99, 99, 1))).toEqual([
       '3 grey images of 30x40 to 400x300 became 28x28',

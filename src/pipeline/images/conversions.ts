@@ -7,40 +7,40 @@ import type { Pixels } from './pixels.ts';
 /** Fewer levels than this left of a 16-bit image are told: a 12-bit camera's file uses the lowest 16 high bytes. */
 const FEW_LEVELS = 8;
 
-/** Images of one kind: how many, their mean size, and the smallest and the largest. */
+type Size = Pick<Pixels, 'width' | 'height'>;
+
+/** Images of one kind: how many, and the sizes of the first, the smallest and the largest. */
 interface Group {
   readonly count: number;
-  readonly logWidth: number;
-  readonly logHeight: number;
+  readonly first: Size;
+  readonly same: boolean;
   readonly smallest: Size;
   readonly largest: Size;
 }
-
-type Size = Pick<Pixels, 'width' | 'height'>;
 
 const area = ({ width, height }: Size) => width * height;
 
 function withImage(group: Group | undefined, { width, height }: Size): Group {
   const size = { width, height };
+  if (!group) return { count: 1, first: size, same: true, smallest: size, largest: size };
+  const { count, first, same, smallest, largest } = group;
   return {
-    count: (group?.count ?? 0) + 1,
-    logWidth: (group?.logWidth ?? 0) + Math.log(width),
-    logHeight: (group?.logHeight ?? 0) + Math.log(height),
-    smallest: group && area(group.smallest) <= area(size) ? group.smallest : size,
-    largest: group && area(group.largest) >= area(size) ? group.largest : size,
+    count: count + 1,
+    first,
+    same: same && first.width === width && first.height === height,
+    smallest: area(smallest) <= area(size) ? smallest : size,
+    largest: area(largest) >= area(size) ? largest : size,
   };
 }
 
 const sizeText = ({ width, height }: Size) => `${width}x${height}`;
 
-/** The sizes of a group: the one that all have, their geometric mean if they are alike, else the extremes. */
-function sizesOf({ count, logWidth, logHeight, smallest, largest }: Group): string {
-  const rounded = (sum: number) => Number(Math.exp(sum / count).toPrecision(2));
-  const mean = { width: rounded(logWidth), height: rounded(logHeight) };
-  if (sizeText(smallest) === sizeText(largest) && area(smallest) > 0) return sizeText(smallest);
-  return area(largest) < 4 * area(smallest)
-    ? `about ${sizeText(mean)}`
-    : `${sizeText(smallest)} to ${sizeText(largest)}`;
+/** The size that all images of a group have, about that of the first if they are alike, else the extremes. */
+function sizesOf({ first, same, smallest, largest }: Group): string {
+  if (same) return sizeText(first);
+  if (area(largest) >= 4 * area(smallest)) return `${sizeText(smallest)} to ${sizeText(largest)}`;
+  const rounded = (side: number) => Number(side.toPrecision(2));
+  return `about ${sizeText({ width: rounded(first.width), height: rounded(first.height) })}`;
 }
 
 /** Whether the samples of an image have fewer than `FEW_LEVELS` different values. */
