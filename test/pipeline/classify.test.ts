@@ -116,7 +116,10 @@ describe('items', () => {
       broken,
       {
         path: 'c',
-        error: { code: 'wrong-shape', message: 'expected an image of 1x2x2 values, got 3 values' },
+        error: {
+          code: 'invalid-pixels',
+          message: expect.stringContaining('expected 4 values (1 x 2 x 2), got 3'),
+        },
       },
     ]);
   });

@@ -13,7 +13,10 @@ import {
 } from '../../src/pipeline/deciding/trial.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
 
-/** The error of an evaluation; `image` is the first pixel of what sits in the slot. */
+/** Images that the pixels of a fake image, in (0, 1], can tell apart. */
+const IDS = 2 ** 20;
+
+/** The error of an evaluation; `image` is the number of the image in the slot. */
 export type ErrorOf = (image: number, candidate: number, level: number, noise: number) => number;
 
 export interface FakeOptions {
@@ -25,6 +28,8 @@ export interface FakeOptions {
   readonly inputShape?: Model['inputShape'];
   readonly kappa?: number;
   readonly errorOf?: ErrorOf;
+  /** The number of an image with this first pixel; that of `image` below by default. */
+  readonly numberOf?: (pixel: number) => number;
   /** Runs before a batch answers; may wait, or throw what the device would. */
   readonly beforeBatch?: (batch: EvaluationBatch, index: number) => unknown;
   readonly beforeEncode?: (slot: number) => void;
@@ -77,6 +82,7 @@ export function fakeModel({
   temperature = 0.01,
   inputShape = [1, 2, 2],
   kappa,
+  numberOf = (pixel) => Math.round(pixel * IDS) - 1,
   errorOf = noisyErrors(typeof candidates === 'number' ? candidates : candidates.length),
   beforeBatch = () => {},
   beforeEncode = () => {},
@@ -98,8 +104,9 @@ export function fakeModel({
     closed: 0,
     encode(slot, image) {
       beforeEncode(slot);
-      this.encoded.push(image[0]!);
-      held[slot] = image[0]!;
+      const id = numberOf(image[0]!);
+      this.encoded.push(id);
+      held[slot] = id;
     },
     async errors(batch) {
       if (batch.slot.length > batchSize)
@@ -143,10 +150,10 @@ export function runTrial(
   }
 }
 
-/** Image `id`, whose pixels are all `id`. */
+/** Image `id`, whose pixels are all `(id + 1) / IDS`. */
 export const image = (id: number): ImageItem => ({
   path: `image ${id}`,
-  pixels: new Float32Array(4).fill(id),
+  pixels: new Float32Array(4).fill((id + 1) / IDS),
 });
 
 /** Images `from` to `to` - 1, made when pulled; `pulled` counts them. */

@@ -66,6 +66,7 @@ export const fakeFolder =
       inputShape: [1, side, side],
       batchSize: options.batchSize ?? 32,
       slots: options.slots ?? 8,
+      numberOf: (pixel) => pixel,
       errorOf: (pixel, candidate, level, noise) =>
         errorOf?.(Math.round((pixel + 1) * 127.5), candidates[candidate]!, level, noise) ??
         0.5 +

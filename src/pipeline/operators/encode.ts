@@ -1,6 +1,7 @@
 import type { OperatorFunction } from 'rxjs';
 import { startTrial } from '../deciding/trial.ts';
 import { faultOf } from '../errors.ts';
+import { checkPixels } from '../images/raw-pixels.ts';
 import type { LeasedImage } from '../stream/batcher.ts';
 import { failedImage, type ImageInFlight } from '../stream/flight.ts';
 import type { Positioned } from '../stream/input-order.ts';
@@ -22,7 +23,8 @@ export interface EncodeOptions {
  *
  * Waits for a free slot before every image, so at most `classifier.slots` are in flight, those of other users of the
  * classifier included; a slot is free again once `verdict` or `untilDecided` has the image. When the subscription ends,
- * slots of images that are still in flight are freed. An image of the wrong shape becomes a failure; failures pass.
+ * slots of images that are still in flight are freed. An image of the wrong shape, or with
+ * values outside [-1, 1], becomes a failure; failures pass.
  * Buffers nothing (but see `streamOperator` for plain observables).
  *
  * @param classifier an open classifier.
@@ -68,6 +70,7 @@ export const encodeAs = (
     async function admit(item: ImageItem & Positioned): Promise<ImageInFlight | ItemFailure> {
       const { path, pixels, position } = item;
       try {
+        checkPixels(pixels, classifier.inputShape);
         const options = { signal, seed: seed === undefined ? undefined : BigInt(seed) };
         const lease = await batcher.lease(self, pixels, options);
         const tracked: LeasedImage = {
