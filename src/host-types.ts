@@ -12,6 +12,8 @@ export type GpuDeviceLostInfo = typeof globalThis extends { GPUDeviceLostInfo: {
   ? T
   : object;
 export type GpuAdapter = typeof globalThis extends { GPUAdapter: { prototype: infer T } } ? T : object;
-export type GpuAdapterInfo = typeof globalThis extends { GPUAdapterInfo: { prototype: infer T } }
-  ? T
+
+/** An object for `await using`, where the host's library has `Symbol.asyncDispose`. */
+export type AsyncDisposableLike = SymbolConstructor extends { readonly asyncDispose: infer S extends symbol }
+  ? { readonly [K in S]: () => Promise<void> }
   : object;

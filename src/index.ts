@@ -34,7 +34,7 @@ export {
   type Views,
   type WeightedCandidates,
 } from './graph/model.ts';
-export { type ModelSummary, readModel } from './graph/modelsummary.ts';
+export { type ModelSummary, readModel } from './graph/model-summary.ts';
 export { type OpenModelOptions, openModel } from './graph/openmodel.ts';
 export { type ShippedModel, shippedModels } from './graph/shipped-models.ts';
 export {

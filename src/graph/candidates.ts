@@ -4,7 +4,7 @@ import { UnsupportedError } from '../kernels/errors.ts';
 import { nullLabel } from './files/edmfolder.ts';
 import type { EdmFolder, ModelFolder } from './files/folder.ts';
 import { type Candidate, NO_CLASS } from './model.ts';
-import type { ModelSummary } from './modelsummary.ts';
+import type { ModelSummary } from './model-summary.ts';
 import type { OpenModelOptions } from './openmodel.ts';
 
 /** The network's number for no class; undefined where it has none. */

@@ -13,7 +13,7 @@ import { OPTIMAL_CLASS } from './files/optimalfolder.ts';
 import { parametersOf } from './files/parameters.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { type PredictionType, readSchedule } from './files/schedule.ts';
-import { type ModelSummary, readModel } from './modelsummary.ts';
+import { type ModelSummary, readModel } from './model-summary.ts';
 import { readClipTextConfig } from './networks/cliptext-config.ts';
 import { clipTextTensors, withoutBuffers } from './networks/cliptext-tensors.ts';
 import { readDitConfig } from './networks/dit-config.ts';

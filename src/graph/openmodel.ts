@@ -16,9 +16,10 @@ import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { coefficients } from './files/schedule.ts';
 import { imageEncoder } from './latentmodel.ts';
 import { type Candidate, type Level, type Model, NO_CLASS } from './model.ts';
-import { type ModelSummary, summarise, temperatureOf } from './modelsummary.ts';
+import type { ModelSummary } from './model-summary.ts';
 import { optimalLevel, optimalNetwork } from './optimalmodel.ts';
 import { outputScale, pixelNetwork } from './pixelmodel.ts';
+import { summarise, temperatureOf } from './summarise.ts';
 import { textNetwork } from './textmodel.ts';
 import { transformerNetwork } from './transformermodel.ts';
 
@@ -231,6 +232,8 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
  * @throws ModelError naming the file (and tensor) that is not in order, or listing the shipped models if there is no
  * such model; NoDeviceError without an adapter; OutOfMemoryError where not even a batch of one fits.
  * @example
+ * import { openModel } from 'diffclass-stream';
+ *
  * const model = await openModel('fashion-mnist');
  */
 export async function openModel(path: string, options: OpenModelOptions = {}): Promise<Model> {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { ModelError } from '../kernels/errors.ts';
 import { readModelFolder } from './files/folder.ts';
 import { shippedFolder, shippedNames } from './files/model-path.ts';
-import { summarise } from './modelsummary.ts';
+import { summarise } from './summarise.ts';
 
 /** A model that comes with the package. */
 export interface ShippedModel {
@@ -30,6 +30,8 @@ export function firstSentence(markdown: string): string {
  * Describes the models that come with the package, by name.
  * @throws ModelError if they are not next to this code, because it was bundled.
  * @example
+ * import { shippedModels } from 'diffclass-stream';
+ *
  * for (const { name, description } of await shippedModels()) console.log(name, description);
  */
 export async function shippedModels(): Promise<readonly ShippedModel[]> {

@@ -4,7 +4,7 @@
 // adapter's name as flags of an instance, and a name that no adapter has makes it reject with the list of all: that
 // list is the only one there is. Browsers have one adapter and take no name.
 
-import type { GpuAdapter, GpuAdapterInfo } from '../host-types.ts';
+import type { GpuAdapter } from '../host-types.ts';
 import { NoDeviceError } from './errors.ts';
 
 /** An adapter as Dawn lists it. */
@@ -151,5 +151,12 @@ export async function listAdapters(driverCall: DriverCall = callDirectly): Promi
 }
 
 /** The short name of an adapter for results and reports; browsers only tell vendor and architecture. */
-export const adapterName = ({ vendor, architecture, device }: GpuAdapterInfo): string =>
-  device.replace(/-+$/, '') || [vendor, architecture].filter(Boolean).join(' ') || 'unknown';
+export const adapterName = ({
+  vendor,
+  architecture,
+  device,
+}: {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly device: string;
+}): string => device.replace(/-+$/, '') || [vendor, architecture].filter(Boolean).join(' ') || 'unknown';

@@ -1,6 +1,7 @@
 // The opened classifier: one model on a device for any number of calls and streams at once.
 
 import { type OpenModelOptions, openModel } from '../graph/openmodel.ts';
+import type { AsyncDisposableLike } from '../host-types.ts';
 import { classifyImages, classifyStream } from './classify-images.ts';
 import { ItemError, UsageError } from './errors.ts';
 import { itemFrom } from './images/image-from.ts';
@@ -11,7 +12,7 @@ import { batcherOfClassifier, type ClassifierInfo, register } from './stream/sha
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from './types.ts';
 
 /** An opened model. Results never depend on who else uses it; all users share its slots and batches fairly. */
-export interface Classifier extends ClassifierInfo {
+export interface Classifier extends ClassifierInfo, AsyncDisposableLike {
   /**
    * Classifies one image: the path of a file, or anything `imageFrom` takes.
    *
@@ -35,7 +36,6 @@ export interface Classifier extends ClassifierInfo {
    * open then end with an error. A second call only waits for the first.
    */
   close(): Promise<void>;
-  [Symbol.asyncDispose](): Promise<void>;
 }
 
 /** How to open a classifier. Options of a run (strategy, budget, seed, topK, signal) go with each call instead. */

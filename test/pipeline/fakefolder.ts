@@ -3,7 +3,7 @@
 
 import type { Description } from '../../src/graph/describe.ts';
 import type { Candidate } from '../../src/graph/model.ts';
-import type { ModelSummary } from '../../src/graph/modelsummary.ts';
+import type { ModelSummary } from '../../src/graph/model-summary.ts';
 import type { OpenModelOptions } from '../../src/graph/openmodel.ts';
 import { type Fake, fakeLevels, fakeModel, hash } from './fake.ts';
 

@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import type { Candidate } from '../../graph/model.ts';
-import type { ModelSummary } from '../../graph/modelsummary.ts';
+import type { ModelSummary } from '../../graph/model-summary.ts';
 import { csvRows } from '../csv.ts';
 import { UsageError } from '../errors.ts';
 

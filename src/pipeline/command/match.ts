@@ -2,7 +2,7 @@
 
 import { truncate } from 'node:fs/promises';
 import type { Candidate } from '../../graph/model.ts';
-import type { ModelSummary } from '../../graph/modelsummary.ts';
+import type { ModelSummary } from '../../graph/model-summary.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import type { Score } from '../deciding/matching.ts';
 import { faultOf, ItemError, UsageError } from '../errors.ts';

@@ -2,7 +2,7 @@
 
 import { readFile, stat } from 'node:fs/promises';
 import type { Level, Model } from '../../graph/model.ts';
-import type { ModelSummary } from '../../graph/modelsummary.ts';
+import type { ModelSummary } from '../../graph/model-summary.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import { RDC_RANGE } from '../../graph/sigmas.ts';
 import { ascending, parseGrid, shareOf, visitingOrder } from '../deciding/levels.ts';

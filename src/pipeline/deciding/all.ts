@@ -11,7 +11,10 @@ const ROUND = 4096;
  * k-th level of the ascending grid.
  *
  * @example
- * classifyImages(source, openModel, { strategy: all() })
+ * import { all, openClassifier } from 'diffclass-stream';
+ *
+ * const classifier = await openClassifier('fashion-mnist');
+ * const result = await classifier.classify('photo.png', { strategy: all() });
  */
 export const all =
   (): Strategy =>

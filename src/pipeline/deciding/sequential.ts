@@ -39,7 +39,10 @@ const SHARE = 0.5;
  * @throws UsageError unless confidence is in (0, 1) and kappa positive.
  *
  * @example
- * classifyImages(source, openModel, { strategy: sequential({ confidence: 0.999 }) })
+ * import { openClassifier, sequential } from 'diffclass-stream';
+ *
+ * const classifier = await openClassifier('fashion-mnist');
+ * const result = await classifier.classify('photo.png', { strategy: sequential({ confidence: 0.999 }) });
  */
 export function sequential({ confidence = 0.99, kappa }: SequentialOptions = {}): Strategy {
   if (!(confidence > 0 && confidence < 1))

@@ -22,7 +22,10 @@ export interface Schedule {
  *   last stage keeps more than one, or a stage is denser than the grid (when bound to a model).
  *
  * @example
- * classifyImages(source, openModel, { strategy: staged({ nSamples: [50, 500], toKeep: [5, 1] }) })
+ * import { openClassifier, staged } from 'diffclass-stream';
+ *
+ * const classifier = await openClassifier('fashion-mnist');
+ * const result = await classifier.classify('photo.png', { strategy: staged({ nSamples: [5, 50], toKeep: [3, 1] }) });
  */
 export function staged({ nSamples, toKeep }: Schedule): Strategy {
   check(nSamples, toKeep);

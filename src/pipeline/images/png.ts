@@ -2,9 +2,9 @@
 // is no compressed data at all for black pixels, inflates interlaced images without a bound, and blackens the
 // pixels of a transparent colour.
 
+import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 import { crc32, inflate, inflateSync } from 'node:zlib';
-import { PNG } from 'pngjs';
 import { fault } from './failures.ts';
 import { type Pixels, withChannels } from './pixels.ts';
 import { type Grid, unfilter } from './pngrows.ts';
@@ -184,8 +184,12 @@ export async function decodePng(bytes: Buffer, maxPixels: number): Promise<Pixel
   return depth > 8 ? { ...pixels, bitDepth: depth } : pixels;
 }
 
+/** Loads pngjs when it is first needed: bundlers cannot put it into an ES module, and reading images does without it. */
+const loadPngjs = () => createRequire(import.meta.url)('pngjs') as typeof import('pngjs');
+
 /** Encodes pixels as an 8-bit PNG file, grey or RGB. */
 export function encodePng(image: Pixels): Buffer {
+  const { PNG } = loadPngjs();
   const { width, height } = image;
   const colorType = image.channels === 1 ? 0 : 2;
   const options = { width, height, colorType, inputColorType: 2, inputHasAlpha: false } as const;

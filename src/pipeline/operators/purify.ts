@@ -18,10 +18,17 @@ import type { ImageItem, ItemFailure } from '../types.ts';
  * @return an operator from images to purified images, which `classify` takes.
  *
  * @example
+ * import { findImages, loadImages, openClassifier, openModel, purificationLevels } from 'diffclass-stream';
+ * import { classify, pulled, purify } from 'diffclass-stream/operators';
+ *
  * const purifying = { method: 'lm-momentum', eps: 8 / 255 } as const;
- * const openPurifier = (wanted = {}) =>
- *   openModel(folder, { unconditional: true, distance: 'l2', levels: purificationLevels(purifying), ...wanted });
- * pulled(images).pipe(purify(openPurifier, purifying), classify(openClassifier)).subscribe(console.log);
+ * const levels = purificationLevels(purifying);
+ * const openPurifier = (request = {}) =>
+ *   openModel('cifar-10', { unconditional: true, distance: 'l2', levels, ...request });
+ * const classifier = await openClassifier('cifar-10');
+ * pulled(loadImages(findImages(['photos']), classifier.inputShape))
+ *   .pipe(purify(openPurifier, purifying), classify(classifier))
+ *   .subscribe((result) => console.log(result));
  */
 export const purify = <Item extends ImageItem = ImageItem>(
   openModel: OpenModel,

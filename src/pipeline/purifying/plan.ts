@@ -1,7 +1,7 @@
 // From what is asked for to a chain of steps: which levels a model is opened at, and what each step looks at.
 
 import type { Level, Mix } from '../../graph/model.ts';
-import type { ModelSummary } from '../../graph/modelsummary.ts';
+import type { ModelSummary } from '../../graph/model-summary.ts';
 import { ModelError } from '../../kernels/errors.ts';
 import { UsageError } from '../errors.ts';
 import type { Ball } from './ball.ts';

@@ -1,49 +1,13 @@
-// What a model folder says of its images, levels and classes, without its weights.
+// From a parsed model folder to its summary.
 
-import type { Distance, Residual } from '../kernels/error-reduction.ts';
 import { ModelError } from '../kernels/errors.ts';
-import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
-import { modelFolder } from './files/model-path.ts';
-import type { Crop, Familiar, Level } from './model.ts';
+import type { ModelFolder } from './files/folder.ts';
+import type { Level } from './model.ts';
+import type { ModelSummary } from './model-summary.ts';
 import { vaeDownscale } from './networks/vaeencoder-config.ts';
 import { OPTIMAL_SIGMAS } from './optimalmodel.ts';
 import { rdcLevels, sumTemperature } from './sigmas.ts';
 import { shareOf, visitingOrder } from './visiting.ts';
-
-/** What a model folder says, without its weights. */
-export interface ModelSummary {
-  readonly name: string;
-  /** Whether candidates are classes of the model, or prompts (each candidate then has a `prompt`). */
-  readonly conditioning: 'class' | 'text';
-  readonly inputShape: readonly [channels: number, height: number, width: number];
-  /** See `Model.crop`. */
-  readonly crop?: Crop | undefined;
-  /** Where the side of the image can be chosen: what it must be a multiple of. */
-  readonly sideMultiple?: number | undefined;
-  /** The names of its classes, in the order of their numbers; none for text models. */
-  readonly labels: readonly string[];
-  /** Predictions of one run of a multi-head network: all classes, and perhaps one without a class. */
-  readonly heads?: number | undefined;
-  /** Timesteps of the schedule; 0 of models whose levels are sigmas. */
-  readonly numTrainTimesteps: number;
-  /** Noise in units of the image, b / a, of every timestep; models whose levels are sigmas have none. */
-  readonly timestepSigmas?: readonly number[] | undefined;
-  /** Standard deviation of the data that a model of sigmas was made for; 0.5 where nothing is said. */
-  readonly sigmaData?: number | undefined;
-  /**
-   * The model's own grid in visiting order: its card's, or even timesteps of equal weight, or RDC's sigmas with its
-   * weights.
-   */
-  readonly levels: readonly Level[];
-  readonly distance: Distance;
-  /** What errors are distances of: noises where nothing is said. */
-  readonly residual?: Residual | undefined;
-  readonly temperature: number;
-  /** See `Model.kappa`. */
-  readonly kappa?: number | undefined;
-  /** See `Model.familiar`. */
-  readonly familiar?: Familiar | undefined;
-}
 
 /** Levels of a model whose card names none, by its kind. */
 const DEFAULT_LEVELS = { pixel: 25, text: 100, transformer: 250 } as const;
@@ -136,14 +100,4 @@ export function summarise(folder: ModelFolder, imageSize?: number): ModelSummary
     kappa: card?.kappa,
     familiar: card?.familiar,
   };
-}
-
-/**
- * Reads what a model says of itself, given by the path of its folder or by the name of a shipped one; no weights.
- * @throws ModelError naming the file that is not in order, or listing the shipped models if there is no such model.
- */
-export async function readModel(path: string): Promise<ModelSummary> {
-  const folder = await readModelFolder(await modelFolder(path));
-  requireClasses(folder);
-  return summarise(folder);
 }
