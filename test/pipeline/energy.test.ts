@@ -122,14 +122,14 @@ describe('the command line', () => {
       { name: 'm', temperature },
       { energy: true },
     );
-    const header = headerOf('csv', true);
+    const header = headerOf('csv', { energy: true });
     expect(header.trim().split(',').slice(-2)).toEqual(['energy', 'energyLevels']);
-    expect(lineOf(result, 'csv', true).trim().endsWith(`,,,${result.energy},125`)).toBe(true);
+    expect(lineOf(result, 'csv', { energy: true }).trim().endsWith(`,,,${result.energy},125`)).toBe(true);
     expect(lineOf(result, 'csv').trim().split(',').at(-1)).toBe('');
     const folder = temporaryFolder();
     const file = join(folder, 'r.csv');
-    write(folder, { 'r.csv': header + lineOf(result, 'csv', true) });
-    expect((await takeUp(file, 'csv', true)).done.has('x')).toBe(true);
-    await expect(takeUp(file, 'csv')).rejects.toThrow('has the columns of a run with --energy');
+    write(folder, { 'r.csv': header + lineOf(result, 'csv', { energy: true }) });
+    expect((await takeUp(file, 'csv', { energy: true })).done.has('x')).toBe(true);
+    await expect(takeUp(file, 'csv')).rejects.toThrow('expected the columns path,label');
   });
 });

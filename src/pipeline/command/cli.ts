@@ -3,10 +3,11 @@
 
 import { describeModel } from '../../graph/describe.ts';
 import { openModel } from '../../graph/openmodel.ts';
+import { processArguments } from './arguments.ts';
 import { main } from './main.ts';
 
 // A closed standard error must not end a run whose results still go somewhere.
 process.stderr.on('error', () => {});
 
 // Ended by hand: a driver's threads or an idle standard input would keep the process alive.
-process.exit(await main(process.argv.slice(2), { openModel, describe: describeModel }));
+process.exit(await main(processArguments(), { openModel, describe: describeModel }));

@@ -8,22 +8,26 @@ import { all } from '../deciding/all.ts';
 import { sequential } from '../deciding/sequential.ts';
 import { staged } from '../deciding/staged.ts';
 import type { Strategy } from '../deciding/trial.ts';
+import { IMAGE_EXTENSIONS } from '../images/decode.ts';
 import { loadImages } from '../images/load.ts';
 import { findImages } from '../images/sources.ts';
 import { type ClassifyOptions, classifyImages } from '../stream/classify.ts';
 import { until } from '../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
+import { classifyRecord } from './classify-record.ts';
 import { estimateOf, estimateText, evaluationsOf, timeBatch } from './dryrun.ts';
-import { evaluationLines, headerOf, lineOf } from './format.ts';
+import { evaluationLines } from './format.ts';
+import { inputOrder } from './input-order.ts';
 import { type Interruption, interruptible, type SignalSource } from './interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
 import { duration, type Reporter, short } from './progress.ts';
 import { hostNoise, purifierOptions } from './purifying.ts';
-import { dropTornLine, notDone, takeUp } from './resume.ts';
+import { apartFrom, type Claims, claimOutputs, openResults, type Results } from './results.ts';
+import { notDone } from './resume.ts';
 import type { Settings } from './settings.ts';
-import { fileWriter, type Output, streamWriter, type Writer } from './sinks.ts';
+import { type Output, streamWriter } from './sinks.ts';
 
 /** What a run takes from outside. */
 export interface Surroundings {
@@ -81,26 +85,6 @@ export async function count(
   if (!stop.aborted) tell(total);
 }
 
-interface Writers {
-  readonly results: Writer;
-  readonly errors: Writer | undefined;
-}
-
-async function openWriters(
-  settings: Settings,
-  stdout: Output,
-  earlierBytes: number | undefined,
-): Promise<Writers> {
-  const { output, format, energy, errors } = settings;
-  const append = earlierBytes !== undefined;
-  const results = output === '-' ? streamWriter(stdout) : await fileWriter(output, append);
-  if (append && errors !== undefined) await dropTornLine(errors);
-  const log = errors === undefined ? undefined : await fileWriter(errors, append);
-  const header = earlierBytes ? '' : headerOf(format, energy);
-  if (header) await results.write(header);
-  return { results, errors: log };
-}
-
 /** What puts a stream of images through a purification, where the settings ask for one. */
 interface Purifier {
   readonly through: (
@@ -133,48 +117,53 @@ async function purifier(
   }
 }
 
+/** What a stream of results runs on. */
+interface Running {
+  readonly opened: Awaited<ReturnType<typeof opener>>;
+  readonly purifier: Purifier;
+  readonly results: Results;
+  readonly claims: Claims;
+  readonly interruption: Interruption;
+}
+
 /** Everything between the opened model and the last line; returns how many items failed. */
 async function stream(
   settings: Settings,
-  { stdin, stdout, reporter }: Surroundings,
-  { model, open }: Awaited<ReturnType<typeof opener>>,
-  { through }: Purifier,
-  interruption: Interruption,
+  { stdin, reporter }: Surroundings,
+  { opened: { model, open }, purifier: { through }, results, claims, interruption }: Running,
 ): Promise<{ readonly failures: number; readonly readerGone: boolean }> {
-  const earlier = settings.resume
-    ? await takeUp(settings.output, settings.format, settings.energy)
-    : undefined;
-  const { results, errors } = await openWriters(settings, stdout, earlier?.bytes);
-  let skipped = 0;
+  const counts = { skipped: 0, undecided: 0 };
   let total: number | undefined;
   let last: Progress = { images: 0, failures: 0, evaluations: 0, seconds: 0, imagesPerSecond: 0 };
   const finished = new AbortController();
-  const found = findImages(settings.inputs, { stdin, nul: settings.nul });
-  const fresh = earlier ? notDone(found, earlier.done, () => skipped++) : found;
+  const found = apartFrom(findImages(settings.inputs, { stdin, nul: settings.nul }), claims);
+  const fresh = results.done ? notDone(found, results.done, () => counts.skipped++) : found;
   const loaded = until(loadImages(fresh, model.inputShape, { crop: model.crop }), interruption.stop);
+  const order = settings.order === 'input' ? inputOrder() : undefined;
   const { purifying } = settings;
   const counting = count(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
     total = n;
   }).catch(() => undefined);
   try {
-    const classified = classifyImages(through(loaded), open, {
+    const classified = classifyImages(through(order ? order.note(loaded) : loaded), open, {
       ...deciding(settings),
       topK: settings.topK,
       energy: settings.energy,
       seed: settings.seed,
       signal: interruption.drop,
       ...(settings.concurrency === undefined ? {} : { concurrency: settings.concurrency }),
-      ...(errors ? { onEvaluations: (records) => errors.write(evaluationLines(records)) } : {}),
+      ...(results.errors
+        ? { onEvaluations: (records) => results.errors!.write(evaluationLines(records)) }
+        : {}),
       onProgress: (now) => {
         last = now;
-        reporter.progress(now, skipped, total);
+        reporter.progress(now, counts.skipped, total);
       },
     });
-    for await (const result of classified) {
-      const line = purifying && !isFailure(result) ? { ...result, purify: purifying.method } : result;
-      await results.write(lineOf(line, settings.format));
+    for await (const result of order ? order.restore(classified) : classified) {
+      if (!isFailure(result) && !result.decided) counts.undecided++;
+      await results.write(purifying && !isFailure(result) ? { ...result, purify: purifying.method } : result);
       if (results.closed) break;
-      if (isFailure(result)) reporter.log('debug', `${result.path}: ${result.error.message}`);
     }
   } catch (error) {
     if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
@@ -182,21 +171,38 @@ async function stream(
     finished.abort();
     await counting;
     await results.close();
-    await errors?.close();
   }
-  if (!results.closed) reporter.log('info', summary(last, skipped));
+  if (!results.closed) reporter.log('info', summary(last, counts));
   return { failures: last.failures, readerGone: results.closed };
 }
 
-function summary({ images, failures, evaluations, seconds }: Progress, skipped: number): string {
+/** What a run did, in one sentence; a rate only of images that were classified. */
+function summary(
+  { images, failures, evaluations, seconds }: Progress,
+  { skipped, undecided }: { readonly skipped: number; readonly undecided: number },
+): string {
   const classified = images - failures;
-  const parts = [`${short(classified)} images classified in ${duration(seconds)}`];
-  if (seconds > 0) parts.push(`${short(images / seconds)} images/s`);
-  if (classified > 0) parts.push(`${short(evaluations / classified)} evaluations an image`);
+  if (images === 0)
+    return skipped > 0
+      ? `nothing left to do: ${several(skipped, 'image')} had a result already`
+      : `no images found (files are taken for images by their names: ${IMAGE_EXTENSIONS.join(', ')})`;
+  const parts = [
+    classified > 0
+      ? `${several(classified, 'image')} classified in ${duration(seconds)}`
+      : 'no image could be classified',
+  ];
+  if (classified > 0 && seconds > 0)
+    parts.push(
+      `${short(classified / seconds)} images/s`,
+      `${short(evaluations / classified)} evaluations per image`,
+    );
+  if (undecided > 0) parts.push(`${short(undecided)} undecided`);
   if (failures > 0) parts.push(`${short(failures)} failed`);
   if (skipped > 0) parts.push(`${short(skipped)} were done before`);
   return parts.join(', ');
 }
+
+const several = (count: number, noun: string) => `${short(count)} ${noun}${count === 1 ? '' : 's'}`;
 
 /** Says what the run would cost, on standard output: a line of JSON where JSON lines are asked for by name. */
 async function dryRun(
@@ -213,7 +219,7 @@ async function dryRun(
   for await (const found of findImages(settings.inputs, { stdin, nul: settings.nul }))
     if (typeof found === 'string') images++;
   const estimate = estimateOf(model, images, evaluations, await timeBatch(model), cost);
-  const json = settings.formatNamed && settings.format === 'jsonl';
+  const json = settings.format === 'jsonl';
   await streamWriter(stdout).write(json ? `${JSON.stringify(estimate)}\n` : estimateText(estimate));
   return 0;
 }
@@ -225,29 +231,43 @@ async function dryRun(
  * @throws UsageError, ModelError and the device's errors, which end the run.
  */
 export async function run(settings: Settings, surroundings: Surroundings): Promise<number> {
-  const { openModel, signals, reporter } = surroundings;
+  const { openModel, stdout, signals, reporter } = surroundings;
   const folder = await modelFolder(settings.model);
   const options = await modelOptions(settings);
-  const opened = await opener(openModel, folder, options);
-  const { name, candidates, levels, batchSize, slots } = opened.model;
-  const interruption = interruptible(signals, () =>
-    reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
-  );
-  reporter.log(
-    'debug',
-    `${name}: ${candidates.length} candidates, ${levels.length} noise levels, batches of ${batchSize}, ${slots} images in flight`,
-  );
-  let before: Purifier | undefined;
+  const claims = settings.dryRun ? undefined : await claimOutputs(settings);
   try {
-    checkModel(settings, opened.model);
-    if (settings.dryRun) return await dryRun(settings, surroundings, opened.model, folder, options);
-    before = await purifier(settings, openModel, folder, interruption.drop);
-    const { failures, readerGone } = await stream(settings, surroundings, opened, before, interruption);
-    if (interruption.status > 0) return interruption.status;
-    return failures > 0 && !readerGone ? 1 : 0;
+    const opened = await opener(openModel, folder, options);
+    const { name, candidates, levels, batchSize, slots } = opened.model;
+    reporter.log(
+      'debug',
+      `${name}: ${candidates.length} candidates, ${levels.length} noise levels, batches of ${batchSize}, ${slots} images in flight`,
+    );
+    const interruption = interruptible(signals, () =>
+      reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
+    );
+    let before: Purifier | undefined;
+    try {
+      checkModel(settings, opened.model);
+      if (!claims) return await dryRun(settings, surroundings, opened.model, folder, options);
+      before = await purifier(settings, openModel, folder, interruption.drop);
+      const results = await openResults({
+        settings,
+        claims,
+        stdout,
+        reporter,
+        labels: candidates.map(({ label }) => label),
+        record: await classifyRecord(settings, opened.model, folder),
+      });
+      const running = { opened, purifier: before, results, claims, interruption };
+      const { failures, readerGone } = await stream(settings, surroundings, running);
+      if (interruption.status > 0) return interruption.status;
+      return failures > 0 && !readerGone ? 1 : 0;
+    } finally {
+      interruption.release();
+      before?.close();
+      opened.close();
+    }
   } finally {
-    interruption.release();
-    before?.close();
-    opened.close();
+    await claims?.release();
   }
 }

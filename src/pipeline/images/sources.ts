@@ -6,6 +6,7 @@ import { lstat, opendir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import picomatch from 'picomatch';
 import { linesOf } from '../command/lines.ts';
+import { pathFromBytes, systemPath } from '../escaping.ts';
 import type { ItemFailure } from '../types.ts';
 import { IMAGE_EXTENSIONS } from './decode.ts';
 import { failureOf, fault, systemCode } from './failures.ts';
@@ -13,7 +14,7 @@ import { failureOf, fault, systemCode } from './failures.ts';
 /** Entries of a folder that are sorted together: smaller folders come in order, larger ones in sorted runs. */
 export const SORTED_RUN = 4096;
 
-/** A path to an image, or what went wrong instead. */
+/** A path to an image, or what went wrong instead. Bytes of the path that are not UTF-8: see `escaping.ts`. */
 export type Found = string | ItemFailure;
 
 /** What was found, and the folder that the input named: the one itself, a file's, or that beneath which a pattern looks. */
@@ -41,25 +42,36 @@ const isImageName: Wanted = (path) => IMAGE_EXTENSIONS.includes(extensionOf(path
 const mightMatter = (path: string, error: unknown) =>
   isImageName(path) || (extensionOf(path) === undefined && systemCode(error) !== 'ELOOP');
 
-async function readRun(folder: Dir): Promise<Dirent[]> {
-  const run: Dirent[] = [];
+/** An entry of a folder with its name as text. */
+interface Entry {
+  readonly name: string;
+  readonly entry: Dirent;
+}
+
+async function readRun(folder: Dir): Promise<Entry[]> {
+  const run: Entry[] = [];
   while (run.length < SORTED_RUN) {
     const entry = await folder.read();
     if (entry === null) break;
-    if (!entry.name.startsWith('.')) run.push(entry);
+    const name = pathFromBytes(entry.name as unknown as Uint8Array); // the folder was opened for bytes
+    if (!name.startsWith('.')) run.push({ name, entry });
   }
   return run.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
 }
 
+/** Opens a folder whose names come as bytes: one that is not UTF-8 would come damaged as text. */
+const openFolder = (path: string): Promise<Dir> =>
+  opendir(systemPath(path) as string, { encoding: 'buffer' as BufferEncoding });
+
 /** Identity of a folder, to notice when links lead back into it. */
 async function identity(path: string): Promise<string> {
-  const { dev, ino } = await stat(path, { bigint: true });
+  const { dev, ino } = await stat(systemPath(path), { bigint: true });
   return `${dev}:${ino}`;
 }
 
 async function kindOf(path: string, entry: Dirent): Promise<'file' | 'folder' | 'other'> {
   const entryOrTarget =
-    entry.isSymbolicLink() || !(entry.isFile() || entry.isDirectory()) ? await stat(path) : entry;
+    entry.isSymbolicLink() || !(entry.isFile() || entry.isDirectory()) ? await stat(systemPath(path)) : entry;
   return entryOrTarget.isDirectory() ? 'folder' : entryOrTarget.isFile() ? 'file' : 'other';
 }
 
@@ -80,15 +92,15 @@ async function* walk(
   try {
     self = await identity(path);
     if (above.includes(self)) return;
-    folder = await opendir(path);
+    folder = await openFolder(path);
   } catch (error) {
     yield failureOf(path, error);
     return;
   }
   try {
     for (let run = await readRun(folder); run.length > 0; run = await readRun(folder)) {
-      for (const entry of run) {
-        const inside = join(path, entry.name);
+      for (const { name, entry } of run) {
+        const inside = join(path, name);
         try {
           const kind = await kindOf(inside, entry);
           if (kind === 'folder' && depth > 1)
@@ -126,13 +138,18 @@ const baseOf = (pattern: string) => picomatch.scan(pattern).base || '.';
 
 async function* expand(input: string, patterns: boolean): AsyncGenerator<Placed> {
   const root = dirname(input);
+  if (input.includes('\0')) {
+    const message = 'no path holds a NUL byte; if the paths on standard input end in NUL, say -0';
+    yield { found: failureOf(input, fault('not-found', message)), root };
+    return;
+  }
   try {
-    const info = await stat(input);
+    const info = await stat(systemPath(input));
     if (info.isDirectory())
       for await (const found of walk(input, isImageName, mightMatter)) yield { found, root: input };
     else yield { found: input, root };
   } catch (error) {
-    const link = await lstat(input).then(
+    const link = await lstat(systemPath(input)).then(
       () => true,
       () => false,
     );
@@ -144,7 +161,7 @@ async function* expand(input: string, patterns: boolean): AsyncGenerator<Placed>
 
 /**
  * The paths of the images that `inputs` name, in their order: a file itself, a folder's images (recursive; see
- * `IMAGE_EXTENSIONS`), a pattern's matches (`photos/**\/*.png`), and for `-` the paths on standard input, one a
+ * `IMAGE_EXTENSIONS`), a pattern's matches (`photos/**\/*.png`), and for `-` the paths on standard input, one per
  * line, each a file or a folder. Names within a folder are sorted, in runs of `SORTED_RUN` entries.
  * What cannot be found or read is a failed item, and the stream goes on.
  */
