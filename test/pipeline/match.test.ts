@@ -177,7 +177,7 @@ describe('match', () => {
     ['no table', ['match'], matcher(), 2, 'PAIRS.csv'],
     ['no such table', ['match', 'none.csv'], matcher(), 2, 'none.csv: cannot be read (ENOENT)'],
     ['an option of classify', ['match', 'x.csv', '--labels', 'a'], matcher(), 2, "unknown option '--labels'"],
-    ['--resume without a file', ['match', 'x.csv', '--resume'], matcher(), 2, '--resume wants --output'],
+    ['--resume without a file', ['match', 'x.csv', '--resume'], matcher(), 2, '--resume needs --output'],
   ])('%s', async (_, argv, open, status, message) => {
     const got = await cli(argv, open);
     expect([got.status, got.out]).toEqual([status, '']);

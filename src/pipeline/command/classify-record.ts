@@ -39,7 +39,7 @@ export async function evaluationRecord(
 /** The strategy with its options, as it would be typed. */
 function strategyText({ strategy, confidence, nSamples, toKeep }: Settings): string {
   if (strategy === 'staged') return `staged ${nSamples?.join(',')} to ${toKeep?.join(',')}`;
-  return strategy === 'sequential' ? `sequential ${confidence ?? 'at its own confidence'}` : strategy;
+  return strategy === 'sequential' ? `sequential, ${confidence ?? 'default'} confidence` : strategy;
 }
 
 /** The record of a run of `classify` with an opened model. */

@@ -34,6 +34,13 @@ export interface MainOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
+/** Standard input of the process. Node reads a folder there as if it were empty. @throws UsageError for a folder. */
+async function* processInput(): AsyncGenerator<Uint8Array> {
+  if (fstatSync(0).isDirectory())
+    throw new UsageError('standard input is a folder; name the folder as INPUT instead of -');
+  yield* process.stdin;
+}
+
 /**
  * Whether what is written goes to another program. Its lines may come to the same terminal, where they would stand
  * in the middle of a line of progress.
@@ -163,7 +170,7 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   const {
     openModel,
     describe,
-    stdin = process.stdin,
+    stdin = processInput(),
     stdout = process.stdout,
     stderr = process.stderr,
     signals = process,

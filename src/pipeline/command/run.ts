@@ -184,7 +184,7 @@ function summary(
   const classified = images - failures;
   if (images === 0)
     return skipped > 0
-      ? `nothing left to do: ${several(skipped, 'image')} had a result already`
+      ? `nothing left to do: ${several(skipped, 'image')} were done before`
       : `no images found (files are taken for images by their names: ${IMAGE_EXTENSIONS.join(', ')})`;
   const parts = [
     classified > 0

@@ -39,7 +39,11 @@ export function textLines({ labels, width, energy, timings }: TextLayout) {
     const [, second] = result.top;
     const best = `${percent(result.probability)}${result.decided ? ' ' : '?'}`.padStart(PERCENT);
     const rival = second ? `or ${cutEnd(escaped(second.label), label)} ${percent(second.probability)}` : '';
-    const columns = [fit(escaped(result.label), label), best, fit(rival, 3 + label + PERCENT)];
+    const columns = [
+      fit(escaped(result.label), label),
+      best,
+      fit(rival, 'or '.length + label + ' 50.0 %'.length),
+    ];
     if (energy) columns.push(`energy ${(result.energy ?? Number.NaN).toFixed(1)}`);
     if (timings) columns.push(`${result.seconds.toFixed(2)} s`);
     const start = `${columns.join('  ')}  `;
