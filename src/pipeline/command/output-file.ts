@@ -3,8 +3,8 @@
 
 import { isUtf8 } from 'node:buffer';
 import { constants } from 'node:fs';
-import { access, open, realpath, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { access, open, readlink, realpath, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { UsageError } from '../errors.ts';
 import { pathFromBytes, systemPath } from '../escaping.ts';
 import { IMAGE_EXTENSIONS } from '../images/decode.ts';
@@ -47,13 +47,18 @@ async function isBinary(path: string): Promise<boolean> {
   }
 }
 
-/** A path with its links resolved, as far as it exists. */
-export async function realPath(path: string): Promise<string> {
+/** Links that are followed one after the other; as many as Linux follows. */
+const MOST_LINKS = 40;
+
+/** A path with its links resolved, as far as it exists; also a link to what does not exist yet. */
+export async function realPath(path: string, links = MOST_LINKS): Promise<string> {
   try {
     return pathFromBytes(await realpath(systemPath(path), 'buffer'));
   } catch {
     const folder = dirname(path);
-    return folder === path ? path : join(await realPath(folder), basename(path));
+    const target = await readlink(systemPath(path), 'buffer').then(pathFromBytes, () => undefined);
+    if (target !== undefined && links > 0) return realPath(resolve(folder, target), links - 1);
+    return folder === path ? path : join(await realPath(folder, links), basename(path));
   }
 }
 

@@ -93,25 +93,13 @@ async function read(path: string): Promise<{ readonly content: string; readonly 
 export async function lockFile(file: string): Promise<Lock> {
   const path = `${file}.lock`;
   const owner: Owner = { pid: process.pid, host: thisHost(), token: randomBytes(12).toString('hex') };
-  for (let attempt = 0; ; attempt++) {
-    try {
-      const handle = await open(systemPath(path), 'wx');
-      await handle.writeFile(`${JSON.stringify(owner)}\n`);
-      await handle.close();
-      break;
-    } catch (error) {
-      if (systemCode(error) !== 'EEXIST') throw error;
-      const found = await read(path);
-      const other = found && ownerOf(found.content);
-      if (found && (attempt > 5 || !isStale(other, found.age)))
-        throw new UsageError(
-          `${file}: another program is writing to it${other ? ` (process ${other.pid} on ${other.host.split(' ')[0]})` : ''}; ` +
-            `name another output, or wait until that program ends`,
-        );
-      if (found) await removeStale(path, found.content).catch(() => undefined);
-    }
-  }
   held.add(owner.token);
+  try {
+    await create(file, path, owner);
+  } catch (error) {
+    held.delete(owner.token);
+    throw error;
+  }
   const renew = () => utimes(systemPath(path), new Date(), new Date()).catch(() => undefined);
   const timer = setInterval(renew, RENEWAL).unref();
   return {
@@ -122,4 +110,29 @@ export async function lockFile(file: string): Promise<Lock> {
       if (now && ownerOf(now.content)?.token === owner.token) await rm(systemPath(path), { force: true });
     },
   };
+}
+
+/** Tries to take over a lock that is stale this many times; somebody else may be faster each time. */
+const ATTEMPTS = 5;
+
+/** Creates a lock, in the place of a stale one if need be. */
+async function create(file: string, path: string, owner: Owner): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const handle = await open(systemPath(path), 'wx');
+      await handle.writeFile(`${JSON.stringify(owner)}\n`);
+      await handle.close();
+      return;
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error;
+      const found = await read(path);
+      const other = found && ownerOf(found.content);
+      if (found && (attempt > ATTEMPTS || !isStale(other, found.age)))
+        throw new UsageError(
+          `${file}: another program is writing to it${other ? ` (process ${other.pid} on ${other.host.split(' ')[0]})` : ''}; ` +
+            `name another output, or wait until that program ends`,
+        );
+      if (found) await removeStale(path, found.content).catch(() => undefined);
+    }
+  }
 }

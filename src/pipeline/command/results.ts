@@ -5,7 +5,7 @@ import type { Found } from '../images/sources.ts';
 import { type Classified, type ItemFailure, isFailure } from '../types.ts';
 import { cutEnd, cutStart } from './display-width.ts';
 import { type Format, formatOfFile, headerOf, lineOf } from './format.ts';
-import { type ClaimedFile, claimFile, identityOf } from './output-file.ts';
+import { type ClaimedFile, claimFile, identityOf, realPath } from './output-file.ts';
 import type { PathSet } from './pathset.ts';
 import type { Reporter } from './progress.ts';
 import { dropTornLine, takeUp } from './resume.ts';
@@ -29,6 +29,8 @@ export async function claimOutputs({
 }: Pick<Settings, 'inputs' | 'output' | 'errors'>): Promise<Claims> {
   const results = output === '-' ? undefined : await claimFile(output, { option: '--output', inputs });
   try {
+    if (results && errors !== undefined && (await realPath(errors)) === results.path)
+      throw new UsageError('--errors and --output are the same file; expected two');
     const log = errors === undefined ? undefined : await claimFile(errors, { option: '--errors', inputs });
     return {
       output: results,

@@ -176,6 +176,9 @@ async function stream(
   return { failures: last.failures, readerGone: results.closed };
 }
 
+/** Seconds from which on a rate says something: less is shown as 0.0 s. */
+const LEAST_SECONDS = 0.05;
+
 /** What a run did, in one sentence; a rate only of images that were classified. */
 function summary(
   { images, failures, evaluations, seconds }: Progress,
@@ -191,11 +194,8 @@ function summary(
       ? `${several(classified, 'image')} classified in ${duration(seconds)}`
       : 'no image could be classified',
   ];
-  if (classified > 0 && seconds > 0)
-    parts.push(
-      `${short(classified / seconds)} images/s`,
-      `${short(evaluations / classified)} evaluations per image`,
-    );
+  if (classified > 0 && seconds > LEAST_SECONDS) parts.push(`${short(classified / seconds)} images/s`);
+  if (classified > 0) parts.push(`${short(evaluations / classified)} evaluations per image`);
   if (undecided > 0) parts.push(`${short(undecided)} undecided`);
   if (failures > 0) parts.push(`${short(failures)} failed`);
   if (skipped > 0) parts.push(`${short(skipped)} were done before`);

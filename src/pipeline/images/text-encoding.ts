@@ -15,13 +15,24 @@ function announced(bytes: Uint8Array): {
 }
 
 /**
+ * What Windows-1252 has from 0x80 to 0x9F, where Latin-1 has control characters; five places are empty. Written out
+ * because `TextDecoder('windows-1252')` of Node 20 decodes them as Latin-1.
+ */
+const WINDOWS_1252 = '€\x81‚ƒ„…†‡ˆ‰Š‹Œ\x8dŽ\x8f\x90‘’“”•–—˜™š›œ\x9džŸ';
+
+const fromWindows1252 = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    .toString('latin1')
+    .replace(/[\x80-\x9f]/g, (character) => WINDOWS_1252[character.charCodeAt(0) - 0x80]!);
+
+/**
  * The text of a table's bytes: UTF-8, UTF-16 if its byte order mark says so, else Windows-1252 (of which Latin-1 is a
  * part), which spreadsheets write in western Europe. A byte order mark is dropped.
  */
 export function textOf(bytes: Uint8Array): string {
   const { encoding, mark } = announced(bytes);
   const body = bytes.subarray(mark);
-  if (encoding === 'utf-8' && !isUtf8(body)) return new TextDecoder('windows-1252').decode(body);
+  if (encoding === 'utf-8' && !isUtf8(body)) return fromWindows1252(body);
   return new TextDecoder(encoding, { ignoreBOM: true }).decode(body);
 }
 
