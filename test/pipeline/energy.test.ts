@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { parse } from 'csv-parse/sync';
 import { describe, expect, it, test } from 'vitest';
 import { rdcLevels, sumTemperature } from '../../src/graph/sigmas.ts';
 import { createCommand } from '../../src/pipeline/command/command.ts';
@@ -12,8 +13,9 @@ import { startTrial } from '../../src/pipeline/deciding/trial.ts';
 import { resultOf } from '../../src/pipeline/deciding/verdict.ts';
 import { classifyImages } from '../../src/pipeline/stream/classify.ts';
 import { type Classified, isFailure } from '../../src/pipeline/types.ts';
+import { cli } from './capture.ts';
 import { collect, fakeCandidates, fakeModel, hash, images, runTrial } from './fake.ts';
-import { temporaryFolder, write } from './imagefiles.ts';
+import { goodImages, temporaryFolder, write } from './imagefiles.ts';
 
 const levels = rdcLevels();
 const temperature = sumTemperature(levels);
@@ -113,6 +115,20 @@ describe('the command line', () => {
     expect(settingsOf('a', '--strategy', 'all', '--energy').energy).toBe(true);
     expect(settingsOf('a').energy).toBe(false);
     expect(() => settingsOf('a', '--energy')).toThrow('--energy wants --strategy all or staged');
+  });
+
+  test('as CSV every line has as many fields as there are columns, also that of a failed item', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 3);
+    write(folder, { 'bad.png': 'hello' });
+    for (const more of [[], ['--timings']]) {
+      const { out } = await cli([folder, '-q', '--strategy', 'all', '--energy', '--format', 'csv', ...more]);
+      const rows = parse(out, { relax_column_count: true }) as string[][];
+      const columns = 15 + more.length;
+      expect(rows.map((row) => row.length)).toEqual(Array(5).fill(columns));
+      const energies = rows.slice(1).map((row) => row.at(-2));
+      expect(energies.filter((energy) => Number.isFinite(Number(energy || 'none')))).toHaveLength(3);
+    }
   });
 
   test('CSV has two columns more, and a file without them is not taken up', async () => {

@@ -137,10 +137,10 @@ describe('locks', () => {
 
   test('of many at once one gets the lock', async () => {
     const file = join(temporaryFolder(), 'r');
-    for (let round = 0; round < 20; round++) {
-      if (round % 2)
+    for (let round = 0; round < 60; round++) {
+      if (round % 3)
         writeFileSync(`${file}.lock`, JSON.stringify({ pid: process.pid, host: 'x', token: 'y' }));
-      if (round % 2) utimesSync(`${file}.lock`, new Date(0), new Date(0));
+      if (round % 3) utimesSync(`${file}.lock`, new Date(0), new Date(0));
       const got = await Promise.allSettled(Array.from({ length: 8 }, () => lockFile(file)));
       const locks = got.filter((one) => one.status === 'fulfilled');
       expect(locks).toHaveLength(1);

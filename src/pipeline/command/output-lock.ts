@@ -8,8 +8,9 @@
 
 import { randomBytes } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
-import { link, open, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
+import { open, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { UsageError } from '../errors.ts';
 import { systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
@@ -17,6 +18,9 @@ import { systemCode } from '../images/failures.ts';
 /** Milliseconds after which a lock that nobody renewed is stale, and between two renewals. */
 const STALE = 60_000;
 const RENEWAL = 15_000;
+
+/** Milliseconds to wait while another program removes a stale lock. */
+const PAUSE = 20;
 
 /** A lock that is held. */
 export interface Lock {
@@ -65,13 +69,27 @@ function isStale(owner: Owner | undefined, age: number): boolean {
   return owner.pid === process.pid ? !held.has(owner.token) : !isAlive(owner.pid);
 }
 
-/** Removes a stale lock unless somebody else has replaced it meanwhile. */
-async function removeStale(path: string, content: string): Promise<void> {
-  const aside = `${path}.${randomBytes(6).toString('hex')}`;
-  await rename(systemPath(path), systemPath(aside));
-  if ((await readFile(systemPath(aside), 'utf8')) !== content)
-    await link(systemPath(aside), systemPath(path)).catch(() => undefined);
-  await rm(systemPath(aside), { force: true });
+/**
+ * Removes a stale lock. Of several programs that found it stale one at a time may, and looks again first: otherwise a
+ * slow one would remove the lock that a fast one has created meanwhile.
+ */
+async function removeStale(path: string): Promise<void> {
+  const turn = `${path}.removal`;
+  try {
+    await (await open(systemPath(turn), 'wx')).close();
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
+    const other = await read(turn);
+    if (other && other.age > STALE) await rm(systemPath(turn), { force: true });
+    else await sleep(PAUSE);
+    return;
+  }
+  try {
+    const found = await read(path);
+    if (found && isStale(ownerOf(found.content), found.age)) await rm(systemPath(path), { force: true });
+  } finally {
+    await rm(systemPath(turn), { force: true });
+  }
 }
 
 /** What a lock says, and its age in milliseconds; undefined if it is gone. */
@@ -132,7 +150,7 @@ async function create(file: string, path: string, owner: Owner): Promise<void> {
           `${file}: another program is writing to it${other ? ` (process ${other.pid} on ${other.host.split(' ')[0]})` : ''}; ` +
             `name another output, or wait until that program ends`,
         );
-      if (found) await removeStale(path, found.content).catch(() => undefined);
+      if (found) await removeStale(path);
     }
   }
 }

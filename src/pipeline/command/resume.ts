@@ -173,6 +173,9 @@ export async function takeUp(
   return { done, bytes: kept };
 }
 
+/** Characters that are written at a time. */
+const WRITE_SIZE = 2 ** 20;
+
 /** Keeps only some of the whole lines of a file. The new file replaces the old one at once, or not at all. */
 export async function keepLines(
   path: string,
@@ -183,8 +186,14 @@ export async function keepLines(
   const { mode } = await stat(systemPath(path));
   const file = await open(systemPath(temporary), 'wx', mode);
   try {
-    for await (const { text } of wholeLines(path, format))
-      if (isKept(text)) await file.appendFile(`${text}\n`);
+    let waiting = '';
+    for await (const { text } of wholeLines(path, format)) {
+      if (isKept(text)) waiting += `${text}\n`;
+      if (waiting.length < WRITE_SIZE) continue;
+      await file.appendFile(waiting);
+      waiting = '';
+    }
+    await file.appendFile(waiting);
     await file.sync();
     await file.close();
     await rename(systemPath(temporary), systemPath(path));
@@ -195,7 +204,7 @@ export async function keepLines(
   }
 }
 
-/** Cuts a file of lines behind its last line feed, so that it can be appended to. */
+/** Cuts a file of lines after its last line feed, so that it can be appended to. */
 export async function dropTornLine(path: string): Promise<void> {
   let size = 0;
   let whole = 0;
