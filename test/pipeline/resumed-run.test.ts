@@ -99,6 +99,24 @@ describe.each(['jsonl', 'csv'])('%s', (format) => {
   });
 });
 
+test('a model of the same name that was trained further is another model', async () => {
+  const folder = temporaryFolder();
+  const model = join(folder, 'model');
+  goodImages(join(folder, 'images'), 1);
+  write(model, { 'unet/a.safetensors': Buffer.alloc(200_000, 1), 'card.json': '{}' });
+  const output = join(folder, 'r.jsonl');
+  const argv = [join(folder, 'images'), '--model', model, '--output', output, '--resume'];
+  expect((await cli(argv)).status).toBe(0);
+  write(model, { 'README.md': 'words', 'gone.json': '->nowhere' });
+  expect((await cli(argv)).status).toBe(0);
+  const trained = Buffer.alloc(200_000, 1);
+  trained[199_999] = 2;
+  write(model, { 'unet/a.safetensors': trained });
+  const { status, err } = await cli(argv);
+  expect(status).toBe(2);
+  expect(err).toMatch(/model files was [0-9a-f]{16}, now [0-9a-f]{16}/);
+});
+
 test('columns that differ are named', async () => {
   const folder = temporaryFolder();
   goodImages(folder, 1);

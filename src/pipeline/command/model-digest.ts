@@ -7,19 +7,24 @@ import { join } from 'node:path';
 /** Bytes that are read at each end of a file: weights of gigabytes are not read whole, but training changes them all. */
 const END = 65_536;
 
-/** A digest of the names, sizes and ends of a model's JSON and safetensors files; empty if there are none. */
-export async function modelDigest(folder: string): Promise<string> {
-  const names = await readdir(folder, { recursive: true }).catch(() => []);
-  const files = names.filter((name) => /\.(json|safetensors)$/.test(name)).sort();
-  if (files.length === 0) return '';
+/**
+ * A digest of the names, sizes and ends of a model's JSON and safetensors files, or of the one file that it is; empty
+ * if there are none.
+ */
+export async function modelDigest(model: string): Promise<string> {
+  const names = await readdir(model, { recursive: true }).catch(() => undefined);
+  const files = names?.filter((name) => /\.(json|safetensors)$/.test(name)).sort() ?? [''];
   const hash = createHash('sha256');
+  let any = false;
   for (const name of files) {
-    const path = join(folder, name);
-    const { size } = await stat(path);
-    hash.update(JSON.stringify([name.replaceAll('\\', '/'), size]));
+    const path = join(model, name);
+    const info = await stat(path).catch(() => undefined); // a link that leads nowhere is no part of the model
+    if (!info?.isFile()) continue;
+    any = true;
+    hash.update(JSON.stringify([name.replaceAll('\\', '/'), info.size]));
     const file = await open(path);
     try {
-      for (const at of size > END ? [0, Math.max(END, size - END)] : [0]) {
+      for (const at of info.size > END ? [0, Math.max(END, info.size - END)] : [0]) {
         const { buffer, bytesRead } = await file.read(Buffer.alloc(END), 0, END, at);
         hash.update(buffer.subarray(0, bytesRead));
       }
@@ -27,5 +32,5 @@ export async function modelDigest(folder: string): Promise<string> {
       await file.close();
     }
   }
-  return hash.digest('hex').slice(0, 16);
+  return any ? hash.digest('hex').slice(0, 16) : '';
 }

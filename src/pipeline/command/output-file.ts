@@ -81,10 +81,10 @@ const refusal = (option: string, path: string, error: unknown): Error => {
 
 /** Refuses to write over what cannot be the results of an earlier run. */
 async function checkContent(option: string, path: string, size: number, binary: boolean): Promise<void> {
-  if (size === 0 || binary) return;
+  if (size === 0) return;
   const what = IMAGE_EXTENSIONS.includes(extensionOf(path))
     ? 'an image by its name'
-    : (await isBinary(path))
+    : !binary && (await isBinary(path))
       ? 'no text, so it holds no earlier results'
       : undefined;
   if (what)
@@ -97,7 +97,7 @@ export interface ClaimOptions {
   readonly option: '--output' | '--errors' | '--tensors';
   /** The inputs of the run: none of them may be the file. */
   readonly inputs: readonly string[];
-  /** The file holds binary data, so an existing one may too. */
+  /** The file will hold binary data, so an earlier one may too. */
   readonly binary?: boolean;
 }
 

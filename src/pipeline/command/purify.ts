@@ -305,8 +305,10 @@ async function openLines(
   record: RunRecord,
 ): Promise<{ readonly lines: Writer; readonly done: { has(path: string): boolean } | undefined }> {
   if (!file) return { lines: streamWriter(stdout), done: undefined };
-  const check = await sameRun(file.path, record, (text) => reporter.log('warn', text));
-  const earlier = resume ? await takeUp(file.path, 'jsonl', { check }) : undefined;
+  const warn = (text: string) => reporter.log('warn', text);
+  const earlier = resume
+    ? await takeUp(file.path, 'jsonl', { check: await sameRun(file.path, record, warn) })
+    : undefined;
   const lines = await fileWriter(file.path, resume);
   if (file.isFile) await writeRecord(file.path, record);
   return { lines, done: earlier?.done };

@@ -172,7 +172,8 @@ async function stream(
     await counting;
     await results.close();
   }
-  if (!results.closed) reporter.log('info', summary(last, counts));
+  const isNothing = last.images === 0 && interruption.status > 0;
+  if (!results.closed && !isNothing) reporter.log('info', summary(last, counts));
   return { failures: last.failures, readerGone: results.closed };
 }
 
