@@ -1,6 +1,6 @@
 // Matching images and captions as a command, with a fake model.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Candidate } from '../../src/graph/model.ts';
@@ -146,7 +146,38 @@ describe('match', () => {
     expect(lines[3].summary).toMatchObject({ items: 2, failures: 1 });
   });
 
-  test('--resume goes on behind the last whole line, and sums up both runs', async () => {
+  test('--resume tries failed items again, and refuses other settings', async () => {
+    const table = someItems(3);
+    const output = join(table, '../out');
+    const late = join(table, '../10.png');
+    const argv = ['match', table, '--output', output, '--resume'];
+    const image = readFileSync(late);
+    rmSync(late);
+    expect((await cli(argv, matcher())).status).toBe(1);
+    const before = readFileSync(output, 'utf8');
+    for (const more of [
+      ['--seed', '3'],
+      ['--timesteps', 'even:2'],
+      ['--loss', 'l1'],
+    ]) {
+      const { status, err } = await cli([...argv, ...more], matcher());
+      expect([status, readFileSync(output, 'utf8')]).toEqual([2, before]);
+      expect(err).toContain('was made with other settings');
+    }
+    writeFileSync(late, image);
+    expect((await cli(argv, matcher())).status).toBe(0);
+    const lines = linesOf(readFileSync(output, 'utf8'));
+    expect(
+      lines
+        .slice(0, 3)
+        .map(({ item }) => item)
+        .sort(),
+    ).toEqual(['item 0', 'item 1', 'item 2']);
+    expect(lines[3].summary).toMatchObject({ items: 3, failures: 0 });
+    expect(lines).toHaveLength(4);
+  });
+
+  test('--resume goes on after the last whole line, and sums up both runs', async () => {
     const table = someItems(4);
     const output = join(table, '../out');
     const argv = ['match', table, '--output', output, '--resume'];

@@ -169,6 +169,39 @@ describe('the command', () => {
     ]);
   });
 
+  test('a run is resumed with its own settings only, and tries failed items again', async () => {
+    const folder = temporaryFolder();
+    const images = join(folder, 'in');
+    write(images, { 'a.png': random(1), 'b.png': 'hello' });
+    const lines = join(folder, 'lines.jsonl');
+    const argv = [
+      'purify',
+      images,
+      '--method',
+      'lm-adam',
+      '--out',
+      join(folder, 'out'),
+      '-o',
+      lines,
+      '--resume',
+    ];
+    expect((await cli(argv, open())).status).toBe(1);
+    const before = readFileSync(lines, 'utf8');
+    for (const more of [
+      ['--seed', '1'],
+      ['--steps', '2'],
+    ]) {
+      const { status, err } = await cli([...argv, ...more], open());
+      expect([status, readFileSync(lines, 'utf8')]).toEqual([2, before]);
+      expect(err).toContain('was made with other settings');
+    }
+    write(images, { 'b.png': random(2) });
+    expect((await cli(argv, open())).status).toBe(0);
+    const held = linesOf(readFileSync(lines, 'utf8'));
+    expect(held.map(({ path }) => relative(images, path)).sort()).toEqual(['a.png', 'b.png']);
+    expect(held.every(({ error, seconds }) => error === undefined && seconds === undefined)).toBe(true);
+  });
+
   test('what lies beneath --out is no input, and inputs are not written over', async () => {
     const folder = temporaryFolder();
     write(folder, { 'a.png': random(1), 'out/old.png': random(2) });
