@@ -1,9 +1,12 @@
 // Tables in CSV files, row by row.
 
-import { createReadStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { Readable } from 'node:stream';
 import { parse } from 'csv-parse';
 import { UsageError } from './errors.ts';
+import { systemPath } from './escaping.ts';
 import { systemCode } from './images/failures.ts';
+import { textOf } from './images/text-encoding.ts';
 
 /** A row of a table: its texts by the names of their columns, and the line of the file that it ends in, from 1. */
 export interface CsvRow {
@@ -11,17 +14,42 @@ export interface CsvRow {
   readonly line: number;
 }
 
+/** What may stand between columns; Excel writes semicolons where the comma is the decimal point. */
+const SEPARATORS = [',', ';', '\t'] as const;
+
+/** The separator that is most frequent in the line of column names, outside quotes. */
+function separatorOf(text: string): string {
+  const names = /^(?:"[^"]*"|[^"\r\n])*/.exec(text.trimStart())?.[0].replaceAll(/"[^"]*"/g, '') ?? '';
+  const counts = SEPARATORS.map((separator) => names.split(separator).length);
+  return SEPARATORS[counts.indexOf(Math.max(...counts))]!;
+}
+
+/** Text in pieces, so that rows are parsed as they are asked for. */
+function* pieces(text: string, size = 65_536): Generator<string> {
+  for (let at = 0; at < text.length; at += size) yield text.slice(at, at + size);
+}
+
 /**
- * The rows of a CSV file behind the one that names the columns; empty lines, spaces around values and a byte order
- * mark do not count. Streams.
+ * The rows of a CSV file after the one that names the columns. Columns are separated by commas, semicolons or tabs,
+ * as the row of names shows. The file is UTF-8, UTF-16 with a byte order mark, or Windows-1252. Empty lines and spaces
+ * around values do not count.
  *
- * @throws UsageError naming the file, where it cannot be read or is not CSV.
+ * @throws UsageError naming the file if it cannot be read or is not CSV.
  */
 export async function* csvRows(path: string): AsyncGenerator<CsvRow> {
-  const parser = parse({ columns: true, bom: true, skip_empty_lines: true, trim: true, info: true });
-  const file = createReadStream(path);
-  file.on('error', (error) => parser.destroy(error));
-  file.pipe(parser);
+  const bytes = await readFile(systemPath(path)).catch((error: unknown) => {
+    throw new UsageError(`${path}: cannot be read (${systemCode(error) ?? error})`);
+  });
+  const text = textOf(bytes);
+  const source = Readable.from(pieces(text));
+  const parser = parse({
+    columns: true,
+    delimiter: separatorOf(text),
+    skip_empty_lines: true,
+    trim: true,
+    info: true,
+  });
+  source.pipe(parser);
   try {
     for await (const { record, info } of parser as AsyncIterable<{
       readonly record: CsvRow['row'];
@@ -29,10 +57,8 @@ export async function* csvRows(path: string): AsyncGenerator<CsvRow> {
     }>)
       yield { row: record, line: info.lines };
   } catch (error) {
-    const code = systemCode(error);
-    if (code !== undefined) throw new UsageError(`${path}: cannot be read (${code})`);
     throw new UsageError(`${path}: is not CSV: ${error instanceof Error ? error.message : error}`);
   } finally {
-    file.destroy();
+    source.destroy();
   }
 }

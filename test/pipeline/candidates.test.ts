@@ -7,7 +7,7 @@ import {
   nearest,
   readPrompts,
 } from '../../src/pipeline/command/candidates.ts';
-import { LABELS, TEXT_SUMMARY } from './fakefolder.ts';
+import { LABELS, SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
 import { temporaryFolder, write } from './imagefiles.ts';
 
 describe('candidates', () => {
@@ -58,6 +58,54 @@ describe('candidates', () => {
       { prompt: 'a "photo", of a\nbig cat', classname: 'cat, big', classidx: 3 },
       { prompt: 'été 猫', classname: 'x', classidx: 0 },
     ]);
+  });
+
+  test.each<[string, Uint8Array | string]>([
+    ['semicolons', 'prompt;classname;classidx\r\n"a cat; été, or ""two""";cat;2\r\na dog;dog;5\r\n'],
+    ['tabs', 'prompt\tclassname\tclassidx\n"a cat; été, or ""two"""\tcat\t2\na dog\tdog\t5\n'],
+    ['a byte order mark', '\ufeffprompt,classname,classidx\n"a cat; été, or ""two""",cat,2\na dog,dog,5\n'],
+    [
+      'UTF-16',
+      Buffer.from(
+        '\ufeffprompt\tclassname\tclassidx\r\n"a cat; été, or ""two"""\tcat\t2\r\na dog\tdog\t5',
+        'utf16le',
+      ),
+    ],
+    [
+      'Latin-1',
+      Buffer.from('prompt;classname;classidx\n"a cat; \xe9t\xe9, or ""two""";cat;2\na dog;dog;5\n', 'latin1'),
+    ],
+    [
+      'quoted names of columns',
+      '"prompt,,,;";"prompt";"classname";"classidx"\nx;"a cat; été, or ""two""";cat;2\nx;a dog;dog;5',
+    ],
+  ])('a table with %s', async (_, content) => {
+    const folder = temporaryFolder();
+    write(folder, { 'p.csv': content });
+    expect(await readPrompts(join(folder, 'p.csv'))).toEqual([
+      { prompt: 'a cat; été, or "two"', classname: 'cat', classidx: 2 },
+      { prompt: 'a dog', classname: 'dog', classidx: 5 },
+    ]);
+  });
+
+  test('Windows-1252 has characters that Latin-1 lacks', async () => {
+    const folder = temporaryFolder();
+    const text = Buffer.from('prompt,classname,classidx\n5 \x80 \x96 bill,bill,0\n', 'latin1');
+    write(folder, { 'p.csv': text });
+    expect(await readPrompts(join(folder, 'p.csv'))).toMatchObject([{ prompt: '5 € – bill' }]);
+  });
+
+  test('one class leaves nothing to decide', () => {
+    const first = { prompt: 'a', classname: 'cat', classidx: 0 };
+    for (const [choice, sentence] of [
+      [{ labels: ['ant'] }, '--labels: expected at least two classes, got one (ant)'],
+      [
+        { rows: [first, { ...first, prompt: 'b' }] },
+        '--prompts: expected at least two classes, got one (cat)',
+      ],
+    ] as const)
+      for (const summary of [SUMMARY, TEXT_SUMMARY])
+        expect(() => candidatesFor(summary, choice)).toThrow(sentence);
   });
 
   test('for a text model every row is a candidate, and every template of a label', () => {

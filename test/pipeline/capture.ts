@@ -16,10 +16,11 @@ export interface Outcome {
 export async function cli(
   argv: readonly string[],
   openModel: OpenFolder = fakeFolder(),
-  stdin = '',
+  stdin: string | Uint8Array = '',
   describe = fakeDescribe(),
+  terminal: { readonly isTTY?: boolean; readonly columns?: number } = {},
 ): Promise<Outcome> {
-  const stdout = new PassThrough();
+  const stdout = Object.assign(new PassThrough(), terminal);
   const texts: string[] = [];
   stdout.setEncoding('utf8');
   let out = '';
@@ -29,7 +30,7 @@ export async function cli(
   const source = (async function* () {
     yield Buffer.from(stdin);
   })();
-  const stderr = { write: (text: string) => texts.push(text) };
+  const stderr = { ...terminal, write: (text: string) => texts.push(text) };
   const named =
     argv.includes('--model') ||
     argv[0] === 'optimal' ||

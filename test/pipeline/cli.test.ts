@@ -13,11 +13,8 @@ import type { Fake } from './fake.ts';
 import { fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
 import { goodImages, greyPng, temporaryFolder, write } from './imagefiles.ts';
 
-/** Lines by path, without the fields that tell time. */
-const comparable = (out: string) =>
-  linesOf(out)
-    .map(({ seconds: _, ...line }) => JSON.stringify(line))
-    .sort();
+/** Lines in an order that does not depend on the run. */
+const comparable = (out: string) => out.split('\n').sort();
 
 describe('classify', () => {
   test('a folder: one line an image with every field of the contract, status 0', async () => {
@@ -44,7 +41,6 @@ describe('classify', () => {
         'margin',
         'decided',
         'evaluations',
-        'seconds',
         'seed',
         'model',
       ]);
@@ -58,7 +54,9 @@ describe('classify', () => {
         'evaluations',
       ]);
     }
-    expect(err).toMatch(/^diffclass-stream: 25 images classified in [\d.]+ s, .* images\/s/);
+    expect(err).toMatch(
+      /^diffclass-stream: 25 images classified in [\d.]+ s(, .* images\/s)?, [\d.]+ evaluations per image/,
+    );
   });
 
   test('bad items are lines too, the rest goes on, status 1', async () => {
@@ -105,7 +103,7 @@ describe('classify', () => {
     expect(status).toBe(0);
     const [header, ...lines] = out.trim().split('\n');
     expect(header).toBe(
-      'path,label,classidx,probability,margin,decided,evaluations,seconds,seed,model,top,error_code,error_message,purify',
+      'path,label,classidx,probability,margin,decided,evaluations,seed,model,top,error_code,error_message,purify',
     );
     expect(lines).toHaveLength(3);
     expect(lines.find((line) => line.startsWith(paths[2]!))).toContain(',cat,2,');
@@ -254,13 +252,8 @@ describe('resume', () => {
     expect([status, out]).toEqual([0, '']);
     expect(seen[0]!.encoded.length).toBeLessThan(10);
     expect(err).toMatch(/\d were done before/);
-    const strip = (text: string) =>
-      text
-        .split('\n')
-        .map((line) => line.slice(0, 60))
-        .sort();
-    expect(strip(readFileSync(output, 'utf8'))).toEqual(strip(whole));
-    expect((await cli(argv)).err).toContain('10 were done before');
+    expect(comparable(readFileSync(output, 'utf8'))).toEqual(comparable(whole));
+    expect((await cli(argv)).err).toContain('nothing left to do: 10 images were done before');
   });
 
   test('without it the output begins anew', async () => {

@@ -9,7 +9,7 @@ function shown(milliseconds: number, { isTTY = false, level = 'info' as LogLevel
   const texts: string[] = [];
   let time = 0;
   const output = { write: (text: string) => texts.push(text), isTTY, columns: 80 };
-  const reporter = createReporter(output, level, () => time);
+  const reporter = createReporter(output, level, { now: () => time });
   for (let done = 0; done <= total; done++) {
     reporter.compiling({ done, total });
     time += milliseconds;
@@ -44,7 +44,9 @@ describe('compiling shaders', () => {
   test('a log entry in between starts on a line of its own', () => {
     const texts: string[] = [];
     let time = 0;
-    const reporter = createReporter({ write: (text) => texts.push(text), isTTY: true }, 'info', () => time);
+    const reporter = createReporter({ write: (text) => texts.push(text), isTTY: true }, 'info', {
+      now: () => time,
+    });
     reporter.compiling({ done: 0, total: 2 });
     time = 2000;
     reporter.compiling({ done: 1, total: 2 });

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { parse } from 'csv-parse/sync';
 import { describe, expect, it, test } from 'vitest';
 import { rdcLevels, sumTemperature } from '../../src/graph/sigmas.ts';
 import { classifyImages } from '../../src/pipeline/classify-images.ts';
@@ -12,8 +13,9 @@ import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { startTrial } from '../../src/pipeline/deciding/trial.ts';
 import { resultOf } from '../../src/pipeline/deciding/verdict.ts';
 import { type Classified, isFailure } from '../../src/pipeline/types.ts';
+import { cli } from './capture.ts';
 import { collect, fakeCandidates, fakeModel, hash, images, runTrial } from './fake.ts';
-import { temporaryFolder, write } from './imagefiles.ts';
+import { goodImages, temporaryFolder, write } from './imagefiles.ts';
 
 const levels = rdcLevels();
 const temperature = sumTemperature(levels);
@@ -115,6 +117,20 @@ describe('the command line', () => {
     expect(() => settingsOf('a', '--energy')).toThrow('--energy wants --strategy all or staged');
   });
 
+  test('as CSV every line has as many fields as there are columns, also that of a failed item', async () => {
+    const folder = temporaryFolder();
+    goodImages(folder, 3);
+    write(folder, { 'bad.png': 'hello' });
+    for (const more of [[], ['--timings']]) {
+      const { out } = await cli([folder, '-q', '--strategy', 'all', '--energy', '--format', 'csv', ...more]);
+      const rows = parse(out, { relax_column_count: true }) as string[][];
+      const columns = 15 + more.length;
+      expect(rows.map((row) => row.length)).toEqual(Array(5).fill(columns));
+      const energies = rows.slice(1).map((row) => row.at(-2));
+      expect(energies.filter((energy) => Number.isFinite(Number(energy || 'none')))).toHaveLength(3);
+    }
+  });
+
   test('CSV has two columns more, and a file without them is not taken up', async () => {
     const trial = runTrial(all(), facts, errorOf);
     const result: Classified = resultOf(
@@ -122,14 +138,14 @@ describe('the command line', () => {
       { name: 'm', temperature },
       { energy: true },
     );
-    const header = headerOf('csv', true);
+    const header = headerOf('csv', { energy: true });
     expect(header.trim().split(',').slice(-2)).toEqual(['energy', 'energyLevels']);
-    expect(lineOf(result, 'csv', true).trim().endsWith(`,,,${result.energy},125`)).toBe(true);
+    expect(lineOf(result, 'csv', { energy: true }).trim().endsWith(`,,,${result.energy},125`)).toBe(true);
     expect(lineOf(result, 'csv').trim().split(',').at(-1)).toBe('');
     const folder = temporaryFolder();
     const file = join(folder, 'r.csv');
-    write(folder, { 'r.csv': header + lineOf(result, 'csv', true) });
-    expect((await takeUp(file, 'csv', true)).done.has('x')).toBe(true);
-    await expect(takeUp(file, 'csv')).rejects.toThrow('has the columns of a run with --energy');
+    write(folder, { 'r.csv': header + lineOf(result, 'csv', { energy: true }) });
+    expect((await takeUp(file, 'csv', { energy: true })).done.has('x')).toBe(true);
+    await expect(takeUp(file, 'csv')).rejects.toThrow('expected the columns path,label');
   });
 });

@@ -9,7 +9,7 @@ import { main } from '../../src/pipeline/command/main.ts';
 import type { OpenFolder } from '../../src/pipeline/command/modelchoice.ts';
 import { cli } from './capture.ts';
 import { fakeDescribe, fakeFolder, TEXT_SUMMARY } from './fakefolder.ts';
-import { temporaryFolder } from './imagefiles.ts';
+import { temporaryFolder, write } from './imagefiles.ts';
 
 describe('exit statuses', () => {
   const throwing =
@@ -93,6 +93,27 @@ describe('exit statuses', () => {
     writeFileSync(output, 'precious\n');
     expect((await cli(['--output', output, folder], throwing(new ModelError('broken')))).status).toBe(3);
     expect(readFileSync(output, 'utf8')).toBe('precious\n');
+  });
+
+  test.each([
+    ['evalute', 'evaluate'],
+    ['Classfy', 'classify'],
+    ['purfiy', 'purify'],
+  ])('%s photos: did you mean %s?', async (typed, meant) => {
+    const { status, out, err } = await cli([typed, '.']);
+    expect([status, out]).toEqual([2, '']);
+    expect(err).toBe(
+      `diffclass-stream: "${typed}" is neither a command nor a file; did you mean ${meant}?\n`,
+    );
+  });
+
+  test('nothing done is not told as a rate', async () => {
+    const folder = temporaryFolder();
+    expect((await cli([folder])).err).toMatch(/^diffclass-stream: no images found \(/);
+    write(folder, { 'a.png': 'hello' });
+    const { err } = await cli([folder]);
+    expect(err).toContain('diffclass-stream: no image could be classified, 1 failed\n');
+    expect(err).not.toContain('images/s');
   });
 
   test('help and version are results', async () => {

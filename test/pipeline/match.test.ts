@@ -1,6 +1,6 @@
 // Matching images and captions as a command, with a fake model.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Candidate } from '../../src/graph/model.ts';
@@ -143,7 +143,38 @@ describe('match', () => {
     expect(lines[3].summary).toMatchObject({ items: 2, failures: 1 });
   });
 
-  test('--resume goes on behind the last whole line, and sums up both runs', async () => {
+  test('--resume tries failed items again, and refuses other settings', async () => {
+    const table = someItems(3);
+    const output = join(table, '../out');
+    const late = join(table, '../10.png');
+    const argv = ['match', table, '--output', output, '--resume'];
+    const image = readFileSync(late);
+    rmSync(late);
+    expect((await cli(argv, matcher())).status).toBe(1);
+    const before = readFileSync(output, 'utf8');
+    for (const more of [
+      ['--seed', '3'],
+      ['--timesteps', 'even:2'],
+      ['--loss', 'l1'],
+    ]) {
+      const { status, err } = await cli([...argv, ...more], matcher());
+      expect([status, readFileSync(output, 'utf8')]).toEqual([2, before]);
+      expect(err).toContain('was made with other settings');
+    }
+    writeFileSync(late, image);
+    expect((await cli(argv, matcher())).status).toBe(0);
+    const lines = linesOf(readFileSync(output, 'utf8'));
+    expect(
+      lines
+        .slice(0, 3)
+        .map(({ item }) => item)
+        .sort(),
+    ).toEqual(['item 0', 'item 1', 'item 2']);
+    expect(lines[3].summary).toMatchObject({ items: 3, failures: 0 });
+    expect(lines).toHaveLength(4);
+  });
+
+  test('--resume goes on after the last whole line, and sums up both runs', async () => {
     const table = someItems(4);
     const output = join(table, '../out');
     const argv = ['match', table, '--output', output, '--resume'];
@@ -174,7 +205,7 @@ describe('match', () => {
     ['no table', ['match'], matcher(), 2, 'PAIRS.csv'],
     ['no such table', ['match', 'none.csv'], matcher(), 2, 'none.csv: cannot be read (ENOENT)'],
     ['an option of classify', ['match', 'x.csv', '--labels', 'a'], matcher(), 2, "unknown option '--labels'"],
-    ['--resume without a file', ['match', 'x.csv', '--resume'], matcher(), 2, '--resume wants --output'],
+    ['--resume without a file', ['match', 'x.csv', '--resume'], matcher(), 2, '--resume needs --output'],
   ])('%s', async (_, argv, open, status, message) => {
     const got = await cli(argv, open);
     expect([got.status, got.out]).toEqual([status, '']);

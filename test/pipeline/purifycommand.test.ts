@@ -59,7 +59,9 @@ describe('the command', () => {
       err,
     } = await cli(['purify', images, '--method', 'lm-momentum', '--out', out, '--tensors', tensors], open());
     expect(status).toBe(1);
-    expect(err).toMatch(/^diffclass-stream: 2 images purified in/);
+    expect(err).toMatch(
+      /^diffclass-stream: .*bad\.png: its first bytes.*\ndiffclass-stream: 2 images purified in/,
+    );
     const lines = new Map(linesOf(text).map((line) => [relative(images, line.path), line]));
     expect([...lines.keys()].sort()).toEqual(['a.png', 'bad.png', 'deep/b.png']);
     expect(lines.get('bad.png').error.code).toBe('not-an-image');
@@ -69,7 +71,6 @@ describe('the command', () => {
       'linf',
       'l2',
       'evaluations',
-      'seconds',
       'method',
       'seed',
       'model',
@@ -166,6 +167,39 @@ describe('the command', () => {
       'a.png',
       'b.png',
     ]);
+  });
+
+  test('a run is resumed with its own settings only, and tries failed items again', async () => {
+    const folder = temporaryFolder();
+    const images = join(folder, 'in');
+    write(images, { 'a.png': random(1), 'b.png': 'hello' });
+    const lines = join(folder, 'lines.jsonl');
+    const argv = [
+      'purify',
+      images,
+      '--method',
+      'lm-adam',
+      '--out',
+      join(folder, 'out'),
+      '-o',
+      lines,
+      '--resume',
+    ];
+    expect((await cli(argv, open())).status).toBe(1);
+    const before = readFileSync(lines, 'utf8');
+    for (const more of [
+      ['--seed', '1'],
+      ['--steps', '2'],
+    ]) {
+      const { status, err } = await cli([...argv, ...more], open());
+      expect([status, readFileSync(lines, 'utf8')]).toEqual([2, before]);
+      expect(err).toContain('was made with other settings');
+    }
+    write(images, { 'b.png': random(2) });
+    expect((await cli(argv, open())).status).toBe(0);
+    const held = linesOf(readFileSync(lines, 'utf8'));
+    expect(held.map(({ path }) => relative(images, path)).sort()).toEqual(['a.png', 'b.png']);
+    expect(held.every(({ error, seconds }) => error === undefined && seconds === undefined)).toBe(true);
   });
 
   test('what lies beneath --out is no input, and inputs are not written over', async () => {

@@ -142,8 +142,51 @@ describe('standard input', () => {
     expect(await collect(linesOf(bytes('a\nb.png\0c.png\0'), '\0'))).toEqual(['a\nb.png', 'c.png']);
   });
 
-  test('no line of any length is held', async () => {
-    await expect(collect(linesOf(bytes('x'.repeat(100_000)), '\n'))).rejects.toThrow('a path of more than');
+  test('of a line longer than any path the beginning is kept, and it counts as one', async () => {
+    const lines = await collect(linesOf(bytes('x'.repeat(100_000), 'x'.repeat(100_000), '\nb\n'), '\n'));
+    expect(lines.map((line) => line.length)).toEqual([65_536, 1]);
+    expect(await found('.', ['-'], { stdin: bytes(`${'x'.repeat(100_000)}\nnone\n`) })).toEqual([
+      `${'x'.repeat(65_536)}: not-found`,
+      'none: not-found',
+    ]);
+  });
+
+  test('a NUL byte in a line is the fault of that line, which says what to do', async () => {
+    const stdin = bytes('a.png\0b.png\nnone\n');
+    const items = await collect(findImages(['-'], { stdin }));
+    expect(items).toMatchObject([
+      { path: 'a.png\0b.png', error: { code: 'not-found', message: expect.stringContaining('say -0') } },
+      { path: 'none', error: { code: 'not-found' } },
+    ]);
+  });
+
+  test.each([
+    ['UTF-8 with a byte order mark', Buffer.from('\ufeffa.png\r\né.png\r\n')],
+    ['UTF-16, little end first', Buffer.from('\ufeffa.png\r\né.png\r\n', 'utf16le')],
+    ['UTF-16, big end first', Buffer.from('\ufeffa.png\r\né.png\r\n', 'utf16le').swap16()],
+  ])('%s, however it is cut', async (_, whole) => {
+    for (const size of [1, 2, 5, 100]) {
+      const pieces = (async function* () {
+        for (let at = 0; at < whole.length; at += size) yield whole.subarray(at, at + size);
+      })();
+      expect(await collect(linesOf(pieces, '\n'))).toEqual(['a.png', 'é.png']);
+    }
+  });
+
+  test('a short first line is not held back', async () => {
+    const open = (async function* () {
+      yield Buffer.from('a\n');
+      await new Promise(() => {});
+    })();
+    expect(await linesOf(open, '\n').next()).toEqual({ done: false, value: 'a' });
+  });
+
+  test('standard input that cannot be read is one sentence', async () => {
+    const broken = (async function* () {
+      yield Buffer.from('a\n');
+      throw Object.assign(new Error('EIO: i/o error'), { code: 'EIO' });
+    })();
+    await expect(collect(linesOf(broken, '\n'))).rejects.toThrow('standard input cannot be read (EIO)');
   });
 
   test('files and folders, among other inputs; patterns are names here', async () => {

@@ -6,8 +6,8 @@ import type { ModelSummary } from '../../graph/model-summary.ts';
 import { csvRows } from '../csv.ts';
 import { UsageError } from '../errors.ts';
 
-/** Letters to insert, delete or replace to make one text of the other. */
-function editDistance(a: string, b: string): number {
+/** Letters to insert, delete or replace to turn one text into the other. */
+export function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
@@ -133,12 +133,26 @@ export interface CandidateChoice {
 }
 
 /**
- * The candidates of a run: classes of a model that has some, prompts for one that reads text. A row of a table
- * is a candidate of its own there, also where rows share a class.
+ * The candidates of a run: classes of a model that has some, prompts for one that reads text. Each row of a table is
+ * a candidate of its own there, even if rows share a class.
  *
- * @throws UsageError where they do not go together with the model.
+ * @throws UsageError if they do not go together with the model, or are all of one class.
  */
 export function candidatesFor(
+  model: Pick<ModelSummary, 'name' | 'conditioning' | 'labels'>,
+  choice: CandidateChoice,
+): Candidate[] {
+  const candidates = chosen(model, choice);
+  const [first] = candidates;
+  if (candidates.every(({ classidx }) => classidx === first?.classidx))
+    throw new UsageError(
+      `${choice.labels ? '--labels' : '--prompts'}: expected at least two classes, got one (${first?.label}); ` +
+        'with one class there is nothing to decide',
+    );
+  return candidates;
+}
+
+function chosen(
   { name, conditioning, labels: own }: Pick<ModelSummary, 'name' | 'conditioning' | 'labels'>,
   { labels, template, rows }: CandidateChoice,
 ): Candidate[] {

@@ -3,6 +3,7 @@
 
 import { describeModel } from '../../graph/describe.ts';
 import { openModel } from '../../graph/openmodel.ts';
+import { processArguments } from './arguments.ts';
 import { silentDriver } from './driver-messages.ts';
 import { main } from './main.ts';
 
@@ -10,4 +11,4 @@ import { main } from './main.ts';
 process.stderr.on('error', () => {});
 
 // Ended by hand: a driver's threads or an idle standard input would keep the process alive.
-process.exit(await main(process.argv.slice(2), { openModel, describe: describeModel, silentDriver }));
+process.exit(await main(processArguments(), { openModel, describe: describeModel, silentDriver }));

@@ -13,6 +13,7 @@ import {
   openModel,
   UsageError,
 } from '../../index.ts';
+import { printable } from '../escaping.ts';
 import { fromModelInput } from '../images/pixels.ts';
 import { isFailure } from '../types.ts';
 import { describeError, statusOf } from './exitstatus.ts';
@@ -109,7 +110,7 @@ async function demo(folder: string, samples: string): Promise<void> {
   };
   for await (const result of classifyImages(images, async () => model)) {
     if (isFailure(result)) {
-      say(`${result.path}: ${result.error.message}`);
+      say(printable(`${result.path}: ${result.error.message}`));
       continue;
     }
     add(totals, result, model);

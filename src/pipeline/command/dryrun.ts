@@ -398,7 +398,7 @@ export async function dryRun(run: DryRun): Promise<number> {
     const sample = first.length > 0 ? await sampleOf(first, load, purify, run.open, deciding) : undefined;
     const measured = { images, demand, timing, sample, cost, opening, deviceBytes, purification };
     const estimate = estimateOf(model, measured);
-    const json = settings.formatNamed && settings.format === 'jsonl';
+    const json = settings.format === 'jsonl';
     await streamWriter(stdout).write(json ? `${JSON.stringify(estimate)}\n` : estimateText(estimate));
     return 0;
   } finally {

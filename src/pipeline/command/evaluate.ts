@@ -21,6 +21,7 @@ import { type Interruption, interruptible } from './interruption.ts';
 import { checkSet, countImages, imagesOf, type SetImage } from './labelled-set.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
+import { type ClaimedFile, claimFile } from './output-file.ts';
 import { duration, short } from './progress.ts';
 import { provenanceOf, weightsHash } from './provenance.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
@@ -245,11 +246,24 @@ async function goodResults(results: readonly Result[], save: string | undefined)
  * @throws UsageError, ModelError and the device's errors, which end the run.
  */
 export async function evaluate(settings: EvaluateSettings, surroundings: Surroundings): Promise<number> {
+  if (settings.dryRun) return dryRun(settings, surroundings);
+  await checkFiles(settings);
+  const { output } = settings;
+  const claims: ClaimedFile[] = [];
+  try {
+    for (const path of output === '-' ? [] : [output, logOf(output)])
+      claims.push(await claimFile(path, { option: '--output', inputs: [settings.set] }));
+    return await evaluateLocked(settings, surroundings);
+  } finally {
+    for (const claimed of claims) await claimed.release();
+  }
+}
+
+/** Evaluates while nobody else writes the output or its log. */
+async function evaluateLocked(settings: EvaluateSettings, surroundings: Surroundings): Promise<number> {
   const { openModel, stdout, signals, reporter } = surroundings;
   const { output, resume, attacks, json, everyAttack: every } = settings;
   const folder = await modelFolder(settings.model);
-  if (settings.dryRun) return dryRun(settings, surroundings);
-  await checkFiles(settings);
   const of = fingerprint(settings, folder, await weightsHash(folder));
   const earlier = resume ? await readLog(logOf(output), of) : NOTHING;
   const opened = await openCampaign(settings, openModel, attacks);

@@ -22,7 +22,7 @@ const STATUS: readonly (readonly [new (message: string) => Error, number])[] = [
 ];
 
 /** Exit status of a mistake of the program's own, as BSD's sysexits has it. */
-const INTERNAL = 70;
+export const INTERNAL = 70;
 
 /** The exit status for an error that ended the program. */
 export const statusOf = (error: unknown): number =>

@@ -1,36 +1,49 @@
-// Lines of a stream of bytes, with a bound on how long one may be.
+// The lines of standard input, one path each, with a bound on how much of a line is held.
 
 import { UsageError } from '../errors.ts';
+import { pathFromBytes } from '../escaping.ts';
+import { systemCode } from '../images/failures.ts';
+import { withoutMark } from '../images/text-encoding.ts';
 
-/** Bytes that a path on standard input may have; more than any system allows. */
+/** Bytes of a line that are kept: more than a path may have on any system. */
 const LONGEST = 64 * 1024;
 
 /**
- * The non-empty lines of a UTF-8 stream. A carriage return before a line feed belongs to the end of the line.
+ * The non-empty lines of a stream of bytes. Bytes that are not UTF-8 are kept (see `escaping.ts`); a byte order mark
+ * at the beginning is dropped, and UTF-16 with one is read too. A carriage return before a line feed belongs to the
+ * end of the line. Of a line that is longer than any path the first 64 KiB are kept, so that memory is bounded and the
+ * line still counts as one.
  *
- * @throws UsageError for a line that is longer than any path can be, rather than hold it in memory.
+ * @throws UsageError if the stream cannot be read.
  */
 export async function* linesOf(source: AsyncIterable<Uint8Array>, end: '\n' | '\0'): AsyncGenerator<string> {
   const mark = end.charCodeAt(0);
-  let rest = Buffer.alloc(0);
+  let rest: Buffer = Buffer.alloc(0);
   const text = (bytes: Buffer) => {
-    const line = bytes.toString('utf8');
+    const line = pathFromBytes(bytes.subarray(0, LONGEST));
     return end === '\n' && line.endsWith('\r') ? line.slice(0, -1) : line;
   };
-  for await (const chunk of source) {
-    const bytes =
-      rest.length > 0
-        ? Buffer.concat([rest, chunk])
-        : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  for await (const chunk of withoutMark(readable(source))) {
+    const bytes = Buffer.concat([rest, chunk]);
     let start = 0;
     for (let at = bytes.indexOf(mark); at >= 0; at = bytes.indexOf(mark, start)) {
       const line = text(bytes.subarray(start, at));
       start = at + 1;
       if (line !== '') yield line;
     }
-    rest = Buffer.from(bytes.subarray(start));
-    if (rest.length > LONGEST) throw new UsageError(`standard input: a path of more than ${LONGEST} bytes`);
+    // One byte more than is kept, so that a carriage return behind the last one kept is not taken for a line's end.
+    rest = Buffer.from(bytes.subarray(start, start + LONGEST + 1));
   }
   const last = text(rest);
   if (last !== '') yield last;
+}
+
+async function* readable(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* source;
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === undefined) throw error;
+    throw new UsageError(`standard input cannot be read (${code})`);
+  }
 }

@@ -1,15 +1,18 @@
 // From the arguments of a process to its exit status. Every fault ends here, as one sentence on standard error.
 
+import { existsSync, fstatSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
 import type { DriverCall } from '../../kernels/adapters.ts';
 import { UsageError } from '../errors.ts';
+import { printable, systemPath } from '../escaping.ts';
 import { attack, attackCommand, readAttackSettings } from './attack.ts';
 import { calibrate, calibrateCommand, readCalibrateSettings } from './calibrate.ts';
+import { editDistance, nearest } from './candidates.ts';
 import { createCommand, type Texts } from './command.ts';
 import { convert, convertCommand, readConvertSettings } from './convert.ts';
 import { doctor, doctorCommand, readDoctorSettings } from './doctor.ts';
 import { evaluate, evaluateCommand, readEvaluateSettings } from './evaluate.ts';
-import { describeError, statusOf } from './exitstatus.ts';
+import { describeError, INTERNAL, statusOf } from './exitstatus.ts';
 import { info, infoCommand, readInfoSettings } from './info.ts';
 import type { SignalSource } from './interruption.ts';
 import { match, matchCommand, readMatchSettings } from './match.ts';
@@ -22,7 +25,7 @@ import { readVersion } from './provenance.ts';
 import { purify, purifyCommand, readPurifySettings } from './purify.ts';
 import { run, type Surroundings } from './run.ts';
 import { readSettings } from './settings.ts';
-import type { Output } from './sinks.ts';
+import { type Output, streamWriter } from './sinks.ts';
 
 /** What the command takes from outside; all but what is known of models has the process's own as default. */
 export interface MainOptions {
@@ -34,6 +37,40 @@ export interface MainOptions {
   readonly stdout?: Output;
   readonly stderr?: ErrorOutput;
   readonly signals?: SignalSource;
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+/** Standard input of the process. Node reads a folder there as if it were empty. @throws UsageError for a folder. */
+async function* processInput(): AsyncGenerator<Uint8Array> {
+  if (fstatSync(0).isDirectory())
+    throw new UsageError('standard input is a folder; name the folder as INPUT instead of -');
+  yield* process.stdin;
+}
+
+/**
+ * Whether what is written goes to another program. Its lines may come to the same terminal, where they would stand
+ * in the middle of a line of progress.
+ */
+function isPipe(stdout: Output): boolean {
+  if (stdout !== process.stdout) return false;
+  const info = fstatSync(1);
+  return info.isFIFO() || info.isSocket();
+}
+
+/** Letters that a mistyped name of a subcommand may differ in. */
+const MISTYPED = 2;
+
+/**
+ * Refuses a first argument that is almost the name of a subcommand and no file: taken for an input, it would have
+ * everything after it classified.
+ *
+ * @throws UsageError naming the subcommand that was probably meant.
+ */
+function checkMistyped(first: string, names: readonly string[]): void {
+  if (!/^[a-z]{4,}$/i.test(first) || existsSync(systemPath(first))) return;
+  const name = nearest(first, names);
+  if (name !== undefined && editDistance(first.toLowerCase(), name) <= MISTYPED)
+    throw new UsageError(`"${first}" is neither a command nor a file; did you mean ${name}?`);
 }
 
 /** Subcommands that the design has and this version has not. */
@@ -144,23 +181,39 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
     openModel,
     silentDriver,
     describe,
-    stdin = process.stdin,
+    stdin = processInput(),
     stdout = process.stdout,
     stderr = process.stderr,
     signals = process,
+    env = process.env,
   } = options;
   const [first = '', ...rest] = argv;
   if (PLANNED.includes(first))
     throw new UsageError(`"${first}" is not part of this version (a folder of that name is ./${first})`);
   const named = Object.hasOwn(SUBCOMMANDS, first);
+  if (!named) checkMistyped(first, Object.keys(SUBCOMMANDS));
   const { command: create, prepare, noun, device } = SUBCOMMANDS[named ? first : 'classify']!;
-  const command = create({ out: (text) => stdout.write(text), err: (text) => stderr.write(text) });
+  const help = streamWriter(stdout);
+  let written: Promise<void> | undefined;
+  const command = create({
+    out: (text) => {
+      written = help.write(text);
+    },
+    err: (text) => stderr.write(printable(text, '\n')),
+  });
   if (device) addOptions(command, DEVICE);
-  command.parse(named ? rest : [...argv], { from: 'user' });
+  try {
+    command.parse(named ? rest : [...argv], { from: 'user' });
+  } finally {
+    await written;
+  }
   const chosen = readOptions(DEVICE, command.opts()).device;
   const prepared = prepare(command.args, command.opts());
   const { quiet = false, logLevel = 'info' } = prepared;
-  const reporter = createReporter(stderr, quiet ? 'error' : logLevel, Date.now, noun);
+  const reporter = createReporter(stderr, quiet ? 'error' : logLevel, {
+    noun,
+    renewing: stderr.isTTY === true && env.TERM !== 'dumb' && !isPipe(stdout),
+  });
   // At the debug level, what drivers print is welcome.
   const driverCall = device && logLevel !== 'debug' ? await silentDriver?.() : undefined;
   const open: OpenFolder = (folder, given) =>
@@ -186,7 +239,8 @@ export async function main(argv: readonly string[], options: MainOptions): Promi
     return await dispatch(argv, options);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-    stderr.write(`diffclass-stream: ${describeError(error)}\n`);
-    return statusOf(error);
+    const status = statusOf(error);
+    stderr.write(`diffclass-stream: ${printable(describeError(error), status === INTERNAL ? '\n' : '')}\n`);
+    return status;
   }
 }

@@ -1,11 +1,12 @@
 // `match`: decides for each item which caption belongs to which image, and scores all items.
 
-import { truncate } from 'node:fs/promises';
+import { basename } from 'node:path';
 import type { Candidate } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import type { Score } from '../deciding/matching.ts';
 import { faultOf, ItemError, UsageError } from '../errors.ts';
+import { safeJson } from '../escaping.ts';
 import { failureOf } from '../images/failures.ts';
 import { loadImage } from '../images/load.ts';
 import type { Batcher } from '../stream/batcher.ts';
@@ -13,19 +14,30 @@ import { mapOrdered, until } from '../stream/iterables.ts';
 import { pairErrors } from '../stream/match.ts';
 import { acquire } from '../stream/sharing.ts';
 import { progressAfter } from '../types.ts';
-import { checkOutputFile } from './checks.ts';
+import { fileDigest } from './classify-record.ts';
 import { newCommand, type Texts } from './command.ts';
 import { timeEvaluations } from './dryrun.ts';
 import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
-import { count, type EarlierItems, earlierItems, type MatchLine, newTally, summaryOf } from './matchlines.ts';
+import {
+  count,
+  dropUnfinished,
+  type EarlierItems,
+  earlierItems,
+  type MatchLine,
+  newTally,
+  summaryOf,
+} from './matchlines.ts';
+import { modelDigest } from './model-digest.ts';
 import { checkModel, evaluationOptions } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
+import { claimFile } from './output-file.ts';
 import { inGroups, type MatchItem, readItems } from './pairs.ts';
 import { PathSet } from './pathset.ts';
 import { duration, short } from './progress.ts';
 import type { Surroundings } from './run.ts';
+import { type RunRecord, sameRun, writeRecord } from './run-record.ts';
 import { checkShared } from './settings.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
 import { runTimeOf, secondsOf } from './timing.ts';
@@ -213,7 +225,7 @@ async function matchAll(
       const source = until(each(items), interruption.stop);
       for await (const line of mapOrdered(source, ahead, (item) => matchItem(batcher, item, places))) {
         count(tally, line);
-        await results.writer.write(`${JSON.stringify(line)}\n`);
+        await results.writer.write(`${safeJson(line)}\n`);
         if (results.writer.closed) return name;
         report();
       }
@@ -246,25 +258,36 @@ export async function match(settings: MatchSettings, surroundings: Surroundings)
   const { stdout, signals, reporter } = surroundings;
   const { output, resume, seed } = settings;
   if (settings.dryRun) return dryRun(settings, surroundings);
-  if (output !== '-') await checkOutputFile('--output', output);
-  const earlier = resume ? await earlierItems(output) : { done: new PathSet(), tally: newTally(), bytes: 0 };
-  const results: Results = {
-    async open() {
-      if (output === '-') return streamWriter(stdout);
-      if (earlier.bytes > 0) await truncate(output, earlier.bytes);
-      return fileWriter(output, earlier.bytes > 0);
-    },
-  };
-  const interruption = interruptible(signals, () =>
-    reporter.log('warn', 'interrupted; finishing the items in flight (once more to stop now)'),
-  );
+  const claimed =
+    output === '-' ? undefined : await claimFile(output, { option: '--output', inputs: [settings.table] });
+  let results: Results | undefined;
+  let interruption: Interruption | undefined;
   try {
+    const earlier =
+      claimed && resume ? await earlierItems(claimed.path) : { done: new PathSet(), tally: newTally() };
+    const record = await recordOf(settings);
+    if (claimed && resume) {
+      const check = await sameRun(claimed.path, record, (text) => reporter.log('warn', text));
+      check({ results: earlier.tally.items, models: new Set(), seeds: new Set() });
+    }
+    results = {
+      async open() {
+        if (!claimed) return streamWriter(stdout);
+        if (resume) await dropUnfinished(claimed.path);
+        const writer = await fileWriter(claimed.path, resume);
+        if (claimed.isFile) await writeRecord(claimed.path, record);
+        return writer;
+      },
+    };
+    interruption = interruptible(signals, () =>
+      reporter.log('warn', 'interrupted; finishing the items in flight (once more to stop now)'),
+    );
     const model = await matchAll(settings, surroundings, results, earlier, interruption);
     if (results.writer?.closed) return 0;
     if (interruption.status > 0) return interruption.status;
     const summary = summaryOf(earlier.tally, { seed, ...(model === undefined ? {} : { model }) });
     results.writer ??= await results.open();
-    await results.writer.write(`${JSON.stringify({ summary })}\n`);
+    await results.writer.write(`${safeJson({ summary })}\n`);
     for (const [what, { text, image, group }] of [
       ['', summary],
       ['less the unconditional error: ', summary.lessUnconditional],
@@ -272,7 +295,23 @@ export async function match(settings: MatchSettings, surroundings: Surroundings)
       reporter.log('info', `${what}text ${percent(text)}, image ${percent(image)}, group ${percent(group)}`);
     return summary.failures > 0 ? 1 : 0;
   } finally {
-    interruption.release();
-    await results.writer?.close();
+    interruption?.release();
+    await results?.writer?.close();
+    await claimed?.release();
   }
+}
+
+/** What the lines depend on; known before a model is opened, as each group of captions opens one. */
+async function recordOf(settings: MatchSettings): Promise<RunRecord> {
+  const { model, imageSize, timesteps, sigmas, loss, weighting, seed, noise } = settings;
+  return {
+    model: basename(model),
+    'model files': await modelDigest(await modelFolder(model)),
+    'image size': imageSize ?? "the model's own",
+    levels: timesteps ?? sigmas ?? "the model's own",
+    loss: loss ?? "the model's own",
+    weighting: weighting ?? "the model's own",
+    seed,
+    noise: await fileDigest(noise),
+  };
 }

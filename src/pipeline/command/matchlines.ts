@@ -5,7 +5,7 @@ import { UsageError } from '../errors.ts';
 import type { PairErrors } from '../stream/match.ts';
 import type { MatchItem } from './pairs.ts';
 import { PathSet } from './pathset.ts';
-import { ifThere, wholeLines } from './resume.ts';
+import { ifThere, keepLines, wholeLines } from './resume.ts';
 
 /** Counts of matches, as a summary needs them. */
 export interface Tally {
@@ -64,42 +64,48 @@ export const summaryOf = (
   ...run,
 });
 
-/** What an earlier run left: its items, their tally, and the bytes of their lines. */
+/** What an earlier run left: its items that have a result, and their tally. */
 export interface EarlierItems {
   readonly done: PathSet;
   readonly tally: Tally;
-  readonly bytes: number;
 }
 
+type Line = MatchLine | { readonly summary: unknown };
+
+const isResult = (line: Line | undefined): line is MatchLine & { readonly images: readonly string[] } =>
+  line !== undefined && 'item' in line && !('error' in line);
+
 /**
- * Reads the items that an output holds already; a summary and a torn last line behind them do not count.
+ * Reads the items that an output holds already; failed items do not count, and are tried again.
  *
  * @throws UsageError when the file holds something else, or cannot be read.
  */
 export async function earlierItems(path: string): Promise<EarlierItems> {
   const done = new PathSet();
   const tally = newTally();
-  let bytes = 0;
   let number = 0;
   let torn = 0;
   await ifThere(path, async () => {
-    for await (const { text, end } of wholeLines(path, 'jsonl')) {
+    for await (const { text } of wholeLines(path, 'jsonl')) {
       number++;
       if (torn > 0) throw new UsageError(`${path}: line ${torn} is not of a match`);
       const line = parsed(text);
       if (line === undefined) torn = number;
-      else if ('item' in line) {
+      else if (isResult(line)) {
         done.add(line.item);
         count(tally, line);
-        bytes = end;
       }
     }
     if (torn === 1) throw new UsageError(`${path}: holds no matches`);
   });
-  return { done, tally, bytes };
+  return { done, tally };
 }
 
-function parsed(text: string): MatchLine | { readonly summary: unknown } | undefined {
+/** Drops everything but the results of items from an output, so that it can be appended to. */
+export const dropUnfinished = (path: string): Promise<void> =>
+  ifThere(path, () => keepLines(path, 'jsonl', (text) => isResult(parsed(text))));
+
+function parsed(text: string): Line | undefined {
   try {
     const value = JSON.parse(text);
     return typeof value?.item === 'string' || value?.summary ? value : undefined;

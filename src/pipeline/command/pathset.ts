@@ -1,6 +1,7 @@
 // A compact set of paths: what a resumed run has done already can be millions of them.
 
 import { createHash } from 'node:crypto';
+import { bytesOfPath } from '../escaping.ts';
 
 const WORDS = 4;
 
@@ -46,7 +47,7 @@ export class PathSet {
 }
 
 function keyOf(path: string): Uint32Array {
-  const digest = createHash('sha256').update(path).digest();
+  const digest = createHash('sha256').update(bytesOfPath(path)).digest();
   const key = Uint32Array.from({ length: WORDS }, (_, i) => digest.readUInt32LE(i * 4));
   if (key.every((word) => word === 0)) key[0] = 1; // all zeros mark a free slot
   return key;

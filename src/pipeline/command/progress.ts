@@ -1,6 +1,7 @@
 // How far a run has come, for a person: one line on a terminal that renews itself, a line now and then elsewhere.
 
 import type { CompileProgress } from '../../kernels/device.ts';
+import { printable } from '../escaping.ts';
 import type { Progress } from '../types.ts';
 import { LOG_LEVELS, type LogLevel } from './options/output.ts';
 
@@ -90,15 +91,26 @@ function movingRate(): (now: Progress) => number {
   };
 }
 
-/** A reporter to standard error that says what `level` allows. Progress, of what `noun` calls, belongs to `info`. */
+/** How a reporter writes. */
+export interface ReporterOptions {
+  /** Milliseconds on any clock. */
+  readonly now?: () => number;
+  /** What progress counts: images. */
+  readonly noun?: string | undefined;
+  /** Whether progress is one line that renews itself, as a terminal can show it. */
+  readonly renewing?: boolean;
+}
+
+/**
+ * A reporter to standard error that says what `level` allows; progress belongs to `info`. Every message is one line,
+ * in which control characters are escaped.
+ */
 export function createReporter(
   output: ErrorOutput,
   level: LogLevel,
-  now: () => number = Date.now,
-  noun = 'images',
+  { now = Date.now, noun = 'images', renewing: terminal = output.isTTY === true }: ReporterOptions = {},
 ): Reporter {
   const loud = LOG_LEVELS.indexOf(level);
-  const terminal = output.isTTY === true;
   const rate = movingRate();
   const began = now();
   let renewed = terminal ? 0 : began;
@@ -119,7 +131,7 @@ export function createReporter(
     log(of, text) {
       if (LOG_LEVELS.indexOf(of) > loud) return;
       clear();
-      output.write(`diffclass-stream: ${text}\n`);
+      output.write(`diffclass-stream: ${printable(text)}\n`);
     },
     progress(state, skipped, total) {
       const perSecond = rate(state);

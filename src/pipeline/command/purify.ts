@@ -2,19 +2,23 @@
 
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Model } from '../../graph/model.ts';
 import { UsageError } from '../errors.ts';
+import { safeJson, systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 import { DECODERS, loadItem } from '../images/load.ts';
 import { fromModelInput } from '../images/pixels.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
-import { checkOutputFile, checkOutputFolder } from './checks.ts';
+import { checkOutputFolder } from './checks.ts';
+import { evaluationRecord } from './classify-record.ts';
 import { newCommand, type Texts } from './command.ts';
 import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
+import { type ClaimedFile, claimFile } from './output-file.ts';
 import { namedInputs, pngName } from './outputnames.ts';
 import { writePng } from './pngfile.ts';
 import { duration, short } from './progress.ts';
@@ -22,6 +26,7 @@ import { timePurification } from './purify-timing.ts';
 import { checkPurifyingFlags, hostNoise, type PurifyingSettings, purifierOptions } from './purifying.ts';
 import { takeUp } from './resume.ts';
 import { count, opener, type Surroundings } from './run.ts';
+import { type RunRecord, sameRun, writeRecord } from './run-record.ts';
 import { checkInputs } from './settings.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
 import { type TensorFileWriter, tensorFileWriter } from './tensorfile.ts';
@@ -43,6 +48,7 @@ const PURIFY = [
   'output',
   'resume',
   'dryRun',
+  'timings',
   'quiet',
   'logLevel',
   'null',
@@ -59,6 +65,7 @@ export interface PurifySettings
     | 'output'
     | 'resume'
     | 'dryRun'
+    | 'timings'
     | 'quiet'
     | 'logLevel'
     | 'batch'
@@ -74,8 +81,9 @@ export interface PurifySettings
 const AFTER = `
 INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. Each image
 is written to --out under its own name, keeping sub-folders of INPUT; any extension but .png gets .png appended.
-For each image there is one line of JSON: path, image (the file written), how far the image moved (linf and l2, for
-pixels in [0, 1]), evaluations of the network, seconds, method, seed, model.
+Characters that a terminal would obey become _ in the name. For each image there is one line of JSON: path, image (the
+file written), how far the image moved (linf and l2, for pixels in [0, 1]), evaluations of the network, method, seed,
+model; and seconds with --timings.
 
 Methods, with their defaults:
   lm-adam      5 steps of Adam at 0.1 on the denoising loss, sigma drawn from U(0.4, 0.6) (RDC's released code)
@@ -160,7 +168,7 @@ async function stream(
   done: { has(path: string): boolean } | undefined,
   interruption: Interruption,
 ): Promise<number> {
-  const { purifying, out, seed, concurrency } = settings;
+  const { purifying, out, seed, concurrency, timings } = settings;
   const { reporter } = surroundings;
   const shape = model.inputShape;
   let skipped = 0;
@@ -187,15 +195,23 @@ async function stream(
     });
     for await (const result of purified) {
       if (isFailure(result)) {
-        reporter.log('debug', `${result.path}: ${result.error.message}`);
-        await lines.write(`${JSON.stringify(result)}\n`);
+        reporter.log('warn', `${result.path}: ${result.error.message}`);
+        await lines.write(`${safeJson(result)}\n`);
       } else {
         const image = join(out, pngName(result.name));
         await writePng(image, fromModelInput(result.pixels, shape));
         await tensors?.add(result.name, result.pixels, shape);
-        const { model: name, ...moved } = result.purification;
-        const line = { path: result.path, image, ...moved, method: purifying.method, seed, model: name };
-        await lines.write(`${JSON.stringify(line)}\n`);
+        const { model: name, seconds, ...moved } = result.purification;
+        const line = {
+          path: result.path,
+          image,
+          ...moved,
+          ...(timings ? { seconds } : {}),
+          method: purifying.method,
+          seed,
+          model: name,
+        };
+        await lines.write(`${safeJson(line)}\n`);
       }
       if (lines.closed) break;
     }
@@ -211,18 +227,12 @@ async function stream(
 }
 
 function summary({ images, failures, seconds }: Progress, skipped: number): string {
-  const parts = [`${short(images - failures)} images purified in ${duration(seconds)}`];
-  if (seconds > 0) parts.push(`${short(images / seconds)} images/s`);
+  const purified = images - failures;
+  const parts = [`${short(purified)} images purified in ${duration(seconds)}`];
+  if (purified > 0 && seconds > 0) parts.push(`${short(purified / seconds)} images/s`);
   if (failures > 0) parts.push(`${short(failures)} failed`);
   if (skipped > 0) parts.push(`${short(skipped)} were done before`);
   return parts.join(', ');
-}
-
-/** Checks where images, tensors and lines go, before the model is opened. @throws UsageError */
-async function checkFiles({ out, output, tensors }: PurifySettings): Promise<void> {
-  await checkOutputFolder('--out', out);
-  if (output !== '-') await checkOutputFile('--output', output);
-  if (tensors !== undefined) await checkOutputFile('--tensors', tensors);
 }
 
 /** Says how long purifying will take. */
@@ -255,42 +265,83 @@ async function dryRun(settings: PurifySettings, surroundings: Surroundings, fold
  * @throws UsageError, ModelError, UnsupportedError and the device's errors, which end the run.
  */
 export async function purify(settings: PurifySettings, surroundings: Surroundings): Promise<number> {
-  const { openModel, stdout, signals, reporter } = surroundings;
-  const { purifying, out, output, resume, tensors } = settings;
+  const { openModel, signals, reporter } = surroundings;
+  const { purifying, out, output, tensors, inputs } = settings;
   const folder = await modelFolder(settings.model);
-  await checkFiles(settings);
   if (settings.dryRun) return dryRun(settings, surroundings, folder);
-  const opened = await opener(openModel, folder, await purifierOptions(purifying, settings));
-  const interruption = interruptible(signals, () =>
-    reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
-  );
+  await checkOutputFolder('--out', out);
+  const options = await purifierOptions(purifying, settings);
+  const claims: ClaimedFile[] = [];
+  const claim = async (path: string, option: '--output' | '--tensors') => {
+    const claimed = await claimFile(path, { option, inputs, binary: option === '--tensors' });
+    claims.push(claimed);
+    return claimed;
+  };
+  let opened: Awaited<ReturnType<typeof opener>> | undefined;
+  let interruption: Interruption | undefined;
   let lines: Writer | undefined;
   let tensorFile: TensorFileWriter | undefined;
   try {
+    const file = output === '-' ? undefined : await claim(output, '--output');
+    if (tensors !== undefined) await claim(tensors, '--tensors');
+    opened = await opener(openModel, folder, options);
+    interruption = interruptible(signals, () =>
+      reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
+    );
     const noise = await hostNoise(purifying, opened.model);
     stepsBy(opened.model, { ...purifying, noise });
-    const earlier = resume ? await takeUp(output, 'jsonl') : undefined;
-    await mkdir(out, { recursive: true }).catch((error: unknown) => {
+    const record = await recordOf(settings, opened.model, folder);
+    const results = await openLines(file, settings.resume, surroundings, record);
+    lines = results.lines;
+    await mkdir(systemPath(out), { recursive: true }).catch((error: unknown) => {
       throw new UsageError(`--out: ${out} cannot be made (${systemCode(error) ?? error})`);
     });
-    lines = output === '-' ? streamWriter(stdout) : await fileWriter(output, resume);
     tensorFile = tensors === undefined ? undefined : await tensorFileWriter(tensors);
-    const results = { lines, tensors: tensorFile };
     const failures = await stream(
       settings,
       surroundings,
       opened,
       noise,
-      results,
-      earlier?.done,
+      { lines, tensors: tensorFile },
+      results.done,
       interruption,
     );
     if (interruption.status > 0) return interruption.status;
     return failures > 0 && !lines.closed ? 1 : 0;
   } finally {
-    interruption.release();
+    interruption?.release();
     await lines?.close();
     await tensorFile?.close();
-    opened.close();
+    opened?.close();
+    for (const claimed of claims) await claimed.release();
   }
+}
+
+/** What the lines depend on. */
+async function recordOf(
+  { purifying: { noiseFile, ...purification }, seed }: PurifySettings,
+  model: Model,
+  folder: string,
+): Promise<RunRecord> {
+  return {
+    ...(await evaluationRecord({ seed, noise: noiseFile, loss: undefined }, model, folder)),
+    purify: JSON.stringify(purification),
+  };
+}
+
+/** Opens what lines are written to, and takes up what it holds if `resume` says so. */
+async function openLines(
+  file: ClaimedFile | undefined,
+  resume: boolean,
+  { stdout, reporter }: Surroundings,
+  record: RunRecord,
+): Promise<{ readonly lines: Writer; readonly done: { has(path: string): boolean } | undefined }> {
+  if (!file) return { lines: streamWriter(stdout), done: undefined };
+  const warn = (text: string) => reporter.log('warn', text);
+  const earlier = resume
+    ? await takeUp(file.path, 'jsonl', { check: await sameRun(file.path, record, warn) })
+    : undefined;
+  const lines = await fileWriter(file.path, resume);
+  if (file.isFile) await writeRecord(file.path, record);
+  return { lines, done: earlier?.done };
 }

@@ -9,6 +9,7 @@ import { all } from '../deciding/all.ts';
 import { sequential } from '../deciding/sequential.ts';
 import { staged } from '../deciding/staged.ts';
 import type { Strategy } from '../deciding/trial.ts';
+import { IMAGE_EXTENSIONS } from '../images/extensions.ts';
 import { loadImages } from '../images/load.ts';
 import { findImages } from '../images/sources.ts';
 import type { ClassifyOptions } from '../operators/classify-options.ts';
@@ -16,17 +17,19 @@ import type { ClassifyOptions } from '../operators/classify-options.ts';
 import { until } from '../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../types.ts';
+import { classifyRecord } from './classify-record.ts';
 import { dryRun } from './dryrun.ts';
-import { evaluationLines, headerOf, lineOf } from './format.ts';
+import { evaluationLines } from './format.ts';
 import { inputNotes } from './input-notes.ts';
 import { type Interruption, interruptible, type SignalSource } from './interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
 import { duration, type Reporter, short } from './progress.ts';
 import { hostNoise, purifierOptions } from './purifying.ts';
-import { dropTornLine, notDone, takeUp } from './resume.ts';
+import { apartFrom, type Claims, claimOutputs, openResults, type Results } from './results.ts';
+import { notDone } from './resume.ts';
 import type { Settings } from './settings.ts';
-import { fileWriter, type Output, streamWriter, type Writer } from './sinks.ts';
+import type { Output } from './sinks.ts';
 
 /** What a run takes from outside. */
 export interface Surroundings {
@@ -84,26 +87,6 @@ export async function count(
   if (!stop.aborted) tell(total);
 }
 
-interface Writers {
-  readonly results: Writer;
-  readonly errors: Writer | undefined;
-}
-
-async function openWriters(
-  settings: Settings,
-  stdout: Output,
-  earlierBytes: number | undefined,
-): Promise<Writers> {
-  const { output, format, energy, errors } = settings;
-  const append = earlierBytes !== undefined;
-  const results = output === '-' ? streamWriter(stdout) : await fileWriter(output, append);
-  if (append && errors !== undefined) await dropTornLine(errors);
-  const log = errors === undefined ? undefined : await fileWriter(errors, append);
-  const header = earlierBytes ? '' : headerOf(format, energy);
-  if (header) await results.write(header);
-  return { results, errors: log };
-}
-
 /** What puts a stream of images through a purification, where the settings ask for one. */
 interface Purifier {
   readonly through: (
@@ -136,26 +119,29 @@ async function purifier(
   }
 }
 
+/** What a stream of results runs on. */
+interface Running {
+  readonly opened: Awaited<ReturnType<typeof opener>>;
+  readonly purifier: Purifier;
+  readonly results: Results;
+  readonly claims: Claims;
+  readonly interruption: Interruption;
+}
+
 /** Everything between the opened model and the last line; returns how many items failed. */
 async function stream(
   settings: Settings,
-  { stdin, stdout, reporter }: Surroundings,
-  { model, open }: Awaited<ReturnType<typeof opener>>,
-  { through }: Purifier,
-  interruption: Interruption,
+  { stdin, reporter }: Surroundings,
+  { opened: { model, open }, purifier: { through }, results, claims, interruption }: Running,
 ): Promise<{ readonly failures: number; readonly readerGone: boolean }> {
-  const earlier = settings.resume
-    ? await takeUp(settings.output, settings.format, settings.energy)
-    : undefined;
-  const { results, errors } = await openWriters(settings, stdout, earlier?.bytes);
-  let skipped = 0;
+  const counts = { skipped: 0, undecided: 0 };
   let total: number | undefined;
   let last: Progress = { images: 0, failures: 0, evaluations: 0, seconds: 0, imagesPerSecond: 0 };
   const finished = new AbortController();
   const notes = inputNotes(model);
   const { onPassedOver, onDecoded } = notes;
-  const found = findImages(settings.inputs, { stdin, nul: settings.nul, onPassedOver });
-  const fresh = earlier ? notDone(found, earlier.done, () => skipped++) : found;
+  const found = apartFrom(findImages(settings.inputs, { stdin, nul: settings.nul, onPassedOver }), claims);
+  const fresh = results.done ? notDone(found, results.done, () => counts.skipped++) : found;
   const loaded = until(
     loadImages(fresh, model.inputShape, { crop: model.crop, onDecoded }),
     interruption.stop,
@@ -168,22 +154,24 @@ async function stream(
     const classified = classifyImages(through(loaded), open, {
       ...deciding(settings),
       topK: settings.topK,
+      order: settings.order,
       energy: settings.energy,
       seed: settings.noise === undefined ? settings.seed : undefined,
       signal: interruption.drop,
       ...(settings.concurrency === undefined ? {} : { concurrency: settings.concurrency }),
-      ...(errors ? { onEvaluations: (records) => errors.write(evaluationLines(records)) } : {}),
+      ...(results.errors
+        ? { onEvaluations: (records) => results.errors!.write(evaluationLines(records)) }
+        : {}),
       onProgress: (now) => {
         last = now;
-        reporter.progress(now, skipped, total);
+        reporter.progress(now, counts.skipped, total);
       },
     });
     for await (const result of classified) {
-      const line = purifying && !isFailure(result) ? { ...result, purify: purifying.method } : result;
-      await results.write(lineOf(line, settings.format));
+      if (!isFailure(result) && !result.decided) counts.undecided++;
+      await results.write(purifying && !isFailure(result) ? { ...result, purify: purifying.method } : result);
       if (results.closed) break;
       notes.onResult(result);
-      if (isFailure(result)) reporter.log('debug', `${result.path}: ${result.error.message}`);
     }
   } catch (error) {
     if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
@@ -191,22 +179,40 @@ async function stream(
     finished.abort();
     await counting;
     await results.close();
-    await errors?.close();
   }
-  if (!results.closed)
-    for (const line of [summary(last, skipped), ...notes.sentences()]) reporter.log('info', line);
+  const isNothing = last.images === 0 && interruption.status > 0;
+  if (!results.closed && !isNothing)
+    for (const line of [summary(last, counts), ...notes.sentences()]) reporter.log('info', line);
   return { failures: last.failures, readerGone: results.closed };
 }
 
-function summary({ images, failures, evaluations, seconds }: Progress, skipped: number): string {
+/** Seconds from which on a rate says something: less is shown as 0.0 s. */
+const LEAST_SECONDS = 0.05;
+
+/** What a run did, in one sentence; a rate only of images that were classified. */
+function summary(
+  { images, failures, evaluations, seconds }: Progress,
+  { skipped, undecided }: { readonly skipped: number; readonly undecided: number },
+): string {
   const classified = images - failures;
-  const parts = [`${short(classified)} images classified in ${duration(seconds)}`];
-  if (seconds > 0) parts.push(`${short(images / seconds)} images/s`);
-  if (classified > 0) parts.push(`${short(evaluations / classified)} evaluations an image`);
+  if (images === 0)
+    return skipped > 0
+      ? `nothing left to do: ${several(skipped, 'image')} were done before`
+      : `no images found (files are taken for images by their names: ${IMAGE_EXTENSIONS.join(', ')})`;
+  const parts = [
+    classified > 0
+      ? `${several(classified, 'image')} classified in ${duration(seconds)}`
+      : 'no image could be classified',
+  ];
+  if (classified > 0 && seconds > LEAST_SECONDS) parts.push(`${short(classified / seconds)} images/s`);
+  if (classified > 0) parts.push(`${short(evaluations / classified)} evaluations per image`);
+  if (undecided > 0) parts.push(`${short(undecided)} undecided`);
   if (failures > 0) parts.push(`${short(failures)} failed`);
   if (skipped > 0) parts.push(`${short(skipped)} were done before`);
   return parts.join(', ');
 }
+
+const several = (count: number, noun: string) => `${short(count)} ${noun}${count === 1 ? '' : 's'}`;
 
 /**
  * Classifies what the settings name and writes the results. Returns the exit status: 0 all classified, 1 some
@@ -215,34 +221,48 @@ function summary({ images, failures, evaluations, seconds }: Progress, skipped: 
  * @throws UsageError, ModelError and the device's errors, which end the run.
  */
 export async function run(settings: Settings, surroundings: Surroundings): Promise<number> {
-  const { openModel, signals, reporter } = surroundings;
+  const { openModel, stdout, signals, reporter } = surroundings;
   const folder = await modelFolder(settings.model);
   const options = await modelOptions(settings);
-  const opened = await opener(openModel, folder, options);
-  const opening = process.uptime();
-  const { name, candidates, levels, batchSize, slots } = opened.model;
-  const interruption = interruptible(signals, () =>
-    reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
-  );
-  reporter.log(
-    'debug',
-    `${name}: ${candidates.length} candidates, ${levels.length} noise levels, batches of ${batchSize}, ${slots} images in flight`,
-  );
-  let before: Purifier | undefined;
+  const claims = settings.dryRun ? undefined : await claimOutputs(settings);
   try {
-    checkModel(settings, opened.model);
-    if (settings.dryRun) {
-      const { model, open } = opened;
-      const run = { settings, surroundings, folder, modelOptions: options, model, open };
-      return await dryRun({ ...run, deciding: deciding(settings), opening });
+    const opened = await opener(openModel, folder, options);
+    const opening = process.uptime();
+    const { name, candidates, levels, batchSize, slots } = opened.model;
+    reporter.log(
+      'debug',
+      `${name}: ${candidates.length} candidates, ${levels.length} noise levels, batches of ${batchSize}, ${slots} images in flight`,
+    );
+    const interruption = interruptible(signals, () =>
+      reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
+    );
+    let before: Purifier | undefined;
+    try {
+      checkModel(settings, opened.model);
+      if (!claims) {
+        const { model, open } = opened;
+        const run = { settings, surroundings, folder, modelOptions: options, model, open };
+        return await dryRun({ ...run, deciding: deciding(settings), opening });
+      }
+      before = await purifier(settings, openModel, folder, interruption.drop);
+      const results = await openResults({
+        settings,
+        claims,
+        stdout,
+        reporter,
+        labels: candidates.map(({ label }) => label),
+        record: await classifyRecord(settings, opened.model, folder),
+      });
+      const running = { opened, purifier: before, results, claims, interruption };
+      const { failures, readerGone } = await stream(settings, surroundings, running);
+      if (interruption.status > 0) return interruption.status;
+      return failures > 0 && !readerGone ? 1 : 0;
+    } finally {
+      interruption.release();
+      before?.close();
+      opened.close();
     }
-    before = await purifier(settings, openModel, folder, interruption.drop);
-    const { failures, readerGone } = await stream(settings, surroundings, opened, before, interruption);
-    if (interruption.status > 0) return interruption.status;
-    return failures > 0 && !readerGone ? 1 : 0;
   } finally {
-    interruption.release();
-    before?.close();
-    opened.close();
+    await claims?.release();
   }
 }

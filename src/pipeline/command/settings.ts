@@ -1,6 +1,7 @@
 // What `classify` is asked for, checked: from the texts of options to values, before anything is opened.
 
 import { UsageError } from '../errors.ts';
+import { formatOfFile } from './format.ts';
 import { type OptionName, readOptions, type Values } from './options/table.ts';
 import { withPreset } from './presets.ts';
 import { CLASSIFY_PURIFYING, type PurifyingSettings, purifyingOf } from './purifying.ts';
@@ -27,6 +28,8 @@ export const CLASSIFY = [
   ...CLASSIFY_PURIFYING,
   'output',
   'format',
+  'order',
+  'timings',
   'topK',
   'energy',
   'errors',
@@ -44,8 +47,6 @@ export interface Settings extends Omit<Values<(typeof CLASSIFY)[number]>, 'null'
   readonly inputs: readonly string[];
   /** Paths on standard input end in NUL. */
   readonly nul: boolean;
-  /** The format was asked for by name. */
-  readonly formatNamed: boolean;
   /** What purifies the images first, if anything does. */
   readonly purifying: PurifyingSettings | undefined;
 }
@@ -57,11 +58,9 @@ export interface Settings extends Omit<Values<(typeof CLASSIFY)[number]>, 'null'
  */
 export function readSettings(inputs: readonly string[], typed: Readonly<Record<string, unknown>>): Settings {
   const { null: nul, ...values } = readOptions(CLASSIFY, withPreset(typed));
-  const formatNamed = typed.format !== undefined;
   const settings = {
     ...values,
     nul,
-    formatNamed,
     purifying: purifyingOf(values),
     inputs: nul && !inputs.includes('-') ? [...inputs, '-'] : inputs,
   };
@@ -77,7 +76,8 @@ export function checkShared({
   output,
 }: Pick<Settings, 'timesteps' | 'sigmas' | 'resume' | 'output'>): void {
   if (timesteps && sigmas) throw new UsageError('--timesteps and --sigmas exclude each other');
-  if (resume && output === '-') throw new UsageError('--resume wants --output FILE to read what is done');
+  if (resume && output === '-')
+    throw new UsageError('--resume needs --output FILE, which says what is done already');
 }
 
 /** @throws UsageError where there is nothing to read, or standard input is to be read twice. */
@@ -111,6 +111,8 @@ function checkTogether(settings: Settings): void {
   if (settings.prompts && settings.labels) refuse('--prompts and --labels exclude each other');
   if (settings.template && !settings.labels) refuse('--template wants --labels to fill in');
   checkShared(settings);
+  if (settings.resume && (settings.format ?? formatOfFile(output)) === 'text')
+    refuse('--resume reads JSON lines or CSV; expected --format jsonl or csv, got text');
   if (settings.errors !== undefined && settings.errors === output)
     refuse('--errors and --output are the same file');
 }

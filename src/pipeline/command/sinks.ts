@@ -3,28 +3,36 @@
 
 import { open } from 'node:fs/promises';
 import { UsageError } from '../errors.ts';
+import { printable, systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 
 /** Writes text, in the order of the calls. */
 export interface Writer {
   /** True once the reader has gone; writing then does nothing. */
   readonly closed: boolean;
-  /** Resolves when the text is taken. Rejects with `UsageError` when a file cannot be written (disk full). */
+  /** Resolves when the text is taken. Rejects with `UsageError` when it cannot be written (disk full). */
   write(text: string): Promise<void>;
   /** Waits for what was written and lets the file go. */
   close(): Promise<void>;
 }
 
 /** The part of a stream that a writer needs. */
-export type Output = Pick<NodeJS.WritableStream, 'write' | 'on' | 'removeListener'>;
+export type Output = Pick<NodeJS.WritableStream, 'write' | 'on' | 'removeListener'> & {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+};
 
-/** A writer to a stream such as standard output, which stays open. A closed pipe is not an error. */
+/**
+ * A writer to standard output, which stays open. A closed pipe is not an error. On a terminal control characters are
+ * escaped, whatever the text comes from.
+ */
 export function streamWriter(stream: Output): Writer {
   let closed = false;
   let failure: Error | undefined;
   const onError = (error: Error) => {
     closed = true;
-    if (!isClosedPipe(error)) failure = error;
+    if (!isClosedPipe(error))
+      failure ??= new UsageError(`standard output cannot be written (${systemCode(error) ?? error.message})`);
   };
   stream.on('error', onError);
   return {
@@ -34,7 +42,7 @@ export function streamWriter(stream: Output): Writer {
     async write(text) {
       if (!closed)
         await new Promise<void>((resolve) => {
-          stream.write(text, (error) => {
+          stream.write(stream.isTTY ? printable(text, '\n\t') : text, (error) => {
             if (error) onError(error);
             resolve();
           });
@@ -58,7 +66,7 @@ export async function fileWriter(path: string, append: boolean): Promise<Writer>
   const refuse = (error: unknown) => {
     throw new UsageError(`${path}: cannot be written (${systemCode(error) ?? error})`);
   };
-  const file = await open(path, append ? 'a' : 'w').catch(refuse);
+  const file = await open(systemPath(path), append ? 'a' : 'w').catch(refuse);
   let last: Promise<void> = Promise.resolve();
   return {
     closed: false,

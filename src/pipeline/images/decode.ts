@@ -4,6 +4,7 @@
 
 import { constants, open } from 'node:fs/promises';
 import type { Sharp, default as SharpModule } from 'sharp';
+import { systemPath } from '../escaping.ts';
 import { fault } from './failures.ts';
 import { type DecodeLimits, MAX_BYTES, MAX_PIXELS } from './limits.ts';
 import { type Pixels, withChannels } from './pixels.ts';
@@ -32,7 +33,7 @@ const FORMATS: readonly Format[] = [
 
 /** The bytes of a regular file; opening a pipe must not wait for its other end. */
 async function readWhole(path: string, maxBytes: number): Promise<Buffer> {
-  const file = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+  const file = await open(systemPath(path), constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
   try {
     const info = await file.stat();
     if (!info.isFile()) throw fault('not-a-file', 'not a regular file');

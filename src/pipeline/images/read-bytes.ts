@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 
 import { ItemError } from '../errors.ts';
+import { systemPath } from '../escaping.ts';
 import { until } from '../stream/iterables.ts';
 import { fault, itemErrorOf, systemCode } from './failures.ts';
 import type { BlobLike, UrlLike, WebStreamLike } from './image-input.ts';
@@ -108,7 +109,7 @@ export async function bytesOfUrl({ href, protocol }: UrlLike, limits: ReadLimits
  * @throws ItemError `truncated` or `corrupt` for broken gzip data, or the code of the system's error.
  */
 export async function* inflatedFile(path: string): AsyncGenerator<Buffer> {
-  const file = createReadStream(path);
+  const file = createReadStream(systemPath(path));
   const source: Readable = /\.t?gz$/i.test(path) ? file.pipe(createGunzip()) : file;
   if (source !== file) file.on('error', (error) => source.destroy(error));
   try {

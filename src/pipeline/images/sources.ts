@@ -6,6 +6,7 @@ import { lstat, opendir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import picomatch from 'picomatch';
 import { linesOf } from '../command/lines.ts';
+import { pathFromBytes, systemPath } from '../escaping.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
 import { containerKind, imagesInside } from './archives.ts';
 import { extensionOf, isImageName } from './extensions.ts';
@@ -18,7 +19,10 @@ export const SORTED_RUN = 4096;
 /** An image out of an archive or a file of records, with a path such as `photos.zip/a.png` or `t10k-idx3.gz#17`. */
 export type NamedImage = EncodedImage | DecodedImage;
 
-/** A path to an image, an image that has no file of its own, or what went wrong instead. */
+/**
+ * A path to an image, an image that has no file of its own, or what went wrong instead. Bytes of a path that are not
+ * UTF-8: see `escaping.ts`.
+ */
 export type Found = string | NamedImage | ItemFailure;
 
 /** Tells images from failures. */
@@ -50,25 +54,36 @@ type Wanted = (path: string) => boolean;
 const mightMatter = (path: string, error: unknown) =>
   isImageName(path) || (extensionOf(path) === undefined && systemCode(error) !== 'ELOOP');
 
-async function readRun(folder: Dir): Promise<Dirent[]> {
-  const run: Dirent[] = [];
+/** An entry of a folder with its name as text. */
+interface Entry {
+  readonly name: string;
+  readonly entry: Dirent;
+}
+
+async function readRun(folder: Dir): Promise<Entry[]> {
+  const run: Entry[] = [];
   while (run.length < SORTED_RUN) {
     const entry = await folder.read();
     if (entry === null) break;
-    if (!entry.name.startsWith('.')) run.push(entry);
+    const name = pathFromBytes(entry.name as unknown as Uint8Array); // the folder was opened for bytes
+    if (!name.startsWith('.')) run.push({ name, entry });
   }
   return run.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
 }
 
+/** Opens a folder whose names come as bytes: one that is not UTF-8 would come damaged as text. */
+const openFolder = (path: string): Promise<Dir> =>
+  opendir(systemPath(path) as string, { encoding: 'buffer' as BufferEncoding });
+
 /** Identity of a folder, to notice when links lead back into it. */
 async function identity(path: string): Promise<string> {
-  const { dev, ino } = await stat(path, { bigint: true });
+  const { dev, ino } = await stat(systemPath(path), { bigint: true });
   return `${dev}:${ino}`;
 }
 
 async function kindOf(path: string, entry: Dirent): Promise<'file' | 'folder' | 'other'> {
   const entryOrTarget =
-    entry.isSymbolicLink() || !(entry.isFile() || entry.isDirectory()) ? await stat(path) : entry;
+    entry.isSymbolicLink() || !(entry.isFile() || entry.isDirectory()) ? await stat(systemPath(path)) : entry;
   return entryOrTarget.isDirectory() ? 'folder' : entryOrTarget.isFile() ? 'file' : 'other';
 }
 
@@ -90,15 +105,15 @@ async function* walk(
   try {
     self = await identity(path);
     if (above.includes(self)) return;
-    folder = await opendir(path);
+    folder = await openFolder(path);
   } catch (error) {
     yield failureOf(path, error);
     return;
   }
   try {
     for (let run = await readRun(folder); run.length > 0; run = await readRun(folder)) {
-      for (const entry of run) {
-        const inside = join(path, entry.name);
+      for (const { name, entry } of run) {
+        const inside = join(path, name);
         try {
           const kind = await kindOf(inside, entry);
           if (kind === 'folder' && depth > 1)
@@ -148,14 +163,19 @@ async function* opened(
 
 async function* expand(input: string, patterns: boolean, options: SourceOptions): AsyncGenerator<Placed> {
   const root = dirname(input);
+  if (input.includes('\0')) {
+    const message = 'no path holds a NUL byte; if the paths on standard input end in NUL, say -0';
+    yield { found: failureOf(input, fault('not-found', message)), root };
+    return;
+  }
   try {
-    const info = await stat(input);
+    const info = await stat(systemPath(input));
     if (info.isDirectory())
       for await (const found of walk(input, isImageName, mightMatter, options.onPassedOver))
         yield { found, root: input };
     else yield* opened(input, root, options);
   } catch (error) {
-    const link = await lstat(input).then(
+    const link = await lstat(systemPath(input)).then(
       () => true,
       () => false,
     );
@@ -167,7 +187,7 @@ async function* expand(input: string, patterns: boolean, options: SourceOptions)
 
 /**
  * The paths of the images that `inputs` name, in their order: a file itself, a folder's images (recursive; see
- * `IMAGE_EXTENSIONS`), a pattern's matches (`photos/**\/*.png`), and for `-` the paths on standard input, one a
+ * `IMAGE_EXTENSIONS`), a pattern's matches (`photos/**\/*.png`), and for `-` the paths on standard input, one per
  * line, each a file or a folder. Archives, IDX files and CIFAR batches that are named yield the images in them (see
  * `imagesInside`). Names within a folder are sorted, in runs of `SORTED_RUN` entries.
  * What cannot be found or read is a failed item, and the stream goes on.

@@ -1,6 +1,7 @@
 // Options that say what comes out, and where it goes.
 
 import { z } from 'zod';
+import { FORMATS } from '../format.ts';
 import { flag, integer, optionsOf, text } from './option.ts';
 
 /** Levels of what is logged to standard error, from least to most. */
@@ -44,12 +45,25 @@ export const OUTPUT = {
     wanted: 'a file, or - for standard output',
     fallback: '-',
   }),
-  format: spec({
+  format: given({
     flags: '--format <name>',
-    help: 'jsonl or csv',
-    schema: z.enum(['jsonl', 'csv']),
-    wanted: 'jsonl or csv',
-    fallback: 'jsonl',
+    help: 'jsonl, csv or text; without it text on a terminal, else what the name of --output says (.csv, .txt), else jsonl',
+    schema: z.enum(FORMATS),
+    wanted: 'jsonl, csv or text',
+  }),
+  order: spec({
+    flags: '--order <name>',
+    help: 'completion (as soon as a result is there) or input (in the order of the inputs)',
+    schema: z.enum(['completion', 'input']),
+    wanted: 'completion or input',
+    fallback: 'completion',
+  }),
+  timings: spec({
+    flags: '--timings',
+    help: 'results have the seconds that each image took; without it equal seeds give equal bytes',
+    schema: flag,
+    wanted: 'no value',
+    fallback: false,
   }),
   topK: spec({
     flags: '--top-k <k>',
@@ -73,7 +87,7 @@ export const OUTPUT = {
   }),
   resume: spec({
     flags: '--resume',
-    help: 'skip what --output already holds',
+    help: 'skip the images that have a result in --output, and try failed ones again; wants the settings of the earlier run',
     schema: flag,
     wanted: 'no value',
     fallback: false,
