@@ -11,7 +11,7 @@ import { loadImage } from '../images/load.ts';
 import { fromModelInput, toUnit } from '../images/pixels.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
-import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
+import { type ItemFailure, isFailure, madeBy, progressAfter } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
@@ -231,7 +231,7 @@ export async function attack(settings: AttackSettings, surroundings: Surrounding
     const { clean, robust, images, failures } = await attackAll(settings, surroundings, opened, interruption);
     const { eot, randomness } = opened.campaign;
     const report = {
-      model: opened.model.name,
+      ...madeBy(opened.model),
       ...planOf(name, settings),
       norm,
       eps,

@@ -12,7 +12,7 @@ import { prepare } from '../images/load.ts';
 import { toUnit } from '../images/pixels.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
-import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
+import { type ItemFailure, isFailure, madeBy, progressAfter } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type EvaluationLog, openLog } from './evaluationlog.ts';
 import { type Interruption, interruptible } from './interruption.ts';
@@ -270,7 +270,7 @@ function report(
   const { norm, eps, eot, randomness, seed } = campaign;
   const { set, purifying, gradientMode, levelsPerStep, attacks } = settings;
   return {
-    model: model.name,
+    ...madeBy(model),
     set,
     seed,
     ...(attacks.length > 0 ? { norm, eps, eot, randomness } : {}),

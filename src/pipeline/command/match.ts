@@ -11,7 +11,7 @@ import { loadImage } from '../images/load.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { pairErrors } from '../stream/match.ts';
 import { openSession, type Session } from '../stream/session.ts';
-import { progressAfter } from '../types.ts';
+import { madeBy, progressAfter } from '../types.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { count, type EarlierItems, earlierItems, type MatchLine, newTally, summaryOf } from './matchlines.ts';
@@ -125,14 +125,14 @@ interface Results {
   writer?: Writer;
 }
 
-/** Runs all items, group by group: a model is opened for the captions of each. Returns the model's name. */
+/** Runs all items, group by group: a model is opened for the captions of each. Returns what made the results. */
 async function matchAll(
   settings: MatchSettings,
   { openModel, reporter }: Surroundings,
   results: Results,
   { done, tally }: EarlierItems,
   interruption: Interruption,
-): Promise<string | undefined> {
+): Promise<ReturnType<typeof madeBy> | undefined> {
   const folder = await modelFolder(settings.model);
   const options = await evaluationOptions(settings);
   let total = 0;
@@ -150,7 +150,7 @@ async function matchAll(
   const fresh = async function* () {
     for await (const item of readItems(settings.table)) if (!done.has(item.item)) yield item;
   };
-  let name: string | undefined;
+  let made: ReturnType<typeof madeBy> | undefined;
   for await (const items of inGroups(fresh())) {
     if (interruption.stop.aborted) break;
     const { places, choose } = candidatesOf(items);
@@ -159,7 +159,7 @@ async function matchAll(
     const drop = () => session.close(interruption.drop.reason);
     interruption.drop.addEventListener('abort', drop);
     try {
-      name = session.model.name;
+      made = madeBy(session.model);
       checkModel(settings, session.model);
       results.writer ??= await results.open();
       const ahead = Math.max(1, Math.min(8, session.model.slots));
@@ -167,7 +167,7 @@ async function matchAll(
       for await (const line of mapOrdered(source, ahead, (item) => matchItem(session, item, places))) {
         count(tally, line);
         await results.writer.write(`${JSON.stringify(line)}\n`);
-        if (results.writer.closed) return name;
+        if (results.writer.closed) return made;
         report();
       }
     } catch (error) {
@@ -179,7 +179,7 @@ async function matchAll(
   }
   const matched = tally.items + tally.failures - earlier.items;
   reporter.log('info', `${short(matched)} items in ${duration((Date.now() - began) / 1000)}`);
-  return name;
+  return made;
 }
 
 async function* each<T>(values: readonly T[]): AsyncGenerator<T> {
@@ -210,10 +210,10 @@ export async function match(settings: MatchSettings, surroundings: Surroundings)
     reporter.log('warn', 'interrupted; finishing the items in flight (once more to stop now)'),
   );
   try {
-    const model = await matchAll(settings, surroundings, results, earlier, interruption);
+    const made = await matchAll(settings, surroundings, results, earlier, interruption);
     if (results.writer?.closed) return 0;
     if (interruption.status > 0) return interruption.status;
-    const summary = summaryOf(earlier.tally, { seed, ...(model === undefined ? {} : { model }) });
+    const summary = summaryOf(earlier.tally, { seed, ...made });
     results.writer ??= await results.open();
     await results.writer.write(`${JSON.stringify({ summary })}\n`);
     for (const [what, { text, image, group }] of [

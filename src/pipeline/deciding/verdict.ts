@@ -2,7 +2,7 @@
 
 import type { Model } from '../../graph/model.ts';
 import { UsageError } from '../errors.ts';
-import type { Classified, RankedClass } from '../types.ts';
+import { type Classified, madeBy, type RankedClass } from '../types.ts';
 import { energyOf } from './energy.ts';
 import { momentsOf, variance } from './statistics.ts';
 import {
@@ -150,13 +150,7 @@ export function resultOf(
   { topK = 5, seed = 0, temperature = model.temperature, energy = false, now = Date.now }: ResultOptions,
 ): Classified {
   const found = verdict(trial, temperature, topK);
-  const { name, device } = model;
-  const result = {
-    seconds: (now() - started) / 1000,
-    seed,
-    model: name,
-    ...(device === undefined ? {} : { device }),
-  };
+  const result = { seconds: (now() - started) / 1000, seed, ...madeBy(model) };
   if (!energy) return { path, ...found, ...result };
   const { classes, ...energies } = energyOf(trial, temperature);
   const top = found.top.map((one) => ({ ...one, energy: classes.get(one.classidx)! }));

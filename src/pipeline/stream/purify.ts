@@ -7,7 +7,14 @@ import type { PurificationStep, State } from '../purifying/chain.ts';
 import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
 import { givenNoise, seededNoise } from '../purifying/noise.ts';
 import { purificationSteps } from '../purifying/plan.ts';
-import { type ImageItem, type ItemFailure, isFailure, type Progress, progressAfter } from '../types.ts';
+import {
+  type ImageItem,
+  type ItemFailure,
+  isFailure,
+  madeBy,
+  type Progress,
+  progressAfter,
+} from '../types.ts';
 import type { OpenModel } from './batches.ts';
 import { type DenoisingSession, derivativesOf, openDenoisingSession } from './denoising.ts';
 import { concurrently, stoppable, unlessAborted } from './pull.ts';
@@ -39,6 +46,8 @@ export interface Purification {
   /** Seconds of wall clock from its first step to its last. */
   readonly seconds: number;
   readonly model: string;
+  /** The adapter that the model ran on. */
+  readonly device?: string;
 }
 
 /** An item that was purified. */
@@ -141,7 +150,7 @@ async function purifyImage<Item extends ImageItem>(
       l2: distance('l2', state.x, item.pixels) / 2,
       evaluations,
       seconds: (now() - started) / 1000,
-      model: session.model.name,
+      ...madeBy(session.model),
     };
     return { ...item, pixels: state.x, purification };
   } catch (error) {
