@@ -1,5 +1,7 @@
 // What flows through the pipeline: images in, failures and results out, and the log of single evaluations.
 
+import type { Model } from '../graph/model.ts';
+
 /** An image as a model takes it: `pixels` [c, h, w] in [-1, 1], the `path` it came from. */
 export interface ImageItem {
   readonly path: string;
@@ -87,6 +89,15 @@ export const progressAfter = (
   seconds: number,
   counts: Omit<Progress, 'seconds' | 'imagesPerSecond'>,
 ): Progress => ({ ...counts, seconds, imagesPerSecond: seconds > 0 ? counts.images / seconds : 0 });
+
+/** The model and the device that made a result or a report, as they hold it. */
+export const madeBy = ({
+  name,
+  device,
+}: Pick<Model, 'name' | 'device'>): { readonly model: string; readonly device?: string } => ({
+  model: name,
+  ...(device === undefined ? {} : { device }),
+});
 
 /** True for the failures in a stream of items or results. */
 export const isFailure = (value: object): value is ItemFailure => 'error' in value;

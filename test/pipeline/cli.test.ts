@@ -103,7 +103,7 @@ describe('classify', () => {
     expect(status).toBe(0);
     const [header, ...lines] = out.trim().split('\n');
     expect(header).toBe(
-      'path,label,classidx,probability,margin,decided,evaluations,seed,model,top,error_code,error_message,purify',
+      'path,label,classidx,probability,margin,decided,evaluations,seed,model,device,unfamiliar,top,error_code,error_message,purify',
     );
     expect(lines).toHaveLength(3);
     expect(lines.find((line) => line.startsWith(paths[2]!))).toContain(',cat,2,');

@@ -11,7 +11,7 @@ import { loadImage } from '../images/load.ts';
 import { fromModelInput, toUnit } from '../images/pixels.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
-import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
+import { type ItemFailure, isFailure, madeBy, progressAfter } from '../types.ts';
 import { checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
 import { writeForecast } from './forecast.ts';
@@ -294,7 +294,7 @@ export async function attack(settings: AttackSettings, surroundings: Surrounding
     const { clean, robust, images, failures } = await attackAll(settings, surroundings, opened, interruption);
     const { eot, randomness } = opened.campaign;
     const report = {
-      model: opened.model.name,
+      ...madeBy(opened.model),
       ...made,
       ...planOf(name, settings),
       norm,

@@ -16,10 +16,11 @@ import {
 import { printable } from '../escaping.ts';
 import { fromModelInput } from '../images/pixels.ts';
 import { isFailure } from '../types.ts';
+import { silentDriver } from './driver-messages.ts';
 import { describeError, statusOf } from './exitstatus.ts';
 import { DEFAULT_MODEL, SHIPPED } from './modelfolder.ts';
 import { picture, sideBySide } from './picture.ts';
-import { short } from './progress.ts';
+import { createReporter, short } from './progress.ts';
 
 /** Columns of a picture, and of a picture with its margin. */
 const COLUMNS = 22;
@@ -96,7 +97,12 @@ function closing(totals: Totals, seconds: number, model: Model): void {
 
 async function demo(folder: string, samples: string): Promise<void> {
   const began = performance.now();
-  const model = await openModel(folder);
+  const reporter = createReporter(process.stderr, 'info');
+  const model = await openModel(folder, {
+    device: { driverCall: await silentDriver() },
+    onCompile: reporter.compiling,
+  });
+  reporter.clear();
   const ready = performance.now();
   const size = `${model.candidates.length} classes, ${model.levels.length} noise levels`;
   say(`${style(1, model.name)}: ${size}, ready in ${((ready - began) / 1000).toFixed(1)} s.\n`);

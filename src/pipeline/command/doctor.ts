@@ -73,7 +73,7 @@ async function examine(
   return { facts, checks: runs ? [...checks, ...(await classifySample(settings, folder))] : checks };
 }
 
-/** Installs a driver where there is no device and that may help; tells what was done. */
+/** Installs a driver if there is no device and that may help; returns what was done, a sentence each. */
 function fix({ probe, vulkan, plan }: Facts, reporter: Reporter): string[] {
   if (!plan || (probe?.devices.length ?? 0) > 0) return [];
   if (vulkan && vulkan.missing.length > 0) return [];
@@ -86,7 +86,7 @@ function fix({ probe, vulkan, plan }: Facts, reporter: Reporter): string[] {
     { live: false },
   );
   if (problem !== undefined) reporter.log('warn', `no driver was installed: ${problem}`);
-  return problem === undefined ? done : [...done, `not installed: ${problem}`];
+  return done;
 }
 
 function deviceText({ index, name, backend, vendor, architecture, capabilities }: DeviceSummary): string {

@@ -11,7 +11,7 @@ import { prepare } from '../images/load.ts';
 import { toUnit } from '../images/pixels.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { unlessAborted } from '../stream/pull.ts';
-import { type ItemFailure, isFailure, progressAfter } from '../types.ts';
+import { type ItemFailure, isFailure, madeBy, progressAfter } from '../types.ts';
 import { isSaved, saveAdversarial } from './adversarial-files.ts';
 import { checkOutputFile, checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
@@ -310,7 +310,7 @@ function report(settings: EvaluateSettings, { model, campaign }: Opened, table: 
   const { norm, eot, randomness, seed } = campaign;
   const { set, epsText, purifying, gradientMode, levelsPerStep, attacks, everyAttack } = settings;
   return {
-    model: model.name,
+    ...madeBy(model),
     set: named(resolve(set)),
     seed,
     ...(attacks.length > 0 ? { norm, eps: epsText, eot, randomness, everyAttack } : {}),

@@ -13,7 +13,7 @@ import type { Batcher } from '../stream/batcher.ts';
 import { mapOrdered, until } from '../stream/iterables.ts';
 import { pairErrors } from '../stream/match.ts';
 import { acquire } from '../stream/sharing.ts';
-import { progressAfter } from '../types.ts';
+import { madeBy, progressAfter } from '../types.ts';
 import { fileDigest } from './classify-record.ts';
 import { newCommand, type Texts } from './command.ts';
 import { timeEvaluations } from './dryrun.ts';
@@ -185,14 +185,14 @@ async function dryRun(settings: MatchSettings, { openModel, stdout }: Surroundin
   return 0;
 }
 
-/** Runs all items, group by group: a model is opened for the captions of each. Returns the model's name. */
+/** Runs all items, group by group: a model is opened for the captions of each. Returns what made the results. */
 async function matchAll(
   settings: MatchSettings,
   { openModel, reporter }: Surroundings,
   results: Results,
   { done, tally }: EarlierItems,
   interruption: Interruption,
-): Promise<string | undefined> {
+): Promise<ReturnType<typeof madeBy> | undefined> {
   const folder = await modelFolder(settings.model);
   const options = await evaluationOptions(settings);
   const { items: total } = await countItems(settings.table);
@@ -209,7 +209,7 @@ async function matchAll(
   const fresh = async function* () {
     for await (const item of readItems(settings.table)) if (!done.has(item.item)) yield item;
   };
-  let name: string | undefined;
+  let made: ReturnType<typeof madeBy> | undefined;
   for await (const items of inGroups(fresh())) {
     if (interruption.stop.aborted) break;
     const { places, choose } = candidatesOf(items);
@@ -218,7 +218,7 @@ async function matchAll(
     const drop = () => release(interruption.drop.reason);
     interruption.drop.addEventListener('abort', drop);
     try {
-      name = batcher.model.name;
+      made = madeBy(batcher.model);
       checkModel(settings, batcher.model);
       results.writer ??= await results.open();
       const ahead = Math.max(1, Math.min(8, batcher.model.slots));
@@ -226,7 +226,7 @@ async function matchAll(
       for await (const line of mapOrdered(source, ahead, (item) => matchItem(batcher, item, places))) {
         count(tally, line);
         await results.writer.write(`${safeJson(line)}\n`);
-        if (results.writer.closed) return name;
+        if (results.writer.closed) return made;
         report();
       }
     } catch (error) {
@@ -238,7 +238,7 @@ async function matchAll(
   }
   const matched = tally.items + tally.failures - earlier.items;
   reporter.log('info', `${short(matched)} items in ${duration((Date.now() - began) / 1000)}`);
-  return name;
+  return made;
 }
 
 async function* each<T>(values: readonly T[]): AsyncGenerator<T> {
@@ -282,10 +282,10 @@ export async function match(settings: MatchSettings, surroundings: Surroundings)
     interruption = interruptible(signals, () =>
       reporter.log('warn', 'interrupted; finishing the items in flight (once more to stop now)'),
     );
-    const model = await matchAll(settings, surroundings, results, earlier, interruption);
+    const made = await matchAll(settings, surroundings, results, earlier, interruption);
     if (results.writer?.closed) return 0;
     if (interruption.status > 0) return interruption.status;
-    const summary = summaryOf(earlier.tally, { seed, ...(model === undefined ? {} : { model }) });
+    const summary = summaryOf(earlier.tally, { seed, ...made });
     results.writer ??= await results.open();
     await results.writer.write(`${safeJson({ summary })}\n`);
     for (const [what, { text, image, group }] of [

@@ -54,7 +54,7 @@ const scores = (counts: Readonly<Record<keyof Matches, number>>, items: number) 
 /** The summary of a run: what the last line holds. */
 export const summaryOf = (
   { items, failures, plain, lessUnconditional, evaluations }: Tally,
-  run: { readonly seed: number; readonly model?: string },
+  run: { readonly seed: number; readonly model?: string; readonly device?: string },
 ) => ({
   items,
   failures,

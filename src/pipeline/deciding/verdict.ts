@@ -2,7 +2,7 @@
 
 import type { Model } from '../../graph/model.ts';
 import { UsageError } from '../errors.ts';
-import type { Classified, RankedClass } from '../types.ts';
+import { type Classified, madeBy, type RankedClass } from '../types.ts';
 import { energyOf } from './energy.ts';
 import { isUnfamiliar } from './familiarity.ts';
 import { momentsOf, variance } from './statistics.ts';
@@ -158,12 +158,10 @@ export function resultOf(
   { topK = 5, temperature = model.temperature, energy = false, now = Date.now }: ResultOptions,
 ): Classified {
   const found = verdict(trial, temperature, topK);
-  const { name, device } = model;
   const result = {
     seconds: (now() - started) / 1000,
     seed: Number(seed ?? model.seed ?? 0),
-    model: name,
-    ...(device === undefined ? {} : { device }),
+    ...madeBy(model),
     ...(isUnfamiliar(trial, model.familiar) && { unfamiliar: true as const }),
   };
   if (!energy) return { path, ...found, ...result };

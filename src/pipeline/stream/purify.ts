@@ -8,7 +8,14 @@ import type { Denoising, PurificationStep, State } from '../purifying/chain.ts';
 import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
 import { givenNoise, seededNoise } from '../purifying/noise.ts';
 import { purificationSteps } from '../purifying/plan.ts';
-import { type ImageItem, type ItemFailure, isFailure, type Progress, progressAfter } from '../types.ts';
+import {
+  type ImageItem,
+  type ItemFailure,
+  isFailure,
+  madeBy,
+  type Progress,
+  progressAfter,
+} from '../types.ts';
 import type { OpenModel } from './batcher.ts';
 import { denoisingBy, imagesInFlight, mixesOf } from './denoising.ts';
 import { concurrently, stoppable, unlessAborted } from './pull.ts';
@@ -41,6 +48,8 @@ export interface Purification {
   /** Seconds of wall clock from its first step to its last. */
   readonly seconds: number;
   readonly model: string;
+  /** The adapter that the model ran on. */
+  readonly device?: string;
 }
 
 /** An item that was purified. */
@@ -89,7 +98,7 @@ async function* run<Item extends ImageItem>(
     const steps = stepsBy(batcher.model, options);
     const limit = Math.max(1, options.concurrency ?? imagesInFlight(batcher));
     const denoising = denoisingBy(batcher, signal);
-    const by = { denoising, steps, now, model: batcher.model.name };
+    const by = { denoising, steps, now, model: batcher.model };
     const task = async (item: Item | ItemFailure): Promise<Purified<Item> | ItemFailure> => {
       const result = isFailure(item) ? item : await purifyImage(item, by);
       report(result);
@@ -129,7 +138,7 @@ async function purifyImage<Item extends ImageItem>(
     readonly denoising: Denoising;
     readonly steps: readonly PurificationStep[];
     readonly now: () => number;
-    readonly model: string;
+    readonly model: Model;
   },
 ): Promise<Purified<Item> | ItemFailure> {
   const started = now();
@@ -153,7 +162,7 @@ async function purifyImage<Item extends ImageItem>(
       l2: distance('l2', state.x, item.pixels) / 2,
       evaluations,
       seconds: (now() - started) / 1000,
-      model,
+      ...madeBy(model),
     };
     return { ...item, pixels: state.x, purification };
   } catch (error) {
