@@ -124,7 +124,7 @@ describe('the command line', () => {
     for (const more of [[], ['--timings']]) {
       const { out } = await cli([folder, '-q', '--strategy', 'all', '--energy', '--format', 'csv', ...more]);
       const rows = parse(out, { relax_column_count: true }) as string[][];
-      const columns = 15 + more.length;
+      const columns = 17 + more.length;
       expect(rows.map((row) => row.length)).toEqual(Array(5).fill(columns));
       const energies = rows.slice(1).map((row) => row.at(-2));
       expect(energies.filter((energy) => Number.isFinite(Number(energy || 'none')))).toHaveLength(3);

@@ -226,7 +226,7 @@ describe('match', () => {
     const notOpened = () => Promise.reject(new Error('the model was opened'));
     const { status, err } = await cli(['match', someItems(1), '-o', '/no/folder/o'], notOpened);
     expect(status).toBe(2);
-    expect(err).toContain('--output: /no/folder/o cannot be written, its folder does not exist');
+    expect(err).toContain('--output: /no/folder/o cannot be written: its folder does not exist');
   });
 
   test('a model of classes and a broken one leave the output alone', async () => {
