@@ -17,7 +17,10 @@ export interface MixAttributes {
 }
 
 export const mixOp: Op<MixAttributes> = {
-  infer: ({ slot }, { image: [c, h, w] }) => [c, slot![1], h, w],
+  infer({ slot, noise }, { image: [c, h, w] }) {
+    noiseFits('mix', slot![1], noise!);
+    return [c, slot![1], h, w];
+  },
   constants: none,
   forward: (capabilities, { output }, { noise }) => mix(capabilities, { y: output, noise }),
   backward: ({ inputs: { slots, slot, level }, constants: { levels }, dy, wants, apply }) =>
@@ -58,8 +61,9 @@ export interface ErrorsAttributes {
 }
 
 export const errorsOp: Op<ErrorsAttributes> = {
-  infer({ prediction, xt }, { channels }) {
+  infer({ prediction, xt, noise }, { channels }) {
     residualFits('errors', prediction!, xt!, channels);
+    noiseFits('errors', xt![1], noise!);
     return [1, xt![1], 1, 1];
   },
   constants: none,
@@ -87,6 +91,11 @@ export const errorsGradientOp: Op<ErrorsGradientAttributes> = {
   forward: (capabilities, { inputs: { prediction, xt } }, { noise, distance, residual, of }) =>
     errorsGradient(capabilities, { prediction: prediction!, xt: xt!, noise, distance, residual, of }),
 };
+
+/** Noise comes as rows of `noiseKeys`. */
+function noiseFits(op: string, n: number, noise: Shape): void {
+  want(same([1, n, 1, 4], noise), () => `${op}: expected noise [1, ${n}, 1, 4], got ${text(noise)}`);
+}
 
 function residualFits(op: string, prediction: Shape, xt: Shape, channels: number): void {
   want(

@@ -6,6 +6,7 @@ import { differentiate } from '../../../src/graph/gradient.ts';
 import { apply, type Constant, input, newGraph, output } from '../../../src/graph/graph.ts';
 import type { OpAttributes, OpName } from '../../../src/graph/ops/table.ts';
 import type { Family } from '../../../src/kernels/device.ts';
+import { noiseKeys } from '../../../src/kernels/philox.ts';
 import { columns, type Shape } from '../../../src/kernels/tensor.ts';
 import { randomValues, testDevice } from '../../kernels/harness.ts';
 import { referenceActivation } from '../../reference/activation.ts';
@@ -222,8 +223,10 @@ describe.each(FAMILIES)('backward of ops, %s', (family) => {
       Object.assign(bound, { [name]: input(graph, name, shape) });
     }
     for (const [name, indices] of Object.entries(index)) {
-      fed[name] = Uint32Array.from(indices);
-      Object.assign(bound, { [name]: input(graph, name, [1, indices.length, 1, 1]) });
+      // Noise comes as rows of index and seed.
+      const isNoise = name === 'noise';
+      fed[name] = isNoise ? noiseKeys(indices, () => 0n) : Uint32Array.from(indices);
+      Object.assign(bound, { [name]: input(graph, name, [1, indices.length, 1, isNoise ? 4 : 1]) });
     }
     for (const [name, length] of Object.entries(constants)) {
       const values = randomValues(length, seed++);
