@@ -27,6 +27,10 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   earlystop: () => import('./earlystop.ts'),
   // Which images lie outside what a model was trained on, and how often is that a false alarm?
   familiar: () => import('./familiar.ts'),
+  // Do many users of one classifier get the throughput and the results of a single stream?
+  'many-users': () => import('./many-users.ts'),
+  // What has been measured so far? Writes docs/results.md.
+  results: () => import('./results.ts').then(({ main }) => main()),
   // Does memory stay flat however many paths come in?
   memory: () => import('./memory.ts'),
 };

@@ -29,7 +29,7 @@ export function readTestSet(folder: string, count: number, start = 0): TestSet {
 }
 
 /** The images as a stream. */
-export async function* streamed({ images }: TestSet): AsyncGenerator<ImageItem> {
+export async function* streamed({ images }: Pick<TestSet, 'images'>): AsyncGenerator<ImageItem> {
   yield* images;
 }
 

@@ -1,0 +1,41 @@
+// Writes docs/results.md from the figures that were measured: bench/results/figures.json. Each figure there names the
+// command that measures it again; whoever does so writes the new figure, the version and the machine into that file.
+//
+//   npm run bench -- results
+
+import { readFileSync, writeFileSync } from 'node:fs';
+import { z } from 'zod';
+
+const FIGURES = new URL('results/figures.json', import.meta.url);
+const PAGE = new URL('../docs/results.md', import.meta.url);
+
+const figures = z.array(
+  z.object({
+    title: z.string(),
+    /** Version of the program, and the machine. */
+    measured: z.string(),
+    text: z.string(),
+    columns: z.array(z.string()).min(1),
+    rows: z.array(z.array(z.string())),
+  }),
+);
+
+const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+
+/** Returns the page as Markdown. @throws Error for a row that does not fit its columns. */
+export function resultsPage(): string {
+  const sections = figures.parse(JSON.parse(readFileSync(FIGURES, 'utf8')));
+  const parts = sections.map(({ title, measured, text, columns, rows }) => {
+    const odd = rows.find((row) => row.length !== columns.length);
+    if (odd)
+      throw new Error(`${title}: expected ${columns.length} cells, got ${odd.length}: ${odd.join(', ')}`);
+    const table = [line(columns), line(columns.map(() => '---')), ...rows.map(line)].join('\n');
+    return `## ${title}\n\nMeasured: ${measured}.\n\n${text}\n\n${table}\n`;
+  });
+  return `# Results\n\nWritten by \`npm run bench -- results\` from \`bench/results/figures.json\`.\n\n${parts.join('\n')}`;
+}
+
+/** Writes the page. */
+export function main(): void {
+  writeFileSync(PAGE, resultsPage());
+}
