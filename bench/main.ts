@@ -31,6 +31,8 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   'many-users': () => import('./many-users.ts'),
   // What has been measured so far? Writes docs/results.md.
   results: () => import('./results.ts').then(({ main }) => main()),
+  // Does memory stay flat with ordinary RxJS operators in front of classify?
+  'operator-memory': () => import('./operator-memory.ts'),
   // Does memory stay flat however many paths come in?
   memory: () => import('./memory.ts'),
 };
