@@ -7,8 +7,8 @@ import { ItemError, UsageError } from './errors.ts';
 import { itemFrom } from './images/image-from.ts';
 import type { ImageInput } from './images/image-input.ts';
 import type { ClassifyOptions } from './operators/classify-options.ts';
-import { Batcher, type OpenModel } from './stream/batcher.ts';
-import { batcherOfClassifier, type ClassifierInfo, register } from './stream/sharing.ts';
+import type { OpenModel } from './stream/batcher.ts';
+import { acquire, batcherOfClassifier, type ClassifierInfo, register, type Share } from './stream/sharing.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from './types.ts';
 
 /** An opened model. Results never depend on who else uses it; all users share its slots and batches fairly. */
@@ -62,11 +62,11 @@ export async function openClassifier(
 ): Promise<Classifier> {
   const open: OpenModel =
     typeof model === 'function' ? model : (request) => openModel(model, { ...options, ...request });
-  return classifierOf(new Batcher(open, await open()));
+  return classifierOf(await acquire(open));
 }
 
-/** Makes a classifier of a batcher, which it owns. */
-export function classifierOf(batcher: Batcher): Classifier {
+/** Makes a classifier of a share in a batcher, which it owns. */
+function classifierOf({ batcher, drain }: Share): Classifier {
   // All single calls together are one user of the batcher.
   const single = batcher.user();
   let handles = 0;
@@ -124,7 +124,7 @@ export function classifierOf(batcher: Batcher): Classifier {
       close() {
         closing ??= (async () => {
           register(classifier, undefined);
-          if (--handles === 0) await batcher.drain();
+          if (--handles === 0) await drain();
         })();
         return closing;
       },

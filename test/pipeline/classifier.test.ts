@@ -97,6 +97,20 @@ describe('many users of one classifier', () => {
     await expect(run()).rejects.toThrow('openClassifier');
   });
 
+  it('a classifier and a stream that open the same model share it, too', async () => {
+    const [expected] = await alone(20);
+    const model = fakeModel();
+    const classifier = await openClassifier(async () => model);
+    const [streamed, called] = await Promise.all([
+      collect(classifyImages(images(0, 20), async () => model, { order: 'input' })),
+      Promise.all(Array.from({ length: 20 }, (_, id) => classifier.classify(image(id)))),
+    ]);
+    expect([streamed.map(timeless), called.map(timeless)]).toEqual([expected, expected]);
+    expect(model.closed).toBe(0);
+    await classifier.close();
+    expect(model.closed).toBe(1);
+  });
+
   it('seeds go with the call: the noise of one image does not depend on the seed of another', async () => {
     const seeds: (readonly [number, bigint | undefined])[] = [];
     const model = fakeModel({

@@ -2,8 +2,6 @@
 
     python3 finetune.py /usr/share/datasets/fashion-mnist --init . --out runs/tuned
     python3 finetune.py /usr/share/datasets/fashion-mnist --init . --out runs/multi-head --multi-head --teacher runs/teacher.pt
-    python3 finetune.py /usr/share/datasets/fashion-mnist --init ../fashion-mnist-multi-head --out runs/robust \
-        --multi-head --adversarial 0.1 --levels 80,160,240,320
     OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 finetune.py ...      # the same, a process for each of two cores
 
 train.py's model predicts noise well; which class explains an image best is left to chance differences of those
@@ -17,10 +15,6 @@ Diffusion Model", multi-head diffusion).
 
 With --teacher the cross-entropy is with a mixture of the label and what the classifier of teacher.py says of the
 image: it knows which images are doubtful and which other class they resemble (distillation, Hinton et al. 2015).
-
-With --adversarial EPS the network learns from images that were moved against it, by at most EPS of the pixel range
-(adversarial training, Madry et al. 2018): a few steps of PGD through the network at the same level and with the same
-noise, on the cross-entropy of the classes. With --levels A,B,C it sees these levels only, those it will classify at.
 
 A run that is stopped and started again with the same --out goes on where it was. The test split is not read.
 """
@@ -82,10 +76,7 @@ def options():
     p.add_argument("--trust", type=float, default=0.7, help="share of the teacher's probabilities in what is learnt")
     p.add_argument("--negatives", type=int, default=3, help="other classes an image is compared with")
     p.add_argument("--mse", type=float, default=3.0, help="weight of the denoising loss")
-    p.add_argument("--levels", default="20:430", help="noise levels first:end, or a list")
-    p.add_argument("--adversarial", type=float, default=0.0, help="how far images are moved against the network, in [0, 1]")
-    p.add_argument("--attack-steps", type=int, default=2, help="gradient steps that move them")
-    p.add_argument("--clean", type=float, default=0.2, help="share of the images left as they are in adversarial training")
+    p.add_argument("--levels", default="20:430", help="noise levels first:end")
     p.add_argument("--flips", type=float, default=0.5, help="share of the images that are flipped")
     p.add_argument("--held-out", type=int, default=4000, help="as in train.py")
     p.add_argument("--seed", type=int, default=0)
@@ -100,11 +91,9 @@ def main():
     if ranks > 1:
         dist.init_process_group("gloo")
     torch.manual_seed(args.seed)
-    if args.adversarial and not args.multi_head:
-        raise SystemExit("--adversarial needs --multi-head")
     images, labels = (part[: -args.held_out] for part in load_split(args.data, "train"))
     alpha_bar = DDPMScheduler(num_train_timesteps=LEVELS).alphas_cumprod
-    levels = torch.tensor(list(range(*map(int, args.levels.split(":")))) if ":" in args.levels else list(map(int, args.levels.split(","))))
+    first_level, end_level = map(int, args.levels.split(":"))
 
     model = UNet2DModel.from_pretrained(Path(args.init) / "unet", torch_dtype=torch.float32)
     if args.multi_head and model.config.num_class_embeds is not None:
@@ -152,19 +141,6 @@ def main():
         (out / "checkpoint.tmp").rename(checkpoint)
         export(ema, config, out / "export")
 
-    def moved(x0, y, t, eps, a, generator):
-        """Images [n, 1, 28, 28] moved by PGD from a random start within --adversarial; the first --clean of them stay."""
-        eps_ball, n_clean = 2 * args.adversarial, int(len(x0) * args.clean)  # the network's images are in [-1, 1]
-        low, high = (x0 - eps_ball).clamp(min=-1), (x0 + eps_ball).clamp(max=1)
-        x = x0 + (torch.rand(x0.shape, generator=generator) * 2 - 1) * eps_ball
-        for _ in range(args.attack_steps):
-            x = torch.clamp(x, low, high).requires_grad_(True)
-            e = errors(a.sqrt() * x + (1 - a).sqrt() * eps, t, None, eps)[:, :NULL_CLASS]
-            loss = F.cross_entropy(-e * log_scale[t * BINS // LEVELS].detach().exp()[:, None], y, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, x)
-            x = x.detach() + 1.25 / args.attack_steps**0.5 * eps_ball * gradient.sign()
-        return torch.cat([x0[:n_clean], torch.clamp(x, low, high)[n_clean:]])
-
     def of_candidates(xt, t, y, eps, generator):
         """Errors [n, 1 + others] of an image's class and others, which these are, and the sum of errors without class."""
         n = len(y)
@@ -193,13 +169,11 @@ def main():
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed + 77 + int(place[0]) // len(images)))
         pick = order[place % len(images)]
         y, x0 = labels[pick], augment(images[pick] / 127.5 - 1, args.flips, g)
-        t = levels[torch.randint(len(levels), (args.batch,), generator=g)]
+        t = torch.randint(first_level, end_level, (args.batch,), generator=g)
         eps = torch.randn(args.batch, 1, 28, 28, generator=g)
         a = alpha_bar[t].view(-1, 1, 1, 1)
         mine = slice(rank * args.batch // ranks, (rank + 1) * args.batch // ranks)
         y, x0, t, eps, a = (v[mine] for v in (y, x0, t, eps, a))
-        if args.adversarial:
-            x0 = moved(x0, y, t, eps, a, g)
         e, others, null_error = of_candidates(a.sqrt() * x0 + (1 - a).sqrt() * eps, t, y, eps, g)
         logits = -e * log_scale[t * BINS // LEVELS].exp()[:, None]
         target = torch.zeros_like(logits)
@@ -234,8 +208,7 @@ def main():
             for j in range(others.shape[1]):
                 pair = (y, others[:, j])
                 confusion.index_put_(pair, confusion[pair] * 0.99 + 0.01 * probabilities[:, j + 1])
-            right = (logits.argmax(1) == 0)[int(len(y) * args.clean) if args.adversarial else 0 :]
-            shown += torch.tensor([entropy.item(), e[:, 0].mean().item(), right.float().mean().item(), 1.0])
+            shown += torch.tensor([entropy.item(), e[:, 0].mean().item(), (logits.argmax(1) == 0).float().mean().item(), 1.0])
         if step % 100 == 0 and rank == 0:
             s = shown / shown[3]
             speed = (seen - first) / (time.time() - started)

@@ -9,6 +9,8 @@ export interface Share {
   readonly batcher: Batcher;
   /** Gives the share back; if it is the last one, what is in flight rejects with `reason`. A second call does nothing. */
   release(reason?: unknown): void;
+  /** The same, but if it is the last share, images in flight finish first. */
+  drain(): Promise<void>;
 }
 
 interface Entry {
@@ -70,12 +72,19 @@ export async function acquire(openModel: OpenModel): Promise<Share> {
   const shared = entry;
   shared.shares++;
   let released = false;
+  /** Gives the share back once; true if it was the last one. */
+  const isLast = (): boolean => {
+    if (released) return false;
+    released = true;
+    return --shared.shares === 0;
+  };
   return {
     batcher: shared.batcher,
     release: (reason) => {
-      if (released) return;
-      released = true;
-      if (--shared.shares === 0) shared.batcher.close(reason);
+      if (isLast()) shared.batcher.close(reason);
+    },
+    drain: async () => {
+      if (isLast()) await shared.batcher.drain();
     },
   };
 }
