@@ -23,7 +23,9 @@ const halving =
     const ranked = [...survivors].sort((a, b) => total(a) - total(b));
     const kept = ranked.slice(0, Math.ceil(ranked.length / 2)).sort((a, b) => a - b);
     const done = kept.length === 1 || visited.length === levels.length;
-    return done ? { survivors: ranked.slice(0, 1), levels: [] } : { survivors: kept, levels: [visited.length] };
+    return done
+      ? { survivors: ranked.slice(0, 1), levels: [] }
+      : { survivors: kept, levels: [visited.length] };
   };
 
 const classifier = await openClassifier('fashion-mnist-multi-head');

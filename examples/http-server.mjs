@@ -15,7 +15,9 @@ const classifier = await openClassifier(model);
 const app = new Hono();
 app.post('/classify', async (context) => {
   try {
-    const image = await imageFrom(await context.req.arrayBuffer(), { name: context.req.query('name') ?? 'upload' });
+    const image = await imageFrom(await context.req.arrayBuffer(), {
+      name: context.req.query('name') ?? 'upload',
+    });
     return context.json(await classifier.classify(image, { topK: 3, signal: context.req.raw.signal }));
   } catch (error) {
     if (error instanceof ItemError) return context.json({ code: error.code, message: error.message }, 422);

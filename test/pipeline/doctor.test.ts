@@ -44,7 +44,7 @@ const facts = async (changes: Partial<Facts> = {}): Promise<Facts> => ({
   plan: { packages: ['libvulkan1', 'mesa-vulkan-drivers'], release: 'bookworm-backports' },
   probe: { devices: [DEVICE], opened: 'llvmpipe' },
   probeEnd: END,
-  cache: { folder: '/root/.cache', disabled: false, writable: true, bytes: 3_000_000 },
+  cache: { folder: '/somewhere/.cache', disabled: false, writable: true, bytes: 3_000_000 },
   memory: 2 ** 33,
   model: await fakeDescribe()('./fake'),
   ...changes,
