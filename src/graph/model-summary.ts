@@ -1,4 +1,4 @@
-// What a model folder says of its images, levels and classes, without its weights.
+// What a model folder states about its images, levels and classes, without reading its weights.
 
 import type { Distance, Residual } from '../kernels/error-reduction.ts';
 import { readModelFolder, requireClasses } from './files/folder.ts';
@@ -24,7 +24,7 @@ export interface ModelSummary {
   readonly numTrainTimesteps: number;
   /** Noise in units of the image, b / a, of every timestep; models whose levels are sigmas have none. */
   readonly timestepSigmas?: readonly number[] | undefined;
-  /** Standard deviation of the data that a model of sigmas was made for; 0.5 where nothing is said. */
+  /** Standard deviation of the data that a model of sigmas was made for; 0.5 if the folder does not state it. */
   readonly sigmaData?: number | undefined;
   /**
    * The model's own grid in visiting order: its card's, or even timesteps of equal weight, or RDC's sigmas with its
@@ -32,7 +32,7 @@ export interface ModelSummary {
    */
   readonly levels: readonly Level[];
   readonly distance: Distance;
-  /** What errors are distances of: noises where nothing is said. */
+  /** What errors are distances of. Default: noises. */
   readonly residual?: Residual | undefined;
   readonly temperature: number;
   /** See `Model.kappa`. */
@@ -42,7 +42,7 @@ export interface ModelSummary {
 }
 
 /**
- * Reads what a model says of itself, given by the path of its folder or by the name of a shipped one; no weights.
+ * Reads what a model folder states about itself, without its weights. `path` is a folder or the name of a shipped model.
  * @throws ModelError naming the file that is not in order, or listing the shipped models if there is no such model.
  */
 export async function readModel(path: string): Promise<ModelSummary> {

@@ -114,7 +114,7 @@ function capabilitiesOf(
   };
 }
 
-/** What is said if there is no adapter, and where help is. */
+/** The message if there is no adapter: it points to the doctor. */
 const noAdapter = (): NoDeviceError =>
   new NoDeviceError(
     typeof process !== 'undefined' && process.versions?.node

@@ -1,5 +1,5 @@
 // Text that is safe to show: control characters, characters that reorder a line, and bytes that are not UTF-8 are
-// written as `\x1B`, byte by byte. The way back is exact.
+// written as `\x1B`, byte by byte. `unescaped` is the exact inverse.
 //
 // File names on Linux are bytes, and need not be UTF-8. Inside the program a path is a string in which each byte that
 // is not UTF-8 stands as a lone surrogate, U+DC80 to U+DCFF, as in Python (PEP 383, `surrogateescape`). In JSON such a
@@ -13,7 +13,7 @@ const STRAY_BYTE = /[\udc80-\udcff]/u;
 /** Control characters, characters that reorder or break a line (Unicode's bidi controls), and lone surrogates. */
 const UNSAFE = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/gu;
 
-/** What reads like an escape already: its backslash is escaped too, so that the way back is exact. */
+/** What reads like an escape already: its backslash is escaped too, so that `unescaped` is the exact inverse. */
 const LOOKS_ESCAPED = /\\(?=x[0-9A-F]{2})/g;
 
 const hex = (byte: number) => `\\x${byte.toString(16).toUpperCase().padStart(2, '0')}`;

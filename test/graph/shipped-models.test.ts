@@ -1,4 +1,4 @@
-// Models by name: from any working directory, a path first, and what is said of a name that is neither.
+// Models by name, from any working directory. A path comes first; a name that is neither gets a message.
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -74,7 +74,7 @@ export async function destinationOf(
   return { kind: 'in place', ask: !inPlace };
 }
 
-/** Copies a card beside itself under a name that is free; returns that, or undefined if there is no card. */
+/** Copies a card to a free name next to it. Returns that name, or undefined if there is no card. */
 async function keepCopy(card: string): Promise<string | undefined> {
   for (let number = 1; ; number++) {
     const copy = `${card}.bak${number === 1 ? '' : `-${number}`}`;

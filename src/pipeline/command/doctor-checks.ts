@@ -210,7 +210,7 @@ export const checksOf = (facts: Facts): Check[] => [
   modelCheck(facts),
 ];
 
-/** Judges how a real classification ended, within so many seconds. */
+/** Judges how a real classification ended, within a limit in seconds. */
 export function runCheck(end: ChildResult, seconds: number, limit: number): Check {
   if (end.status === 0) {
     const { label, probability } = JSON.parse(end.out) as { label: string; probability: number };

@@ -209,7 +209,7 @@ async function evaluateAll(run: Run): Promise<{ readonly results: Result[]; read
   return { results: [...taken].flatMap((key) => [...(results.get(key)?.values() ?? [])]), failures };
 }
 
-/** @throws UsageError if an output would be lost: it holds something, and nobody said what to do with that. */
+/** @throws UsageError if the output exists and neither --resume nor --overwrite was given. */
 async function checkUnused(path: string): Promise<void> {
   const info = await stat(path).catch(() => undefined);
   if (info?.isFile() && info.size > 0)
@@ -259,7 +259,7 @@ export async function evaluate(settings: EvaluateSettings, surroundings: Surroun
   }
 }
 
-/** Evaluates while nobody else writes the output or its log. */
+/** Evaluates while the output and its log are locked. */
 async function evaluateLocked(settings: EvaluateSettings, surroundings: Surroundings): Promise<number> {
   const { openModel, stdout, signals, reporter } = surroundings;
   const { output, resume, attacks, json, everyAttack: every } = settings;

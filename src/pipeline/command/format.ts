@@ -57,7 +57,7 @@ const FORMULA = /^'*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]/;
 /** A text as a cell: one that a spreadsheet would run as a formula gets an apostrophe, control characters are escaped. */
 const cellOf = (text: string) => `${FORMULA.test(text) ? "'" : ''}${escaped(text, '\t\r\n')}`;
 
-/** The text of a cell; the way back from `cellOf`. */
+/** The text of a cell: the inverse of `cellOf`. */
 export const textOfCell = (cell: string): string =>
   unescaped(cell.startsWith("'") && FORMULA.test(cell) ? cell.slice(1) : cell);
 

@@ -15,7 +15,7 @@ import { UsageError } from '../errors.ts';
 import { systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 
-/** Milliseconds after which a lock that nobody renewed is stale, and between two renewals. */
+/** Milliseconds after which a lock that was not renewed is stale, and milliseconds between two renewals. */
 const STALE = 60_000;
 const RENEWAL = 15_000;
 

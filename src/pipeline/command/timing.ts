@@ -5,7 +5,7 @@ import { duration } from './progress.ts';
 
 /** Work that can be repeated: evaluations, purified images, queries of an attack. */
 export interface Work {
-  /** Does so many units at once. */
+  /** Does the given number of units at once. */
   readonly run: (units: number) => Promise<unknown>;
   /** Units that a run of the command does at once. */
   readonly fill: number;
@@ -128,7 +128,7 @@ export interface RunTime {
   readonly all: Seconds;
 }
 
-/** The times of a run over so many images (or items), from those of one. */
+/** The times of a run over a number of images (or items), from those of one. */
 export const runTimeOf = (images: number, image: Seconds, once: number): RunTime => ({
   once,
   image,

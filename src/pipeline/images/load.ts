@@ -16,7 +16,7 @@ export interface LoadOptions extends Omit<ItemOptions, 'name'> {
   readonly decoders?: number;
 }
 
-/** Images decoded at the same time where nobody says: one more than the processor's cores, at most 8. */
+/** Images decoded at the same time by default: one more than the processor's cores, at most 8. */
 export const DECODERS = Math.min(8, availableParallelism() + 1);
 
 /**
