@@ -7,7 +7,7 @@ import { ItemError, UsageError } from './errors.ts';
 import { itemFrom } from './images/image-from.ts';
 import type { ImageInput } from './images/image-input.ts';
 import type { ClassifyOptions } from './operators/classify-options.ts';
-import type { OpenModel } from './stream/batcher.ts';
+import type { Batcher, OpenModel } from './stream/batcher.ts';
 import { acquire, batcherOfClassifier, type ClassifierInfo, register, type Share } from './stream/sharing.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from './types.ts';
 
@@ -74,35 +74,8 @@ function classifierOf({ batcher, drain }: Share): Classifier {
   const handle = (): Classifier => {
     handles++;
     let closing: Promise<void> | undefined;
-    const classifier: Classifier = {
-      get name() {
-        return batcher.model.name;
-      },
-      get device() {
-        return batcher.model.device;
-      },
-      get inputShape() {
-        return batcher.model.inputShape;
-      },
-      get crop() {
-        return batcher.model.crop;
-      },
-      get candidates() {
-        return batcher.model.candidates;
-      },
-      get levels() {
-        return batcher.model.levels;
-      },
-      get temperature() {
-        return batcher.model.temperature;
-      },
-      get slots() {
-        return batcher.model.slots;
-      },
-      get batchSize() {
-        return batcher.model.batchSize;
-      },
-      async classify(image, options = {}) {
+    const classifier: Classifier = Object.assign(infoOf(batcher), {
+      async classify(image: ImageInput, options: ClassifyOptions = {}) {
         options.signal?.throwIfAborted();
         batcherOfClassifier(classifier);
         const { inputShape, crop } = batcher.model;
@@ -113,7 +86,7 @@ function classifierOf({ batcher, drain }: Share): Classifier {
         }
         throw new UsageError('the classifier was closed before the image was classified');
       },
-      classifyAll: (source, options = {}) => {
+      classifyAll(source: AsyncIterable<ImageItem | ItemFailure>, options: ClassifyOptions = {}) {
         batcherOfClassifier(classifier);
         return classifyImages(source, classifier, options);
       },
@@ -129,11 +102,31 @@ function classifierOf({ batcher, drain }: Share): Classifier {
         return closing;
       },
       [Symbol.asyncDispose]: () => classifier.close(),
-    };
+    });
     register(classifier, batcher);
     return classifier;
   };
   return handle();
+}
+
+const INFO = [
+  'name',
+  'device',
+  'inputShape',
+  'crop',
+  'candidates',
+  'levels',
+  'temperature',
+  'slots',
+  'batchSize',
+] as const satisfies readonly (keyof ClassifierInfo)[];
+
+/** What a classifier tells of its model, read from the model of the moment: another one after a lost device. */
+function infoOf(batcher: Batcher): ClassifierInfo {
+  const info = {};
+  for (const key of INFO)
+    Object.defineProperty(info, key, { enumerable: true, get: () => batcher.model[key] });
+  return info as ClassifierInfo;
 }
 
 async function* once<T>(value: T): AsyncGenerator<T> {
