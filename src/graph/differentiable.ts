@@ -2,7 +2,7 @@
 // Each is a graph of its own, planned when it is first asked for.
 
 import type { Device } from '../kernels/device.ts';
-import { fromChannelMajor, type Shape, toChannelMajor } from '../kernels/tensor.ts';
+import { fromChannelMajor, joined, type Shape, toChannelMajor } from '../kernels/tensor.ts';
 import { costOf } from './cost.ts';
 import {
   type EvaluationOptions,
@@ -80,16 +80,6 @@ export function tracePullBack(network: Network, n: number, bytes?: number): Grap
   const { values } = differentiate(graph, { seeds: [{ of: prediction, gradient }], values: [xt], bytes });
   output(graph, 'gradient', values.get(xt.id)!);
   return graph;
-}
-
-function joined(parts: readonly Float32Array[]): Float32Array {
-  const whole = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 /** A network's derivatives on a device; `destroy` frees what they take there. */

@@ -46,3 +46,14 @@ export function fromChannelMajor(storage: ArrayLike<number>, shape: Shape): Floa
       for (let k = 0; k < hw; k++) out[(i * c + j) * hw + k] = storage[j * p + i * hw + k]!;
   return out;
 }
+
+/** Concatenates arrays into one. */
+export function joined(parts: readonly Float32Array[]): Float32Array {
+  const whole = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}

@@ -82,7 +82,7 @@ export function parseCard(value: unknown, numTrainTimesteps: number | undefined,
   return card;
 }
 
-/** Checks that what a card says of familiar images has one level of the model's kind, and square matrices. */
+/** Checks a card's `familiar` entry: it names one level of the model's kind, and its matrices are square. */
 function checkFamiliar(
   { t, sigma, means, precision }: Familiar,
   level: string,

@@ -53,8 +53,8 @@ export interface Adversarial {
 const toModel = (x: Float64Array) => Float32Array.from(x, (v) => 2 * v - 1);
 
 /**
- * Writes an image to `folder` as ATTACK/CLASS/KEY.png, so that ATTACK is a labelled set itself, and its floats beside it
- * as KEY.safetensors: tensor `image` [c, h, w] in [-1, 1]. Both replace what is there. Returns the PNG's path in `folder`.
+ * Writes an image to `folder` as ATTACK/CLASS/KEY.png, so that ATTACK is a labelled data set, and its floats next to it as
+ * KEY.safetensors: tensor `image` [c, h, w] in [-1, 1]. Both replace existing files. Returns the PNG's path in `folder`.
  *
  * @throws UsageError if they cannot be written.
  */

@@ -1,5 +1,5 @@
-// What a person should know about the inputs at the end of a run, beside the results: what was passed over, what was
-// done to images so that they fit the model, and how many of them are unlike what it was trained on.
+// Notes about the inputs at the end of a run: which files were passed over, how images were changed to fit the model, and
+// how many of them are unlike the images it was trained on.
 
 import type { Model } from '../../graph/model.ts';
 import { conversions } from '../images/conversions.ts';

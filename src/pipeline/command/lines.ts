@@ -31,7 +31,7 @@ export async function* linesOf(source: AsyncIterable<Uint8Array>, end: '\n' | '\
       start = at + 1;
       if (line !== '') yield line;
     }
-    // One byte more than is kept, so that a carriage return behind the last one kept is not taken for a line's end.
+    // Keep one byte beyond the limit: otherwise a carriage return at the limit would be taken for the end of a line.
     rest = Buffer.from(bytes.subarray(start, start + LONGEST + 1));
   }
   const last = text(rest);

@@ -1,5 +1,5 @@
-// The checks that an output file passes before anything else is done: it can be written, nobody else writes it, and
-// nothing is lost by writing it.
+// Checks an output file before anything else is done: it can be written, no other program is writing it, and writing it
+// loses nothing.
 
 import { isUtf8 } from 'node:buffer';
 import { constants } from 'node:fs';

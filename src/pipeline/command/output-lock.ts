@@ -2,7 +2,7 @@
 //
 // It is created exclusively, which is atomic on local and on network folders. Whoever holds it renews its time stamp;
 // a lock is stale if the time stamp is old, or if this machine knows that its process has ended, so that a killed
-// program blocks nobody on its own machine, and nobody for longer than a minute elsewhere. Written by hand because
+// program blocks no program on its own machine, and none elsewhere for longer than a minute. Written by hand because
 // proper-lockfile, the best known package, cannot tell a killed program from a busy one and would block its own
 // --resume.
 

@@ -8,7 +8,7 @@ import { LOG_LEVELS, type LogLevel } from './options/output.ts';
 /** Milliseconds between two renewals of the line on a terminal, and between two lines elsewhere. */
 const RENEWAL = { terminal: 100, elsewhere: 10_000 };
 
-/** The same while shaders are compiled, and how long that may take before anything is said of it. */
+/** The same while shaders are compiled; `patience` is how long that may take before progress is shown. */
 const COMPILING = { terminal: 100, elsewhere: 5000, patience: 1000 };
 
 /** Seconds over which the rate is taken. */

@@ -63,8 +63,10 @@ async function* rounds(
     const { done, value } = await source.next();
     pulling = false;
     if (done) exhausted = true;
-    else again.push(value);
-    if (!done) inRounds++;
+    else {
+      again.push(value);
+      inRounds++;
+    }
     feeder.ring();
     results.ring();
   };

@@ -2,6 +2,7 @@
 
 import type { Differentiable, EvaluationBatch, Model, Views } from '../../graph/model.ts';
 import { UnsupportedError } from '../../kernels/errors.ts';
+import { joined } from '../../kernels/tensor.ts';
 
 /** An image in a slot of the model. The slot is undefined while the image waits for one, as after a lost device. */
 export interface Lease {
@@ -169,10 +170,4 @@ function networkAlone(
   };
   if (kind === 'predict') return derivativesOf(model).predict(batch);
   return derivativesOf(model).pullBack({ ...batch, cotangent: joined(rows.map((row) => row.cotangent!)) });
-}
-
-function joined(rows: readonly Float32Array[]): Float32Array {
-  const whole = new Float32Array(rows.length * (rows[0]?.length ?? 0));
-  for (const [i, row] of rows.entries()) whole.set(row, i * row.length);
-  return whole;
 }
