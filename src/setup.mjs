@@ -1,6 +1,7 @@
 // Makes a fresh clone ready: npm packages, a WebGPU adapter, the compiled command. Plain JavaScript without
 // dependencies, because it runs before there are any. `npm run demo` and `npm test` start with it; when there is
 // nothing to do it says nothing and takes a fraction of a second. Everything it says goes to standard error.
+// `npm run demo` passes --demo: it needs what a user of the package has, and the compiler, but no developer tools.
 
 import { spawnSync } from 'node:child_process';
 import {
@@ -44,14 +45,25 @@ function runs(program, args, options = {}) {
 
 const readJson = (path) => JSON.parse(readFileSync(path, 'utf8'));
 
+/** What the demo takes from devDependencies: the compiler, and RxJS, which users of the package bring themselves. */
+const DEMO_PACKAGES = ['typescript', 'rxjs'];
+
+/** Packages of the lockfile by path, with or without those that only development needs. */
+function wantedPackages(forDemo) {
+  const { packages } = readJson(join(ROOT, 'package-lock.json'));
+  const demoPaths = DEMO_PACKAGES.map((name) => `node_modules/${name}`);
+  return Object.entries(packages).filter(
+    ([path, { dev }]) => path !== '' && !(forDemo && dev && !demoPaths.includes(path)),
+  );
+}
+
 /** Whether node_modules holds what the lockfile asks for (optional packages may be of other platforms). */
-function packagesMatch() {
+function packagesMatch(wanted) {
   try {
     const installed = readJson(join(ROOT, 'node_modules/.package-lock.json')).packages;
-    const wanted = readJson(join(ROOT, 'package-lock.json')).packages;
-    return Object.entries(wanted).every(([path, entry]) => {
+    return wanted.every(([path, entry]) => {
       const found = installed[path];
-      if (path === '' || (entry.optional && !found)) return true;
+      if (entry.optional && !found) return true;
       const same = found?.version === entry.version && found?.integrity === entry.integrity;
       return same && existsSync(join(ROOT, path, 'package.json'));
     });
@@ -60,16 +72,26 @@ function packagesMatch() {
   }
 }
 
-function installPackages() {
-  if (packagesMatch()) return;
-  say('installing npm packages');
-  const args = ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+function runNpm(args) {
+  const all = [...args, '--no-audit', '--no-fund', '--loglevel=error'];
   const npm = process.env.npm_execpath;
   const done =
     npm && basename(npm) === 'npm-cli.js'
-      ? runs(process.execPath, [npm, ...args])
-      : runs('npm', args, { shell: process.platform === 'win32' });
+      ? runs(process.execPath, [npm, ...all])
+      : runs('npm', all, { shell: process.platform === 'win32' });
   if (!done) throw new SetupError('npm could not install the packages; the reason stands above.');
+}
+
+function installPackages(forDemo) {
+  const wanted = wantedPackages(forDemo);
+  if (packagesMatch(wanted)) return;
+  say('installing npm packages');
+  runNpm(['ci', forDemo ? '--omit=dev' : '--include=dev']);
+  if (!forDemo) return;
+  const { packages } = readJson(join(ROOT, 'package-lock.json'));
+  const named = DEMO_PACKAGES.map((name) => `${name}@${packages[`node_modules/${name}`].version}`);
+  // --save-prod, or npm leaves out what package.json lists for development; --no-save, so that package.json stays.
+  runNpm(['install', '--no-save', '--save-prod', '--omit=dev', ...named]);
 }
 
 /** The child's half of the probe: asks Dawn for an adapter and a device, and prints what it found. */
@@ -140,18 +162,23 @@ function newestChange(folder) {
 }
 
 const PROGRAM = join(ROOT, 'dist/pipeline/command/cli.js');
+const DECLARATIONS = join(ROOT, 'dist/index.d.ts');
 
-/** Whether what is compiled is newer than its sources. */
-function isBuilt() {
+/** Whether what is compiled is newer than its sources. The demo needs no declarations. */
+function isBuilt(forDemo) {
   const configs = ['package.json', 'tsconfig.json', 'tsconfig.build.json'].map(
     (name) => statSync(join(ROOT, name)).mtimeMs,
   );
-  const built = statSync(PROGRAM, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  return built > Math.max(newestChange(join(ROOT, 'src')), ...configs);
+  const results = forDemo ? [PROGRAM] : [PROGRAM, DECLARATIONS];
+  const built = results.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0);
+  return Math.min(...built) > Math.max(newestChange(join(ROOT, 'src')), ...configs);
 }
 
-function build() {
-  if (!runs(process.execPath, [join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.build.json'])) {
+/** Compiles src. For the demo types are not checked: the packages that declare the types of Node are not there. */
+function build(forDemo) {
+  const unchecked = ['--noCheck', '--types', 'null', '--declaration', 'false', '--declarationMap', 'false'];
+  const compiler = join(ROOT, 'node_modules/typescript/bin/tsc');
+  if (!runs(process.execPath, [compiler, '-p', 'tsconfig.build.json', ...(forDemo ? unchecked : [])])) {
     throw new SetupError('the TypeScript sources do not compile; the errors stand above.');
   }
   offer();
@@ -170,14 +197,16 @@ function offer() {
 }
 
 async function main() {
-  if (process.argv[2] === '--probe') return probe();
-  if (process.argv[2] === '--build') return build();
+  const [, , mode] = process.argv;
+  if (mode === '--probe') return probe();
+  if (mode === '--build') return build(false);
+  const forDemo = mode === '--demo';
   checkNode();
-  installPackages();
+  installPackages(forDemo);
   ensureAdapter();
-  if (isBuilt()) return offer();
+  if (isBuilt(forDemo)) return offer();
   say('compiling');
-  build();
+  build(forDemo);
 }
 
 try {
