@@ -212,6 +212,14 @@ function packWeights(names: readonly string[], folder: string): void {
   }
 }
 
+/** Copies the Python scripts of this bench. */
+function packScripts(folder: string): void {
+  for (const path of ['.', 'device'])
+    for (const file of readdirSync(join(ROOT, 'bench', path)))
+      if (/^device.*\.py$/.test(file) || (path === 'device' && file.endsWith('.py')))
+        cpSync(join(ROOT, 'bench', path, file), join(folder, path, file));
+}
+
 function packExtra(files: readonly string[], folder: string): void {
   if (files.length > 0) mkdirSync(folder);
   for (const file of files) {
@@ -244,8 +252,7 @@ export async function pack(folder: string, { weights, compress, extra }: PackOpt
     copyFileSync(join(ROOT, 'LICENSE'), join(kit, 'LICENSE'));
     copyFileSync(join(ROOT, 'bench/device/run.sh'), join(kit, 'run.sh'));
     chmodSync(join(kit, 'run.sh'), 0o755);
-    for (const script of ['bench/device.py', 'bench/device/device.py'])
-      if (existsSync(join(ROOT, script))) cpSync(join(ROOT, script), join(kit, script));
+    packScripts(join(kit, 'bench'));
     const node = packNode(join(kit, 'bin'));
     packPackages(join(kit, 'node_modules'), node);
     packLibraries(join(kit, 'lib'), temporary);

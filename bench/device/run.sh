@@ -19,14 +19,14 @@ fail() {
 }
 prepend() { export LD_LIBRARY_PATH="$1${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; }
 
-# Asks the dynamic linker itself what keeps it from loading a library; prints nothing if it can be loaded. What ld.so
-# says goes to standard error, before Node prints its version.
+# Asks the dynamic linker itself what keeps it from loading a library; prints nothing if it can be loaded. A library that
+# loads and then crashes Node (a status above 127) is for the bench to report.
 why_not() {
-  said=$(LD_PRELOAD=$1 "$node" --version 2>&1) || :
+  status=0
+  said=$(LD_PRELOAD=$1 "$node" --version 2>&1) || status=$?
   case $said in
-  v[0-9]*) ;;
-  *'cannot be preloaded'*) echo "$1: not found" ;;
-  *) echo "$said" ;;
+  *'cannot be preloaded'*) echo "$1 is not in the linker's folders, or is for another kind of machine" ;;
+  *) [ $status -eq 0 ] || [ $status -gt 127 ] || echo "$said" ;;
   esac
 }
 can_load() { [ -z "$(why_not "$1")" ]; }
