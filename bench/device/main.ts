@@ -10,11 +10,12 @@
 import { mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { Family } from '../../src/kernels/device.ts';
 import { ditXl2, stableDiffusion, timeNetwork } from './networks.ts';
-import { measurePeaks } from './peak.ts';
+import { measurePeaks, type Peak } from './peak.ts';
 import { chosenEntries, suiteEntries, timeEntries, withoutChecks } from './perf.ts';
 import { report } from './report.ts';
-import { newSession } from './session.ts';
+import { newSession, type Session, type Step } from './session.ts';
 import { firstLabel, timeGradients, timeModels, timePipeline } from './shipped.ts';
 import { support } from './support.ts';
 import { testKernels } from './test.ts';
@@ -27,6 +28,110 @@ const slug = (name: string): string =>
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, '-')
     .replace(/^-+|-+$/g, '') || 'unknown';
+
+interface PlannedStep {
+  /** Where its results go: a section, or a key of a section. */
+  readonly name: string;
+  /** The step belongs to each of these modes. */
+  readonly mode: readonly string[];
+  /** Share of the budget, relative to the other steps of the run. */
+  readonly part: number;
+  readonly torch?: true;
+  readonly run: (step: Step, modes: ReadonlySet<string>) => Promise<unknown>;
+}
+
+/** All steps in the order in which they run: what is worth most comes before what is merely complete. */
+function stepsOf(
+  session: Session,
+  { software, own }: { readonly software: boolean; readonly own: Family | undefined },
+): PlannedStep[] {
+  // Peaks are what everything else divides by, and what later steps predict their time from. These are for a run whose
+  // peaks could not be measured.
+  const peak = (): Peak => {
+    const found = (session.results.perf as { readonly peak?: Partial<Peak> } | undefined)?.peak;
+    return { ...found, gflops: found?.gflops || 50, gbytes: found?.gbytes || 5 };
+  };
+  const families = (['tile', 'plain', 'subgroup'] as const).filter((family) => family !== own);
+  return [
+    // What is cold is measured before anything else compiles a pipeline.
+    { name: 'firstLabel', mode: ['work'], part: 6, run: (step) => firstLabel(session, step) },
+    { name: 'support', mode: ['support'], part: 2, run: (step) => support(session, step) },
+    { name: 'perf.peak', mode: ['perf', 'work'], part: 7, run: (step) => measurePeaks(session, step) },
+    {
+      name: 'work.unet',
+      mode: ['work'],
+      part: 14,
+      run: (step) => timeNetwork(session, step, stableDiffusion, [1, 4, 16], peak()),
+    },
+    {
+      name: 'work.models',
+      mode: ['work'],
+      part: 8,
+      run: (step) => timeModels(session, step, [16, 64, 128, 256, 1024, 4096], peak().gflops),
+    },
+    {
+      name: 'work.pipeline',
+      mode: ['work'],
+      part: 8,
+      run: (step) =>
+        timePipeline(session, step, {
+          images: software ? 256 : 4000,
+          batchSizes: software ? [undefined] : [undefined, 1024],
+        }),
+    },
+    {
+      name: 'work.gradient',
+      mode: ['work'],
+      part: 4,
+      run: (step) => timeGradients(session, step, [64, 256]),
+    },
+    { name: 'test', mode: ['test'], part: 14, run: (step) => testKernels(session, step) },
+    {
+      name: 'perf.large',
+      mode: ['perf'],
+      part: 8,
+      run: (step) => timeEntries(session, step, undefined, chosenEntries, peak()),
+    },
+    {
+      name: 'torch',
+      mode: ['perf', 'work'],
+      part: 26,
+      torch: true,
+      run: (step, modes) =>
+        runTorch(session, step, {
+          entries: modes.has('perf') ? chosenEntries : [],
+          unet: modes.has('work') ? (software ? [1] : [1, 4, 16]) : [],
+          compile: !software,
+        }),
+    },
+    {
+      name: 'work.dit',
+      mode: ['work'],
+      part: 6,
+      run: (step) => timeNetwork(session, step, ditXl2, [8], peak()),
+    },
+    {
+      name: 'perf.withoutChecks',
+      mode: ['perf'],
+      part: 3,
+      run: (step) => withoutChecks(session, step, peak()),
+    },
+    {
+      name: 'perf.cases',
+      mode: ['perf'],
+      part: 8,
+      run: (step) => timeEntries(session, step, undefined, suiteEntries, peak()),
+    },
+    ...families.map(
+      (family): PlannedStep => ({
+        name: `perf.cases-${family}`,
+        mode: ['perf'],
+        part: 4,
+        run: (step) => timeEntries(session, step, family, suiteEntries, peak(), { samples: 3 }),
+      }),
+    ),
+  ];
+}
 
 export async function main(): Promise<void> {
   const { values } = parseArgs({
@@ -59,8 +164,6 @@ export async function main(): Promise<void> {
     torch: values.torch,
   });
   const { results, step } = session;
-  /** The share of the whole budget, in seconds. */
-  const share = (part: number): number => part * budget;
 
   Object.assign(results, {
     bench: 'device',
@@ -76,65 +179,22 @@ export async function main(): Promise<void> {
     if (!session.out()) session.setOut(join(root, 'bench', 'results', `${slug(name)}.json`));
     mkdirSync(dirname(session.out()!), { recursive: true });
     say(`results: ${session.out()}`);
-    return { name, software: capabilities.software };
+    const { software, family, description } = capabilities;
+    return { name, description, software, family };
   });
   if (!session.out()) session.setOut(join(root, 'bench', 'results', 'unknown.json'));
-  const software = (results.start as { readonly software?: boolean } | undefined)?.software ?? false;
+  const { software = false, family: own } = (results.start ?? {}) as {
+    readonly software?: boolean;
+    readonly family?: Family;
+  };
 
-  // What is cold is measured before anything else compiles a pipeline.
-  if (modes.has('work')) await step('firstLabel', share(0.1), (at) => firstLabel(session, at));
-  if (modes.has('support')) await step('support', share(0.05), (at) => support(session, at));
-
-  // Peaks are what everything else divides by, and what later steps predict their time from.
-  const peak = (modes.has('perf') || modes.has('work')
-    ? await step('perf.peak', share(0.08), (at) => measurePeaks(session, at))
-    : undefined) ?? { gflops: 50, gbytes: 5 };
-
-  if (modes.has('work')) {
-    await step('work.unet', share(0.16), (at) =>
-      timeNetwork(session, at, stableDiffusion, [1, 4, 16], { gflops: peak.gflops }),
-    );
-    await step('work.models', share(0.08), (at) =>
-      timeModels(session, at, [16, 64, 128, 256, 1024, 4096], peak.gflops),
-    );
-    await step('work.pipeline', share(0.08), (at) =>
-      timePipeline(session, at, {
-        images: software ? 256 : 4000,
-        batchSizes: software ? [undefined] : [undefined, 1024],
-      }),
-    );
-    await step('work.gradient', share(0.04), (at) => timeGradients(session, at, [64, 256]));
-  }
-  if (modes.has('test')) await step('test', share(0.14), (at) => testKernels(session, at));
-  if (modes.has('perf'))
-    await step('perf.large', share(0.09), (at) => timeEntries(session, at, undefined, chosenEntries, peak));
-  if (values.torch)
-    await step('torch', share(0.28), (at) =>
-      runTorch(session, at, {
-        entries: modes.has('perf') ? chosenEntries : [],
-        unet: modes.has('work') ? (software ? [1] : [1, 4, 16]) : [],
-        compile: !software,
-      }),
-    );
-  if (modes.has('work'))
-    await step('work.dit', share(0.06), (at) =>
-      timeNetwork(session, at, ditXl2, [8], { gflops: peak.gflops }),
-    );
-  if (modes.has('perf')) {
-    await step('perf.withoutChecks', share(0.03), (at) => withoutChecks(session, at, peak));
-    await step('perf.cases', share(0.1), (at) => timeEntries(session, at, undefined, suiteEntries, peak));
-    const own = (await session.device().catch(() => undefined))?.capabilities.family;
-    for (const family of ['tile', 'plain', 'subgroup'] as const)
-      if (family !== own) {
-        const possible = await session.device(family).then(
-          () => true,
-          () => false,
-        );
-        if (possible)
-          await step(`perf.cases-${family}`, share(0.05), (at) =>
-            timeEntries(session, at, family, suiteEntries, peak, { samples: 3 }),
-          );
-      }
+  const steps = stepsOf(session, { software, own }).filter(
+    ({ mode, torch }) => mode.some((one) => modes.has(one)) && (!torch || values.torch !== undefined),
+  );
+  for (const [i, { name, part, run }] of steps.entries()) {
+    // Each step has its part of the time that is left: what earlier steps did not use is shared out.
+    const parts = steps.slice(i).reduce((sum, later) => sum + later.part, 0);
+    await step(name, Math.max(5, ((session.left() / 1000 - 5) * part) / parts), (at) => run(at, modes));
   }
   results.done = true;
   session.write();

@@ -34,8 +34,8 @@ function table(rows: readonly (readonly string[])[]): string {
 
 export function report(results: Results): string {
   const parts: string[] = [];
-  const name = at<string>(results, 'support', 'name') ?? 'unknown device';
-  parts.push(`${name}: ${at<string>(results, 'support', 'capabilities', 'description') ?? ''}`);
+  const name = at<string>(results, 'start', 'name') ?? 'unknown device';
+  parts.push(`${name}: ${at<string>(results, 'start', 'description') ?? ''}`);
 
   const tests = at<TestResults>(results, 'test');
   if (tests?.table) {

@@ -263,11 +263,8 @@ function watchPasses(gpu: GPUDevice) {
   };
 }
 
-async function* streamOf(images: readonly ImageItem[], stop: () => boolean): AsyncGenerator<ImageItem> {
-  for (const image of images) {
-    if (stop()) return;
-    yield image;
-  }
+async function* streamOf(images: readonly ImageItem[]): AsyncGenerator<ImageItem> {
+  yield* images;
 }
 
 /** Images per second of the product's own classifier, and the share of the time in which the device was idle. */
@@ -295,24 +292,34 @@ export async function timePipeline(
       });
       try {
         const images = syntheticImages(count, model.inputShape);
-        const run = async (items: readonly ImageItem[], stop: () => boolean) => {
-          let done = 0;
-          let evaluations = 0;
-          let undecided = 0;
+        /** Classifies until the images or the time are over; what was in flight then does not count. */
+        const run = async (items: readonly ImageItem[], milliseconds: number) => {
+          const sum = { done: 0, evaluations: 0, undecided: 0, ms: 0 };
           const start = performance.now();
-          for await (const result of classifyImages(streamOf(items, stop), async () => shared(model), {
-            topK: 1,
-          })) {
-            if ('error' in result) throw new Error(result.error.message);
-            done++;
-            evaluations += result.evaluations;
-            if (!result.decided) undecided++;
+          const signal = AbortSignal.timeout(Math.max(1, Math.round(milliseconds)));
+          try {
+            const results = classifyImages(streamOf(items), async () => shared(model), { topK: 1, signal });
+            for await (const result of results) {
+              if ('error' in result) throw new Error(result.error.message);
+              sum.done++;
+              sum.evaluations += result.evaluations;
+              if (!result.decided) sum.undecided++;
+              sum.ms = performance.now() - start;
+            }
+          } catch (error) {
+            if (!signal.aborted) throw error;
           }
-          return { done, evaluations, undecided, ms: performance.now() - start };
+          return { ...sum, complete: sum.done === items.length };
         };
-        await run(images.slice(0, 64), () => left() < 0);
+        // In a run that is cut short few images are done, so there are no more than fit.
+        const { software } = device.capabilities;
+        const warm = await run(images.slice(0, software ? 8 : 64), 0.4 * left());
+        const fitting = Math.floor((0.6 * left() * warm.done) / Math.max(warm.ms, 1));
+        const some = images.slice(0, Math.max(8, Math.min(count, software ? fitting : 4 * fitting)));
         const watched = device.capabilities.timestamps ? watchPasses(device.gpu) : undefined;
-        const { done, evaluations, undecided, ms } = await run(images, () => left() < 1000);
+        const began = performance.now();
+        const { done, evaluations, undecided, ms, complete } = await run(some, left() - 500);
+        const wallMs = performance.now() - began;
         const busyMs = await watched?.busyMs(device).catch(() => undefined);
         const result = {
           model: name,
@@ -322,11 +329,12 @@ export async function timePipeline(
           evaluationsPerImage: evaluations / done,
           evaluationsPerSecond: (1000 * evaluations) / ms,
           undecided,
-          wallMs: ms,
+          complete,
+          wallMs,
           passes: watched?.passes(),
           busyMs,
           // A software adapter's stamps do not say when work ran.
-          idleShare: busyMs === undefined || device.capabilities.software ? undefined : 1 - busyMs / ms,
+          idleShare: busyMs === undefined || device.capabilities.software ? undefined : 1 - busyMs / wallMs,
         };
         found.push(result);
         step.say(
@@ -373,10 +381,7 @@ export async function firstLabel(session: Session, step: Step): Promise<unknown>
         const images = syntheticImages(6, model.inputShape);
         for (const image of images) {
           const from = performance.now();
-          for await (const result of classifyImages(
-            streamOf([image], () => false),
-            async () => shared(model),
-          ))
+          for await (const result of classifyImages(streamOf([image]), async () => shared(model)))
             if ('error' in result) throw new Error(result.error.message);
           times.push(performance.now() - from);
         }

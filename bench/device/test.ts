@@ -116,7 +116,7 @@ export async function testKernels(session: Session, step: Step): Promise<TestRes
     queues.push({ key, op, family, next: 0 });
     rows.set(key, {
       op,
-      family: family || own,
+      family: family || 'default',
       cases: 0,
       passed: 0,
       skipped: 0,
