@@ -189,6 +189,7 @@ async function runNetwork(
         ms: firstMs,
         msPerSample: firstMs / batch,
         gflops: flop / firstMs / 1e6,
+        shareOfFlops: flop / firstMs / 1e6 / gflops,
         skipped: 'only the first run fits the time that is left',
       };
     const slow = firstMs > 2000;
