@@ -127,7 +127,7 @@ alias Result = subgroup_matrix_result<${to}, ${N}, ${M}>;`;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
 diagnostic(off, chromium.subgroup_matrix_uniformity);
-@group(0) @binding(0) var<storage, read_write> x: array<${from}>;
+@group(0) @binding(0) var<storage, read> x: array<${from}>;
 @group(0) @binding(1) var<storage, read_write> y: array<${to}>;
 ${types}
 @compute @workgroup_size(${size})
@@ -136,7 +136,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let a1 = subgroupMatrixLoad<Left, row_major>(&x, ${operands}, ${K});
   let b0 = subgroupMatrixLoad<Right, row_major>(&x, 0, ${N});
   let b1 = subgroupMatrixLoad<Right, row_major>(&x, ${operands}, ${N});
-  ${pairs.map((i) => `var c${i} = Result();`).join(' ')}
+  ${pairs.map((i) => `var c${i}: Result;`).join(' ')}
   for (var turn = 0u; turn < ${turns}u; turn++) {
     ${pairs.map((i) => `c${i} = subgroupMatrixMultiplyAccumulate(a${i >> 1}, b${i & 1}, c${i});`).join('\n    ')}
   }
@@ -146,7 +146,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 `;
   const kernel: Kernel = {
     name: `bench.matrix.${from}.${to}.${M}x${N}x${K}`,
-    bindings: [accumulate('x', from), accumulate('y', to)],
+    bindings: [read('x', from), accumulate('y', to)],
     uniforms: [],
     wgsl,
     grid: [groups, 1, 1],
@@ -163,12 +163,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 const isFloat = ({ componentType, resultComponentType }: MatrixConfig): boolean =>
   [componentType, resultComponentType].every((type) => type === 'f16' || type === 'f32');
 
-async function matrixRates(device: Device, step: Step): Promise<unknown> {
-  const configs = matrixConfigs(device.gpu.adapterInfo).filter(isFloat);
+async function matrixRates(device: Device, info: GPUAdapterInfo, step: Step): Promise<unknown> {
+  const configs = matrixConfigs(info).filter(isFloat);
   if (configs.length === 0)
     return { skipped: 'the device has no matrix units for floats, or Dawn does not offer them' };
   const { software } = device.capabilities;
-  const subgroup = device.gpu.adapterInfo.subgroupMaxSize ?? 32;
+  const subgroup = info.subgroupMaxSize ?? 32;
   const found: unknown[] = [];
   for (const config of configs) {
     if (step.over()) break;
@@ -402,7 +402,7 @@ export async function measurePeaks(session: Session, step: Step): Promise<Peak> 
     return cost;
   });
   await attempt('extra', async () => {
-    const gpu = await openWith(EXTRA_FLAGS);
+    const { gpu, info } = await openWith(EXTRA_FLAGS);
     try {
       const opened = await openDevice({ device: gpu });
       session.watch(opened, 'extra flags');
@@ -419,7 +419,7 @@ export async function measurePeaks(session: Session, step: Step): Promise<Peak> 
           }
         }
       else rates.f16 = { skipped: 'no shader-f16' };
-      rates.matrix = await matrixRates(opened, step);
+      rates.matrix = await matrixRates(opened, info, step);
       if (Array.isArray(rates.matrix))
         found.matrixGflops = Math.max(
           0,

@@ -118,7 +118,7 @@ export async function withoutChecks(session: Session, step: Step, peak: Peak): P
     PROBES.some(([probe, start]) => probe === op && name.startsWith(start)),
   );
   const checked = await timeEntries(session, step, undefined, list, peak, { samples: 3 });
-  const gpu = await openWith(UNCHECKED_FLAGS);
+  const { gpu } = await openWith(UNCHECKED_FLAGS);
   try {
     const unchecked = await openDevice({ device: gpu });
     session.watch(unchecked, 'unchecked');

@@ -47,7 +47,9 @@ const limitsOf = (limits: GPUSupportedLimits): Record<string, number> => {
 };
 
 /** Opens a device of an adapter with every feature of use to kernels and all its limits. */
-export async function openWith(flags: readonly string[]): Promise<GPUDevice> {
+export async function openWith(
+  flags: readonly string[],
+): Promise<{ readonly gpu: GPUDevice; readonly info: GPUAdapterInfo }> {
   const adapter = await adapterWith(flags);
   if (!adapter) throw new Error('no adapter with these flags');
   const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
@@ -61,7 +63,8 @@ export async function openWith(flags: readonly string[]): Promise<GPUDevice> {
     'maxStorageBuffersPerShaderStage',
   ] as const;
   const requiredLimits = Object.fromEntries(wanted.map((name) => [name, adapter.limits[name]]));
-  return adapter.requestDevice({ requiredFeatures, requiredLimits });
+  // The device's own `adapterInfo` leaves out the matrix configurations.
+  return { gpu: await adapter.requestDevice({ requiredFeatures, requiredLimits }), info: adapter.info };
 }
 
 export interface MatrixConfig {
@@ -72,7 +75,7 @@ export interface MatrixConfig {
   readonly K: number;
 }
 
-/** The shapes of an adapter's or a device's matrix units. */
+/** The shapes of an adapter's matrix units. */
 export function matrixConfigs(info: GPUAdapterInfo): MatrixConfig[] {
   const configs = (info as { readonly subgroupMatrixConfigs?: Iterable<MatrixConfig> }).subgroupMatrixConfigs;
   return [...(configs ?? [])].map(({ componentType, resultComponentType, M, N, K }) => ({
@@ -132,12 +135,11 @@ async function withFlags(flags: readonly string[]): Promise<unknown> {
   if (!adapter) return { error: 'no adapter with these flags' };
   const facts = factsOf(adapter);
   const device = await told(async () => {
-    const made = await openWith(flags);
+    const { gpu: made } = await openWith(flags);
     const { capabilities } = await openDevice({ device: made });
     const opened = {
       features: [...made.features].sort(),
       limits: limitsOf(made.limits),
-      subgroupMatrixConfigs: matrixConfigs(made.adapterInfo),
       capabilities,
       families: await familiesOf(async (family) => (await openDevice({ device: made, family })).capabilities),
     };
