@@ -76,7 +76,7 @@ function stepsOf(
       run: (step) =>
         timePipeline(session, step, {
           images: software ? 256 : 4000,
-          batchSizes: software ? [undefined] : [undefined, 1024],
+          factors: software ? [1] : [1, 8],
         }),
     },
     {
@@ -188,6 +188,18 @@ export async function main(): Promise<void> {
     readonly family?: Family;
   };
 
+  /** Prints the table and ends, also when the run is told to end: what is done is worth a table. */
+  const end = (status: number): never => {
+    session.write();
+    session.closeDevices();
+    console.log(`\n${report(results)}\n`);
+    console.log(`${session.elapsed().toFixed(1)} s; results: ${session.out()}`);
+    // A step that was given up on may still wait for something that never comes.
+    process.exit(status);
+  };
+  process.once('SIGTERM', () => end(143));
+  process.once('SIGINT', () => end(130));
+
   const steps = stepsOf(session, { software, own }).filter(
     ({ mode, torch }) => mode.some((one) => modes.has(one)) && (!torch || values.torch !== undefined),
   );
@@ -197,10 +209,5 @@ export async function main(): Promise<void> {
     await step(name, Math.max(5, ((session.left() / 1000 - 5) * part) / parts), (at) => run(at, modes));
   }
   results.done = true;
-  session.write();
-  session.closeDevices();
-  console.log(`\n${report(results)}\n`);
-  console.log(`${session.elapsed().toFixed(1)} s; results: ${session.out()}`);
-  // A step that was given up on may still wait for something that never comes.
-  process.exit(0);
+  end(0);
 }

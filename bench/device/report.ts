@@ -14,6 +14,13 @@ function at<T>(results: unknown, ...path: (string | number)[]): T | undefined {
   return value as T | undefined;
 }
 
+/** A list of results, also of a step that failed on its way. */
+function list<T>(results: unknown, ...path: (string | number)[]): readonly T[] {
+  const value = at<unknown>(results, ...path);
+  if (Array.isArray(value)) return value as T[];
+  return at<readonly T[]>(value, 'partial') ?? [];
+}
+
 const fixed = (value: number | undefined, digits: number): string =>
   typeof value === 'number' && Number.isFinite(value) ? value.toFixed(digits) : '-';
 
@@ -68,9 +75,9 @@ export function report(results: Results): string {
     parts.push(table(rows));
   }
 
-  const large = at<readonly EntryResult[]>(results, 'perf', 'large');
+  const large = list<EntryResult>(results, 'perf', 'large');
   const torch = at<TorchResults>(results, 'perf', 'torch') ?? at<TorchResults>(results, 'torch');
-  if (Array.isArray(large)) {
+  if (large.length > 0) {
     const theirs = new Map(torch?.ops?.map(({ id, ms }) => [id, ms]));
     const rows = [['case', 'ms', 'GFLOP/s', 'of peak', 'GB/s', 'of copy', 'PyTorch f32', 'tf32', 'f16']];
     for (const { op, name: of, timing, gflops, gbytes, shareOfFlops, shareOfBytes, error } of large) {
@@ -140,9 +147,9 @@ export function report(results: Results): string {
   );
   if (models) {
     const rows = [['model', 'batch', 'ms', 'network runs/s', 'GFLOP/s', 'of peak']];
-    for (const [of, { results: list = [] }] of Object.entries(models))
-      if (Array.isArray(list))
-        for (const { batch, ms, runsPerSecond, gflops, shareOfFlops } of list)
+    for (const [of, { results: found = [] }] of Object.entries(models))
+      if (Array.isArray(found))
+        for (const { batch, ms, runsPerSecond, gflops, shareOfFlops } of found)
           if (ms !== undefined)
             rows.push([
               of,
@@ -155,8 +162,8 @@ export function report(results: Results): string {
     if (rows.length > 1) parts.push(table(rows));
   }
 
-  const pipeline = at<readonly Record<string, number>[]>(results, 'work', 'pipeline');
-  if (Array.isArray(pipeline) && pipeline.length > 0) {
+  const pipeline = list<Record<string, number>>(results, 'work', 'pipeline');
+  if (pipeline.length > 0) {
     const rows = [['pipeline', 'batch', 'images/s', 'evaluations/s', 'idle']];
     for (const { model, batchSize, imagesPerSecond, evaluationsPerSecond, idleShare } of pipeline)
       rows.push([
@@ -176,12 +183,11 @@ export function report(results: Results): string {
         parts.push(
           `gradient of ${batch} views: ${fixed(gradientMs, 2)} ms, ${fixed(ratio, 2)} times the forward run`,
         );
-  const first = at<readonly Record<string, number>[]>(results, 'firstLabel');
-  if (Array.isArray(first))
-    for (const { model, round, firstLabelMs, warmImagesMs } of first)
-      parts.push(
-        `first label of ${model}, ${round === 0 ? 'cold' : 'fresh device'}: ${fixed(firstLabelMs, 0)} ms; warm ${fixed((warmImagesMs as unknown as number[])?.at(-1), 1)} ms`,
-      );
+  const first = list<Record<string, number>>(results, 'firstLabel');
+  for (const { model, round, firstLabelMs, warmImagesMs } of first)
+    parts.push(
+      `first label of ${model}, ${round === 0 ? 'cold' : 'fresh device'}: ${fixed(firstLabelMs, 0)} ms; warm ${fixed((warmImagesMs as unknown as number[])?.at(-1), 1)} ms`,
+    );
 
   const failed = Object.entries(results).flatMap(([section, value]) => {
     const own = at<string>(value, 'error');

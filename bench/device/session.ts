@@ -152,9 +152,10 @@ export function newSession(options: SessionOptions) {
         value = await Promise.race([running, gaveUp]);
         record(value);
       } catch (error) {
-        const partial =
-          key === undefined ? results[section] : (results[section] as Record<string, unknown>)?.[key];
-        record({ ...(typeof partial === 'object' ? partial : {}), error: messageOf(error) });
+        const before = results[section];
+        const partial = key === undefined ? before : (before as Record<string, unknown> | undefined)?.[key];
+        const kept = Array.isArray(partial) ? { partial } : typeof partial === 'object' ? partial : {};
+        record({ ...kept, error: messageOf(error) });
         console.log(`${''.padStart(6)}    FAILED: ${messageOf(error).slice(0, 300)}`);
         // Whatever state the step left its devices in, the next one starts with new ones.
         abandoned = true;

@@ -273,13 +273,18 @@ export async function timePipeline(
   step: Step,
   {
     images: count,
-    batchSizes,
-  }: { readonly images: number; readonly batchSizes: readonly (number | undefined)[] },
+    factors,
+  }: {
+    readonly images: number;
+    /** Batch sizes as multiples of the product's own; the first is 1. */
+    readonly factors: readonly number[];
+  },
 ): Promise<unknown> {
   const found: unknown[] = [];
   const budget = step.left();
-  const cases = MODELS.flatMap((name) => batchSizes.map((batchSize) => ({ name, batchSize })));
-  for (const [i, { name, batchSize }] of cases.entries()) {
+  const cases = MODELS.flatMap((name) => factors.map((factor) => ({ name, factor })));
+  let own = 128;
+  for (const [i, { name, factor }] of cases.entries()) {
     const until = budget * (1 - (i + 1) / cases.length);
     const left = (): number => step.left() - until;
     if (step.over()) break;
@@ -288,8 +293,9 @@ export async function timePipeline(
       session.watch(device, `pipeline ${name}`);
       const model = await openModel(folderOf(session, name), {
         device: device.gpu,
-        ...(batchSize === undefined ? {} : { batchSize }),
+        ...(factor === 1 ? {} : { batchSize: factor * own }),
       });
+      if (factor === 1) own = model.batchSize;
       try {
         const images = syntheticImages(count, model.inputShape);
         /** Classifies until the images or the time are over; what was in flight then does not count. */
@@ -345,7 +351,7 @@ export async function timePipeline(
         device.close();
       }
     } catch (error) {
-      found.push({ model: name, batchSize, error: messageOf(error) });
+      found.push({ model: name, factor, error: messageOf(error) });
       step.say(`${name}: ${messageOf(error).slice(0, 200)}`);
     }
     step.keep(found);
