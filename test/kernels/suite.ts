@@ -211,7 +211,8 @@ export async function runCase({ run }: RecordedCase): Promise<CaseResult> {
   }
 }
 
-const recorded = {
+/** The functions that record, whether Vitest is there or not. */
+export const recorder = {
   describe: describeRecorded,
   it: itRecorded,
   expect: expectRecorded,
@@ -221,4 +222,4 @@ const recorded = {
 
 const host = globalThis as Partial<Vitest>;
 
-export const { afterAll, describe, expect, it } = host.describe && host.expect ? (host as Vitest) : recorded;
+export const { afterAll, describe, expect, it } = host.describe && host.expect ? (host as Vitest) : recorder;
