@@ -67,8 +67,11 @@ def measure(run, samples=5, sample_ms=20.0):
 
 
 def set_tf32(on):
-    torch.backends.cuda.matmul.allow_tf32 = on
-    torch.backends.cudnn.allow_tf32 = on
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = on
+        torch.backends.cudnn.allow_tf32 = on
+    except (AttributeError, RuntimeError):  # later versions of torch
+        torch.backends.fp32_precision = "tf32" if on else "ieee"
 
 
 MODES = (

@@ -193,6 +193,7 @@ export async function main(): Promise<void> {
     session.write();
     session.closeDevices();
     console.log(`\n${report(results)}\n`);
+    for (const text of session.deviceErrors.slice(0, 10)) console.log(`device error: ${text.slice(0, 300)}`);
     console.log(`${session.elapsed().toFixed(1)} s; results: ${session.out()}`);
     // A step that was given up on may still wait for something that never comes.
     process.exit(status);

@@ -245,7 +245,9 @@ export async function timeNetwork(
         continue;
       }
       try {
-        const result = await runNetwork(device, step, network, batch, weights, weightDtype, gflops);
+        const result = await session.withErrors(() =>
+          runNetwork(device, step, network, batch, weights, weightDtype, gflops),
+        );
         results.push(result);
         if (result.gflops) rate = Math.max(rate, result.gflops);
         step.say(

@@ -108,6 +108,17 @@ export function newSession(options: SessionOptions) {
       return made;
     },
 
+    /** Runs `make` and adds what devices complained of meanwhile: a time that comes with such is of work not done. */
+    async withErrors<T extends object>(
+      make: () => Promise<T>,
+    ): Promise<T & { readonly deviceErrors?: string[] }> {
+      const before = deviceErrors.length;
+      const value = await make();
+      const told = deviceErrors.slice(before, before + 5);
+      for (const text of told) console.log(`${''.padStart(6)}    DEVICE ERROR ${text.slice(0, 200)}`);
+      return told.length > 0 ? { ...value, deviceErrors: told } : value;
+    },
+
     /** Reports what a device complains of, of a device that a step opened by itself. */
     watch,
 

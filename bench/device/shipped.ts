@@ -111,7 +111,10 @@ export async function timeModels(
           continue;
         }
         const device = await session.device();
-        const timed = await timeGraph(device, { ...step, left }, model, graph, batch === 1024);
+        const loaded = model;
+        const timed = await session.withErrors(() =>
+          timeGraph(device, { ...step, left }, loaded, graph, batch === 1024),
+        );
         rate = Math.max(rate, timed.flop / timed.ms / 1e6);
         const runsPerSecond = (1000 * batch) / timed.ms;
         const result = {
@@ -163,7 +166,7 @@ export async function timeGradients(
         results.push({ batch, forwardMs: forward.ms, skipped: 'it does not fit the time that is left' });
         break;
       }
-      const gradient = await timeGraph(device, step, model, graph, true);
+      const gradient = await session.withErrors(() => timeGraph(device, step, model, graph, true));
       const ratio = gradient.ms / forward.ms;
       results.push({ batch, forwardMs: forward.ms, gradientMs: gradient.ms, ratio, forward, gradient });
       step.say(
