@@ -41,7 +41,9 @@ export async function timeLaunch(
     for (let r = 0; r < passes; r++) {
       const pass = encoder.beginComputePass(
         querySet
-          ? { timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * r, endOfPassWriteIndex: 2 * r + 1 } }
+          ? {
+              timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * r, endOfPassWriteIndex: 2 * r + 1 },
+            }
           : {},
       );
       for (let i = 0; i < dispatches; i++) sequence.encode(pass);
@@ -57,7 +59,10 @@ export async function timeLaunch(
     await parked(staging.mapAsync(1));
     const ticks = new BigUint64Array(staging.getMappedRange().slice(0));
     staging.unmap();
-    return Array.from({ length: passes }, (_, r) => Number(ticks[2 * r + 1]! - ticks[2 * r]!) / 1e6 / dispatches);
+    return Array.from(
+      { length: passes },
+      (_, r) => Number(ticks[2 * r + 1]! - ticks[2 * r]!) / 1e6 / dispatches,
+    );
   };
   try {
     await run(1, 1);
@@ -97,7 +102,13 @@ interface Load {
 }
 
 /** Chains of products of a matrix unit; nothing is stored unless `u.keep` says so. */
-function matrixLoad(unit: MatrixUnit, lanes: number, chains: number, subgroups: number, groups: number): Load {
+function matrixLoad(
+  unit: MatrixUnit,
+  lanes: number,
+  chains: number,
+  subgroups: number,
+  groups: number,
+): Load {
   const { M, N, K } = unit;
   const inner = 4;
   const body = /* wgsl */ `
@@ -202,15 +213,25 @@ export async function measureCeilings(
     const matrix: Record<string, number> = {};
     for (const unit of units) {
       let best = 0;
-      for (const [chains, subgroups] of small ? ([[4, 1]] as const) : ([[8, 4], [8, 8], [16, 4]] as const)) {
+      for (const [chains, subgroups] of small
+        ? ([[4, 1]] as const)
+        : ([
+            [8, 4],
+            [8, 8],
+            [16, 4],
+          ] as const)) {
         const load = matrixLoad(unit, lanes, chains, subgroups, groups / 4);
-        best = Math.max(best, await attempt(`matrix ${unitName(unit)}, ${chains} chains, ${subgroups} subgroups`, load));
+        best = Math.max(
+          best,
+          await attempt(`matrix ${unitName(unit)}, ${chains} chains, ${subgroups} subgroups`, load),
+        );
       }
       matrix[unitName(unit)] = best;
     }
     const f16 = device.capabilities.f16 ? await attempt('f16', productLoad('f16', groups)) : undefined;
     const copyMs = await timeLaunch(opened, { kernel: copyKernel(size / 16), ranges });
-    const dispatch = (await timeLaunch(opened, { kernel: copyKernel(256), ranges }, { count: 5, ms: small ? 1 : 2 })) * 1e3;
+    const dispatch =
+      (await timeLaunch(opened, { kernel: copyKernel(256), ranges }, { count: 5, ms: small ? 1 : 2 })) * 1e3;
     const copy = (2 * size) / copyMs / 1e6;
     note(`copy ${copy.toFixed(0)} GB/s, a small dispatch ${dispatch.toFixed(1)} us`);
     return { matrix, f32, f16, copy, dispatch };
