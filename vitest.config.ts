@@ -33,6 +33,7 @@ export default defineConfig({
         test: {
           name: 'device',
           include: DEVICE,
+          globals: true, // see test/kernels/suite.ts
           pool: 'forks',
           maxWorkers: 2,
           testTimeout: 300_000,
@@ -46,6 +47,7 @@ export default defineConfig({
               test: {
                 name: 'swiftshader',
                 include: ['test/kernels/**/*.test.ts', 'test/graph/networks/unet2d.test.ts'],
+                globals: true,
                 pool: 'forks' as const,
                 maxWorkers: 2,
                 env: { VK_DRIVER_FILES: SWIFTSHADER },

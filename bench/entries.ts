@@ -4,19 +4,21 @@
 import { attention } from '../src/kernels/attention.ts';
 import { attentionGradient } from '../src/kernels/attention-backward.ts';
 import { conv2d, outputSize } from '../src/kernels/conv2d.ts';
-import type { Capabilities } from '../src/kernels/device.ts';
+import type { Capabilities, Device } from '../src/kernels/device.ts';
 import { activate, add } from '../src/kernels/elementwise.ts';
 import { groupNorm, groupNormAffine } from '../src/kernels/groupnorm.ts';
 import { groupNormGradient } from '../src/kernels/groupnorm-backward.ts';
 import { linear } from '../src/kernels/linear.ts';
+import { pack } from '../src/kernels/packing.ts';
 import type { Routine } from '../src/kernels/routine.ts';
+import { createStorage, type Launch } from '../src/kernels/runtime.ts';
 import { type Shape, storageElements } from '../src/kernels/tensor.ts';
 import { weightGradient } from '../src/kernels/weightgradient.ts';
-import { benchCases as attentions } from '../test/kernels/cases/attention.ts';
-import { benchCases as convolutions } from '../test/kernels/cases/conv2d.ts';
-import { benchCases as backwards } from '../test/kernels/cases/conv2d-backward.ts';
-import { benchCases as groupNorms } from '../test/kernels/cases/groupnorm.ts';
-import { benchCases as linears } from '../test/kernels/cases/linear.ts';
+import { type AttentionCase, benchCases as attentions } from '../test/kernels/cases/attention.ts';
+import { type ConvolutionCase, benchCases as convolutions } from '../test/kernels/cases/conv2d.ts';
+import { type BackwardCase, benchCases as backwards } from '../test/kernels/cases/conv2d-backward.ts';
+import { type GroupNormCase, benchCases as groupNorms } from '../test/kernels/cases/groupnorm.ts';
+import { type LinearCase, benchCases as linears } from '../test/kernels/cases/linear.ts';
 import { benchShapes } from '../test/kernels/cases/shapes.ts';
 
 export interface Entry {
@@ -27,6 +29,8 @@ export interface Entry {
   readonly activations: Readonly<Record<string, Shape>>;
   /** Lengths of constants by operand name, in their natural order. */
   readonly constants: Readonly<Record<string, number>>;
+  /** The same work for PyTorch (bench/device.py), where it has it. */
+  readonly torch?: Readonly<Record<string, unknown>>;
   /** Floating-point operations of the definition (a multiplication and an addition count as two). */
   readonly flops: number;
 }
@@ -39,7 +43,52 @@ export const bytesOf = ({ activations, constants }: Entry): number =>
     0,
   );
 
-const linearEntries = linears.map(({ name, options }): Entry => {
+/**
+ * Makes the launches of an entry with buffers of their own; `values` makes the values of an operand. `destroy` frees the
+ * buffers.
+ */
+export function launchesOf(
+  device: Device,
+  entry: Entry,
+  values: (count: number) => Float32Array<ArrayBuffer>,
+): { readonly launches: readonly Launch[]; readonly destroy: () => void } {
+  const routine = entry.routine(device.capabilities);
+  const buffers = new Map<string, GPUBuffer>();
+  const destroy = (): void => {
+    for (const buffer of buffers.values()) buffer.destroy();
+  };
+  try {
+    for (const [name, shape] of Object.entries(entry.activations))
+      buffers.set(
+        name,
+        createStorage(device, 4 * storageElements(shape), values(storageElements(shape)), name),
+      );
+    for (const [name, length] of Object.entries(entry.constants)) {
+      const packing = routine.packing[name];
+      const data = packing ? pack(packing, values(length)) : values(length);
+      buffers.set(name, createStorage(device, data.byteLength, data, name));
+    }
+    for (const [name, bytes] of Object.entries(routine.scratch))
+      buffers.set(name, createStorage(device, bytes, undefined, name));
+    const launches = routine.steps.map(
+      ({ kernel, operands }): Launch => ({
+        kernel,
+        ranges: operands.map((name) => {
+          const buffer = buffers.get(name);
+          if (!buffer)
+            throw new Error(`${entry.op} ${entry.name}: ${kernel.name} binds ${name}, which is not listed`);
+          return { buffer, offset: 0, size: buffer.size };
+        }),
+      }),
+    );
+    return { launches, destroy };
+  } catch (error) {
+    destroy();
+    throw error;
+  }
+}
+
+const linearEntry = ({ name, options }: LinearCase): Entry => {
   const { x, outChannels, bias, residual } = options;
   const y: Shape = [outChannels, x[1], x[2], x[3]];
   return {
@@ -48,11 +97,12 @@ const linearEntries = linears.map(({ name, options }): Entry => {
     routine: (capabilities) => linear(capabilities, options),
     activations: { x, y, ...(residual ? { residual: y } : {}) },
     constants: { weight: outChannels * x[0], ...(bias ? { bias: outChannels } : {}) },
+    torch: { op: 'linear', x, outChannels, bias },
     flops: 2 * outChannels * x[0] * x[1] * x[2] * x[3],
   };
-});
+};
 
-const attentionEntries = attentions.flatMap(({ name, options }): Entry[] => {
+const attentionEntries = ({ name, options }: AttentionCase): Entry[] => {
   const { heads, headDim, n, queries, keys } = options;
   const q: Shape = [heads * headDim, n, 1, queries];
   const k: Shape = [heads * headDim, n, 1, keys];
@@ -66,6 +116,7 @@ const attentionEntries = attentions.flatMap(({ name, options }): Entry[] => {
       routine: (capabilities) => attention(capabilities, options),
       activations: { q, k, v: k, y: q },
       constants: {},
+      torch: { op: 'attention', ...options },
       flops: 2 * product,
     },
     {
@@ -77,9 +128,9 @@ const attentionEntries = attentions.flatMap(({ name, options }): Entry[] => {
       flops: (of === 'qkv' ? 5 : 3) * product,
     },
   ];
-});
+};
 
-const convolutionEntries = convolutions.map(({ name, options }): Entry => {
+const convolutionEntry = ({ name, options }: ConvolutionCase): Entry => {
   const { x, outChannels, kernel, bias, affine, embedding, residual } = options;
   const y: Shape = [outChannels, x[1], ...outputSize(options)];
   return {
@@ -97,11 +148,22 @@ const convolutionEntries = convolutions.map(({ name, options }): Entry => {
       weight: outChannels * x[0] * kernel[0] * kernel[1],
       ...(bias ? { bias: outChannels } : {}),
     },
+    // What is fused into the convolution here (a norm's affine, an embedding, a residual) is left out there.
+    torch: {
+      op: 'conv2d',
+      x,
+      outChannels,
+      kernel,
+      bias,
+      stride: options.stride ?? 1,
+      padding: options.padding ?? [0, 0, 0, 0],
+      upsample: options.upsample ?? 1,
+    },
     flops: 2 * outChannels * x[0] * kernel[0] * kernel[1] * y[1] * y[2] * y[3],
   };
-});
+};
 
-const weightGradientEntries = backwards.map(({ name, options }): Entry => {
+const weightGradientEntry = ({ name, options }: BackwardCase): Entry => {
   const { x, outChannels, kernel } = options;
   const dy: Shape = [outChannels, x[1], ...outputSize(options)];
   const length = x[0] * kernel[0] * kernel[1];
@@ -111,11 +173,19 @@ const weightGradientEntries = backwards.map(({ name, options }): Entry => {
     routine: (capabilities) => weightGradient(capabilities, options),
     activations: { x, dy, y: [outChannels, 1, 1, length] },
     constants: {},
+    torch: {
+      op: 'weightGradient',
+      x,
+      outChannels,
+      kernel,
+      stride: options.stride ?? 1,
+      padding: options.padding ?? [0, 0, 0, 0],
+    },
     flops: 2 * outChannels * length * dy[1] * dy[2] * dy[3],
   };
-});
+};
 
-const groupNormEntries = groupNorms.flatMap(({ name, options }): Entry[] => {
+const groupNormEntries = ({ name, options }: GroupNormCase): Entry[] => {
   const { x, scaleShift } = options;
   const shared = {
     constants: { gamma: x[0], beta: x[0] },
@@ -130,6 +200,7 @@ const groupNormEntries = groupNorms.flatMap(({ name, options }): Entry[] => {
       name,
       routine: (capabilities) => groupNorm(capabilities, { ...options, activation: 'silu' }),
       activations: { ...inputs, y: x },
+      torch: { op: 'groupNorm', x, groups: options.groups },
     },
     {
       ...shared,
@@ -146,9 +217,9 @@ const groupNormEntries = groupNorms.flatMap(({ name, options }): Entry[] => {
       activations: { ...inputs, y: rows },
     },
   ];
-});
+};
 
-const elementwiseEntries = benchShapes.flatMap((x): Entry[] => [
+const elementwiseEntries = (x: Shape): Entry[] => [
   {
     op: 'activation',
     name: `[${x}] silu`,
@@ -163,15 +234,36 @@ const elementwiseEntries = benchShapes.flatMap((x): Entry[] => [
     routine: (capabilities) => add(capabilities, { x }),
     activations: { x1: x, x2: x, y: x },
     constants: {},
+    torch: { op: 'add', x },
     flops: 0,
   },
-]);
-
-export const entries: readonly Entry[] = [
-  ...linearEntries,
-  ...attentionEntries,
-  ...convolutionEntries,
-  ...weightGradientEntries,
-  ...groupNormEntries,
-  ...elementwiseEntries,
 ];
+
+/** Cases by op, as the tables of the kernel tests have them. */
+export interface EntryCases {
+  readonly linear?: readonly LinearCase[];
+  readonly attention?: readonly AttentionCase[];
+  readonly conv2d?: readonly ConvolutionCase[];
+  readonly weightGradient?: readonly BackwardCase[];
+  readonly groupNorm?: readonly GroupNormCase[];
+  readonly elementwise?: readonly Shape[];
+}
+
+/** The entries of given cases: an attention's gradient and a group norm's three routines come with their case. */
+export const entriesOf = (cases: EntryCases): readonly Entry[] => [
+  ...(cases.linear ?? []).map(linearEntry),
+  ...(cases.attention ?? []).flatMap(attentionEntries),
+  ...(cases.conv2d ?? []).map(convolutionEntry),
+  ...(cases.weightGradient ?? []).map(weightGradientEntry),
+  ...(cases.groupNorm ?? []).flatMap(groupNormEntries),
+  ...(cases.elementwise ?? []).flatMap(elementwiseEntries),
+];
+
+export const entries: readonly Entry[] = entriesOf({
+  linear: linears,
+  attention: attentions,
+  conv2d: convolutions,
+  weightGradient: backwards,
+  groupNorm: groupNorms,
+  elementwise: benchShapes,
+});

@@ -10,11 +10,8 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Device, type Family, openDevice } from '../src/kernels/device.ts';
-import { pack } from '../src/kernels/packing.ts';
-import { createStorage, type Launch } from '../src/kernels/runtime.ts';
-import { storageElements } from '../src/kernels/tensor.ts';
 import { type Timing, time } from '../src/kernels/time.ts';
-import { bytesOf, type Entry, entries } from './entries.ts';
+import { bytesOf, type Entry, entries, launchesOf } from './entries.ts';
 import { measurePeak } from './peak.ts';
 
 const { values: options } = parseArgs({
@@ -37,28 +34,9 @@ function noise(count: number): Float32Array<ArrayBuffer> {
 }
 
 async function timeEntry(device: Device, entry: Entry, repetitions: number): Promise<Timing> {
-  const routine = entry.routine(device.capabilities);
-  const buffers = new Map<string, GPUBuffer>();
-  for (const [name, shape] of Object.entries(entry.activations))
-    buffers.set(name, createStorage(device, 4 * storageElements(shape), noise(storageElements(shape)), name));
-  for (const [name, length] of Object.entries(entry.constants)) {
-    const packing = routine.packing[name];
-    const data = packing ? pack(packing, noise(length)) : noise(length);
-    buffers.set(name, createStorage(device, data.byteLength, data, name));
-  }
-  for (const [name, bytes] of Object.entries(routine.scratch))
-    buffers.set(name, createStorage(device, bytes, undefined, name));
-  const launches: Launch[] = routine.steps.map(({ kernel, operands }) => ({
-    kernel,
-    ranges: operands.map((name) => {
-      const buffer = buffers.get(name);
-      if (!buffer)
-        throw new Error(`${entry.op} ${entry.name}: ${kernel.name} binds ${name}, which is not listed`);
-      return { buffer, offset: 0, size: buffer.size };
-    }),
-  }));
+  const { launches, destroy } = launchesOf(device, entry, noise);
   const timing = await time(device, launches, repetitions);
-  for (const buffer of buffers.values()) buffer.destroy();
+  destroy();
   return timing;
 }
 

@@ -34,10 +34,15 @@ export interface Kernel {
   readonly grid: Grid;
 }
 
+/** What a kernel's text may enable; the device must have been opened with the feature of the same name. */
+export type Extension = 'subgroups' | 'f16' | 'chromium_experimental_subgroup_matrix';
+
 /** What a kernel's author writes; `defineKernel` adds the declarations. */
 export interface KernelSpec {
   readonly name: string;
-  readonly enable?: readonly ('subgroups' | 'f16')[];
+  readonly enable?: readonly Extension[];
+  /** Rules of the WGSL compiler that are switched off, such as `chromium.subgroup_matrix_uniformity`. */
+  readonly unchecked?: readonly string[];
   readonly bindings: readonly Binding[];
   readonly uniforms: readonly Uniform[];
   /** WGSL that refers to the bindings by name and to the numbers as `u.name`; its entry point is `main`. */
@@ -71,9 +76,13 @@ export function defineKernel(spec: KernelSpec): Kernel {
           `struct Uniforms { ${uniforms.map((v) => `${v.name}: ${v.type}`).join(', ')} }`,
           `@group(0) @binding(${bindings.length}) var<uniform> u: Uniforms;`,
         ];
-  const wgsl = [...(spec.enable ?? []).map((e) => `enable ${e};`), ...declared, ...block, spec.body].join(
-    '\n',
-  );
+  const wgsl = [
+    ...(spec.unchecked ?? []).map((rule) => `diagnostic(off, ${rule});`),
+    ...(spec.enable ?? []).map((e) => `enable ${e};`),
+    ...declared,
+    ...block,
+    spec.body,
+  ].join('\n');
   return { name, bindings, uniforms, wgsl, grid };
 }
 

@@ -26,7 +26,7 @@ export interface Sequence {
   destroy(): void;
 }
 
-interface Compiled {
+export interface Compiled {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
 }
@@ -69,7 +69,7 @@ function layoutOf(gpu: GpuDevice, kernel: Kernel): GPUBindGroupLayout {
 }
 
 /** The pipeline of a kernel's text, compiled once a device; a fault in the text names the kernel. */
-function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
+export function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   const { pipelines } = cacheOf(gpu);
   let compiled = pipelines.get(kernel.wgsl);
   if (!compiled) {

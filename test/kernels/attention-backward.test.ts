@@ -1,4 +1,3 @@
-import { afterAll, describe, expect, it } from 'vitest';
 import type { AttentionOptions } from '../../src/kernels/attention.ts';
 import { type AttentionGradients, attentionGradient } from '../../src/kernels/attention-backward.ts';
 import type { Capabilities, Device, Family } from '../../src/kernels/device.ts';
@@ -6,6 +5,7 @@ import { ShapeError } from '../../src/kernels/errors.ts';
 import { referenceAttentionGradients } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { afterAll, describe, expect, it } from './suite.ts';
 
 /** Of the forward's cases those that differ in where tokens and heads end, and one too large for a tile of each family. */
 const chosen = cases.filter(

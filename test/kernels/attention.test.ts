@@ -1,10 +1,10 @@
-import { afterAll, describe, expect, it } from 'vitest';
 import { type AttentionOptions, attention } from '../../src/kernels/attention.ts';
 import type { Capabilities, Device, Family } from '../../src/kernels/device.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { referenceAttention } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { afterAll, describe, expect, it } from './suite.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

@@ -1,10 +1,10 @@
-import { afterAll, describe, expect, it } from 'vitest';
 import { type Conv2dOptions, conv2d, outputSize } from '../../src/kernels/conv2d.ts';
 import type { Capabilities, Device, Family } from '../../src/kernels/device.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { type ConvolutionInputs, referenceConv2d } from '../reference/conv2d.ts';
 import { cases } from './cases/conv2d.ts';
 import { type Activation, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { afterAll, describe, expect, it } from './suite.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

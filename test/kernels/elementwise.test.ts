@@ -1,4 +1,3 @@
-import { describe, expect, it } from 'vitest';
 import { ACTIVATIONS, type Activation } from '../../src/kernels/activation.ts';
 import type { Device, Family } from '../../src/kernels/device.ts';
 import {
@@ -34,6 +33,7 @@ import {
 import { referenceLayerNorm } from '../reference/groupnorm.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, type RunInputs, randomValues, runRoutine, testDevice } from './harness.ts';
+import { describe, expect, it } from './suite.ts';
 
 const EPS = 2 ** -23;
 const count = ([c, n, h, w]: Shape) => c * n * h * w;

@@ -1,4 +1,3 @@
-import { afterAll, describe, expect, it } from 'vitest';
 import type { Capabilities, Family } from '../../src/kernels/device.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { type GemmSpec, gemm, packMatrix, packVector } from '../../src/kernels/gemm.ts';
@@ -6,6 +5,7 @@ import { f32ToF16 } from '../../src/kernels/half.ts';
 import { pack } from '../../src/kernels/packing.ts';
 import type { Packing } from '../../src/kernels/routine.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { afterAll, describe, expect, it } from './suite.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 

@@ -1,4 +1,3 @@
-import { describe, expect, it } from 'vitest';
 import { ACTIVATIONS } from '../../src/kernels/activation.ts';
 import type { Device, Family } from '../../src/kernels/device.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
@@ -8,6 +7,7 @@ import type { Shape } from '../../src/kernels/tensor.ts';
 import { type NormInputs, referenceAffine, referenceGroupNormAffine } from '../reference/groupnorm.ts';
 import { cases } from './cases/groupnorm.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { describe, expect, it } from './suite.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

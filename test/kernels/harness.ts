@@ -29,6 +29,13 @@ export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
   return device;
 }
 
+/** Closes the devices, so that `testDevice` opens new ones: after a lost device, or when no more are needed. */
+export async function closeTestDevices(): Promise<void> {
+  const devices = [...opened.values()];
+  opened.clear();
+  for (const device of devices) (await device.catch(() => undefined))?.close();
+}
+
 /** An activation in the usual [n, c, h, w] order (`shape` is channel-major, as everywhere). */
 export interface Activation {
   readonly shape: Shape;

@@ -1,4 +1,3 @@
-import { describe, expect, it } from 'vitest';
 import type { Family } from '../../src/kernels/device.ts';
 import { addRows, copyChannels } from '../../src/kernels/elementwise.ts';
 import { QUOTIENT, walk } from '../../src/kernels/indexing.ts';
@@ -6,6 +5,7 @@ import { defineKernel, MAX_GROUPS, read, write } from '../../src/kernels/kernel.
 import { single } from '../../src/kernels/routine.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { describe, expect, it } from './suite.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile'];
 

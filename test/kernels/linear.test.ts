@@ -1,10 +1,10 @@
-import { afterAll, describe, expect, it } from 'vitest';
 import type { Device, Family } from '../../src/kernels/device.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { type LinearOptions, linear } from '../../src/kernels/linear.ts';
 import { type LinearInputs, referenceLinear } from '../reference/linear.ts';
 import { cases } from './cases/linear.ts';
 import { type Activation, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { afterAll, describe, expect, it } from './suite.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

@@ -1,6 +1,5 @@
 // Backward of both ends of an evaluation, and of what picks samples and rows of tables.
 
-import { afterAll, describe, expect, it } from 'vitest';
 import type { Family } from '../../src/kernels/device.ts';
 import { type Distance, errorsGradient, type Residual } from '../../src/kernels/error-reduction.ts';
 import { gatherGradient } from '../../src/kernels/gather.ts';
@@ -11,6 +10,7 @@ import type { Shape } from '../../src/kernels/tensor.ts';
 import { at, build } from '../reference/elementwise.ts';
 import { type NoiseFunction, referenceErrorsGradients, referenceMix } from '../reference/noise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { afterAll, describe, expect, it } from './suite.ts';
 
 const EPS = 2 ** -23;
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];

@@ -1,6 +1,5 @@
 // Both ends of an evaluation: mixing x_t and reducing the error, which must agree on the noise.
 
-import { describe, expect, it } from 'vitest';
 import type { Family } from '../../src/kernels/device.ts';
 import { type Distance, errorReduction, type Residual } from '../../src/kernels/error-reduction.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
@@ -9,6 +8,7 @@ import { noiseKeys, normal } from '../../src/kernels/philox.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
 import { type BatchIndices, type NoiseFunction, referenceErrors, referenceMix } from '../reference/noise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { describe, expect, it } from './suite.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const KINDS: readonly { readonly distance: Distance; readonly residual?: Residual }[] = [

@@ -1,4 +1,3 @@
-import { afterAll, describe, expect, it } from 'vitest';
 import type { Activation } from '../../src/kernels/activation.ts';
 import type { Device, Family } from '../../src/kernels/device.ts';
 import type { GroupNormOptions } from '../../src/kernels/groupnorm.ts';
@@ -8,6 +7,7 @@ import { referenceGroupNormGradients, referenceLayerNormGradients } from '../ref
 import { cases } from './cases/groupnorm.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { afterAll, describe, expect, it } from './suite.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

@@ -1,7 +1,7 @@
-import { describe, expect, it } from 'vitest';
 import type { Family } from '../../src/kernels/device.ts';
 import { fillNormal, normal, normals, philox, type Seed } from '../../src/kernels/philox.ts';
 import { maxDifference, runRoutine, testDevice } from './harness.ts';
+import { describe, expect, it } from './suite.ts';
 
 describe('philox', () => {
   // The known answers that Random123 is distributed with (kat_vectors, philox4x32 10).

@@ -1,8 +1,8 @@
-import { describe, expect, it } from 'vitest';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import { pickHead, pickHeadBackward } from '../../src/kernels/pickhead.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { describe, expect, it } from './suite.ts';
 
 const EPS = 2 ** -23;
 

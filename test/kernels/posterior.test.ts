@@ -1,8 +1,8 @@
-import { describe, expect, it } from 'vitest';
 import { flatten, unflatten } from '../../src/kernels/flatten.ts';
 import { posterior, posteriorGradient } from '../../src/kernels/posterior.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { describe, expect, it } from './suite.ts';
 
 const SCALES = [0.5, 40, 3];
 

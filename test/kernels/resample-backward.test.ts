@@ -1,7 +1,6 @@
 // What goes back through resampling, slices and padding. Each forward here copies pixels, so that its reference, given
 // numbers of pixels for pixels, says which pixel every gradient belongs to.
 
-import { afterAll, describe, expect, it } from 'vitest';
 import type { Family } from '../../src/kernels/device.ts';
 import { ShapeError } from '../../src/kernels/errors.ts';
 import {
@@ -22,6 +21,7 @@ import {
 } from '../reference/elementwise.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { afterAll, describe, expect, it } from './suite.ts';
 
 const EPS = 2 ** -23;
 const count = ([c, n, h, w]: Shape) => c * n * h * w;

@@ -1,9 +1,9 @@
-import { afterAll, describe, expect, it } from 'vitest';
 import type { Family } from '../../src/kernels/device.ts';
 import { sumColumns, sumPixels } from '../../src/kernels/sums.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { afterAll, describe, expect, it } from './suite.ts';
 
 const EPS = 2 ** -23;
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];

@@ -1,11 +1,11 @@
 // Long sums, which no whole network of the tests has: 65536 columns, and what is gathered in several passes.
 
-import { afterAll, describe, expect, it } from 'vitest';
 import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d.ts';
 import type { Family } from '../../src/kernels/device.ts';
 import { weightGradient } from '../../src/kernels/weightgradient.ts';
 import { referenceConv2dBackward } from '../reference/conv2d.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { afterAll, describe, expect, it } from './suite.ts';
 
 const EPS = 2 ** -23;
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];

@@ -1,0 +1,214 @@
+// `npm run bench -- device`: everything about one device in one command, within minutes. What can it do, are the
+// kernels' results right on it, how fast is every kernel next to the device's own peaks, how fast is whole work?
+//
+//   npm run bench -- device [--mode support,test,perf,work] [--torch python3] [--out FILE] [--budget SECONDS]
+//                           [--root FOLDER]
+//
+// --root (or the variable DIFFCLASS_ROOT) is the folder that holds `weights/` and `bench/device.py`; default: the
+// current one. Without --out the results go to bench/results/<device>.json under it.
+
+import { mkdirSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { Family } from '../../src/kernels/device.ts';
+import { ditXl2, stableDiffusion, timeNetwork } from './networks.ts';
+import { measurePeaks, type Peak } from './peak.ts';
+import { chosenEntries, suiteEntries, timeEntries, withoutChecks } from './perf.ts';
+import { report } from './report.ts';
+import { newSession, type Session, type Step } from './session.ts';
+import { firstLabel, timeGradients, timeModels, timePipeline } from './shipped.ts';
+import { support } from './support.ts';
+import { testKernels } from './test.ts';
+import { runTorch } from './torch.ts';
+
+const MODES = ['support', 'test', 'perf', 'work'] as const;
+
+const slug = (name: string): string =>
+  name
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-+|-+$/g, '') || 'unknown';
+
+interface PlannedStep {
+  /** Where its results go: a section, or a key of a section. */
+  readonly name: string;
+  /** The step belongs to each of these modes. */
+  readonly mode: readonly string[];
+  /** Share of the budget, relative to the other steps of the run. */
+  readonly part: number;
+  readonly torch?: true;
+  readonly run: (step: Step, modes: ReadonlySet<string>) => Promise<unknown>;
+}
+
+/** All steps in the order in which they run: what is worth most comes before what is merely complete. */
+function stepsOf(
+  session: Session,
+  { software, own }: { readonly software: boolean; readonly own: Family | undefined },
+): PlannedStep[] {
+  // Peaks are what everything else divides by, and what later steps predict their time from. These are for a run whose
+  // peaks could not be measured.
+  const peak = (): Peak => {
+    const found = (session.results.perf as { readonly peak?: Partial<Peak> } | undefined)?.peak;
+    return { ...found, gflops: found?.gflops || 50, gbytes: found?.gbytes || 5 };
+  };
+  const families = (['tile', 'plain', 'subgroup'] as const).filter((family) => family !== own);
+  return [
+    // What is cold is measured before anything else compiles a pipeline.
+    { name: 'firstLabel', mode: ['work'], part: 6, run: (step) => firstLabel(session, step) },
+    { name: 'support', mode: ['support'], part: 2, run: (step) => support(session, step) },
+    { name: 'perf.peak', mode: ['perf', 'work'], part: 7, run: (step) => measurePeaks(session, step) },
+    {
+      name: 'work.unet',
+      mode: ['work'],
+      part: 14,
+      run: (step) => timeNetwork(session, step, stableDiffusion, [1, 4, 16], peak()),
+    },
+    {
+      name: 'work.models',
+      mode: ['work'],
+      part: 8,
+      run: (step) => timeModels(session, step, [16, 64, 128, 256, 1024, 4096], peak().gflops),
+    },
+    {
+      name: 'work.pipeline',
+      mode: ['work'],
+      part: 8,
+      run: (step) =>
+        timePipeline(session, step, {
+          images: software ? 256 : 4000,
+          factors: software ? [1] : [1, 8],
+        }),
+    },
+    {
+      name: 'work.gradient',
+      mode: ['work'],
+      part: 4,
+      run: (step) => timeGradients(session, step, [64, 256]),
+    },
+    { name: 'test', mode: ['test'], part: 14, run: (step) => testKernels(session, step) },
+    {
+      name: 'perf.large',
+      mode: ['perf'],
+      part: 8,
+      run: (step) => timeEntries(session, step, undefined, chosenEntries, peak()),
+    },
+    {
+      name: 'torch',
+      mode: ['perf', 'work'],
+      part: 26,
+      torch: true,
+      run: (step, modes) =>
+        runTorch(session, step, {
+          entries: modes.has('perf') ? chosenEntries : [],
+          unet: modes.has('work') ? (software ? [1] : [1, 4, 16]) : [],
+          compile: !software,
+        }),
+    },
+    {
+      name: 'work.dit',
+      mode: ['work'],
+      part: 6,
+      run: (step) => timeNetwork(session, step, ditXl2, [8], peak()),
+    },
+    {
+      name: 'perf.withoutChecks',
+      mode: ['perf'],
+      part: 3,
+      run: (step) => withoutChecks(session, step, peak()),
+    },
+    {
+      name: 'perf.cases',
+      mode: ['perf'],
+      part: 8,
+      run: (step) => timeEntries(session, step, undefined, suiteEntries, peak()),
+    },
+    ...families.map(
+      (family): PlannedStep => ({
+        name: `perf.cases-${family}`,
+        mode: ['perf'],
+        part: 4,
+        run: (step) => timeEntries(session, step, family, suiteEntries, peak(), { samples: 3 }),
+      }),
+    ),
+  ];
+}
+
+export async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      mode: { type: 'string', default: MODES.join() },
+      torch: { type: 'string' },
+      out: { type: 'string' },
+      budget: { type: 'string', default: '450' },
+      root: { type: 'string', default: process.env.DIFFCLASS_ROOT ?? '.' },
+    },
+  });
+  const modes = new Set(values.mode.split(','));
+  const unknown = [...modes].find((mode) => !(MODES as readonly string[]).includes(mode));
+  if (unknown !== undefined) {
+    console.error(`bench device: expected --mode with some of ${MODES.join(', ')}, got "${unknown}"`);
+    process.exitCode = 2;
+    return;
+  }
+  const budget = Number(values.budget);
+  if (!(budget > 0)) {
+    console.error(`bench device: expected --budget with a number of seconds, got "${values.budget}"`);
+    process.exitCode = 2;
+    return;
+  }
+  const root = resolve(values.root);
+  const session = newSession({
+    root,
+    out: values.out ? resolve(values.out) : undefined,
+    budget,
+    torch: values.torch,
+  });
+  const { results, step } = session;
+
+  Object.assign(results, {
+    bench: 'device',
+    date: new Date().toISOString(),
+    node: process.version,
+    platform: `${process.platform} ${process.arch}`,
+    modes: [...modes],
+    budget,
+  });
+
+  await step('start', 30, async ({ say }) => {
+    const { capabilities, name } = await session.device();
+    if (!session.out()) session.setOut(join(root, 'bench', 'results', `${slug(name)}.json`));
+    mkdirSync(dirname(session.out()!), { recursive: true });
+    say(`results: ${session.out()}`);
+    const { software, family, description } = capabilities;
+    return { name, description, software, family };
+  });
+  if (!session.out()) session.setOut(join(root, 'bench', 'results', 'unknown.json'));
+  const { software = false, family: own } = (results.start ?? {}) as {
+    readonly software?: boolean;
+    readonly family?: Family;
+  };
+
+  /** Prints the table and ends, also when the run is told to end: what is done is worth a table. */
+  const end = (status: number): never => {
+    session.write();
+    session.closeDevices();
+    console.log(`\n${report(results)}\n`);
+    for (const text of session.deviceErrors.slice(0, 10)) console.log(`device error: ${text.slice(0, 300)}`);
+    console.log(`${session.elapsed().toFixed(1)} s; results: ${session.out()}`);
+    // A step that was given up on may still wait for something that never comes.
+    process.exit(status);
+  };
+  process.once('SIGTERM', () => end(143));
+  process.once('SIGINT', () => end(130));
+
+  const steps = stepsOf(session, { software, own }).filter(
+    ({ mode, torch }) => mode.some((one) => modes.has(one)) && (!torch || values.torch !== undefined),
+  );
+  for (const [i, { name, part, run }] of steps.entries()) {
+    // Each step has its part of the time that is left: what earlier steps did not use is shared out.
+    const parts = steps.slice(i).reduce((sum, later) => sum + later.part, 0);
+    await step(name, Math.max(5, ((session.left() / 1000 - 5) * part) / parts), (at) => run(at, modes));
+  }
+  results.done = true;
+  end(0);
+}

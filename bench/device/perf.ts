@@ -1,0 +1,148 @@
+// `--mode perf`: every case of the kernel benchmark and larger ones, by family, as rates and as shares of the peaks that
+// were measured in this run.
+
+import type { Family } from '../../src/kernels/device.ts';
+import { openDevice } from '../../src/kernels/device.ts';
+import { bytesOf, type Entry, entries, launchesOf } from '../entries.ts';
+import { largeEntries } from './large-cases.ts';
+import type { Peak } from './peak.ts';
+import { fillRandom } from './random-weights.ts';
+import { messageOf, type Session, type Step } from './session.ts';
+import { openWith, UNCHECKED_FLAGS } from './support.ts';
+import { type Measured, measure } from './timing.ts';
+
+export interface EntryResult {
+  readonly op: string;
+  readonly name: string;
+  readonly family: string;
+  readonly kernels?: readonly string[];
+  readonly timing?: Measured;
+  readonly gflops?: number;
+  readonly gbytes?: number;
+  readonly shareOfFlops?: number;
+  readonly shareOfBytes?: number;
+  readonly error?: string;
+}
+
+const random = (count: number) => fillRandom(new Float32Array(count));
+
+/** Milliseconds that a case is expected to take, from the peak: nothing is started that does not fit. */
+const expectedMs = (entry: Entry, peak: Peak): number =>
+  Math.max(entry.flops / Math.max(0.1 * peak.gflops, 1), bytesOf(entry) / Math.max(0.2 * peak.gbytes, 1)) /
+  1e6;
+
+/** One entry of each op after the other, so that a step that ends early has seen every op. */
+export function roundRobin(list: readonly Entry[]): Entry[] {
+  const byOp = new Map<string, Entry[]>();
+  for (const entry of list) byOp.set(entry.op, [...(byOp.get(entry.op) ?? []), entry]);
+  const longest = Math.max(...[...byOp.values()].map(({ length }) => length));
+  return Array.from({ length: longest }, (_, i) =>
+    [...byOp.values()].flatMap((queue) => queue[i] ?? []),
+  ).flat();
+}
+
+const percent = (share: number | undefined): string =>
+  share === undefined ? '' : `${(100 * share).toFixed(1)} %`;
+
+export async function timeEntries(
+  session: Session,
+  step: Step,
+  family: Family | undefined,
+  list: readonly Entry[],
+  peak: Peak,
+  { samples = 5, sampleMs = 15 } = {},
+): Promise<readonly EntryResult[]> {
+  const results: EntryResult[] = [];
+  let kept = performance.now();
+  for (const entry of list) {
+    if (step.over()) break;
+    const device = await session.device(family);
+    const common = { op: entry.op, name: entry.name, family: device.capabilities.family };
+    // A first run with its compilation, a calibration and at least one sample.
+    if (3 * expectedMs(entry, peak) > step.left()) {
+      results.push({ ...common, error: 'skipped: it does not fit the time that is left' });
+      continue;
+    }
+    const errors = session.deviceErrors.length;
+    try {
+      const { launches, destroy } = launchesOf(device, entry, random);
+      try {
+        const timing = await measure(device, launches, { samples, sampleMs, left: step.left });
+        const gflops = entry.flops / timing.ms / 1e6;
+        const gbytes = bytesOf(entry) / timing.ms / 1e6;
+        const result: EntryResult = {
+          ...common,
+          kernels: launches.map(({ kernel }) => kernel.name),
+          timing,
+          ...(entry.flops ? { gflops, shareOfFlops: gflops / peak.gflops } : {}),
+          gbytes,
+          shareOfBytes: gbytes / peak.gbytes,
+        };
+        results.push(result);
+        step.say(
+          `${`${entry.op} ${entry.name}`.padEnd(64)} ${timing.ms.toFixed(4).padStart(10)} ms ${entry.flops ? `${gflops.toFixed(0).padStart(8)} GFLOP/s ${percent(result.shareOfFlops).padStart(8)}` : ''.padStart(25)} ${gbytes.toFixed(0).padStart(6)} GB/s ${percent(result.shareOfBytes).padStart(8)}`,
+        );
+      } finally {
+        destroy();
+      }
+      if (session.deviceErrors.length > errors)
+        throw new Error(session.deviceErrors.slice(errors).join('; '));
+    } catch (error) {
+      results.push({ ...common, error: messageOf(error).slice(0, 500) });
+      step.say(`${entry.op} ${entry.name}: ${messageOf(error).slice(0, 200)}`);
+      if (device.isLost()) session.closeDevices();
+    }
+    if (performance.now() - kept > 5000) {
+      kept = performance.now();
+      step.keep(results);
+    }
+  }
+  return results;
+}
+
+/** The cases that are timed first, and that PyTorch is given. */
+export const chosenEntries: readonly Entry[] = roundRobin(largeEntries);
+export const suiteEntries: readonly Entry[] = roundRobin(entries);
+
+/** Cases whose ratios say what Dawn's checks of indices and its zeroed workgroup memory cost. */
+const PROBES: readonly (readonly [op: string, name: string])[] = [
+  ['linear', '2048->2048'],
+  ['conv2d', '128->128 32x32 n=64'],
+  ['conv2d', '320->320 64x64 n=16 3x3, compact'],
+  ['attention', '8x80 heads, n=16, 1024 queries of 1024'],
+  ['groupNorm', '[128,64,32,32]'],
+];
+
+export async function withoutChecks(session: Session, step: Step, peak: Peak): Promise<unknown> {
+  const list = largeEntries.filter(({ op, name }) =>
+    PROBES.some(([probe, start]) => probe === op && name.startsWith(start)),
+  );
+  const checked = await timeEntries(session, step, undefined, list, peak, { samples: 3 });
+  const { gpu } = await openWith(UNCHECKED_FLAGS);
+  try {
+    const unchecked = await openDevice({ device: gpu });
+    session.watch(unchecked, 'unchecked');
+    const found: unknown[] = [];
+    for (const [i, entry] of list.entries()) {
+      const before = checked[i]?.timing?.ms;
+      if (step.over() || before === undefined) continue;
+      const { launches, destroy } = launchesOf(unchecked, entry, random);
+      try {
+        const { ms } = await measure(unchecked, launches, { samples: 3, sampleMs: 15, left: step.left });
+        found.push({
+          op: entry.op,
+          name: entry.name,
+          checkedMs: before,
+          uncheckedMs: ms,
+          ratio: before / ms,
+        });
+        step.say(`${entry.op} ${entry.name}: ${(before / ms).toFixed(2)} times as fast without checks`);
+      } finally {
+        destroy();
+      }
+    }
+    return found;
+  } finally {
+    gpu.destroy();
+  }
+}

@@ -1,0 +1,97 @@
+// Weights for networks that are only timed: random, so that nothing is special about them, and scaled by the fan-in, so
+// that values keep their size through every layer. 860 M values are made from one block of a million.
+
+import type { Parameters } from '../../src/graph/files/parameters.ts';
+import type { ExpectedTensor } from '../../src/graph/networks/expectedtensors.ts';
+import { f32ToF16 } from '../../src/kernels/half.ts';
+import type { Elements } from '../../src/kernels/routine.ts';
+
+const BLOCK = 2 ** 20;
+
+let unit: Float32Array<ArrayBuffer> | undefined;
+
+/** A million values in [-1, 1) that are the same in every run. */
+export function randomBlock(): Float32Array<ArrayBuffer> {
+  if (unit) return unit;
+  const block = new Float32Array(BLOCK);
+  let state = 1;
+  for (let i = 0; i < BLOCK; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    block[i] = state / 2 ** 31 - 1;
+  }
+  unit = block;
+  return block;
+}
+
+/** Fills an array with the block, again and again. */
+export function fillRandom(values: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+  const block = randomBlock();
+  for (let from = 0; from < values.length; from += BLOCK)
+    values.set(block.subarray(0, Math.min(BLOCK, values.length - from)), from);
+  return values;
+}
+
+/** Parameters of a network by the list of its tensors; no file is read. */
+export function randomParameters(
+  expected: readonly ExpectedTensor[],
+): Parameters & { readonly count: number } {
+  const shapes = new Map(expected.map(({ name, shape }) => [name, shape]));
+  const blocks = new Map<string, Elements>();
+  /** The block times `scale` plus `offset`, as floats or halves. */
+  const blockOf = (half: boolean, scale: number, offset: number): Elements => {
+    const key = `${half} ${scale} ${offset}`;
+    let block = blocks.get(key);
+    if (!block) {
+      const floats = randomBlock().map((value) => offset + scale * value);
+      block = floats;
+      if (half) {
+        block = new Uint16Array(BLOCK);
+        f32ToF16(floats, block);
+      }
+      blocks.set(key, block);
+    }
+    return block;
+  };
+  const parameters: Parameters = (...names) => {
+    const parts = names.map((name) => {
+      const shape = shapes.get(name);
+      if (!shape) throw new Error(`the network asks for ${name}, which is not among its tensors`);
+      const length = shape.reduce((product, side) => product * side, 1);
+      const isNorm = shape.length === 1 && name.endsWith('weight');
+      // Uniform values in [-s, s) have a deviation of s / sqrt(3).
+      const scale = shape.length > 1 ? Math.sqrt((3 * shape[0]!) / length) : isNorm ? 0.1 : 0.05;
+      return { length, scale, offset: isNorm ? 1 : 0 };
+    });
+    const length = parts.reduce((sum, part) => sum + part.length, 0);
+    const read = async (from: number, into: Elements): Promise<void> => {
+      let begin = 0;
+      for (const part of parts) {
+        const end = Math.min(from + into.length, begin + part.length);
+        const block = blockOf(into instanceof Uint16Array, part.scale, part.offset);
+        for (let at = Math.max(from, begin); at < end; ) {
+          // The place in the block depends on the place in the tensor alone.
+          const within = (at - begin) % BLOCK;
+          const count = Math.min(end - at, BLOCK - within);
+          into.set(block.subarray(within, within + count), at - from);
+          at += count;
+        }
+        begin += part.length;
+      }
+    };
+    return {
+      name: names.join('+'),
+      length,
+      read,
+      async values() {
+        const all = new Float32Array(length);
+        await read(0, all);
+        return all;
+      },
+    };
+  };
+  const count = expected.reduce(
+    (sum, { shape }) => sum + shape.reduce((product, side) => product * side, 1),
+    0,
+  );
+  return Object.assign(parameters, { count });
+}

@@ -1,0 +1,225 @@
+// Runs a kernel once on random data and compares it with a reference in f64, element by element or on a sample.
+
+import { convShape, type MatrixConv, packTaps, TAPS } from '../src/kernels/conv2d-matrix.ts';
+import type { Device } from '../src/kernels/device.ts';
+import type { MatrixGemm, MatrixTile } from '../src/kernels/gemm-matrix.ts';
+import type { ThreadGemm, ThreadTile } from '../src/kernels/gemm-thread-tile.ts';
+import { f16ToF32, f32ToF16 } from '../src/kernels/half.ts';
+import type { Kernel } from '../src/kernels/kernel.ts';
+import type { WeightDtype } from '../src/kernels/routine.ts';
+import { createStorage, idle, prepare, readBack, submit } from '../src/kernels/runtime.ts';
+import { columns, pitch, type Shape, storageElements } from '../src/kernels/tensor.ts';
+
+/** Random numbers that f16 holds exactly, and their bits. */
+export interface Halves {
+  readonly values: Float32Array<ArrayBuffer>;
+  readonly bits: Uint16Array<ArrayBuffer>;
+}
+
+/** Numbers between -0.5 and 0.5, rounded to f16, from a generator with a fixed seed. */
+export function randomHalves(count: number, seed: number): Halves {
+  const values = new Float32Array(count);
+  let state = (seed * 2654435761 + 12345) >>> 0;
+  for (let i = 0; i < count; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    values[i] = state / 2 ** 32 - 0.5;
+  }
+  const bits = new Uint16Array(count);
+  f32ToF16(values, bits);
+  f16ToF32(bits, values);
+  return { values, bits };
+}
+
+/** The numbers as they are stored in a type. */
+export const stored = (
+  { values, bits }: Halves,
+  type: WeightDtype,
+): Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> => (type === 'f16' ? bits : values);
+
+/** Runs a kernel once; `inputs` are bound in order, then the result of `outBytes`, which starts as NaN. */
+export async function runOnce(
+  device: Device,
+  kernel: Kernel,
+  inputs: readonly ArrayBufferView<ArrayBuffer>[],
+  outBytes: number,
+): Promise<ArrayBuffer> {
+  const made = new Map<ArrayBufferView, GPUBuffer>();
+  for (const input of inputs)
+    if (!made.has(input)) made.set(input, createStorage(device, input.byteLength, input));
+  const result = createStorage(device, outBytes, new Uint8Array(outBytes).fill(0xff));
+  const ranges = [...inputs.map((input) => made.get(input)!), result].map((buffer) => ({
+    buffer,
+    offset: 0,
+    size: buffer.size,
+  }));
+  try {
+    const sequence = await prepare(device, [{ kernel, ranges }]);
+    submit(device, (pass) => sequence.encode(pass));
+    await idle(device);
+    sequence.destroy();
+    return await readBack(device, { buffer: result, offset: 0, size: outBytes });
+  } finally {
+    for (const buffer of [...made.values(), result]) buffer.destroy();
+  }
+}
+
+/** The numbers of a result. */
+export function numbersOf(bytes: ArrayBuffer, type: WeightDtype): Float32Array<ArrayBuffer> {
+  if (type === 'f32') return new Float32Array(bytes);
+  const bits = new Uint16Array(bytes);
+  const values = new Float32Array(bits.length);
+  f16ToF32(bits, values);
+  return values;
+}
+
+/** What a check found: the largest error over the root mean square of the reference, and the error that is allowed. */
+export interface Check {
+  readonly error: number;
+  readonly bound: number;
+}
+
+/** Collects the largest error; NaN counts as infinite. */
+class Errors {
+  #largest = 0;
+  #squares = 0;
+  #count = 0;
+
+  add(actual: number, expected: number): void {
+    const error = Math.abs(actual - expected);
+    if (!(error <= this.#largest)) this.#largest = Number.isNaN(error) ? Number.POSITIVE_INFINITY : error;
+    this.#squares += expected * expected;
+    this.#count++;
+  }
+
+  check(bound: number): Check {
+    return { error: this.#largest / Math.sqrt(this.#squares / this.#count), bound };
+  }
+}
+
+/** Every how many elements one is compared, so that about `sample` are. A prime stride meets every row and column. */
+const strideOf = (count: number, sample: number): number => {
+  const primes = [1, 3, 7, 13, 31, 61, 127, 251, 509, 1021];
+  return primes.find((prime) => count / prime <= sample) ?? 1021;
+};
+
+/** The bound for sums of k products of halves: in f32, rounded to f16 at the end, or with partial sums in f16. */
+const BOUNDS = {
+  f32: (k: number) => 1e-5 * Math.sqrt(k),
+  f16: () => 4e-3,
+  'partial sums': () => 2e-2,
+} as const;
+
+const A_SEED = 1;
+const B_SEED = 2;
+const BIAS_SEED = 3;
+
+/** Checks a GEMM on matrix units. `sample`: about how many elements are compared. */
+export async function checkMatrixGemm(
+  device: Device,
+  kernel: Kernel,
+  tile: MatrixTile,
+  { m, n, k, aPitch, bPitch, cPitch, out, bias }: MatrixGemm,
+  sample = 4000,
+): Promise<Check> {
+  const kMajor = tile.a === 'k-major';
+  const a = randomHalves((kMajor ? k : m) * aPitch, A_SEED);
+  const b = randomHalves(k * bPitch, B_SEED);
+  const added = randomHalves(m, BIAS_SEED).values;
+  const bytes = await runOnce(
+    device,
+    kernel,
+    [a.bits, b.bits, ...(bias ? [added] : [])],
+    m * cPitch * (out === 'f16' ? 2 : 4),
+  );
+  const c = numbersOf(bytes, out);
+  const errors = new Errors();
+  const stride = strideOf(m * n, sample);
+  for (let at = 0; at < m * n; at += stride) {
+    const [row, column] = [Math.floor(at / n), at % n];
+    let sum = bias ? added[row]! : 0;
+    for (let i = 0; i < k; i++)
+      sum += a.values[kMajor ? i * aPitch + row : row * aPitch + i]! * b.values[i * bPitch + column]!;
+    errors.add(c[row * cPitch + column]!, sum);
+  }
+  return errors.check(BOUNDS[out](k));
+}
+
+/** Checks a GEMM in invocations' registers. */
+export async function checkThreadGemm(
+  device: Device,
+  kernel: Kernel,
+  tile: ThreadTile,
+  { m, n, k }: ThreadGemm,
+  sample = 4000,
+): Promise<Check> {
+  const [a, b] = [randomHalves(k * m, A_SEED), randomHalves(k * n, B_SEED)];
+  const bytes = await runOnce(device, kernel, [stored(a, tile.stored), stored(b, tile.stored)], m * n * 4);
+  const c = new Float32Array(bytes);
+  const errors = new Errors();
+  const stride = strideOf(m * n, sample);
+  for (let at = 0; at < m * n; at += stride) {
+    const [row, column] = [Math.floor(at / n), at % n];
+    let sum = 0;
+    for (let i = 0; i < k; i++) sum += a.values[i * m + row]! * b.values[i * n + column]!;
+    errors.add(c[at]!, sum);
+  }
+  return errors.check(BOUNDS[tile.products === 'f16' ? 'partial sums' : 'f32'](k));
+}
+
+/** The operands of a convolution: weight in its natural order and packed, activation, bias. */
+export function convOperands(conv: MatrixConv, rows: number) {
+  const { x, outChannels } = conv;
+  const weight = randomHalves(outChannels * x[0] * 9, A_SEED);
+  const packing = packTaps(outChannels, x[0], rows);
+  const packed = new ArrayBuffer(packing.bytes);
+  packing.place(weight.bits, 0, packed);
+  return {
+    weight: weight.values,
+    packed: new Uint16Array(packed),
+    activation: randomHalves(storageElements(x), B_SEED),
+    added: randomHalves(outChannels, BIAS_SEED).values,
+  };
+}
+
+/** Bytes of an activation in a type. */
+export const activationBytes = (shape: Shape, type: WeightDtype): number =>
+  storageElements(shape) * (type === 'f16' ? 2 : 4);
+
+/** Checks a convolution on matrix units. */
+export async function checkMatrixConv(
+  device: Device,
+  kernel: Kernel,
+  tile: MatrixTile,
+  conv: MatrixConv,
+  sample = 4000,
+): Promise<Check> {
+  const { x, stride, out, bias, xType } = conv;
+  const y = convShape(conv);
+  const { weight, packed, activation, added } = convOperands(conv, tile.rows);
+  const input = stored(activation, xType);
+  const bytes = await runOnce(
+    device,
+    kernel,
+    [packed, input, input, ...(bias ? [added] : [])],
+    activationBytes(y, out),
+  );
+  const c = numbersOf(bytes, out);
+  const errors = new Errors();
+  const [count, step] = [y[0] * columns(y), strideOf(y[0] * columns(y), sample)];
+  for (let at = 0; at < count; at += step) {
+    const [o, p] = [Math.floor(at / columns(y)), at % columns(y)];
+    const [n, row, column] = [Math.floor(p / (y[2] * y[3])), Math.floor(p / y[3]) % y[2], p % y[3]];
+    let sum = bias ? added[o]! : 0;
+    for (let i = 0; i < TAPS; i++)
+      for (let j = 0; j < TAPS; j++) {
+        const [r, q] = [row * stride + i - 1, column * stride + j - 1];
+        if (r < 0 || q < 0 || r >= x[2] || q >= x[3]) continue;
+        for (let ch = 0; ch < x[0]; ch++)
+          sum +=
+            weight[(o * x[0] + ch) * 9 + i * 3 + j]! *
+            activation.values[ch * pitch(x) + (n * x[2] + r) * x[3] + q]!;
+      }
+    errors.add(c[o * pitch(y) + p]!, sum);
+  }
+  return errors.check(BOUNDS[out](9 * x[0]));
+}

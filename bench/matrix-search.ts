@@ -1,0 +1,765 @@
+// Finds the fastest tiles of matrix-unit and register kernels on this device.
+//
+//   node --import tsx bench/matrix-search.ts [--budget SECONDS] [--out FILE] [--small]
+//
+// Each candidate is first checked against an f64 reference on a small product, then timed on the real shape. A compile
+// error, a wrong result or a lost device is recorded and the search goes on. The results are written after every group
+// of candidates. After a crash of the process, the same command with --resume goes on where it stopped and leaves out
+// the candidate that crashed it.
+
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { conv2dMatrix, convFault, convShape, type MatrixConv, TAPS } from '../src/kernels/conv2d-matrix.ts';
+import { gemm } from '../src/kernels/gemm.ts';
+import {
+  gemmMatrix,
+  type MatrixGemm,
+  type MatrixOut,
+  type MatrixTile,
+  tileFault,
+  tileName,
+} from '../src/kernels/gemm-matrix.ts';
+import {
+  gemmThreadTile,
+  type ThreadTile,
+  threadTileFault,
+  threadTileName,
+} from '../src/kernels/gemm-thread-tile.ts';
+import type { Kernel } from '../src/kernels/kernel.ts';
+import type { WeightDtype } from '../src/kernels/routine.ts';
+import { compile, createStorage } from '../src/kernels/runtime.ts';
+import { columns, pitch, type Shape } from '../src/kernels/tensor.ts';
+import {
+  convTiles,
+  distinct,
+  gemmTiles,
+  neighbours,
+  smallTiles,
+  threadNeighbours,
+  threadTiles,
+} from './matrix-candidates.ts';
+import {
+  type Check,
+  checkMatrixConv,
+  checkMatrixGemm,
+  checkThreadGemm,
+  randomHalves,
+} from './matrix-check.ts';
+import { type Flags, type MatrixDevice, openMatrixDevice } from './matrix-device.ts';
+import { type Ceilings, measureCeilings, timeLaunch } from './matrix-timing.ts';
+
+export interface SearchOptions {
+  /** Seconds in all. */
+  readonly budget?: number;
+  /** File of results, rewritten after every group of candidates. */
+  readonly out?: string;
+  /** Small shapes and few candidates, to try the search itself on a software device. */
+  readonly small?: boolean;
+  /** Goes on with the file of results of a run that crashed. */
+  readonly resume?: boolean;
+  readonly log?: (line: string) => void;
+}
+
+/** What was found out about one candidate on one shape. */
+export interface SearchRecord {
+  readonly shape: string;
+  readonly flags: Flags;
+  readonly kind: Kind;
+  readonly name: string;
+  readonly tile?: MatrixTile | ThreadTile;
+  readonly out: MatrixOut;
+  readonly xType?: WeightDtype;
+  /** Milliseconds of a launch, and 10^12 operations a second of the shape's own operations. */
+  readonly ms?: number;
+  readonly tflops?: number;
+  /** Part of the matrix units' ceiling, or of the f32 ceiling. */
+  readonly share?: number;
+  readonly check?: Check;
+  /** Why there is no time. */
+  readonly fault?: string;
+}
+
+export interface SearchResults {
+  readonly device: string;
+  readonly configurations: readonly string[];
+  readonly lanes: number;
+  readonly workgroupBytes: number;
+  readonly maxInvocations: number;
+  readonly ceilings: Partial<Record<Flags, Ceilings>>;
+  readonly seconds: number;
+  readonly records: readonly SearchRecord[];
+  /** Candidates that were being tried when this was written. */
+  readonly running: readonly string[];
+}
+
+type Kind = 'matrix' | 'thread' | 'present';
+
+interface GemmShape {
+  readonly name: string;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+interface ConvShape {
+  readonly name: string;
+  readonly x: Shape;
+  readonly outChannels: number;
+  readonly stride: 1 | 2;
+}
+
+const gemmShape = (m: number, n: number, k: number): GemmShape => ({ name: `gemm ${m}x${n}x${k}`, m, n, k });
+const convOf = (
+  channels: number,
+  outChannels: number,
+  side: number,
+  n: number,
+  stride: 1 | 2 = 1,
+): ConvShape => ({
+  name: `conv ${channels}->${outChannels} ${side}x${side} n${n}${stride === 2 ? ' stride 2' : ''}`,
+  x: [channels, n, side, side],
+  outChannels,
+  stride,
+});
+
+interface Plan {
+  readonly largest: GemmShape;
+  readonly gemms: readonly GemmShape[];
+  readonly largestConv: ConvShape;
+  readonly convs: readonly ConvShape[];
+}
+
+const FULL: Plan = {
+  largest: gemmShape(4096, 4096, 4096),
+  gemms: [
+    gemmShape(320, 65536, 320),
+    gemmShape(1280, 4096, 1280),
+    gemmShape(1024, 1024, 1024),
+    gemmShape(640, 16384, 640),
+    gemmShape(1280, 1024, 1280),
+    gemmShape(320, 4096, 320),
+  ],
+  largestConv: convOf(320, 320, 64, 16),
+  convs: [
+    convOf(640, 640, 32, 16),
+    convOf(1280, 1280, 16, 16),
+    convOf(128, 128, 32, 64),
+    convOf(128, 128, 32, 8),
+    convOf(320, 320, 64, 16, 2),
+  ],
+};
+
+const TINY: Plan = {
+  largest: gemmShape(256, 256, 128),
+  gemms: [gemmShape(80, 192, 64)],
+  largestConv: convOf(32, 32, 16, 2),
+  convs: [convOf(64, 48, 16, 1, 2)],
+};
+
+/** One kernel that is tried on a shape. */
+interface Candidate {
+  readonly kind: Kind;
+  readonly name: string;
+  readonly tile?: MatrixTile | ThreadTile;
+  readonly out: MatrixOut;
+  readonly xType?: WeightDtype;
+  /** The kernel on the real shape, and what it binds. */
+  readonly kernel: Kernel;
+  readonly operands: readonly Operand[];
+  readonly check?: (opened: MatrixDevice) => Promise<Check>;
+}
+
+interface Operand {
+  readonly name: string;
+  readonly bytes: number;
+  readonly type: WeightDtype;
+}
+
+const F32: MatrixOut = { out: 'f32' };
+const F16_BIAS: MatrixOut = { out: 'f16', bias: true };
+
+const roundUp = (value: number, part: number): number => Math.ceil(value / part) * part;
+const sizeOf = (elements: number, type: WeightDtype): number => elements * (type === 'f16' ? 2 : 4);
+const operand = (name: string, elements: number, type: WeightDtype): Operand => ({
+  name: `${name} ${type}`,
+  bytes: sizeOf(elements, type),
+  type,
+});
+const biasOperand = (out: MatrixOut, rows: number): Operand[] =>
+  out.bias ? [operand('bias', rows, 'f32')] : [];
+const tag = (out: MatrixOut): string =>
+  out.out === 'f16' || out.bias ? ` ${out.out}${out.bias ? '+bias' : ''}` : '';
+
+function matrixGemmSpec(tile: MatrixTile, m: number, n: number, k: number, out: MatrixOut): MatrixGemm {
+  const [rows, wide, deep] = [roundUp(m, tile.rows), roundUp(n, tile.columns), roundUp(k, tile.depth)];
+  const aPitch = tile.a === 'k-major' ? rows : deep;
+  return { m: rows, n: wide, k: deep, aPitch, bPitch: wide, cPitch: wide, ...out };
+}
+
+/** A matrix-unit GEMM on a shape, or the reason why there is none. */
+function matrixGemmCandidate(
+  opened: MatrixDevice,
+  tile: MatrixTile,
+  shape: GemmShape,
+  out = F32,
+): Candidate | string {
+  const { device, lanes } = opened;
+  const { workgroupBytes: bytes, maxInvocations: invocations } = device.capabilities;
+  const fault = tileFault(tile, { lanes, bytes, invocations }, out);
+  if (fault) return fault;
+  const spec = matrixGemmSpec(tile, shape.m, shape.n, shape.k, out);
+  return {
+    kind: 'matrix',
+    name: tileName(tile) + tag(out),
+    tile,
+    out,
+    kernel: gemmMatrix(tile, lanes, spec),
+    operands: [
+      operand('a', spec.m * spec.k, 'f16'),
+      operand('b', spec.n * spec.k, 'f16'),
+      ...biasOperand(out, spec.m),
+      operand('c', spec.m * spec.n, out.out),
+    ],
+    check: ({ device: on }) => {
+      const small = matrixGemmSpec(tile, tile.rows * 2, tile.columns * 2, tile.depth * 3, out);
+      return checkMatrixGemm(on, gemmMatrix(tile, lanes, small), tile, small, 2000);
+    },
+  };
+}
+
+function matrixConvCandidate(
+  opened: MatrixDevice,
+  tile: MatrixTile,
+  shape: ConvShape,
+  out = F32,
+  xType: WeightDtype = 'f16',
+): Candidate | string {
+  const { device, lanes } = opened;
+  const { workgroupBytes: bytes, maxInvocations: invocations } = device.capabilities;
+  const conv: MatrixConv = {
+    x: shape.x,
+    outChannels: shape.outChannels,
+    stride: shape.stride,
+    xType,
+    ...out,
+  };
+  const fault = tileFault(tile, { lanes, bytes, invocations }, out, TAPS) ?? convFault(tile, conv);
+  if (fault) return fault;
+  const y = convShape(conv);
+  const rows = roundUp(y[0], tile.rows);
+  const x = operand('x', shape.x[0] * pitch(shape.x), xType);
+  return {
+    kind: 'matrix',
+    name: `${tileName(tile)}${tag(out)}${xType === 'f32' ? ' x f32' : ''}`,
+    tile,
+    out,
+    xType,
+    kernel: conv2dMatrix(tile, lanes, conv),
+    operands: [
+      operand('a', 9 * shape.x[0] * rows, 'f16'),
+      x,
+      x,
+      ...biasOperand(out, rows),
+      operand('c', y[0] * pitch(y), out.out),
+    ],
+    check: ({ device: on }) => {
+      // Rows and columns that end inside a tile, and two strips of channels.
+      const side = 16 * shape.stride;
+      const small: MatrixConv = {
+        ...conv,
+        x: [2 * tile.depth, 2, 6 * shape.stride, side],
+        outChannels: tile.rows + tile.unit.M,
+      };
+      return checkMatrixConv(on, conv2dMatrix(tile, lanes, small), tile, small, 2000);
+    },
+  };
+}
+
+function threadCandidate(opened: MatrixDevice, tile: ThreadTile, shape: GemmShape): Candidate | string {
+  const { workgroupBytes: bytes, maxInvocations: invocations, f16 } = opened.device.capabilities;
+  const fault = threadTileFault(tile, { bytes, invocations, f16 });
+  if (fault) return fault;
+  const [m, n, k] = [
+    roundUp(shape.m, tile.rows),
+    roundUp(shape.n, tile.columns),
+    roundUp(shape.k, tile.depth),
+  ];
+  return {
+    kind: 'thread',
+    name: threadTileName(tile),
+    tile,
+    out: F32,
+    kernel: gemmThreadTile(tile, { m, n, k }),
+    operands: [
+      operand('a', m * k, tile.stored),
+      operand('b', n * k, tile.stored),
+      operand('c', m * n, 'f32'),
+    ],
+    check: ({ device: on }) => {
+      const small = { m: tile.rows * 2, n: tile.columns * 2, k: tile.depth * 3 };
+      return checkThreadGemm(on, gemmThreadTile(tile, small), tile, small, 2000);
+    },
+  };
+}
+
+/** The GEMM that the library ships for GPUs. */
+function presentCandidate(opened: MatrixDevice, shape: GemmShape, aType: WeightDtype): Candidate {
+  const { m, n, k } = shape;
+  const spec = { m, k, columns: n, a: { pitch: m }, b: { pitch: n }, c: { pitch: n }, aType };
+  return {
+    kind: 'present',
+    name: `present gemm.tile, weights ${aType}`,
+    out: F32,
+    kernel: gemm({ ...opened.device.capabilities, family: 'tile' }, spec),
+    operands: [operand('a', m * k, aType), operand('b', n * k, 'f32'), operand('c', m * n, 'f32')],
+  };
+}
+
+const reasonOf = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).slice(0, 400);
+
+const NO_ANSWER = 'no answer';
+
+/** A promise that rejects if it takes too long. */
+function within<T>(promise: Promise<T>, seconds: number): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${NO_ANSWER} in ${seconds} s`)), seconds * 1000);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** Candidates that are compiled and checked together; a software driver needs the cores for one of them. */
+const GROUP = 8;
+const SOFTWARE_GROUP = 1;
+/** Seconds after which a candidate counts as hung. */
+const PATIENCE = 20;
+/** Halves of random data that fill the operands, over and over. */
+const BLOCK = 2 ** 20;
+
+/** The state of a search: devices by flags, operands in their memory, and what was found. */
+class Search {
+  readonly records: SearchRecord[] = [];
+  readonly ceilings: Partial<Record<Flags, Ceilings>> = {};
+  readonly #options: SearchOptions;
+  readonly #log: (line: string) => void;
+  readonly #start = performance.now();
+  readonly #spent: number;
+  readonly #known = new Set<string>();
+  /** Candidates that were running when the process crashed: tried alone, and never again after that. */
+  readonly #suspects: Set<string>;
+  #opened: MatrixDevice | undefined;
+  #flags: Flags = 'safe';
+  #buffers = new Map<string, GPUBuffer>();
+  #bufferShape = '';
+  #running: string[] = [];
+
+  constructor(options: SearchOptions) {
+    this.#options = options;
+    this.#log = options.log ?? ((line) => console.log(line));
+    const before =
+      options.resume && options.out && existsSync(options.out) ? this.#read(options.out) : undefined;
+    this.#spent = before?.seconds ?? 0;
+    this.#suspects = new Set(before?.running);
+    for (const record of before?.records ?? []) this.#add(record);
+    Object.assign(this.ceilings, before?.ceilings);
+    if (before?.running.length === 1) {
+      const [flags, shape, kind, ...name] = before.running[0]!.split('|');
+      this.#add({
+        flags: flags as Flags,
+        shape: shape!,
+        kind: kind as Kind,
+        name: name.join('|'),
+        out: F32,
+        fault: 'crashed the process',
+      });
+    }
+  }
+
+  #read(file: string): SearchResults {
+    return JSON.parse(readFileSync(file, 'utf8')) as SearchResults;
+  }
+
+  #key = (flags: Flags, shape: string, kind: Kind, name: string): string =>
+    [flags, shape, kind, name].join('|');
+
+  #add(record: SearchRecord): void {
+    this.records.push(record);
+    this.#known.add(this.#key(record.flags, record.shape, record.kind, record.name));
+  }
+
+  get seconds(): number {
+    return this.#spent + (performance.now() - this.#start) / 1000;
+  }
+
+  get opened(): MatrixDevice {
+    if (!this.#opened) throw new Error('no device is open');
+    return this.#opened;
+  }
+
+  /** Opens a device, closing the one before. @throws Error if there is none. */
+  async open(flags: Flags): Promise<MatrixDevice> {
+    this.#drop();
+    this.#opened?.device.close();
+    this.#flags = flags;
+    this.#opened = await openMatrixDevice(flags);
+    return this.opened;
+  }
+
+  #drop(): void {
+    for (const buffer of this.#buffers.values()) buffer.destroy();
+    this.#buffers = new Map();
+  }
+
+  results(): SearchResults {
+    const { description, configurations, lanes, device } = this.opened;
+    return {
+      device: description,
+      configurations,
+      lanes,
+      workgroupBytes: device.capabilities.workgroupBytes,
+      maxInvocations: device.capabilities.maxInvocations,
+      ceilings: this.ceilings,
+      seconds: this.seconds,
+      records: this.records,
+      running: this.#running,
+    };
+  }
+
+  save(): void {
+    if (this.#options.out) writeFileSync(this.#options.out, JSON.stringify(this.results(), undefined, 1));
+  }
+
+  #bufferOf({ name, bytes }: Operand, shape: string): GPUBuffer {
+    if (this.#bufferShape !== shape) {
+      this.#drop();
+      this.#bufferShape = shape;
+    }
+    const found = this.#buffers.get(name);
+    if (found && found.size >= bytes) return found;
+    found?.destroy();
+    const { device } = this.opened;
+    const buffer = createStorage(device, bytes, undefined, name);
+    const values = randomHalves(Math.min(BLOCK, Math.ceil(buffer.size / 2)), 7);
+    const block = name.endsWith('f16') ? values.bits : values.values;
+    if (!name.startsWith('c '))
+      for (let at = 0; at < buffer.size; at += block.byteLength)
+        device.gpu.queue.writeBuffer(
+          buffer,
+          at,
+          block.buffer,
+          0,
+          Math.min(block.byteLength, buffer.size - at),
+        );
+    this.#buffers.set(name, buffer);
+    return buffer;
+  }
+
+  /** Reopens the device if it was lost; true if it was. */
+  async #recover(): Promise<boolean> {
+    if (!this.opened.device.isLost()) return false;
+    this.#log('the device was lost: opening it again');
+    await this.open(this.#flags);
+    return true;
+  }
+
+  /** Checks and times candidates on a shape, in order, until `until` seconds of the search are over. */
+  async measure(
+    shape: GemmShape | ConvShape,
+    flops: number,
+    candidates: readonly (Candidate | string)[],
+    until: number,
+  ): Promise<void> {
+    const fresh = candidates.filter(
+      (candidate): candidate is Candidate =>
+        typeof candidate !== 'string' &&
+        !this.#known.has(this.#key(this.#flags, shape.name, candidate.kind, candidate.name)),
+    );
+    const suspect = (c: Candidate) => this.#suspects.has(this.#key(this.#flags, shape.name, c.kind, c.name));
+    const { software } = this.opened.device.capabilities;
+    const size = software ? SOFTWARE_GROUP : GROUP;
+    const groups: Candidate[][] = [];
+    for (const candidate of fresh) {
+      const last = groups.at(-1);
+      if (last && last.length < size && !suspect(candidate) && !last.some(suspect)) last.push(candidate);
+      else groups.push([candidate]);
+    }
+    for (const [i, group] of groups.entries()) {
+      if (this.seconds > until) {
+        this.#log(`  out of time: ${groups.slice(i).flat().length} candidates left out`);
+        break;
+      }
+      await this.#measureGroup(shape, flops, group, software ? [] : (groups[i + 1] ?? []));
+    }
+    this.#running = [];
+    this.save();
+    this.#report(shape.name);
+  }
+
+  async #measureGroup(
+    shape: GemmShape | ConvShape,
+    flops: number,
+    group: readonly Candidate[],
+    next: readonly Candidate[],
+  ): Promise<void> {
+    this.#running = group.map((c) => this.#key(this.#flags, shape.name, c.kind, c.name));
+    this.save();
+    const check = (c: Candidate) => within(c.check?.(this.opened) ?? Promise.resolve(undefined), PATIENCE);
+    let checks = await Promise.allSettled(group.map(check));
+    if (await this.#recover()) {
+      // One of them lost the device: each alone tells which.
+      checks = [];
+      for (const candidate of group) {
+        checks.push(...(await Promise.allSettled([check(candidate)])));
+        if (await this.#recover())
+          checks[checks.length - 1] = { status: 'rejected', reason: new Error('lost the device') };
+      }
+    }
+    if (checks.some((c) => c.status === 'rejected' && reasonOf(c.reason).startsWith(NO_ANSWER)))
+      await this.open(this.#flags);
+    // The next group compiles on the driver's threads while this one is timed.
+    for (const candidate of next) void compile(this.opened.device.gpu, candidate.kernel).catch(() => {});
+    for (const [i, candidate] of group.entries()) {
+      const { kind, name, tile, out, xType } = candidate;
+      const known = {
+        shape: shape.name,
+        flags: this.#flags,
+        kind,
+        name,
+        ...(tile && { tile }),
+        out,
+        ...(xType && { xType }),
+      };
+      const checked = checks[i]!;
+      if (checked.status === 'rejected') {
+        this.#add({ ...known, fault: reasonOf(checked.reason) });
+        continue;
+      }
+      const found = checked.value;
+      const evidence = found ? { check: found } : {};
+      if (found && !(found.error <= found.bound)) {
+        this.#add({ ...known, ...evidence, fault: 'wrong result' });
+        continue;
+      }
+      try {
+        const ranges = candidate.operands.map((o) => ({
+          buffer: this.#bufferOf(o, shape.name),
+          offset: 0,
+          size: o.bytes,
+        }));
+        const ms = await within(timeLaunch(this.opened, { kernel: candidate.kernel, ranges }), PATIENCE);
+        const tflops = flops / ms / 1e9;
+        this.#add({ ...known, ...evidence, ms, tflops, share: tflops / this.#ceiling(candidate) });
+      } catch (error) {
+        this.#add({ ...known, ...evidence, fault: reasonOf(error) });
+        if (!(await this.#recover()) && reasonOf(error).startsWith(NO_ANSWER)) await this.open(this.#flags);
+      }
+    }
+    for (const message of this.opened.errors.splice(0).slice(0, 1))
+      this.#log(`  device error: ${message.slice(0, 200)}`);
+    this.#running = [];
+    this.save();
+  }
+
+  #ceiling({ kind, tile }: Candidate): number {
+    const ceilings = this.ceilings.safe ?? this.ceilings.fast;
+    if (!ceilings) return Number.NaN;
+    if (kind === 'matrix') return Math.max(...Object.values(ceilings.matrix));
+    return tile && 'products' in tile && tile.products === 'f16'
+      ? (ceilings.f16 ?? Number.NaN)
+      : ceilings.f32;
+  }
+
+  /** The fastest records of a shape, of a kind and flags if given. */
+  best(shape: string, { kind, flags = this.#flags }: { kind?: Kind; flags?: Flags } = {}): SearchRecord[] {
+    return this.records
+      .filter(
+        (r) => r.shape === shape && r.ms !== undefined && r.flags === flags && (!kind || r.kind === kind),
+      )
+      .sort((p, q) => p.ms! - q.ms!);
+  }
+
+  /** The fastest matrix tiles of a shape with a plain f32 result. */
+  bestTiles(shape: string, count: number, flags?: Flags): MatrixTile[] {
+    const found = this.best(shape, { kind: 'matrix', ...(flags && { flags }) }).filter(
+      ({ out, xType }) => out.out === 'f32' && !out.bias && xType !== 'f32',
+    );
+    return found.slice(0, count).map(({ tile }) => tile as MatrixTile);
+  }
+
+  #report(shape: string): void {
+    const faults = this.records.filter(
+      (r) => r.shape === shape && r.fault !== undefined && r.flags === this.#flags,
+    );
+    this.#log(
+      `${shape} (${this.#flags}, ${this.seconds.toFixed(0)} s)${faults.length > 0 ? `: ${faults.length} failed, such as ${faults[0]!.name}: ${faults[0]!.fault!.slice(0, 160)}` : ''}`,
+    );
+    for (const kind of ['matrix', 'thread', 'present'] as const)
+      for (const { name, ms, tflops, share } of this.best(shape, { kind }).slice(0, 5))
+        this.#log(
+          `  ${tflops!.toFixed(tflops! < 1 ? 4 : 1).padStart(7)} TFLOP/s ${(100 * share!).toFixed(0).padStart(3)} %  ${ms!.toFixed(4)} ms  ${kind} ${name}`,
+        );
+  }
+}
+
+const gemmFlops = ({ m, n, k }: GemmShape): number => 2 * m * n * k;
+const convFlops = (shape: ConvShape): number => {
+  const y = convShape({ ...shape, xType: 'f16', out: 'f32' });
+  return 2 * 9 * shape.x[0] * y[0] * columns(y);
+};
+
+/** Runs the search and returns what it found; see the head of the file. */
+export async function search(options: SearchOptions = {}): Promise<SearchResults> {
+  const { budget = 120, small = false, log = (line: string) => console.log(line) } = options;
+  const run = new Search(options);
+  const plan = small ? TINY : FULL;
+  /** Seconds by which a stage ends. */
+  const by = (share: number): number => budget * share;
+  const few = <T>(list: readonly T[], count: number): readonly T[] => (small ? list.slice(0, count) : list);
+  /** A quarter of each tile, so that a software driver compiles it in a second. */
+  const sized = (tiles: readonly MatrixTile[]): MatrixTile[] =>
+    small ? tiles.map((tile) => ({ ...tile, rows: tile.rows / 2, columns: tile.columns / 2 })) : [...tiles];
+
+  await run.open('safe');
+  const { units } = run.opened;
+  log(
+    `${run.opened.description}; ${run.opened.lanes} lanes; units ${run.opened.configurations.join(', ') || 'none'}`,
+  );
+  log(
+    `workgroup memory ${run.opened.device.capabilities.workgroupBytes} bytes, ${run.opened.device.capabilities.maxInvocations} invocations, f16 ${run.opened.device.capabilities.f16}, timestamps ${run.opened.device.capabilities.timestamps}`,
+  );
+  run.ceilings.safe ??= await measureCeilings(run.opened, small, log);
+  run.save();
+
+  const onGemm = (shape: GemmShape, tiles: readonly MatrixTile[], until: number, out = F32) =>
+    run.measure(
+      shape,
+      gemmFlops(shape),
+      tiles.map((tile) => matrixGemmCandidate(run.opened, tile, shape, out)),
+      until,
+    );
+  const onConv = (
+    shape: ConvShape,
+    tiles: readonly MatrixTile[],
+    until: number,
+    out = F32,
+    xType: WeightDtype = 'f16',
+  ) =>
+    run.measure(
+      shape,
+      convFlops(shape),
+      tiles.map((tile) => matrixConvCandidate(run.opened, tile, shape, out, xType)),
+      until,
+    );
+  const onThreads = (shape: GemmShape, tiles: readonly ThreadTile[], until: number) =>
+    run.measure(
+      shape,
+      gemmFlops(shape),
+      tiles.map((tile) => threadCandidate(run.opened, tile, shape)),
+      until,
+    );
+  const near = (shape: string, count: number) =>
+    distinct(run.bestTiles(shape, count).flatMap((tile) => few(neighbours(tile, units), 3)));
+
+  // The library's own kernels first: they are the yardstick, and cost two measurements a shape.
+  for (const shape of [plan.largest, ...plan.gemms.slice(0, 1)])
+    await run.measure(
+      shape,
+      gemmFlops(shape),
+      (['f32', 'f16'] as const).map((type) => presentCandidate(run.opened, shape, type)),
+      by(0.1),
+    );
+
+  if (units.length > 0) {
+    await onGemm(plan.largest, few(sized(gemmTiles(units)), 12), by(0.22));
+    await onGemm(plan.largest, near(plan.largest.name, 2), by(0.32));
+    await onConv(plan.largestConv, few(sized(convTiles(units)), 8), by(0.46));
+    await onConv(plan.largestConv, near(plan.largestConv.name, 2), by(0.53));
+    for (const [i, shape] of plan.gemms.entries())
+      await onGemm(
+        shape,
+        few(distinct([...run.bestTiles(plan.largest.name, 4), ...sized(smallTiles(units))]), 4),
+        by(0.53 + (0.13 * (i + 1)) / plan.gemms.length),
+      );
+    for (const [i, shape] of plan.convs.entries())
+      await onConv(
+        shape,
+        few(
+          distinct([...run.bestTiles(plan.largestConv.name, 6), ...sized(convTiles(units)).slice(0, 6)]),
+          3,
+        ),
+        by(0.66 + (0.12 * (i + 1)) / plan.convs.length),
+      );
+    // What a layer asks for: a bias, and results in f16; activations in f32.
+    for (const shape of [plan.largest, ...plan.gemms.slice(0, 1)])
+      await onGemm(shape, run.bestTiles(shape.name, 3), by(0.8), F16_BIAS);
+    await onConv(plan.largestConv, run.bestTiles(plan.largestConv.name, 3), by(0.82), F16_BIAS);
+    await onConv(
+      plan.largestConv,
+      run.bestTiles(plan.largestConv.name, 3),
+      by(0.83),
+      { out: 'f32', bias: true },
+      'f32',
+    );
+  }
+
+  await onThreads(plan.largest, few(threadTiles(), 6), by(0.88));
+  const threads = () => run.best(plan.largest.name, { kind: 'thread' }).map(({ tile }) => tile as ThreadTile);
+  const bestOf = (products: WeightDtype, stored: WeightDtype) =>
+    threads().filter((t) => t.products === products && t.stored === stored);
+  const leaders = () =>
+    [bestOf('f32', 'f32')[0], bestOf('f16', 'f16')[0], bestOf('f32', 'f16')[0]].filter(
+      (t) => t !== undefined,
+    );
+  await onThreads(plan.largest, few(distinct(leaders().flatMap(threadNeighbours)), 4), by(0.92));
+  for (const shape of plan.gemms.slice(0, 3))
+    await onThreads(
+      shape,
+      few(distinct([...leaders(), ...bestOf('f32', 'f32').slice(0, 3), ...threadTiles().slice(0, 3)]), 3),
+      by(0.94),
+    );
+
+  // Dawn's bounds checks and zeroing of workgroup memory off: what do they cost?
+  if (run.seconds < by(0.97)) {
+    const [gemmBest, convBest] = [
+      run.bestTiles(plan.largest.name, 5, 'safe'),
+      run.bestTiles(plan.largestConv.name, 5, 'safe'),
+    ];
+    const smaller = plan.gemms.map((shape) => [shape, run.bestTiles(shape.name, 2, 'safe')] as const);
+    const threadBest = leaders();
+    await run.open('fast');
+    await onGemm(plan.largest, gemmBest, by(0.98));
+    await onConv(plan.largestConv, convBest, by(0.985));
+    await onThreads(plan.largest, threadBest, by(0.99));
+    for (const [shape, tiles] of smaller) await onGemm(shape, tiles, by(1));
+  }
+  log(
+    `${run.records.length} measurements in ${run.seconds.toFixed(0)} s${options.out ? `, in ${options.out}` : ''}`,
+  );
+  run.save();
+  return run.results();
+}
+
+/** Reads the command line and runs the search. */
+export async function main(args: readonly string[]): Promise<void> {
+  const value = (name: string): string | undefined => {
+    const at = args.indexOf(name);
+    return at < 0 ? undefined : args[at + 1];
+  };
+  const out = value('--out');
+  await search({
+    budget: Number(value('--budget') ?? 120),
+    small: args.includes('--small'),
+    resume: args.includes('--resume'),
+    ...(out && { out }),
+  });
+}
+
+// Run as a program, also from a bundle of this name.
+if (/matrix-search\.[cm]?[jt]s$/.test(process.argv[1] ?? ''))
+  await main(process.argv.slice(2)).then(
+    () => process.exit(0),
+    (error: unknown) => {
+      console.error(error);
+      process.exit(1);
+    },
+  );
