@@ -4,7 +4,7 @@
 //   npm run bench -- device [--mode support,test,perf,work] [--torch python3] [--out FILE] [--budget SECONDS]
 //                           [--root FOLDER]
 //
-// --root (or the variable DIFFCLASS_ROOT) is the folder that holds `weights/` and `bench/device.py`; default: the
+// --root (or the variable DIFFCLASS_BENCH_ROOT) is the folder that holds `weights/` and `bench/device.py`; default: the
 // current one. Without --out the results go to bench/results/<device>.json under it.
 
 import { mkdirSync } from 'node:fs';
@@ -140,7 +140,7 @@ export async function main(): Promise<void> {
       torch: { type: 'string' },
       out: { type: 'string' },
       budget: { type: 'string', default: '450' },
-      root: { type: 'string', default: process.env.DIFFCLASS_ROOT ?? '.' },
+      root: { type: 'string', default: process.env.DIFFCLASS_BENCH_ROOT ?? '.' },
     },
   });
   const modes = new Set(values.mode.split(','));
