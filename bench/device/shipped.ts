@@ -89,7 +89,7 @@ export async function timeModels(
   gflops: number,
 ): Promise<unknown> {
   const found: Record<string, unknown> = {};
-  let rate = 0.05 * gflops;
+  let rate = 0.1 * gflops;
   const budget = step.left();
   for (const [i, name] of MODELS.entries()) {
     const results: unknown[] = [];
