@@ -42,6 +42,7 @@ import {
   checkMatrixConv,
   checkMatrixGemm,
   checkThreadGemm,
+  type Halves,
   randomHalves,
 } from './matrix-check.ts';
 import { type Flags, type MatrixDevice, openMatrixDevice } from './matrix-device.ts';
@@ -352,6 +353,7 @@ class Search {
   #buffers = new Map<string, GPUBuffer>();
   #bufferShape = '';
   #running: string[] = [];
+  #block: Halves | undefined;
 
   constructor(options: SearchOptions) {
     this.#options = options;
@@ -439,8 +441,8 @@ class Search {
     found?.destroy();
     const { device } = this.opened;
     const buffer = createStorage(device, bytes, undefined, name);
-    const values = randomHalves(Math.min(BLOCK, Math.ceil(buffer.size / 2)), 7);
-    const block = name.endsWith('f16') ? values.bits : values.values;
+    this.#block ??= randomHalves(BLOCK, 7);
+    const block = name.endsWith('f16') ? this.#block.bits : this.#block.values;
     if (!name.startsWith('c '))
       for (let at = 0; at < buffer.size; at += block.byteLength)
         device.gpu.queue.writeBuffer(
