@@ -668,19 +668,19 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
       shape,
       gemmFlops(shape),
       (['f32', 'f16'] as const).map((type) => presentCandidate(run.opened, shape, type)),
-      by(0.1),
+      by(0.08),
     );
 
   if (units.length > 0) {
-    await onGemm(plan.largest, few(sized(gemmTiles(units)), 12), by(0.22));
-    await onGemm(plan.largest, near(plan.largest.name, 2), by(0.32));
-    await onConv(plan.largestConv, few(sized(convTiles(units)), 8), by(0.46));
-    await onConv(plan.largestConv, near(plan.largestConv.name, 2), by(0.53));
+    await onGemm(plan.largest, few(sized(gemmTiles(units)), 12), by(0.2));
+    await onGemm(plan.largest, near(plan.largest.name, 2), by(0.29));
+    await onConv(plan.largestConv, few(sized(convTiles(units)), 8), by(0.42));
+    await onConv(plan.largestConv, near(plan.largestConv.name, 2), by(0.49));
     for (const [i, shape] of plan.gemms.entries())
       await onGemm(
         shape,
         few(distinct([...run.bestTiles(plan.largest.name, 4), ...sized(smallTiles(units))]), 4),
-        by(0.53 + (0.13 * (i + 1)) / plan.gemms.length),
+        by(0.49 + (0.13 * (i + 1)) / plan.gemms.length),
       );
     for (const [i, shape] of plan.convs.entries())
       await onConv(
@@ -689,22 +689,36 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
           distinct([...run.bestTiles(plan.largestConv.name, 6), ...sized(convTiles(units)).slice(0, 6)]),
           3,
         ),
-        by(0.66 + (0.12 * (i + 1)) / plan.convs.length),
+        by(0.62 + (0.12 * (i + 1)) / plan.convs.length),
       );
     // What a layer asks for: a bias, and results in f16; activations in f32.
     for (const shape of [plan.largest, ...plan.gemms.slice(0, 1)])
-      await onGemm(shape, run.bestTiles(shape.name, 3), by(0.8), F16_BIAS);
-    await onConv(plan.largestConv, run.bestTiles(plan.largestConv.name, 3), by(0.82), F16_BIAS);
+      await onGemm(shape, run.bestTiles(shape.name, 3), by(0.76), F16_BIAS);
+    await onConv(plan.largestConv, run.bestTiles(plan.largestConv.name, 3), by(0.78), F16_BIAS);
     await onConv(
       plan.largestConv,
       run.bestTiles(plan.largestConv.name, 3),
-      by(0.83),
+      by(0.79),
       { out: 'f32', bias: true },
       'f32',
     );
+
+    // Dawn's bounds checks and zeroing of workgroup memory off: what do they cost, and do other tiles win?
+    const [gemmBest, convBest] = [
+      run.bestTiles(plan.largest.name, 8),
+      run.bestTiles(plan.largestConv.name, 8),
+    ];
+    const gemmsBest = plan.gemms.map((shape) => [shape, run.bestTiles(shape.name, 2)] as const);
+    const convsBest = plan.convs.map((shape) => [shape, run.bestTiles(shape.name, 2)] as const);
+    await run.open('fast');
+    await onGemm(plan.largest, few(gemmBest, 3), by(0.82));
+    await onConv(plan.largestConv, few(convBest, 3), by(0.85));
+    for (const [shape, tiles] of gemmsBest) await onGemm(shape, few(tiles, 1), by(0.87));
+    for (const [shape, tiles] of convsBest) await onConv(shape, few(tiles, 1), by(0.88));
+    await run.open('safe');
   }
 
-  await onThreads(plan.largest, few(threadTiles(), 6), by(0.88));
+  await onThreads(plan.largest, few(threadTiles(), 6), by(0.93));
   const threads = () => run.best(plan.largest.name, { kind: 'thread' }).map(({ tile }) => tile as ThreadTile);
   const bestOf = (products: WeightDtype, stored: WeightDtype) =>
     threads().filter((t) => t.products === products && t.stored === stored);
@@ -712,27 +726,17 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
     [bestOf('f32', 'f32')[0], bestOf('f16', 'f16')[0], bestOf('f32', 'f16')[0]].filter(
       (t) => t !== undefined,
     );
-  await onThreads(plan.largest, few(distinct(leaders().flatMap(threadNeighbours)), 4), by(0.92));
+  await onThreads(plan.largest, few(distinct(leaders().flatMap(threadNeighbours)), 4), by(0.97));
   for (const shape of plan.gemms.slice(0, 3))
     await onThreads(
       shape,
       few(distinct([...leaders(), ...bestOf('f32', 'f32').slice(0, 3), ...threadTiles().slice(0, 3)]), 3),
-      by(0.94),
+      by(0.985),
     );
-
-  // Dawn's bounds checks and zeroing of workgroup memory off: what do they cost?
-  if (run.seconds < by(0.97)) {
-    const [gemmBest, convBest] = [
-      run.bestTiles(plan.largest.name, 5, 'safe'),
-      run.bestTiles(plan.largestConv.name, 5, 'safe'),
-    ];
-    const smaller = plan.gemms.map((shape) => [shape, run.bestTiles(shape.name, 2, 'safe')] as const);
-    const threadBest = leaders();
+  const threadBest = leaders();
+  if (run.seconds < by(1)) {
     await run.open('fast');
-    await onGemm(plan.largest, gemmBest, by(0.98));
-    await onConv(plan.largestConv, convBest, by(0.985));
-    await onThreads(plan.largest, threadBest, by(0.99));
-    for (const [shape, tiles] of smaller) await onGemm(shape, tiles, by(1));
+    await onThreads(plan.largest, threadBest, by(1));
   }
   log(
     `${run.records.length} measurements in ${run.seconds.toFixed(0)} s${options.out ? `, in ${options.out}` : ''}`,

@@ -7,6 +7,7 @@ import { gemmMatrix, type MatrixGemm, type MatrixTile, tileFault } from '../../s
 import { gemmThreadTile, type ThreadTile } from '../../src/kernels/gemm-thread-tile.ts';
 import { emulated } from './matrix-emulation.ts';
 
+const MISSING = 'this device has no matrix units: their kernels run only as emulated here';
 const ALL = Number.POSITIVE_INFINITY;
 const opened = openMatrixDevice('safe').catch(() => undefined);
 afterAll(async () => (await opened)?.device.close());
@@ -58,10 +59,10 @@ describe('gemm on matrix units', () => {
     { stage: 'direct', a: 'm-major' },
     { rows: 40, subgroupRows: 1 },
   ];
-  it.each(tiles.map((part) => [nameOf(part), part] as const))('multiplies, %s', async (_, part) => {
+  it.for(tiles.map((part) => [nameOf(part), part] as const))('multiplies, %s', async ([, part], { skip }) => {
     const here = await opened;
     const unit = here?.units.find(({ M, N, K }) => M === 8 && N === 8 && K === 8) ?? here?.units[0];
-    if (!here || !unit) return skip();
+    if (!here || !unit) return skip(MISSING);
     const tile = { ...(unit.M === 8 ? TILE : BIG), unit, ...(unit.M === 8 ? part : { ...part, rows: 64 }) };
     for (const more of [{}, { out: 'f16', bias: true }] as const) {
       const spec = specOf(tile, more);
@@ -69,23 +70,22 @@ describe('gemm on matrix units', () => {
     }
   });
 
-  it.each([
+  it.for([
     ['f16', 1, 'f32', false],
     ['f32', 1, 'f16', true],
     ['f16', 2, 'f16', false],
     ['f32', 2, 'f32', true],
-  ] as const)('convolves %s with stride %s into %s, bias %s', async (xType, stride, out, bias) => {
-    const here = await opened;
-    const unit = here?.units[0];
-    if (!here || !unit) return skip();
-    const tile: MatrixTile = { ...(unit.M === 8 ? TILE : BIG), unit, pipeline: 'double', depth: 16 };
-    const conv = convOf(tile, { xType, stride, out, bias });
-    expectClose(await checkMatrixConv(here.device, conv2dMatrix(tile, here.lanes, conv), tile, conv, ALL));
-  });
-
-  function skip(): void {
-    console.warn('matrix units: this device has none, so their kernels run only as emulated here');
-  }
+  ] as const)(
+    'convolves %s with stride %s into %s, bias %s',
+    async ([xType, stride, out, bias], { skip }) => {
+      const here = await opened;
+      const unit = here?.units[0];
+      if (!here || !unit) return skip(MISSING);
+      const tile: MatrixTile = { ...(unit.M === 8 ? TILE : BIG), unit, pipeline: 'double', depth: 16 };
+      const conv = convOf(tile, { xType, stride, out, bias });
+      expectClose(await checkMatrixConv(here.device, conv2dMatrix(tile, here.lanes, conv), tile, conv, ALL));
+    },
+  );
 });
 
 describe('addresses of units of other sizes, emulated', () => {
@@ -154,12 +154,12 @@ describe('gemm in tiles of registers', () => {
     { stored: 'f16', staged: 'f16' },
     { stored: 'f16', staged: 'f16', products: 'f16', load: 8 },
   ];
-  it.each(parts.map((part) => [nameOf(part), part] as const))('multiplies, %s', async (_, part) => {
+  it.for(parts.map((part) => [nameOf(part), part] as const))('multiplies, %s', async ([, part], { skip }) => {
     const here = await opened;
     if (!here) throw new Error('no device');
     const tile = { ...base, ...part };
     if (tile.staged === 'f16' && !here.device.capabilities.f16)
-      return console.warn('f16 arithmetic: this device has none');
+      return skip('this device has no f16 arithmetic');
     const spec = { m: 64, n: 128, k: 40 };
     expectClose(await checkThreadGemm(here.device, gemmThreadTile(tile, spec), tile, spec, ALL));
   });
