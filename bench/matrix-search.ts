@@ -7,7 +7,7 @@
 // of candidates. After a crash of the process, the same command with --resume goes on where it stopped and leaves out
 // the candidate that crashed it.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { conv2dMatrix, convFault, convShape, type MatrixConv, TAPS } from '../src/kernels/conv2d-matrix.ts';
 import { gemm } from '../src/kernels/gemm.ts';
 import {
@@ -177,6 +177,7 @@ interface Operand {
 
 const F32: MatrixOut = { out: 'f32' };
 const F16_BIAS: MatrixOut = { out: 'f16', bias: true };
+const F32_BIAS: MatrixOut = { out: 'f32', bias: true };
 
 const roundUp = (value: number, part: number): number => Math.ceil(value / part) * part;
 const sizeOf = (elements: number, type: WeightDtype): number => elements * (type === 'f16' ? 2 : 4);
@@ -190,10 +191,26 @@ const biasOperand = (out: MatrixOut, rows: number): Operand[] =>
 const tag = (out: MatrixOut): string =>
   out.out === 'f16' || out.bias ? ` ${out.out}${out.bias ? '+bias' : ''}` : '';
 
-function matrixGemmSpec(tile: MatrixTile, m: number, n: number, k: number, out: MatrixOut): MatrixGemm {
+function matrixGemmSpec(
+  tile: MatrixTile,
+  m: number,
+  n: number,
+  k: number,
+  out: MatrixOut,
+  bType: WeightDtype,
+): MatrixGemm {
   const [rows, wide, deep] = [roundUp(m, tile.rows), roundUp(n, tile.columns), roundUp(k, tile.depth)];
   const aPitch = tile.a === 'k-major' ? rows : deep;
-  return { m: rows, n: wide, k: deep, aPitch, bPitch: wide, cPitch: wide, ...out };
+  return { m: rows, n: wide, k: deep, aPitch, bPitch: wide, cPitch: wide, bType, ...out };
+}
+
+/** The candidate, or the reason why it cannot be made. */
+function attempted(make: () => Candidate | string): Candidate | string {
+  try {
+    return make();
+  } catch (error) {
+    return reasonOf(error);
+  }
 }
 
 /** A matrix-unit GEMM on a shape, or the reason why there is none. */
@@ -202,26 +219,28 @@ function matrixGemmCandidate(
   tile: MatrixTile,
   shape: GemmShape,
   out = F32,
+  bType: WeightDtype = 'f16',
 ): Candidate | string {
   const { device, lanes } = opened;
   const { workgroupBytes: bytes, maxInvocations: invocations } = device.capabilities;
   const fault = tileFault(tile, { lanes, bytes, invocations }, out);
   if (fault) return fault;
-  const spec = matrixGemmSpec(tile, shape.m, shape.n, shape.k, out);
+  const spec = matrixGemmSpec(tile, shape.m, shape.n, shape.k, out, bType);
   return {
     kind: 'matrix',
-    name: tileName(tile) + tag(out),
+    name: `${tileName(tile)}${tag(out)}${bType === 'f32' ? ' x f32' : ''}`,
     tile,
     out,
+    xType: bType,
     kernel: gemmMatrix(tile, lanes, spec),
     operands: [
       operand('a', spec.m * spec.k, 'f16'),
-      operand('b', spec.n * spec.k, 'f16'),
+      operand('b', spec.n * spec.k, bType),
       ...biasOperand(out, spec.m),
       operand('c', spec.m * spec.n, out.out),
     ],
     check: ({ device: on }) => {
-      const small = matrixGemmSpec(tile, tile.rows * 2, tile.columns * 2, tile.depth * 3, out);
+      const small = matrixGemmSpec(tile, tile.rows * 2, tile.columns * 2, tile.depth * 3, out, bType);
       return checkMatrixGemm(on, gemmMatrix(tile, lanes, small), tile, small, 2000);
     },
   };
@@ -428,7 +447,11 @@ class Search {
   }
 
   save(): void {
-    if (this.#options.out) writeFileSync(this.#options.out, JSON.stringify(this.results(), undefined, 1));
+    const { out } = this.#options;
+    if (!out) return;
+    // A crash in the middle of writing must not lose what was found before.
+    writeFileSync(`${out}.new`, JSON.stringify(this.results(), undefined, 1));
+    renameSync(`${out}.new`, out);
   }
 
   #bufferOf({ name, bytes }: Operand, shape: string): GPUBuffer {
@@ -632,11 +655,17 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
   run.ceilings.safe ??= await measureCeilings(run.opened, small, log);
   run.save();
 
-  const onGemm = (shape: GemmShape, tiles: readonly MatrixTile[], until: number, out = F32) =>
+  const onGemm = (
+    shape: GemmShape,
+    tiles: readonly MatrixTile[],
+    until: number,
+    out = F32,
+    bType: WeightDtype = 'f16',
+  ) =>
     run.measure(
       shape,
       gemmFlops(shape),
-      tiles.map((tile) => matrixGemmCandidate(run.opened, tile, shape, out)),
+      tiles.map((tile) => attempted(() => matrixGemmCandidate(run.opened, tile, shape, out, bType))),
       until,
     );
   const onConv = (
@@ -649,14 +678,14 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
     run.measure(
       shape,
       convFlops(shape),
-      tiles.map((tile) => matrixConvCandidate(run.opened, tile, shape, out, xType)),
+      tiles.map((tile) => attempted(() => matrixConvCandidate(run.opened, tile, shape, out, xType))),
       until,
     );
   const onThreads = (shape: GemmShape, tiles: readonly ThreadTile[], until: number) =>
     run.measure(
       shape,
       gemmFlops(shape),
-      tiles.map((tile) => threadCandidate(run.opened, tile, shape)),
+      tiles.map((tile) => attempted(() => threadCandidate(run.opened, tile, shape))),
       until,
     );
   const near = (shape: string, count: number) =>
@@ -692,16 +721,14 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
         by(0.62 + (0.12 * (i + 1)) / plan.convs.length),
       );
     // What a layer asks for: a bias, and results in f16; activations in f32.
-    for (const shape of [plan.largest, ...plan.gemms.slice(0, 1)])
+    const staged = (shape: GemmShape) =>
+      run.bestTiles(shape.name, 6).filter(({ stage }) => stage === 'workgroup');
+    for (const shape of [plan.largest, ...plan.gemms.slice(0, 2)]) {
       await onGemm(shape, run.bestTiles(shape.name, 3), by(0.76), F16_BIAS);
+      await onGemm(shape, staged(shape).slice(0, 3), by(0.77), F32_BIAS, 'f32');
+    }
     await onConv(plan.largestConv, run.bestTiles(plan.largestConv.name, 3), by(0.78), F16_BIAS);
-    await onConv(
-      plan.largestConv,
-      run.bestTiles(plan.largestConv.name, 3),
-      by(0.79),
-      { out: 'f32', bias: true },
-      'f32',
-    );
+    await onConv(plan.largestConv, run.bestTiles(plan.largestConv.name, 3), by(0.79), F32_BIAS, 'f32');
 
     // Dawn's bounds checks and zeroing of workgroup memory off: what do they cost, and do other tiles win?
     const [gemmBest, convBest] = [

@@ -64,7 +64,8 @@ describe('gemm on matrix units', () => {
     const unit = here?.units.find(({ M, N, K }) => M === 8 && N === 8 && K === 8) ?? here?.units[0];
     if (!here || !unit) return skip(MISSING);
     const tile = { ...(unit.M === 8 ? TILE : BIG), unit, ...(unit.M === 8 ? part : { ...part, rows: 64 }) };
-    for (const more of [{}, { out: 'f16', bias: true }] as const) {
+    const wide = tile.stage === 'direct' ? {} : ({ bType: 'f32' } as const);
+    for (const more of [{}, { ...wide, out: 'f16', bias: true }] as const) {
       const spec = specOf(tile, more);
       expectClose(await checkMatrixGemm(here.device, gemmMatrix(tile, here.lanes, spec), tile, spec, ALL));
     }
@@ -99,6 +100,7 @@ describe('addresses of units of other sizes, emulated', () => {
     ['16x8x16', NARROW, {}],
     ['16x8x16 f16 and bias', { ...NARROW, load: 4 }, { out: 'f16', bias: true }],
     ['16x8x8', { ...SHALLOW, pipeline: 'none' }, { bias: true }],
+    ['16x16x16, f32 in', BIG, { bType: 'f32' }],
   ];
   it.each(cases)('multiplies, %s', async (_, tile, more) => {
     const here = await opened;
