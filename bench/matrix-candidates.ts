@@ -74,6 +74,8 @@ export function gemmTiles(units: readonly MatrixUnit[]): MatrixTile[] {
     ...large.slice(0, 5),
     ...others.map((unit) => matrixTile(unit, LARGE[0]!)),
     ...large.slice(0, 3).map((tile): MatrixTile => ({ ...tile, pipeline: 'double' })),
+    // Two strips of these fit into 48 KiB without padding only.
+    ...large.slice(2, 4).map((tile): MatrixTile => ({ ...tile, pipeline: 'double', pad: 0 })),
     ...large.slice(0, 2).map((tile): MatrixTile => ({ ...tile, pipeline: 'none' })),
     { ...base, stage: 'direct' },
     ...large.slice(0, 3).map((tile) => ({ ...tile, depth: 64 })),
@@ -115,7 +117,8 @@ export function convTiles(units: readonly MatrixUnit[]): MatrixTile[] {
     { ...wide, pipeline: 'none' },
     ...others.map((unit) => ({ ...matrixTile(unit, LARGE[0]!), depth: 16 })),
     ...shallow.slice(3),
-    { ...matrixTile(first, [64, 64, 2, 2]), pipeline: 'double' },
+    { ...matrixTile(first, [64, 64, 2, 2]), depth: 16, pipeline: 'double' },
+    { ...half, pad: 0, depth: 16, pipeline: 'double' },
     { ...base, pad: 0 },
     { ...base, load: 4 },
   ]);

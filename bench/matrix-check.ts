@@ -118,7 +118,7 @@ export async function checkMatrixGemm(
   device: Device,
   kernel: Kernel,
   tile: MatrixTile,
-  { m, n, k, aPitch, bPitch, cPitch, out, bias }: MatrixGemm,
+  { m, n, k, aPitch, bPitch, cPitch, bType = 'f16', out, bias }: MatrixGemm,
   sample = 4000,
 ): Promise<Check> {
   const kMajor = tile.a === 'k-major';
@@ -128,7 +128,7 @@ export async function checkMatrixGemm(
   const bytes = await runOnce(
     device,
     kernel,
-    [a.bits, b.bits, ...(bias ? [added] : [])],
+    [a.bits, stored(b, bType), ...(bias ? [added] : [])],
     m * cPitch * (out === 'f16' ? 2 : 4),
   );
   const c = numbersOf(bytes, out);

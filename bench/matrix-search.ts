@@ -7,7 +7,7 @@
 // of candidates. After a crash of the process, the same command with --resume goes on where it stopped and leaves out
 // the candidate that crashed it.
 
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { conv2dMatrix, convFault, convShape, type MatrixConv, TAPS } from '../src/kernels/conv2d-matrix.ts';
 import { gemm } from '../src/kernels/gemm.ts';
 import {
@@ -42,6 +42,7 @@ import {
   checkMatrixConv,
   checkMatrixGemm,
   checkThreadGemm,
+  type Halves,
   randomHalves,
 } from './matrix-check.ts';
 import { type Flags, type MatrixDevice, openMatrixDevice } from './matrix-device.ts';
@@ -176,6 +177,7 @@ interface Operand {
 
 const F32: MatrixOut = { out: 'f32' };
 const F16_BIAS: MatrixOut = { out: 'f16', bias: true };
+const F32_BIAS: MatrixOut = { out: 'f32', bias: true };
 
 const roundUp = (value: number, part: number): number => Math.ceil(value / part) * part;
 const sizeOf = (elements: number, type: WeightDtype): number => elements * (type === 'f16' ? 2 : 4);
@@ -189,10 +191,26 @@ const biasOperand = (out: MatrixOut, rows: number): Operand[] =>
 const tag = (out: MatrixOut): string =>
   out.out === 'f16' || out.bias ? ` ${out.out}${out.bias ? '+bias' : ''}` : '';
 
-function matrixGemmSpec(tile: MatrixTile, m: number, n: number, k: number, out: MatrixOut): MatrixGemm {
+function matrixGemmSpec(
+  tile: MatrixTile,
+  m: number,
+  n: number,
+  k: number,
+  out: MatrixOut,
+  bType: WeightDtype,
+): MatrixGemm {
   const [rows, wide, deep] = [roundUp(m, tile.rows), roundUp(n, tile.columns), roundUp(k, tile.depth)];
   const aPitch = tile.a === 'k-major' ? rows : deep;
-  return { m: rows, n: wide, k: deep, aPitch, bPitch: wide, cPitch: wide, ...out };
+  return { m: rows, n: wide, k: deep, aPitch, bPitch: wide, cPitch: wide, bType, ...out };
+}
+
+/** The candidate, or the reason why it cannot be made. */
+function attempted(make: () => Candidate | string): Candidate | string {
+  try {
+    return make();
+  } catch (error) {
+    return reasonOf(error);
+  }
 }
 
 /** A matrix-unit GEMM on a shape, or the reason why there is none. */
@@ -201,26 +219,28 @@ function matrixGemmCandidate(
   tile: MatrixTile,
   shape: GemmShape,
   out = F32,
+  bType: WeightDtype = 'f16',
 ): Candidate | string {
   const { device, lanes } = opened;
   const { workgroupBytes: bytes, maxInvocations: invocations } = device.capabilities;
   const fault = tileFault(tile, { lanes, bytes, invocations }, out);
   if (fault) return fault;
-  const spec = matrixGemmSpec(tile, shape.m, shape.n, shape.k, out);
+  const spec = matrixGemmSpec(tile, shape.m, shape.n, shape.k, out, bType);
   return {
     kind: 'matrix',
-    name: tileName(tile) + tag(out),
+    name: `${tileName(tile)}${tag(out)}${bType === 'f32' ? ' x f32' : ''}`,
     tile,
     out,
+    xType: bType,
     kernel: gemmMatrix(tile, lanes, spec),
     operands: [
       operand('a', spec.m * spec.k, 'f16'),
-      operand('b', spec.n * spec.k, 'f16'),
+      operand('b', spec.n * spec.k, bType),
       ...biasOperand(out, spec.m),
       operand('c', spec.m * spec.n, out.out),
     ],
     check: ({ device: on }) => {
-      const small = matrixGemmSpec(tile, tile.rows * 2, tile.columns * 2, tile.depth * 3, out);
+      const small = matrixGemmSpec(tile, tile.rows * 2, tile.columns * 2, tile.depth * 3, out, bType);
       return checkMatrixGemm(on, gemmMatrix(tile, lanes, small), tile, small, 2000);
     },
   };
@@ -352,6 +372,7 @@ class Search {
   #buffers = new Map<string, GPUBuffer>();
   #bufferShape = '';
   #running: string[] = [];
+  #block: Halves | undefined;
 
   constructor(options: SearchOptions) {
     this.#options = options;
@@ -426,7 +447,11 @@ class Search {
   }
 
   save(): void {
-    if (this.#options.out) writeFileSync(this.#options.out, JSON.stringify(this.results(), undefined, 1));
+    const { out } = this.#options;
+    if (!out) return;
+    // A crash in the middle of writing must not lose what was found before.
+    writeFileSync(`${out}.new`, JSON.stringify(this.results(), undefined, 1));
+    renameSync(`${out}.new`, out);
   }
 
   #bufferOf({ name, bytes }: Operand, shape: string): GPUBuffer {
@@ -439,8 +464,8 @@ class Search {
     found?.destroy();
     const { device } = this.opened;
     const buffer = createStorage(device, bytes, undefined, name);
-    const values = randomHalves(Math.min(BLOCK, Math.ceil(buffer.size / 2)), 7);
-    const block = name.endsWith('f16') ? values.bits : values.values;
+    this.#block ??= randomHalves(BLOCK, 7);
+    const block = name.endsWith('f16') ? this.#block.bits : this.#block.values;
     if (!name.startsWith('c '))
       for (let at = 0; at < buffer.size; at += block.byteLength)
         device.gpu.queue.writeBuffer(
@@ -630,11 +655,17 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
   run.ceilings.safe ??= await measureCeilings(run.opened, small, log);
   run.save();
 
-  const onGemm = (shape: GemmShape, tiles: readonly MatrixTile[], until: number, out = F32) =>
+  const onGemm = (
+    shape: GemmShape,
+    tiles: readonly MatrixTile[],
+    until: number,
+    out = F32,
+    bType: WeightDtype = 'f16',
+  ) =>
     run.measure(
       shape,
       gemmFlops(shape),
-      tiles.map((tile) => matrixGemmCandidate(run.opened, tile, shape, out)),
+      tiles.map((tile) => attempted(() => matrixGemmCandidate(run.opened, tile, shape, out, bType))),
       until,
     );
   const onConv = (
@@ -647,14 +678,14 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
     run.measure(
       shape,
       convFlops(shape),
-      tiles.map((tile) => matrixConvCandidate(run.opened, tile, shape, out, xType)),
+      tiles.map((tile) => attempted(() => matrixConvCandidate(run.opened, tile, shape, out, xType))),
       until,
     );
   const onThreads = (shape: GemmShape, tiles: readonly ThreadTile[], until: number) =>
     run.measure(
       shape,
       gemmFlops(shape),
-      tiles.map((tile) => threadCandidate(run.opened, tile, shape)),
+      tiles.map((tile) => attempted(() => threadCandidate(run.opened, tile, shape))),
       until,
     );
   const near = (shape: string, count: number) =>
@@ -666,19 +697,19 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
       shape,
       gemmFlops(shape),
       (['f32', 'f16'] as const).map((type) => presentCandidate(run.opened, shape, type)),
-      by(0.1),
+      by(0.08),
     );
 
   if (units.length > 0) {
-    await onGemm(plan.largest, few(sized(gemmTiles(units)), 12), by(0.22));
-    await onGemm(plan.largest, near(plan.largest.name, 2), by(0.32));
-    await onConv(plan.largestConv, few(sized(convTiles(units)), 8), by(0.46));
-    await onConv(plan.largestConv, near(plan.largestConv.name, 2), by(0.53));
+    await onGemm(plan.largest, few(sized(gemmTiles(units)), 12), by(0.2));
+    await onGemm(plan.largest, near(plan.largest.name, 2), by(0.29));
+    await onConv(plan.largestConv, few(sized(convTiles(units)), 8), by(0.42));
+    await onConv(plan.largestConv, near(plan.largestConv.name, 2), by(0.49));
     for (const [i, shape] of plan.gemms.entries())
       await onGemm(
         shape,
         few(distinct([...run.bestTiles(plan.largest.name, 4), ...sized(smallTiles(units))]), 4),
-        by(0.53 + (0.13 * (i + 1)) / plan.gemms.length),
+        by(0.49 + (0.13 * (i + 1)) / plan.gemms.length),
       );
     for (const [i, shape] of plan.convs.entries())
       await onConv(
@@ -687,22 +718,34 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
           distinct([...run.bestTiles(plan.largestConv.name, 6), ...sized(convTiles(units)).slice(0, 6)]),
           3,
         ),
-        by(0.66 + (0.12 * (i + 1)) / plan.convs.length),
+        by(0.62 + (0.12 * (i + 1)) / plan.convs.length),
       );
     // What a layer asks for: a bias, and results in f16; activations in f32.
-    for (const shape of [plan.largest, ...plan.gemms.slice(0, 1)])
-      await onGemm(shape, run.bestTiles(shape.name, 3), by(0.8), F16_BIAS);
-    await onConv(plan.largestConv, run.bestTiles(plan.largestConv.name, 3), by(0.82), F16_BIAS);
-    await onConv(
-      plan.largestConv,
-      run.bestTiles(plan.largestConv.name, 3),
-      by(0.83),
-      { out: 'f32', bias: true },
-      'f32',
-    );
+    const staged = (shape: GemmShape) =>
+      run.bestTiles(shape.name, 6).filter(({ stage }) => stage === 'workgroup');
+    for (const shape of [plan.largest, ...plan.gemms.slice(0, 2)]) {
+      await onGemm(shape, run.bestTiles(shape.name, 3), by(0.76), F16_BIAS);
+      await onGemm(shape, staged(shape).slice(0, 3), by(0.77), F32_BIAS, 'f32');
+    }
+    await onConv(plan.largestConv, run.bestTiles(plan.largestConv.name, 3), by(0.78), F16_BIAS);
+    await onConv(plan.largestConv, run.bestTiles(plan.largestConv.name, 3), by(0.79), F32_BIAS, 'f32');
+
+    // Dawn's bounds checks and zeroing of workgroup memory off: what do they cost, and do other tiles win?
+    const [gemmBest, convBest] = [
+      run.bestTiles(plan.largest.name, 8),
+      run.bestTiles(plan.largestConv.name, 8),
+    ];
+    const gemmsBest = plan.gemms.map((shape) => [shape, run.bestTiles(shape.name, 2)] as const);
+    const convsBest = plan.convs.map((shape) => [shape, run.bestTiles(shape.name, 2)] as const);
+    await run.open('fast');
+    await onGemm(plan.largest, few(gemmBest, 3), by(0.82));
+    await onConv(plan.largestConv, few(convBest, 3), by(0.85));
+    for (const [shape, tiles] of gemmsBest) await onGemm(shape, few(tiles, 1), by(0.87));
+    for (const [shape, tiles] of convsBest) await onConv(shape, few(tiles, 1), by(0.88));
+    await run.open('safe');
   }
 
-  await onThreads(plan.largest, few(threadTiles(), 6), by(0.88));
+  await onThreads(plan.largest, few(threadTiles(), 6), by(0.93));
   const threads = () => run.best(plan.largest.name, { kind: 'thread' }).map(({ tile }) => tile as ThreadTile);
   const bestOf = (products: WeightDtype, stored: WeightDtype) =>
     threads().filter((t) => t.products === products && t.stored === stored);
@@ -710,27 +753,17 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
     [bestOf('f32', 'f32')[0], bestOf('f16', 'f16')[0], bestOf('f32', 'f16')[0]].filter(
       (t) => t !== undefined,
     );
-  await onThreads(plan.largest, few(distinct(leaders().flatMap(threadNeighbours)), 4), by(0.92));
+  await onThreads(plan.largest, few(distinct(leaders().flatMap(threadNeighbours)), 4), by(0.97));
   for (const shape of plan.gemms.slice(0, 3))
     await onThreads(
       shape,
       few(distinct([...leaders(), ...bestOf('f32', 'f32').slice(0, 3), ...threadTiles().slice(0, 3)]), 3),
-      by(0.94),
+      by(0.985),
     );
-
-  // Dawn's bounds checks and zeroing of workgroup memory off: what do they cost?
-  if (run.seconds < by(0.97)) {
-    const [gemmBest, convBest] = [
-      run.bestTiles(plan.largest.name, 5, 'safe'),
-      run.bestTiles(plan.largestConv.name, 5, 'safe'),
-    ];
-    const smaller = plan.gemms.map((shape) => [shape, run.bestTiles(shape.name, 2, 'safe')] as const);
-    const threadBest = leaders();
+  const threadBest = leaders();
+  if (run.seconds < by(1)) {
     await run.open('fast');
-    await onGemm(plan.largest, gemmBest, by(0.98));
-    await onConv(plan.largestConv, convBest, by(0.985));
-    await onThreads(plan.largest, threadBest, by(0.99));
-    for (const [shape, tiles] of smaller) await onGemm(shape, tiles, by(1));
+    await onThreads(plan.largest, threadBest, by(1));
   }
   log(
     `${run.records.length} measurements in ${run.seconds.toFixed(0)} s${options.out ? `, in ${options.out}` : ''}`,

@@ -188,7 +188,7 @@ export async function measureCeilings(
   const groups = small ? 8 : 132 * 32;
   const target = small ? 2 : 4;
   const size = small ? 2 ** 20 : 2 ** 27;
-  const seeds = randomHalves(size / 2, 5).bits;
+  const seeds = randomHalves(2 ** 18, 5).bits;
   const [a, c] = [createStorage(device, size, seeds), createStorage(device, size)];
   const ranges = [a, c].map((buffer) => ({ buffer, offset: 0, size }));
   const rate = async (load: Load): Promise<number> => {

@@ -33,7 +33,7 @@ const MOST_DISPATCHES = 8192;
 export const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
-/** Whether pass timestamps are taken: a software adapter's say when work was submitted and not when it ran. */
+/** Whether timestamps are taken. A software adapter runs on the host, whose clock is good enough and always right. */
 const hasClock = ({ capabilities }: Device): boolean => capabilities.timestamps && !capabilities.software;
 
 const QUERY_RESOLVE = 0x200;

@@ -45,7 +45,7 @@ export interface MatrixTile {
 }
 
 /**
- * c[m][n] = bias[m] + Σ_k a[k][m] · b[k][n], where a and b hold halves. The dimensions are multiples of the tile's (k of
+ * c[m][n] = bias[m] + Σ_k a[k][m] · b[k][n], where a holds halves and b halves or floats. The dimensions are multiples of the tile's (k of
  * its depth): the caller pads the storage. Pitches are in elements and multiples of 8.
  */
 export interface MatrixGemm {
@@ -55,6 +55,8 @@ export interface MatrixGemm {
   readonly aPitch: number;
   readonly bPitch: number;
   readonly cPitch: number;
+  /** How b is stored; f32 is rounded to f16 on its way to workgroup memory. */
+  readonly bType?: WeightDtype;
   readonly out: WeightDtype;
   /** Binds `bias` [m], f32. */
   readonly bias?: boolean;
@@ -355,41 +357,55 @@ export function gemmMatrix(tile: MatrixTile, lanes: number, spec: MatrixGemm): K
   ] as const)
     if (value % part !== 0 || value <= 0)
       throw new ShapeError(`gemm: expected ${name} to be a multiple of ${part}, got ${value}`);
+  const { bType = 'f16' } = spec;
+  if (bType === 'f32' && tile.stage === 'direct')
+    throw new ShapeError('gemm: units load f16 from storage, so b in f32 needs a tile that is staged');
   const threads = lanes * subgroups(tile);
   const a = stageA(tile, lanes, 1);
   const wide = columns / load;
   const total = depth * wide;
   const areaOfB = areaB(tile, 1) / load;
+  // A vector of b in storage holds `perLoad` elements; `loads` of them make one in workgroup memory.
+  const perLoad = bType === 'f16' ? load : Math.min(load, 4);
+  const loads = load / perLoad;
+  const vectorB = bType === 'f16' ? HALVES[load] : perLoad === 4 ? 'vec4f' : 'vec2f';
+  const staged = (s: number): string => {
+    if (bType === 'f16') return `nextB${s}_0`;
+    const words = Array.from({ length: load / 2 }, (_, i) => {
+      const name = `nextB${s}_${Math.floor((2 * i) / perLoad)}`;
+      return `pack2x16float(${perLoad === 2 ? name : `${name}.${i % 2 === 0 ? 'xy' : 'zw'}`})`;
+    });
+    return load === 2 ? words[0]! : `${HALVES[load]}(${words.join(', ')})`;
+  };
+  const placeB = (s: number): string => {
+    const [line, at] = [`(index + ${s * threads}u) / ${wide}u`, `(index + ${s * threads}u) % ${wide}u`];
+    return `let fromB${s} = ${line} * u.bPitch + firstColumn / ${perLoad}u + ${at} * ${loads}u;
+  let toB${s} = ${line} * ${(columns + tile.pad) / load}u + ${at};
+  ${unroll(loads, (v) => `var nextB${s}_${v}: ${vectorB};`)}`;
+  };
   const staging: Staging = {
     before: `${a.before}
   var stripB = 0u;
-  ${unroll(
-    Math.ceil(total / threads),
-    (
-      s,
-    ) => `let fromB${s} = (index + ${s * threads}u) / ${wide}u * u.bPitch + firstColumn / ${load}u + (index + ${s * threads}u) % ${wide}u;
-  let toB${s} = (index + ${s * threads}u) / ${wide}u * ${(columns + tile.pad) / load}u + (index + ${s * threads}u) % ${wide}u;
-  var nextB${s}: ${HALVES[load]};`,
-  )}`,
+  ${unroll(Math.ceil(total / threads), placeB)}`,
     fetch: `${a.fetch}
-    ${turns(total, threads, (s) => `nextB${s} = b[stripB + fromB${s}];`)}
+    ${turns(total, threads, (s) => unroll(loads, (v) => `nextB${s}_${v} = b[stripB + fromB${s} + ${v}u];`))}
     stripA += ${tile.a === 'k-major' ? `${depth}u * u.aPitch` : `${depth / load}u`};
     stripB += ${depth}u * u.bPitch;`,
     store: (half) => `${a.store(half)}
-    ${turns(total, threads, (s) => `tileB[${half === '0u' ? '' : `${half} * ${areaOfB}u + `}toB${s}] = nextB${s};`)}`,
+    ${turns(total, threads, (s) => `tileB[${half === '0u' ? '' : `${half} * ${areaOfB}u + `}toB${s}] = ${staged(s)};`)}`,
   };
   const uniforms: Uniform[] = [
     u32('steps', spec.k / depth),
     u32('aPitch', spec.aPitch / load),
-    u32('bPitch', spec.bPitch / load),
+    u32('bPitch', spec.bPitch / perLoad),
     u32('cPitch', spec.cPitch),
   ];
   return defineKernel({
-    name: `gemm.matrix.${tileName(tile)}.${spec.out}${spec.bias ? '.bias' : ''}`,
+    name: `gemm.matrix.${tileName(tile)}.${bType}.${spec.out}${spec.bias ? '.bias' : ''}`,
     ...MATRIX_MODULE,
     bindings: [
       read('a', HALVES[load]),
-      read('b', HALVES[load]),
+      read('b', vectorB),
       ...(spec.bias ? [read('bias', 'f32')] : []),
       resultBinding(spec),
     ],
