@@ -4,7 +4,7 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   // How fast is every kernel on this device, and what share of its peak is that?
   kernels: () => import('./kernels.ts'),
   // What can this device do, are its results right, and how fast is it at everything? One command, under 8 minutes.
-  device: () => import('./device/command.ts'),
+  device: () => import('./device/command.ts').then(({ command }) => command(['device'])),
   // How long does a convolution's way back take, next to the convolution itself?
   backward: () => import('./backward.ts'),
   // What does one evaluation of a model cost, and where does the time go?

@@ -12,11 +12,12 @@ import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Family } from '../../src/kernels/device.ts';
 import { ditXl2, stableDiffusion, timeNetwork } from './networks.ts';
-import { measurePeaks, type Peak } from './peak.ts';
+import { measureExtra, measurePeaks, type Peak } from './peak.ts';
 import { chosenEntries, suiteEntries, timeEntries, withoutChecks } from './perf.ts';
 import { report } from './report.ts';
 import { newSession, type Session, type Step } from './session.ts';
 import { firstLabel, timeGradients, timeModels, timePipeline } from './shipped.ts';
+import { childBegan, supervise } from './supervise.ts';
 import { support } from './support.ts';
 import { testKernels } from './test.ts';
 import { runTorch } from './torch.ts';
@@ -110,6 +111,8 @@ function stepsOf(
       part: 6,
       run: (step) => timeNetwork(session, step, ditXl2, [8], peak()),
     },
+    // Flags that are not the product's come late: a driver may crash on them.
+    { name: 'perf.extra', mode: ['perf'], part: 3, run: (step) => measureExtra(session, step) },
     {
       name: 'perf.withoutChecks',
       mode: ['perf'],
@@ -133,7 +136,11 @@ function stepsOf(
   ];
 }
 
-export async function main(): Promise<void> {
+/**
+ * Runs the bench. `prefix` are arguments before the options that the caller took off the command line: a child process,
+ * which is started with the same command line, needs them back.
+ */
+export async function main(prefix: readonly string[] = []): Promise<void> {
   const { values } = parseArgs({
     options: {
       mode: { type: 'string', default: MODES.join() },
@@ -141,6 +148,8 @@ export async function main(): Promise<void> {
       out: { type: 'string' },
       budget: { type: 'string', default: '450' },
       root: { type: 'string', default: process.env.DIFFCLASS_BENCH_ROOT ?? '.' },
+      /** Goes on after the steps that the results file has. */
+      resume: { type: 'boolean', default: false },
     },
   });
   const modes = new Set(values.mode.split(','));
@@ -156,18 +165,29 @@ export async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
+  const began = childBegan();
+  if (began === undefined) {
+    const status = await supervise(prefix);
+    if (status !== undefined) {
+      process.exitCode = status;
+      return;
+    }
+  }
   const root = resolve(values.root);
   const session = newSession({
     root,
     out: values.out ? resolve(values.out) : undefined,
     budget,
     torch: values.torch,
+    began: began ?? Date.now(),
   });
   const { results, step } = session;
 
+  // A restarted process is given --out; what the file holds is read before anything is written.
+  if (values.resume) session.resume();
   Object.assign(results, {
     bench: 'device',
-    date: new Date().toISOString(),
+    date: new Date(began ?? Date.now()).toISOString(),
     node: process.version,
     platform: `${process.platform} ${process.arch}`,
     modes: [...modes],

@@ -101,7 +101,10 @@ globalThis.kitFolder = (path) => kitPath(new URL('.', new URL(path, import.meta.
 
 async function bundle(outfile: string): Promise<void> {
   await build({
-    entryPoints: [join(ROOT, 'bench/device/command.ts')],
+    stdin: {
+      contents: `import { command } from './bench/device/command.ts'; await command();`,
+      resolveDir: ROOT,
+    },
     outfile,
     bundle: true,
     format: 'esm',

@@ -67,8 +67,9 @@ export function report(results: Results): string {
   if (peak) {
     const rows = [['peak', '']];
     rows.push(['f32 in registers', `${fixed(peak.gflops as number, 0)} GFLOP/s`]);
-    if (peak.f16Gflops) rows.push(['f16 in registers', `${fixed(peak.f16Gflops as number, 0)} GFLOP/s`]);
-    if (peak.matrixGflops) rows.push(['matrix units', `${fixed(peak.matrixGflops as number, 0)} GFLOP/s`]);
+    const extra = at<Record<string, number>>(results, 'perf', 'extra');
+    if (extra?.f16Gflops) rows.push(['f16 in registers', `${fixed(extra.f16Gflops, 0)} GFLOP/s`]);
+    if (extra?.matrixGflops) rows.push(['matrix units', `${fixed(extra.matrixGflops, 0)} GFLOP/s`]);
     rows.push(['copy', `${fixed(peak.gbytes as number, 0)} GB/s`]);
     for (const [key, us] of Object.entries((peak.launch as Record<string, number> | undefined) ?? {}))
       if (typeof us === 'number') rows.push([key, `${fixed(us, 1)} us`]);

@@ -2,8 +2,9 @@
 // nothing that fails may end it: a step that throws, hangs or loses the device is recorded as `{ error }`, and the
 // results are written after every step.
 
-import { renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { type Device, type Family, openDevice } from '../../src/kernels/device.ts';
+import { tellStart } from './supervise.ts';
 
 export interface SessionOptions {
   /** Folder that holds `weights/` and `bench/device.py`. */
@@ -13,6 +14,8 @@ export interface SessionOptions {
   /** Seconds that the whole run may take. */
   readonly budget: number;
   readonly torch: string | undefined;
+  /** When the run began, by `Date.now`: before this process did, if another one died. */
+  readonly began: number;
 }
 
 /** What a step may use, and until when. */
@@ -34,13 +37,12 @@ export const messageOf = (error: unknown): string =>
   error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 
 export function newSession(options: SessionOptions) {
-  const began = performance.now();
   const results: Record<string, unknown> = {};
   const deviceErrors: string[] = [];
   const open = new Map<string, Device>();
   let out = options.out;
 
-  const elapsed = (): number => (performance.now() - began) / 1000;
+  const elapsed = (): number => (Date.now() - options.began) / 1000;
   const left = (): number => 1000 * (options.budget - elapsed());
 
   const write = (): void => {
@@ -73,6 +75,13 @@ export function newSession(options: SessionOptions) {
       }
     }
     open.clear();
+  };
+
+  /** What a step has recorded. */
+  const found = (name: string): unknown => {
+    const [section, key] = name.split('.') as [string, string | undefined];
+    const value = results[section];
+    return key === undefined ? value : (value as Record<string, unknown> | undefined)?.[key];
   };
 
   /** Records an error that no promise rejects with: validation errors, lost devices, exceptions in callbacks. */
@@ -119,6 +128,35 @@ export function newSession(options: SessionOptions) {
       return told.length > 0 ? { ...value, deviceErrors: told } : value;
     },
 
+    /** Takes over the results of a process that died; the step that it died in is not tried again. */
+    resume(): void {
+      try {
+        const {
+          start: _,
+          seconds: _seconds,
+          deviceErrors: told,
+          ...saved
+        } = JSON.parse(readFileSync(out ?? '', 'utf8')) as Record<string, unknown>;
+        Object.assign(results, saved);
+        deviceErrors.push(...((told as string[] | undefined) ?? []));
+        const { running, crashed = [] } = results as {
+          readonly running?: string;
+          readonly crashed?: string[];
+        };
+        if (running === undefined) return;
+        results.crashed = [...crashed, running];
+        delete results.running;
+        const [section, key] = running.split('.') as [string, string | undefined];
+        const before = found(running);
+        const kept = Array.isArray(before) ? { partial: before } : (before as object | undefined);
+        const value = { ...kept, error: 'the process died in this step' };
+        results[section] = key === undefined ? value : { ...(results[section] as object), [key]: value };
+        write();
+      } catch (error) {
+        note(`nothing to resume: ${messageOf(error)}`);
+      }
+    },
+
     /** Reports what a device complains of, of a device that a step opened by itself. */
     watch,
 
@@ -130,6 +168,10 @@ export function newSession(options: SessionOptions) {
         else results[section] = { ...(results[section] as object | undefined), [key]: value };
         write();
       };
+      if (name !== 'start' && found(name) !== undefined) {
+        console.log(`${elapsed().toFixed(1).padStart(6)} s  ${name}: done before`);
+        return undefined;
+      }
       if (left() < 5000) {
         record({ skipped: 'the budget of the whole run is spent' });
         console.log(`${elapsed().toFixed(1).padStart(6)} s  ${name}: skipped, the budget is spent`);
@@ -148,6 +190,12 @@ export function newSession(options: SessionOptions) {
           if (!abandoned) record(partial);
         },
       };
+      if (name !== 'start') {
+        results.running = name;
+        write();
+      }
+      // The promise below ends a step that waits; only another process can end one that blocks this thread.
+      tellStart({ step: name, milliseconds: budget + 2 * GRACE_MS, out });
       console.log(`${elapsed().toFixed(1).padStart(6)} s  ${name} ...`);
       let timer: NodeJS.Timeout | undefined;
       const gaveUp = new Promise<never>((_, reject) => {
@@ -163,8 +211,7 @@ export function newSession(options: SessionOptions) {
         value = await Promise.race([running, gaveUp]);
         record(value);
       } catch (error) {
-        const before = results[section];
-        const partial = key === undefined ? before : (before as Record<string, unknown> | undefined)?.[key];
+        const partial = found(name);
         const kept = Array.isArray(partial) ? { partial } : typeof partial === 'object' ? partial : {};
         record({ ...kept, error: messageOf(error) });
         console.log(`${''.padStart(6)}    FAILED: ${messageOf(error).slice(0, 300)}`);
@@ -173,6 +220,8 @@ export function newSession(options: SessionOptions) {
         closeDevices();
       } finally {
         clearTimeout(timer);
+        delete results.running;
+        write();
       }
       const took = (performance.now() - start) / 1000;
       const errors = deviceErrors.length - errorsBefore;
