@@ -588,7 +588,7 @@ class Search {
   #ceiling({ kind, tile }: Candidate): number {
     const ceilings = this.ceilings.safe ?? this.ceilings.fast;
     if (!ceilings) return Number.NaN;
-    if (kind === 'matrix') return Math.max(...Object.values(ceilings.matrix));
+    if (kind === 'matrix') return Math.max(...Object.values(ceilings.matrix)) || Number.NaN;
     return tile && 'products' in tile && tile.products === 'f16'
       ? (ceilings.f16 ?? Number.NaN)
       : ceilings.f32;
