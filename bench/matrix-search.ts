@@ -588,7 +588,7 @@ class Search {
   #ceiling({ kind, tile }: Candidate): number {
     const ceilings = this.ceilings.safe ?? this.ceilings.fast;
     if (!ceilings) return Number.NaN;
-    if (kind === 'matrix') return Math.max(...Object.values(ceilings.matrix));
+    if (kind === 'matrix') return Math.max(...Object.values(ceilings.matrix)) || Number.NaN;
     return tile && 'products' in tile && tile.products === 'f16'
       ? (ceilings.f16 ?? Number.NaN)
       : ceilings.f32;
@@ -609,6 +609,21 @@ class Search {
       ({ out, xType }) => out.out === 'f32' && !out.bias && xType !== 'f32',
     );
     return found.slice(0, count).map(({ tile }) => tile as MatrixTile);
+  }
+
+  /** Logs the fastest of every shape, kind and set of flags. */
+  summary(): void {
+    for (const shape of new Set(this.records.map((record) => record.shape))) {
+      this.#log(shape);
+      for (const kind of ['matrix', 'thread', 'present'] as const)
+        for (const flags of ['safe', 'fast'] as const) {
+          const [first] = this.best(shape, { kind, flags });
+          if (first)
+            this.#log(
+              `  ${first.tflops!.toFixed(first.tflops! < 1 ? 4 : 1).padStart(7)} TFLOP/s ${(100 * first.share!).toFixed(0).padStart(3)} %  ${flags} ${kind} ${first.name}`,
+            );
+        }
+    }
   }
 
   #report(shape: string): void {
@@ -765,6 +780,19 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
     await run.open('fast');
     await onThreads(plan.largest, threadBest, by(1));
   }
+  // Time that is left goes into finer rounds around the best, until nothing new comes up.
+  if (units.length > 0 && run.seconds < by(0.95)) await run.open('safe');
+  for (
+    let before = -1;
+    units.length > 0 && !small && run.seconds < by(0.95) && before < run.records.length;
+  ) {
+    before = run.records.length;
+    await onConv(plan.largestConv, near(plan.largestConv.name, 3), by(0.98));
+    await onGemm(plan.largest, near(plan.largest.name, 3), by(0.98));
+    for (const shape of plan.gemms) await onGemm(shape, near(shape.name, 1), by(0.98));
+    for (const shape of plan.convs) await onConv(shape, near(shape.name, 1), by(0.98));
+  }
+  run.summary();
   log(
     `${run.records.length} measurements in ${run.seconds.toFixed(0)} s${options.out ? `, in ${options.out}` : ''}`,
   );
