@@ -55,6 +55,12 @@ const LIBRARIES: Readonly<Record<string, readonly (readonly [soname: string, deb
     ['libbsd.so.0', 'libbsd0'],
     ['libmd.so.0', 'libmd0'],
   ],
+  // Without them NVIDIA's driver 580 loads on a machine without a display, but creates no Vulkan instance.
+  glvnd: [
+    ['libGLdispatch.so.0', 'libglvnd0'],
+    ['libEGL.so.1', 'libegl1'],
+    ['libGLX.so.0', 'libglx0'],
+  ],
 };
 
 /** Libraries that a packed Node may need: those of glibc, and those above. */

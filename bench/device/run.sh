@@ -45,8 +45,9 @@ done
 if [ "${DIFFCLASS_KIT_LOADER:-system}" = packed ] || ! can_load libvulkan.so.1; then prepend "$here/lib/vulkan"; fi
 loader=$(why_not libvulkan.so.1)
 [ -z "$loader" ] || fail "no Vulkan loader can be loaded, not even the packed one ($loader)"
-# NVIDIA's Vulkan driver links against X11, which a machine without a display may lack.
+# NVIDIA's Vulkan driver wants X11 and the dispatch libraries of OpenGL, which a machine without a display may lack.
 if ! can_load libX11.so.6 || ! can_load libXext.so.6; then prepend "$here/lib/x11"; fi
+if ! can_load libEGL.so.1 || ! can_load libGLX.so.0; then prepend "$here/lib/glvnd"; fi
 
 # The folders in which Vulkan loaders search, in their order.
 standard() {

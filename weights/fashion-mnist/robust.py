@@ -44,7 +44,6 @@ def options():
     p.add_argument("--eps", type=float, default=0.1, help="radius of the linf ball, for pixels in [0, 1]")
     p.add_argument("--steps", type=int, default=10, help="steps of the attack in training")
     p.add_argument("--images", type=int, default=1_500_000)
-    p.add_argument("--seconds", type=float, help="sets --images so that training takes about so long")
     p.add_argument("--batch", type=int, default=256)
     p.add_argument("--lr", type=float, default=1.5e-3)
     p.add_argument("--ramp", type=float, default=0.1, help="first share of the images over which eps grows to its full size")
@@ -55,6 +54,7 @@ def options():
     p.add_argument("--held-out", type=int, default=4000, help="as in train.py")
     p.add_argument("--check", type=int, default=512, help="held-out images that the log's attack is run on")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--compile", action="store_true", help="compile the network first: a minute or two, then faster steps")
     p.add_argument("--precision", choices=["bf16", "f32"], default="bf16", help="of the network's products in training")
     p.add_argument("--seed", type=int, default=0)
     return p.parse_args()
@@ -174,6 +174,8 @@ def main():
     judged.log_scale = classifier.log_scale
     learnt = [p for p in model.parameters() if p.requires_grad] + [classifier.log_scale]
     groups = [dict(params=learnt[:-1], lr=args.lr, weight_decay=0.01), dict(params=learnt[-1:], lr=2e-2, weight_decay=0.0)]
+    if args.compile:
+        classifier.errors = torch.compile(classifier.errors)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=device == "cuda")
     peaks = [group["lr"] for group in groups]
     step, total = 0, args.images
@@ -183,7 +185,7 @@ def main():
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
-        step, total = state["step"], state["total"]
+        step = state["step"]
         with torch.no_grad():
             classifier.log_scale.copy_(state["log_scale"])
 
@@ -226,7 +228,7 @@ def main():
     def save():
         state = dict(
             model=model.state_dict(), averaged=averaged.state_dict(), optimizer=optimizer.state_dict(), step=step,
-            total=total, log_scale=classifier.log_scale.detach(),
+            log_scale=classifier.log_scale.detach(),
         )
         torch.save(state, out / "checkpoint.tmp")
         (out / "checkpoint.tmp").rename(checkpoint)
@@ -246,7 +248,7 @@ def main():
     learn = graphed(gradients, x, x, y, eps)
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))  # finish the step, write a checkpoint, end
-    began, first, shown, count = time.time(), step, torch.zeros(4, device=device), 0
+    shown, count, shown_at, shown_since = torch.zeros(4, device=device), 0, step, time.time()
     while step * args.batch < total and not stop:
         seen = step * args.batch
         x, y, eps, start = draw(step)
@@ -264,24 +266,15 @@ def main():
             decay = min(args.ema, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
         shown, count = shown + figures, count + 1
-        if args.seconds and step - first == 20:
-            if device == "cuda":
-                torch.cuda.synchronize()
-            began, first = time.time(), step
-        if args.seconds and step - first == 40 and total == args.images:
-            if device == "cuda":
-                torch.cuda.synchronize()
-            total = int(40 * args.batch * args.seconds / (time.time() - began))
-            say(f"--images {total}")
         if step % 200 == 0 or step * args.batch >= total:
             s = [v / count for v in shown.tolist()]
             clean, robust = check(args.check, 20)
-            speed = (step - first) * args.batch / (time.time() - began)
+            speed = (step - shown_at) * args.batch / (time.time() - shown_since)
             say(
                 f"images {step * args.batch} cross-entropy {s[0]:.4f} error {s[1]:.4f} clean {s[2]:.3f} own attack {s[3]:.3f}"
                 f" held out: clean {clean:.3f} attacked {robust:.3f} {speed:.0f} images/s"
             )
-            shown, count = torch.zeros(4, device=device), 0
+            shown, count, shown_at, shown_since = torch.zeros(4, device=device), 0, step, time.time()
         if step % 2000 == 0:
             save()
     save()
