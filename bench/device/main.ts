@@ -61,7 +61,7 @@ function stepsOf(
     {
       name: 'work.unet',
       mode: ['work'],
-      part: 14,
+      part: 26, // the weights alone take 20 s
       run: (step) => timeNetwork(session, step, stableDiffusion, [1, 4, 16], peak()),
     },
     {
