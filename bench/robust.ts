@@ -33,6 +33,7 @@ const fashion = join(values.data, 't10k-images-idx3-ubyte.gz');
 const SUBJECTS = {
   'fashion-mnist': { set: fashion, linf: '0.1', l2: '0.5', options: ['--timesteps', 'even:8'], share: 2 },
   'fashion-mnist-multi-head': { set: fashion, linf: '0.1', l2: '0.5', options: [], share: 1 },
+  'fashion-mnist-robust': { set: fashion, linf: '0.1', l2: '0.5', options: [], share: 1 },
   'cifar-10': { set: values.cifar, linf: '8/255', l2: '0.5', options: [], share: 1 },
 } as const;
 

@@ -178,14 +178,14 @@ def main():
         classifier.errors = torch.compile(classifier.errors)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), fused=device == "cuda")
     peaks = [group["lr"] for group in groups]
-    step, total = 0, args.images
+    step, seen = 0, 0
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])
-        step = state["step"]
+        step, seen = state["step"], state["seen"]
         with torch.no_grad():
             classifier.log_scale.copy_(state["log_scale"])
 
@@ -228,7 +228,7 @@ def main():
     def save():
         state = dict(
             model=model.state_dict(), averaged=averaged.state_dict(), optimizer=optimizer.state_dict(), step=step,
-            log_scale=classifier.log_scale.detach(),
+            seen=seen, log_scale=classifier.log_scale.detach(),
         )
         torch.save(state, out / "checkpoint.tmp")
         (out / "checkpoint.tmp").rename(checkpoint)
@@ -248,38 +248,37 @@ def main():
     learn = graphed(gradients, x, x, y, eps)
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(True))  # finish the step, write a checkpoint, end
-    shown, count, shown_at, shown_since = torch.zeros(4, device=device), 0, step, time.time()
-    while step * args.batch < total and not stop:
-        seen = step * args.batch
+    shown, count, since = torch.zeros(4, device=device), 0, time.time()
+    while seen < args.images and not stop:
         x, y, eps, start = draw(step)
-        ball = torch.tensor(radius * min(1.0, 0.2 + 0.8 * seen / max(1.0, args.ramp * total)), device=device)
+        ball = torch.tensor(radius * min(1.0, 0.2 + 0.8 * seen / max(1.0, args.ramp * args.images)), device=device)
         found, figures = learn(x, attack(x, y, eps, start, ball), y, eps)
         for p, gradient in zip(learnt, found):
             p.grad = gradient
         torch.nn.utils.clip_grad_norm_(learnt[:-1], 1.0)
-        rate = min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * seen / total)) + 1e-3
+        rate = min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * seen / args.images)) + 1e-3
         for group, peak in zip(optimizer.param_groups, peaks):
             group["lr"] = peak * rate
         optimizer.step()
-        step += 1
+        step, seen, count = step + 1, seen + args.batch, count + 1
         with torch.no_grad():
             decay = min(args.ema, (1 + step) / (10 + step))
             torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
-        shown, count = shown + figures, count + 1
-        if step % 200 == 0 or step * args.batch >= total:
-            s = [v / count for v in shown.tolist()]
+        shown = shown + figures
+        if count == 100 or seen >= args.images:
+            speed = count * args.batch / (time.time() - since)
             clean, robust = check(args.check, 20)
-            speed = (step - shown_at) * args.batch / (time.time() - shown_since)
+            entropy, error, right, own = (shown / count).tolist()
             say(
-                f"images {step * args.batch} cross-entropy {s[0]:.4f} error {s[1]:.4f} clean {s[2]:.3f} own attack {s[3]:.3f}"
+                f"images {seen} cross-entropy {entropy:.4f} error {error:.4f} clean {right:.3f} own attack {own:.3f}"
                 f" held out: clean {clean:.3f} attacked {robust:.3f} {speed:.0f} images/s"
             )
-            shown, count, shown_at, shown_since = torch.zeros(4, device=device), 0, step, time.time()
-        if step % 2000 == 0:
+            shown, count, since = torch.zeros(4, device=device), 0, time.time()
+        if seen // 20_000 != (seen - args.batch) // 20_000:
             save()
     save()
-    clean, robust = check(args.held_out, 50)
-    say(f"all {args.held_out} held-out images: clean {clean:.4f}, after an attack of 50 steps {robust:.4f}")
+    clean, robust = check(args.check, 50)
+    say(f"{args.check} held-out images: clean {clean:.4f}, after an attack of 50 steps {robust:.4f}")
 
 
 if __name__ == "__main__":
