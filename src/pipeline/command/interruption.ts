@@ -1,6 +1,7 @@
-import type { AbortSignalLike } from '../../host-types.ts';
-
 // What happens when somebody ends the program under way: first what is in flight is finished, then it is not.
+
+import { setMaxListeners } from 'node:events';
+import type { AbortSignalLike } from '../../host-types.ts';
 
 /** Milliseconds that images in flight have to finish after an interruption. */
 const GRACE = 5000;
@@ -30,6 +31,8 @@ export interface Interruption {
 export function interruptible(signals: SignalSource, onStop: () => void): Interruption {
   const stop = new AbortController();
   const drop = new AbortController();
+  // Every image in flight listens, and Node warns of more than 10 listeners.
+  setMaxListeners(0, stop.signal, drop.signal);
   let status = 0;
   let timer: NodeJS.Timeout | undefined;
   const raise = (code: number) => () => {
