@@ -6,12 +6,13 @@ import type { Network } from './evaluation.ts';
 import type { EdmFolder } from './files/folder.ts';
 import type { TensorFile } from './files/safetensors.ts';
 import type { Coefficients } from './files/schedule.ts';
-import { apply, type Constant, type Graph, type Value } from './graph.ts';
+import { apply, type Graph } from './graph.ts';
 import type { Level } from './model.ts';
 import { multiHead } from './multihead.ts';
 import type { EdmConfig } from './networks/edm-config.ts';
 import { edmParameters } from './networks/edm-tensors.ts';
 import { edmUNet, labelRows, noiseRows } from './networks/edmunet.ts';
+import type { Constant, Value } from './value.ts';
 
 /**
  * What sigma does to an image and to the network's output F: D = c_skip x + c_out F with

@@ -1,10 +1,11 @@
 // Reverse-mode differentiation: what the gradients of a graph's values are made of, as more nodes of the same graph.
 
 import { ShapeError } from '../kernels/errors.ts';
-import { apply, type Constant, type Graph, type Node, type Value } from './graph.ts';
+import { apply, type Graph, type Node } from './graph.ts';
 import type { Differentiated, Op } from './ops/op.ts';
 import { ops } from './ops/table.ts';
 import { recompute } from './recompute.ts';
+import type { Constant, Value } from './value.ts';
 
 export interface GradientOptions {
   /** Gradients of the scalar that is differentiated with regard to values of the graph: where the way back begins. */

@@ -2,29 +2,9 @@
 // Nothing here knows a device; shapes are inferred, and refused, as nodes are added.
 
 import { ShapeError } from '../kernels/errors.ts';
-import type { Elements } from '../kernels/routine.ts';
 import type { Shape } from '../kernels/tensor.ts';
 import { type OpAttributes, type OpName, ops } from './ops/table.ts';
-
-/** What a node makes or an input holds; f32 unless it is an index. */
-export interface Value {
-  readonly id: number;
-  readonly shape: Shape;
-}
-
-/** A weight by name. Equal names mean equal values, so that a device keeps one copy. */
-export interface Constant {
-  readonly name: string;
-  readonly length: number;
-  /** The values in their natural order (PyTorch's), as f32. */
-  readonly values: () => Promise<Float32Array>;
-  /**
-   * Fills `into` with the values from element `from` on, as floats or the bits of halves. What is large, as the weights
-   * of a file are, is read by this in parts; without it, `values` is what there is.
-   * @throws ModelError where a value has no f16.
-   */
-  readonly read?: (from: number, into: Elements) => Promise<void>;
-}
+import type { Constant, Value } from './value.ts';
 
 export type NodeOf<Name extends OpName> = {
   readonly op: Name;

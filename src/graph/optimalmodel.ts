@@ -7,10 +7,11 @@ import type { Network } from './evaluation.ts';
 import type { OptimalFolder } from './files/optimalfolder.ts';
 import type { TensorFile } from './files/safetensors.ts';
 import type { Coefficients } from './files/schedule.ts';
-import { apply, type Constant, type Graph, type Value } from './graph.ts';
+import { apply, type Graph } from './graph.ts';
 import type { Level } from './model.ts';
 import { multiHead } from './multihead.ts';
 import { transposedWeight } from './ops/conv2d-backward.ts';
+import type { Constant, Value } from './value.ts';
 
 /** Noise levels where a card names none: evenly spaced logarithms, so that equal weights of errors of noises are the ELBO's. */
 export const OPTIMAL_SIGMAS: readonly number[] = Array.from({ length: 25 }, (_, i) =>

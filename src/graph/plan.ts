@@ -13,10 +13,11 @@ import type { Routine, WeightDtype } from '../kernels/routine.ts';
 import { type Launch, prepare, type Range } from '../kernels/runtime.ts';
 import { type Shape, storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
-import type { Graph, Node, Value } from './graph.ts';
+import type { Graph, Node } from './graph.ts';
 import { lastUses, layout } from './layout.ts';
 import { forward } from './ops/table.ts';
 import { type ActivationPool, activationPool } from './pool.ts';
+import type { Value } from './value.ts';
 import type { WeightStore } from './weightstore.ts';
 
 export interface PlanOptions {

@@ -5,9 +5,10 @@
 import { storageBytes } from '../kernels/tensor.ts';
 import { flopOf } from './cost.ts';
 import { fuse, needed } from './fuse.ts';
-import type { Graph, Node, Value } from './graph.ts';
+import type { Graph, Node } from './graph.ts';
 import { layout } from './layout.ts';
 import type { OpName } from './ops/table.ts';
+import type { Value } from './value.ts';
 
 /** Ops that cost a pass over memory, next to convolutions that cost hundreds. */
 const CHEAP: ReadonlySet<OpName> = new Set<OpName>([

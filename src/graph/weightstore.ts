@@ -7,7 +7,7 @@ import { ModelError } from '../kernels/errors.ts';
 import { f32ToF16, MAX_F16 } from '../kernels/half.ts';
 import type { Elements, Packing, WeightDtype } from '../kernels/routine.ts';
 import { createFilled, idle, type Range } from '../kernels/runtime.ts';
-import type { Constant } from './graph.ts';
+import type { Constant } from './value.ts';
 
 export interface WeightStore {
   /** The constant in a routine's layout, packed and uploaded the first time. */

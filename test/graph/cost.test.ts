@@ -3,9 +3,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { costOf } from '../../src/graph/cost.ts';
 import { trace } from '../../src/graph/evaluation.ts';
-import { apply, type Constant, input, newGraph, output, type Value } from '../../src/graph/graph.ts';
+import { apply, input, newGraph, output } from '../../src/graph/graph.ts';
 import { type LoadedModel, loadModel } from '../../src/graph/openmodel.ts';
 import { plan } from '../../src/graph/plan.ts';
+import type { Constant, Value } from '../../src/graph/value.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
 import { type Device, openDevice } from '../../src/kernels/device.ts';
 

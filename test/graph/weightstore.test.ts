@@ -1,7 +1,7 @@
 // Weights on their way to the device: the right bytes, and never more of them in JavaScript than two parts.
 
 import { describe, expect, it } from 'vitest';
-import type { Constant } from '../../src/graph/graph.ts';
+import type { Constant } from '../../src/graph/value.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
 import { ModelError } from '../../src/kernels/errors.ts';
 import { packMatrix } from '../../src/kernels/gemm.ts';

@@ -3,7 +3,8 @@
 
 import { ShapeError } from '../../kernels/errors.ts';
 import type { Parameters } from '../files/parameters.ts';
-import { apply, type Constant, type Graph, type Value } from '../graph.ts';
+import { apply, type Graph } from '../graph.ts';
+import type { Constant, Value } from '../value.ts';
 import type { DitConfig } from './dit-config.ts';
 import { type Layers, linear, selfAttention, weightAndBias } from './layers.ts';
 

@@ -3,7 +3,7 @@
 import { attention } from '../../kernels/attention.ts';
 import { type AttentionGradients, attentionGradient } from '../../kernels/attention-backward.ts';
 import type { Shape } from '../../kernels/tensor.ts';
-import type { Value } from '../graph.ts';
+import type { Value } from '../value.ts';
 import { none, type Op, type Shapes, same, text, want } from './op.ts';
 
 /** Causal: token i of q sees the tokens 0 to i of k and v. */

@@ -3,7 +3,7 @@
 import { concat, copyChannels } from '../../kernels/elementwise.ts';
 import { depthToSpace } from '../../kernels/resample.ts';
 import { padChannels, spaceToDepth } from '../../kernels/resample-backward.ts';
-import type { Value } from '../graph.ts';
+import type { Value } from '../value.ts';
 import { none, type Op, same, text, want } from './op.ts';
 
 /** Channels of all inputs, in their order. */

@@ -1,9 +1,9 @@
 // The gradient of a convolution's input: another convolution, with the weights transposed.
 
 import type { Shape } from '../../kernels/tensor.ts';
-import type { Constant, Value } from '../graph.ts';
+import { type Constant, derived, type Value } from '../value.ts';
 import type { Conv2dAttributes } from './conv2d.ts';
-import { type Differentiated, derived } from './op.ts';
+import type { Differentiated } from './op.ts';
 
 type Kernel = readonly [height: number, width: number];
 

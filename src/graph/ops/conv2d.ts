@@ -4,7 +4,7 @@ import type { Activation } from '../../kernels/activation.ts';
 import { conv2d, outputSize } from '../../kernels/conv2d.ts';
 import type { Shape } from '../../kernels/tensor.ts';
 import { weightGradient } from '../../kernels/weightgradient.ts';
-import type { Value } from '../graph.ts';
+import type { Value } from '../value.ts';
 import { inputGradient } from './conv2d-backward.ts';
 import { isRow, none, type Op, residualFits, same, text, want } from './op.ts';
 

@@ -3,7 +3,7 @@
 import type { Activation } from '../../kernels/activation.ts';
 import { linear } from '../../kernels/linear.ts';
 import type { Shape } from '../../kernels/tensor.ts';
-import type { Value } from '../graph.ts';
+import type { Value } from '../value.ts';
 import { transposedWeight } from './conv2d-backward.ts';
 import { type Op, residualFits } from './op.ts';
 

@@ -6,7 +6,7 @@ import { groupNormGradient, groupNormSums, normScaleGradient } from '../../kerne
 import { layerNorm } from '../../kernels/layernorm.ts';
 import { layerNormGradient } from '../../kernels/layernorm-backward.ts';
 import type { Shape } from '../../kernels/tensor.ts';
-import type { Value } from '../graph.ts';
+import type { Value } from '../value.ts';
 import { type Differentiated, isRow, type Op, residualFits, type Shapes, same, text, want } from './op.ts';
 
 /** y = act(GN(x)·(1 + scale) + shift); scale and shift are the rows of `embedding`, where given. */

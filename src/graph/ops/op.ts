@@ -4,7 +4,7 @@ import type { Capabilities } from '../../kernels/device.ts';
 import { ShapeError } from '../../kernels/errors.ts';
 import type { Routine, WeightDtype } from '../../kernels/routine.ts';
 import type { Shape } from '../../kernels/tensor.ts';
-import type { Constant, Value } from '../graph.ts';
+import type { Constant, Value } from '../value.ts';
 import type { OpAttributes, OpName } from './table.ts';
 
 export type Shapes = Readonly<Record<string, Shape>>;
@@ -52,14 +52,6 @@ export interface Differentiated<Attributes> {
     constants?: Readonly<Record<string, Constant | undefined>>,
   ) => Value;
 }
-
-/** A constant made of another's values; its name says how, because equal names mean equal values. */
-export const derived = (
-  of: Constant,
-  how: string,
-  make: (values: Float32Array) => Float32Array,
-  length = of.length,
-): Constant => ({ name: `${of.name} ${how}`, length, values: async () => make(await of.values()) });
 
 /** @throws ShapeError where the shapes do not fit. */
 export const want = (ok: boolean, message: () => string): void => {

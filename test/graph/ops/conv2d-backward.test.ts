@@ -3,7 +3,8 @@
 
 import { afterAll, describe, expect, it } from 'vitest';
 import { differentiate } from '../../../src/graph/gradient.ts';
-import { apply, type Constant, input, newGraph, output } from '../../../src/graph/graph.ts';
+import { apply, input, newGraph, output } from '../../../src/graph/graph.ts';
+import type { Constant } from '../../../src/graph/value.ts';
 import { type Conv2dOptions, outputSize } from '../../../src/kernels/conv2d.ts';
 import type { Device, Family } from '../../../src/kernels/device.ts';
 import { ShapeError } from '../../../src/kernels/errors.ts';
