@@ -2,8 +2,8 @@
 
 import { ShapeError } from '../kernels/errors.ts';
 import { apply, type Graph, type Node } from './graph.ts';
-import type { Differentiated, Op } from './ops/op.ts';
-import { ops } from './ops/table.ts';
+import type { Apply } from './ops/op.ts';
+import { nameOf, opOf } from './ops/table.ts';
 import { recompute } from './recompute.ts';
 import type { Constant, Value } from './value.ts';
 
@@ -140,9 +140,9 @@ function backward(
   dy: Value,
   wants: (operand: string) => boolean,
 ): Readonly<Record<string, Value>> {
-  const op = ops[node.op] as Op<typeof node.attributes>;
+  const op = opOf(node);
   if (!op.backward) throw new ShapeError(`gradient: ${node.op} has no derivative`);
-  const add: Differentiated<never>['apply'] = (name, attributes, inputs, constants) =>
-    apply(graph, name, attributes, inputs, constants);
+  const add: Apply = (added, attributes, inputs, constants) =>
+    apply(graph, nameOf(added), attributes as never, inputs, constants);
   return op.backward({ ...node, dy, wants, apply: add });
 }

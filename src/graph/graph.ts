@@ -3,6 +3,7 @@
 
 import { ShapeError } from '../kernels/errors.ts';
 import type { Shape } from '../kernels/tensor.ts';
+import type { NodeShapes } from './ops/op.ts';
 import { type OpAttributes, type OpName, ops } from './ops/table.ts';
 import type { Constant, Value } from './value.ts';
 
@@ -15,6 +16,13 @@ export type NodeOf<Name extends OpName> = {
 };
 
 export type Node = { [Name in OpName]: NodeOf<Name> }[OpName];
+
+/** The shapes that a node reads and makes, and which of its optional operands it has. */
+export const shapesOf = ({ inputs, constants, output }: Node): NodeShapes => ({
+  inputs: Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, shape])),
+  output: output.shape,
+  has: (operand) => operand in inputs || operand in constants,
+});
 
 export interface Graph {
   readonly nodes: Node[];

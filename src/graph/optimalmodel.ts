@@ -10,7 +10,7 @@ import type { Coefficients } from './files/schedule.ts';
 import { apply, type Graph } from './graph.ts';
 import type { Level } from './model.ts';
 import { multiHead } from './multihead.ts';
-import { transposedWeight } from './ops/conv2d-backward.ts';
+import { transposedWeight } from './ops/conv2d.ts';
 import type { Constant, Value } from './value.ts';
 
 /** Noise levels where a card names none: evenly spaced logarithms, so that equal weights of errors of noises are the ELBO's. */

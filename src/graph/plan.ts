@@ -13,9 +13,9 @@ import type { Routine, WeightDtype } from '../kernels/routine.ts';
 import { type Launch, prepare, type Range } from '../kernels/runtime.ts';
 import { type Shape, storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
-import type { Graph, Node } from './graph.ts';
+import { type Graph, type Node, shapesOf } from './graph.ts';
 import { lastUses, layout } from './layout.ts';
-import { forward } from './ops/table.ts';
+import { opOf } from './ops/table.ts';
 import { type ActivationPool, activationPool } from './pool.ts';
 import type { Value } from './value.ts';
 import type { WeightStore } from './weightstore.ts';
@@ -173,6 +173,14 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
 }
 
 const TRANSFORMED_BYTES = 2 ** 30;
+
+/** Chooses the kernels of a node for a device; `compact` as in `Conv2dOptions`. */
+export const forward = (
+  node: Node,
+  capabilities: Capabilities,
+  weights: WeightDtype,
+  compact = false,
+): Routine => opOf(node).forward(capabilities, shapesOf(node), node.attributes, weights, compact);
 
 /** How every node runs, in a way that the budget for weights allows. */
 function routinesOf(nodes: readonly Node[], capabilities: Capabilities, options: PlanOptions): Routine[] {

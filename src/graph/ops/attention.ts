@@ -4,6 +4,7 @@ import { attention } from '../../kernels/attention.ts';
 import { type AttentionGradients, attentionGradient } from '../../kernels/attention-backward.ts';
 import type { Shape } from '../../kernels/tensor.ts';
 import type { Value } from '../value.ts';
+import { sliceOp } from './channels.ts';
 import { none, type Op, type Shapes, same, text, want } from './op.ts';
 
 /** Causal: token i of q sees the tokens 0 to i of k and v. */
@@ -25,8 +26,8 @@ export const attentionOp: Op<AttentionAttributes> = {
     const { q, k } = inputs;
     const c = q!.shape[0];
     const gradient = (of: AttentionGradients) =>
-      apply('attentionGradient', { ...attributes, of }, { ...inputs, dy });
-    const part = (x: Value, i: number) => apply('slice', { from: i * c, count: c }, { x });
+      apply(attentionGradientOp, { ...attributes, of }, { ...inputs, dy });
+    const part = (x: Value, i: number) => apply(sliceOp, { from: i * c, count: c }, { x });
     const ofKeys = wants('k') || wants('v');
     if (wants('q') && ofKeys && same(q!.shape, k!.shape)) {
       const all = gradient('qkv');

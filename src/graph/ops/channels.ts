@@ -26,7 +26,7 @@ export const concatOp: Op<ConcatAttributes> = {
     const gradients: Record<string, Value> = {};
     let from = 0;
     for (const [name, { shape }] of Object.entries(inputs)) {
-      if (wants(name)) gradients[name] = apply('slice', { from, count: shape[0] }, { x: dy });
+      if (wants(name)) gradients[name] = apply(sliceOp, { from, count: shape[0] }, { x: dy });
       from += shape[0];
     }
     return gradients;
@@ -51,7 +51,7 @@ export const sliceOp: Op<SliceAttributes> = {
   forward: (capabilities, { inputs, output }, { from, count }) =>
     copyChannels(capabilities, { x: inputs.x!, from, y: output, channels: count }),
   backward: ({ attributes: { from }, inputs: { x }, dy, apply }) => ({
-    x: apply('padChannels', { from, channels: x!.shape[0] }, { x: dy }),
+    x: apply(padChannelsOp, { from, channels: x!.shape[0] }, { x: dy }),
   }),
 };
 
@@ -73,7 +73,7 @@ export const padChannelsOp: Op<PadChannelsAttributes> = {
   forward: (capabilities, { inputs }, { from, channels }) =>
     padChannels(capabilities, { x: inputs.x!, first: from, channels }),
   backward: ({ attributes: { from }, inputs: { x }, dy, apply }) => ({
-    x: apply('slice', { from, count: x!.shape[0] }, { x: dy }),
+    x: apply(sliceOp, { from, count: x!.shape[0] }, { x: dy }),
   }),
 };
 
@@ -93,7 +93,7 @@ export const depthToSpaceOp: Op<DepthToSpaceAttributes> = {
   },
   constants: none,
   forward: (capabilities, { inputs }, { block }) => depthToSpace(capabilities, { x: inputs.x!, block }),
-  backward: ({ attributes, dy, apply }) => ({ x: apply('spaceToDepth', attributes, { x: dy }) }),
+  backward: ({ attributes, dy, apply }) => ({ x: apply(spaceToDepthOp, attributes, { x: dy }) }),
 };
 
 /** The inverse: y[(k·b + l)·channels + c, n, i, j] = x[c, n, i·b + k, j·b + l], b = block. */
@@ -107,5 +107,5 @@ export const spaceToDepthOp: Op<DepthToSpaceAttributes> = {
   },
   constants: none,
   forward: (capabilities, { inputs }, { block }) => spaceToDepth(capabilities, { x: inputs.x!, block }),
-  backward: ({ attributes, dy, apply }) => ({ x: apply('depthToSpace', attributes, { x: dy }) }),
+  backward: ({ attributes, dy, apply }) => ({ x: apply(depthToSpaceOp, attributes, { x: dy }) }),
 };

@@ -4,9 +4,12 @@ import type { Activation } from '../../kernels/activation.ts';
 import { conv2d, outputSize } from '../../kernels/conv2d.ts';
 import type { Shape } from '../../kernels/tensor.ts';
 import { weightGradient } from '../../kernels/weightgradient.ts';
-import type { Value } from '../value.ts';
-import { inputGradient } from './conv2d-backward.ts';
-import { isRow, none, type Op, residualFits, same, text, want } from './op.ts';
+import { type Constant, derived, type Value } from '../value.ts';
+import { depthToSpaceOp, sliceOp } from './channels.ts';
+import { addRowsOp, scaledOp, scaleRowsOp } from './elementwise.ts';
+import { type Apply, isRow, none, type Op, residualFits, same, text, want } from './op.ts';
+import { padOp } from './resample.ts';
+import { sumColumnsOp, sumPixelsOp } from './sums.ts';
 
 type Padding = readonly [top: number, left: number, bottom: number, right: number];
 
@@ -59,33 +62,144 @@ export const conv2dOp: Op<Conv2dAttributes> = {
       () =>
         'conv2d: a fused norm or upsampling has no derivative: graphs are differentiated before they are fused',
     );
-    const scaled = (value: Value) => (factor === 1 ? value : apply('scaled', { factor }, { x: value }));
-    const rows = (from: number) => apply('slice', { from, count: x!.shape[0] }, { x: affine });
+    const scaled = (value: Value) => (factor === 1 ? value : apply(scaledOp, { factor }, { x: value }));
+    const rows = (from: number) => apply(sliceOp, { from, count: x!.shape[0] }, { x: affine });
     const gradient = () => inputGradient(attributes, x!.shape, weight!, dy, apply);
     const seen = () =>
       affine
         ? apply(
-            'addRows',
+            addRowsOp,
             {},
             {
-              x: apply('scaleRows', {}, { x, gate: rows(0) }),
+              x: apply(scaleRowsOp, {}, { x, gate: rows(0) }),
               embedding: rows(x!.shape[0]),
             },
           )
         : x;
     return {
       ...(wants('x')
-        ? { x: affine ? apply('scaleRows', {}, { x: gradient(), gate: rows(0) }) : gradient() }
+        ? { x: affine ? apply(scaleRowsOp, {}, { x: gradient(), gate: rows(0) }) : gradient() }
         : {}),
       ...(wants('weight')
-        ? { weight: scaled(apply('weightGradient', { kernel, stride, padding }, { x: seen(), dy })) }
+        ? { weight: scaled(apply(weightGradientOp, { kernel, stride, padding }, { x: seen(), dy })) }
         : {}),
-      ...(wants('bias') ? { bias: scaled(apply('sumColumns', {}, { x: dy })) } : {}),
-      ...(wants('embedding') ? { embedding: scaled(apply('sumPixels', {}, { x: dy })) } : {}),
+      ...(wants('bias') ? { bias: scaled(apply(sumColumnsOp, {}, { x: dy })) } : {}),
+      ...(wants('embedding') ? { embedding: scaled(apply(sumPixelsOp, {}, { x: dy })) } : {}),
       ...(wants('residual') ? { residual: scaled(dy) } : {}),
     };
   },
 };
+
+type Kernel = readonly [height: number, width: number];
+
+/** Weights [oc, ic, kh, kw] as those of the way back: [ic, oc, kh, kw], turned by half a turn. */
+export const transposedWeight = (weight: Constant, oc: number, ic: number, kernel: Kernel): Constant =>
+  phaseWeight(weight, oc, ic, kernel, 1);
+
+/**
+ * Weights [oc, ic, kh, kw] of a convolution with a stride as those that make all of its input's phases at once:
+ * [(k, l, ic), oc, ceil(kh / stride), ceil(kw / stride)], where phase (k, l) has the weights at rows k, k + stride, ..
+ * and columns l, l + stride, .., last first, and zeros before them where they are fewer.
+ */
+function phaseWeight(weight: Constant, oc: number, ic: number, [kh, kw]: Kernel, stride: number): Constant {
+  const [th, tw] = [Math.ceil(kh / stride), Math.ceil(kw / stride)];
+  const make = (values: Float32Array): Float32Array => {
+    const made = new Float32Array(stride ** 2 * ic * oc * th * tw);
+    for (let i = 0; i < kh; i++)
+      for (let j = 0; j < kw; j++) {
+        const phase = (i % stride) * stride + (j % stride);
+        const tap = (th - 1 - Math.floor(i / stride)) * tw + tw - 1 - Math.floor(j / stride);
+        for (let o = 0; o < oc; o++)
+          for (let c = 0; c < ic; c++)
+            made[((phase * ic + c) * oc + o) * th * tw + tap] = values[((o * ic + c) * kh + i) * kw + j]!;
+      }
+    return made;
+  };
+  const how = `transposed ${oc}x${ic}x${kh}x${kw}${stride === 1 ? '' : ` by ${stride}`}`;
+  return derived(weight, how, make, stride ** 2 * ic * oc * th * tw);
+}
+
+/** Whether what `conv2d` does for a stride of 1 outweighs the products with zeros; and dy stays in an image of x's size. */
+const isTransformed = (
+  kernel: Kernel,
+  padding: Conv2dAttributes['padding'],
+  ic: number,
+  oc: number,
+): boolean => kernel[0] === 3 && kernel[1] === 3 && padding.every((size) => size <= 1) && ic >= 8 && oc >= 8;
+
+/**
+ * dx of y = conv(x): x [ic, n, h, w], dy [oc, n, oh, ow].
+ *
+ * Stride 1: dx = conv(dy) with the transposed weights and kernel - 1 - padding around it.
+ * Stride s, where a convolution of stride 1 is a transformed one: dy with zeros between its pixels, as if it had been one.
+ * 128->128 3x3 / 2 from 32x32, n = 8: 24 ms where phases take 35 and the forward 14 (bench/backward.ts).
+ * Stride s elsewhere: pixel s·m + k - top of x met the taps k, k + s, .. of the output pixels m, m - 1, ..: each of the s² phases
+ * is a convolution of stride 1 with a kernel of ceil(kernel / s), all of them one with s²·ic channels, whose pixels are
+ * then dealt out; what lies in the padding is cut off.
+ */
+export function inputGradient(
+  { kernel, stride, padding, scale = 1 }: Conv2dAttributes,
+  x: Shape,
+  weight: Constant,
+  dy: Value,
+  apply: Apply,
+): Value {
+  const [ic, , h, w] = x;
+  const oc = dy.shape[0];
+  const [top, left] = padding;
+  if (stride > 1 && isTransformed(kernel, padding, ic, oc))
+    return apply(
+      conv2dOp,
+      { outChannels: ic, kernel, stride: 1, padding: [1, 1, 1, 1], scale },
+      { x: apply(padOp, { offset: [1 - top, 1 - left], step: stride, size: [h, w] }, { x: dy }) },
+      { weight: transposedWeight(weight, oc, ic, kernel) },
+    );
+  const taps = [Math.ceil(kernel[0] / stride), Math.ceil(kernel[1] / stride)] as const;
+  // Where the phases begin in y's pixels, and how many there are of each: stride 1 begins in x itself.
+  const [above, before] = stride === 1 ? [top, left] : [0, 0];
+  const rows = stride === 1 ? h : Math.floor((h - 1 + top) / stride) + 1;
+  const across = stride === 1 ? w : Math.floor((w - 1 + left) / stride) + 1;
+  const around = [
+    taps[0] - 1 - above,
+    taps[1] - 1 - before,
+    rows + above - dy.shape[2],
+    across + before - dy.shape[3],
+  ] as const;
+  const inside = around.some((size) => size < 0)
+    ? apply(
+        padOp,
+        {
+          offset: [Math.min(around[0], 0), Math.min(around[1], 0)],
+          size: [
+            dy.shape[2] + Math.min(around[0], 0) + Math.min(around[2], 0),
+            dy.shape[3] + Math.min(around[1], 0) + Math.min(around[3], 0),
+          ],
+        },
+        { x: dy },
+      )
+    : dy;
+  const phases = apply(
+    conv2dOp,
+    {
+      outChannels: stride ** 2 * ic,
+      kernel: taps,
+      stride: 1,
+      padding: [
+        Math.max(around[0], 0),
+        Math.max(around[1], 0),
+        Math.max(around[2], 0),
+        Math.max(around[3], 0),
+      ],
+      scale,
+    },
+    { x: inside },
+    { weight: phaseWeight(weight, oc, ic, kernel, stride) },
+  );
+  if (stride === 1) return phases;
+  const dealt = apply(depthToSpaceOp, { block: stride }, { x: phases });
+  if (top === 0 && left === 0 && dealt.shape[2] === h && dealt.shape[3] === w) return dealt;
+  return apply(padOp, { offset: [-top, -left], size: [h, w] }, { x: dealt });
+}
 
 /** [oc, 1, 1, c·kh·kw]: the gradient of the weights, from a convolution's x and the dy of its result. */
 export type WeightGradientAttributes = Pick<Conv2dAttributes, 'kernel' | 'stride' | 'padding'>;

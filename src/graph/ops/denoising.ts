@@ -25,7 +25,7 @@ export const mixOp: Op<MixAttributes> = {
   forward: (capabilities, { output }, { noise }) => mix(capabilities, { y: output, noise }),
   backward: ({ inputs: { slots, slot, level }, constants: { levels }, dy, wants, apply }) =>
     wants('slots')
-      ? { slots: apply('slotsGradient', { slots: slots!.shape[1] }, { dy, slot, level }, { levels }) }
+      ? { slots: apply(slotsGradientOp, { slots: slots!.shape[1] }, { dy, slot, level }, { levels }) }
       : {},
 };
 
@@ -48,7 +48,7 @@ export const scaleByLevelOp: Op<ScaleByLevelAttributes> = {
   constants: none,
   forward: (capabilities, { inputs }) => scaleByLevel(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { level }, constants, dy, apply }) => ({
-    x: apply('scaleByLevel', {}, { x: dy, level }, constants),
+    x: apply(scaleByLevelOp, {}, { x: dy, level }, constants),
   }),
 };
 
@@ -71,7 +71,7 @@ export const errorsOp: Op<ErrorsAttributes> = {
     errorReduction(capabilities, { prediction: prediction!, xt: xt!, noise, distance, residual }),
   backward({ attributes, inputs, constants, dy, wants, apply }) {
     const gradient = (of: 'prediction' | 'xt') =>
-      wants(of) ? { [of]: apply('errorsGradient', { ...attributes, of }, { ...inputs, dy }, constants) } : {};
+      wants(of) ? { [of]: apply(errorsGradientOp, { ...attributes, of }, { ...inputs, dy }, constants) } : {};
     return { ...gradient('prediction'), ...gradient('xt') };
   },
 };

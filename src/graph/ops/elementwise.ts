@@ -14,6 +14,8 @@ import {
   scaleRows,
 } from '../../kernels/elementwise.ts';
 import { isRow, none, type Op, same, text, want } from './op.ts';
+import { sumSamplesOp } from './samples.ts';
+import { sumPixelsOp } from './sums.ts';
 
 export interface ActivationAttributes {
   readonly activation: Activation;
@@ -24,7 +26,7 @@ export const activationOp: Op<ActivationAttributes> = {
   constants: none,
   forward: (capabilities, { inputs }, { activation }) => activate(capabilities, { x: inputs.x!, activation }),
   backward: ({ attributes, inputs: { x }, dy, apply }) => ({
-    x: apply('activationGradient', attributes, { x, dy }),
+    x: apply(activationGradientOp, attributes, { x, dy }),
   }),
 };
 
@@ -50,13 +52,13 @@ export const gegluOp: Op<GegluAttributes> = {
   constants: none,
   forward: (capabilities, { inputs }) => geglu(capabilities, { x: inputs.x1! }),
   backward: ({ inputs: { x1, x2 }, dy, wants, apply }) => ({
-    ...(wants('x1') ? { x1: apply('geglu', {}, { x1: dy, x2 }) } : {}),
+    ...(wants('x1') ? { x1: apply(gegluOp, {}, { x1: dy, x2 }) } : {}),
     ...(wants('x2')
       ? {
           x2: apply(
-            'activationGradient',
+            activationGradientOp,
             { activation: 'gelu' },
-            { x: x2, dy: apply('multiply', {}, { x1: dy, x2: x1 }) },
+            { x: x2, dy: apply(multiplyOp, {}, { x1: dy, x2: x1 }) },
           ),
         }
       : {}),
@@ -76,7 +78,7 @@ export const addOp: Op<AddAttributes> = {
   constants: none,
   forward: (capabilities, { inputs }, { scale = 1 }) => add(capabilities, { x: inputs.x1!, scale }),
   backward({ attributes: { scale: factor = 1 }, dy, apply }) {
-    const gradient = factor === 1 ? dy : apply('scaled', { factor }, { x: dy });
+    const gradient = factor === 1 ? dy : apply(scaledOp, { factor }, { x: dy });
     return { x1: gradient, x2: gradient };
   },
 };
@@ -90,7 +92,7 @@ export const scaledOp: Op<ScaledAttributes> = {
   infer: ({ x }) => x!,
   constants: none,
   forward: (capabilities, { inputs }, { factor }) => scaled(capabilities, { x: inputs.x!, factor }),
-  backward: ({ attributes, dy, apply }) => ({ x: apply('scaled', attributes, { x: dy }) }),
+  backward: ({ attributes, dy, apply }) => ({ x: apply(scaledOp, attributes, { x: dy }) }),
 };
 
 /** y = x1·x2. */
@@ -104,8 +106,8 @@ export const multiplyOp: Op<MultiplyAttributes> = {
   constants: none,
   forward: (capabilities, { inputs }) => multiply(capabilities, { x: inputs.x1! }),
   backward: ({ inputs: { x1, x2 }, dy, wants, apply }) => ({
-    ...(wants('x1') ? { x1: apply('multiply', {}, { x1: dy, x2 }) } : {}),
-    ...(wants('x2') ? { x2: apply('multiply', {}, { x1: dy, x2: x1 }) } : {}),
+    ...(wants('x1') ? { x1: apply(multiplyOp, {}, { x1: dy, x2 }) } : {}),
+    ...(wants('x2') ? { x2: apply(multiplyOp, {}, { x1: dy, x2: x1 }) } : {}),
   }),
 };
 
@@ -121,7 +123,7 @@ export const addRowsOp: Op<AddRowsAttributes> = {
   forward: (capabilities, { inputs }) => addRows(capabilities, { x: inputs.x! }),
   backward: ({ dy, wants, apply }) => ({
     x: dy,
-    ...(wants('embedding') ? { embedding: apply('sumPixels', {}, { x: dy }) } : {}),
+    ...(wants('embedding') ? { embedding: apply(sumPixelsOp, {}, { x: dy }) } : {}),
   }),
 };
 
@@ -140,8 +142,8 @@ export const gatedAddOp: Op<GatedAddAttributes> = {
   forward: (capabilities, { inputs }) => gatedAdd(capabilities, { x: inputs.x1! }),
   backward: ({ inputs: { x2, gate }, dy, wants, apply }) => ({
     x1: dy,
-    ...(wants('x2') ? { x2: apply('scaleRows', {}, { x: dy, gate }) } : {}),
-    ...(wants('gate') ? { gate: apply('sumPixels', {}, { x: apply('multiply', {}, { x1: dy, x2 }) }) } : {}),
+    ...(wants('x2') ? { x2: apply(scaleRowsOp, {}, { x: dy, gate }) } : {}),
+    ...(wants('gate') ? { gate: apply(sumPixelsOp, {}, { x: apply(multiplyOp, {}, { x1: dy, x2 }) }) } : {}),
   }),
 };
 
@@ -166,6 +168,6 @@ export const addImageOp: Op<AddImageAttributes> = {
   forward: (capabilities, { inputs }) => addImage(capabilities, { x: inputs.x! }),
   backward: ({ dy, wants, apply }) => ({
     x: dy,
-    ...(wants('image') ? { image: apply('sumSamples', {}, { x: dy }) } : {}),
+    ...(wants('image') ? { image: apply(sumSamplesOp, {}, { x: dy }) } : {}),
   }),
 };

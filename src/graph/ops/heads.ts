@@ -30,7 +30,7 @@ export const pickHeadOp: Op<PickHeadAttributes> = {
     wants('x')
       ? {
           x: apply(
-            'pickHeadBackward',
+            pickHeadBackwardOp,
             { channels, views: x!.shape[1], heads: x!.shape[0] / channels },
             { dy, view, label },
           ),

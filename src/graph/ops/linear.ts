@@ -4,8 +4,10 @@ import type { Activation } from '../../kernels/activation.ts';
 import { linear } from '../../kernels/linear.ts';
 import type { Shape } from '../../kernels/tensor.ts';
 import type { Value } from '../value.ts';
-import { transposedWeight } from './conv2d-backward.ts';
+import { transposedWeight, weightGradientOp } from './conv2d.ts';
+import { activationGradientOp, scaledOp } from './elementwise.ts';
 import { type Op, residualFits } from './op.ts';
+import { sumColumnsOp } from './sums.ts';
 
 /** y = act(weight·x + bias)·… over channels, a column each; also the 1x1 convolution. */
 export interface LinearAttributes {
@@ -31,30 +33,30 @@ export const linearOp: Op<LinearAttributes> = {
     }),
   backward({ attributes, inputs: { x }, constants: { weight, bias }, dy, wants, apply }) {
     const { outChannels, activation = 'none', scale: factor = 1 } = attributes;
-    const scaled = (value: Value) => (factor === 1 ? value : apply('scaled', { factor }, { x: value }));
+    const scaled = (value: Value) => (factor === 1 ? value : apply(scaledOp, { factor }, { x: value }));
     // What the activation was given is made again rather than kept.
     const dSum =
       activation === 'none' || !(wants('x') || wants('weight') || wants('bias'))
         ? dy
         : apply(
-            'activationGradient',
+            activationGradientOp,
             { activation },
-            { x: apply('linear', { outChannels }, { x }, { weight, bias }), dy },
+            { x: apply(linearOp, { outChannels }, { x }, { weight, bias }), dy },
           );
     const one = { kernel: [1, 1], stride: 1, padding: [0, 0, 0, 0] } as const;
     return {
       ...(wants('x')
         ? {
             x: apply(
-              'linear',
+              linearOp,
               { outChannels: x!.shape[0], scale: factor },
               { x: dSum },
               { weight: transposedWeight(weight!, outChannels, x!.shape[0], [1, 1]) },
             ),
           }
         : {}),
-      ...(wants('weight') ? { weight: scaled(apply('weightGradient', one, { x, dy: dSum })) } : {}),
-      ...(wants('bias') ? { bias: scaled(apply('sumColumns', {}, { x: dSum })) } : {}),
+      ...(wants('weight') ? { weight: scaled(apply(weightGradientOp, one, { x, dy: dSum })) } : {}),
+      ...(wants('bias') ? { bias: scaled(apply(sumColumnsOp, {}, { x: dSum })) } : {}),
       ...(wants('residual') ? { residual: scaled(dy) } : {}),
     };
   },

@@ -7,7 +7,10 @@ import { layerNorm } from '../../kernels/layernorm.ts';
 import { layerNormGradient } from '../../kernels/layernorm-backward.ts';
 import type { Shape } from '../../kernels/tensor.ts';
 import type { Value } from '../value.ts';
+import { concatOp, sliceOp } from './channels.ts';
+import { gatedAddOp, multiplyOp } from './elementwise.ts';
 import { type Differentiated, isRow, type Op, residualFits, type Shapes, same, text, want } from './op.ts';
+import { sumColumnsOp, sumPixelsOp } from './sums.ts';
 
 /** y = act(GN(x)·(1 + scale) + shift); scale and shift are the rows of `embedding`, where given. */
 export interface GroupNormAttributes {
@@ -29,19 +32,19 @@ export const groupNormOp: Op<GroupNormAttributes> = {
     const { x, embedding } = inputs;
     const operands = { x, dy, embedding };
     const gradients: Record<string, Value> = {};
-    if (wants('x')) gradients.x = apply('groupNormGradient', attributes, operands, constants);
+    if (wants('x')) gradients.x = apply(groupNormGradientOp, attributes, operands, constants);
     if (!['gamma', 'beta', 'embedding'].some(wants)) return gradients;
     const c = x!.shape[0];
-    const sums = apply('groupNormSums', attributes, operands, constants);
-    const scale = embedding && apply('slice', { from: 0, count: c }, { x: embedding });
+    const sums = apply(groupNormSumsOp, attributes, operands, constants);
+    const scale = embedding && apply(sliceOp, { from: 0, count: c }, { x: embedding });
     Object.assign(gradients, constantsOfNorm(node, sums, scale));
     if (wants('embedding'))
       gradients.embedding = apply(
-        'concat',
+        concatOp,
         {},
         {
-          x0: apply('normScaleGradient', {}, { sums }, constants),
-          x1: apply('slice', { from: c, count: c }, { x: sums }),
+          x0: apply(normScaleGradientOp, {}, { sums }, constants),
+          x1: apply(sliceOp, { from: c, count: c }, { x: sums }),
         },
       );
     return gradients;
@@ -119,16 +122,16 @@ export const layerNormOp: Op<LayerNormAttributes> = {
     const { x, scale } = inputs;
     const gradients: Record<string, Value> = {};
     if (wants('x'))
-      gradients.x = apply('layerNormGradient', attributes, { x, dy, scale }, { gamma: constants.gamma });
+      gradients.x = apply(layerNormGradientOp, attributes, { x, dy, scale }, { gamma: constants.gamma });
     if (!['gamma', 'beta', 'scale', 'shift'].some(wants)) return gradients;
     const c = x!.shape[0];
-    const normed = apply('layerNorm', attributes, { x });
-    const product = apply('multiply', {}, { x1: dy, x2: normed });
-    const shift = apply('sumPixels', {}, { x: dy });
-    const sums = apply('concat', {}, { x0: apply('sumPixels', {}, { x: product }), x1: shift });
+    const normed = apply(layerNormOp, attributes, { x });
+    const product = apply(multiplyOp, {}, { x1: dy, x2: normed });
+    const shift = apply(sumPixelsOp, {}, { x: dy });
+    const sums = apply(concatOp, {}, { x0: apply(sumPixelsOp, {}, { x: product }), x1: shift });
     Object.assign(gradients, constantsOfNorm(node, sums, scale));
-    if (wants('scale')) gradients.scale = apply('normScaleGradient', {}, { sums }, constants);
-    if (wants('shift')) gradients.shift = apply('slice', { from: c, count: c }, { x: sums });
+    if (wants('scale')) gradients.scale = apply(normScaleGradientOp, {}, { sums }, constants);
+    if (wants('shift')) gradients.shift = apply(sliceOp, { from: c, count: c }, { x: sums });
     return gradients;
   },
 };
@@ -165,12 +168,12 @@ function constantsOfNorm(
 ): Record<string, Value> {
   const c = inputs.x!.shape[0];
   const total = (from: number): Value => {
-    const rows = apply('slice', { from, count: c }, { x: sums });
+    const rows = apply(sliceOp, { from, count: c }, { x: sums });
     return apply(
-      'sumColumns',
+      sumColumnsOp,
       {},
       {
-        x: scale ? apply('gatedAdd', {}, { x1: rows, x2: rows, gate: scale }) : rows,
+        x: scale ? apply(gatedAddOp, {}, { x1: rows, x2: rows, gate: scale }) : rows,
       },
     );
   };

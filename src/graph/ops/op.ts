@@ -5,7 +5,6 @@ import { ShapeError } from '../../kernels/errors.ts';
 import type { Routine, WeightDtype } from '../../kernels/routine.ts';
 import type { Shape } from '../../kernels/tensor.ts';
 import type { Constant, Value } from '../value.ts';
-import type { OpAttributes, OpName } from './table.ts';
 
 export type Shapes = Readonly<Record<string, Shape>>;
 
@@ -44,14 +43,16 @@ export interface Differentiated<Attributes> {
   readonly dy: Value;
   /** Whether the gradient of an operand (input or constant) is asked for. */
   readonly wants: (operand: string) => boolean;
-  /** Adds a node to the graph; inputs and constants that are undefined are left out. */
-  readonly apply: <Name extends OpName>(
-    op: Name,
-    attributes: OpAttributes[Name],
-    inputs: Readonly<Record<string, Value | undefined>>,
-    constants?: Readonly<Record<string, Constant | undefined>>,
-  ) => Value;
+  readonly apply: Apply;
 }
+
+/** Adds a node to the graph and returns its output. Inputs and constants that are undefined are left out. */
+export type Apply = <Attributes>(
+  op: Op<Attributes>,
+  attributes: NoInfer<Attributes>,
+  inputs: Readonly<Record<string, Value | undefined>>,
+  constants?: Readonly<Record<string, Constant | undefined>>,
+) => Value;
 
 /** @throws ShapeError where the shapes do not fit. */
 export const want = (ok: boolean, message: () => string): void => {

@@ -12,7 +12,7 @@ export const flattenOp: Op<FlattenAttributes> = {
   constants: none,
   forward: (capabilities, { inputs }) => flatten(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { x }, dy, apply }) => ({
-    x: apply('unflatten', { height: x!.shape[2], width: x!.shape[3] }, { x: dy }),
+    x: apply(unflattenOp, { height: x!.shape[2], width: x!.shape[3] }, { x: dy }),
   }),
 };
 
@@ -33,7 +33,7 @@ export const unflattenOp: Op<UnflattenAttributes> = {
   },
   constants: none,
   forward: (capabilities, { output }) => unflatten(capabilities, { y: output }),
-  backward: ({ dy, apply }) => ({ x: apply('flatten', {}, { x: dy }) }),
+  backward: ({ dy, apply }) => ({ x: apply(flattenOp, {}, { x: dy }) }),
 };
 
 /** y[i, n] = softmax over rows i of scales[level[n]]·(x[i, n] - half[i]). */
@@ -52,7 +52,7 @@ export const posteriorOp: Op<PosteriorAttributes> = {
   constants: ({ x }, { levels }) => ({ half: x![0], scales: levels }),
   forward: (capabilities, { inputs }, { levels }) => posterior(capabilities, { x: inputs.x!, levels }),
   backward: ({ attributes, inputs: { level }, constants: { scales }, output, dy, wants, apply }) =>
-    wants('x') ? { x: apply('posteriorGradient', attributes, { p: output, dy, level }, { scales }) } : {},
+    wants('x') ? { x: apply(posteriorGradientOp, attributes, { p: output, dy, level }, { scales }) } : {},
 };
 
 export const posteriorGradientOp: Op<PosteriorAttributes> = {

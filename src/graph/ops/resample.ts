@@ -17,7 +17,7 @@ export const upsampleOp: Op<UpsampleAttributes> = {
   forward: (capabilities, { inputs, output }) =>
     upsampleNearest(capabilities, { x: inputs.x!, size: [output[2], output[3]] }),
   backward: ({ inputs: { x }, dy, apply }) => ({
-    x: apply('upsampleGradient', { size: [x!.shape[2], x!.shape[3]] }, { dy }),
+    x: apply(upsampleGradientOp, { size: [x!.shape[2], x!.shape[3]] }, { dy }),
   }),
 };
 
@@ -32,7 +32,7 @@ export const upsampleGradientOp: Op<UpsampleGradientAttributes> = {
   forward: (capabilities, { inputs }, { size }) => upsampleGradient(capabilities, { dy: inputs.dy!, size }),
   backward: ({ inputs, dy, apply }) => {
     const [, , height, width] = inputs.dy!.shape;
-    return { dy: apply('upsample', { size: [height, width] }, { x: dy }) };
+    return { dy: apply(upsampleOp, { size: [height, width] }, { x: dy }) };
   },
 };
 
@@ -43,7 +43,7 @@ export const averagePoolOp: Op<AveragePoolAttributes> = {
   constants: none,
   forward: (capabilities, { inputs }) => averagePool2x2(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { x }, dy, apply }) => ({
-    x: apply('averagePoolGradient', { size: [x!.shape[2], x!.shape[3]] }, { dy }),
+    x: apply(averagePoolGradientOp, { size: [x!.shape[2], x!.shape[3]] }, { dy }),
   }),
 };
 
@@ -63,7 +63,7 @@ export const averagePoolGradientOp: Op<AveragePoolGradientAttributes> = {
   constants: none,
   forward: (capabilities, { inputs }, { size }) =>
     averagePoolGradient(capabilities, { dy: inputs.dy!, size }),
-  backward: ({ dy, apply }) => ({ dy: apply('averagePool', {}, { x: dy }) }),
+  backward: ({ dy, apply }) => ({ dy: apply(averagePoolOp, {}, { x: dy }) }),
 };
 
 /**

@@ -16,7 +16,7 @@ export const gatherOp: Op<GatherAttributes> = {
   forward: (capabilities, { inputs }, { entries, channels }) =>
     gather(capabilities, { n: inputs.index![1], entries, channels }),
   backward: ({ attributes, inputs: { index }, dy, wants, apply }) =>
-    wants('table') ? { table: apply('gatherGradient', attributes, { dy, index }) } : {},
+    wants('table') ? { table: apply(gatherGradientOp, attributes, { dy, index }) } : {},
 };
 
 /** y[e, 1, 1, c] = Σ of dy[c, n] over the n with index[n] = e. */
@@ -41,7 +41,7 @@ export const pickSamplesOp: Op<PickSamplesAttributes> = {
   constants: none,
   forward: (capabilities, { inputs }) => pickSamples(capabilities, { x: inputs.x!, n: inputs.index![1] }),
   backward: ({ inputs: { x, index }, dy, apply }) => ({
-    x: apply('sumPicked', { samples: x!.shape[1] }, { dy, index }),
+    x: apply(sumPickedOp, { samples: x!.shape[1] }, { dy, index }),
   }),
 };
 
@@ -57,7 +57,7 @@ export const sumPickedOp: Op<SumPickedAttributes> = {
   },
   constants: none,
   forward: (capabilities, { inputs }, { samples }) => sumPicked(capabilities, { dy: inputs.dy!, samples }),
-  backward: ({ inputs: { index }, dy, apply }) => ({ dy: apply('pickSamples', {}, { x: dy, index }) }),
+  backward: ({ inputs: { index }, dy, apply }) => ({ dy: apply(pickSamplesOp, {}, { x: dy, index }) }),
 };
 
 /** y[c, 1, 1, p] = Σ over samples of x[c, n, p]. */

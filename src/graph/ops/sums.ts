@@ -2,6 +2,7 @@
 
 import { sumColumns, sumPixels } from '../../kernels/sums.ts';
 import { none, type Op } from './op.ts';
+import { upsampleOp } from './resample.ts';
 
 /** y[c, n] = Σ over pixels of x[c, n, p]: [c, n, h, w] to [c, n, 1, 1]. */
 export type SumPixelsAttributes = Record<never, never>;
@@ -11,7 +12,7 @@ export const sumPixelsOp: Op<SumPixelsAttributes> = {
   constants: none,
   forward: (capabilities, { inputs }) => sumPixels(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { x }, dy, apply }) => ({
-    x: apply('upsample', { size: [x!.shape[2], x!.shape[3]] }, { x: dy }),
+    x: apply(upsampleOp, { size: [x!.shape[2], x!.shape[3]] }, { x: dy }),
   }),
 };
 
