@@ -7,24 +7,8 @@ import { flopOf } from './cost.ts';
 import { fuse, needed } from './fuse.ts';
 import type { Graph, Node } from './graph.ts';
 import { layout } from './layout.ts';
-import type { OpName } from './ops/table.ts';
+import { opOf } from './ops/table.ts';
 import type { Value } from './value.ts';
-
-/** Ops that cost a pass over memory, next to convolutions that cost hundreds. */
-const CHEAP: ReadonlySet<OpName> = new Set<OpName>([
-  'groupNorm',
-  'layerNorm',
-  'activation',
-  'geglu',
-  'add',
-  'addRows',
-  'gatedAdd',
-  'addImage',
-  'upsample',
-  'averagePool',
-  'gather',
-  'pickSamples',
-]);
 
 /** The nodes of a forward pass, then those of its gradients. */
 interface Passes {
@@ -85,8 +69,9 @@ function withoutCheap({ there, read, outputs }: Passes, given: ReadonlySet<numbe
   const left = new Set(given);
   const made = new Set(there.map(({ output }) => output.id));
   for (const { id } of outputs.values()) made.delete(id);
-  for (const { op, inputs, output } of there) {
-    if (!CHEAP.has(op) || !left.has(output.id) || !made.has(output.id)) continue;
+  for (const node of there) {
+    const { inputs, output } = node;
+    if (!opOf(node).cheap || !left.has(output.id) || !made.has(output.id)) continue;
     if (Object.values(inputs).every(({ id }) => !made.has(id) || read.has(id))) left.delete(output.id);
   }
   return left;

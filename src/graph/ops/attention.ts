@@ -2,10 +2,10 @@
 
 import { attention } from '../../kernels/attention.ts';
 import { type AttentionGradients, attentionGradient } from '../../kernels/attention-backward.ts';
-import type { Shape } from '../../kernels/tensor.ts';
+import { columns, type Shape } from '../../kernels/tensor.ts';
 import type { Value } from '../value.ts';
 import { sliceOp } from './channels.ts';
-import { none, type Op, type Shapes, same, text, want } from './op.ts';
+import { elements, none, type Op, type Shapes, same, text, want } from './op.ts';
 
 /** Causal: token i of q sees the tokens 0 to i of k and v. */
 export interface AttentionAttributes {
@@ -20,6 +20,10 @@ export const attentionOp: Op<AttentionAttributes> = {
     return inputs.q!;
   },
   constants: none,
+  flop({ inputs: { k }, output }, { heads }) {
+    const keys = tokens(k!);
+    return 4 * elements(output) * keys + heads * columns(output) * keys;
+  },
   forward: (capabilities, { inputs }, attributes) =>
     attention(capabilities, { ...attributes, ...sizes(inputs, attributes) }),
   backward({ attributes, inputs, dy, wants, apply }) {
@@ -59,6 +63,10 @@ export const attentionGradientOp: Op<AttentionGradientAttributes> = {
     return [of.length * c, n, h, w];
   },
   constants: none,
+  flop({ inputs: { q, k } }, { heads, of }) {
+    const products = { q: 3, kv: 4, qkv: 5 }[of];
+    return (2 * products * q![0] + heads) * columns(q!) * tokens(k!);
+  },
   forward: (capabilities, { inputs }, attributes) =>
     attentionGradient(capabilities, { ...attributes, ...sizes(inputs, attributes) }),
 };

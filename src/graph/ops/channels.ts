@@ -4,7 +4,7 @@ import { concat, copyChannels } from '../../kernels/elementwise.ts';
 import { depthToSpace } from '../../kernels/resample.ts';
 import { padChannels, spaceToDepth } from '../../kernels/resample-backward.ts';
 import type { Value } from '../value.ts';
-import { none, type Op, same, text, want } from './op.ts';
+import { copies, none, type Op, same, text, want } from './op.ts';
 
 /** Channels of all inputs, in their order. */
 export type ConcatAttributes = Record<never, never>;
@@ -21,6 +21,7 @@ export const concatOp: Op<ConcatAttributes> = {
     return [parts.reduce((sum, part) => sum + part[0], 0), n, h, w];
   },
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs }) => concat(capabilities, { inputs: Object.values(inputs) }),
   backward({ inputs, dy, wants, apply }) {
     const gradients: Record<string, Value> = {};
@@ -48,6 +49,7 @@ export const sliceOp: Op<SliceAttributes> = {
     return [count, x![1], x![2], x![3]];
   },
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs, output }, { from, count }) =>
     copyChannels(capabilities, { x: inputs.x!, from, y: output, channels: count }),
   backward: ({ attributes: { from }, inputs: { x }, dy, apply }) => ({
@@ -70,6 +72,7 @@ export const padChannelsOp: Op<PadChannelsAttributes> = {
     return [channels, x![1], x![2], x![3]];
   },
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs }, { from, channels }) =>
     padChannels(capabilities, { x: inputs.x!, first: from, channels }),
   backward: ({ attributes: { from }, inputs: { x }, dy, apply }) => ({
@@ -92,6 +95,7 @@ export const depthToSpaceOp: Op<DepthToSpaceAttributes> = {
     return [channels, x![1], block * x![2], block * x![3]];
   },
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs }, { block }) => depthToSpace(capabilities, { x: inputs.x!, block }),
   backward: ({ attributes, dy, apply }) => ({ x: apply(spaceToDepthOp, attributes, { x: dy }) }),
 };
@@ -106,6 +110,7 @@ export const spaceToDepthOp: Op<DepthToSpaceAttributes> = {
     return [x![0] * block ** 2, x![1], x![2] / block, x![3] / block];
   },
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs }, { block }) => spaceToDepth(capabilities, { x: inputs.x!, block }),
   backward: ({ attributes, dy, apply }) => ({ x: apply(depthToSpaceOp, attributes, { x: dy }) }),
 };

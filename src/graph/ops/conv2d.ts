@@ -2,12 +2,12 @@
 
 import type { Activation } from '../../kernels/activation.ts';
 import { conv2d, outputSize } from '../../kernels/conv2d.ts';
-import type { Shape } from '../../kernels/tensor.ts';
+import { columns, type Shape } from '../../kernels/tensor.ts';
 import { weightGradient } from '../../kernels/weightgradient.ts';
 import { type Constant, derived, type Value } from '../value.ts';
 import { depthToSpaceOp, sliceOp } from './channels.ts';
 import { addRowsOp, scaledOp, scaleRowsOp } from './elementwise.ts';
-import { type Apply, isRow, none, type Op, residualFits, same, text, want } from './op.ts';
+import { type Apply, elements, isRow, none, type Op, residualFits, same, text, want } from './op.ts';
 import { padOp } from './resample.ts';
 import { sumColumnsOp, sumPixelsOp } from './sums.ts';
 
@@ -43,6 +43,7 @@ export const conv2dOp: Op<Conv2dAttributes> = {
     weight: outChannels * x![0] * kernel[0] * kernel[1],
     bias: outChannels,
   }),
+  flop: ({ inputs: { x }, output }, { kernel }) => 2 * elements(output) * x![0] * kernel[0] * kernel[1],
   forward(capabilities, { inputs, has }, { activation, ...attributes }, weights, compact) {
     return conv2d(capabilities, {
       ...attributes,
@@ -211,6 +212,7 @@ export const weightGradientOp: Op<WeightGradientAttributes> = {
     return [dy![0], 1, 1, x![0] * attributes.kernel[0] * attributes.kernel[1]];
   },
   constants: none,
+  flop: ({ inputs: { dy }, output }) => 2 * elements(output) * columns(dy!),
   forward: (capabilities, { inputs }, attributes) =>
     weightGradient(capabilities, { ...attributes, x: inputs.x!, outChannels: inputs.dy![0] }),
 };

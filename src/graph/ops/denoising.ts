@@ -8,7 +8,7 @@ import {
 } from '../../kernels/error-reduction.ts';
 import { mix, type NoiseSource, scaleByLevel, slotsGradient } from '../../kernels/mix.ts';
 import type { Shape } from '../../kernels/tensor.ts';
-import { none, type Op, same, text, want } from './op.ts';
+import { elements, none, type Op, perElement, same, text, want } from './op.ts';
 
 /** x_t = a·x0 + b·eps, sample by sample from slots, levels and noise indices. */
 export interface MixAttributes {
@@ -22,6 +22,7 @@ export const mixOp: Op<MixAttributes> = {
     return [c, slot![1], h, w];
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { output }, { noise }) => mix(capabilities, { y: output, noise }),
   backward: ({ inputs: { slots, slot, level }, constants: { levels }, dy, wants, apply }) =>
     wants('slots')
@@ -37,6 +38,7 @@ export interface SlotsGradientAttributes {
 export const slotsGradientOp: Op<SlotsGradientAttributes> = {
   infer: ({ dy }, { slots }) => [1, slots, 1, dy![0] * dy![2] * dy![3]],
   constants: none,
+  flop: ({ inputs: { dy } }) => elements(dy!),
   forward: (capabilities, { inputs }, { slots }) => slotsGradient(capabilities, { dy: inputs.dy!, slots }),
 };
 
@@ -46,6 +48,7 @@ export type ScaleByLevelAttributes = Record<never, never>;
 export const scaleByLevelOp: Op<ScaleByLevelAttributes> = {
   infer: ({ x }) => x!,
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }) => scaleByLevel(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { level }, constants, dy, apply }) => ({
     x: apply(scaleByLevelOp, {}, { x: dy, level }, constants),
@@ -67,6 +70,7 @@ export const errorsOp: Op<ErrorsAttributes> = {
     return [1, xt![1], 1, 1];
   },
   constants: none,
+  flop: ({ inputs: { xt } }) => elements(xt!),
   forward: (capabilities, { inputs: { prediction, xt } }, { noise, distance, residual }) =>
     errorReduction(capabilities, { prediction: prediction!, xt: xt!, noise, distance, residual }),
   backward({ attributes, inputs, constants, dy, wants, apply }) {
@@ -88,6 +92,7 @@ export const errorsGradientOp: Op<ErrorsGradientAttributes> = {
     return of === 'xt' ? xt! : prediction!;
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs: { prediction, xt } }, { noise, distance, residual, of }) =>
     errorsGradient(capabilities, { prediction: prediction!, xt: xt!, noise, distance, residual, of }),
 };

@@ -13,7 +13,7 @@ import {
   scaled,
   scaleRows,
 } from '../../kernels/elementwise.ts';
-import { isRow, none, type Op, same, text, want } from './op.ts';
+import { isRow, none, type Op, perElement, same, text, want } from './op.ts';
 import { sumSamplesOp } from './samples.ts';
 import { sumPixelsOp } from './sums.ts';
 
@@ -24,6 +24,8 @@ export interface ActivationAttributes {
 export const activationOp: Op<ActivationAttributes> = {
   infer: ({ x }) => x!,
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }, { activation }) => activate(capabilities, { x: inputs.x!, activation }),
   backward: ({ attributes, inputs: { x }, dy, apply }) => ({
     x: apply(activationGradientOp, attributes, { x, dy }),
@@ -37,6 +39,7 @@ export const activationGradientOp: Op<ActivationAttributes> = {
     return x!;
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }, { activation }) =>
     activationGradient(capabilities, { x: inputs.x!, activation }),
 };
@@ -50,6 +53,8 @@ export const gegluOp: Op<GegluAttributes> = {
     return x1!;
   },
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }) => geglu(capabilities, { x: inputs.x1! }),
   backward: ({ inputs: { x1, x2 }, dy, wants, apply }) => ({
     ...(wants('x1') ? { x1: apply(gegluOp, {}, { x1: dy, x2 }) } : {}),
@@ -76,6 +81,8 @@ export const addOp: Op<AddAttributes> = {
     return x1!;
   },
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }, { scale = 1 }) => add(capabilities, { x: inputs.x1!, scale }),
   backward({ attributes: { scale: factor = 1 }, dy, apply }) {
     const gradient = factor === 1 ? dy : apply(scaledOp, { factor }, { x: dy });
@@ -91,6 +98,7 @@ export interface ScaledAttributes {
 export const scaledOp: Op<ScaledAttributes> = {
   infer: ({ x }) => x!,
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }, { factor }) => scaled(capabilities, { x: inputs.x!, factor }),
   backward: ({ attributes, dy, apply }) => ({ x: apply(scaledOp, attributes, { x: dy }) }),
 };
@@ -104,6 +112,7 @@ export const multiplyOp: Op<MultiplyAttributes> = {
     return x1!;
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }) => multiply(capabilities, { x: inputs.x1! }),
   backward: ({ inputs: { x1, x2 }, dy, wants, apply }) => ({
     ...(wants('x1') ? { x1: apply(multiplyOp, {}, { x1: dy, x2 }) } : {}),
@@ -120,6 +129,8 @@ export const addRowsOp: Op<AddRowsAttributes> = {
     return x!;
   },
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }) => addRows(capabilities, { x: inputs.x! }),
   backward: ({ dy, wants, apply }) => ({
     x: dy,
@@ -139,6 +150,8 @@ export const gatedAddOp: Op<GatedAddAttributes> = {
     return x1!;
   },
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }) => gatedAdd(capabilities, { x: inputs.x1! }),
   backward: ({ inputs: { x2, gate }, dy, wants, apply }) => ({
     x1: dy,
@@ -156,6 +169,7 @@ export const scaleRowsOp: Op<ScaleRowsAttributes> = {
     return x!;
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }) => scaleRows(capabilities, { x: inputs.x! }),
 };
 
@@ -165,6 +179,8 @@ export type AddImageAttributes = Record<never, never>;
 export const addImageOp: Op<AddImageAttributes> = {
   infer: ({ x }) => x!,
   constants: ({ x }) => ({ image: x![0] * x![2] * x![3] }),
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }) => addImage(capabilities, { x: inputs.x! }),
   backward: ({ dy, wants, apply }) => ({
     x: dy,

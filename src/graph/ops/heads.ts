@@ -2,7 +2,7 @@
 
 import { pickHead, pickHeadBackward } from '../../kernels/pickhead.ts';
 import type { Shape } from '../../kernels/tensor.ts';
-import { none, type Op, text, want } from './op.ts';
+import { copies, none, type Op, perElement, text, want } from './op.ts';
 
 /** y[c, n] = x[label[n]·channels + c, view[n]]; a label beyond the heads takes their mean. Without `view`: view n. */
 export interface PickHeadAttributes {
@@ -24,6 +24,7 @@ export const pickHeadOp: Op<PickHeadAttributes> = {
     return [channels, label![1], x![2], x![3]];
   },
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs, output, has }, { channels }) =>
     pickHead(capabilities, { x: inputs.x!, channels, n: output[1], view: has('view') }),
   backward: ({ inputs: { x, view, label }, attributes: { channels }, dy, wants, apply }) =>
@@ -50,6 +51,7 @@ export const pickHeadBackwardOp: Op<PickHeadBackwardAttributes> = {
     return [heads * channels, views, dy![2], dy![3]];
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs, output, has }, { channels }) =>
     pickHeadBackward(capabilities, { x: output, channels, n: inputs.dy![1], view: has('view') }),
 };

@@ -6,7 +6,7 @@ import type { Shape } from '../../kernels/tensor.ts';
 import type { Value } from '../value.ts';
 import { transposedWeight, weightGradientOp } from './conv2d.ts';
 import { activationGradientOp, scaledOp } from './elementwise.ts';
-import { type Op, residualFits } from './op.ts';
+import { elements, type Op, residualFits } from './op.ts';
 import { sumColumnsOp } from './sums.ts';
 
 /** y = act(weight·x + bias)·… over channels, a column each; also the 1x1 convolution. */
@@ -23,6 +23,7 @@ export const linearOp: Op<LinearAttributes> = {
     return y;
   },
   constants: ({ x }, { outChannels }) => ({ weight: outChannels * x![0], bias: outChannels }),
+  flop: ({ inputs: { x }, output }) => 2 * elements(output) * x![0],
   forward: (capabilities, { inputs, has }, attributes, weights) =>
     linear(capabilities, {
       ...attributes,

@@ -9,7 +9,18 @@ import type { Shape } from '../../kernels/tensor.ts';
 import type { Value } from '../value.ts';
 import { concatOp, sliceOp } from './channels.ts';
 import { gatedAddOp, multiplyOp } from './elementwise.ts';
-import { type Differentiated, isRow, type Op, residualFits, type Shapes, same, text, want } from './op.ts';
+import {
+  type Differentiated,
+  elements,
+  isRow,
+  type Op,
+  perElement,
+  residualFits,
+  type Shapes,
+  same,
+  text,
+  want,
+} from './op.ts';
 import { sumColumnsOp, sumPixelsOp } from './sums.ts';
 
 /** y = act(GN(x)·(1 + scale) + shift); scale and shift are the rows of `embedding`, where given. */
@@ -25,6 +36,8 @@ export const groupNormOp: Op<GroupNormAttributes> = {
     return x!;
   },
   constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs, has }, attributes) =>
     groupNorm(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
   backward(node) {
@@ -58,6 +71,7 @@ export const groupNormGradientOp: Op<GroupNormAttributes> = {
     return backwardFits('groupNormGradient', inputs, groups);
   },
   constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
+  flop: perElement,
   forward: (capabilities, { inputs, has }, attributes) =>
     groupNormGradient(capabilities, {
       ...attributes,
@@ -74,6 +88,7 @@ export const groupNormSumsOp: Op<GroupNormAttributes> = {
     return [2 * c, n, 1, 1];
   },
   constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
+  flop: ({ inputs: { x } }) => elements(x!),
   forward: (capabilities, { inputs, has }, attributes) =>
     groupNormSums(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
 };
@@ -90,6 +105,7 @@ export const groupNormAffineOp: Op<GroupNormAffineAttributes> = {
     return [2 * x![0], x![1], 1, 1];
   },
   constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
+  flop: perElement,
   forward: (capabilities, { inputs, has }, attributes) =>
     groupNormAffine(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
 };
@@ -109,6 +125,8 @@ export const layerNormOp: Op<LayerNormAttributes> = {
     return x!;
   },
   constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs, has }, { eps }) =>
     layerNorm(capabilities, {
       x: inputs.x!,
@@ -146,6 +164,7 @@ export const layerNormGradientOp: Op<LayerNormAttributes> = {
     return x!;
   },
   constants: ({ x }) => ({ gamma: x![0] }),
+  flop: perElement,
   forward: (capabilities, { inputs, has }, { eps }) =>
     layerNormGradient(capabilities, { x: inputs.x!, eps, gamma: has('gamma'), modulated: has('scale') }),
 };
@@ -156,6 +175,7 @@ export type NormScaleGradientAttributes = Record<never, never>;
 export const normScaleGradientOp: Op<NormScaleGradientAttributes> = {
   infer: ({ sums }) => [sums![0] / 2, sums![1], 1, 1],
   constants: ({ sums }) => ({ gamma: sums![0] / 2, beta: sums![0] / 2 }),
+  flop: perElement,
   forward: (capabilities, { output, has }) =>
     normScaleGradient(capabilities, { y: output, gamma: has('gamma'), beta: has('beta') }),
 };

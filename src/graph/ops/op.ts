@@ -3,7 +3,7 @@
 import type { Capabilities } from '../../kernels/device.ts';
 import { ShapeError } from '../../kernels/errors.ts';
 import type { Routine, WeightDtype } from '../../kernels/routine.ts';
-import type { Shape } from '../../kernels/tensor.ts';
+import { columns, type Shape } from '../../kernels/tensor.ts';
 import type { Constant, Value } from '../value.ts';
 
 export type Shapes = Readonly<Record<string, Shape>>;
@@ -12,6 +12,16 @@ export interface Op<Attributes> {
   infer(inputs: Shapes, attributes: Attributes): Shape;
   /** Lengths of its constants; those that are optional are checked only where given. */
   constants(inputs: Shapes, attributes: Attributes): Readonly<Record<string, number>>;
+  /**
+   * Returns the number of floating-point operations of one run. A multiplication and its addition count as two, any
+   * other arithmetic as one per element, copies as none.
+   */
+  flop(node: Pick<NodeShapes, 'inputs' | 'output'>, attributes: Attributes): number;
+  /**
+   * Set if a run is one pass over memory without a matrix product, so that gradients recompute the output rather than
+   * keep it in memory when memory is short.
+   */
+  readonly cheap?: true;
   forward(
     capabilities: Capabilities,
     node: NodeShapes,
@@ -64,6 +74,13 @@ export const same = (a: Shape, b: Shape): boolean => a.every((size, i) => size =
 export const isRow = (x: Shape, z: Shape): boolean =>
   z[0] === x[0] && z[1] === x[1] && z[2] === 1 && z[3] === 1;
 export const none = () => ({});
+
+/** The elements of a value, without the padding of its rows. */
+export const elements = (shape: Shape): number => shape[0] * columns(shape);
+/** `Op.flop` of ops that compute each element of their output on its own. */
+export const perElement = ({ output }: Pick<NodeShapes, 'output'>): number => elements(output);
+/** `Op.flop` of ops that only move data. */
+export const copies = (): number => 0;
 
 /** @throws ShapeError where a residual does not have the result's shape. */
 export function residualFits(op: string, y: Shape, residual: Shape | undefined): void {

@@ -2,7 +2,7 @@
 
 import { flatten, unflatten } from '../../kernels/flatten.ts';
 import { posterior, posteriorGradient } from '../../kernels/posterior.ts';
-import { none, type Op, same, text, want } from './op.ts';
+import { copies, none, type Op, perElement, same, text, want } from './op.ts';
 
 /** y[c·h·w + p, n] = x[c, n, p]. */
 export type FlattenAttributes = Record<never, never>;
@@ -10,6 +10,7 @@ export type FlattenAttributes = Record<never, never>;
 export const flattenOp: Op<FlattenAttributes> = {
   infer: ({ x }) => [x![0] * x![2] * x![3], x![1], 1, 1],
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs }) => flatten(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { x }, dy, apply }) => ({
     x: apply(unflattenOp, { height: x!.shape[2], width: x!.shape[3] }, { x: dy }),
@@ -32,6 +33,7 @@ export const unflattenOp: Op<UnflattenAttributes> = {
     return [channels, x![1], height, width];
   },
   constants: none,
+  flop: copies,
   forward: (capabilities, { output }) => unflatten(capabilities, { y: output }),
   backward: ({ dy, apply }) => ({ x: apply(flattenOp, {}, { x: dy }) }),
 };
@@ -50,6 +52,7 @@ export const posteriorOp: Op<PosteriorAttributes> = {
     return x!;
   },
   constants: ({ x }, { levels }) => ({ half: x![0], scales: levels }),
+  flop: perElement,
   forward: (capabilities, { inputs }, { levels }) => posterior(capabilities, { x: inputs.x!, levels }),
   backward: ({ attributes, inputs: { level }, constants: { scales }, output, dy, wants, apply }) =>
     wants('x') ? { x: apply(posteriorGradientOp, attributes, { p: output, dy, level }, { scales }) } : {},
@@ -61,6 +64,7 @@ export const posteriorGradientOp: Op<PosteriorAttributes> = {
     return p!;
   },
   constants: (_, { levels }) => ({ scales: levels }),
+  flop: perElement,
   forward: (capabilities, { inputs }, { levels }) =>
     posteriorGradient(capabilities, { x: inputs.p!, levels }),
 };

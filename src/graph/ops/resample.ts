@@ -2,7 +2,7 @@
 
 import { averagePool2x2, upsampleNearest } from '../../kernels/resample.ts';
 import { averagePoolGradient, pad, upsampleGradient } from '../../kernels/resample-backward.ts';
-import { none, type Op, text, want } from './op.ts';
+import { copies, none, type Op, perElement, text, want } from './op.ts';
 
 type Size = readonly [height: number, width: number];
 
@@ -14,6 +14,8 @@ export interface UpsampleAttributes {
 export const upsampleOp: Op<UpsampleAttributes> = {
   infer: ({ x }, { size }) => [x![0], x![1], ...(size ?? ([2 * x![2], 2 * x![3]] as const))],
   constants: none,
+  flop: copies,
+  cheap: true,
   forward: (capabilities, { inputs, output }) =>
     upsampleNearest(capabilities, { x: inputs.x!, size: [output[2], output[3]] }),
   backward: ({ inputs: { x }, dy, apply }) => ({
@@ -29,6 +31,7 @@ export interface UpsampleGradientAttributes {
 export const upsampleGradientOp: Op<UpsampleGradientAttributes> = {
   infer: ({ dy }, { size }) => [dy![0], dy![1], ...size],
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }, { size }) => upsampleGradient(capabilities, { dy: inputs.dy!, size }),
   backward: ({ inputs, dy, apply }) => {
     const [, , height, width] = inputs.dy!.shape;
@@ -41,6 +44,8 @@ export type AveragePoolAttributes = Record<never, never>;
 export const averagePoolOp: Op<AveragePoolAttributes> = {
   infer: ({ x }) => [x![0], x![1], Math.floor(x![2] / 2), Math.floor(x![3] / 2)],
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }) => averagePool2x2(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { x }, dy, apply }) => ({
     x: apply(averagePoolGradientOp, { size: [x!.shape[2], x!.shape[3]] }, { dy }),
@@ -61,6 +66,7 @@ export const averagePoolGradientOp: Op<AveragePoolGradientAttributes> = {
     return [dy![0], dy![1], ...size];
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }, { size }) =>
     averagePoolGradient(capabilities, { dy: inputs.dy!, size }),
   backward: ({ dy, apply }) => ({ dy: apply(averagePoolOp, {}, { x: dy }) }),
@@ -79,5 +85,6 @@ export interface PadAttributes {
 export const padOp: Op<PadAttributes> = {
   infer: ({ x }, { size }) => [x![0], x![1], ...size],
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs }, attributes) => pad(capabilities, { x: inputs.x!, ...attributes }),
 };

@@ -2,7 +2,7 @@
 
 import { gather, gatherGradient } from '../../kernels/gather.ts';
 import { pickSamples, sumPicked, sumSamples } from '../../kernels/picksamples.ts';
-import { none, type Op, text, want } from './op.ts';
+import { copies, elements, none, type Op, text, want } from './op.ts';
 
 /** y[c, n] = table[index[n]][c]. */
 export interface GatherAttributes {
@@ -13,6 +13,8 @@ export interface GatherAttributes {
 export const gatherOp: Op<GatherAttributes> = {
   infer: ({ index }, { channels }) => [channels, index![1], 1, 1],
   constants: (_, { entries, channels }) => ({ table: entries * channels }),
+  flop: copies,
+  cheap: true,
   forward: (capabilities, { inputs }, { entries, channels }) =>
     gather(capabilities, { n: inputs.index![1], entries, channels }),
   backward: ({ attributes, inputs: { index }, dy, wants, apply }) =>
@@ -29,6 +31,7 @@ export const gatherGradientOp: Op<GatherAttributes> = {
     return [entries, 1, 1, channels];
   },
   constants: none,
+  flop: ({ inputs: { dy } }) => elements(dy!),
   forward: (capabilities, { inputs }, attributes) =>
     gatherGradient(capabilities, { ...attributes, n: inputs.index![1] }),
 };
@@ -39,6 +42,8 @@ export type PickSamplesAttributes = Record<never, never>;
 export const pickSamplesOp: Op<PickSamplesAttributes> = {
   infer: ({ x, index }) => [x![0], index![1], x![2], x![3]],
   constants: none,
+  flop: copies,
+  cheap: true,
   forward: (capabilities, { inputs }) => pickSamples(capabilities, { x: inputs.x!, n: inputs.index![1] }),
   backward: ({ inputs: { x, index }, dy, apply }) => ({
     x: apply(sumPickedOp, { samples: x!.shape[1] }, { dy, index }),
@@ -56,6 +61,7 @@ export const sumPickedOp: Op<SumPickedAttributes> = {
     return [dy![0], samples, dy![2], dy![3]];
   },
   constants: none,
+  flop: ({ inputs: { dy } }) => elements(dy!),
   forward: (capabilities, { inputs }, { samples }) => sumPicked(capabilities, { dy: inputs.dy!, samples }),
   backward: ({ inputs: { index }, dy, apply }) => ({ dy: apply(pickSamplesOp, {}, { x: dy, index }) }),
 };
@@ -66,5 +72,6 @@ export type SumSamplesAttributes = Record<never, never>;
 export const sumSamplesOp: Op<SumSamplesAttributes> = {
   infer: ({ x }) => [x![0], 1, 1, x![2] * x![3]],
   constants: none,
+  flop: ({ inputs: { x } }) => elements(x!),
   forward: (capabilities, { inputs }) => sumSamples(capabilities, { x: inputs.x! }),
 };
