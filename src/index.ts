@@ -34,7 +34,7 @@ export {
   type Views,
   type WeightedCandidates,
 } from './graph/model.ts';
-export { type ModelSummary, readModel } from './graph/model-summary.ts';
+export type { ModelSummary } from './graph/model-summary.ts';
 export { type OpenModelOptions, openModel } from './graph/openmodel.ts';
 export { type ShippedModel, shippedModels } from './graph/shipped-models.ts';
 export {
@@ -49,6 +49,7 @@ export {
   sigmaWeightings,
   sumTemperature,
 } from './graph/sigmas.ts';
+export { readModel } from './graph/summarise.ts';
 export type { AbortSignalLike } from './host-types.ts';
 // The device.
 export type { DriverCall } from './kernels/adapters.ts';

@@ -5,7 +5,7 @@
 // Scores are made again from q and k, and Σ_j P dP comes with the softmax's own sum over a row: nothing of the forward is
 // kept. Memory is that of three matrices of scores, made a part at a time.
 
-import type { AttentionOptions } from './attention.ts';
+import type { AttentionOptions } from './attention-options.ts';
 import {
   factors,
   from,

@@ -7,8 +7,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { describeModel } from '../../src/graph/describe.ts';
 import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
 import { type EvaluationBatch, type Model, NO_CLASS } from '../../src/graph/model.ts';
-import { readModel } from '../../src/graph/model-summary.ts';
 import { openModel } from '../../src/graph/openmodel.ts';
+import { readModel } from '../../src/graph/summarise.ts';
 import { ModelError } from '../../src/kernels/errors.ts';
 import { randomValues } from '../kernels/harness.ts';
 

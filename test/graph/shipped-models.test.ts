@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { describeModel } from '../../src/graph/describe.ts';
 import { DEFAULT_MODEL, modelFolder, shippedFolder } from '../../src/graph/files/model-path.ts';
-import { readModel } from '../../src/graph/model-summary.ts';
 import { openModel } from '../../src/graph/openmodel.ts';
 import { firstSentence, shippedModels } from '../../src/graph/shipped-models.ts';
+import { readModel } from '../../src/graph/summarise.ts';
 import { ModelError } from '../../src/kernels/errors.ts';
 
 const home = process.cwd();

@@ -24,8 +24,8 @@ import { duration, short } from './progress.ts';
 import { provenanceOf, weightsHash } from './provenance.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
 import { forecastRobust } from './robust-forecast.ts';
-import type { Surroundings } from './run.ts';
 import { checkInputs } from './settings.ts';
+import type { Surroundings } from './surroundings.ts';
 import { placeOf, readLabels } from './truths.ts';
 
 const ATTACK = [

@@ -29,9 +29,9 @@ import { checkModel, modelOptions } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
-import type { Surroundings } from './run.ts';
 import { checkShared } from './settings.ts';
 import { streamWriter } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 import { runTimeOf, secondsOf } from './timing.ts';
 
 const CALIBRATE = [

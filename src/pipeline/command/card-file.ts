@@ -10,7 +10,7 @@ import { checkOutputFile, checkOutputFolder } from './checks.ts';
 import { linesOf } from './lines.ts';
 import { SHIPPED } from './modelfolder.ts';
 import { isBeneath } from './outputnames.ts';
-import type { Surroundings } from './run.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** Where a temperature goes: nowhere, to a card of its own, to a copy of the model's folder, or into the folder. */
 export type Destination =

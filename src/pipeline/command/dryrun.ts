@@ -14,9 +14,9 @@ import { DEPTH, type OpenModel } from '../stream/batcher.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { bytes, gigaflop, short } from './progress.ts';
 import { timePurification } from './purify-timing.ts';
-import type { Surroundings } from './run.ts';
 import type { Settings } from './settings.ts';
 import { streamWriter } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 import {
   brief,
   MEANING,

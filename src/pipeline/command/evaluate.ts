@@ -26,8 +26,8 @@ import { duration, short } from './progress.ts';
 import { provenanceOf, weightsHash } from './provenance.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
 import { forecastRobust } from './robust-forecast.ts';
-import type { Surroundings } from './run.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 import { placeOf } from './truths.ts';
 
 const EVALUATE = [

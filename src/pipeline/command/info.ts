@@ -6,8 +6,8 @@ import { newCommand, type Texts } from './command.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { bytes, gigaflop, short } from './progress.ts';
-import type { Surroundings } from './run.ts';
 import { streamWriter } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 
 const INFO = ['model', 'json'] as const satisfies readonly OptionName[];
 

@@ -36,10 +36,10 @@ import { claimFile } from './output-file.ts';
 import { inGroups, type MatchItem, readItems } from './pairs.ts';
 import { PathSet } from './pathset.ts';
 import { duration, short } from './progress.ts';
-import type { Surroundings } from './run.ts';
 import { type RunRecord, sameRun, writeRecord } from './run-record.ts';
 import { checkShared } from './settings.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 import { runTimeOf, secondsOf } from './timing.ts';
 
 const MATCH = [

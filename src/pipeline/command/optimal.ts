@@ -16,8 +16,8 @@ import { checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
-import type { Surroundings } from './run.ts';
 import { streamWriter } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 
 const OPTIMAL = [
   'labels',

@@ -8,7 +8,7 @@ import { findPlaced, isImage, type NamedImage } from '../images/sources.ts';
 import type { ItemFailure } from '../types.ts';
 import { identityOf, realPath } from './output-file.ts';
 import { PathSet } from './pathset.ts';
-import type { Surroundings } from './run.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /**
  * What should not be in the name of a new file: control characters and characters that reorder text, which a terminal

@@ -7,7 +7,7 @@ import { convertEdm, inferArguments } from '../../../src/graph/files/edmpickle.t
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import { writeSafetensors } from '../../../src/graph/files/safetensors-write.ts';
 import { readTorch, type TorchTensor } from '../../../src/graph/files/torchfile.ts';
-import { readModel } from '../../../src/graph/model-summary.ts';
+import { readModel } from '../../../src/graph/summarise.ts';
 import { ModelError } from '../../../src/kernels/errors.ts';
 
 const golden = (name: string) => fileURLToPath(new URL(`../../golden/edmpickle/${name}`, import.meta.url));
