@@ -2,8 +2,8 @@
 
 import { UsageError } from '../errors.ts';
 import { pathFromBytes } from '../escaping.ts';
-import { systemCode } from '../images/failures.ts';
-import { withoutMark } from '../images/text-encoding.ts';
+import { systemCode } from './failures.ts';
+import { withoutMark } from './text-encoding.ts';
 
 /** Bytes of a line that are kept: more than a path may have on any system. */
 const LONGEST = 64 * 1024;
