@@ -2,6 +2,16 @@
 // `/attacks`, kernels in `/kernels`.
 
 export {
+  DeviceLostError,
+  ItemError,
+  ModelError,
+  NoDeviceError,
+  OutOfMemoryError,
+  ShapeError,
+  UnsupportedError,
+  UsageError,
+} from './errors.ts';
+export {
   type Description,
   describeModel,
   type EvaluationCost,
@@ -64,14 +74,6 @@ export {
   openDevice,
 } from './kernels/device.ts';
 export type { Distance, Residual } from './kernels/error-reduction.ts';
-export {
-  DeviceLostError,
-  ModelError,
-  NoDeviceError,
-  OutOfMemoryError,
-  ShapeError,
-  UnsupportedError,
-} from './kernels/errors.ts';
 export type { Elements, WeightDtype } from './kernels/routine.ts';
 // The opened classifier, and streams of images through it.
 export { type Classifier, type OpenClassifierOptions, openClassifier } from './pipeline/classifier.ts';
@@ -100,7 +102,6 @@ export { type Schedule as StagedSchedule, staged } from './pipeline/deciding/sta
 export type { Facts, Look, Strategy, Trial } from './pipeline/deciding/trial.ts';
 export type { ResultOptions } from './pipeline/deciding/verdict.ts';
 export { sigmaLevels, type WeightingOptions, weigh, weightings } from './pipeline/deciding/weighting.ts';
-export { ItemError, UsageError } from './pipeline/errors.ts';
 // Images from anywhere.
 export { type Conversions, conversions } from './pipeline/images/conversions.ts';
 export { type ImageFromOptions, type ItemOptions, imageFrom } from './pipeline/images/image-from.ts';

@@ -61,6 +61,7 @@ function cyclesOf(graph: Imports): string[][] {
  */
 const PLACES = [
   'src/host-types.ts',
+  'src/errors.ts',
   'src/setup-driver.mjs',
   'src/install-driver.mjs',
   'src/setup.mjs',

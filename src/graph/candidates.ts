@@ -1,6 +1,6 @@
 // What a model chooses between: classes, prompts, or nothing at all; and the network's own number for each.
 
-import { UnsupportedError } from '../kernels/errors.ts';
+import { UnsupportedError } from '../errors.ts';
 import { nullLabel } from './files/edmfolder.ts';
 import type { EdmFolder, ModelFolder } from './files/folder.ts';
 import { type Candidate, NO_CLASS } from './model.ts';

@@ -3,7 +3,7 @@
 
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { ModelError, ShapeError, UnsupportedError } from '../kernels/errors.ts';
+import { ModelError, ShapeError, UnsupportedError } from '../errors.ts';
 import { costOf } from './cost.ts';
 import { trace } from './evaluation.ts';
 import { findWeights } from './files/folder.ts';

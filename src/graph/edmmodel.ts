@@ -1,7 +1,7 @@
 // An EDM network and its preconditioning (Karras et al. 2022, table 1) as a network that can be evaluated. Its levels
 // are sigmas, x_sigma = x0 + sigma eps, and its errors are distances of images: D(x_sigma; sigma, class) - x0.
 
-import { UnsupportedError } from '../kernels/errors.ts';
+import { UnsupportedError } from '../errors.ts';
 import type { Network } from './evaluation.ts';
 import type { EdmFolder } from './files/folder.ts';
 import type { TensorFile } from './files/safetensors.ts';

@@ -1,6 +1,6 @@
 // Reverse-mode differentiation: what the gradients of a graph's values are made of, as more nodes of the same graph.
 
-import { ShapeError } from '../kernels/errors.ts';
+import { ShapeError } from '../errors.ts';
 import { apply, type Graph, type Node } from './graph.ts';
 import type { Apply } from './ops/op.ts';
 import { nameOf, opOf } from './ops/table.ts';

@@ -1,7 +1,7 @@
 // A network as a list of nodes in the order of their making: what runs, on what, with which constants.
 // Nothing here knows a device; shapes are inferred, and refused, as nodes are added.
 
-import { ShapeError } from '../kernels/errors.ts';
+import { ShapeError } from '../errors.ts';
 import type { Shape } from '../kernels/tensor.ts';
 import type { NodeShapes } from './ops/op.ts';
 import { type OpAttributes, type OpName, ops } from './ops/table.ts';

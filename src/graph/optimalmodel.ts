@@ -2,7 +2,7 @@
 // been made of, each by its probability. What a diffusion model trained on them for ever would learn; like every model
 // here it classifies by its denoising errors (Chen et al. 2024, section on the optimal diffusion classifier).
 
-import { ModelError, UnsupportedError } from '../kernels/errors.ts';
+import { ModelError, UnsupportedError } from '../errors.ts';
 import type { Network } from './evaluation.ts';
 import type { OptimalFolder } from './files/optimalfolder.ts';
 import type { TensorFile } from './files/safetensors.ts';

@@ -1,6 +1,6 @@
 // A diffusers pixel model (UNet2DModel and a schedule of timesteps) as a network that can be evaluated.
 
-import { ModelError, UnsupportedError } from '../kernels/errors.ts';
+import { ModelError, UnsupportedError } from '../errors.ts';
 import type { Network } from './evaluation.ts';
 import type { PixelModelFolder } from './files/folder.ts';
 import { parametersOf } from './files/parameters.ts';

@@ -6,9 +6,9 @@
 // read and written at once. A concatenation costs nothing where its parts can be made in place: channel-major
 // rows make them ranges of the whole.
 
+import { OutOfMemoryError } from '../errors.ts';
 import type { GpuComputePass } from '../host-types.ts';
 import type { Capabilities, Device } from '../kernels/device.ts';
-import { OutOfMemoryError } from '../kernels/errors.ts';
 import type { Routine, WeightDtype } from '../kernels/routine.ts';
 import { type Launch, prepare, type Range } from '../kernels/runtime.ts';
 import { type Shape, storageBytes } from '../kernels/tensor.ts';

@@ -1,6 +1,6 @@
 // From a parsed model folder to its summary.
 
-import { ModelError } from '../kernels/errors.ts';
+import { ModelError } from '../errors.ts';
 import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
 import { modelFolder } from './files/model-path.ts';
 import type { Level } from './model.ts';

@@ -2,8 +2,8 @@
 // their file to the device's memory a part at a time: what loading takes beyond them is a few parts, and the memory
 // that a device keeps for what it has not copied yet.
 
+import { ModelError } from '../errors.ts';
 import type { Device } from '../kernels/device.ts';
-import { ModelError } from '../kernels/errors.ts';
 import { f32ToF16, MAX_F16 } from '../kernels/half.ts';
 import type { Elements, Packing, WeightDtype } from '../kernels/routine.ts';
 import { createFilled, idle, type Range } from '../kernels/runtime.ts';

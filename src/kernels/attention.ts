@@ -1,10 +1,10 @@
 // Scaled dot-product attention over channel-major rows.
 
+import { ShapeError } from '../errors.ts';
 import { fusedAttention, LARGEST_FUSED_HEAD } from './attention-fused.ts';
 import { attentionByGemm } from './attention-gemm.ts';
 import type { AttentionOptions } from './attention-options.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { type Routine, single } from './routine.ts';
 
 /**

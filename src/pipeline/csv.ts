@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { parse } from 'csv-parse';
-import { UsageError } from './errors.ts';
+import { UsageError } from '../errors.ts';
 import { systemPath } from './escaping.ts';
 import { systemCode } from './images/failures.ts';
 import { textOf } from './images/text-encoding.ts';

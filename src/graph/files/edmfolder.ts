@@ -3,7 +3,7 @@
 
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import type { EdmConfig } from '../networks/edm-config.ts';
 import { parseEdmConfig, readEdmConfig } from '../networks/read-edm-config.ts';
 import { type Card, readCard } from './card.ts';

@@ -2,7 +2,7 @@
 
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { edmTensors } from '../networks/edm-tensors.ts';
 import { checkTensors } from '../networks/expectedtensors.ts';
 import { parseEdmConfig } from '../networks/read-edm-config.ts';

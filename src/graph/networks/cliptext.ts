@@ -4,7 +4,7 @@
 // The embeddings are added on the host: a table of 49,408 tokens is more than some devices bind at once, and a text
 // needs few of its rows.
 
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { type Shape, toChannelMajor } from '../../kernels/tensor.ts';
 import type { Parameters } from '../files/parameters.ts';
 import type { TensorFile } from '../files/safetensors.ts';

@@ -1,7 +1,7 @@
 // DiT as a graph: patches of a latent through transformer blocks that time and class modulate (adaLN-Zero).
 // (Peebles and Xie 2023, "Scalable Diffusion Models with Transformers".)
 
-import { ShapeError } from '../../kernels/errors.ts';
+import { ShapeError } from '../../errors.ts';
 import type { Parameters } from '../files/parameters.ts';
 import { apply, type Graph } from '../graph.ts';
 import type { Constant, Value } from '../value.ts';

@@ -3,7 +3,7 @@
 // refused by name.
 
 import { z } from 'zod';
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 import { edmBlocks } from './edm-blocks.ts';
 import { type EdmConfig, normGroups } from './edm-config.ts';

@@ -1,7 +1,7 @@
 // What an op is: the shape it makes, what it becomes on a device, and what its gradients are made of.
 
+import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../../kernels/device.ts';
-import { ShapeError } from '../../kernels/errors.ts';
 import type { Routine, WeightDtype } from '../../kernels/routine.ts';
 import { columns, type Shape } from '../../kernels/tensor.ts';
 import type { Constant, Value } from '../value.ts';

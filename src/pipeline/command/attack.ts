@@ -2,10 +2,10 @@
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import { attackAndJudge, judged, type Prediction } from '../attacking/campaign.ts';
 import type { Queries } from '../attacking/defended.ts';
 import { type Share, shareOf } from '../attacking/wilson.ts';
-import { UsageError } from '../errors.ts';
 import { failureOf, systemCode } from '../images/failures.ts';
 import { loadImage } from '../images/load.ts';
 import { fromModelInput, toUnit } from '../images/pixels.ts';

@@ -1,5 +1,6 @@
 // `calibrate`: fits the temperature that makes a model's probabilities match how often it is right on labelled images.
 
+import { UsageError } from '../../errors.ts';
 import type { Candidate } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import { classifyImages } from '../classify-images.ts';
@@ -11,7 +12,6 @@ import {
   type Reliability,
   reliabilityOf,
 } from '../deciding/calibration.ts';
-import { UsageError } from '../errors.ts';
 import { failureOf } from '../images/failures.ts';
 import { classOf, findLabelled, type Labelled } from '../images/labelled.ts';
 import { prepare } from '../images/load.ts';

@@ -2,10 +2,10 @@
 // is the middle of `demo`; the rest is drawing.
 
 import { join } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
 import { openModel } from '../../graph/openmodel.ts';
 import { classifyImages } from '../classify-images.ts';
-import { UsageError } from '../errors.ts';
 import { printable } from '../escaping.ts';
 import { loadImages } from '../images/load.ts';
 import { fromModelInput } from '../images/pixels.ts';

@@ -2,10 +2,10 @@
 
 import { stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import type { AttackName } from '../attacking/attacks.ts';
 import { attackAndJudge, judged } from '../attacking/campaign.ts';
 import { nextAttack, type Result, type Table, tableOf, tableText } from '../attacking/robustness.ts';
-import { UsageError } from '../errors.ts';
 import { failureOf } from '../images/failures.ts';
 import { prepare } from '../images/load.ts';
 import { toUnit } from '../images/pixels.ts';

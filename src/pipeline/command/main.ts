@@ -2,8 +2,8 @@
 
 import { existsSync, fstatSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
+import { UsageError } from '../../errors.ts';
 import type { DriverCall } from '../../kernels/adapters.ts';
-import { UsageError } from '../errors.ts';
 import { printable, systemPath } from '../escaping.ts';
 import { attack, attackCommand, readAttackSettings } from './attack.ts';
 import { calibrate, calibrateCommand, readCalibrateSettings } from './calibrate.ts';

@@ -1,11 +1,11 @@
 // `match`: decides for each item which caption belongs to which image, and scores all items.
 
 import { basename } from 'node:path';
+import { faultOf, ItemError, UsageError } from '../../errors.ts';
 import type { Candidate } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import type { Score } from '../deciding/matching.ts';
-import { faultOf, ItemError, UsageError } from '../errors.ts';
 import { safeJson } from '../escaping.ts';
 import { failureOf } from '../images/failures.ts';
 import { loadImage } from '../images/load.ts';

@@ -2,8 +2,8 @@
 
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
-import { UsageError } from '../errors.ts';
 import { safeJson, systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 import { DECODERS, loadItem } from '../images/load.ts';

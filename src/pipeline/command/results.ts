@@ -1,6 +1,6 @@
 // Where the results of `classify` go: claimed before the model is opened, opened after it, one line per result.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import type { Found } from '../images/sources.ts';
 import { type Classified, type ItemFailure, isFailure } from '../types.ts';
 import { cutEnd, cutStart } from './display-width.ts';

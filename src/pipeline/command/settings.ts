@@ -1,6 +1,6 @@
 // What `classify` is asked for, checked: from the texts of options to values, before anything is opened.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { formatOfFile } from './format.ts';
 import { type OptionName, readOptions, type Values } from './options/table.ts';
 import { withPreset } from './presets.ts';

@@ -1,6 +1,6 @@
 // The lines of standard input, one path each, with a bound on how much of a line is held.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { pathFromBytes } from '../escaping.ts';
 import { systemCode } from './failures.ts';
 import { withoutMark } from './text-encoding.ts';
