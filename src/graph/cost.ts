@@ -1,4 +1,4 @@
-// What a graph costs before it runs anywhere: operations by what the ops are, memory by what is alive together.
+// The cost of a graph, known before it runs: the operations of its nodes, and the memory that is alive at once.
 
 import { storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
@@ -6,24 +6,23 @@ import { type Graph, type Node, shapesOf } from './graph.ts';
 import { layout } from './layout.ts';
 import { type OpName, opOf } from './ops/table.ts';
 
-/** What one run of a graph takes. */
+/** The cost of one run of a graph. */
 export interface Cost {
-  /** Floating-point operations; a multiplication and its addition are two. */
+  /** Floating-point operations; a multiplication and its addition count as two. */
   readonly flop: number;
-  /** The same by op, those of one op together. */
+  /** The same, summed by op. */
   readonly flopByOp: ReadonlyMap<OpName, number>;
-  /** Values of all constants, each name once. */
+  /** The total length of all constants, each name counted once. */
   readonly constants: number;
-  /** Bytes of the graph's inputs: images in slots, tables of prompts, indices. */
+  /** Bytes of the graph's inputs: images in slots, embeddings of prompts, indices. */
   readonly inputBytes: number;
-  /** Most bytes of values between the nodes that are alive at once; kernels' scratch comes on top. */
+  /** The largest number of bytes of node outputs that are alive at once, without the kernels' scratch memory. */
   readonly activationBytes: number;
 }
 
 /**
- * The cost of a graph at its shapes: convolutions, linear layers and attention by their multiplications and
- * additions (every output of a convolution by its whole kernel, padding included), softmax and every op that works
- * element by element one operation an element, copies nothing.
+ * Returns the cost of a graph at its shapes. What counts as an operation is said in `Op.flop`. The padding of a
+ * convolution is counted like pixels.
  */
 export function costOf(graph: Graph): Cost {
   const flopByOp = new Map<OpName, number>();

@@ -1,4 +1,4 @@
-// Convolutions.
+// Convolutions, with what is fused into them, and their backward pass.
 
 import type { Activation } from '../../kernels/activation.ts';
 import { conv2d, outputSize } from '../../kernels/conv2d.ts';
@@ -7,13 +7,16 @@ import { weightGradient } from '../../kernels/weightgradient.ts';
 import { type Constant, derived, type Value } from '../value.ts';
 import { depthToSpaceOp, sliceOp } from './channels.ts';
 import { addRowsOp, scaledOp, scaleRowsOp } from './elementwise.ts';
-import { type Apply, elements, isRow, none, type Op, residualFits, same, text, want } from './op.ts';
+import { type Apply, check, checkShape, elements, none, type Op, rowsOf } from './op.ts';
 import { padOp } from './resample.ts';
 import { sumColumnsOp, sumPixelsOp } from './sums.ts';
 
 type Padding = readonly [top: number, left: number, bottom: number, right: number];
 
-/** y = (conv(act(a·x + b)) + bias + embedding + residual)·scale, nearest upsampling of x in front. */
+/**
+ * y = (conv(act(a·x + b)) + bias + embedding + residual)·scale. The rows a and b are the input `affine`; act is applied
+ * only with them. With `upsample`, x is upsampled first (nearest neighbour).
+ */
 export interface Conv2dAttributes {
   readonly outChannels: number;
   readonly kernel: readonly [number, number];
@@ -26,17 +29,11 @@ export interface Conv2dAttributes {
 
 export const conv2dOp: Op<Conv2dAttributes> = {
   infer({ x, residual, embedding, affine }, attributes) {
-    const [c, n, h, w] = x!;
+    const [c, n] = x!;
     const y: Shape = [attributes.outChannels, n, ...outputSize({ x: x!, ...attributes })];
-    residualFits('conv2d', y, residual);
-    want(
-      !embedding || isRow(y, embedding),
-      () => `conv2d: the embedding is ${text(embedding)}, the result ${text(y)}`,
-    );
-    want(
-      !affine || isRow([2 * c, n, h, w], affine),
-      () => `conv2d: affine is ${text(affine)}, x is ${text(x)}`,
-    );
+    if (residual) checkShape('conv2d', 'residual', y, residual);
+    if (embedding) checkShape('conv2d', 'embedding', rowsOf(y), embedding);
+    if (affine) checkShape('conv2d', 'affine', [2 * c, n, 1, 1], affine);
     return y;
   },
   constants: ({ x }, { outChannels, kernel }) => ({
@@ -56,12 +53,12 @@ export const conv2dOp: Op<Conv2dAttributes> = {
       compact,
     });
   },
-  backward({ attributes, inputs: { x, affine }, constants: { weight }, dy, wants, apply }) {
+  backward({ attributes, inputs: { x, affine }, constants: { weight }, dy, needs, apply }) {
     const { kernel, stride, padding, activation = 'none', scale: factor = 1 } = attributes;
-    want(
-      !attributes.upsample && (!affine || (activation === 'none' && !wants('affine'))),
+    check(
+      !attributes.upsample && (!affine || (activation === 'none' && !needs('affine'))),
       () =>
-        'conv2d: a fused norm or upsampling has no derivative: graphs are differentiated before they are fused',
+        'conv2d: a convolution with a fused norm or upsampling has no derivative; differentiate the graph before fusing it',
     );
     const scaled = (value: Value) => (factor === 1 ? value : apply(scaledOp, { factor }, { x: value }));
     const rows = (from: number) => apply(sliceOp, { from, count: x!.shape[0] }, { x: affine });
@@ -78,29 +75,30 @@ export const conv2dOp: Op<Conv2dAttributes> = {
           )
         : x;
     return {
-      ...(wants('x')
+      ...(needs('x')
         ? { x: affine ? apply(scaleRowsOp, {}, { x: gradient(), gate: rows(0) }) : gradient() }
         : {}),
-      ...(wants('weight')
+      ...(needs('weight')
         ? { weight: scaled(apply(weightGradientOp, { kernel, stride, padding }, { x: seen(), dy })) }
         : {}),
-      ...(wants('bias') ? { bias: scaled(apply(sumColumnsOp, {}, { x: dy })) } : {}),
-      ...(wants('embedding') ? { embedding: scaled(apply(sumPixelsOp, {}, { x: dy })) } : {}),
-      ...(wants('residual') ? { residual: scaled(dy) } : {}),
+      ...(needs('bias') ? { bias: scaled(apply(sumColumnsOp, {}, { x: dy })) } : {}),
+      ...(needs('embedding') ? { embedding: scaled(apply(sumPixelsOp, {}, { x: dy })) } : {}),
+      ...(needs('residual') ? { residual: scaled(dy) } : {}),
     };
   },
 };
 
 type Kernel = readonly [height: number, width: number];
 
-/** Weights [oc, ic, kh, kw] as those of the way back: [ic, oc, kh, kw], turned by half a turn. */
+/** Turns weights [oc, ic, kh, kw] into those of the transposed convolution: [ic, oc, kh, kw], rotated by 180 degrees. */
 export const transposedWeight = (weight: Constant, oc: number, ic: number, kernel: Kernel): Constant =>
   phaseWeight(weight, oc, ic, kernel, 1);
 
 /**
- * Weights [oc, ic, kh, kw] of a convolution with a stride as those that make all of its input's phases at once:
- * [(k, l, ic), oc, ceil(kh / stride), ceil(kw / stride)], where phase (k, l) has the weights at rows k, k + stride, ..
- * and columns l, l + stride, .., last first, and zeros before them where they are fewer.
+ * Turns weights [oc, ic, kh, kw] of a convolution with a stride into those of one convolution of stride 1 that computes
+ * all phases of the input's gradient at once: [(k, l, ic), oc, ceil(kh / stride), ceil(kw / stride)]. Phase (k, l) has
+ * the weights at rows k, k + stride, ... and columns l, l + stride, ..., in reverse order. A phase with fewer weights
+ * has zeros in front of them.
  */
 function phaseWeight(weight: Constant, oc: number, ic: number, [kh, kw]: Kernel, stride: number): Constant {
   const [th, tw] = [Math.ceil(kh / stride), Math.ceil(kw / stride)];
@@ -120,7 +118,10 @@ function phaseWeight(weight: Constant, oc: number, ic: number, [kh, kw]: Kernel,
   return derived(weight, how, make, stride ** 2 * ic * oc * th * tw);
 }
 
-/** Whether what `conv2d` does for a stride of 1 outweighs the products with zeros; and dy stays in an image of x's size. */
+/**
+ * Whether to insert zeros between the pixels of dy instead of computing phases. That pays off if the convolution of
+ * stride 1 runs as a Winograd transform, and it needs a padding of at most 1, so that dy fits an image of x's size.
+ */
 const isTransformed = (
   kernel: Kernel,
   padding: Conv2dAttributes['padding'],
@@ -129,14 +130,14 @@ const isTransformed = (
 ): boolean => kernel[0] === 3 && kernel[1] === 3 && padding.every((size) => size <= 1) && ic >= 8 && oc >= 8;
 
 /**
- * dx of y = conv(x): x [ic, n, h, w], dy [oc, n, oh, ow].
+ * Adds the nodes that compute dx of y = conv(x), with x [ic, n, h, w] and dy [oc, n, oh, ow].
  *
- * Stride 1: dx = conv(dy) with the transposed weights and kernel - 1 - padding around it.
- * Stride s, where a convolution of stride 1 is a transformed one: dy with zeros between its pixels, as if it had been one.
- * 128->128 3x3 / 2 from 32x32, n = 8: 24 ms where phases take 35 and the forward 14 (bench/backward.ts).
- * Stride s elsewhere: pixel s·m + k - top of x met the taps k, k + s, .. of the output pixels m, m - 1, ..: each of the s² phases
- * is a convolution of stride 1 with a kernel of ceil(kernel / s), all of them one with s²·ic channels, whose pixels are
- * then dealt out; what lies in the padding is cut off.
+ * Stride 1: dx = conv(dy) with the transposed weights and a padding of kernel - 1 - padding.
+ * Stride s, if the convolution of stride 1 runs as a Winograd transform: the same, on dy with s - 1 zeros between its
+ * pixels. 128->128 3x3 / 2 from 32x32, n = 8: 24 ms; phases take 35 ms, the forward pass 14 ms (bench/backward.ts).
+ * Stride s otherwise: pixel s·m + k - top of x was multiplied by the taps k, k + s, ... for the output pixels m, m - 1,
+ * .... So each of the s² phases k of dx is a convolution of stride 1 with a kernel of ceil(kernel / s). All phases are
+ * computed as one convolution with s²·ic channels, then moved to their pixels, and the padding is cut off.
  */
 export function inputGradient(
   { kernel, stride, padding, scale = 1 }: Conv2dAttributes,
@@ -156,7 +157,8 @@ export function inputGradient(
       { weight: transposedWeight(weight, oc, ic, kernel) },
     );
   const taps = [Math.ceil(kernel[0] / stride), Math.ceil(kernel[1] / stride)] as const;
-  // Where the phases begin in y's pixels, and how many there are of each: stride 1 begins in x itself.
+  // The padding in front of the first pixel of each phase, and the number of pixels per phase. With stride 1 the only
+  // phase is x itself.
   const [above, before] = stride === 1 ? [top, left] : [0, 0];
   const rows = stride === 1 ? h : Math.floor((h - 1 + top) / stride) + 1;
   const across = stride === 1 ? w : Math.floor((w - 1 + left) / stride) + 1;
@@ -202,13 +204,13 @@ export function inputGradient(
   return apply(padOp, { offset: [-top, -left], size: [h, w] }, { x: dealt });
 }
 
-/** [oc, 1, 1, c·kh·kw]: the gradient of the weights, from a convolution's x and the dy of its result. */
+/** The gradient [oc, 1, 1, c·kh·kw] of a convolution's weights, from its x and dy. */
 export type WeightGradientAttributes = Pick<Conv2dAttributes, 'kernel' | 'stride' | 'padding'>;
 
 export const weightGradientOp: Op<WeightGradientAttributes> = {
   infer({ x, dy }, attributes) {
     const y: Shape = [dy![0], x![1], ...outputSize({ x: x!, ...attributes })];
-    want(same(y, dy!), () => `weightGradient: dy is ${text(dy)}, the result was ${text(y)}`);
+    checkShape('weightGradient', 'dy', y, dy);
     return [dy![0], 1, 1, x![0] * attributes.kernel[0] * attributes.kernel[1]];
   },
   constants: none,

@@ -1,4 +1,4 @@
-// What happens element by element, or row by row.
+// Arithmetic element by element, or with one number per channel and sample (a row).
 
 import type { Activation } from '../../kernels/activation.ts';
 import {
@@ -13,7 +13,7 @@ import {
   scaled,
   scaleRows,
 } from '../../kernels/elementwise.ts';
-import { isRow, none, type Op, perElement, same, text, want } from './op.ts';
+import { checkShape, none, type Op, perElement, rowsOf } from './op.ts';
 import { sumSamplesOp } from './samples.ts';
 import { sumPixelsOp } from './sums.ts';
 
@@ -35,7 +35,7 @@ export const activationOp: Op<ActivationAttributes> = {
 /** y = dy·act'(x). */
 export const activationGradientOp: Op<ActivationAttributes> = {
   infer({ x, dy }) {
-    want(same(x!, dy!), () => `activationGradient: x is ${text(x)}, dy ${text(dy)}`);
+    checkShape('activationGradient', 'dy', x!, dy);
     return x!;
   },
   constants: none,
@@ -49,16 +49,16 @@ export type GegluAttributes = Record<never, never>;
 
 export const gegluOp: Op<GegluAttributes> = {
   infer({ x1, x2 }) {
-    want(same(x1!, x2!), () => `geglu: x1 is ${text(x1)}, x2 is ${text(x2)}`);
+    checkShape('geglu', 'x2', x1!, x2);
     return x1!;
   },
   constants: none,
   flop: perElement,
   cheap: true,
   forward: (capabilities, { inputs }) => geglu(capabilities, { x: inputs.x1! }),
-  backward: ({ inputs: { x1, x2 }, dy, wants, apply }) => ({
-    ...(wants('x1') ? { x1: apply(gegluOp, {}, { x1: dy, x2 }) } : {}),
-    ...(wants('x2')
+  backward: ({ inputs: { x1, x2 }, dy, needs, apply }) => ({
+    ...(needs('x1') ? { x1: apply(gegluOp, {}, { x1: dy, x2 }) } : {}),
+    ...(needs('x2')
       ? {
           x2: apply(
             activationGradientOp,
@@ -77,7 +77,7 @@ export interface AddAttributes {
 
 export const addOp: Op<AddAttributes> = {
   infer({ x1, x2 }) {
-    want(same(x1!, x2!), () => `add: x1 is ${text(x1)}, x2 is ${text(x2)}`);
+    checkShape('add', 'x2', x1!, x2);
     return x1!;
   },
   constants: none,
@@ -108,15 +108,15 @@ export type MultiplyAttributes = Record<never, never>;
 
 export const multiplyOp: Op<MultiplyAttributes> = {
   infer({ x1, x2 }) {
-    want(same(x1!, x2!), () => `multiply: x1 is ${text(x1)}, x2 is ${text(x2)}`);
+    checkShape('multiply', 'x2', x1!, x2);
     return x1!;
   },
   constants: none,
   flop: perElement,
   forward: (capabilities, { inputs }) => multiply(capabilities, { x: inputs.x1! }),
-  backward: ({ inputs: { x1, x2 }, dy, wants, apply }) => ({
-    ...(wants('x1') ? { x1: apply(multiplyOp, {}, { x1: dy, x2 }) } : {}),
-    ...(wants('x2') ? { x2: apply(multiplyOp, {}, { x1: dy, x2: x1 }) } : {}),
+  backward: ({ inputs: { x1, x2 }, dy, needs, apply }) => ({
+    ...(needs('x1') ? { x1: apply(multiplyOp, {}, { x1: dy, x2 }) } : {}),
+    ...(needs('x2') ? { x2: apply(multiplyOp, {}, { x1: dy, x2: x1 }) } : {}),
   }),
 };
 
@@ -125,16 +125,16 @@ export type AddRowsAttributes = Record<never, never>;
 
 export const addRowsOp: Op<AddRowsAttributes> = {
   infer({ x, embedding }) {
-    want(isRow(x!, embedding!), () => `addRows: x is ${text(x)}, the embedding is ${text(embedding)}`);
+    checkShape('addRows', 'embedding', rowsOf(x!), embedding);
     return x!;
   },
   constants: none,
   flop: perElement,
   cheap: true,
   forward: (capabilities, { inputs }) => addRows(capabilities, { x: inputs.x! }),
-  backward: ({ dy, wants, apply }) => ({
+  backward: ({ dy, needs, apply }) => ({
     x: dy,
-    ...(wants('embedding') ? { embedding: apply(sumPixelsOp, {}, { x: dy }) } : {}),
+    ...(needs('embedding') ? { embedding: apply(sumPixelsOp, {}, { x: dy }) } : {}),
   }),
 };
 
@@ -143,20 +143,18 @@ export type GatedAddAttributes = Record<never, never>;
 
 export const gatedAddOp: Op<GatedAddAttributes> = {
   infer({ x1, x2, gate }) {
-    want(
-      same(x1!, x2!) && isRow(x1!, gate!),
-      () => `gatedAdd: x1 is ${text(x1)}, x2 is ${text(x2)}, the gate is ${text(gate)}`,
-    );
+    checkShape('gatedAdd', 'x2', x1!, x2);
+    checkShape('gatedAdd', 'gate', rowsOf(x1!), gate);
     return x1!;
   },
   constants: none,
   flop: perElement,
   cheap: true,
   forward: (capabilities, { inputs }) => gatedAdd(capabilities, { x: inputs.x1! }),
-  backward: ({ inputs: { x2, gate }, dy, wants, apply }) => ({
+  backward: ({ inputs: { x2, gate }, dy, needs, apply }) => ({
     x1: dy,
-    ...(wants('x2') ? { x2: apply(scaleRowsOp, {}, { x: dy, gate }) } : {}),
-    ...(wants('gate') ? { gate: apply(sumPixelsOp, {}, { x: apply(multiplyOp, {}, { x1: dy, x2 }) }) } : {}),
+    ...(needs('x2') ? { x2: apply(scaleRowsOp, {}, { x: dy, gate }) } : {}),
+    ...(needs('gate') ? { gate: apply(sumPixelsOp, {}, { x: apply(multiplyOp, {}, { x1: dy, x2 }) }) } : {}),
   }),
 };
 
@@ -165,7 +163,7 @@ export type ScaleRowsAttributes = Record<never, never>;
 
 export const scaleRowsOp: Op<ScaleRowsAttributes> = {
   infer({ x, gate }) {
-    want(isRow(x!, gate!), () => `scaleRows: x is ${text(x)}, the gate is ${text(gate)}`);
+    checkShape('scaleRows', 'gate', rowsOf(x!), gate);
     return x!;
   },
   constants: none,
@@ -173,7 +171,7 @@ export const scaleRowsOp: Op<ScaleRowsAttributes> = {
   forward: (capabilities, { inputs }) => scaleRows(capabilities, { x: inputs.x! }),
 };
 
-/** y[c, n, p] = x[c, n, p] + image[c, p], with a constant image. */
+/** y[c, n, p] = x[c, n, p] + image[c, p], where the image is a constant. */
 export type AddImageAttributes = Record<never, never>;
 
 export const addImageOp: Op<AddImageAttributes> = {
@@ -182,8 +180,8 @@ export const addImageOp: Op<AddImageAttributes> = {
   flop: perElement,
   cheap: true,
   forward: (capabilities, { inputs }) => addImage(capabilities, { x: inputs.x! }),
-  backward: ({ dy, wants, apply }) => ({
+  backward: ({ dy, needs, apply }) => ({
     x: dy,
-    ...(wants('image') ? { image: apply(sumSamplesOp, {}, { x: dy }) } : {}),
+    ...(needs('image') ? { image: apply(sumSamplesOp, {}, { x: dy }) } : {}),
   }),
 };

@@ -1,12 +1,12 @@
-// Resolution, up and down.
+// Upsampling, average pooling and padding.
 
 import { averagePool2x2, upsampleNearest } from '../../kernels/resample.ts';
 import { averagePoolGradient, pad, upsampleGradient } from '../../kernels/resample-backward.ts';
-import { copies, none, type Op, perElement, text, want } from './op.ts';
+import { check, copies, none, type Op, perElement, text } from './op.ts';
 
 type Size = readonly [height: number, width: number];
 
-/** Nearest, to twice the size or to the one given. */
+/** Nearest-neighbour upsampling to `size`, by default to twice the size. */
 export interface UpsampleAttributes {
   readonly size?: Size;
 }
@@ -23,7 +23,7 @@ export const upsampleOp: Op<UpsampleAttributes> = {
   }),
 };
 
-/** y[i, j] = the sum of dy over the pixels that upsampling made of (i, j); `size` is that of what was upsampled. */
+/** y[i, j] = the sum of dy over the pixels that are copies of pixel (i, j). `size` is the size before upsampling. */
 export interface UpsampleGradientAttributes {
   readonly size: Size;
 }
@@ -39,6 +39,7 @@ export const upsampleGradientOp: Op<UpsampleGradientAttributes> = {
   },
 };
 
+/** The mean of each block of 2x2 pixels. The last row or column of an odd size is left out. */
 export type AveragePoolAttributes = Record<never, never>;
 
 export const averagePoolOp: Op<AveragePoolAttributes> = {
@@ -52,16 +53,20 @@ export const averagePoolOp: Op<AveragePoolAttributes> = {
   }),
 };
 
-/** A quarter of dy at each pixel of its block, zero in a row or column that pooling cut; `size` is that of what was pooled. */
+/**
+ * A quarter of dy at each pixel of its block, and zero in a last row or column that pooling left out. `size` is the size
+ * before pooling.
+ */
 export interface AveragePoolGradientAttributes {
   readonly size: Size;
 }
 
 export const averagePoolGradientOp: Op<AveragePoolGradientAttributes> = {
   infer({ dy }, { size }) {
-    want(
+    check(
       Math.floor(size[0] / 2) === dy![2] && Math.floor(size[1] / 2) === dy![3],
-      () => `averagePoolGradient: dy ${text(dy)} is not the half of ${size[0]}x${size[1]}`,
+      () =>
+        `averagePoolGradient: expected dy of ${Math.floor(size[0] / 2)}x${Math.floor(size[1] / 2)}, half of ${size[0]}x${size[1]}, got ${text(dy)}`,
     );
     return [dy![0], dy![1], ...size];
   },
@@ -73,8 +78,8 @@ export const averagePoolGradientOp: Op<AveragePoolGradientAttributes> = {
 };
 
 /**
- * y[i·step + top, j·step + left] = x[i, j] in an image of `size`: zeros where x does not reach, cut where it reaches
- * beyond.
+ * y[i·step + top, j·step + left] = x[i, j] in an image of `size`, zeros elsewhere. Pixels of x that fall outside are
+ * dropped.
  */
 export interface PadAttributes {
   readonly offset: readonly [top: number, left: number];

@@ -1,4 +1,4 @@
-// Sums: what gradients are made of where something was added to many places.
+// Sums: the gradients of values that were added to many places.
 
 import { sumColumns, sumPixels } from '../../kernels/sums.ts';
 import { elements, none, type Op } from './op.ts';

@@ -70,11 +70,11 @@ describe.each(['plain', 'tile'] as const)('adjoints, %s', (family: Family) => {
 });
 
 describe('the way back of pooling', () => {
-  it('refuses a size that is not halved to the one it has', () => {
+  it('throws if dy does not have half the size', () => {
     const graph = newGraph();
     const dy = input(graph, 'dy', [4, 2, 7, 5]);
     expect(() => apply(graph, 'averagePoolGradient', { size: [15, 14] }, { dy })).toThrow(
-      'dy [4, 2, 7, 5] is not the half of 15x14',
+      'expected dy of 7x7, half of 15x14, got [4, 2, 7, 5]',
     );
   });
 });
