@@ -99,7 +99,6 @@ const KNOWN_UPWARD: Readonly<Record<string, number>> = {
   'src/pipeline -> src/pipeline/stream': 6,
   'src/pipeline -> src/pipeline/images': 4,
   'src/pipeline -> src/pipeline/operators': 3,
-  'src/pipeline/command/options -> src/pipeline/command': 3,
 };
 
 const placeOf = (file: string): string => (dirname(file) === 'src' ? file : dirname(file));

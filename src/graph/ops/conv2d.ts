@@ -122,7 +122,7 @@ function phaseWeight(weight: Constant, oc: number, ic: number, [kh, kw]: Kernel,
  * Whether to insert zeros between the pixels of dy instead of computing phases. That pays off if the convolution of
  * stride 1 runs as a Winograd transform, and it needs a padding of at most 1, so that dy fits an image of x's size.
  */
-const isTransformed = (
+const usesWinograd = (
   kernel: Kernel,
   padding: Conv2dAttributes['padding'],
   ic: number,
@@ -139,7 +139,7 @@ const isTransformed = (
  * .... So each of the s² phases k of dx is a convolution of stride 1 with a kernel of ceil(kernel / s). All phases are
  * computed as one convolution with s²·ic channels, then moved to their pixels, and the padding is cut off.
  */
-export function inputGradient(
+function inputGradient(
   { kernel, stride, padding, scale = 1 }: Conv2dAttributes,
   x: Shape,
   weight: Constant,
@@ -149,7 +149,7 @@ export function inputGradient(
   const [ic, , h, w] = x;
   const oc = dy.shape[0];
   const [top, left] = padding;
-  if (stride > 1 && isTransformed(kernel, padding, ic, oc))
+  if (stride > 1 && usesWinograd(kernel, padding, ic, oc))
     return apply(
       conv2dOp,
       { outChannels: ic, kernel, stride: 1, padding: [1, 1, 1, 1], scale },
