@@ -97,7 +97,7 @@ const KNOWN_UPWARD: Readonly<Record<string, number>> = {
   'src/graph/networks -> src/graph': 16,
   'src/graph/text -> src/graph': 3,
   'src/pipeline -> src/pipeline/stream': 6,
-  'src/pipeline -> src/pipeline/images': 4,
+  'src/pipeline -> src/pipeline/images': 2,
   'src/pipeline -> src/pipeline/operators': 3,
 };
 
