@@ -7,7 +7,7 @@
 import { parseArgs } from 'node:util';
 import { costOf } from '../src/graph/cost.ts';
 import type { Parameters } from '../src/graph/files/parameters.ts';
-import { apply, type Graph, input, newGraph, output, type Value } from '../src/graph/graph.ts';
+import { apply, type Graph, input, newGraph, output } from '../src/graph/graph.ts';
 import { timeRowLength } from '../src/graph/networks/timeembedding.ts';
 import {
   keysAndValues,
@@ -20,6 +20,7 @@ import {
 } from '../src/graph/networks/unet2dcondition-config.ts';
 import { unet2dConditionTensors } from '../src/graph/networks/unet2dcondition-tensors.ts';
 import { plan } from '../src/graph/plan.ts';
+import type { Value } from '../src/graph/value.ts';
 import { weightStore } from '../src/graph/weightstore.ts';
 import { openDevice } from '../src/kernels/device.ts';
 import type { WeightDtype } from '../src/kernels/routine.ts';

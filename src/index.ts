@@ -2,6 +2,16 @@
 // `/attacks`, kernels in `/kernels`.
 
 export {
+  DeviceLostError,
+  ItemError,
+  ModelError,
+  NoDeviceError,
+  OutOfMemoryError,
+  ShapeError,
+  UnsupportedError,
+  UsageError,
+} from './errors.ts';
+export {
   type Description,
   describeModel,
   type EvaluationCost,
@@ -34,7 +44,7 @@ export {
   type Views,
   type WeightedCandidates,
 } from './graph/model.ts';
-export { type ModelSummary, readModel } from './graph/model-summary.ts';
+export type { ModelSummary } from './graph/model-summary.ts';
 export { type OpenModelOptions, openModel } from './graph/openmodel.ts';
 export { type ShippedModel, shippedModels } from './graph/shipped-models.ts';
 export {
@@ -49,6 +59,7 @@ export {
   sigmaWeightings,
   sumTemperature,
 } from './graph/sigmas.ts';
+export { readModel } from './graph/summarise.ts';
 export type { AbortSignalLike } from './host-types.ts';
 // The device.
 export type { DriverCall } from './kernels/adapters.ts';
@@ -63,14 +74,6 @@ export {
   openDevice,
 } from './kernels/device.ts';
 export type { Distance, Residual } from './kernels/error-reduction.ts';
-export {
-  DeviceLostError,
-  ModelError,
-  NoDeviceError,
-  OutOfMemoryError,
-  ShapeError,
-  UnsupportedError,
-} from './kernels/errors.ts';
 export type { Elements, WeightDtype } from './kernels/routine.ts';
 // The opened classifier, and streams of images through it.
 export { type Classifier, type OpenClassifierOptions, openClassifier } from './pipeline/classifier.ts';
@@ -99,7 +102,6 @@ export { type Schedule as StagedSchedule, staged } from './pipeline/deciding/sta
 export type { Facts, Look, Strategy, Trial } from './pipeline/deciding/trial.ts';
 export type { ResultOptions } from './pipeline/deciding/verdict.ts';
 export { sigmaLevels, type WeightingOptions, weigh, weightings } from './pipeline/deciding/weighting.ts';
-export { ItemError, UsageError } from './pipeline/errors.ts';
 // Images from anywhere.
 export { type Conversions, conversions } from './pipeline/images/conversions.ts';
 export { type ImageFromOptions, type ItemOptions, imageFrom } from './pipeline/images/image-from.ts';

@@ -1,8 +1,8 @@
 // `diffclass-stream/kernels`: kernels as data, a device to run them on, and how long they take.
 
+export { DeviceLostError, NoDeviceError, OutOfMemoryError, ShapeError } from './errors.ts';
 export type { Capabilities, Device, DeviceOptions, Family } from './kernels/device.ts';
 export { openDevice } from './kernels/device.ts';
-export { DeviceLostError, NoDeviceError, OutOfMemoryError, ShapeError } from './kernels/errors.ts';
 export {
   type Access,
   accumulate,

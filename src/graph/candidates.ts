@@ -1,11 +1,10 @@
 // What a model chooses between: classes, prompts, or nothing at all; and the network's own number for each.
 
-import { UnsupportedError } from '../kernels/errors.ts';
+import { UnsupportedError } from '../errors.ts';
 import { nullLabel } from './files/edmfolder.ts';
 import type { EdmFolder, ModelFolder } from './files/folder.ts';
 import { type Candidate, NO_CLASS } from './model.ts';
 import type { ModelSummary } from './model-summary.ts';
-import type { OpenModelOptions } from './openmodel.ts';
 
 /** The network's number for no class; undefined where it has none. */
 function nullClass(folder: ModelFolder): number | undefined {
@@ -35,6 +34,12 @@ const withoutNull = ({ uncond }: EdmFolder): string =>
     ? 'the network in uncond/ is one of its own, and is opened alone'
     : 'its network was trained with label_dropout 0, and there is no other in uncond/';
 
+/** The part of `OpenModelOptions` that chooses candidates. */
+interface CandidateOptions {
+  readonly candidates?: (model: ModelSummary) => readonly Candidate[];
+  readonly unconditional?: boolean;
+}
+
 /**
  * The candidates asked for, or every class of the model, and what each is to the network: a class, or a prompt.
  * @throws UnsupportedError where the model has no such.
@@ -42,7 +47,7 @@ const withoutNull = ({ uncond }: EdmFolder): string =>
 export function candidatesOf(
   folder: ModelFolder,
   model: ModelSummary,
-  { candidates, unconditional = false }: Pick<OpenModelOptions, 'candidates' | 'unconditional'>,
+  { candidates, unconditional = false }: CandidateOptions,
 ): { readonly candidates: readonly Candidate[]; readonly labels: readonly number[] } {
   const text = model.conditioning === 'text';
   const nothing: Candidate = { label: '', classidx: NO_CLASS, ...(text ? { prompt: '' } : {}) };

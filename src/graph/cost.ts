@@ -1,29 +1,28 @@
-// What a graph costs before it runs anywhere: operations by what the ops are, memory by what is alive together.
+// The cost of a graph, known before it runs: the operations of its nodes, and the memory that is alive at once.
 
-import { columns, type Shape, storageBytes } from '../kernels/tensor.ts';
+import { storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
-import type { Graph, Node } from './graph.ts';
+import { type Graph, type Node, shapesOf } from './graph.ts';
 import { layout } from './layout.ts';
-import type { OpName } from './ops/table.ts';
+import { type OpName, opOf } from './ops/table.ts';
 
-/** What one run of a graph takes. */
+/** The cost of one run of a graph. */
 export interface Cost {
-  /** Floating-point operations; a multiplication and its addition are two. */
+  /** Floating-point operations; a multiplication and its addition count as two. */
   readonly flop: number;
-  /** The same by op, those of one op together. */
+  /** The same, summed by op. */
   readonly flopByOp: ReadonlyMap<OpName, number>;
-  /** Values of all constants, each name once. */
+  /** The total length of all constants, each name counted once. */
   readonly constants: number;
-  /** Bytes of the graph's inputs: images in slots, tables of prompts, indices. */
+  /** Bytes of the graph's inputs: images in slots, embeddings of prompts, indices. */
   readonly inputBytes: number;
-  /** Most bytes of values between the nodes that are alive at once; kernels' scratch comes on top. */
+  /** The largest number of bytes of node outputs that are alive at once, without the kernels' scratch memory. */
   readonly activationBytes: number;
 }
 
 /**
- * The cost of a graph at its shapes: convolutions, linear layers and attention by their multiplications and
- * additions (every output of a convolution by its whole kernel, padding included), softmax and every op that works
- * element by element one operation an element, copies nothing.
+ * Returns the cost of a graph at its shapes. What counts as an operation is said in `Op.flop`. The padding of a
+ * convolution is counted like pixels.
  */
 export function costOf(graph: Graph): Cost {
   const flopByOp = new Map<OpName, number>();
@@ -41,59 +40,8 @@ export function costOf(graph: Graph): Cost {
   };
 }
 
-const elements = (shape: Shape): number => shape[0] * columns(shape);
-
-/** Floating-point operations of a node. */
-export function flopOf(node: Node): number {
-  const made = elements(node.output.shape);
-  switch (node.op) {
-    case 'conv2d': {
-      const { kernel } = node.attributes;
-      return 2 * made * node.inputs.x!.shape[0] * kernel[0] * kernel[1];
-    }
-    case 'weightGradient':
-      return 2 * made * columns(node.inputs.dy!.shape);
-    case 'linear':
-      return 2 * made * node.inputs.x!.shape[0];
-    case 'attention': {
-      const [, , height, width] = node.inputs.k!.shape;
-      const keys = height * width;
-      return 4 * made * keys + node.attributes.heads * columns(node.output.shape) * keys;
-    }
-    case 'attentionGradient': {
-      const { q, k } = node.inputs;
-      const keys = columns(k!.shape) / k!.shape[1];
-      const products = { q: 3, kv: 4, qkv: 5 }[node.attributes.of];
-      return (2 * products * q!.shape[0] + node.attributes.heads) * columns(q!.shape) * keys;
-    }
-    case 'concat':
-    case 'slice':
-    case 'padChannels':
-    case 'pad':
-    case 'depthToSpace':
-    case 'spaceToDepth':
-    case 'gather':
-    case 'pickSamples':
-    case 'pickHead':
-    case 'flatten':
-    case 'unflatten':
-    case 'upsample':
-      return 0;
-    case 'sumPixels':
-    case 'sumColumns':
-    case 'sumSamples':
-    case 'groupNormSums':
-      return elements(node.inputs.x!.shape);
-    case 'sumPicked':
-    case 'gatherGradient':
-    case 'slotsGradient':
-      return elements(node.inputs.dy!.shape);
-    case 'errors':
-      return elements(node.inputs.xt!.shape);
-    default:
-      return made;
-  }
-}
+/** Returns the floating-point operations of one run of a node. */
+export const flopOf = (node: Node): number => opOf(node).flop(shapesOf(node), node.attributes);
 
 function sum(values: Iterable<number>): number {
   let total = 0;

@@ -3,7 +3,7 @@
 
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { ModelError, ShapeError, UnsupportedError } from '../kernels/errors.ts';
+import { ModelError, ShapeError, UnsupportedError } from '../errors.ts';
 import { costOf } from './cost.ts';
 import { trace } from './evaluation.ts';
 import { findWeights } from './files/folder.ts';
@@ -13,13 +13,13 @@ import { OPTIMAL_CLASS } from './files/optimalfolder.ts';
 import { parametersOf } from './files/parameters.ts';
 import { openSafetensors, type TensorFile } from './files/safetensors.ts';
 import { type PredictionType, readSchedule } from './files/schedule.ts';
-import { type ModelSummary, readModel } from './model-summary.ts';
+import type { ModelSummary } from './model-summary.ts';
 import { readClipTextConfig } from './networks/cliptext-config.ts';
 import { clipTextTensors, withoutBuffers } from './networks/cliptext-tensors.ts';
 import { readDitConfig } from './networks/dit-config.ts';
 import { ditTensors } from './networks/dit-tensors.ts';
-import { readEdmConfig } from './networks/edm-config.ts';
 import { edmParameters } from './networks/edm-tensors.ts';
+import { readEdmConfig } from './networks/read-edm-config.ts';
 import { readUNet2DConfig } from './networks/unet2d-config.ts';
 import { unet2dTensors } from './networks/unet2d-tensors.ts';
 import { readUNet2DConditionConfig } from './networks/unet2dcondition-config.ts';
@@ -27,6 +27,7 @@ import { unet2dConditionTensors } from './networks/unet2dcondition-tensors.ts';
 import { readVaeEncoderConfig } from './networks/vaeencoder-config.ts';
 import { vaeEncoderParameters } from './networks/vaeencoder-tensors.ts';
 import { loadModel, type OpenModelOptions } from './openmodel.ts';
+import { readModel } from './summarise.ts';
 import { readTextEncoder } from './text/promptencoder.ts';
 
 /** One network of a folder. */

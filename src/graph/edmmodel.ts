@@ -1,17 +1,18 @@
 // An EDM network and its preconditioning (Karras et al. 2022, table 1) as a network that can be evaluated. Its levels
 // are sigmas, x_sigma = x0 + sigma eps, and its errors are distances of images: D(x_sigma; sigma, class) - x0.
 
-import { UnsupportedError } from '../kernels/errors.ts';
+import { UnsupportedError } from '../errors.ts';
 import type { Network } from './evaluation.ts';
 import type { EdmFolder } from './files/folder.ts';
 import type { TensorFile } from './files/safetensors.ts';
 import type { Coefficients } from './files/schedule.ts';
-import { apply, type Constant, type Graph, type Value } from './graph.ts';
+import { apply, type Graph } from './graph.ts';
 import type { Level } from './model.ts';
 import { multiHead } from './multihead.ts';
 import type { EdmConfig } from './networks/edm-config.ts';
 import { edmParameters } from './networks/edm-tensors.ts';
 import { edmUNet, labelRows, noiseRows } from './networks/edmunet.ts';
+import type { Constant, Value } from './value.ts';
 
 /**
  * What sigma does to an image and to the network's output F: D = c_skip x + c_out F with

@@ -5,8 +5,9 @@ import type { Distance, Residual } from '../kernels/error-reduction.ts';
 import type { NoiseSource } from '../kernels/mix.ts';
 import { noiseKeys } from '../kernels/philox.ts';
 import type { Coefficients } from './files/schedule.ts';
-import { apply, type Constant, type Graph, input, newGraph, output, type Value } from './graph.ts';
+import { apply, type Graph, input, newGraph, output } from './graph.ts';
 import type { Level, Views } from './model.ts';
+import type { Constant, Value } from './value.ts';
 
 /** What a network's part that depends on the candidate is given, n samples each. */
 export interface SampleInputs {

@@ -1,6 +1,7 @@
 // Rewrites that make one launch of two: what a consumer can do on its way past memory is not a node of its own.
 
-import type { Graph, Node, NodeOf, Value } from './graph.ts';
+import type { Graph, Node, NodeOf } from './graph.ts';
+import type { Value } from './value.ts';
 
 /** Nodes that read each value, by its id. */
 function readers(nodes: readonly Node[]): Map<number, Node[]> {

@@ -1,34 +1,35 @@
-// Reverse-mode differentiation: what the gradients of a graph's values are made of, as more nodes of the same graph.
+// Reverse-mode differentiation: adds the nodes that compute gradients to the graph that they differentiate.
 
-import { ShapeError } from '../kernels/errors.ts';
-import { apply, type Constant, type Graph, type Node, type Value } from './graph.ts';
-import type { Differentiated, Op } from './ops/op.ts';
-import { ops } from './ops/table.ts';
+import { ShapeError } from '../errors.ts';
+import { apply, type Graph, type Node } from './graph.ts';
+import type { Apply } from './ops/op.ts';
+import { nameOf, opOf } from './ops/table.ts';
 import { recompute } from './recompute.ts';
+import type { Constant, Value } from './value.ts';
 
 export interface GradientOptions {
-  /** Gradients of the scalar that is differentiated with regard to values of the graph: where the way back begins. */
+  /** Where the backward pass begins: values of the graph, and the gradients of the scalar with respect to them. */
   readonly seeds: readonly { readonly of: Value; readonly gradient: Value }[];
-  /** Values whose gradients are wanted, such as inputs. */
+  /** Values whose gradients are returned, such as inputs. */
   readonly values?: readonly Value[];
-  /** Constants whose gradients are wanted, by their names. */
+  /** Whether the gradient of the constant with this name is returned. Default: of none. */
   readonly constants?: (name: string) => boolean;
   /**
-   * Most bytes of activations alive at once in a run (`Cost.activationBytes`; memory of inputs and scratch of kernels
-   * come on top): where keeping all that the gradients read takes more, some of it is made again on the way back, at
-   * most the whole forward pass, and the budget is met or missed by as little as can be. Unlimited where not given.
+   * At most this many bytes of activations are alive at once in a run (`Cost.activationBytes`; inputs and the kernels'
+   * scratch memory are not included). If the values that the backward pass reads take more, some of them are recomputed,
+   * at most the whole forward pass once. If the budget cannot be met, the least possible memory is used. Default: no limit.
    */
   readonly bytes?: number | undefined;
 }
 
 export interface Gradients {
-  /** Of the values asked for, by their ids; one that no seed depends on has none. */
+  /** The gradients of `GradientOptions.values`, by id. A value that no seed depends on has none. */
   readonly values: ReadonlyMap<number, Value>;
-  /** By the name of the constant: [rows, 1, 1, length / rows], in its natural order row by row. */
+  /** The gradients of constants, by name: [rows, 1, 1, length / rows], row by row in the constant's natural order. */
   readonly constants: ReadonlyMap<string, Value>;
 }
 
-/** Ids of values through which a wanted value or constant acts. */
+/** Returns the ids of all values that depend on a value or constant whose gradient is returned. */
 function dependents(graph: Graph, { values = [], constants = () => false }: GradientOptions): Set<number> {
   const found = new Set(values.map(({ id }) => id));
   for (const { inputs, constants: weights, output } of graph.nodes)
@@ -41,8 +42,9 @@ function dependents(graph: Graph, { values = [], constants = () => false }: Grad
 }
 
 /**
- * The sum of what the readers of a value say of it, in the order of saying. Slices that make up the whole are put
- * together: their parts lie beside each other without an addition, and mostly without a copy.
+ * Sums the gradient contributions of all consumers of a value, in the order in which they were produced, so that results
+ * are deterministic. The contributions of slices that together cover the whole value are first concatenated, which takes no
+ * addition and mostly no copy.
  */
 function sum(graph: Graph, parts: readonly Value[]): Value {
   const makers = parts.map((part) => makerOf(graph, part));
@@ -64,7 +66,7 @@ function sum(graph: Graph, parts: readonly Value[]): Value {
 const makerOf = (graph: Graph, { id }: Value): Node | undefined =>
   graph.nodes.findLast(({ output }) => output.id === id);
 
-/** The concatenation of values; where they are all the slices of one value, that value. */
+/** Concatenates values. If they are all slices of one value, in order and complete, returns that value. */
 function together(graph: Graph, parts: readonly Value[]): Value {
   const makers = parts.map((part) => makerOf(graph, part));
   const [first] = makers;
@@ -80,14 +82,14 @@ function together(graph: Graph, parts: readonly Value[]): Value {
 }
 
 /**
- * Adds to a graph the gradients of a scalar, known by its gradients with regard to `seeds`. The nodes that were there
- * stay as they are, the first of the graph.
- * @throws ShapeError where a seed does not have its value's shape, or an op on the way has no derivative.
+ * Adds the gradients of a scalar to a graph. The scalar itself need not be in the graph: `seeds` hold its gradients with
+ * respect to values of the graph. The existing nodes stay as they are, at the beginning of the graph.
+ * @throws ShapeError if a seed does not have its value's shape, or an op in between has no derivative.
  */
 export function differentiate(graph: Graph, options: GradientOptions): Gradients {
   const forward = [...graph.nodes];
-  const matter = dependents(graph, options);
-  const wantedConstants = options.constants ?? (() => false);
+  const active = dependents(graph, options);
+  const isActive = options.constants ?? (() => false);
   const parts = new Map<number, Value[]>();
   const partsOfConstants = new Map<string, Value[]>();
   const add = <Key>(to: Map<Key, Value[]>, key: Key, gradient: Value) =>
@@ -102,22 +104,22 @@ export function differentiate(graph: Graph, options: GradientOptions): Gradients
   for (const { of, gradient } of options.seeds) {
     if (of.shape.some((size, i) => gradient.shape[i] !== size))
       throw new ShapeError(
-        `gradient: the seed is [${gradient.shape.join(', ')}], the value [${of.shape.join(', ')}]`,
+        `gradient: expected a seed [${of.shape.join(', ')}], got [${gradient.shape.join(', ')}]`,
       );
     add(parts, of.id, gradient);
   }
   for (const node of forward.toReversed()) {
-    if (!matter.has(node.output.id)) continue;
+    if (!active.has(node.output.id)) continue;
     const dy = gradientOf(node.output.id);
     if (!dy) continue;
-    const wants = (operand: string): boolean => {
+    const needs = (operand: string): boolean => {
       const value = node.inputs[operand];
       const constant: Constant | undefined = node.constants[operand];
-      return value ? matter.has(value.id) : constant !== undefined && wantedConstants(constant.name);
+      return value ? active.has(value.id) : constant !== undefined && isActive(constant.name);
     };
-    if (![...Object.keys(node.inputs), ...Object.keys(node.constants)].some(wants)) continue;
-    for (const [operand, gradient] of Object.entries(backward(graph, node, dy, wants))) {
-      if (!wants(operand)) continue;
+    if (![...Object.keys(node.inputs), ...Object.keys(node.constants)].some(needs)) continue;
+    for (const [operand, gradient] of Object.entries(backward(graph, node, dy, needs))) {
+      if (!needs(operand)) continue;
       const value = node.inputs[operand];
       if (value) add(parts, value.id, gradient);
       else add(partsOfConstants, node.constants[operand]!.name, gradient);
@@ -137,11 +139,11 @@ function backward(
   graph: Graph,
   node: Node,
   dy: Value,
-  wants: (operand: string) => boolean,
+  needs: (operand: string) => boolean,
 ): Readonly<Record<string, Value>> {
-  const op = ops[node.op] as Op<typeof node.attributes>;
+  const op = opOf(node);
   if (!op.backward) throw new ShapeError(`gradient: ${node.op} has no derivative`);
-  const add: Differentiated<never>['apply'] = (name, attributes, inputs, constants) =>
-    apply(graph, name, attributes, inputs, constants);
-  return op.backward({ ...node, dy, wants, apply: add });
+  const add: Apply = (added, attributes, inputs, constants) =>
+    apply(graph, nameOf(added), attributes as never, inputs, constants);
+  return op.backward({ ...node, dy, needs, apply: add });
 }

@@ -1,30 +1,11 @@
-// A network as a list of nodes in the order of their making: what runs, on what, with which constants.
-// Nothing here knows a device; shapes are inferred, and refused, as nodes are added.
+// A network as a list of nodes, in the order in which they run: the op of each, its inputs and its constants. Nothing
+// here knows a device. Shapes are inferred and checked when nodes are added.
 
-import { ShapeError } from '../kernels/errors.ts';
-import type { Elements } from '../kernels/routine.ts';
+import { ShapeError } from '../errors.ts';
 import type { Shape } from '../kernels/tensor.ts';
+import type { NodeShapes } from './ops/op.ts';
 import { type OpAttributes, type OpName, ops } from './ops/table.ts';
-
-/** What a node makes or an input holds; f32 unless it is an index. */
-export interface Value {
-  readonly id: number;
-  readonly shape: Shape;
-}
-
-/** A weight by name. Equal names mean equal values, so that a device keeps one copy. */
-export interface Constant {
-  readonly name: string;
-  readonly length: number;
-  /** The values in their natural order (PyTorch's), as f32. */
-  readonly values: () => Promise<Float32Array>;
-  /**
-   * Fills `into` with the values from element `from` on, as floats or the bits of halves. What is large, as the weights
-   * of a file are, is read by this in parts; without it, `values` is what there is.
-   * @throws ModelError where a value has no f16.
-   */
-  readonly read?: (from: number, into: Elements) => Promise<void>;
-}
+import type { Constant, Value } from './value.ts';
 
 export type NodeOf<Name extends OpName> = {
   readonly op: Name;
@@ -36,6 +17,13 @@ export type NodeOf<Name extends OpName> = {
 
 export type Node = { [Name in OpName]: NodeOf<Name> }[OpName];
 
+/** Returns the shapes of a node's inputs and output, and which operands it has. */
+export const shapesOf = ({ inputs, constants, output }: Node): NodeShapes => ({
+  inputs: Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, shape])),
+  output: output.shape,
+  has: (operand) => operand in inputs || operand in constants,
+});
+
 export interface Graph {
   readonly nodes: Node[];
   readonly inputs: Map<string, Value>;
@@ -43,10 +31,13 @@ export interface Graph {
   values: number;
 }
 
-/** An empty graph. */
+/** Returns an empty graph. */
 export const newGraph = (): Graph => ({ nodes: [], inputs: new Map(), outputs: new Map(), values: 0 });
 
-/** A value of the graph's outside world; `plan` gives it memory, or takes the caller's. */
+/**
+ * Adds an input, which the caller fills before each run. `plan` allocates its memory, unless the caller brings it.
+ * @throws ShapeError if the graph has an input of that name.
+ */
 export function input(graph: Graph, name: string, shape: Shape): Value {
   if (graph.inputs.has(name)) throw new ShapeError(`the graph has two inputs named ${name}`);
   const value = { id: graph.values++, shape };
@@ -54,12 +45,12 @@ export function input(graph: Graph, name: string, shape: Shape): Value {
   return value;
 }
 
-/** Marks a value as wanted outside: its memory is its own for the whole run. */
+/** Makes a value an output, which can be read after a run: no other value shares its memory. */
 export function output(graph: Graph, name: string, value: Value): void {
   graph.outputs.set(name, value);
 }
 
-/** Inputs or constants that may be absent are simply left out. */
+/** Inputs or constants by name; those that are undefined are left out. */
 type Optional<T> = Readonly<Record<string, T | undefined>>;
 
 function present<T>(record: Optional<T>): Record<string, T> {
@@ -69,8 +60,8 @@ function present<T>(record: Optional<T>): Record<string, T> {
 }
 
 /**
- * Adds a node and returns what it makes.
- * @throws ShapeError naming the op and both numbers, where the inputs do not fit.
+ * Adds a node and returns its output.
+ * @throws ShapeError naming the op, what it expected and what it got, if the inputs or constants do not fit.
  */
 export function apply<Name extends OpName>(
   graph: Graph,
@@ -86,7 +77,7 @@ export function apply<Name extends OpName>(
     const constant = weights[name];
     if (constant && constant.length !== expected)
       throw new ShapeError(
-        `${op}: ${constant.name} holds ${constant.length} values, ${name} wants ${expected}`,
+        `${op}: expected ${name} with ${expected} values, got ${constant.name} with ${constant.length}`,
       );
   }
   const made: Value = { id: graph.values++, shape: ops[op].infer(shapes, attributes) };

@@ -1,7 +1,8 @@
 // Where values lie, before any memory is made: what is a range of another value, and how much is alive at once.
 
 import { pitch, type Shape, storageBytes } from '../kernels/tensor.ts';
-import type { Graph, Node, Value } from './graph.ts';
+import type { Graph, Node } from './graph.ts';
+import type { Value } from './value.ts';
 
 /** A value's place: bytes into the storage of another value, or of itself. */
 export interface Place {

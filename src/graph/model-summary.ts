@@ -1,10 +1,7 @@
 // What a model folder states about its images, levels and classes, without reading its weights.
 
 import type { Distance, Residual } from '../kernels/error-reduction.ts';
-import { readModelFolder, requireClasses } from './files/folder.ts';
-import { modelFolder } from './files/model-path.ts';
 import type { Crop, Familiar, Level } from './model.ts';
-import { summarise } from './summarise.ts';
 
 /** What a model folder says, without its weights. */
 export interface ModelSummary {
@@ -39,14 +36,4 @@ export interface ModelSummary {
   readonly kappa?: number | undefined;
   /** See `Model.familiar`. */
   readonly familiar?: Familiar | undefined;
-}
-
-/**
- * Reads what a model folder states about itself, without its weights. `path` is a folder or the name of a shipped model.
- * @throws ModelError naming the file that is not in order, or listing the shipped models if there is no such model.
- */
-export async function readModel(path: string): Promise<ModelSummary> {
-  const folder = await readModelFolder(await modelFolder(path));
-  requireClasses(folder);
-  return summarise(folder);
 }

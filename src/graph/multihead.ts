@@ -1,7 +1,8 @@
 // Networks whose one run predicts for every class (multi-head diffusion: Chen et al. 2024).
 
 import type { Network } from './evaluation.ts';
-import { apply, type Graph, type Value } from './graph.ts';
+import { apply, type Graph } from './graph.ts';
+import type { Value } from './value.ts';
 
 /**
  * The network that runs once a view, of whose output [heads·channels, n, h, w] a sample takes its class's head. Where

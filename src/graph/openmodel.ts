@@ -1,9 +1,9 @@
 // From a model folder to a classifier on a device.
 
+import { ModelError, UnsupportedError } from '../errors.ts';
 import type { GpuDevice } from '../host-types.ts';
 import { type CompileProgress, type Device, type DeviceOptions, openDevice } from '../kernels/device.ts';
 import type { Distance } from '../kernels/error-reduction.ts';
-import { ModelError, UnsupportedError } from '../kernels/errors.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
 import { candidatesOf } from './candidates.ts';
 import { type Attached, type DenoiserOptions, denoiser } from './denoiser.ts';

@@ -2,15 +2,16 @@
 // been made of, each by its probability. What a diffusion model trained on them for ever would learn; like every model
 // here it classifies by its denoising errors (Chen et al. 2024, section on the optimal diffusion classifier).
 
-import { ModelError, UnsupportedError } from '../kernels/errors.ts';
+import { ModelError, UnsupportedError } from '../errors.ts';
 import type { Network } from './evaluation.ts';
 import type { OptimalFolder } from './files/optimalfolder.ts';
 import type { TensorFile } from './files/safetensors.ts';
 import type { Coefficients } from './files/schedule.ts';
-import { apply, type Constant, type Graph, type Value } from './graph.ts';
+import { apply, type Graph } from './graph.ts';
 import type { Level } from './model.ts';
 import { multiHead } from './multihead.ts';
-import { transposedWeight } from './ops/conv2d-backward.ts';
+import { transposedWeight } from './ops/conv2d.ts';
+import type { Constant, Value } from './value.ts';
 
 /** Noise levels where a card names none: evenly spaced logarithms, so that equal weights of errors of noises are the ELBO's. */
 export const OPTIMAL_SIGMAS: readonly number[] = Array.from({ length: 25 }, (_, i) =>

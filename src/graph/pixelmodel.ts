@@ -1,16 +1,17 @@
 // A diffusers pixel model (UNet2DModel and a schedule of timesteps) as a network that can be evaluated.
 
-import { ModelError, UnsupportedError } from '../kernels/errors.ts';
+import { ModelError, UnsupportedError } from '../errors.ts';
 import type { Network } from './evaluation.ts';
 import type { PixelModelFolder } from './files/folder.ts';
 import { parametersOf } from './files/parameters.ts';
 import type { TensorFile } from './files/safetensors.ts';
-import { apply, type Constant, type Graph, type Value } from './graph.ts';
+import { apply, type Graph } from './graph.ts';
 import type { Level } from './model.ts';
 import { multiHead } from './multihead.ts';
 import { timeRowLength, timeRows } from './networks/timeembedding.ts';
 import { unet2d } from './networks/unet2d.ts';
 import { unet2dTensors } from './networks/unet2d-tensors.ts';
+import type { Constant, Value } from './value.ts';
 
 /**
  * The UNet of a folder as a network: its weights are read from the file when a plan first wants them.

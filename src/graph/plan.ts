@@ -6,17 +6,18 @@
 // read and written at once. A concatenation costs nothing where its parts can be made in place: channel-major
 // rows make them ranges of the whole.
 
+import { OutOfMemoryError } from '../errors.ts';
 import type { GpuComputePass } from '../host-types.ts';
 import type { Capabilities, Device } from '../kernels/device.ts';
-import { OutOfMemoryError } from '../kernels/errors.ts';
 import type { Routine, WeightDtype } from '../kernels/routine.ts';
 import { type Launch, prepare, type Range } from '../kernels/runtime.ts';
 import { type Shape, storageBytes } from '../kernels/tensor.ts';
 import { fuse } from './fuse.ts';
-import type { Graph, Node, Value } from './graph.ts';
+import { type Graph, type Node, shapesOf } from './graph.ts';
 import { lastUses, layout } from './layout.ts';
-import { forward } from './ops/table.ts';
+import { opOf } from './ops/table.ts';
 import { type ActivationPool, activationPool } from './pool.ts';
+import type { Value } from './value.ts';
 import type { WeightStore } from './weightstore.ts';
 
 export interface PlanOptions {
@@ -172,6 +173,14 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
 }
 
 const TRANSFORMED_BYTES = 2 ** 30;
+
+/** Chooses the kernels of a node for a device; `compact` as in `Conv2dOptions`. */
+export const forward = (
+  node: Node,
+  capabilities: Capabilities,
+  weights: WeightDtype,
+  compact = false,
+): Routine => opOf(node).forward(capabilities, shapesOf(node), node.attributes, weights, compact);
 
 /** How every node runs, in a way that the budget for weights allows. */
 function routinesOf(nodes: readonly Node[], capabilities: Capabilities, options: PlanOptions): Routine[] {

@@ -1,43 +1,29 @@
-// Memory against time on the way back: which values of a graph's forward pass are kept for its gradients, and which are
-// made again out of others when the gradients want them (Chen et al. 2016, "Training deep nets with sublinear memory
-// cost"). A value made again is a clone of its node, and of those it is made of, in front of its first reader.
+// Trades time for memory in the backward pass: decides which values of the forward pass are kept for the gradients, and
+// which are recomputed from others when the gradients need them (Chen et al. 2016, "Training deep nets with sublinear
+// memory cost"). To recompute a value, its node is cloned in front of the first node that reads it, together with the
+// nodes that it depends on.
 
 import { storageBytes } from '../kernels/tensor.ts';
 import { flopOf } from './cost.ts';
 import { fuse, needed } from './fuse.ts';
-import type { Graph, Node, Value } from './graph.ts';
+import type { Graph, Node } from './graph.ts';
 import { layout } from './layout.ts';
-import type { OpName } from './ops/table.ts';
+import { opOf } from './ops/table.ts';
+import type { Value } from './value.ts';
 
-/** Ops that cost a pass over memory, next to convolutions that cost hundreds. */
-const CHEAP: ReadonlySet<OpName> = new Set<OpName>([
-  'groupNorm',
-  'layerNorm',
-  'activation',
-  'geglu',
-  'add',
-  'addRows',
-  'gatedAdd',
-  'addImage',
-  'upsample',
-  'averagePool',
-  'gather',
-  'pickSamples',
-]);
-
-/** The nodes of a forward pass, then those of its gradients. */
+/** The nodes of the forward pass, and those of the backward pass. */
 interface Passes {
   readonly there: readonly Node[];
   readonly back: readonly Node[];
-  /** Ids of what `there` makes for `back`, or for outside. */
+  /** Ids of the values of the forward pass that the backward pass reads, or that are outputs. */
   readonly read: ReadonlySet<number>;
   readonly outputs: Graph['outputs'];
 }
 
-/** The values of the forward pass, by id, that are kept where they were made. */
+/** Ids of the values of the forward pass that are kept in memory. */
 type Kept = ReadonlySet<number>;
 
-/** The nodes of both passes, where what is not kept is made again; and the operations that this takes. */
+/** Returns the nodes of both passes, with clones of what is not kept, and the operations that the clones take. */
 function rebuilt(graph: Graph, { there, back }: Passes, kept: Kept): { nodes: Node[]; flop: number } {
   const makers = new Map(there.map((node) => [node.output.id, node]));
   const nodes: Node[] = [...there];
@@ -65,7 +51,10 @@ function rebuilt(graph: Graph, { there, back }: Passes, kept: Kept): { nodes: No
   return { nodes, flop };
 }
 
-/** Group norms that the forward pass applies in its convolutions' loads, and the gradients want as a value. */
+/**
+ * Returns the group norms that the forward pass fuses into the loads of convolutions, so that their outputs never exist
+ * in memory, and that the gradients need as values.
+ */
 function appliedInLoads({ there, read, outputs }: Passes): Set<number> {
   const kept = new Set([...outputs.values()].map(({ id }) => id));
   const readers = new Map<number, Node[]>();
@@ -79,25 +68,29 @@ function appliedInLoads({ there, read, outputs }: Passes): Set<number> {
   return new Set(found.map(({ output }) => output.id));
 }
 
-/** What is read, less what a cheap op makes of what is kept anyway. */
+/** Removes from the given values the outputs of cheap ops whose inputs are kept anyway. */
 function withoutCheap({ there, read, outputs }: Passes, given: ReadonlySet<number>): Set<number> {
   const left = new Set(given);
   const made = new Set(there.map(({ output }) => output.id));
   for (const { id } of outputs.values()) made.delete(id);
-  for (const { op, inputs, output } of there) {
-    if (!CHEAP.has(op) || !left.has(output.id) || !made.has(output.id)) continue;
+  for (const node of there) {
+    const { inputs, output } = node;
+    if (!opOf(node).cheap || !left.has(output.id) || !made.has(output.id)) continue;
     if (Object.values(inputs).every(({ id }) => !made.has(id) || read.has(id))) left.delete(output.id);
   }
   return left;
 }
 
-/** A stretch of the forward pass, from one node up to another, that is made again as a whole. */
+/** A range of nodes of the forward pass that is recomputed as a whole. */
 interface Segment {
   readonly from: number;
   readonly to: number;
 }
 
-/** Bytes of what is made in front of each node and read by it or later ones of the pass: what begins a segment. */
+/**
+ * Returns the bytes of the values that cross each position, that is, are made before this node and read by it or a later
+ * node of the forward pass. A segment that begins there is recomputed from these values; `at` returns their ids.
+ */
 function crossing(there: readonly Node[]): { bytes: number[]; at: (position: number) => number[] } {
   const span = new Map<number, { first: number; last: number; bytes: number }>();
   there.forEach(({ inputs, output }, i) => {
@@ -115,7 +108,7 @@ function crossing(there: readonly Node[]): { bytes: number[]; at: (position: num
   return { bytes, at };
 }
 
-/** Stretches of about `quota` bytes of kept values each, cut where least has to be kept. */
+/** Cuts the forward pass into segments of about `quota` bytes of kept values, each cut where the fewest bytes cross. */
 function segmentsOf(there: readonly Node[], kept: Kept, quota: number, bytes: readonly number[]): Segment[] {
   const segments: Segment[] = [];
   let from = 0;
@@ -136,13 +129,13 @@ function segmentsOf(there: readonly Node[], kept: Kept, quota: number, bytes: re
   return segments;
 }
 
-/** Sizes of segments that are tried, as shares of all that would be kept. */
+/** The sizes of segments that are tried, as shares of the bytes that would be kept without segments. */
 const SHARES = [1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12, 1 / 16, 1 / 32];
 
 /**
- * Rewrites a differentiated graph, whose first `forward` nodes are the forward pass, so that no more than `bytes` of
- * activations are alive at once, or as few as it can: at first what is cheap is made again, then segments of the pass,
- * as few as do. `outputs` are the values wanted outside.
+ * Rewrites a differentiated graph, whose first `forward` nodes are the forward pass, so that at most `bytes` of
+ * activations are alive at once, or as few as possible. It first recomputes the outputs of cheap ops, then segments of
+ * the forward pass, as few as suffice. `outputs` are values that are read after the run, next to the graph's own outputs.
  */
 export function recompute(
   graph: Graph,
@@ -150,22 +143,22 @@ export function recompute(
   outputs: readonly Value[],
   bytes = Number.POSITIVE_INFINITY,
 ): void {
-  const wanted = new Map([...graph.outputs, ...outputs.map((value) => [`${value.id}`, value] as const)]);
+  const results = new Map([...graph.outputs, ...outputs.map((value) => [`${value.id}`, value] as const)]);
   const there = graph.nodes.slice(0, forward);
   const first = new Set(there);
-  const back = needed({ ...graph, outputs: wanted }).filter((node) => !first.has(node));
+  const back = needed({ ...graph, outputs: results }).filter((node) => !first.has(node));
   const made = new Set(there.map(({ output }) => output.id));
   const read = new Set(
-    [...back.flatMap(({ inputs }) => Object.values(inputs)), ...wanted.values()]
+    [...back.flatMap(({ inputs }) => Object.values(inputs)), ...results.values()]
       .map(({ id }) => id)
       .filter((id) => made.has(id)),
   );
-  const passes: Passes = { there, back, read, outputs: wanted };
+  const passes: Passes = { there, back, read, outputs: results };
 
   const measured = (kept: Kept) => {
     const found = rebuilt(graph, passes, kept);
     const values = graph.values + found.nodes.length;
-    const whole = { ...graph, nodes: found.nodes, outputs: wanted, values };
+    const whole = { ...graph, nodes: found.nodes, outputs: results, values };
     return { ...found, peak: layout(fuse(whole), 4, true).peakBytes };
   };
   type Measured = ReturnType<typeof measured>;
@@ -196,10 +189,10 @@ export function recompute(
         for (const { from } of segments.slice(0, count)) for (const id of at(from)) kept.add(id);
         const end = segments[count - 1];
         if (end) for (const id of at(end.to)) if (thrifty.has(id)) kept.add(id);
-        for (const { id } of wanted.values()) kept.add(id);
+        for (const { id } of results.values()) kept.add(id);
         return kept;
       };
-      // As few segments as do, the first ones of the network: theirs are kept longest.
+      // Recompute as few segments as suffice, from the beginning of the network: their values would be kept longest.
       let [low, high] = [1, segments.length];
       while (low < high) {
         const middle = (low + high) >> 1;

@@ -1,8 +1,8 @@
 // A graph at several batch sizes, ready to run: plans that share their memory, made when first wanted, and the way of a
 // run's numbers to the device and back.
 
+import { DeviceLostError, OutOfMemoryError } from '../errors.ts';
 import type { Device } from '../kernels/device.ts';
-import { DeviceLostError, OutOfMemoryError } from '../kernels/errors.ts';
 import type { WeightDtype } from '../kernels/routine.ts';
 import { checked, idle, type Range, submit } from '../kernels/runtime.ts';
 import { parked } from '../kernels/wait.ts';

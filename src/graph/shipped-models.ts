@@ -2,7 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ModelError } from '../kernels/errors.ts';
+import { ModelError } from '../errors.ts';
 import { readModelFolder } from './files/folder.ts';
 import { shippedFolder, shippedNames } from './files/model-path.ts';
 import { summarise } from './summarise.ts';

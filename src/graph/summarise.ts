@@ -1,7 +1,8 @@
 // From a parsed model folder to its summary.
 
-import { ModelError } from '../kernels/errors.ts';
-import type { ModelFolder } from './files/folder.ts';
+import { ModelError } from '../errors.ts';
+import { type ModelFolder, readModelFolder, requireClasses } from './files/folder.ts';
+import { modelFolder } from './files/model-path.ts';
 import type { Level } from './model.ts';
 import type { ModelSummary } from './model-summary.ts';
 import { vaeDownscale } from './networks/vaeencoder-config.ts';
@@ -100,4 +101,14 @@ export function summarise(folder: ModelFolder, imageSize?: number): ModelSummary
     kappa: card?.kappa,
     familiar: card?.familiar,
   };
+}
+
+/**
+ * Reads what a model folder states about itself, without its weights. `path` is a folder or the name of a shipped model.
+ * @throws ModelError naming the file that is not in order, or listing the shipped models if there is no such model.
+ */
+export async function readModel(path: string): Promise<ModelSummary> {
+  const folder = await readModelFolder(await modelFolder(path));
+  requireClasses(folder);
+  return summarise(folder);
 }

@@ -10,7 +10,7 @@ import type { Network } from './evaluation.ts';
 import type { TextModelFolder } from './files/folder.ts';
 import { parametersOf } from './files/parameters.ts';
 import type { TensorFile } from './files/safetensors.ts';
-import { apply, type Graph, input, newGraph, output, type Value } from './graph.ts';
+import { apply, type Graph, input, newGraph, output } from './graph.ts';
 import { imageEncoder, latentShape } from './latentmodel.ts';
 import type { Level } from './model.ts';
 import { timeRowLength, timeRows } from './networks/timeembedding.ts';
@@ -23,6 +23,7 @@ import {
 import { unet2dConditionTensors } from './networks/unet2dcondition-tensors.ts';
 import { plan } from './plan.ts';
 import { encodePrompts, readTextEncoder } from './text/promptencoder.ts';
+import type { Value } from './value.ts';
 import { weightStore } from './weightstore.ts';
 
 const KEPT_BYTES = 2 ** 30;

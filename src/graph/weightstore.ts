@@ -2,12 +2,12 @@
 // their file to the device's memory a part at a time: what loading takes beyond them is a few parts, and the memory
 // that a device keeps for what it has not copied yet.
 
+import { ModelError } from '../errors.ts';
 import type { Device } from '../kernels/device.ts';
-import { ModelError } from '../kernels/errors.ts';
 import { f32ToF16, MAX_F16 } from '../kernels/half.ts';
 import type { Elements, Packing, WeightDtype } from '../kernels/routine.ts';
 import { createFilled, idle, type Range } from '../kernels/runtime.ts';
-import type { Constant } from './graph.ts';
+import type { Constant } from './value.ts';
 
 export interface WeightStore {
   /** The constant in a routine's layout, packed and uploaded the first time. */

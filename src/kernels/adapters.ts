@@ -4,8 +4,8 @@
 // adapter's name as flags of an instance, and a name that no adapter has makes it reject with the list of all: that
 // list is the only one there is. Browsers have one adapter and take no name.
 
+import { NoDeviceError } from '../errors.ts';
 import type { GpuAdapter } from '../host-types.ts';
-import { NoDeviceError } from './errors.ts';
 
 /** An adapter as Dawn lists it. */
 export interface AdapterEntry {

@@ -5,7 +5,8 @@
 // Scores are made again from q and k, and Σ_j P dP comes with the softmax's own sum over a row: nothing of the forward is
 // kept. Memory is that of three matrices of scores, made a part at a time.
 
-import type { AttentionOptions } from './attention.ts';
+import { ShapeError } from '../errors.ts';
+import type { AttentionOptions } from './attention-options.ts';
 import {
   factors,
   from,
@@ -20,7 +21,6 @@ import {
   unpackHeads,
 } from './attention-pack.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { gemm } from './gemm.ts';
 import { type Matrices, unroll } from './gemm-spec.ts';
 import {

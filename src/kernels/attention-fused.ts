@@ -1,6 +1,6 @@
 // Attention in one kernel, for small heads: scores never leave the registers.
 
-import type { AttentionOptions } from './attention.ts';
+import type { AttentionOptions } from './attention-options.ts';
 import type { Capabilities } from './device.ts';
 import { unroll } from './gemm-spec.ts';
 import {

@@ -1,6 +1,6 @@
 // Attention as two batched GEMMs around a softmax: for heads and token counts that fill a GEMM's tiles.
 
-import type { AttentionOptions } from './attention.ts';
+import type { AttentionOptions } from './attention-options.ts';
 import {
   factors,
   from,

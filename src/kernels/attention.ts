@@ -1,25 +1,11 @@
 // Scaled dot-product attention over channel-major rows.
 
+import { ShapeError } from '../errors.ts';
 import { fusedAttention, LARGEST_FUSED_HEAD } from './attention-fused.ts';
 import { attentionByGemm } from './attention-gemm.ts';
+import type { AttentionOptions } from './attention-options.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { type Routine, single } from './routine.ts';
-
-export interface AttentionOptions {
-  readonly heads: number;
-  /** Channels of a head. */
-  readonly headDim: number;
-  readonly n: number;
-  /** Tokens of q and y in a sample. */
-  readonly queries: number;
-  /** Tokens of k and v in a sample. */
-  readonly keys: number;
-  /** What scores are multiplied with before the softmax, usually headDim^-1/2. */
-  readonly scale: number;
-  /** Query i sees the keys 0 to i only; there are as many queries as keys. Default false: it sees them all. */
-  readonly causal?: boolean;
-}
 
 /**
  * y = v softmax(scale · kᵀ q) within every head and sample, over the keys that a query sees; scores and softmax

@@ -5,7 +5,7 @@
 // are, shifted right by one. Units must load from addresses aligned to 16 bytes, so a shifted tap cannot be read out of
 // one copy. The shifts happen in registers, on pairs of halves, between one aligned load and three aligned stores.
 
-import { ShapeError } from './errors.ts';
+import { ShapeError } from '../errors.ts';
 import {
   HALVES,
   MATRIX_MODULE,

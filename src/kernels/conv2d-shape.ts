@@ -1,8 +1,8 @@
 // What every kernel of a convolution shares: the geometry, the fused operands on the way in and out, and the
 // layout of the weights.
 
+import { ShapeError } from '../errors.ts';
 import { type Activation, activationWgsl } from './activation.ts';
-import { ShapeError } from './errors.ts';
 import { divisor, QUOTIENT } from './indexing.ts';
 import { type Binding, f32, read, type Uniform, u32 } from './kernel.ts';
 import type { WeightDtype } from './routine.ts';

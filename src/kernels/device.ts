@@ -1,8 +1,8 @@
 // Opening a device and knowing what it can do.
 
+import { NoDeviceError } from '../errors.ts';
 import type { GpuDevice, GpuDeviceLostInfo } from '../host-types.ts';
 import { adapterName, type DriverCall, findAdapter, listAdapters } from './adapters.ts';
-import { NoDeviceError } from './errors.ts';
 
 /**
  * How a family's kernels share operands:

@@ -2,9 +2,9 @@
 // start on vec4s and the padding may hold anything. Such a pass runs at the copy bandwidth of the device
 // (`npm run bench -- kernels --op add,activation`).
 
+import { ShapeError } from '../errors.ts';
 import { type Activation, activationWgsl, slopeWgsl } from './activation.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { pixelElement, teams, unrolled, walk } from './indexing.ts';
 import { defineKernel, f32, type Kernel, read, type Uniform, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';

@@ -1,7 +1,7 @@
 // From the network's output to one number an evaluation: how far its guess of the noise is from the noise.
 
+import { ShapeError } from '../errors.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { divisor, QUOTIENT, walk } from './indexing.ts';
 import { ceilDiv, defineKernel, f32, LINEAR_GROUP, linearGrid, read, u32, write } from './kernel.ts';
 import { type NoiseSource, noiseParts } from './mix.ts';

@@ -6,7 +6,7 @@
 //
 // WGSL names a matrix type by its columns first: left<f16, K, M>, right<f16, N, K>, result<f32, N, M>.
 
-import { ShapeError } from './errors.ts';
+import { ShapeError } from '../errors.ts';
 import { unroll } from './gemm-spec.ts';
 import { type Binding, defineKernel, type Kernel, read, type Uniform, u32, write } from './kernel.ts';
 import type { WeightDtype } from './routine.ts';

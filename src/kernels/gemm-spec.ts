@@ -1,7 +1,7 @@
 // What a batched GEMM is asked for, and what its families share: bindings, uniforms, epilogue.
 
+import { ShapeError } from '../errors.ts';
 import { type Activation, activationWgsl } from './activation.ts';
-import { ShapeError } from './errors.ts';
 import { type Binding, f32, type Grid, MAX_GROUPS, read, type Uniform, u32, write } from './kernel.ts';
 import type { WeightDtype } from './routine.ts';
 

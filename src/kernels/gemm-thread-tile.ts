@@ -1,7 +1,7 @@
 // GEMM with tiles in workgroup memory and registers, for GPUs without matrix units: the shape of gemm-tile.ts with every
 // number as data, so that a search can find the best one. Factors are stored in f32 or f16; sums are f32.
 
-import { ShapeError } from './errors.ts';
+import { ShapeError } from '../errors.ts';
 import { turns } from './gemm-matrix.ts';
 import { unroll } from './gemm-spec.ts';
 import { defineKernel, type Kernel, read, u32, write } from './kernel.ts';

@@ -1,7 +1,7 @@
 // The one matrix product under every dense layer: batched, both factors k-major, with an epilogue.
 
+import { ShapeError } from '../errors.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { gemmPlain } from './gemm-plain.ts';
 import type { GemmSpec } from './gemm-spec.ts';
 import { gemmSubgroup } from './gemm-subgroup.ts';

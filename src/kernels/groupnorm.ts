@@ -1,8 +1,8 @@
 // Group normalisation, with the conditioning that resnets put behind it: y = act(a x + b) per channel and sample.
 
+import { ShapeError } from '../errors.ts';
 import { type Activation, activationWgsl } from './activation.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { pixelElement, teams, unrolled } from './indexing.ts';
 import { defineKernel, f32, type Kernel, read, u32, write } from './kernel.ts';
 import { reduction } from './reduction.ts';

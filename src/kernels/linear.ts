@@ -1,8 +1,8 @@
 // Dense layers and 1x1 convolutions: one GEMM over all samples and pixels.
 
+import { ShapeError } from '../errors.ts';
 import type { Activation } from './activation.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { gemm, packedPitch, packMatrix, packVector } from './gemm.ts';
 import type { Routine, WeightDtype } from './routine.ts';
 import { columns, pitch, type Shape } from './tensor.ts';

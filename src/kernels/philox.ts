@@ -4,8 +4,8 @@
 //
 // key = seed (low word, high word); counter = (element / 4, noise index, 0, stream); a counter gives 4 normals.
 
+import { ShapeError } from '../errors.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { divisor, QUOTIENT, walk } from './indexing.ts';
 import { ceilDiv, defineKernel, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';

@@ -1,7 +1,7 @@
 // One head of a network with a prediction for every class, for each sample: which view of the network, which head.
 
+import { ShapeError } from '../errors.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { divisor, pixelElement, teams, unrolled } from './indexing.ts';
 import { defineKernel, f32, read, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';

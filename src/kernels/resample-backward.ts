@@ -1,7 +1,7 @@
 // The ways back of what changes the number of pixels: what one pixel gave to several is summed, what was cut is zero.
 
+import { ShapeError } from '../errors.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { divisor, QUOTIENT, walk, walkPixels } from './indexing.ts';
 import { defineKernel, f32, i32, type Kernel, read, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';

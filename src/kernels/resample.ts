@@ -1,7 +1,7 @@
 // Changing the number of pixels without weights: nearest upsampling, average pooling, strided picks, depth to space.
 
+import { ShapeError } from '../errors.ts';
 import type { Capabilities } from './device.ts';
-import { ShapeError } from './errors.ts';
 import { divisor, QUOTIENT, walk, walkPixels } from './indexing.ts';
 import { ceilDiv, defineKernel, f32, type Kernel, read, u32, write } from './kernel.ts';
 import { type Routine, single } from './routine.ts';

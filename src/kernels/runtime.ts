@@ -1,8 +1,8 @@
 // From kernels as data to work on the device: pipelines once a text, bind groups once a launch.
 
+import { DeviceLostError, OutOfMemoryError } from '../errors.ts';
 import type { GpuBuffer, GpuComputePass, GpuDevice } from '../host-types.ts';
 import type { Device } from './device.ts';
-import { DeviceLostError, OutOfMemoryError } from './errors.ts';
 import { type Binding, type Kernel, uniformBytes } from './kernel.ts';
 import { parked } from './wait.ts';
 

@@ -1,9 +1,9 @@
 // The opened classifier: one model on a device for any number of calls and streams at once.
 
+import { ItemError, UsageError } from '../errors.ts';
 import { type OpenModelOptions, openModel } from '../graph/openmodel.ts';
 import type { AsyncDisposableLike } from '../host-types.ts';
 import { classifyImages, classifyStream } from './classify-images.ts';
-import { ItemError, UsageError } from './errors.ts';
 import { itemFrom } from './images/image-from.ts';
 import type { ImageInput } from './images/image-input.ts';
 import type { ClassifyOptions } from './operators/classify-options.ts';

@@ -3,9 +3,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { costOf } from '../../src/graph/cost.ts';
 import { trace } from '../../src/graph/evaluation.ts';
-import { apply, type Constant, input, newGraph, output, type Value } from '../../src/graph/graph.ts';
+import { apply, input, newGraph, output } from '../../src/graph/graph.ts';
 import { type LoadedModel, loadModel } from '../../src/graph/openmodel.ts';
+import { type LinearAttributes, linearOp } from '../../src/graph/ops/linear.ts';
+import type { Op } from '../../src/graph/ops/op.ts';
 import { plan } from '../../src/graph/plan.ts';
+import type { Constant, Value } from '../../src/graph/value.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
 import { type Device, openDevice } from '../../src/kernels/device.ts';
 
@@ -77,6 +80,14 @@ describe('operations', () => {
       ['slice', 0],
     ]);
   });
+});
+
+it('an op without a cost does not compile', () => {
+  const { flop, ...rest } = linearOp;
+  // @ts-expect-error: `flop` is missing.
+  const forgotten: Op<LinearAttributes> = rest;
+  expect(flop).toBeTypeOf('function');
+  expect(forgotten.flop).toBeUndefined();
 });
 
 describe('memory', () => {

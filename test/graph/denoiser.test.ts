@@ -3,12 +3,12 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { DeviceLostError, ModelError, OutOfMemoryError, UnsupportedError } from '../../src/errors.ts';
 import { denoiser } from '../../src/graph/denoiser.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import type { EvaluationBatch, Model } from '../../src/graph/model.ts';
 import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
 import { openDevice } from '../../src/kernels/device.ts';
-import { DeviceLostError, ModelError, OutOfMemoryError, UnsupportedError } from '../../src/kernels/errors.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');
 const noiseFile = join(goldens, 'errors-noise.safetensors');

@@ -8,9 +8,9 @@ import { describeModel } from '../../src/graph/describe.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
 import { type Candidate, type Model, NO_CLASS } from '../../src/graph/model.ts';
-import { readModel } from '../../src/graph/model-summary.ts';
 import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
 import { rdcLevels } from '../../src/graph/sigmas.ts';
+import { readModel } from '../../src/graph/summarise.ts';
 import { edmGolden, imageOf, SIGMAS, writeEdmFolder, writeNoise } from './edmfolder.ts';
 
 const NAMES = ['song', 'dhariwal', 'heads'] as const;

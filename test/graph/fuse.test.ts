@@ -2,15 +2,8 @@
 
 import { describe, expect, it } from 'vitest';
 import { fuse } from '../../src/graph/fuse.ts';
-import {
-  apply,
-  type Constant,
-  type Graph,
-  input,
-  newGraph,
-  output,
-  type Value,
-} from '../../src/graph/graph.ts';
+import { apply, type Graph, input, newGraph, output } from '../../src/graph/graph.ts';
+import type { Constant, Value } from '../../src/graph/value.ts';
 
 const zeros = (length: number): Constant => ({
   name: `zeros ${length}`,

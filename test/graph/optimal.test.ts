@@ -4,12 +4,12 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ModelError } from '../../src/errors.ts';
 import { describeModel } from '../../src/graph/describe.ts';
 import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
 import { type EvaluationBatch, type Model, NO_CLASS } from '../../src/graph/model.ts';
-import { readModel } from '../../src/graph/model-summary.ts';
 import { openModel } from '../../src/graph/openmodel.ts';
-import { ModelError } from '../../src/kernels/errors.ts';
+import { readModel } from '../../src/graph/summarise.ts';
 import { randomValues } from '../kernels/harness.ts';
 
 const SHAPE = [2, 3, 5] as const;

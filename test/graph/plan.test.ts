@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { apply, type Constant, type Graph, input, newGraph, output } from '../../src/graph/graph.ts';
+import { OutOfMemoryError } from '../../src/errors.ts';
+import { apply, type Graph, input, newGraph, output } from '../../src/graph/graph.ts';
 import { type PlanOptions, plan } from '../../src/graph/plan.ts';
 import { activationPool } from '../../src/graph/pool.ts';
+import type { Constant } from '../../src/graph/value.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
-import { OutOfMemoryError } from '../../src/kernels/errors.ts';
 import { readBack, submit } from '../../src/kernels/runtime.ts';
 import { maxDifference, randomValues, testDevice } from '../kernels/harness.ts';
 

@@ -4,16 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { costOf } from '../../src/graph/cost.ts';
 import { fuse } from '../../src/graph/fuse.ts';
 import { differentiate } from '../../src/graph/gradient.ts';
-import {
-  apply,
-  type Constant,
-  type Graph,
-  input,
-  newGraph,
-  output,
-  type Value,
-} from '../../src/graph/graph.ts';
+import { apply, type Graph, input, newGraph, output } from '../../src/graph/graph.ts';
 import { plan } from '../../src/graph/plan.ts';
+import type { Constant, Value } from '../../src/graph/value.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
 import { maxDifference, randomValues, testDevice } from '../kernels/harness.ts';
 import { runGraph } from './rungraph.ts';

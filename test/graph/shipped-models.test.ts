@@ -4,12 +4,12 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { ModelError } from '../../src/errors.ts';
 import { describeModel } from '../../src/graph/describe.ts';
 import { DEFAULT_MODEL, modelFolder, shippedFolder } from '../../src/graph/files/model-path.ts';
-import { readModel } from '../../src/graph/model-summary.ts';
 import { openModel } from '../../src/graph/openmodel.ts';
 import { firstSentence, shippedModels } from '../../src/graph/shipped-models.ts';
-import { ModelError } from '../../src/kernels/errors.ts';
+import { readModel } from '../../src/graph/summarise.ts';
 
 const home = process.cwd();
 

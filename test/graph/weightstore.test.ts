@@ -1,9 +1,9 @@
 // Weights on their way to the device: the right bytes, and never more of them in JavaScript than two parts.
 
 import { describe, expect, it } from 'vitest';
-import type { Constant } from '../../src/graph/graph.ts';
+import { ModelError } from '../../src/errors.ts';
+import type { Constant } from '../../src/graph/value.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
-import { ModelError } from '../../src/kernels/errors.ts';
 import { packMatrix } from '../../src/kernels/gemm.ts';
 import { pack } from '../../src/kernels/packing.ts';
 import { readBack } from '../../src/kernels/runtime.ts';

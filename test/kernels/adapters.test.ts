@@ -1,9 +1,9 @@
 // Listing and choosing adapters: Dawn's list, names and indices, and what is out of reach.
 
 import { describe, expect, test } from 'vitest';
+import { NoDeviceError } from '../../src/errors.ts';
 import { type AdapterEntry, chooseAdapter, parseAdapterList } from '../../src/kernels/adapters.ts';
 import { type CompileProgress, listDevices, openDevice } from '../../src/kernels/device.ts';
-import { NoDeviceError } from '../../src/kernels/errors.ts';
 import { defineKernel, write } from '../../src/kernels/kernel.ts';
 import { createStorage, prepare } from '../../src/kernels/runtime.ts';
 

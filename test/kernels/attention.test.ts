@@ -1,6 +1,7 @@
-import { type AttentionOptions, attention } from '../../src/kernels/attention.ts';
+import { ShapeError } from '../../src/errors.ts';
+import { attention } from '../../src/kernels/attention.ts';
+import type { AttentionOptions } from '../../src/kernels/attention-options.ts';
 import type { Capabilities, Device, Family } from '../../src/kernels/device.ts';
-import { ShapeError } from '../../src/kernels/errors.ts';
 import { referenceAttention } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';

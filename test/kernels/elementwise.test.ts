@@ -1,3 +1,4 @@
+import { ShapeError } from '../../src/errors.ts';
 import { ACTIVATIONS, type Activation } from '../../src/kernels/activation.ts';
 import type { Device, Family } from '../../src/kernels/device.ts';
 import {
@@ -14,7 +15,6 @@ import {
   scaled,
   scaleRows,
 } from '../../src/kernels/elementwise.ts';
-import { ShapeError } from '../../src/kernels/errors.ts';
 import { gather } from '../../src/kernels/gather.ts';
 import { type LayerNormOptions, layerNorm } from '../../src/kernels/layernorm.ts';
 import { pickSamples } from '../../src/kernels/picksamples.ts';

@@ -1,5 +1,5 @@
+import { ShapeError } from '../../src/errors.ts';
 import type { Capabilities, Family } from '../../src/kernels/device.ts';
-import { ShapeError } from '../../src/kernels/errors.ts';
 import { type GemmSpec, gemm, packMatrix, packVector } from '../../src/kernels/gemm.ts';
 import { f32ToF16 } from '../../src/kernels/half.ts';
 import { pack } from '../../src/kernels/packing.ts';

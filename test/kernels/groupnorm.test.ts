@@ -1,6 +1,6 @@
+import { ShapeError } from '../../src/errors.ts';
 import { ACTIVATIONS } from '../../src/kernels/activation.ts';
 import type { Device, Family } from '../../src/kernels/device.ts';
-import { ShapeError } from '../../src/kernels/errors.ts';
 import { affine, type GroupNormOptions, groupNorm, groupNormAffine } from '../../src/kernels/groupnorm.ts';
 import type { Routine } from '../../src/kernels/routine.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';

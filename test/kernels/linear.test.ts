@@ -1,5 +1,5 @@
+import { ShapeError } from '../../src/errors.ts';
 import type { Device, Family } from '../../src/kernels/device.ts';
-import { ShapeError } from '../../src/kernels/errors.ts';
 import { type LinearOptions, linear } from '../../src/kernels/linear.ts';
 import { type LinearInputs, referenceLinear } from '../reference/linear.ts';
 import { cases } from './cases/linear.ts';

@@ -1,8 +1,8 @@
 // Both ends of an evaluation: mixing x_t and reducing the error, which must agree on the noise.
 
+import { ShapeError } from '../../src/errors.ts';
 import type { Family } from '../../src/kernels/device.ts';
 import { type Distance, errorReduction, type Residual } from '../../src/kernels/error-reduction.ts';
-import { ShapeError } from '../../src/kernels/errors.ts';
 import { mix, type NoiseSource } from '../../src/kernels/mix.ts';
 import { noiseKeys, normal } from '../../src/kernels/philox.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';

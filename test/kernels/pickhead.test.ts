@@ -1,4 +1,4 @@
-import { ShapeError } from '../../src/kernels/errors.ts';
+import { ShapeError } from '../../src/errors.ts';
 import { pickHead, pickHeadBackward } from '../../src/kernels/pickhead.ts';
 import type { Shape } from '../../src/kernels/tensor.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';

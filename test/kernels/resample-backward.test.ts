@@ -1,8 +1,8 @@
 // What goes back through resampling, slices and padding. Each forward here copies pixels, so that its reference, given
 // numbers of pixels for pixels, says which pixel every gradient belongs to.
 
+import { ShapeError } from '../../src/errors.ts';
 import type { Family } from '../../src/kernels/device.ts';
-import { ShapeError } from '../../src/kernels/errors.ts';
 import {
   averagePoolGradient,
   pad,

@@ -4,8 +4,8 @@ import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ModelError, UsageError } from '../../src/errors.ts';
 import { storeTemperature } from '../../src/graph/files/card.ts';
-import { ModelError } from '../../src/kernels/errors.ts';
 import {
   fitTemperature,
   holdOut,
@@ -13,7 +13,6 @@ import {
   probabilities,
   reliabilityOf,
 } from '../../src/pipeline/deciding/calibration.ts';
-import { UsageError } from '../../src/pipeline/errors.ts';
 import { classOf, findLabelled } from '../../src/pipeline/images/labelled.ts';
 import { gauss, hash } from './fake.ts';
 

@@ -2,13 +2,12 @@
 
 import { filter, lastValueFrom, map, type Observable, tap, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
-import { DeviceLostError, OutOfMemoryError } from '../../src/kernels/errors.ts';
+import { DeviceLostError, ItemError, OutOfMemoryError, UsageError } from '../../src/errors.ts';
 import { openClassifier } from '../../src/pipeline/classifier.ts';
 import { classifyImages } from '../../src/pipeline/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
-import { ItemError, UsageError } from '../../src/pipeline/errors.ts';
 import { classify } from '../../src/pipeline/operators/classify.ts';
 import { filterPulled, mapPulled, tapPulled } from '../../src/pipeline/operators/pulled.ts';
 import { pulled } from '../../src/pipeline/stream/observable.ts';

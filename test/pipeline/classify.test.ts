@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { DeviceLostError, ModelError, OutOfMemoryError } from '../../src/kernels/errors.ts';
+import { DeviceLostError, ModelError, OutOfMemoryError, UsageError } from '../../src/errors.ts';
 import { classifyImages } from '../../src/pipeline/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
-import { UsageError } from '../../src/pipeline/errors.ts';
 import type { ClassifyOptions } from '../../src/pipeline/operators/classify-options.ts';
 import {
   type Classified,

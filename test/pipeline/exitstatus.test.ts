@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { DeviceLostError, ModelError, NoDeviceError, UnsupportedError } from '../../src/kernels/errors.ts';
+import { DeviceLostError, ModelError, NoDeviceError, UnsupportedError } from '../../src/errors.ts';
 import { main } from '../../src/pipeline/command/main.ts';
 import type { OpenFolder } from '../../src/pipeline/command/modelchoice.ts';
 import { cli } from './capture.ts';

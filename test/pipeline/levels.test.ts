@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { UsageError } from '../../src/errors.ts';
 import { importanceLevels, rdcLevels } from '../../src/graph/sigmas.ts';
 import {
   ascending,
@@ -12,7 +13,6 @@ import {
   visitingOrder,
 } from '../../src/pipeline/deciding/levels.ts';
 import { sigmaLevels, weigh } from '../../src/pipeline/deciding/weighting.ts';
-import { UsageError } from '../../src/pipeline/errors.ts';
 
 describe('grids', () => {
   it('even: the published timesteps', () => {

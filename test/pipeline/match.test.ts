@@ -3,8 +3,8 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { ModelError } from '../../src/errors.ts';
 import type { Candidate } from '../../src/graph/model.ts';
-import { ModelError } from '../../src/kernels/errors.ts';
 import { cli, linesOf } from './capture.ts';
 import { type Fake, hash } from './fake.ts';
 import { fakeFolder, SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';

@@ -13,7 +13,7 @@ import {
 } from 'rxjs';
 import { TestScheduler } from 'rxjs/testing';
 import { describe, expect, it } from 'vitest';
-import { DeviceLostError } from '../../src/kernels/errors.ts';
+import { DeviceLostError } from '../../src/errors.ts';
 import { openClassifier } from '../../src/pipeline/classifier.ts';
 import { classifyImages } from '../../src/pipeline/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';

@@ -2,7 +2,7 @@
 
 import { firstValueFrom, of } from 'rxjs';
 import { describe, expect, test } from 'vitest';
-import { DeviceLostError, OutOfMemoryError, UnsupportedError } from '../../src/kernels/errors.ts';
+import { DeviceLostError, OutOfMemoryError, UnsupportedError } from '../../src/errors.ts';
 import { purify } from '../../src/pipeline/operators/purify.ts';
 import { METHODS, type PurifyingOptions } from '../../src/pipeline/purifying/methods.ts';
 import { purificationLevels } from '../../src/pipeline/purifying/plan.ts';

@@ -3,10 +3,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { ModelError } from '../../src/errors.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
 import type { OpenModelOptions } from '../../src/graph/openmodel.ts';
-import { ModelError } from '../../src/kernels/errors.ts';
 import { toModelInput } from '../../src/pipeline/images/pixels.ts';
 import { decodePng, encodePng } from '../../src/pipeline/images/png.ts';
 import { type Purified, purifyImages } from '../../src/pipeline/stream/purify.ts';

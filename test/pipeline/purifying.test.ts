@@ -2,7 +2,7 @@
 // must hold after every step, and their derivatives against finite differences.
 
 import { describe, expect, test } from 'vitest';
-import { UsageError } from '../../src/pipeline/errors.ts';
+import { UsageError } from '../../src/errors.ts';
 import { distance } from '../../src/pipeline/norms.ts';
 import { project, pullBackProjection } from '../../src/pipeline/purifying/ball.ts';
 import { type Denoising, pullBackThrough, type State, statesOf } from '../../src/pipeline/purifying/chain.ts';

@@ -5,7 +5,7 @@ import { importanceLevels, rdcLevels } from '../../src/graph/sigmas.ts';
 import { createCommand } from '../../src/pipeline/command/command.ts';
 import { checkModel, modelOptions } from '../../src/pipeline/command/modelchoice.ts';
 import { modelFolder } from '../../src/pipeline/command/modelfolder.ts';
-import { PRESETS } from '../../src/pipeline/command/presets.ts';
+import { PRESETS } from '../../src/pipeline/command/options/presets.ts';
 import { readSettings } from '../../src/pipeline/command/settings.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { fakeCandidates, fakeModel, runTrial } from './fake.ts';

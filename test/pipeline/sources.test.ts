@@ -1,8 +1,8 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { linesOf } from '../../src/pipeline/command/lines.ts';
 import { nameOf } from '../../src/pipeline/images/image-from.ts';
+import { linesOf } from '../../src/pipeline/images/path-lines.ts';
 import { findImages, isImage, type SourceOptions } from '../../src/pipeline/images/sources.ts';
 import { mapOrdered, until } from '../../src/pipeline/stream/iterables.ts';
 import { collect } from './fake.ts';

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
+import { UsageError } from '../../src/errors.ts';
 import { classifyImages } from '../../src/pipeline/classify-images.ts';
 import { evenTimesteps } from '../../src/pipeline/deciding/levels.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { weightedMean } from '../../src/pipeline/deciding/trial.ts';
-import { UsageError } from '../../src/pipeline/errors.ts';
 import type { EvaluationRecord } from '../../src/pipeline/types.ts';
 import { stagedReference } from '../reference/staged.ts';
 import { collect, fakeCandidates, fakeModel, hash, image, images, runTrial } from './fake.ts';

@@ -3,8 +3,9 @@
 
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { ModelError } from '../../kernels/errors.ts';
-import { type EdmConfig, parseEdmConfig, readEdmConfig } from '../networks/edm-config.ts';
+import { ModelError } from '../../errors.ts';
+import type { EdmConfig } from '../networks/edm-config.ts';
+import { parseEdmConfig, readEdmConfig } from '../networks/read-edm-config.ts';
 import { type Card, readCard } from './card.ts';
 import { checked, readJson } from './json.ts';
 import { headLabels, namedLabels } from './labels.ts';

@@ -2,10 +2,10 @@
 
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ModelError } from '../../kernels/errors.ts';
-import { parseEdmConfig } from '../networks/edm-config.ts';
+import { ModelError } from '../../errors.ts';
 import { edmTensors } from '../networks/edm-tensors.ts';
 import { checkTensors } from '../networks/expectedtensors.ts';
+import { parseEdmConfig } from '../networks/read-edm-config.ts';
 import { readJson, reason } from './json.ts';
 import { type Pickled, PickledObject } from './pickle.ts';
 import type { TensorInfo } from './safetensors.ts';

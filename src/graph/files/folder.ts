@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { z } from 'zod';
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { type EdmFolder, readEdmFolder } from './edmfolder.ts';
 import { checked, quote, readJson } from './json.ts';
 import { OPTIMAL_CLASS, type OptimalFolder, readOptimalFolder } from './optimalfolder.ts';

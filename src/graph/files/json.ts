@@ -2,7 +2,7 @@
 
 import { readFile, stat } from 'node:fs/promises';
 import type { ZodError, ZodType } from 'zod';
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 

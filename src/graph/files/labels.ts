@@ -1,6 +1,6 @@
 // The names of a model's classes.
 
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import type { UNet2DConfig } from '../networks/unet2d-config.ts';
 import type { Card } from './card.ts';
 import { quote } from './json.ts';

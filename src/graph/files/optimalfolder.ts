@@ -2,7 +2,7 @@
 
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { type Card, readCard } from './card.ts';
 import { checked, readJson } from './json.ts';
 import { namedLabels } from './labels.ts';

@@ -1,8 +1,8 @@
 // The weights of a checkpoint as constants of a graph, read when a plan first wants them.
 
 import type { Elements } from '../../kernels/routine.ts';
-import type { Constant } from '../graph.ts';
 import { checkTensors, type ExpectedTensor } from '../networks/expectedtensors.ts';
+import type { Constant } from '../value.ts';
 import type { TensorFile } from './safetensors.ts';
 
 /** A weight of the checkpoint by its name; several names are joined along their first axis. */

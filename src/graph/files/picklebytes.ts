@@ -1,6 +1,6 @@
 // The numbers and texts of a pickle, read off its bytes one after the other.
 
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 
 /** Bytes that a line of text may have. */
 const LONGEST = 1 << 20;

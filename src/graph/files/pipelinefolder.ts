@@ -2,7 +2,7 @@
 
 import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { readClipTextConfig } from '../networks/cliptext-config.ts';
 import { type DitConfig, readDitConfig } from '../networks/dit-config.ts';
 import { readUNet2DConfig, type UNet2DConfig } from '../networks/unet2d-config.ts';

@@ -2,7 +2,7 @@
 // {name: {dtype, shape, data_offsets: [begin, end]}}, then the data without holes. The file may come from
 // anywhere, so nothing in it is believed: whatever is odd ends in a ModelError naming the file and the tensor.
 
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { parseJson, quote } from './json.ts';
 
 /** Bits of an element, by the format's names of dtypes. Only F32, F16 and BF16 can be converted to floats. */

@@ -2,7 +2,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
-import { ShapeError } from '../../kernels/errors.ts';
+import { ShapeError } from '../../errors.ts';
 import { DTYPE_BITS, MAX_HEADER_BYTES, type SafetensorsDtype } from './safetensors-header.ts';
 
 /** A tensor to write: `data` holds exactly the bytes of `dtype` and `shape`, little-endian. */

@@ -7,7 +7,7 @@ import { open } from 'node:fs/promises';
 import { endianness } from 'node:os';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { ModelError, UnsupportedError } from '../../kernels/errors.ts';
+import { ModelError, UnsupportedError } from '../../errors.ts';
 import { bf16ToF32, f16ToF32, f32ToF16, MAX_F16 } from '../../kernels/half.ts';
 import type { Elements } from '../../kernels/routine.ts';
 import { checked, quote, readJson, reason } from './json.ts';

@@ -3,7 +3,7 @@
 // PNDM, Euler and the other samplers' files, as Stable Diffusion folders hold them, serve as well.
 
 import { z } from 'zod';
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { checked, quote, readJson } from './json.ts';
 
 /** What the network's output means: the noise eps, v = a eps - b x0, or the image x0. */

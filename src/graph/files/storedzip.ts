@@ -1,6 +1,6 @@
 // Zip archives whose entries are stored as they are, which is how torch.save writes them: where each entry's bytes lie.
 
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 
 const END = 0x06054b50;
 const END64_LOCATOR = 0x07064b50;

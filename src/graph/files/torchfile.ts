@@ -1,7 +1,7 @@
 // What torch.save and EDM's training wrote, as plain data: tensors, dictionaries and objects that are nothing but their
 // state. Nothing of a file is executed; see `pickle.ts`.
 
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { type Pickled, PickledGlobal, PickledObject, readPickle } from './pickle.ts';
 import { isZip, zipEntries } from './storedzip.ts';
 

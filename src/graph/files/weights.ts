@@ -2,7 +2,7 @@
 
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { quote, reason } from './json.ts';
 
 /**

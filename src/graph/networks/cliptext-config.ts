@@ -3,8 +3,8 @@
 // which transformers writes many, are passed over as transformers does.
 
 import { z } from 'zod';
+import { ModelError } from '../../errors.ts';
 import type { Activation } from '../../kernels/activation.ts';
-import { ModelError } from '../../kernels/errors.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 
 /** A CLIPTextModel; the names are transformers', in camel case. */

@@ -4,11 +4,12 @@
 // The embeddings are added on the host: a table of 49,408 tokens is more than some devices bind at once, and a text
 // needs few of its rows.
 
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { type Shape, toChannelMajor } from '../../kernels/tensor.ts';
 import type { Parameters } from '../files/parameters.ts';
 import type { TensorFile } from '../files/safetensors.ts';
-import { apply, type Graph, type Value } from '../graph.ts';
+import { apply, type Graph } from '../graph.ts';
+import type { Value } from '../value.ts';
 import type { ClipTextConfig } from './cliptext-config.ts';
 import { PREFIX } from './cliptext-tensors.ts';
 import { layerNorm, linear, projections } from './layers.ts';

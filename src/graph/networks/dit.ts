@@ -1,9 +1,10 @@
 // DiT as a graph: patches of a latent through transformer blocks that time and class modulate (adaLN-Zero).
 // (Peebles and Xie 2023, "Scalable Diffusion Models with Transformers".)
 
-import { ShapeError } from '../../kernels/errors.ts';
+import { ShapeError } from '../../errors.ts';
 import type { Parameters } from '../files/parameters.ts';
-import { apply, type Constant, type Graph, type Value } from '../graph.ts';
+import { apply, type Graph } from '../graph.ts';
+import type { Constant, Value } from '../value.ts';
 import type { DitConfig } from './dit-config.ts';
 import { type Layers, linear, selfAttention, weightAndBias } from './layers.ts';
 

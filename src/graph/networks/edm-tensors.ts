@@ -1,6 +1,6 @@
 // The tensors of EDM's networks under the names of EDMPrecond's state.
 
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { type Parameters, parametersOf } from '../files/parameters.ts';
 import type { TensorFile } from '../files/safetensors.ts';
 import { type EdmBlock, edmBlocks } from './edm-blocks.ts';

@@ -2,8 +2,8 @@
 // them, which differ in how the embedding is made, where it enters a block, and how a block's sums are scaled.
 
 import type { Parameters } from '../files/parameters.ts';
-import { apply, type Constant, type Graph, type Value } from '../graph.ts';
-import { derived } from '../ops/op.ts';
+import { apply, type Graph } from '../graph.ts';
+import { type Constant, derived, type Value } from '../value.ts';
 import { type EdmBlock, edmBlocks } from './edm-blocks.ts';
 import { type EdmConfig, normGroups } from './edm-config.ts';
 import { embeddingWidths, outputNames, skipProjects } from './edm-tensors.ts';

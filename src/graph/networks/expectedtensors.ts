@@ -1,6 +1,6 @@
 // The tensors that a network must have, by name and shape, and the check of a weight file against them.
 
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { quote } from '../files/json.ts';
 import type { TensorFile, TensorInfo } from '../files/safetensors.ts';
 

@@ -2,7 +2,8 @@
 
 import type { Activation } from '../../kernels/activation.ts';
 import type { Parameters } from '../files/parameters.ts';
-import { apply, type Constant, type Graph, type Value } from '../graph.ts';
+import { apply, type Graph } from '../graph.ts';
+import type { Constant, Value } from '../value.ts';
 
 /** Where layers are added, and where their weights come from. */
 export interface Layers {

@@ -1,7 +1,8 @@
 // diffusers' ResnetBlock2D and what stands between levels of resolution.
 
 import type { Activation } from '../../kernels/activation.ts';
-import { apply, type Value } from '../graph.ts';
+import { apply } from '../graph.ts';
+import type { Value } from '../value.ts';
 import { conv3x3, groupNorm, type Layers, linear, weightAndBias } from './layers.ts';
 
 /** What all residual blocks of a network have in common. */

@@ -2,7 +2,8 @@
 // (Ho et al. 2020, "Denoising Diffusion Probabilistic Models"; scale_shift after Dhariwal and Nichol 2021.)
 
 import type { Parameters } from '../files/parameters.ts';
-import { apply, type Graph, type Value } from '../graph.ts';
+import { apply, type Graph } from '../graph.ts';
+import type { Value } from '../value.ts';
 import { conv3x3, groupNorm, linear, selfAttention } from './layers.ts';
 import { downsample, type ResnetLayers, resnet, upsample } from './resnet.ts';
 import { attentionHeads, type DownBlockType, type UNet2DConfig, type UpBlockType } from './unet2d-config.ts';

@@ -3,7 +3,8 @@
 // stands in front of it depends on the noised latent and the time, and is the same for every prompt.
 
 import type { Parameters } from '../files/parameters.ts';
-import { apply, type Constant, type Graph, type Value } from '../graph.ts';
+import { apply, type Graph } from '../graph.ts';
+import type { Constant, Value } from '../value.ts';
 import {
   attend,
   conv3x3,

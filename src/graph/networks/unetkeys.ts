@@ -4,7 +4,7 @@
 // write an option that is off), or underscored (diffusers' notes to itself), or left by its EMA training helper.
 
 import { z } from 'zod';
-import { ModelError } from '../../kernels/errors.ts';
+import { ModelError } from '../../errors.ts';
 import { checked, quote } from '../files/json.ts';
 
 /** `gelu` is the exact one, x Phi(x). */

@@ -2,7 +2,8 @@
 // (Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".)
 
 import type { Parameters } from '../files/parameters.ts';
-import { apply, type Constant, type Graph, type Value } from '../graph.ts';
+import { apply, type Graph } from '../graph.ts';
+import type { Constant, Value } from '../value.ts';
 import { conv3x3, groupNorm, selfAttention, weightAndBias } from './layers.ts';
 import { downsample, type ResnetLayers, resnet } from './resnet.ts';
 import type { VaeEncoderConfig } from './vaeencoder-config.ts';

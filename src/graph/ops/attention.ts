@@ -1,12 +1,13 @@
-// Attention over pixels or tokens.
+// Attention over pixels or tokens: y = v softmax(scale · kᵀ q) per head and sample.
 
 import { attention } from '../../kernels/attention.ts';
 import { type AttentionGradients, attentionGradient } from '../../kernels/attention-backward.ts';
-import type { Shape } from '../../kernels/tensor.ts';
-import type { Value } from '../graph.ts';
-import { none, type Op, type Shapes, same, text, want } from './op.ts';
+import { columns, type Shape } from '../../kernels/tensor.ts';
+import type { Value } from '../value.ts';
+import { sliceOp } from './channels.ts';
+import { check, checkShape, elements, none, type Op, type Shapes, same, text } from './op.ts';
 
-/** Causal: token i of q sees the tokens 0 to i of k and v. */
+/** `causal`: token i of q sees only the tokens 0 to i of k and v. */
 export interface AttentionAttributes {
   readonly heads: number;
   readonly scale: number;
@@ -19,28 +20,35 @@ export const attentionOp: Op<AttentionAttributes> = {
     return inputs.q!;
   },
   constants: none,
+  flop({ inputs: { k }, output }, { heads }) {
+    const keys = tokens(k!);
+    return 4 * elements(output) * keys + heads * columns(output) * keys;
+  },
   forward: (capabilities, { inputs }, attributes) =>
     attention(capabilities, { ...attributes, ...sizes(inputs, attributes) }),
-  backward({ attributes, inputs, dy, wants, apply }) {
+  backward({ attributes, inputs, dy, needs, apply }) {
     const { q, k } = inputs;
     const c = q!.shape[0];
     const gradient = (of: AttentionGradients) =>
-      apply('attentionGradient', { ...attributes, of }, { ...inputs, dy });
-    const part = (x: Value, i: number) => apply('slice', { from: i * c, count: c }, { x });
-    const ofKeys = wants('k') || wants('v');
-    if (wants('q') && ofKeys && same(q!.shape, k!.shape)) {
+      apply(attentionGradientOp, { ...attributes, of }, { ...inputs, dy });
+    const part = (x: Value, i: number) => apply(sliceOp, { from: i * c, count: c }, { x });
+    const ofKeys = needs('k') || needs('v');
+    if (needs('q') && ofKeys && same(q!.shape, k!.shape)) {
       const all = gradient('qkv');
       return { q: part(all, 0), k: part(all, 1), v: part(all, 2) };
     }
     const keys = ofKeys ? gradient('kv') : undefined;
     return {
-      ...(wants('q') ? { q: gradient('q') } : {}),
+      ...(needs('q') ? { q: gradient('q') } : {}),
       ...(keys ? { k: part(keys, 0), v: part(keys, 1) } : {}),
     };
   },
 };
 
-/** dq like q; dk and then dv, together [2c, n, h, w]; or all three [3c, n, h, w], where q has the shape of k. */
+/**
+ * Which gradients are computed: `q` gives dq, `kv` gives dk and dv as one value [2c, n, h, w], and `qkv` gives all three
+ * as one value [3c, n, h, w], for which q must have the shape of k.
+ */
 export interface AttentionGradientAttributes extends AttentionAttributes {
   readonly of: AttentionGradients;
 }
@@ -50,28 +58,28 @@ export const attentionGradientOp: Op<AttentionGradientAttributes> = {
     headsFit('attentionGradient', inputs, attributes);
     const { q, k, dy } = inputs;
     const { of } = attributes;
-    want(
-      same(q!, dy!) && (of !== 'qkv' || same(q!, k!)),
-      () => `attentionGradient: q is ${text(q)}, dy ${text(dy)}, k ${text(k)}`,
-    );
+    checkShape('attentionGradient', 'dy', q!, dy);
+    if (of === 'qkv') checkShape('attentionGradient', 'k', q!, k);
     const [c, n, h, w] = of === 'kv' ? k! : q!;
     return [of.length * c, n, h, w];
   },
   constants: none,
+  flop({ inputs: { q, k } }, { heads, of }) {
+    const products = { q: 3, kv: 4, qkv: 5 }[of];
+    return (2 * products * q![0] + heads) * columns(q!) * tokens(k!);
+  },
   forward: (capabilities, { inputs }, attributes) =>
     attentionGradient(capabilities, { ...attributes, ...sizes(inputs, attributes) }),
 };
 
 function headsFit(op: string, { q, k, v }: Shapes, { heads, causal = false }: AttentionAttributes): void {
-  want(q![0] % heads === 0, () => `${op}: ${q![0]} channels do not split into ${heads} heads`);
-  want(
-    q![0] === k![0] && same(k!, v!) && q![1] === k![1],
-    () => `${op}: q ${text(q)}, k ${text(k)} and v ${text(v)} do not fit`,
+  check(
+    q![0] % heads === 0,
+    () => `${op}: expected a multiple of ${heads} channels, one part per head, got q ${text(q)}`,
   );
-  want(
-    !causal || same(q!, k!),
-    () => `${op}: causal, so q ${text(q)} and k ${text(k)} should have the same tokens`,
-  );
+  const [c, n] = q!;
+  checkShape(op, 'k', causal ? q! : [c, n, k![2], k![3]], k);
+  checkShape(op, 'v', k!, v);
 }
 
 const tokens = ([, , h, w]: Shape): number => h * w;

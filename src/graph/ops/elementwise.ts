@@ -1,4 +1,4 @@
-// What happens element by element, or row by row.
+// Arithmetic element by element, or with one number per channel and sample (a row).
 
 import type { Activation } from '../../kernels/activation.ts';
 import {
@@ -13,7 +13,9 @@ import {
   scaled,
   scaleRows,
 } from '../../kernels/elementwise.ts';
-import { isRow, none, type Op, same, text, want } from './op.ts';
+import { checkShape, none, type Op, perElement, rowsOf } from './op.ts';
+import { sumSamplesOp } from './samples.ts';
+import { sumPixelsOp } from './sums.ts';
 
 export interface ActivationAttributes {
   readonly activation: Activation;
@@ -22,19 +24,22 @@ export interface ActivationAttributes {
 export const activationOp: Op<ActivationAttributes> = {
   infer: ({ x }) => x!,
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }, { activation }) => activate(capabilities, { x: inputs.x!, activation }),
   backward: ({ attributes, inputs: { x }, dy, apply }) => ({
-    x: apply('activationGradient', attributes, { x, dy }),
+    x: apply(activationGradientOp, attributes, { x, dy }),
   }),
 };
 
 /** y = dy·act'(x). */
 export const activationGradientOp: Op<ActivationAttributes> = {
   infer({ x, dy }) {
-    want(same(x!, dy!), () => `activationGradient: x is ${text(x)}, dy ${text(dy)}`);
+    checkShape('activationGradient', 'dy', x!, dy);
     return x!;
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }, { activation }) =>
     activationGradient(capabilities, { x: inputs.x!, activation }),
 };
@@ -44,19 +49,21 @@ export type GegluAttributes = Record<never, never>;
 
 export const gegluOp: Op<GegluAttributes> = {
   infer({ x1, x2 }) {
-    want(same(x1!, x2!), () => `geglu: x1 is ${text(x1)}, x2 is ${text(x2)}`);
+    checkShape('geglu', 'x2', x1!, x2);
     return x1!;
   },
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }) => geglu(capabilities, { x: inputs.x1! }),
-  backward: ({ inputs: { x1, x2 }, dy, wants, apply }) => ({
-    ...(wants('x1') ? { x1: apply('geglu', {}, { x1: dy, x2 }) } : {}),
-    ...(wants('x2')
+  backward: ({ inputs: { x1, x2 }, dy, needs, apply }) => ({
+    ...(needs('x1') ? { x1: apply(gegluOp, {}, { x1: dy, x2 }) } : {}),
+    ...(needs('x2')
       ? {
           x2: apply(
-            'activationGradient',
+            activationGradientOp,
             { activation: 'gelu' },
-            { x: x2, dy: apply('multiply', {}, { x1: dy, x2: x1 }) },
+            { x: x2, dy: apply(multiplyOp, {}, { x1: dy, x2: x1 }) },
           ),
         }
       : {}),
@@ -70,13 +77,15 @@ export interface AddAttributes {
 
 export const addOp: Op<AddAttributes> = {
   infer({ x1, x2 }) {
-    want(same(x1!, x2!), () => `add: x1 is ${text(x1)}, x2 is ${text(x2)}`);
+    checkShape('add', 'x2', x1!, x2);
     return x1!;
   },
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }, { scale = 1 }) => add(capabilities, { x: inputs.x1!, scale }),
   backward({ attributes: { scale: factor = 1 }, dy, apply }) {
-    const gradient = factor === 1 ? dy : apply('scaled', { factor }, { x: dy });
+    const gradient = factor === 1 ? dy : apply(scaledOp, { factor }, { x: dy });
     return { x1: gradient, x2: gradient };
   },
 };
@@ -89,8 +98,9 @@ export interface ScaledAttributes {
 export const scaledOp: Op<ScaledAttributes> = {
   infer: ({ x }) => x!,
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }, { factor }) => scaled(capabilities, { x: inputs.x!, factor }),
-  backward: ({ attributes, dy, apply }) => ({ x: apply('scaled', attributes, { x: dy }) }),
+  backward: ({ attributes, dy, apply }) => ({ x: apply(scaledOp, attributes, { x: dy }) }),
 };
 
 /** y = x1·x2. */
@@ -98,14 +108,15 @@ export type MultiplyAttributes = Record<never, never>;
 
 export const multiplyOp: Op<MultiplyAttributes> = {
   infer({ x1, x2 }) {
-    want(same(x1!, x2!), () => `multiply: x1 is ${text(x1)}, x2 is ${text(x2)}`);
+    checkShape('multiply', 'x2', x1!, x2);
     return x1!;
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }) => multiply(capabilities, { x: inputs.x1! }),
-  backward: ({ inputs: { x1, x2 }, dy, wants, apply }) => ({
-    ...(wants('x1') ? { x1: apply('multiply', {}, { x1: dy, x2 }) } : {}),
-    ...(wants('x2') ? { x2: apply('multiply', {}, { x1: dy, x2: x1 }) } : {}),
+  backward: ({ inputs: { x1, x2 }, dy, needs, apply }) => ({
+    ...(needs('x1') ? { x1: apply(multiplyOp, {}, { x1: dy, x2 }) } : {}),
+    ...(needs('x2') ? { x2: apply(multiplyOp, {}, { x1: dy, x2: x1 }) } : {}),
   }),
 };
 
@@ -114,14 +125,16 @@ export type AddRowsAttributes = Record<never, never>;
 
 export const addRowsOp: Op<AddRowsAttributes> = {
   infer({ x, embedding }) {
-    want(isRow(x!, embedding!), () => `addRows: x is ${text(x)}, the embedding is ${text(embedding)}`);
+    checkShape('addRows', 'embedding', rowsOf(x!), embedding);
     return x!;
   },
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }) => addRows(capabilities, { x: inputs.x! }),
-  backward: ({ dy, wants, apply }) => ({
+  backward: ({ dy, needs, apply }) => ({
     x: dy,
-    ...(wants('embedding') ? { embedding: apply('sumPixels', {}, { x: dy }) } : {}),
+    ...(needs('embedding') ? { embedding: apply(sumPixelsOp, {}, { x: dy }) } : {}),
   }),
 };
 
@@ -130,18 +143,18 @@ export type GatedAddAttributes = Record<never, never>;
 
 export const gatedAddOp: Op<GatedAddAttributes> = {
   infer({ x1, x2, gate }) {
-    want(
-      same(x1!, x2!) && isRow(x1!, gate!),
-      () => `gatedAdd: x1 is ${text(x1)}, x2 is ${text(x2)}, the gate is ${text(gate)}`,
-    );
+    checkShape('gatedAdd', 'x2', x1!, x2);
+    checkShape('gatedAdd', 'gate', rowsOf(x1!), gate);
     return x1!;
   },
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }) => gatedAdd(capabilities, { x: inputs.x1! }),
-  backward: ({ inputs: { x2, gate }, dy, wants, apply }) => ({
+  backward: ({ inputs: { x2, gate }, dy, needs, apply }) => ({
     x1: dy,
-    ...(wants('x2') ? { x2: apply('scaleRows', {}, { x: dy, gate }) } : {}),
-    ...(wants('gate') ? { gate: apply('sumPixels', {}, { x: apply('multiply', {}, { x1: dy, x2 }) }) } : {}),
+    ...(needs('x2') ? { x2: apply(scaleRowsOp, {}, { x: dy, gate }) } : {}),
+    ...(needs('gate') ? { gate: apply(sumPixelsOp, {}, { x: apply(multiplyOp, {}, { x1: dy, x2 }) }) } : {}),
   }),
 };
 
@@ -150,22 +163,25 @@ export type ScaleRowsAttributes = Record<never, never>;
 
 export const scaleRowsOp: Op<ScaleRowsAttributes> = {
   infer({ x, gate }) {
-    want(isRow(x!, gate!), () => `scaleRows: x is ${text(x)}, the gate is ${text(gate)}`);
+    checkShape('scaleRows', 'gate', rowsOf(x!), gate);
     return x!;
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }) => scaleRows(capabilities, { x: inputs.x! }),
 };
 
-/** y[c, n, p] = x[c, n, p] + image[c, p], with a constant image. */
+/** y[c, n, p] = x[c, n, p] + image[c, p], where the image is a constant. */
 export type AddImageAttributes = Record<never, never>;
 
 export const addImageOp: Op<AddImageAttributes> = {
   infer: ({ x }) => x!,
   constants: ({ x }) => ({ image: x![0] * x![2] * x![3] }),
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }) => addImage(capabilities, { x: inputs.x! }),
-  backward: ({ dy, wants, apply }) => ({
+  backward: ({ dy, needs, apply }) => ({
     x: dy,
-    ...(wants('image') ? { image: apply('sumSamples', {}, { x: dy }) } : {}),
+    ...(needs('image') ? { image: apply(sumSamplesOp, {}, { x: dy }) } : {}),
   }),
 };

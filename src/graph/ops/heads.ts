@@ -1,10 +1,13 @@
-// Heads of a network that predicts for every class at once.
+// The heads of a multi-head network, which predicts for every class in one run.
 
 import { pickHead, pickHeadBackward } from '../../kernels/pickhead.ts';
 import type { Shape } from '../../kernels/tensor.ts';
-import { none, type Op, text, want } from './op.ts';
+import { check, copies, none, type Op, perElement, text } from './op.ts';
 
-/** y[c, n] = x[label[n]·channels + c, view[n]]; a label beyond the heads takes their mean. Without `view`: view n. */
+/**
+ * y[c, n] = x[label[n]·channels + c, view[n]]. A label beyond the last head takes the mean of all heads. Without the
+ * input `view`, sample n reads view n.
+ */
 export interface PickHeadAttributes {
   readonly channels: number;
 }
@@ -13,24 +16,26 @@ const isIndex = ([c, , h, w]: Shape): boolean => c === 1 && h === 1 && w === 1;
 
 export const pickHeadOp: Op<PickHeadAttributes> = {
   infer({ x, view, label }, { channels }) {
-    want(
+    check(
       x![0] % channels === 0,
-      () => `pickHead: x ${text(x)} does not split into heads of ${channels} channels`,
+      () => `pickHead: expected a multiple of ${channels} channels, ${channels} per head, got x ${text(x)}`,
     );
-    want(
+    check(
       isIndex(label!) && (view ? isIndex(view) && view[1] === label![1] : x![1] === label![1]),
-      () => `pickHead: view is ${text(view)}, label is ${text(label)}, x is ${text(x)}`,
+      () =>
+        `pickHead: expected one label per ${view ? 'view index' : 'sample of x'}, got label ${text(label)}, view ${text(view)}, x ${text(x)}`,
     );
     return [channels, label![1], x![2], x![3]];
   },
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs, output, has }, { channels }) =>
     pickHead(capabilities, { x: inputs.x!, channels, n: output[1], view: has('view') }),
-  backward: ({ inputs: { x, view, label }, attributes: { channels }, dy, wants, apply }) =>
-    wants('x')
+  backward: ({ inputs: { x, view, label }, attributes: { channels }, dy, needs, apply }) =>
+    needs('x')
       ? {
           x: apply(
-            'pickHeadBackward',
+            pickHeadBackwardOp,
             { channels, views: x!.shape[1], heads: x!.shape[0] / channels },
             { dy, view, label },
           ),
@@ -38,7 +43,7 @@ export const pickHeadOp: Op<PickHeadAttributes> = {
       : {},
 };
 
-/** The gradient of `pickHead`'s x out of `dy`. */
+/** The gradient of `pickHead` with respect to x. */
 export interface PickHeadBackwardAttributes extends PickHeadAttributes {
   readonly heads: number;
   readonly views: number;
@@ -46,10 +51,14 @@ export interface PickHeadBackwardAttributes extends PickHeadAttributes {
 
 export const pickHeadBackwardOp: Op<PickHeadBackwardAttributes> = {
   infer({ dy }, { channels, heads, views }) {
-    want(dy![0] === channels, () => `pickHeadBackward: dy is ${text(dy)}, a head has ${channels} channels`);
+    check(
+      dy![0] === channels,
+      () => `pickHeadBackward: expected dy with ${channels} channels, got ${text(dy)}`,
+    );
     return [heads * channels, views, dy![2], dy![3]];
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs, output, has }, { channels }) =>
     pickHeadBackward(capabilities, { x: output, channels, n: inputs.dy![1], view: has('view') }),
 };

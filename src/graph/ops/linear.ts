@@ -1,13 +1,15 @@
-// Dense layers over channels.
+// Dense layers over channels; also the 1x1 convolution.
 
 import type { Activation } from '../../kernels/activation.ts';
 import { linear } from '../../kernels/linear.ts';
 import type { Shape } from '../../kernels/tensor.ts';
-import type { Value } from '../graph.ts';
-import { transposedWeight } from './conv2d-backward.ts';
-import { type Op, residualFits } from './op.ts';
+import type { Value } from '../value.ts';
+import { transposedWeight, weightGradientOp } from './conv2d.ts';
+import { activationGradientOp, scaledOp } from './elementwise.ts';
+import { checkShape, elements, type Op } from './op.ts';
+import { sumColumnsOp } from './sums.ts';
 
-/** y = act(weight·x + bias)·… over channels, a column each; also the 1x1 convolution. */
+/** y = (act(weight·x + bias) + residual)·scale, for each column of x (each pixel or token of each sample). */
 export interface LinearAttributes {
   readonly outChannels: number;
   readonly activation?: Activation;
@@ -17,10 +19,11 @@ export interface LinearAttributes {
 export const linearOp: Op<LinearAttributes> = {
   infer({ x, residual }, { outChannels }) {
     const y: Shape = [outChannels, x![1], x![2], x![3]];
-    residualFits('linear', y, residual);
+    if (residual) checkShape('linear', 'residual', y, residual);
     return y;
   },
   constants: ({ x }, { outChannels }) => ({ weight: outChannels * x![0], bias: outChannels }),
+  flop: ({ inputs: { x }, output }) => 2 * elements(output) * x![0],
   forward: (capabilities, { inputs, has }, attributes, weights) =>
     linear(capabilities, {
       ...attributes,
@@ -29,33 +32,33 @@ export const linearOp: Op<LinearAttributes> = {
       residual: has('residual'),
       weights,
     }),
-  backward({ attributes, inputs: { x }, constants: { weight, bias }, dy, wants, apply }) {
+  backward({ attributes, inputs: { x }, constants: { weight, bias }, dy, needs, apply }) {
     const { outChannels, activation = 'none', scale: factor = 1 } = attributes;
-    const scaled = (value: Value) => (factor === 1 ? value : apply('scaled', { factor }, { x: value }));
-    // What the activation was given is made again rather than kept.
+    const scaled = (value: Value) => (factor === 1 ? value : apply(scaledOp, { factor }, { x: value }));
+    // The input of the activation is recomputed rather than kept.
     const dSum =
-      activation === 'none' || !(wants('x') || wants('weight') || wants('bias'))
+      activation === 'none' || !(needs('x') || needs('weight') || needs('bias'))
         ? dy
         : apply(
-            'activationGradient',
+            activationGradientOp,
             { activation },
-            { x: apply('linear', { outChannels }, { x }, { weight, bias }), dy },
+            { x: apply(linearOp, { outChannels }, { x }, { weight, bias }), dy },
           );
     const one = { kernel: [1, 1], stride: 1, padding: [0, 0, 0, 0] } as const;
     return {
-      ...(wants('x')
+      ...(needs('x')
         ? {
             x: apply(
-              'linear',
+              linearOp,
               { outChannels: x!.shape[0], scale: factor },
               { x: dSum },
               { weight: transposedWeight(weight!, outChannels, x!.shape[0], [1, 1]) },
             ),
           }
         : {}),
-      ...(wants('weight') ? { weight: scaled(apply('weightGradient', one, { x, dy: dSum })) } : {}),
-      ...(wants('bias') ? { bias: scaled(apply('sumColumns', {}, { x: dSum })) } : {}),
-      ...(wants('residual') ? { residual: scaled(dy) } : {}),
+      ...(needs('weight') ? { weight: scaled(apply(weightGradientOp, one, { x, dy: dSum })) } : {}),
+      ...(needs('bias') ? { bias: scaled(apply(sumColumnsOp, {}, { x: dSum })) } : {}),
+      ...(needs('residual') ? { residual: scaled(dy) } : {}),
     };
   },
 };

@@ -1,8 +1,8 @@
-// What a denoiser made of images themselves needs: whole images as columns, and which of them a noised one is made of.
+// The ops of the optimal denoiser, which weighs the training images by their posterior given a noised image.
 
 import { flatten, unflatten } from '../../kernels/flatten.ts';
 import { posterior, posteriorGradient } from '../../kernels/posterior.ts';
-import { none, type Op, same, text, want } from './op.ts';
+import { check, checkShape, copies, none, type Op, perElement, text } from './op.ts';
 
 /** y[c·h·w + p, n] = x[c, n, p]. */
 export type FlattenAttributes = Record<never, never>;
@@ -10,9 +10,10 @@ export type FlattenAttributes = Record<never, never>;
 export const flattenOp: Op<FlattenAttributes> = {
   infer: ({ x }) => [x![0] * x![2] * x![3], x![1], 1, 1],
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs }) => flatten(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { x }, dy, apply }) => ({
-    x: apply('unflatten', { height: x!.shape[2], width: x!.shape[3] }, { x: dy }),
+    x: apply(unflattenOp, { height: x!.shape[2], width: x!.shape[3] }, { x: dy }),
   }),
 };
 
@@ -25,15 +26,16 @@ export interface UnflattenAttributes {
 export const unflattenOp: Op<UnflattenAttributes> = {
   infer({ x }, { height, width }) {
     const channels = x![0] / (height * width);
-    want(
+    check(
       Number.isInteger(channels) && x![2] * x![3] === 1,
-      () => `unflatten: x ${text(x)} has no whole channels of ${height}x${width}`,
+      () => `unflatten: expected [c·${height}·${width}, n, 1, 1], got x ${text(x)}`,
     );
     return [channels, x![1], height, width];
   },
   constants: none,
+  flop: copies,
   forward: (capabilities, { output }) => unflatten(capabilities, { y: output }),
-  backward: ({ dy, apply }) => ({ x: apply('flatten', {}, { x: dy }) }),
+  backward: ({ dy, apply }) => ({ x: apply(flattenOp, {}, { x: dy }) }),
 };
 
 /** y[i, n] = softmax over rows i of scales[level[n]]·(x[i, n] - half[i]). */
@@ -43,24 +45,28 @@ export interface PosteriorAttributes {
 
 export const posteriorOp: Op<PosteriorAttributes> = {
   infer({ x, level }) {
-    want(
+    check(
       x![2] * x![3] === 1 && level![1] === x![1],
-      () => `posterior: x is ${text(x)}, level is ${text(level)}`,
+      () =>
+        `posterior: expected x [images, n, 1, 1] and one level per sample, got x ${text(x)}, level ${text(level)}`,
     );
     return x!;
   },
   constants: ({ x }, { levels }) => ({ half: x![0], scales: levels }),
+  flop: perElement,
   forward: (capabilities, { inputs }, { levels }) => posterior(capabilities, { x: inputs.x!, levels }),
-  backward: ({ attributes, inputs: { level }, constants: { scales }, output, dy, wants, apply }) =>
-    wants('x') ? { x: apply('posteriorGradient', attributes, { p: output, dy, level }, { scales }) } : {},
+  backward: ({ attributes, inputs: { level }, constants: { scales }, output, dy, needs, apply }) =>
+    needs('x') ? { x: apply(posteriorGradientOp, attributes, { p: output, dy, level }, { scales }) } : {},
 };
 
+/** The gradient of `posterior` with respect to x, from its output p. */
 export const posteriorGradientOp: Op<PosteriorAttributes> = {
   infer({ p, dy }) {
-    want(same(p!, dy!), () => `posteriorGradient: p is ${text(p)}, dy is ${text(dy)}`);
+    checkShape('posteriorGradient', 'dy', p!, dy);
     return p!;
   },
   constants: (_, { levels }) => ({ scales: levels }),
+  flop: perElement,
   forward: (capabilities, { inputs }, { levels }) =>
     posteriorGradient(capabilities, { x: inputs.p!, levels }),
 };

@@ -1,12 +1,12 @@
-// Resolution, up and down.
+// Upsampling, average pooling and padding.
 
 import { averagePool2x2, upsampleNearest } from '../../kernels/resample.ts';
 import { averagePoolGradient, pad, upsampleGradient } from '../../kernels/resample-backward.ts';
-import { none, type Op, text, want } from './op.ts';
+import { check, copies, none, type Op, perElement, text } from './op.ts';
 
 type Size = readonly [height: number, width: number];
 
-/** Nearest, to twice the size or to the one given. */
+/** Nearest-neighbour upsampling to `size`, by default to twice the size. */
 export interface UpsampleAttributes {
   readonly size?: Size;
 }
@@ -14,14 +14,16 @@ export interface UpsampleAttributes {
 export const upsampleOp: Op<UpsampleAttributes> = {
   infer: ({ x }, { size }) => [x![0], x![1], ...(size ?? ([2 * x![2], 2 * x![3]] as const))],
   constants: none,
+  flop: copies,
+  cheap: true,
   forward: (capabilities, { inputs, output }) =>
     upsampleNearest(capabilities, { x: inputs.x!, size: [output[2], output[3]] }),
   backward: ({ inputs: { x }, dy, apply }) => ({
-    x: apply('upsampleGradient', { size: [x!.shape[2], x!.shape[3]] }, { dy }),
+    x: apply(upsampleGradientOp, { size: [x!.shape[2], x!.shape[3]] }, { dy }),
   }),
 };
 
-/** y[i, j] = the sum of dy over the pixels that upsampling made of (i, j); `size` is that of what was upsampled. */
+/** y[i, j] = the sum of dy over the pixels that are copies of pixel (i, j). `size` is the size before upsampling. */
 export interface UpsampleGradientAttributes {
   readonly size: Size;
 }
@@ -29,46 +31,55 @@ export interface UpsampleGradientAttributes {
 export const upsampleGradientOp: Op<UpsampleGradientAttributes> = {
   infer: ({ dy }, { size }) => [dy![0], dy![1], ...size],
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }, { size }) => upsampleGradient(capabilities, { dy: inputs.dy!, size }),
   backward: ({ inputs, dy, apply }) => {
     const [, , height, width] = inputs.dy!.shape;
-    return { dy: apply('upsample', { size: [height, width] }, { x: dy }) };
+    return { dy: apply(upsampleOp, { size: [height, width] }, { x: dy }) };
   },
 };
 
+/** The mean of each block of 2x2 pixels. The last row or column of an odd size is left out. */
 export type AveragePoolAttributes = Record<never, never>;
 
 export const averagePoolOp: Op<AveragePoolAttributes> = {
   infer: ({ x }) => [x![0], x![1], Math.floor(x![2] / 2), Math.floor(x![3] / 2)],
   constants: none,
+  flop: perElement,
+  cheap: true,
   forward: (capabilities, { inputs }) => averagePool2x2(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { x }, dy, apply }) => ({
-    x: apply('averagePoolGradient', { size: [x!.shape[2], x!.shape[3]] }, { dy }),
+    x: apply(averagePoolGradientOp, { size: [x!.shape[2], x!.shape[3]] }, { dy }),
   }),
 };
 
-/** A quarter of dy at each pixel of its block, zero in a row or column that pooling cut; `size` is that of what was pooled. */
+/**
+ * A quarter of dy at each pixel of its block, and zero in a last row or column that pooling left out. `size` is the size
+ * before pooling.
+ */
 export interface AveragePoolGradientAttributes {
   readonly size: Size;
 }
 
 export const averagePoolGradientOp: Op<AveragePoolGradientAttributes> = {
   infer({ dy }, { size }) {
-    want(
+    check(
       Math.floor(size[0] / 2) === dy![2] && Math.floor(size[1] / 2) === dy![3],
-      () => `averagePoolGradient: dy ${text(dy)} is not the half of ${size[0]}x${size[1]}`,
+      () =>
+        `averagePoolGradient: expected dy of ${Math.floor(size[0] / 2)}x${Math.floor(size[1] / 2)}, half of ${size[0]}x${size[1]}, got ${text(dy)}`,
     );
     return [dy![0], dy![1], ...size];
   },
   constants: none,
+  flop: perElement,
   forward: (capabilities, { inputs }, { size }) =>
     averagePoolGradient(capabilities, { dy: inputs.dy!, size }),
-  backward: ({ dy, apply }) => ({ dy: apply('averagePool', {}, { x: dy }) }),
+  backward: ({ dy, apply }) => ({ dy: apply(averagePoolOp, {}, { x: dy }) }),
 };
 
 /**
- * y[i·step + top, j·step + left] = x[i, j] in an image of `size`: zeros where x does not reach, cut where it reaches
- * beyond.
+ * y[i·step + top, j·step + left] = x[i, j] in an image of `size`, zeros elsewhere. Pixels of x that fall outside are
+ * dropped.
  */
 export interface PadAttributes {
   readonly offset: readonly [top: number, left: number];
@@ -79,5 +90,6 @@ export interface PadAttributes {
 export const padOp: Op<PadAttributes> = {
   infer: ({ x }, { size }) => [x![0], x![1], ...size],
   constants: none,
+  flop: copies,
   forward: (capabilities, { inputs }, attributes) => pad(capabilities, { x: inputs.x!, ...attributes }),
 };

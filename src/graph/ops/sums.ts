@@ -1,7 +1,8 @@
-// Sums: what gradients are made of where something was added to many places.
+// Sums: the gradients of values that were added to many places.
 
 import { sumColumns, sumPixels } from '../../kernels/sums.ts';
-import { none, type Op } from './op.ts';
+import { elements, none, type Op } from './op.ts';
+import { upsampleOp } from './resample.ts';
 
 /** y[c, n] = Σ over pixels of x[c, n, p]: [c, n, h, w] to [c, n, 1, 1]. */
 export type SumPixelsAttributes = Record<never, never>;
@@ -9,9 +10,10 @@ export type SumPixelsAttributes = Record<never, never>;
 export const sumPixelsOp: Op<SumPixelsAttributes> = {
   infer: ({ x }) => [x![0], x![1], 1, 1],
   constants: none,
+  flop: ({ inputs: { x } }) => elements(x!),
   forward: (capabilities, { inputs }) => sumPixels(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { x }, dy, apply }) => ({
-    x: apply('upsample', { size: [x!.shape[2], x!.shape[3]] }, { x: dy }),
+    x: apply(upsampleOp, { size: [x!.shape[2], x!.shape[3]] }, { x: dy }),
   }),
 };
 
@@ -21,5 +23,6 @@ export type SumColumnsAttributes = Record<never, never>;
 export const sumColumnsOp: Op<SumColumnsAttributes> = {
   infer: ({ x }) => [x![0], 1, 1, 1],
   constants: none,
+  flop: ({ inputs: { x } }) => elements(x!),
   forward: (capabilities, { inputs }) => sumColumns(capabilities, { x: inputs.x! }),
 };

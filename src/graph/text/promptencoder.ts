@@ -2,8 +2,8 @@
 // run and let go again, because nothing of them is needed once the prompts are encoded.
 
 import { join } from 'node:path';
+import { ModelError } from '../../errors.ts';
 import type { Device } from '../../kernels/device.ts';
-import { ModelError } from '../../kernels/errors.ts';
 import type { WeightDtype } from '../../kernels/routine.ts';
 import { checked, readBack, submit } from '../../kernels/runtime.ts';
 import { pitch, type Shape } from '../../kernels/tensor.ts';

@@ -1,8 +1,8 @@
 // A diffusion model as a classifier to attack: logits from its weighted mean errors, and their gradients with regard
 // to the image.
 
+import { ModelError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
-import { ModelError } from '../../kernels/errors.ts';
 import { ascending } from '../deciding/levels.ts';
 import type { Batcher, LeasedImage } from '../stream/batcher.ts';
 import { batcherOf, batcherOfClassifier, type ClassifierInfo } from '../stream/sharing.ts';

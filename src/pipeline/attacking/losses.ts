@@ -2,7 +2,7 @@
 // forms that keep their digits where the classifier is certain, since a diffusion classifier's small temperature
 // makes it so almost everywhere.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 
 /** A loss and its gradient with regard to the logits. */
 export interface Loss {

@@ -2,8 +2,8 @@
 
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import { writeSafetensors } from '../../graph/files/safetensors-write.ts';
-import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
 import { classOf } from '../images/labelled.ts';
 import { fromModelInput } from '../images/pixels.ts';

@@ -2,10 +2,10 @@
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import { attackAndJudge, judged, type Prediction } from '../attacking/campaign.ts';
 import type { Queries } from '../attacking/defended.ts';
 import { type Share, shareOf } from '../attacking/wilson.ts';
-import { UsageError } from '../errors.ts';
 import { failureOf, systemCode } from '../images/failures.ts';
 import { loadImage } from '../images/load.ts';
 import { fromModelInput, toUnit } from '../images/pixels.ts';
@@ -24,8 +24,8 @@ import { duration, short } from './progress.ts';
 import { provenanceOf, weightsHash } from './provenance.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
 import { forecastRobust } from './robust-forecast.ts';
-import type { Surroundings } from './run.ts';
 import { checkInputs } from './settings.ts';
+import type { Surroundings } from './surroundings.ts';
 import { placeOf, readLabels } from './truths.ts';
 
 const ATTACK = [

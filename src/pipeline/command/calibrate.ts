@@ -1,5 +1,6 @@
 // `calibrate`: fits the temperature that makes a model's probabilities match how often it is right on labelled images.
 
+import { UsageError } from '../../errors.ts';
 import type { Candidate } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import { classifyImages } from '../classify-images.ts';
@@ -11,7 +12,6 @@ import {
   type Reliability,
   reliabilityOf,
 } from '../deciding/calibration.ts';
-import { UsageError } from '../errors.ts';
 import { failureOf } from '../images/failures.ts';
 import { classOf, findLabelled, type Labelled } from '../images/labelled.ts';
 import { prepare } from '../images/load.ts';
@@ -29,9 +29,9 @@ import { checkModel, modelOptions } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
-import type { Surroundings } from './run.ts';
 import { checkShared } from './settings.ts';
 import { streamWriter } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 import { runTimeOf, secondsOf } from './timing.ts';
 
 const CALIBRATE = [

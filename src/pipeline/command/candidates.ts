@@ -1,10 +1,10 @@
 // Which candidates a run chooses between, from names or from a table of prompts.
 
 import { z } from 'zod';
+import { UsageError } from '../../errors.ts';
 import type { Candidate } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
-import { csvRows } from '../csv.ts';
-import { UsageError } from '../errors.ts';
+import { csvRows } from '../images/csv.ts';
 
 /** Letters to insert, delete or replace to turn one text into the other. */
 export function editDistance(a: string, b: string): number {

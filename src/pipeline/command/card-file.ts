@@ -3,14 +3,14 @@
 import { constants } from 'node:fs';
 import { copyFile, cp, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import { storeTemperature } from '../../graph/files/card.ts';
-import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
+import { linesOf } from '../images/path-lines.ts';
 import { checkOutputFile, checkOutputFolder } from './checks.ts';
-import { linesOf } from './lines.ts';
 import { SHIPPED } from './modelfolder.ts';
 import { isBeneath } from './outputnames.ts';
-import type { Surroundings } from './run.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** Where a temperature goes: nowhere, to a card of its own, to a copy of the model's folder, or into the folder. */
 export type Destination =

@@ -1,8 +1,8 @@
 // The commands as people see them: their options and their help.
 
 import { Command } from 'commander';
+import { PRESET_HELP } from './options/presets.ts';
 import { addOptions } from './options/table.ts';
-import { PRESET_HELP } from './presets.ts';
 import { CLASSIFY } from './settings.ts';
 
 /** Where the command's own texts (help, version, faults) go. */

@@ -2,13 +2,13 @@
 
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import { convertEdm } from '../../graph/files/edmpickle.ts';
-import { UsageError } from '../errors.ts';
 import { checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
-import type { Surroundings } from './run.ts';
+import type { Surroundings } from './surroundings.ts';
 
 const CONVERT = ['config', 'labels', 'quiet', 'logLevel'] as const satisfies readonly OptionName[];
 

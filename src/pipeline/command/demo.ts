@@ -2,20 +2,15 @@
 // is the middle of `demo`; the rest is drawing.
 
 import { join } from 'node:path';
-import {
-  type Classified,
-  classifyImages,
-  findImages,
-  type ImageItem,
-  type ItemFailure,
-  loadImages,
-  type Model,
-  openModel,
-  UsageError,
-} from '../../index.ts';
+import { UsageError } from '../../errors.ts';
+import type { Model } from '../../graph/model.ts';
+import { openModel } from '../../graph/openmodel.ts';
+import { classifyImages } from '../classify-images.ts';
 import { printable } from '../escaping.ts';
+import { loadImages } from '../images/load.ts';
 import { fromModelInput } from '../images/pixels.ts';
-import { isFailure } from '../types.ts';
+import { findImages } from '../images/sources.ts';
+import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { silentDriver } from './driver-messages.ts';
 import { describeError, statusOf } from './exitstatus.ts';
 import { DEFAULT_MODEL, SHIPPED } from './modelfolder.ts';

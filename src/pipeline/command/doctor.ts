@@ -10,8 +10,8 @@ import { type Facts, gatherFacts, runOwn } from './doctor-facts.ts';
 import { modelFolder, SHIPPED } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { bytes, type Reporter } from './progress.ts';
-import type { Surroundings } from './run.ts';
 import { streamWriter } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 
 const DOCTOR = ['model', 'device', 'fix', 'run', 'json'] as const satisfies readonly OptionName[];
 

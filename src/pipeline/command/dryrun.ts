@@ -1,9 +1,9 @@
 // `classify --dry-run`: what a run would cost, from timed batches and a few images that are classified for real.
 
+import { ModelError } from '../../errors.ts';
 import { type Description, flopOf } from '../../graph/describe.ts';
 import type { EvaluationBatch, Model } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
-import { ModelError } from '../../kernels/errors.ts';
 import { classifyImages } from '../classify-images.ts';
 import { bind } from '../deciding/bind.ts';
 import { aggregate, counted, eliminate, type Facts, fanOut, startTrial } from '../deciding/trial.ts';
@@ -14,9 +14,9 @@ import { DEPTH, type OpenModel } from '../stream/batcher.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { bytes, gigaflop, short } from './progress.ts';
 import { timePurification } from './purify-timing.ts';
-import type { Surroundings } from './run.ts';
 import type { Settings } from './settings.ts';
 import { streamWriter } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 import {
   brief,
   MEANING,

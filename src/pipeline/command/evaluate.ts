@@ -2,10 +2,10 @@
 
 import { stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import type { AttackName } from '../attacking/attacks.ts';
 import { attackAndJudge, judged } from '../attacking/campaign.ts';
 import { nextAttack, type Result, type Table, tableOf, tableText } from '../attacking/robustness.ts';
-import { UsageError } from '../errors.ts';
 import { failureOf } from '../images/failures.ts';
 import { prepare } from '../images/load.ts';
 import { toUnit } from '../images/pixels.ts';
@@ -26,8 +26,8 @@ import { duration, short } from './progress.ts';
 import { provenanceOf, weightsHash } from './provenance.ts';
 import { checkRobust, type Opened, openCampaign, planOf, ROBUST, type RobustSettings } from './robust.ts';
 import { forecastRobust } from './robust-forecast.ts';
-import type { Surroundings } from './run.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 import { placeOf } from './truths.ts';
 
 const EVALUATE = [

@@ -3,8 +3,8 @@
 
 import { truncate } from 'node:fs/promises';
 import { z } from 'zod';
+import { UsageError } from '../../errors.ts';
 import type { Result } from '../attacking/robustness.ts';
-import { UsageError } from '../errors.ts';
 import type { Provenance } from './provenance.ts';
 import { ifThere, wholeLines } from './resume.ts';
 import { fileWriter, type Writer } from './sinks.ts';

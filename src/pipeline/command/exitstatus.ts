@@ -7,8 +7,8 @@ import {
   OutOfMemoryError,
   ShapeError,
   UnsupportedError,
-} from '../../kernels/errors.ts';
-import { UsageError } from '../errors.ts';
+  UsageError,
+} from '../../errors.ts';
 
 /** Exit statuses by the kind of error; what is not listed is a mistake of the program's own. */
 const STATUS: readonly (readonly [new (message: string) => Error, number])[] = [

@@ -3,12 +3,7 @@
 import { escaped, safeJson, unescaped } from '../escaping.ts';
 import type { Classified, EvaluationRecord, ItemFailure } from '../types.ts';
 import { isFailure } from '../types.ts';
-
-/** Formats of results. */
-export const FORMATS = ['jsonl', 'csv', 'text'] as const;
-
-/** One of `FORMATS`. */
-export type Format = (typeof FORMATS)[number];
+import type { Format } from './options/output.ts';
 
 /** The formats that a program can read back, and so that a run can be resumed from. */
 export type DataFormat = Exclude<Format, 'text'>;

@@ -1,13 +1,13 @@
 // `info`: what a model folder holds, what an evaluation costs, and what is wrong.
 
+import { UsageError } from '../../errors.ts';
 import { type Description, flopOf, type NetworkDescription } from '../../graph/describe.ts';
-import { UsageError } from '../errors.ts';
 import { newCommand, type Texts } from './command.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { bytes, gigaflop, short } from './progress.ts';
-import type { Surroundings } from './run.ts';
 import { streamWriter } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 
 const INFO = ['model', 'json'] as const satisfies readonly OptionName[];
 

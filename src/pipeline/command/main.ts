@@ -2,8 +2,8 @@
 
 import { existsSync, fstatSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
+import { UsageError } from '../../errors.ts';
 import type { DriverCall } from '../../kernels/adapters.ts';
-import { UsageError } from '../errors.ts';
 import { printable, systemPath } from '../escaping.ts';
 import { attack, attackCommand, readAttackSettings } from './attack.ts';
 import { calibrate, calibrateCommand, readCalibrateSettings } from './calibrate.ts';
@@ -23,9 +23,10 @@ import { addOptions, readOptions } from './options/table.ts';
 import { createReporter, type ErrorOutput } from './progress.ts';
 import { readVersion } from './provenance.ts';
 import { purify, purifyCommand, readPurifySettings } from './purify.ts';
-import { run, type Surroundings } from './run.ts';
+import { run } from './run.ts';
 import { readSettings } from './settings.ts';
 import { type Output, streamWriter } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** What the command takes from outside; all but what is known of models has the process's own as default. */
 export interface MainOptions {

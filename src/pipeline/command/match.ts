@@ -1,11 +1,11 @@
 // `match`: decides for each item which caption belongs to which image, and scores all items.
 
 import { basename } from 'node:path';
+import { faultOf, ItemError, UsageError } from '../../errors.ts';
 import type { Candidate } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import type { Score } from '../deciding/matching.ts';
-import { faultOf, ItemError, UsageError } from '../errors.ts';
 import { safeJson } from '../escaping.ts';
 import { failureOf } from '../images/failures.ts';
 import { loadImage } from '../images/load.ts';
@@ -36,10 +36,10 @@ import { claimFile } from './output-file.ts';
 import { inGroups, type MatchItem, readItems } from './pairs.ts';
 import { PathSet } from './pathset.ts';
 import { duration, short } from './progress.ts';
-import type { Surroundings } from './run.ts';
 import { type RunRecord, sameRun, writeRecord } from './run-record.ts';
 import { checkShared } from './settings.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 import { runTimeOf, secondsOf } from './timing.ts';
 
 const MATCH = [

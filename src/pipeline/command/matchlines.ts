@@ -1,7 +1,7 @@
 // The output of `match`, a line an item and a summary, and what can be taken up of it.
 
+import { UsageError } from '../../errors.ts';
 import { type Matches, scoreOf } from '../deciding/matching.ts';
-import { UsageError } from '../errors.ts';
 import type { PairErrors } from '../stream/match.ts';
 import type { MatchItem } from './pairs.ts';
 import { PathSet } from './pathset.ts';

@@ -1,13 +1,13 @@
 // How a model is opened: from checked settings to options for the graph.
 
 import { readFile, stat } from 'node:fs/promises';
+import { UsageError } from '../../errors.ts';
 import type { Level, Model } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import { RDC_RANGE } from '../../graph/sigmas.ts';
 import { ascending, parseGrid, shareOf, visitingOrder } from '../deciding/levels.ts';
 import { sigmaLevels, weigh, weightings } from '../deciding/weighting.ts';
-import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
 import { candidatesFor, readPrompts } from './candidates.ts';
 import type { Settings } from './settings.ts';

@@ -1,8 +1,7 @@
 // Where the command line finds models: where the library does, but a wrong name is a mistake of the command line.
 
+import { ModelError, UsageError } from '../../errors.ts';
 import { modelFolder as findFolder, shippedFolder } from '../../graph/files/model-path.ts';
-import { ModelError } from '../../kernels/errors.ts';
-import { UsageError } from '../errors.ts';
 
 export { DEFAULT_MODEL } from '../../graph/files/model-path.ts';
 

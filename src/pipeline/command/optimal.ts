@@ -2,9 +2,9 @@
 
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import { OPTIMAL_CLASS } from '../../graph/files/optimalfolder.ts';
 import { writeSafetensors } from '../../graph/files/safetensors-write.ts';
-import { UsageError } from '../errors.ts';
 import { failureOf, systemCode } from '../images/failures.ts';
 import { classOf, findLabelled, type Labelled } from '../images/labelled.ts';
 import { type Pixels, withChannels } from '../images/pixels.ts';
@@ -16,8 +16,8 @@ import { checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
-import type { Surroundings } from './run.ts';
 import { streamWriter } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 
 const OPTIMAL = [
   'labels',

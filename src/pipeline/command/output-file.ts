@@ -5,7 +5,7 @@ import { isUtf8 } from 'node:buffer';
 import { constants } from 'node:fs';
 import { access, open, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { pathFromBytes, systemPath } from '../escaping.ts';
 import { IMAGE_EXTENSIONS } from '../images/extensions.ts';
 import { systemCode } from '../images/failures.ts';

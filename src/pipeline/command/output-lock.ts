@@ -11,7 +11,7 @@ import { readlinkSync } from 'node:fs';
 import { open, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 

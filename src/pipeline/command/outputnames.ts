@@ -2,13 +2,13 @@
 
 import { stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { systemPath } from '../escaping.ts';
 import { findPlaced, isImage, type NamedImage } from '../images/sources.ts';
 import type { ItemFailure } from '../types.ts';
 import { identityOf, realPath } from './output-file.ts';
 import { PathSet } from './pathset.ts';
-import type { Surroundings } from './run.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /**
  * What should not be in the name of a new file: control characters and characters that reorder text, which a terminal

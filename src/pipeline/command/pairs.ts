@@ -2,8 +2,8 @@
 
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
-import { csvRows } from '../csv.ts';
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
+import { csvRows } from '../images/csv.ts';
 import { PathSet } from './pathset.ts';
 
 /** Images and captions that may be mixed up: `images[i]` belongs to `captions[i]`. */

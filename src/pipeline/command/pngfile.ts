@@ -2,7 +2,7 @@
 
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 import type { Pixels } from '../images/pixels.ts';

@@ -2,8 +2,8 @@
 
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
-import { UsageError } from '../errors.ts';
 import { safeJson, systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 import { DECODERS, loadItem } from '../images/load.ts';
@@ -25,10 +25,11 @@ import { duration, short } from './progress.ts';
 import { timePurification } from './purify-timing.ts';
 import { checkPurifyingFlags, hostNoise, type PurifyingSettings, purifierOptions } from './purifying.ts';
 import { takeUp } from './resume.ts';
-import { count, opener, type Surroundings } from './run.ts';
+import { count, opener } from './run.ts';
 import { type RunRecord, sameRun, writeRecord } from './run-record.ts';
 import { checkInputs } from './settings.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
+import type { Surroundings } from './surroundings.ts';
 import { type TensorFileWriter, tensorFileWriter } from './tensorfile.ts';
 import { runTimeOf } from './timing.ts';
 

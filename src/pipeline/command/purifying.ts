@@ -1,11 +1,10 @@
 // What commands that purify are told, and how they open the network for it.
 
 import { stat } from 'node:fs/promises';
+import { ModelError, UsageError } from '../../errors.ts';
 import { openSafetensors } from '../../graph/files/safetensors.ts';
 import type { Model } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
-import { ModelError } from '../../kernels/errors.ts';
-import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
 import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
 import { purificationLevels, sigmasOfSteps } from '../purifying/plan.ts';

@@ -1,10 +1,11 @@
 // Where the results of `classify` go: claimed before the model is opened, opened after it, one line per result.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import type { Found } from '../images/sources.ts';
 import { type Classified, type ItemFailure, isFailure } from '../types.ts';
 import { cutEnd, cutStart } from './display-width.ts';
-import { type Format, formatOfFile, headerOf, lineOf } from './format.ts';
+import { formatOfFile, headerOf, lineOf } from './format.ts';
+import type { Format } from './options/output.ts';
 import { type ClaimedFile, claimFile, identityOf, realPath } from './output-file.ts';
 import type { PathSet } from './pathset.ts';
 import type { Reporter } from './progress.ts';

@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, rename, rm, stat, truncate } from 'node:fs/promises';
 import { parse } from 'csv-parse/sync';
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 import type { Found } from '../images/sources.ts';

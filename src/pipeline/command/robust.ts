@@ -1,11 +1,11 @@
 // What `attack` and `evaluate` have in common: the options, and the classifiers they make of them.
 
+import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
 import { type AttackName, DEFAULTS } from '../attacking/attacks.ts';
 import type { AttackPlan, Campaign } from '../attacking/campaign.ts';
 import { classifierBy, type DiffusionClassifier } from '../attacking/classifier.ts';
 import { type GradientMode, type Purifier, purified } from '../attacking/purified.ts';
-import { UsageError } from '../errors.ts';
 import type { OpenModel } from '../stream/batcher.ts';
 import { denoisingBy, imagesInFlight } from '../stream/denoising.ts';
 import { stepsBy } from '../stream/purify.ts';

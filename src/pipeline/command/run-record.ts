@@ -5,7 +5,7 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import { readFile, rename, writeFile } from 'node:fs/promises';
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 import type { EarlierResults } from './resume.ts';

@@ -1,6 +1,5 @@
 // The main job of the command line: images in, one line each out.
 
-import type { Description } from '../../graph/describe.ts';
 import type { Model } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/openmodel.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
@@ -21,26 +20,15 @@ import { classifyRecord } from './classify-record.ts';
 import { dryRun } from './dryrun.ts';
 import { evaluationLines } from './format.ts';
 import { inputNotes } from './input-notes.ts';
-import { type Interruption, interruptible, type SignalSource } from './interruption.ts';
+import { type Interruption, interruptible } from './interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from './modelchoice.ts';
 import { modelFolder } from './modelfolder.ts';
-import { duration, type Reporter, short } from './progress.ts';
+import { duration, short } from './progress.ts';
 import { hostNoise, purifierOptions } from './purifying.ts';
 import { apartFrom, type Claims, claimOutputs, openResults, type Results } from './results.ts';
 import { notDone } from './resume.ts';
 import type { Settings } from './settings.ts';
-import type { Output } from './sinks.ts';
-
-/** What a run takes from outside. */
-export interface Surroundings {
-  readonly openModel: OpenFolder;
-  /** Describes a model folder: `describeModel` of the graph, or a fake of it. */
-  readonly describe: (folder: string, options?: OpenModelOptions) => Promise<Description>;
-  readonly stdin: AsyncIterable<Uint8Array>;
-  readonly stdout: Output;
-  readonly signals: SignalSource;
-  readonly reporter: Reporter;
-}
+import type { Surroundings } from './surroundings.ts';
 
 /** The strategy and the budget of settings. */
 function deciding(settings: Settings): Pick<ClassifyOptions, 'strategy' | 'budget'> {

@@ -1,9 +1,9 @@
 // What `classify` is asked for, checked: from the texts of options to values, before anything is opened.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { formatOfFile } from './format.ts';
+import { withPreset } from './options/presets.ts';
 import { type OptionName, readOptions, type Values } from './options/table.ts';
-import { withPreset } from './presets.ts';
 import { CLASSIFY_PURIFYING, type PurifyingSettings, purifyingOf } from './purifying.ts';
 
 /** The options of `classify`, in the order of its help. */

@@ -2,7 +2,7 @@
 // caller that awaits each write is slowed down to the pace of the reader.
 
 import { open } from 'node:fs/promises';
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { printable, systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 

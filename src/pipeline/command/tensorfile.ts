@@ -2,8 +2,8 @@
 
 import { randomBytes } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
+import { UsageError } from '../../errors.ts';
 import { type TensorData, writeSafetensors } from '../../graph/files/safetensors-write.ts';
-import { UsageError } from '../errors.ts';
 import { systemCode } from '../images/failures.ts';
 
 export interface TensorFileWriter {

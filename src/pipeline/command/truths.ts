@@ -1,6 +1,6 @@
 // True classes from a table of paths, for images that are not in class folders.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { classOf, type LabelRow, labelRows } from '../images/labelled.ts';
 import { nearest } from './candidates.ts';
 

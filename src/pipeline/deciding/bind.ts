@@ -1,6 +1,6 @@
 // A strategy meets a model.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { sequential } from './sequential.ts';
 import type { Facts, Strategy } from './trial.ts';
 

@@ -1,7 +1,7 @@
 // How far probabilities can be believed, and the temperature that makes them believable: one number, fitted by maximum
 // likelihood (Guo et al. 2017, "On Calibration of Modern Neural Networks", temperature scaling).
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 
 /** What is known of a labelled image: the weighted mean error of every class, and which of them is right. */
 export interface Outcome {

@@ -1,8 +1,8 @@
 // Grids of noise levels.
 
+import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
 import { linspace as equallySpaced, RDC_RANGE } from '../../graph/sigmas.ts';
-import { UsageError } from '../errors.ts';
 
 export { bitReversed, radicalInverse, shareOf, visitingOrder } from '../../graph/visiting.ts';
 

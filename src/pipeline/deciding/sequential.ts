@@ -1,7 +1,7 @@
 // The default: rivals are dropped one by one, as soon as they are unlikely to overtake the best one.
 
+import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
-import { UsageError } from '../errors.ts';
 import { ascending, shareOf, visitingOrder } from './levels.ts';
 import { studentTail } from './statistics.ts';
 import {

@@ -1,7 +1,7 @@
 // The published schedule of Li et al. (ICCV 2023): a few stages, each denser than the last, each keeping a
 // fixed number of candidates.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { ascending } from './levels.ts';
 import { type Strategy, type Trial, weightedMean } from './trial.ts';
 

@@ -1,7 +1,7 @@
 // From the errors of a trial to a label, probabilities and what they rest on.
 
+import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
-import { UsageError } from '../errors.ts';
 import { type Classified, madeBy, type RankedClass } from '../types.ts';
 import { energyOf } from './energy.ts';
 import { isUnfamiliar } from './familiarity.ts';

@@ -1,5 +1,6 @@
 // How much a noise level counts in the weighted mean error of a candidate.
 
+import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
 import {
   importanceLevels,
@@ -10,7 +11,6 @@ import {
   sigmaWeightings,
   spacings,
 } from '../../graph/sigmas.ts';
-import { UsageError } from '../errors.ts';
 import type { ImportanceGrid, SigmaGrid } from './levels.ts';
 
 /** The weightings by name, for help texts. */

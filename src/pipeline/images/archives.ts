@@ -5,7 +5,7 @@ import { basename } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { createTarDecoder } from 'modern-tar';
 import type { Entry, ZipFile } from 'yauzl';
-import { ItemError } from '../errors.ts';
+import { ItemError } from '../../errors.ts';
 import type { ItemFailure } from '../types.ts';
 import { isImageName } from './extensions.ts';
 import { failureOf, fault, systemCode } from './failures.ts';

@@ -1,6 +1,6 @@
 // The faults of single items: their stable codes in one place, and how faults of the system map to them.
 
-import { ItemError } from '../errors.ts';
+import { ItemError } from '../../errors.ts';
 import type { ItemFailure } from '../types.ts';
 
 /** Every code that the `error.code` of a failed item can hold, with what it means. */

@@ -2,9 +2,9 @@
 
 import { opendir, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
-import { csvRows } from '../csv.ts';
-import { ItemError, UsageError } from '../errors.ts';
+import { ItemError, UsageError } from '../../errors.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
+import { csvRows } from './csv.ts';
 import { systemCode } from './failures.ts';
 import { imageFrom, nameOf } from './image-from.ts';
 import type { Pixels } from './pixels.ts';

@@ -1,7 +1,7 @@
 // From a decoded image to the numbers that a model takes.
 
+import { UsageError } from '../../errors.ts';
 import type { Crop, Model } from '../../graph/model.ts';
-import { UsageError } from '../errors.ts';
 import { type Pixels, toModelInput, withChannels } from './pixels.ts';
 import { admCrop, type Filter, resizeAndCrop } from './resample.ts';
 

@@ -5,7 +5,7 @@ import { createReadStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 
-import { ItemError } from '../errors.ts';
+import { ItemError } from '../../errors.ts';
 import { systemPath } from '../escaping.ts';
 import { until } from '../stream/iterables.ts';
 import { fault, itemErrorOf, systemCode } from './failures.ts';

@@ -3,7 +3,7 @@
 // reads the file says which file it is.
 
 import { basename, dirname, join } from 'node:path';
-import { ItemError } from '../errors.ts';
+import { ItemError } from '../../errors.ts';
 import { fault, itemErrorOf } from './failures.ts';
 import type { Pixels } from './pixels.ts';
 import { inflatedFile } from './read-bytes.ts';

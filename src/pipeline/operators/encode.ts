@@ -1,6 +1,6 @@
 import type { OperatorFunction } from 'rxjs';
+import { faultOf } from '../../errors.ts';
 import { startTrial } from '../deciding/trial.ts';
-import { faultOf } from '../errors.ts';
 import { checkPixels } from '../images/raw-pixels.ts';
 import type { LeasedImage } from '../stream/batcher.ts';
 import { failedImage, type ImageInFlight } from '../stream/flight.ts';

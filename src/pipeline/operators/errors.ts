@@ -1,5 +1,5 @@
 import type { OperatorFunction } from 'rxjs';
-import { faultOf } from '../errors.ts';
+import { faultOf } from '../../errors.ts';
 import { type Errors, isFan, type Passing, type SharedFan } from '../stream/flight.ts';
 import { streamOperator } from '../stream/observable.ts';
 import { concurrently } from '../stream/pull.ts';

@@ -1,7 +1,7 @@
 // The ways to purify an image, what each may be told, and what it does when it is told nothing: the settings of the
 // papers.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import type { Norm } from '../norms.ts';
 
 /**

@@ -1,9 +1,8 @@
 // From what is asked for to a chain of steps: which levels a model is opened at, and what each step looks at.
 
+import { ModelError, UsageError } from '../../errors.ts';
 import type { Level, Mix } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
-import { ModelError } from '../../kernels/errors.ts';
-import { UsageError } from '../errors.ts';
 import type { Ball } from './ball.ts';
 import type { PurificationStep } from './chain.ts';
 import { type DiffusionLevel, heunStep, noisingStep, reverseStep } from './diffpure.ts';

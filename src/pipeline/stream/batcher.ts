@@ -2,10 +2,9 @@
 // images; the batcher fills common batches with them and replaces a lost device. It decides when things run, never what
 // is asked, so no result depends on who else asks.
 
+import { ItemError, ModelError, UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
-import { ModelError } from '../../kernels/errors.ts';
-import { ItemError, UsageError } from '../errors.ts';
 import {
   type BatchPart,
   batchSizeOf,

@@ -1,9 +1,9 @@
 // A network under no class, as purifications ask it: gradients of its error, its predictions, and products with its
 // Jacobian, for many images at once.
 
+import { UnsupportedError } from '../../errors.ts';
 import { type Mix, type Model, NO_CLASS } from '../../graph/model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
-import { UnsupportedError } from '../../kernels/errors.ts';
 import type { Denoising } from '../purifying/chain.ts';
 import { type Batcher, DEPTH } from './batcher.ts';
 import { batchSizeOf, derivativesOf } from './jobs.ts';

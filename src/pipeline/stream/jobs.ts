@@ -1,7 +1,7 @@
 // What images ask of a model, and how what several of them ask becomes one batch.
 
+import { UnsupportedError } from '../../errors.ts';
 import type { Differentiable, EvaluationBatch, Model, Views } from '../../graph/model.ts';
-import { UnsupportedError } from '../../kernels/errors.ts';
 import { joined } from '../../kernels/tensor.ts';
 
 /** An image in a slot of the model. The slot is undefined while the image waits for one, as after a lost device. */

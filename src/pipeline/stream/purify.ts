@@ -1,8 +1,8 @@
 // Images in, purified images out: every image walks its own chain of steps, and what they ask fills common batches.
 
+import { faultOf } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
-import { faultOf } from '../errors.ts';
 import { distance } from '../norms.ts';
 import type { Denoising, PurificationStep, State } from '../purifying/chain.ts';
 import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';

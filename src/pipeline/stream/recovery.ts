@@ -1,6 +1,6 @@
 // What to do about a model that fails while it runs.
 
-import { DeviceLostError, OutOfMemoryError } from '../../kernels/errors.ts';
+import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 
 export interface Recovery {
   /** Losses of the device since a batch last came back, this one included. */

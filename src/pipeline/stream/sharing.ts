@@ -1,7 +1,7 @@
 // Who owns an opened model. Streams that are given the same model share its batcher, and the last one closes it.
 
+import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
-import { UsageError } from '../errors.ts';
 import { Batcher, type OpenModel } from './batcher.ts';
 
 /** A share in a batcher. The batcher ends, and its model closes, when the last share is released. */

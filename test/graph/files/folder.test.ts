@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ModelError } from '../../../src/errors.ts';
 import { type PixelModelFolder, readModelFolder, requireClasses } from '../../../src/graph/files/folder.ts';
-import { ModelError } from '../../../src/kernels/errors.ts';
 
 let root: string;
 beforeEach(async () => {

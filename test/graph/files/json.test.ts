@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { ModelError } from '../../../src/errors.ts';
 import { parseJson, quote } from '../../../src/graph/files/json.ts';
-import { ModelError } from '../../../src/kernels/errors.ts';
 
 const parse = (text: string, python = false): unknown =>
   parseJson(new TextEncoder().encode(text), 'f', python);

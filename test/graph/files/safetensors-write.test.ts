@@ -2,9 +2,9 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ShapeError } from '../../../src/errors.ts';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import { writeSafetensors } from '../../../src/graph/files/safetensors-write.ts';
-import { ShapeError } from '../../../src/kernels/errors.ts';
 
 let folder: string;
 beforeAll(async () => {

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ModelError } from '../../../src/errors.ts';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import { writeSafetensors } from '../../../src/graph/files/safetensors-write.ts';
-import { ModelError } from '../../../src/kernels/errors.ts';
 
 let folder: string;
 beforeAll(async () => {

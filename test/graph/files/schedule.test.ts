@@ -3,13 +3,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { ModelError } from '../../../src/errors.ts';
 import {
   coefficients,
   parseSchedule,
   readSchedule,
   type Schedule,
 } from '../../../src/graph/files/schedule.ts';
-import { ModelError } from '../../../src/kernels/errors.ts';
 
 const at = [0, 250, 500, 998, 999];
 

@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { ModelError, ShapeError } from '../../../src/errors.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import { input, newGraph, output } from '../../../src/graph/graph.ts';
@@ -10,7 +11,6 @@ import { parseDitConfig, readDitConfig } from '../../../src/graph/networks/dit-c
 import { ditTensors } from '../../../src/graph/networks/dit-tensors.ts';
 import { TIME_ROW, timeRows } from '../../../src/graph/networks/timeembedding.ts';
 import type { Family } from '../../../src/kernels/device.ts';
-import { ModelError, ShapeError } from '../../../src/kernels/errors.ts';
 import type { WeightDtype } from '../../../src/kernels/routine.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { ModelError } from '../../../src/errors.ts';
 import { attentionHeads, parseUNet2DConfig } from '../../../src/graph/networks/unet2d-config.ts';
-import { ModelError } from '../../../src/kernels/errors.ts';
 
 const parse = (config: Record<string, unknown>) =>
   parseUNet2DConfig({ _class_name: 'UNet2DModel', ...config }, 'c');

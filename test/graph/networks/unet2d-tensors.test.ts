@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { ModelError } from '../../../src/errors.ts';
 import type { SafetensorsDtype, TensorInfo } from '../../../src/graph/files/safetensors.ts';
 import { checkTensors } from '../../../src/graph/networks/expectedtensors.ts';
 import { parseUNet2DConfig } from '../../../src/graph/networks/unet2d-config.ts';
 import { unet2dTensors } from '../../../src/graph/networks/unet2d-tensors.ts';
-import { ModelError } from '../../../src/kernels/errors.ts';
 
 const golden = JSON.parse(
   readFileSync(new URL('../../golden/unet2d-tensors.json', import.meta.url), 'utf8'),

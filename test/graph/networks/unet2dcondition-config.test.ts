@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { ModelError } from '../../../src/errors.ts';
 import type { TensorInfo } from '../../../src/graph/files/safetensors.ts';
 import { checkTensors } from '../../../src/graph/networks/expectedtensors.ts';
 import { timeRowLength } from '../../../src/graph/networks/timeembedding.ts';
 import { crossAttentions } from '../../../src/graph/networks/unet2dcondition.ts';
 import { parseUNet2DConditionConfig } from '../../../src/graph/networks/unet2dcondition-config.ts';
 import { unet2dConditionTensors } from '../../../src/graph/networks/unet2dcondition-tensors.ts';
-import { ModelError } from '../../../src/kernels/errors.ts';
 
 const parse = (config: Record<string, unknown>) =>
   parseUNet2DConditionConfig({ _class_name: 'UNet2DConditionModel', ...config }, 'c');

@@ -176,7 +176,7 @@ describe('the graph', () => {
     };
     const context = input(graph, 'context', [768, 1, 77, 1]);
     expect(() => keysAndValues(graph, parameters, crossAttentions(config)[0]!, context)).toThrow(
-      'linear: down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight holds 409600 values, weight wants 245760',
+      'linear: expected weight with 245760 values, got down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight with 409600',
     );
   });
 });

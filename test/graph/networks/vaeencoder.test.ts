@@ -12,7 +12,7 @@ import {
   vaeDownscale,
 } from '../../../src/graph/networks/vaeencoder-config.ts';
 import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vaeencoder-tensors.ts';
-import { forward } from '../../../src/graph/ops/table.ts';
+import { forward } from '../../../src/graph/plan.ts';
 import type { Family } from '../../../src/kernels/device.ts';
 import type { WeightDtype } from '../../../src/kernels/routine.ts';
 import { type Shape, storageBytes } from '../../../src/kernels/tensor.ts';

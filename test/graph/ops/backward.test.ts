@@ -3,8 +3,9 @@
 
 import { afterAll, describe, expect, it } from 'vitest';
 import { differentiate } from '../../../src/graph/gradient.ts';
-import { apply, type Constant, input, newGraph, output } from '../../../src/graph/graph.ts';
+import { apply, input, newGraph, output } from '../../../src/graph/graph.ts';
 import type { OpAttributes, OpName } from '../../../src/graph/ops/table.ts';
+import type { Constant } from '../../../src/graph/value.ts';
 import type { Family } from '../../../src/kernels/device.ts';
 import { noiseKeys } from '../../../src/kernels/philox.ts';
 import { columns, type Shape } from '../../../src/kernels/tensor.ts';

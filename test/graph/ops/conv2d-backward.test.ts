@@ -2,11 +2,12 @@
 // and against the adjoint of its own forward.
 
 import { afterAll, describe, expect, it } from 'vitest';
+import { ShapeError } from '../../../src/errors.ts';
 import { differentiate } from '../../../src/graph/gradient.ts';
-import { apply, type Constant, input, newGraph, output } from '../../../src/graph/graph.ts';
+import { apply, input, newGraph, output } from '../../../src/graph/graph.ts';
+import type { Constant } from '../../../src/graph/value.ts';
 import { type Conv2dOptions, outputSize } from '../../../src/kernels/conv2d.ts';
 import type { Device, Family } from '../../../src/kernels/device.ts';
-import { ShapeError } from '../../../src/kernels/errors.ts';
 import type { LinearOptions } from '../../../src/kernels/linear.ts';
 import type { Shape } from '../../../src/kernels/tensor.ts';
 import { type BackwardCase, cases } from '../../kernels/cases/conv2d-backward.ts';

@@ -4,6 +4,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
+import { ModelError } from '../../../src/errors.ts';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import {
   encodePrompts as encode,
@@ -12,7 +13,6 @@ import {
   type TextEncoderFolders,
 } from '../../../src/graph/text/promptencoder.ts';
 import type { Device } from '../../../src/kernels/device.ts';
-import { ModelError } from '../../../src/kernels/errors.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 
 const goldens = join(import.meta.dirname, '..', '..', 'golden');

@@ -4,8 +4,8 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { ModelError } from '../../../src/errors.ts';
 import { readTokenizer } from '../../../src/graph/text/tokenizer-files.ts';
-import { ModelError } from '../../../src/kernels/errors.ts';
 
 const golden = join(import.meta.dirname, '..', '..', 'golden', 'cliptokenizer');
 interface Case {

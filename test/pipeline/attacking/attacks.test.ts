@@ -1,6 +1,7 @@
 // Attacks on classifiers whose best attack is known in closed form; what all attacks keep; expectation over draws.
 
 import { describe, expect, test } from 'vitest';
+import { UsageError } from '../../../src/errors.ts';
 import { type AttackOptions, attackImage } from '../../../src/pipeline/attacking/attack.ts';
 import { ATTACKS, type AttackName, attackOf, targetOf } from '../../../src/pipeline/attacking/attacks.ts';
 import {
@@ -15,7 +16,6 @@ import {
 import { quantise } from '../../../src/pipeline/attacking/quantise.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
 import { shareAt } from '../../../src/pipeline/attacking/square.ts';
-import { UsageError } from '../../../src/pipeline/errors.ts';
 import { distance, type Norm } from '../../../src/pipeline/norms.ts';
 import { linearClassifier, weightAt } from './fakes.ts';
 

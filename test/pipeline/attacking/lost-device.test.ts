@@ -3,9 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { DeviceLostError } from '../../../src/errors.ts';
 import type { Model } from '../../../src/graph/model.ts';
 import type { OpenModelOptions } from '../../../src/graph/openmodel.ts';
-import { DeviceLostError } from '../../../src/kernels/errors.ts';
 import { encodePng } from '../../../src/pipeline/images/png.ts';
 import { cli } from '../capture.ts';
 import { hash } from '../fake.ts';

@@ -1,8 +1,8 @@
 // Options that say how it is decided: the strategy, the noise levels, the distance, the noise.
 
 import { z } from 'zod';
-import { PRESETS } from '../presets.ts';
 import { fraction, integer, integers, optionsOf, text } from './option.ts';
+import { PRESETS } from './presets.ts';
 
 const { given, spec } = optionsOf('Deciding');
 

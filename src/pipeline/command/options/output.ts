@@ -1,7 +1,6 @@
 // Options that say what comes out, and where it goes.
 
 import { z } from 'zod';
-import { FORMATS } from '../format.ts';
 import { flag, integer, optionsOf, text } from './option.ts';
 
 /** Levels of what is logged to standard error, from least to most. */
@@ -9,6 +8,12 @@ export const LOG_LEVELS = ['silent', 'error', 'warn', 'info', 'debug'] as const;
 
 /** One of `LOG_LEVELS`. */
 export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Formats of results. */
+export const FORMATS = ['jsonl', 'csv', 'text'] as const;
+
+/** One of `FORMATS`. */
+export type Format = (typeof FORMATS)[number];
 
 const { given, spec } = optionsOf('Output');
 

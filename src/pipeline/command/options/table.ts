@@ -3,7 +3,7 @@
 
 import { type Command, Option } from 'commander';
 import type { z } from 'zod';
-import { UsageError } from '../../errors.ts';
+import { UsageError } from '../../../errors.ts';
 import { ATTACKING } from './attacking.ts';
 import { DECIDING } from './deciding.ts';
 import { MODEL } from './model.ts';

@@ -1,9 +1,9 @@
 // The lines of standard input, one path each, with a bound on how much of a line is held.
 
-import { UsageError } from '../errors.ts';
+import { UsageError } from '../../errors.ts';
 import { pathFromBytes } from '../escaping.ts';
-import { systemCode } from '../images/failures.ts';
-import { withoutMark } from '../images/text-encoding.ts';
+import { systemCode } from './failures.ts';
+import { withoutMark } from './text-encoding.ts';
 
 /** Bytes of a line that are kept: more than a path may have on any system. */
 const LONGEST = 64 * 1024;

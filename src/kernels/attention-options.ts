@@ -1,0 +1,16 @@
+// The sizes of an attention, which its kernels and their backward share.
+
+export interface AttentionOptions {
+  readonly heads: number;
+  /** Channels per head. */
+  readonly headDim: number;
+  readonly n: number;
+  /** Tokens of q and y per sample. */
+  readonly queries: number;
+  /** Tokens of k and v per sample. */
+  readonly keys: number;
+  /** Factor of the scores before the softmax, usually headDim^-1/2. */
+  readonly scale: number;
+  /** If true, query i sees only the keys 0 to i, and `queries` must equal `keys`. Default: every query sees every key. */
+  readonly causal?: boolean;
+}
