@@ -13,9 +13,9 @@ import { apply, input, newGraph, output } from '../src/graph/graph.ts';
 import { plan } from '../src/graph/plan.ts';
 import type { Constant } from '../src/graph/value.ts';
 import { weightStore } from '../src/graph/weightstore.ts';
-import { type Conv2dOptions, outputSize } from '../src/kernels/conv2d.ts';
-import { type Device, type Family, openDevice } from '../src/kernels/device.ts';
-import { type Timing, time } from '../src/kernels/time.ts';
+import { type Conv2dOptions, outputSize } from '../src/kernels/conv2d/conv2d.ts';
+import { type Device, type Family, openDevice } from '../src/kernels/device/device.ts';
+import { type Timing, time } from '../src/kernels/device/time.ts';
 import { benchCases } from '../test/kernels/cases/conv2d-backward.ts';
 
 const { values: options } = parseArgs({

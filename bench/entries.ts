@@ -1,19 +1,19 @@
 // What the kernel benchmark times: the case tables of the kernel tests, each case with its routine, the operands
 // that the routine binds, and the work it has to do.
 
-import { attention } from '../src/kernels/attention.ts';
-import { attentionGradient } from '../src/kernels/attention-backward.ts';
-import { conv2d, outputSize } from '../src/kernels/conv2d.ts';
-import type { Capabilities, Device } from '../src/kernels/device.ts';
-import { activate, add } from '../src/kernels/elementwise.ts';
-import { groupNorm, groupNormAffine } from '../src/kernels/groupnorm.ts';
-import { groupNormGradient } from '../src/kernels/groupnorm-backward.ts';
-import { linear } from '../src/kernels/linear.ts';
-import { pack } from '../src/kernels/packing.ts';
-import type { Routine } from '../src/kernels/routine.ts';
-import { createStorage, type Launch } from '../src/kernels/runtime.ts';
-import { type Shape, storageElements } from '../src/kernels/tensor.ts';
-import { weightGradient } from '../src/kernels/weightgradient.ts';
+import { attention } from '../src/kernels/attention/attention.ts';
+import { attentionGradient } from '../src/kernels/attention/attention-backward.ts';
+import { conv2d, outputSize } from '../src/kernels/conv2d/conv2d.ts';
+import { weightGradient } from '../src/kernels/conv2d/weight-gradient.ts';
+import type { Capabilities, Device } from '../src/kernels/device/device.ts';
+import { pack } from '../src/kernels/device/packing.ts';
+import type { Routine } from '../src/kernels/device/routine.ts';
+import { createStorage, type Launch } from '../src/kernels/device/runtime.ts';
+import { type Shape, storageElements } from '../src/kernels/device/tensor.ts';
+import { activate, add } from '../src/kernels/elementwise/elementwise.ts';
+import { linear } from '../src/kernels/gemm/linear.ts';
+import { groupNorm, groupNormAffine } from '../src/kernels/norm/group-norm.ts';
+import { groupNormGradient } from '../src/kernels/norm/group-norm-backward.ts';
 import { type AttentionCase, benchCases as attentions } from '../test/kernels/cases/attention.ts';
 import { type ConvolutionCase, benchCases as convolutions } from '../test/kernels/cases/conv2d.ts';
 import { type BackwardCase, benchCases as backwards } from '../test/kernels/cases/conv2d-backward.ts';

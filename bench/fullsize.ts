@@ -20,10 +20,10 @@ import { readUNet2DConditionConfig } from '../src/graph/networks/unet2dcondition
 import { unet2dConditionTensors } from '../src/graph/networks/unet2dcondition-tensors.ts';
 import { plan } from '../src/graph/plan.ts';
 import { weightStore } from '../src/graph/weightstore.ts';
-import { openDevice } from '../src/kernels/device.ts';
-import type { WeightDtype } from '../src/kernels/routine.ts';
-import { idle, prepare, readBack, submit } from '../src/kernels/runtime.ts';
-import { fromChannelMajor, type Shape, toChannelMajor } from '../src/kernels/tensor.ts';
+import { openDevice } from '../src/kernels/device/device.ts';
+import type { WeightDtype } from '../src/kernels/device/routine.ts';
+import { idle, prepare, readBack, submit } from '../src/kernels/device/runtime.ts';
+import { fromChannelMajor, type Shape, toChannelMajor } from '../src/kernels/device/tensor.ts';
 
 const { values: options } = parseArgs({
   options: {

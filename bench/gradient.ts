@@ -11,9 +11,9 @@ import type { Graph } from '../src/graph/graph.ts';
 import { loadModel } from '../src/graph/openmodel.ts';
 import { plan } from '../src/graph/plan.ts';
 import { weightStore } from '../src/graph/weightstore.ts';
-import { openDevice } from '../src/kernels/device.ts';
-import { createStorage, type Launch } from '../src/kernels/runtime.ts';
-import { time } from '../src/kernels/time.ts';
+import { openDevice } from '../src/kernels/device/device.ts';
+import { createStorage, type Launch } from '../src/kernels/device/runtime.ts';
+import { time } from '../src/kernels/device/time.ts';
 
 const { values: options } = parseArgs({
   options: {

@@ -9,8 +9,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Device, type Family, openDevice } from '../src/kernels/device.ts';
-import { type Timing, time } from '../src/kernels/time.ts';
+import { type Device, type Family, openDevice } from '../src/kernels/device/device.ts';
+import { type Timing, time } from '../src/kernels/device/time.ts';
 import { bytesOf, type Entry, entries, launchesOf } from './entries.ts';
 import { measurePeak } from './peak.ts';
 

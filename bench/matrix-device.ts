@@ -1,7 +1,7 @@
 // Opens a Dawn device in Node with the features and flags that kernels on matrix units need.
 
-import { type Device, openDevice } from '../src/kernels/device.ts';
-import type { MatrixUnit } from '../src/kernels/gemm-matrix.ts';
+import { type Device, openDevice } from '../src/kernels/device/device.ts';
+import type { MatrixUnit } from '../src/kernels/gemm/gemm-matrix.ts';
 
 /** `safe` keeps Dawn's bounds checks and zeroing of workgroup memory, `fast` switches both off. */
 export type Flags = 'safe' | 'fast';

@@ -8,8 +8,18 @@
 // the candidate that crashed it.
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { conv2dMatrix, convFault, convShape, type MatrixConv, TAPS } from '../src/kernels/conv2d-matrix.ts';
-import { gemm } from '../src/kernels/gemm.ts';
+import {
+  conv2dMatrix,
+  convFault,
+  convShape,
+  type MatrixConv,
+  TAPS,
+} from '../src/kernels/conv2d/conv2d-matrix.ts';
+import type { Kernel } from '../src/kernels/device/kernel.ts';
+import type { WeightDtype } from '../src/kernels/device/routine.ts';
+import { compile, createStorage } from '../src/kernels/device/runtime.ts';
+import { columns, pitch, type Shape } from '../src/kernels/device/tensor.ts';
+import { gemm } from '../src/kernels/gemm/gemm.ts';
 import {
   gemmMatrix,
   type MatrixGemm,
@@ -17,17 +27,13 @@ import {
   type MatrixTile,
   tileFault,
   tileName,
-} from '../src/kernels/gemm-matrix.ts';
+} from '../src/kernels/gemm/gemm-matrix.ts';
 import {
   gemmThreadTile,
   type ThreadTile,
   threadTileFault,
   threadTileName,
-} from '../src/kernels/gemm-thread-tile.ts';
-import type { Kernel } from '../src/kernels/kernel.ts';
-import type { WeightDtype } from '../src/kernels/routine.ts';
-import { compile, createStorage } from '../src/kernels/runtime.ts';
-import { columns, pitch, type Shape } from '../src/kernels/tensor.ts';
+} from '../src/kernels/gemm/gemm-thread-tile.ts';
 import {
   convTiles,
   distinct,

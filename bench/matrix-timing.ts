@@ -1,11 +1,11 @@
 // Times launches by the device's own clock, and measures the ceilings that kernels are compared with.
 
-import type { MatrixUnit } from '../src/kernels/gemm-matrix.ts';
-import { MATRIX_MODULE } from '../src/kernels/gemm-matrix.ts';
-import { unroll } from '../src/kernels/gemm-spec.ts';
-import { defineKernel, type Kernel, read, u32, write } from '../src/kernels/kernel.ts';
-import { createStorage, idle, type Launch, prepare } from '../src/kernels/runtime.ts';
-import { parked } from '../src/kernels/wait.ts';
+import { defineKernel, type Kernel, read, u32, write } from '../src/kernels/device/kernel.ts';
+import { createStorage, idle, type Launch, prepare } from '../src/kernels/device/runtime.ts';
+import { parked } from '../src/kernels/device/wait.ts';
+import type { MatrixUnit } from '../src/kernels/gemm/gemm-matrix.ts';
+import { MATRIX_MODULE } from '../src/kernels/gemm/gemm-matrix.ts';
+import { unroll } from '../src/kernels/gemm/gemm-spec.ts';
 import { randomHalves } from './matrix-check.ts';
 import type { MatrixDevice } from './matrix-device.ts';
 

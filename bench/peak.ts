@@ -1,10 +1,10 @@
 // What a device reaches without a kernel's burdens, as the yardstick of kernel timings.
 
-import type { Capabilities, Device } from '../src/kernels/device.ts';
-import { walk } from '../src/kernels/indexing.ts';
-import { defineKernel, type Kernel, read, write } from '../src/kernels/kernel.ts';
-import { createStorage } from '../src/kernels/runtime.ts';
-import { time } from '../src/kernels/time.ts';
+import type { Capabilities, Device } from '../src/kernels/device/device.ts';
+import { walk } from '../src/kernels/device/indexing.ts';
+import { defineKernel, type Kernel, read, write } from '../src/kernels/device/kernel.ts';
+import { createStorage } from '../src/kernels/device/runtime.ts';
+import { time } from '../src/kernels/device/time.ts';
 
 /** 16 independent chains of products in registers. */
 function fmaKernel(): { kernel: Kernel; flops: number } {

@@ -22,9 +22,9 @@ import { unet2dConditionTensors } from '../src/graph/networks/unet2dcondition-te
 import { plan } from '../src/graph/plan.ts';
 import type { Value } from '../src/graph/value.ts';
 import { weightStore } from '../src/graph/weightstore.ts';
-import { openDevice } from '../src/kernels/device.ts';
-import type { WeightDtype } from '../src/kernels/routine.ts';
-import { time } from '../src/kernels/time.ts';
+import { openDevice } from '../src/kernels/device/device.ts';
+import type { WeightDtype } from '../src/kernels/device/routine.ts';
+import { time } from '../src/kernels/device/time.ts';
 import { randomValues } from '../test/kernels/harness.ts';
 
 const { values: options } = parseArgs({

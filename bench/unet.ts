@@ -6,8 +6,8 @@ import { trace } from '../src/graph/evaluation.ts';
 import { loadModel } from '../src/graph/openmodel.ts';
 import { plan } from '../src/graph/plan.ts';
 import { weightStore } from '../src/graph/weightstore.ts';
-import { type Family, openDevice } from '../src/kernels/device.ts';
-import { createStorage, idle, prepare, submit } from '../src/kernels/runtime.ts';
+import { type Family, openDevice } from '../src/kernels/device/device.ts';
+import { createStorage, idle, prepare, submit } from '../src/kernels/device/runtime.ts';
 
 const { values: options } = parseArgs({
   options: {

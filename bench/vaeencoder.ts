@@ -22,8 +22,8 @@ import {
 import { vaeEncoderParameters, vaeEncoderTensors } from '../src/graph/networks/vaeencoder-tensors.ts';
 import { plan } from '../src/graph/plan.ts';
 import { weightStore } from '../src/graph/weightstore.ts';
-import { type Family, openDevice } from '../src/kernels/device.ts';
-import { idle, prepare, submit } from '../src/kernels/runtime.ts';
+import { type Family, openDevice } from '../src/kernels/device/device.ts';
+import { idle, prepare, submit } from '../src/kernels/device/runtime.ts';
 
 const { values: options } = parseArgs({
   options: {

@@ -62,7 +62,7 @@ export {
 export { readModel } from './graph/summarise.ts';
 export type { AbortSignalLike } from './host-types.ts';
 // The device.
-export type { DriverCall } from './kernels/adapters.ts';
+export type { DriverCall } from './kernels/device/adapters.ts';
 export {
   type Capabilities,
   type CompileProgress,
@@ -72,9 +72,9 @@ export {
   type Family,
   listDevices,
   openDevice,
-} from './kernels/device.ts';
-export type { Distance, Residual } from './kernels/error-reduction.ts';
-export type { Elements, WeightDtype } from './kernels/routine.ts';
+} from './kernels/device/device.ts';
+export type { Elements, WeightDtype } from './kernels/device/routine.ts';
+export type { Distance, Residual } from './kernels/diffusion/error-reduction.ts';
 // The opened classifier, and streams of images through it.
 export { type Classifier, type OpenClassifierOptions, openClassifier } from './pipeline/classifier.ts';
 export { classifyImages } from './pipeline/classify-images.ts';

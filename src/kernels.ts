@@ -1,8 +1,8 @@
 // `diffclass-stream/kernels`: kernels as data, a device to run them on, and how long they take.
 
 export { DeviceLostError, NoDeviceError, OutOfMemoryError, ShapeError } from './errors.ts';
-export type { Capabilities, Device, DeviceOptions, Family } from './kernels/device.ts';
-export { openDevice } from './kernels/device.ts';
+export type { Capabilities, Device, DeviceOptions, Family } from './kernels/device/device.ts';
+export { openDevice } from './kernels/device/device.ts';
 export {
   type Access,
   accumulate,
@@ -20,7 +20,7 @@ export {
   type Uniform,
   u32,
   write,
-} from './kernels/kernel.ts';
+} from './kernels/device/kernel.ts';
 export {
   createStorage,
   idle,
@@ -30,5 +30,5 @@ export {
   readBack,
   type Sequence,
   submit,
-} from './kernels/runtime.ts';
-export { type Timing, time } from './kernels/time.ts';
+} from './kernels/device/runtime.ts';
+export { type Timing, time } from './kernels/device/time.ts';

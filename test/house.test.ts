@@ -65,7 +65,13 @@ const PLACES = [
   'src/setup-driver.mjs',
   'src/install-driver.mjs',
   'src/setup.mjs',
-  'src/kernels',
+  'src/kernels/device',
+  'src/kernels/elementwise',
+  'src/kernels/gemm',
+  'src/kernels/conv2d',
+  'src/kernels/norm',
+  'src/kernels/attention',
+  'src/kernels/diffusion',
   'src/graph/ops',
   'src/graph/files',
   'src/graph/networks',
@@ -169,7 +175,7 @@ describe('the checks themselves', () => {
       "import {\n  h,\n  type I,\n} from './h.ts';",
     ].join('\n');
     expect(importsOf(text)).toEqual([...'abcdefgh'].map((name) => `./${name}.ts`));
-    expect(imports('src/graph/plan.ts')).toContain('../kernels/device.ts');
+    expect(imports('src/graph/plan.ts')).toContain('../kernels/device/device.ts');
   });
 
   it('find cycles of any length, each once', () => {

@@ -1,8 +1,8 @@
 // Cases that a GPU needs to show what it can do: the kernel tests' tables were chosen for two cores.
 
-import type { Conv2dOptions } from '../../src/kernels/conv2d.ts';
-import type { LinearOptions } from '../../src/kernels/linear.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+import type { Conv2dOptions } from '../../src/kernels/conv2d/conv2d.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
+import type { LinearOptions } from '../../src/kernels/gemm/linear.ts';
 import { type Entry, entriesOf } from '../entries.ts';
 
 const layer = (x: Shape, outChannels: number, extra: Partial<LinearOptions> = {}) => ({

@@ -10,7 +10,7 @@
 import { mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { Family } from '../../src/kernels/device.ts';
+import type { Family } from '../../src/kernels/device/device.ts';
 import { ditXl2, stableDiffusion, timeNetwork } from './networks.ts';
 import { measureExtra, measurePeaks, type Peak } from './peak.ts';
 import { chosenEntries, suiteEntries, timeEntries, withoutChecks } from './perf.ts';

@@ -16,10 +16,10 @@ import { parseUNet2DConditionConfig } from '../../src/graph/networks/unet2dcondi
 import { unet2dConditionTensors } from '../../src/graph/networks/unet2dcondition-tensors.ts';
 import { plan } from '../../src/graph/plan.ts';
 import { type WeightStore, weightStore } from '../../src/graph/weightstore.ts';
-import type { Device } from '../../src/kernels/device.ts';
-import type { WeightDtype } from '../../src/kernels/routine.ts';
-import { checked, idle, readBack, submit } from '../../src/kernels/runtime.ts';
-import { storageElements } from '../../src/kernels/tensor.ts';
+import type { Device } from '../../src/kernels/device/device.ts';
+import type { WeightDtype } from '../../src/kernels/device/routine.ts';
+import { checked, idle, readBack, submit } from '../../src/kernels/device/runtime.ts';
+import { storageElements } from '../../src/kernels/device/tensor.ts';
 import { fillRandom, randomParameters } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 import { measureEncoded, type Profile, profile } from './timing.ts';

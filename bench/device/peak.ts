@@ -1,7 +1,7 @@
 // What this device reaches without a kernel's burdens, measured in the same run as everything it is the yardstick of:
 // multiplications and additions in registers in f32 and f16, matrix units, copies of memory, and what a launch costs.
 
-import { type Device, openDevice } from '../../src/kernels/device.ts';
+import { type Device, openDevice } from '../../src/kernels/device/device.ts';
 import {
   accumulate,
   defineKernel,
@@ -10,7 +10,7 @@ import {
   linearGrid,
   read,
   write,
-} from '../../src/kernels/kernel.ts';
+} from '../../src/kernels/device/kernel.ts';
 import {
   createStorage,
   idle,
@@ -19,8 +19,8 @@ import {
   type Range,
   readBack,
   submit,
-} from '../../src/kernels/runtime.ts';
-import { parked } from '../../src/kernels/wait.ts';
+} from '../../src/kernels/device/runtime.ts';
+import { parked } from '../../src/kernels/device/wait.ts';
 import { randomBlock } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 import { EXTRA_FLAGS, type MatrixConfig, matrixConfigs, openWith } from './support.ts';

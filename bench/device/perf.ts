@@ -1,8 +1,8 @@
 // `--mode perf`: every case of the kernel benchmark and larger ones, by family, as rates and as shares of the peaks that
 // were measured in this run.
 
-import type { Family } from '../../src/kernels/device.ts';
-import { openDevice } from '../../src/kernels/device.ts';
+import type { Family } from '../../src/kernels/device/device.ts';
+import { openDevice } from '../../src/kernels/device/device.ts';
 import { bytesOf, type Entry, entries, launchesOf } from '../entries.ts';
 import { largeEntries } from './large-cases.ts';
 import type { Peak } from './peak.ts';

@@ -3,10 +3,10 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { shippedModels } from '../../src/graph/shipped-models.ts';
-import { openDevice } from '../../src/kernels/device.ts';
-import { walk } from '../../src/kernels/indexing.ts';
-import { defineKernel, read, write } from '../../src/kernels/kernel.ts';
-import { createStorage, prepare, readBack, submit } from '../../src/kernels/runtime.ts';
+import { openDevice } from '../../src/kernels/device/device.ts';
+import { walk } from '../../src/kernels/device/indexing.ts';
+import { defineKernel, read, write } from '../../src/kernels/device/kernel.ts';
+import { createStorage, prepare, readBack, submit } from '../../src/kernels/device/runtime.ts';
 import { openClassifier } from '../../src/pipeline/classifier.ts';
 
 const COUNT = 4096;

@@ -3,8 +3,8 @@
 
 import type { Parameters } from '../../src/graph/files/parameters.ts';
 import type { ExpectedTensor } from '../../src/graph/networks/expectedtensors.ts';
-import { f32ToF16 } from '../../src/kernels/half.ts';
-import type { Elements } from '../../src/kernels/routine.ts';
+import { f32ToF16 } from '../../src/kernels/device/half.ts';
+import type { Elements } from '../../src/kernels/device/routine.ts';
 
 const BLOCK = 2 ** 20;
 

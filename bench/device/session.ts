@@ -3,7 +3,7 @@
 // results are written after every step.
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { type Device, type Family, openDevice } from '../../src/kernels/device.ts';
+import { type Device, type Family, openDevice } from '../../src/kernels/device/device.ts';
 import { tellStart } from './supervise.ts';
 
 export interface SessionOptions {

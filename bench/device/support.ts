@@ -1,7 +1,7 @@
 // `--mode support`: what the adapters say of themselves, with the product's own flags of Dawn and with the flags that
 // give it f16 and matrix units on NVIDIA.
 
-import { type Capabilities, type Family, listDevices, openDevice } from '../../src/kernels/device.ts';
+import { type Capabilities, type Family, listDevices, openDevice } from '../../src/kernels/device/device.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 
 /** Dawn's flags for f16 on NVIDIA and for subgroup matrices; dawn.node passes them on at every stage. */

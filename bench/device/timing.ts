@@ -1,8 +1,8 @@
-// How long work takes on a device, by the device's own clock where it has one. `src/kernels/time.ts` measures by the
-// clock of the host, whose waiting has a grain of a millisecond: on a GPU most kernels take microseconds.
+// How long work takes on a device, by the device's own clock where it has one. `src/kernels/device/time.ts` measures
+// by the clock of the host, whose waiting has a grain of a millisecond: on a GPU most kernels take microseconds.
 
-import type { Device } from '../../src/kernels/device.ts';
-import { idle, type Launch, prepare, readBack, submit } from '../../src/kernels/runtime.ts';
+import type { Device } from '../../src/kernels/device/device.ts';
+import { idle, type Launch, prepare, readBack, submit } from '../../src/kernels/device/runtime.ts';
 
 export interface Measured {
   /** Median milliseconds of a run: device time where there are timestamps, else by the clock. */

@@ -1,6 +1,6 @@
 // The cost of a graph, known before it runs: the operations of its nodes, and the memory that is alive at once.
 
-import { storageBytes } from '../kernels/tensor.ts';
+import { storageBytes } from '../kernels/device/tensor.ts';
 import { fuse } from './fuse.ts';
 import { type Graph, type Node, shapesOf } from './graph.ts';
 import { layout } from './layout.ts';

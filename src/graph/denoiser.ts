@@ -1,8 +1,8 @@
 // A network as a classifier on a device: images in slots, batches of evaluations in, one number each back.
 
-import type { Device } from '../kernels/device.ts';
-import type { WeightDtype } from '../kernels/routine.ts';
-import { createStorage, type Range } from '../kernels/runtime.ts';
+import type { Device } from '../kernels/device/device.ts';
+import type { WeightDtype } from '../kernels/device/routine.ts';
+import { createStorage, type Range } from '../kernels/device/runtime.ts';
 import { differentiable } from './differentiable.ts';
 import { type EvaluationOptions, type Network, noiseKeysOf, trace } from './evaluation.ts';
 import type { Candidate, Crop, EvaluationBatch, Familiar, Model } from './model.ts';

@@ -1,8 +1,8 @@
 // What a network of images can tell beyond errors: their gradients, its predictions, and products with its Jacobian.
 // Each is a graph of its own, planned when it is first asked for.
 
-import type { Device } from '../kernels/device.ts';
-import { fromChannelMajor, joined, type Shape, toChannelMajor } from '../kernels/tensor.ts';
+import type { Device } from '../kernels/device/device.ts';
+import { fromChannelMajor, joined, type Shape, toChannelMajor } from '../kernels/device/tensor.ts';
 import { costOf } from './cost.ts';
 import {
   type EvaluationOptions,

@@ -1,9 +1,9 @@
 // What an evaluation is, as graphs: an image in a slot is noised, the network predicts, the distance is reduced to one
 // number a sample. Around any network that can be traced; it knows nothing of folders or devices.
 
-import type { Distance, Residual } from '../kernels/error-reduction.ts';
-import type { NoiseSource } from '../kernels/mix.ts';
-import { noiseKeys } from '../kernels/philox.ts';
+import type { Distance, Residual } from '../kernels/diffusion/error-reduction.ts';
+import type { NoiseSource } from '../kernels/diffusion/mix.ts';
+import { noiseKeys } from '../kernels/diffusion/philox.ts';
 import type { Coefficients } from './files/schedule.ts';
 import { apply, type Graph, input, newGraph, output } from './graph.ts';
 import type { Level, Views } from './model.ts';

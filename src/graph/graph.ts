@@ -2,7 +2,7 @@
 // here knows a device. Shapes are inferred and checked when nodes are added.
 
 import { ShapeError } from '../errors.ts';
-import type { Shape } from '../kernels/tensor.ts';
+import type { Shape } from '../kernels/device/tensor.ts';
 import type { NodeShapes } from './ops/op.ts';
 import { type OpAttributes, type OpName, ops } from './ops/table.ts';
 import type { Constant, Value } from './value.ts';

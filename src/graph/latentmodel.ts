@@ -1,9 +1,9 @@
 // The image encoder of a latent model: its autoencoder on the device, an image at a time.
 
-import type { Device } from '../kernels/device.ts';
-import type { WeightDtype } from '../kernels/routine.ts';
-import { checked } from '../kernels/runtime.ts';
-import { pitch, type Shape, toChannelMajor } from '../kernels/tensor.ts';
+import type { Device } from '../kernels/device/device.ts';
+import type { WeightDtype } from '../kernels/device/routine.ts';
+import { checked } from '../kernels/device/runtime.ts';
+import { pitch, type Shape, toChannelMajor } from '../kernels/device/tensor.ts';
 import type { ImageEncoder } from './denoiser.ts';
 import type { VaeFolder } from './files/folder.ts';
 import { openSafetensors } from './files/safetensors.ts';

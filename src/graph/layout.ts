@@ -1,6 +1,6 @@
 // Where values lie, before any memory is made: what is a range of another value, and how much is alive at once.
 
-import { pitch, type Shape, storageBytes } from '../kernels/tensor.ts';
+import { pitch, type Shape, storageBytes } from '../kernels/device/tensor.ts';
 import type { Graph, Node } from './graph.ts';
 import type { Value } from './value.ts';
 

@@ -1,6 +1,6 @@
 // What a model folder states about its images, levels and classes, without reading its weights.
 
-import type { Distance, Residual } from '../kernels/error-reduction.ts';
+import type { Distance, Residual } from '../kernels/diffusion/error-reduction.ts';
 import type { Crop, Familiar, Level } from './model.ts';
 
 /** What a model folder says, without its weights. */

@@ -2,9 +2,14 @@
 
 import { ModelError, UnsupportedError } from '../errors.ts';
 import type { GpuDevice } from '../host-types.ts';
-import { type CompileProgress, type Device, type DeviceOptions, openDevice } from '../kernels/device.ts';
-import type { Distance } from '../kernels/error-reduction.ts';
-import type { WeightDtype } from '../kernels/routine.ts';
+import {
+  type CompileProgress,
+  type Device,
+  type DeviceOptions,
+  openDevice,
+} from '../kernels/device/device.ts';
+import type { WeightDtype } from '../kernels/device/routine.ts';
+import type { Distance } from '../kernels/diffusion/error-reduction.ts';
 import { candidatesOf } from './candidates.ts';
 import { type Attached, type DenoiserOptions, denoiser } from './denoiser.ts';
 import { edmLevel, edmNetwork } from './edmmodel.ts';

@@ -8,10 +8,10 @@
 
 import { OutOfMemoryError } from '../errors.ts';
 import type { GpuComputePass } from '../host-types.ts';
-import type { Capabilities, Device } from '../kernels/device.ts';
-import type { Routine, WeightDtype } from '../kernels/routine.ts';
-import { type Launch, prepare, type Range } from '../kernels/runtime.ts';
-import { type Shape, storageBytes } from '../kernels/tensor.ts';
+import type { Capabilities, Device } from '../kernels/device/device.ts';
+import type { Routine, WeightDtype } from '../kernels/device/routine.ts';
+import { type Launch, prepare, type Range } from '../kernels/device/runtime.ts';
+import { type Shape, storageBytes } from '../kernels/device/tensor.ts';
 import { fuse } from './fuse.ts';
 import { type Graph, type Node, shapesOf } from './graph.ts';
 import { lastUses, layout } from './layout.ts';

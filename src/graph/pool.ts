@@ -2,8 +2,8 @@
 // the others did.
 
 import type { GpuBuffer } from '../host-types.ts';
-import type { Device } from '../kernels/device.ts';
-import { createStorage } from '../kernels/runtime.ts';
+import type { Device } from '../kernels/device/device.ts';
+import { createStorage } from '../kernels/device/runtime.ts';
 
 export interface ActivationPool {
   /** A buffer of at least each size, no two the same; other callers are given them too. */

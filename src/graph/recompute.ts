@@ -3,7 +3,7 @@
 // memory cost"). To recompute a value, its node is cloned in front of the first node that reads it, together with the
 // nodes that it depends on.
 
-import { storageBytes } from '../kernels/tensor.ts';
+import { storageBytes } from '../kernels/device/tensor.ts';
 import { flopOf } from './cost.ts';
 import { fuse, needed } from './fuse.ts';
 import type { Graph, Node } from './graph.ts';

@@ -2,10 +2,10 @@
 // run's numbers to the device and back.
 
 import { DeviceLostError, OutOfMemoryError } from '../errors.ts';
-import type { Device } from '../kernels/device.ts';
-import type { WeightDtype } from '../kernels/routine.ts';
-import { checked, idle, type Range, submit } from '../kernels/runtime.ts';
-import { parked } from '../kernels/wait.ts';
+import type { Device } from '../kernels/device/device.ts';
+import type { WeightDtype } from '../kernels/device/routine.ts';
+import { checked, idle, type Range, submit } from '../kernels/device/runtime.ts';
+import { parked } from '../kernels/device/wait.ts';
 import type { Graph } from './graph.ts';
 import { type Plan, plan } from './plan.ts';
 import { type ActivationPool, activationPool } from './pool.ts';

@@ -1,10 +1,10 @@
 // A Stable Diffusion folder as a network whose candidates are prompts. What only the prompt decides is computed
 // once: its encoding, and its keys and values for every cross-attention.
 
-import type { Device } from '../kernels/device.ts';
-import type { WeightDtype } from '../kernels/routine.ts';
-import { checked, createStorage, idle, type Range, submit } from '../kernels/runtime.ts';
-import { pitch, type Shape, storageBytes } from '../kernels/tensor.ts';
+import type { Device } from '../kernels/device/device.ts';
+import type { WeightDtype } from '../kernels/device/routine.ts';
+import { checked, createStorage, idle, type Range, submit } from '../kernels/device/runtime.ts';
+import { pitch, type Shape, storageBytes } from '../kernels/device/tensor.ts';
 import type { Attached } from './denoiser.ts';
 import type { Network } from './evaluation.ts';
 import type { TextModelFolder } from './files/folder.ts';

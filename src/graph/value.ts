@@ -1,8 +1,8 @@
 // Values and constants: what the ops of a graph read and write. This file lies below the ops and the graph, so that
 // both can import it.
 
-import type { Elements } from '../kernels/routine.ts';
-import type { Shape } from '../kernels/tensor.ts';
+import type { Elements } from '../kernels/device/routine.ts';
+import type { Shape } from '../kernels/device/tensor.ts';
 
 /** The output of a node, or an input of the graph. Its elements are f32, except for indices and noise keys (u32). */
 export interface Value {

@@ -3,10 +3,10 @@
 // that a device keeps for what it has not copied yet.
 
 import { ModelError } from '../errors.ts';
-import type { Device } from '../kernels/device.ts';
-import { f32ToF16, MAX_F16 } from '../kernels/half.ts';
-import type { Elements, Packing, WeightDtype } from '../kernels/routine.ts';
-import { createFilled, idle, type Range } from '../kernels/runtime.ts';
+import type { Device } from '../kernels/device/device.ts';
+import { f32ToF16, MAX_F16 } from '../kernels/device/half.ts';
+import type { Elements, Packing, WeightDtype } from '../kernels/device/routine.ts';
+import { createFilled, idle, type Range } from '../kernels/device/runtime.ts';
 import type { Constant } from './value.ts';
 
 export interface WeightStore {

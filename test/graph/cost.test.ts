@@ -10,7 +10,7 @@ import type { Op } from '../../src/graph/ops/op.ts';
 import { plan } from '../../src/graph/plan.ts';
 import type { Constant, Value } from '../../src/graph/value.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
-import { type Device, openDevice } from '../../src/kernels/device.ts';
+import { type Device, openDevice } from '../../src/kernels/device/device.ts';
 
 const zeros = (name: string, length: number): Constant => ({
   name,

@@ -8,7 +8,7 @@ import { denoiser } from '../../src/graph/denoiser.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import type { EvaluationBatch, Model } from '../../src/graph/model.ts';
 import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
-import { openDevice } from '../../src/kernels/device.ts';
+import { openDevice } from '../../src/kernels/device/device.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');
 const noiseFile = join(goldens, 'errors-noise.safetensors');

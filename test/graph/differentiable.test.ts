@@ -7,7 +7,7 @@ import { DeviceLostError, UnsupportedError } from '../../src/errors.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { type EvaluationBatch, type Model, NO_CLASS } from '../../src/graph/model.ts';
 import { type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
-import { openDevice } from '../../src/kernels/device.ts';
+import { openDevice } from '../../src/kernels/device/device.ts';
 import { maxDifference } from '../kernels/harness.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');

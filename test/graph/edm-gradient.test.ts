@@ -9,7 +9,7 @@ import { differentiate } from '../../src/graph/gradient.ts';
 import { input, output } from '../../src/graph/graph.ts';
 import { loadModel } from '../../src/graph/openmodel.ts';
 import { rdcLevels } from '../../src/graph/sigmas.ts';
-import { noiseKeys } from '../../src/kernels/philox.ts';
+import { noiseKeys } from '../../src/kernels/diffusion/philox.ts';
 import { testDevice } from '../kernels/harness.ts';
 import { edmGolden, imageOf, writeEdmFolder, writeNoise } from './edmfolder.ts';
 import { runGraph } from './rungraph.ts';

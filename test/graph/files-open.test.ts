@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { describeModel } from '../../src/graph/describe.ts';
 import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
-import { openDevice } from '../../src/kernels/device.ts';
+import { openDevice } from '../../src/kernels/device/device.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');
 const DESCRIPTORS = '/proc/self/fd';

@@ -11,7 +11,7 @@ import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
 import { loadModel, openModel } from '../../src/graph/openmodel.ts';
 import { splitByViews, viewsOf } from '../../src/graph/views.ts';
-import { openDevice } from '../../src/kernels/device.ts';
+import { openDevice } from '../../src/kernels/device/device.ts';
 import { diffusionClassifier } from '../../src/pipeline/attacking/classifier.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');

@@ -11,7 +11,7 @@ import { coefficients } from '../../src/graph/files/schedule.ts';
 import type { Candidate, EvaluationBatch, Model } from '../../src/graph/model.ts';
 import { type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
 import { textNetwork } from '../../src/graph/textmodel.ts';
-import { openDevice } from '../../src/kernels/device.ts';
+import { openDevice } from '../../src/kernels/device/device.ts';
 import { decodeFile } from '../../src/pipeline/images/decode.ts';
 import { prepare } from '../../src/pipeline/images/load.ts';
 

@@ -5,7 +5,7 @@ import { type PlanOptions, plan } from '../../src/graph/plan.ts';
 import { activationPool } from '../../src/graph/pool.ts';
 import type { Constant } from '../../src/graph/value.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
-import { readBack, submit } from '../../src/kernels/runtime.ts';
+import { readBack, submit } from '../../src/kernels/device/runtime.ts';
 import { maxDifference, randomValues, testDevice } from '../kernels/harness.ts';
 
 const constant = (name: string, length: number, seed: number): Constant => ({

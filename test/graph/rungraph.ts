@@ -3,10 +3,10 @@
 import type { Graph } from '../../src/graph/graph.ts';
 import { plan } from '../../src/graph/plan.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
-import type { Device } from '../../src/kernels/device.ts';
-import type { WeightDtype } from '../../src/kernels/routine.ts';
-import { idle, readBack, submit } from '../../src/kernels/runtime.ts';
-import { fromChannelMajor, toChannelMajor } from '../../src/kernels/tensor.ts';
+import type { Device } from '../../src/kernels/device/device.ts';
+import type { WeightDtype } from '../../src/kernels/device/routine.ts';
+import { idle, readBack, submit } from '../../src/kernels/device/runtime.ts';
+import { fromChannelMajor, toChannelMajor } from '../../src/kernels/device/tensor.ts';
 
 /** The outputs of a graph by name; inputs (numbers, or a Uint32Array where it is an index) and outputs in [n, c, h, w] order. */
 export async function runGraph(

@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../src/errors.ts';
 import type { Constant } from '../../src/graph/value.ts';
 import { weightStore } from '../../src/graph/weightstore.ts';
-import { packMatrix } from '../../src/kernels/gemm.ts';
-import { pack } from '../../src/kernels/packing.ts';
-import { readBack } from '../../src/kernels/runtime.ts';
+import { pack } from '../../src/kernels/device/packing.ts';
+import { readBack } from '../../src/kernels/device/runtime.ts';
+import { packMatrix } from '../../src/kernels/gemm/gemm.ts';
 import { randomValues, testDevice } from '../kernels/harness.ts';
 
 const PART = 2 ** 20;

@@ -2,10 +2,10 @@
 
 import { describe, expect, test } from 'vitest';
 import { NoDeviceError } from '../../src/errors.ts';
-import { type AdapterEntry, chooseAdapter, parseAdapterList } from '../../src/kernels/adapters.ts';
-import { type CompileProgress, listDevices, openDevice } from '../../src/kernels/device.ts';
-import { defineKernel, write } from '../../src/kernels/kernel.ts';
-import { createStorage, prepare } from '../../src/kernels/runtime.ts';
+import { type AdapterEntry, chooseAdapter, parseAdapterList } from '../../src/kernels/device/adapters.ts';
+import { type CompileProgress, listDevices, openDevice } from '../../src/kernels/device/device.ts';
+import { defineKernel, write } from '../../src/kernels/device/kernel.ts';
+import { createStorage, prepare } from '../../src/kernels/device/runtime.ts';
 
 const entry = (name: string, backend = 'vulkan'): AdapterEntry => ({ name, backend });
 const LIST = [entry('SwiftShader Device (Subzero)'), entry('llvmpipe (LLVM 15.0.6, 256 bits)')];

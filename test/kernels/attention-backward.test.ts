@@ -1,7 +1,10 @@
 import { ShapeError } from '../../src/errors.ts';
-import { type AttentionGradients, attentionGradient } from '../../src/kernels/attention-backward.ts';
-import type { AttentionOptions } from '../../src/kernels/attention-options.ts';
-import type { Capabilities, Device, Family } from '../../src/kernels/device.ts';
+import {
+  type AttentionGradients,
+  attentionGradient,
+} from '../../src/kernels/attention/attention-backward.ts';
+import type { AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
+import type { Capabilities, Device, Family } from '../../src/kernels/device/device.ts';
 import { referenceAttentionGradients } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';

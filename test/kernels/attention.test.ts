@@ -1,7 +1,7 @@
 import { ShapeError } from '../../src/errors.ts';
-import { attention } from '../../src/kernels/attention.ts';
-import type { AttentionOptions } from '../../src/kernels/attention-options.ts';
-import type { Capabilities, Device, Family } from '../../src/kernels/device.ts';
+import { attention } from '../../src/kernels/attention/attention.ts';
+import type { AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
+import type { Capabilities, Device, Family } from '../../src/kernels/device/device.ts';
 import { referenceAttention } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';

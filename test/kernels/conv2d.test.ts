@@ -1,6 +1,6 @@
 import { ShapeError } from '../../src/errors.ts';
-import { type Conv2dOptions, conv2d, outputSize } from '../../src/kernels/conv2d.ts';
-import type { Capabilities, Device, Family } from '../../src/kernels/device.ts';
+import { type Conv2dOptions, conv2d, outputSize } from '../../src/kernels/conv2d/conv2d.ts';
+import type { Capabilities, Device, Family } from '../../src/kernels/device/device.ts';
 import { type ConvolutionInputs, referenceConv2d } from '../reference/conv2d.ts';
 import { cases } from './cases/conv2d.ts';
 import { type Activation, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';

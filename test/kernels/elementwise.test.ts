@@ -1,6 +1,8 @@
 import { ShapeError } from '../../src/errors.ts';
-import { ACTIVATIONS, type Activation } from '../../src/kernels/activation.ts';
-import type { Device, Family } from '../../src/kernels/device.ts';
+import type { Device, Family } from '../../src/kernels/device/device.ts';
+import type { Routine } from '../../src/kernels/device/routine.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
+import { ACTIVATIONS, type Activation } from '../../src/kernels/elementwise/activation.ts';
 import {
   activate,
   activationGradient,
@@ -14,13 +16,16 @@ import {
   multiply,
   scaled,
   scaleRows,
-} from '../../src/kernels/elementwise.ts';
-import { gather } from '../../src/kernels/gather.ts';
-import { type LayerNormOptions, layerNorm } from '../../src/kernels/layernorm.ts';
-import { pickSamples } from '../../src/kernels/picksamples.ts';
-import { averagePool2x2, depthToSpace, pick, upsampleNearest } from '../../src/kernels/resample.ts';
-import type { Routine } from '../../src/kernels/routine.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+} from '../../src/kernels/elementwise/elementwise.ts';
+import { gather } from '../../src/kernels/elementwise/gather.ts';
+import { pickSamples } from '../../src/kernels/elementwise/pick-samples.ts';
+import {
+  averagePool2x2,
+  depthToSpace,
+  pick,
+  upsampleNearest,
+} from '../../src/kernels/elementwise/resample.ts';
+import { type LayerNormOptions, layerNorm } from '../../src/kernels/norm/layer-norm.ts';
 import { referenceActivation, referenceSlope } from '../reference/activation.ts';
 import {
   at,

@@ -1,9 +1,9 @@
 import { ShapeError } from '../../src/errors.ts';
-import type { Capabilities, Family } from '../../src/kernels/device.ts';
-import { type GemmSpec, gemm, packMatrix, packVector } from '../../src/kernels/gemm.ts';
-import { f32ToF16 } from '../../src/kernels/half.ts';
-import { pack } from '../../src/kernels/packing.ts';
-import type { Packing } from '../../src/kernels/routine.ts';
+import type { Capabilities, Family } from '../../src/kernels/device/device.ts';
+import { f32ToF16 } from '../../src/kernels/device/half.ts';
+import { pack } from '../../src/kernels/device/packing.ts';
+import type { Packing } from '../../src/kernels/device/routine.ts';
+import { type GemmSpec, gemm, packMatrix, packVector } from '../../src/kernels/gemm/gemm.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './suite.ts';
 

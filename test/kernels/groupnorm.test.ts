@@ -1,9 +1,14 @@
 import { ShapeError } from '../../src/errors.ts';
-import { ACTIVATIONS } from '../../src/kernels/activation.ts';
-import type { Device, Family } from '../../src/kernels/device.ts';
-import { affine, type GroupNormOptions, groupNorm, groupNormAffine } from '../../src/kernels/groupnorm.ts';
-import type { Routine } from '../../src/kernels/routine.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+import type { Device, Family } from '../../src/kernels/device/device.ts';
+import type { Routine } from '../../src/kernels/device/routine.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
+import { ACTIVATIONS } from '../../src/kernels/elementwise/activation.ts';
+import {
+  affine,
+  type GroupNormOptions,
+  groupNorm,
+  groupNormAffine,
+} from '../../src/kernels/norm/group-norm.ts';
 import { type NormInputs, referenceAffine, referenceGroupNormAffine } from '../reference/groupnorm.ts';
 import { cases } from './cases/groupnorm.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { bf16ToF32, f16ToF32, f32ToF16 } from '../../src/kernels/half.ts';
+import { bf16ToF32, f16ToF32, f32ToF16 } from '../../src/kernels/device/half.ts';
 
 const golden = JSON.parse(readFileSync(new URL('../golden/half.json', import.meta.url), 'utf8')) as {
   f16ToF32: string;

@@ -2,11 +2,23 @@
 // scratch start as NaN, every buffer is followed by a guard of known bits that must survive, and an error of
 // the device that nobody asked for fails the test.
 
-import { type Device, type DeviceOptions, openDevice } from '../../src/kernels/device.ts';
-import { pack } from '../../src/kernels/packing.ts';
-import type { Routine } from '../../src/kernels/routine.ts';
-import { createStorage, idle, type Launch, prepare, readBack, submit } from '../../src/kernels/runtime.ts';
-import { fromChannelMajor, type Shape, storageBytes, toChannelMajor } from '../../src/kernels/tensor.ts';
+import { type Device, type DeviceOptions, openDevice } from '../../src/kernels/device/device.ts';
+import { pack } from '../../src/kernels/device/packing.ts';
+import type { Routine } from '../../src/kernels/device/routine.ts';
+import {
+  createStorage,
+  idle,
+  type Launch,
+  prepare,
+  readBack,
+  submit,
+} from '../../src/kernels/device/runtime.ts';
+import {
+  fromChannelMajor,
+  type Shape,
+  storageBytes,
+  toChannelMajor,
+} from '../../src/kernels/device/tensor.ts';
 
 const GUARD_WORDS = 64;
 const GUARD = 0x7fc0beef; // a NaN with a name

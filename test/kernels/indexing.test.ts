@@ -1,9 +1,9 @@
-import type { Family } from '../../src/kernels/device.ts';
-import { addRows, copyChannels } from '../../src/kernels/elementwise.ts';
-import { QUOTIENT, walk } from '../../src/kernels/indexing.ts';
-import { defineKernel, MAX_GROUPS, read, write } from '../../src/kernels/kernel.ts';
-import { single } from '../../src/kernels/routine.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+import type { Family } from '../../src/kernels/device/device.ts';
+import { QUOTIENT, walk } from '../../src/kernels/device/indexing.ts';
+import { defineKernel, MAX_GROUPS, read, write } from '../../src/kernels/device/kernel.ts';
+import { single } from '../../src/kernels/device/routine.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
+import { addRows, copyChannels } from '../../src/kernels/elementwise/elementwise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { describe, expect, it } from './suite.ts';
 

@@ -1,6 +1,6 @@
 import { ShapeError } from '../../src/errors.ts';
-import type { Device, Family } from '../../src/kernels/device.ts';
-import { type LinearOptions, linear } from '../../src/kernels/linear.ts';
+import type { Device, Family } from '../../src/kernels/device/device.ts';
+import { type LinearOptions, linear } from '../../src/kernels/gemm/linear.ts';
 import { type LinearInputs, referenceLinear } from '../reference/linear.ts';
 import { cases } from './cases/linear.ts';
 import { type Activation, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';

@@ -1,12 +1,12 @@
 // Backward of both ends of an evaluation, and of what picks samples and rows of tables.
 
-import type { Family } from '../../src/kernels/device.ts';
-import { type Distance, errorsGradient, type Residual } from '../../src/kernels/error-reduction.ts';
-import { gatherGradient } from '../../src/kernels/gather.ts';
-import { type NoiseSource, scaleByLevel, slotsGradient } from '../../src/kernels/mix.ts';
-import { noiseKeys, normal } from '../../src/kernels/philox.ts';
-import { sumPicked, sumSamples } from '../../src/kernels/picksamples.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+import type { Family } from '../../src/kernels/device/device.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
+import { type Distance, errorsGradient, type Residual } from '../../src/kernels/diffusion/error-reduction.ts';
+import { type NoiseSource, scaleByLevel, slotsGradient } from '../../src/kernels/diffusion/mix.ts';
+import { noiseKeys, normal } from '../../src/kernels/diffusion/philox.ts';
+import { gatherGradient } from '../../src/kernels/elementwise/gather.ts';
+import { sumPicked, sumSamples } from '../../src/kernels/elementwise/pick-samples.ts';
 import { at, build } from '../reference/elementwise.ts';
 import { type NoiseFunction, referenceErrorsGradients, referenceMix } from '../reference/noise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';

@@ -1,11 +1,11 @@
 // Both ends of an evaluation: mixing x_t and reducing the error, which must agree on the noise.
 
 import { ShapeError } from '../../src/errors.ts';
-import type { Family } from '../../src/kernels/device.ts';
-import { type Distance, errorReduction, type Residual } from '../../src/kernels/error-reduction.ts';
-import { mix, type NoiseSource } from '../../src/kernels/mix.ts';
-import { noiseKeys, normal } from '../../src/kernels/philox.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+import type { Family } from '../../src/kernels/device/device.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
+import { type Distance, errorReduction, type Residual } from '../../src/kernels/diffusion/error-reduction.ts';
+import { mix, type NoiseSource } from '../../src/kernels/diffusion/mix.ts';
+import { noiseKeys, normal } from '../../src/kernels/diffusion/philox.ts';
 import { type BatchIndices, type NoiseFunction, referenceErrors, referenceMix } from '../reference/noise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { describe, expect, it } from './suite.ts';

@@ -1,8 +1,8 @@
-import type { Activation } from '../../src/kernels/activation.ts';
-import type { Device, Family } from '../../src/kernels/device.ts';
-import type { GroupNormOptions } from '../../src/kernels/groupnorm.ts';
-import { groupNormGradient, groupNormSums } from '../../src/kernels/groupnorm-backward.ts';
-import { layerNormGradient } from '../../src/kernels/layernorm-backward.ts';
+import type { Device, Family } from '../../src/kernels/device/device.ts';
+import type { Activation } from '../../src/kernels/elementwise/activation.ts';
+import type { GroupNormOptions } from '../../src/kernels/norm/group-norm.ts';
+import { groupNormGradient, groupNormSums } from '../../src/kernels/norm/group-norm-backward.ts';
+import { layerNormGradient } from '../../src/kernels/norm/layer-norm-backward.ts';
 import { referenceGroupNormGradients, referenceLayerNormGradients } from '../reference/groupnorm.ts';
 import { cases } from './cases/groupnorm.ts';
 import { shapes } from './cases/shapes.ts';

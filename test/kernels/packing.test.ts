@@ -1,12 +1,12 @@
 // Packed weights against their definition, whole and in parts of every size that a file may be read in.
 
 import { describe, expect, it } from 'vitest';
-import { conv2d } from '../../src/kernels/conv2d.ts';
-import type { Capabilities } from '../../src/kernels/device.ts';
-import { packMatrix, packVector } from '../../src/kernels/gemm.ts';
-import { f32ToF16 } from '../../src/kernels/half.ts';
-import { pack } from '../../src/kernels/packing.ts';
-import type { Packing } from '../../src/kernels/routine.ts';
+import { conv2d } from '../../src/kernels/conv2d/conv2d.ts';
+import type { Capabilities } from '../../src/kernels/device/device.ts';
+import { f32ToF16 } from '../../src/kernels/device/half.ts';
+import { pack } from '../../src/kernels/device/packing.ts';
+import type { Packing } from '../../src/kernels/device/routine.ts';
+import { packMatrix, packVector } from '../../src/kernels/gemm/gemm.ts';
 import { randomValues } from './harness.ts';
 
 const capabilities: Capabilities = {

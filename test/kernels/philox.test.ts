@@ -1,5 +1,5 @@
-import type { Family } from '../../src/kernels/device.ts';
-import { fillNormal, normal, normals, philox, type Seed } from '../../src/kernels/philox.ts';
+import type { Family } from '../../src/kernels/device/device.ts';
+import { fillNormal, normal, normals, philox, type Seed } from '../../src/kernels/diffusion/philox.ts';
 import { maxDifference, runRoutine, testDevice } from './harness.ts';
 import { describe, expect, it } from './suite.ts';
 

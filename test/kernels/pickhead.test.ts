@@ -1,6 +1,6 @@
 import { ShapeError } from '../../src/errors.ts';
-import { pickHead, pickHeadBackward } from '../../src/kernels/pickhead.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
+import { pickHead, pickHeadBackward } from '../../src/kernels/elementwise/pick-head.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { describe, expect, it } from './suite.ts';
 

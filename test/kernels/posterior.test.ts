@@ -1,6 +1,6 @@
-import { flatten, unflatten } from '../../src/kernels/flatten.ts';
-import { posterior, posteriorGradient } from '../../src/kernels/posterior.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
+import { posterior, posteriorGradient } from '../../src/kernels/diffusion/posterior.ts';
+import { flatten, unflatten } from '../../src/kernels/elementwise/flatten.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { describe, expect, it } from './suite.ts';
 

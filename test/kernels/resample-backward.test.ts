@@ -2,16 +2,16 @@
 // numbers of pixels for pixels, says which pixel every gradient belongs to.
 
 import { ShapeError } from '../../src/errors.ts';
-import type { Family } from '../../src/kernels/device.ts';
+import type { Family } from '../../src/kernels/device/device.ts';
+import type { Routine } from '../../src/kernels/device/routine.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
 import {
   averagePoolGradient,
   pad,
   padChannels,
   spaceToDepth,
   upsampleGradient,
-} from '../../src/kernels/resample-backward.ts';
-import type { Routine } from '../../src/kernels/routine.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+} from '../../src/kernels/elementwise/resample-backward.ts';
 import {
   at,
   build,

@@ -1,6 +1,6 @@
-import type { Family } from '../../src/kernels/device.ts';
-import { sumColumns, sumPixels } from '../../src/kernels/sums.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+import type { Family } from '../../src/kernels/device/device.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
+import { sumColumns, sumPixels } from '../../src/kernels/norm/sums.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './suite.ts';

@@ -1,7 +1,7 @@
 // Waiting parks the thread once a turn of the event loop, however many wait or have waited.
 
 import { afterEach, expect, it, vi } from 'vitest';
-import { parked } from '../../src/kernels/wait.ts';
+import { parked } from '../../src/kernels/device/wait.ts';
 
 afterEach(() => vi.restoreAllMocks());
 

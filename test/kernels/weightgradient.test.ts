@@ -1,8 +1,8 @@
 // Long sums, which no whole network of the tests has: 65536 columns, and what is gathered in several passes.
 
-import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d.ts';
-import type { Family } from '../../src/kernels/device.ts';
-import { weightGradient } from '../../src/kernels/weightgradient.ts';
+import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d/conv2d.ts';
+import { weightGradient } from '../../src/kernels/conv2d/weight-gradient.ts';
+import type { Family } from '../../src/kernels/device/device.ts';
 import { referenceConv2dBackward } from '../reference/conv2d.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './suite.ts';

@@ -3,7 +3,7 @@
 import { PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
 import type { OpenModelOptions } from '../../src/graph/openmodel.ts';
-import type { DriverCall } from '../../src/kernels/adapters.ts';
+import type { DriverCall } from '../../src/kernels/device/adapters.ts';
 import { main } from '../../src/pipeline/command/main.ts';
 import { cli } from './capture.ts';
 import { fakeDescribe, fakeFolder } from './fakefolder.ts';

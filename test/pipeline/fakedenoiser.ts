@@ -2,7 +2,7 @@
 // so are its gradients. Batches take a turn of the event loop, and devices can be lost on command.
 
 import { type Level, type Mix, type Model, NO_CLASS } from '../../src/graph/model.ts';
-import { normals } from '../../src/kernels/philox.ts';
+import { normals } from '../../src/kernels/diffusion/philox.ts';
 
 export interface GaussianOptions {
   readonly levels: readonly Level[];

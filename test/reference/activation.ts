@@ -1,6 +1,6 @@
 // The activations as written in the papers, in f64.
 
-import type { Activation } from '../../src/kernels/activation.ts';
+import type { Activation } from '../../src/kernels/elementwise/activation.ts';
 
 /** erf by its Maclaurin series (all terms positive in the form with exp(-x²)); beyond 6 it is 1 in f64. */
 function erf(x: number): number {

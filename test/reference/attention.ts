@@ -1,6 +1,6 @@
 // The slow, obvious attention: every sum in f64, in the usual [n, c, tokens] order.
 
-import type { AttentionOptions } from '../../src/kernels/attention-options.ts';
+import type { AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
 
 /** y [n, heads·headDim, queries] of q like y, k and v [n, heads·headDim, keys]; causal: query i sees keys 0 to i. */
 export function referenceAttention(

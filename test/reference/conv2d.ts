@@ -1,7 +1,7 @@
 // The slow, obvious convolution: every sum in f64, in the usual [n, c, h, w] order.
 
-import type { Activation } from '../../src/kernels/activation.ts';
-import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d.ts';
+import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d/conv2d.ts';
+import type { Activation } from '../../src/kernels/elementwise/activation.ts';
 
 const activations: Partial<Record<Activation, (v: number) => number>> = {
   none: (v) => v,

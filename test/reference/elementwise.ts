@@ -1,6 +1,6 @@
 // Elementwise ops and resampling as loops over [n, c, h, w], in f64.
 
-import type { Shape } from '../../src/kernels/tensor.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
 
 /** Calls `make(sample, channel, row, column)` for each element, in [n, c, h, w] order. */
 export function build(

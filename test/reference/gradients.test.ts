@@ -1,8 +1,8 @@
 // The references' gradients against differences of the references.
 
 import { describe, expect, it } from 'vitest';
-import { ACTIVATIONS } from '../../src/kernels/activation.ts';
-import type { GroupNormOptions } from '../../src/kernels/groupnorm.ts';
+import { ACTIVATIONS } from '../../src/kernels/elementwise/activation.ts';
+import type { GroupNormOptions } from '../../src/kernels/norm/group-norm.ts';
 import { randomValues } from '../kernels/harness.ts';
 import { referenceActivation, referenceSlope } from './activation.ts';
 import { referenceAttention, referenceAttentionGradients } from './attention.ts';

@@ -1,8 +1,8 @@
 // Group norm with scale and shift, and layer norm over channels, in f64.
 
-import type { Activation } from '../../src/kernels/activation.ts';
-import type { GroupNormOptions } from '../../src/kernels/groupnorm.ts';
-import type { LayerNormOptions } from '../../src/kernels/layernorm.ts';
+import type { Activation } from '../../src/kernels/elementwise/activation.ts';
+import type { GroupNormOptions } from '../../src/kernels/norm/group-norm.ts';
+import type { LayerNormOptions } from '../../src/kernels/norm/layer-norm.ts';
 import { referenceActivation, referenceSlope } from './activation.ts';
 
 function moments(values: readonly number[]): { mean: number; variance: number } {

@@ -1,7 +1,7 @@
 // The slow, obvious dense layer: every sum in f64, in the usual [n, c, h, w] order.
 
-import type { Activation } from '../../src/kernels/activation.ts';
-import type { LinearOptions } from '../../src/kernels/linear.ts';
+import type { Activation } from '../../src/kernels/elementwise/activation.ts';
+import type { LinearOptions } from '../../src/kernels/gemm/linear.ts';
 
 const activations: Partial<Record<Activation, (v: number) => number>> = {
   none: (v) => v,

@@ -1,7 +1,7 @@
 // The forward process and the distance of a prediction, one element at a time, in f64.
 
-import type { Distance, Residual } from '../../src/kernels/error-reduction.ts';
-import type { Shape } from '../../src/kernels/tensor.ts';
+import type { Shape } from '../../src/kernels/device/tensor.ts';
+import type { Distance, Residual } from '../../src/kernels/diffusion/error-reduction.ts';
 import { at, build } from './elementwise.ts';
 
 export interface BatchIndices {

@@ -4,7 +4,7 @@ import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
-import type { Distance } from '../../kernels/error-reduction.ts';
+import type { Distance } from '../../kernels/diffusion/error-reduction.ts';
 import type { Familiar } from '../model.ts';
 import { checked, readJson, reason } from './json.ts';
 

@@ -1,6 +1,6 @@
 // The weights of a checkpoint as constants of a graph, read when a plan first wants them.
 
-import type { Elements } from '../../kernels/routine.ts';
+import type { Elements } from '../../kernels/device/routine.ts';
 import { checkTensors, type ExpectedTensor } from '../networks/expectedtensors.ts';
 import type { Constant } from '../value.ts';
 import type { TensorFile } from './safetensors.ts';

@@ -8,8 +8,8 @@ import { endianness } from 'node:os';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { ModelError, UnsupportedError } from '../../errors.ts';
-import { bf16ToF32, f16ToF32, f32ToF16, MAX_F16 } from '../../kernels/half.ts';
-import type { Elements } from '../../kernels/routine.ts';
+import { bf16ToF32, f16ToF32, f32ToF16, MAX_F16 } from '../../kernels/device/half.ts';
+import type { Elements } from '../../kernels/device/routine.ts';
 import { checked, quote, readJson, reason } from './json.ts';
 import { DTYPE_BITS, headerLength, parseHeader, type TensorInfo } from './safetensors-header.ts';
 

@@ -4,7 +4,7 @@
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
-import type { Activation } from '../../kernels/activation.ts';
+import type { Activation } from '../../kernels/elementwise/activation.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 
 /** A CLIPTextModel; the names are transformers', in camel case. */

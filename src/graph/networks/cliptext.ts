@@ -5,7 +5,7 @@
 // needs few of its rows.
 
 import { ModelError } from '../../errors.ts';
-import { type Shape, toChannelMajor } from '../../kernels/tensor.ts';
+import { type Shape, toChannelMajor } from '../../kernels/device/tensor.ts';
 import type { Parameters } from '../files/parameters.ts';
 import type { TensorFile } from '../files/safetensors.ts';
 import { apply, type Graph } from '../graph.ts';

@@ -1,6 +1,6 @@
 // Layers that several networks have: a weight's name in diffusers' checkpoints, and the op that it belongs to.
 
-import type { Activation } from '../../kernels/activation.ts';
+import type { Activation } from '../../kernels/elementwise/activation.ts';
 import type { Parameters } from '../files/parameters.ts';
 import { apply, type Graph } from '../graph.ts';
 import type { Constant, Value } from '../value.ts';

@@ -1,6 +1,6 @@
 // diffusers' ResnetBlock2D and what stands between levels of resolution.
 
-import type { Activation } from '../../kernels/activation.ts';
+import type { Activation } from '../../kernels/elementwise/activation.ts';
 import { apply } from '../graph.ts';
 import type { Value } from '../value.ts';
 import { conv3x3, groupNorm, type Layers, linear, weightAndBias } from './layers.ts';

@@ -1,8 +1,8 @@
 // Attention over pixels or tokens: y = v softmax(scale · kᵀ q) per head and sample.
 
-import { attention } from '../../kernels/attention.ts';
-import { type AttentionGradients, attentionGradient } from '../../kernels/attention-backward.ts';
-import { columns, type Shape } from '../../kernels/tensor.ts';
+import { attention } from '../../kernels/attention/attention.ts';
+import { type AttentionGradients, attentionGradient } from '../../kernels/attention/attention-backward.ts';
+import { columns, type Shape } from '../../kernels/device/tensor.ts';
 import type { Value } from '../value.ts';
 import { sliceOp } from './channels.ts';
 import { check, checkShape, elements, none, type Op, type Shapes, same, text } from './op.ts';

@@ -1,9 +1,9 @@
 // Convolutions, with what is fused into them, and their backward pass.
 
-import type { Activation } from '../../kernels/activation.ts';
-import { conv2d, outputSize } from '../../kernels/conv2d.ts';
-import { columns, type Shape } from '../../kernels/tensor.ts';
-import { weightGradient } from '../../kernels/weightgradient.ts';
+import { conv2d, outputSize } from '../../kernels/conv2d/conv2d.ts';
+import { weightGradient } from '../../kernels/conv2d/weight-gradient.ts';
+import { columns, type Shape } from '../../kernels/device/tensor.ts';
+import type { Activation } from '../../kernels/elementwise/activation.ts';
 import { type Constant, derived, type Value } from '../value.ts';
 import { depthToSpaceOp, sliceOp } from './channels.ts';
 import { addRowsOp, scaledOp, scaleRowsOp } from './elementwise.ts';

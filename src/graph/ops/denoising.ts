@@ -1,13 +1,13 @@
 // The two ends of an evaluation: mixing the noised image x_t, and reducing the prediction to one error per sample.
 
+import type { Shape } from '../../kernels/device/tensor.ts';
 import {
   type Distance,
   errorReduction,
   errorsGradient,
   type Residual,
-} from '../../kernels/error-reduction.ts';
-import { mix, type NoiseSource, scaleByLevel, slotsGradient } from '../../kernels/mix.ts';
-import type { Shape } from '../../kernels/tensor.ts';
+} from '../../kernels/diffusion/error-reduction.ts';
+import { mix, type NoiseSource, scaleByLevel, slotsGradient } from '../../kernels/diffusion/mix.ts';
 import { check, checkShape, elements, none, type Op, perElement, text } from './op.ts';
 
 /** x_t = a·x0 + b·eps for each sample. x0 is in a slot; a and b belong to the level; eps is given by the noise key. */

@@ -1,6 +1,6 @@
 // Arithmetic element by element, or with one number per channel and sample (a row).
 
-import type { Activation } from '../../kernels/activation.ts';
+import type { Activation } from '../../kernels/elementwise/activation.ts';
 import {
   activate,
   activationGradient,
@@ -12,7 +12,7 @@ import {
   multiply,
   scaled,
   scaleRows,
-} from '../../kernels/elementwise.ts';
+} from '../../kernels/elementwise/elementwise.ts';
 import { checkShape, none, type Op, perElement, rowsOf } from './op.ts';
 import { sumSamplesOp } from './samples.ts';
 import { sumPixelsOp } from './sums.ts';

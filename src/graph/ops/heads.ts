@@ -1,7 +1,7 @@
 // The heads of a multi-head network, which predicts for every class in one run.
 
-import { pickHead, pickHeadBackward } from '../../kernels/pickhead.ts';
-import type { Shape } from '../../kernels/tensor.ts';
+import type { Shape } from '../../kernels/device/tensor.ts';
+import { pickHead, pickHeadBackward } from '../../kernels/elementwise/pick-head.ts';
 import { check, copies, none, type Op, perElement, text } from './op.ts';
 
 /**

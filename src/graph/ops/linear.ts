@@ -1,8 +1,8 @@
 // Dense layers over channels; also the 1x1 convolution.
 
-import type { Activation } from '../../kernels/activation.ts';
-import { linear } from '../../kernels/linear.ts';
-import type { Shape } from '../../kernels/tensor.ts';
+import type { Shape } from '../../kernels/device/tensor.ts';
+import type { Activation } from '../../kernels/elementwise/activation.ts';
+import { linear } from '../../kernels/gemm/linear.ts';
 import type { Value } from '../value.ts';
 import { transposedWeight, weightGradientOp } from './conv2d.ts';
 import { activationGradientOp, scaledOp } from './elementwise.ts';

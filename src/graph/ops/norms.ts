@@ -1,11 +1,15 @@
 // Group norms, over groups of channels of each sample, and layer norms, over the channels of each column.
 
-import type { Activation } from '../../kernels/activation.ts';
-import { groupNorm, groupNormAffine } from '../../kernels/groupnorm.ts';
-import { groupNormGradient, groupNormSums, normScaleGradient } from '../../kernels/groupnorm-backward.ts';
-import { layerNorm } from '../../kernels/layernorm.ts';
-import { layerNormGradient } from '../../kernels/layernorm-backward.ts';
-import type { Shape } from '../../kernels/tensor.ts';
+import type { Shape } from '../../kernels/device/tensor.ts';
+import type { Activation } from '../../kernels/elementwise/activation.ts';
+import { groupNorm, groupNormAffine } from '../../kernels/norm/group-norm.ts';
+import {
+  groupNormGradient,
+  groupNormSums,
+  normScaleGradient,
+} from '../../kernels/norm/group-norm-backward.ts';
+import { layerNorm } from '../../kernels/norm/layer-norm.ts';
+import { layerNormGradient } from '../../kernels/norm/layer-norm-backward.ts';
 import type { Value } from '../value.ts';
 import { concatOp, sliceOp } from './channels.ts';
 import { gatedAddOp, multiplyOp } from './elementwise.ts';

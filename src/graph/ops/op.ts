@@ -1,9 +1,9 @@
 // What an op is: the shape of its output, its cost, its kernels on a device, and its backward pass.
 
 import { ShapeError } from '../../errors.ts';
-import type { Capabilities } from '../../kernels/device.ts';
-import type { Routine, WeightDtype } from '../../kernels/routine.ts';
-import { columns, type Shape } from '../../kernels/tensor.ts';
+import type { Capabilities } from '../../kernels/device/device.ts';
+import type { Routine, WeightDtype } from '../../kernels/device/routine.ts';
+import { columns, type Shape } from '../../kernels/device/tensor.ts';
 import type { Constant, Value } from '../value.ts';
 
 export type Shapes = Readonly<Record<string, Shape>>;

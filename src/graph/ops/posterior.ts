@@ -1,7 +1,7 @@
 // The ops of the optimal denoiser, which weighs the training images by their posterior given a noised image.
 
-import { flatten, unflatten } from '../../kernels/flatten.ts';
-import { posterior, posteriorGradient } from '../../kernels/posterior.ts';
+import { posterior, posteriorGradient } from '../../kernels/diffusion/posterior.ts';
+import { flatten, unflatten } from '../../kernels/elementwise/flatten.ts';
 import { check, checkShape, copies, none, type Op, perElement, text } from './op.ts';
 
 /** y[c·h·w + p, n] = x[c, n, p]. */

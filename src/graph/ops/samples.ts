@@ -1,7 +1,7 @@
 // Ops that pick rows of tables and samples of batches by index, and sums over samples.
 
-import { gather, gatherGradient } from '../../kernels/gather.ts';
-import { pickSamples, sumPicked, sumSamples } from '../../kernels/picksamples.ts';
+import { gather, gatherGradient } from '../../kernels/elementwise/gather.ts';
+import { pickSamples, sumPicked, sumSamples } from '../../kernels/elementwise/pick-samples.ts';
 import { check, copies, elements, none, type Op, text } from './op.ts';
 
 /** y[c, n] = table[index[n]][c]. */

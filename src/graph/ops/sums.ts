@@ -1,6 +1,6 @@
 // Sums: the gradients of values that were added to many places.
 
-import { sumColumns, sumPixels } from '../../kernels/sums.ts';
+import { sumColumns, sumPixels } from '../../kernels/norm/sums.ts';
 import { elements, none, type Op } from './op.ts';
 import { upsampleOp } from './resample.ts';
 

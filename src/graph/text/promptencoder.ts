@@ -3,10 +3,10 @@
 
 import { join } from 'node:path';
 import { ModelError } from '../../errors.ts';
-import type { Device } from '../../kernels/device.ts';
-import type { WeightDtype } from '../../kernels/routine.ts';
-import { checked, readBack, submit } from '../../kernels/runtime.ts';
-import { pitch, type Shape } from '../../kernels/tensor.ts';
+import type { Device } from '../../kernels/device/device.ts';
+import type { WeightDtype } from '../../kernels/device/routine.ts';
+import { checked, readBack, submit } from '../../kernels/device/runtime.ts';
+import { pitch, type Shape } from '../../kernels/device/tensor.ts';
 import { findWeights } from '../files/folder.ts';
 import { parametersOf } from '../files/parameters.ts';
 import { openSafetensors } from '../files/safetensors.ts';

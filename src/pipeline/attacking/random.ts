@@ -2,7 +2,7 @@
 // whatever else runs beside it.
 
 import { createHash } from 'node:crypto';
-import { philox } from '../../kernels/philox.ts';
+import { philox } from '../../kernels/diffusion/philox.ts';
 
 /** Numbers one after the other. */
 export interface Random {

@@ -1,7 +1,7 @@
 // Looks for devices in a process of its own, because a driver may crash it: lists them, opens the one that its
 // argument chooses, and prints what it found as JSON on standard output. What drivers print comes on standard error.
 
-import { type DeviceSummary, listDevices, openDevice } from '../../kernels/device.ts';
+import { type DeviceSummary, listDevices, openDevice } from '../../kernels/device/device.ts';
 
 /** What the probe prints. */
 export interface ProbeResult {

@@ -1,6 +1,6 @@
 // What `doctor` makes of the facts of a machine: for each thing that must be in order one sentence, and what helps.
 
-import type { Capabilities } from '../../kernels/device.ts';
+import type { Capabilities } from '../../kernels/device/device.ts';
 import type { ChildResult, Facts, VulkanFacts } from './doctor-facts.ts';
 import { bytes } from './progress.ts';
 

@@ -3,7 +3,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { installDriver } from '../../install-driver.mjs';
-import type { DeviceSummary } from '../../kernels/device.ts';
+import type { DeviceSummary } from '../../kernels/device/device.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type Check, checksOf, runCheck, statusOfChecks } from './doctor-checks.ts';
 import { type Facts, gatherFacts, runOwn } from './doctor-facts.ts';

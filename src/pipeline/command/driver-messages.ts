@@ -5,7 +5,7 @@
 // callback that stops it, and Node has no call that redirects a file descriptor; so dup2 of the C library is called.
 
 import { closeSync, openSync } from 'node:fs';
-import type { DriverCall } from '../../kernels/adapters.ts';
+import type { DriverCall } from '../../kernels/device/adapters.ts';
 
 const STDERR = 2;
 

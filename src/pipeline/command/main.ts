@@ -3,7 +3,7 @@
 import { existsSync, fstatSync } from 'node:fs';
 import { type Command, CommanderError } from 'commander';
 import { UsageError } from '../../errors.ts';
-import type { DriverCall } from '../../kernels/adapters.ts';
+import type { DriverCall } from '../../kernels/device/adapters.ts';
 import { printable, systemPath } from '../escaping.ts';
 import { attack, attackCommand, readAttackSettings } from './attack.ts';
 import { calibrate, calibrateCommand, readCalibrateSettings } from './calibrate.ts';

@@ -1,6 +1,6 @@
 // How far a run has come, for a person: one line on a terminal that renews itself, a line now and then elsewhere.
 
-import type { CompileProgress } from '../../kernels/device.ts';
+import type { CompileProgress } from '../../kernels/device/device.ts';
 import { printable } from '../escaping.ts';
 import type { Progress } from '../types.ts';
 import { LOG_LEVELS, type LogLevel } from './options/output.ts';

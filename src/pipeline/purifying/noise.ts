@@ -1,7 +1,7 @@
 // The noise of a purification on the host, the same as on the device: recomputed from a seed, or a table that was
 // given.
 
-import { normals, philox } from '../../kernels/philox.ts';
+import { normals, philox } from '../../kernels/diffusion/philox.ts';
 
 /** Noises by their indices. */
 export interface HostNoise {

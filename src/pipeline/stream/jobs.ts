@@ -2,7 +2,7 @@
 
 import { UnsupportedError } from '../../errors.ts';
 import type { Differentiable, EvaluationBatch, Model, Views } from '../../graph/model.ts';
-import { joined } from '../../kernels/tensor.ts';
+import { joined } from '../../kernels/device/tensor.ts';
 
 /** An image in a slot of the model. The slot is undefined while the image waits for one, as after a lost device. */
 export interface Lease {

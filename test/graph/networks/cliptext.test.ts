@@ -8,8 +8,8 @@ import { input, newGraph, output } from '../../../src/graph/graph.ts';
 import { clipText, embedTokens } from '../../../src/graph/networks/cliptext.ts';
 import { readClipTextConfig } from '../../../src/graph/networks/cliptext-config.ts';
 import { clipTextTensors, withoutBuffers } from '../../../src/graph/networks/cliptext-tensors.ts';
-import type { Family } from '../../../src/kernels/device.ts';
-import { fromChannelMajor, type Shape } from '../../../src/kernels/tensor.ts';
+import type { Family } from '../../../src/kernels/device/device.ts';
+import { fromChannelMajor, type Shape } from '../../../src/kernels/device/tensor.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';
 

@@ -10,8 +10,8 @@ import { dit, positionEmbedding } from '../../../src/graph/networks/dit.ts';
 import { parseDitConfig, readDitConfig } from '../../../src/graph/networks/dit-config.ts';
 import { ditTensors } from '../../../src/graph/networks/dit-tensors.ts';
 import { TIME_ROW, timeRows } from '../../../src/graph/networks/timeembedding.ts';
-import type { Family } from '../../../src/kernels/device.ts';
-import type { WeightDtype } from '../../../src/kernels/routine.ts';
+import type { Family } from '../../../src/kernels/device/device.ts';
+import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';
 

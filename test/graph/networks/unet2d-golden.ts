@@ -9,7 +9,7 @@ import { unet2d } from '../../../src/graph/networks/unet2d.ts';
 import { readUNet2DConfig } from '../../../src/graph/networks/unet2d-config.ts';
 import { unet2dTensors } from '../../../src/graph/networks/unet2d-tensors.ts';
 import type { Value } from '../../../src/graph/value.ts';
-import type { Shape } from '../../../src/kernels/tensor.ts';
+import type { Shape } from '../../../src/kernels/device/tensor.ts';
 
 export const goldens = join(import.meta.dirname, '..', '..', 'golden');
 

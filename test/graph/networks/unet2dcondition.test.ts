@@ -20,7 +20,7 @@ import {
   readUNet2DConditionConfig,
 } from '../../../src/graph/networks/unet2dcondition-config.ts';
 import { unet2dConditionTensors } from '../../../src/graph/networks/unet2dcondition-tensors.ts';
-import type { WeightDtype } from '../../../src/kernels/routine.ts';
+import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';
 

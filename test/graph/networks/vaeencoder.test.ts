@@ -13,9 +13,9 @@ import {
 } from '../../../src/graph/networks/vaeencoder-config.ts';
 import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vaeencoder-tensors.ts';
 import { forward } from '../../../src/graph/plan.ts';
-import type { Family } from '../../../src/kernels/device.ts';
-import type { WeightDtype } from '../../../src/kernels/routine.ts';
-import { type Shape, storageBytes } from '../../../src/kernels/tensor.ts';
+import type { Family } from '../../../src/kernels/device/device.ts';
+import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
+import { type Shape, storageBytes } from '../../../src/kernels/device/tensor.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';
 

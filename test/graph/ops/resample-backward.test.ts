@@ -5,8 +5,8 @@ import { costOf } from '../../../src/graph/cost.ts';
 import { differentiate } from '../../../src/graph/gradient.ts';
 import { apply, type Graph, input, newGraph, output } from '../../../src/graph/graph.ts';
 import type { Value } from '../../../src/graph/value.ts';
-import type { Family } from '../../../src/kernels/device.ts';
-import type { Shape } from '../../../src/kernels/tensor.ts';
+import type { Family } from '../../../src/kernels/device/device.ts';
+import type { Shape } from '../../../src/kernels/device/tensor.ts';
 import { randomValues, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';
 

@@ -12,7 +12,7 @@ import {
   readTextEncoder,
   type TextEncoderFolders,
 } from '../../../src/graph/text/promptencoder.ts';
-import type { Device } from '../../../src/kernels/device.ts';
+import type { Device } from '../../../src/kernels/device/device.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 
 const goldens = join(import.meta.dirname, '..', '..', 'golden');

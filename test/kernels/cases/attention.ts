@@ -1,6 +1,6 @@
 // Attentions to check (`cases`) and to time (`benchCases`).
 
-import type { AttentionOptions } from '../../../src/kernels/attention-options.ts';
+import type { AttentionOptions } from '../../../src/kernels/attention/attention-options.ts';
 
 export interface AttentionCase {
   readonly name: string;

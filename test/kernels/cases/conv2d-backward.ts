@@ -1,6 +1,6 @@
 // Convolutions whose gradients are checked (`cases`) and timed (`benchCases`).
 
-import type { Conv2dOptions } from '../../../src/kernels/conv2d.ts';
+import type { Conv2dOptions } from '../../../src/kernels/conv2d/conv2d.ts';
 
 export interface BackwardCase {
   readonly name: string;

@@ -1,6 +1,6 @@
 // Convolutions to check (`cases`) and to time (`benchCases`).
 
-import type { Conv2dOptions } from '../../../src/kernels/conv2d.ts';
+import type { Conv2dOptions } from '../../../src/kernels/conv2d/conv2d.ts';
 
 export interface ConvolutionCase {
   readonly name: string;

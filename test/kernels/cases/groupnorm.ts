@@ -1,7 +1,7 @@
 // Group norms to check (`cases`) and to time (`benchCases`).
 
-import type { GroupNormOptions } from '../../../src/kernels/groupnorm.ts';
-import type { Shape } from '../../../src/kernels/tensor.ts';
+import type { Shape } from '../../../src/kernels/device/tensor.ts';
+import type { GroupNormOptions } from '../../../src/kernels/norm/group-norm.ts';
 
 export interface GroupNormCase {
   readonly name: string;

@@ -1,7 +1,7 @@
 // Dense layers and 1x1 convolutions to check (`cases`) and to time (`benchCases`).
 
-import type { LinearOptions } from '../../../src/kernels/linear.ts';
-import type { Shape } from '../../../src/kernels/tensor.ts';
+import type { Shape } from '../../../src/kernels/device/tensor.ts';
+import type { LinearOptions } from '../../../src/kernels/gemm/linear.ts';
 
 export interface LinearCase {
   readonly name: string;

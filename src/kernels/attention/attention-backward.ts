@@ -1,0 +1,279 @@
+// The gradients of attention, by products of matrices around one sweep over the scores.
+//
+// With P = softmax(scale qᵀ k) (a row a query) and y = v Pᵀ:
+//   dv = dy P, dP = dyᵀ v, dS = scale P (dP - Σ_j P dP), dq = k dSᵀ, dk = q dS.
+// Scores are made again from q and k, and Σ_j P dP comes with the softmax's own sum over a row: nothing of the forward is
+// kept. Memory is that of three matrices of scores, made a part at a time.
+
+import { ShapeError } from '../../errors.ts';
+import type { Capabilities } from '../device/device.ts';
+import {
+  accumulate,
+  ceilDiv,
+  defineKernel,
+  f32,
+  type Kernel,
+  LINEAR_GROUP,
+  linearGrid,
+  u32,
+  write,
+} from '../device/kernel.ts';
+import type { Routine, Step } from '../device/routine.ts';
+import { pitch } from '../device/tensor.ts';
+import { gemm } from '../gemm/gemm.ts';
+import { type Matrices, unroll } from '../gemm/gemm-spec.ts';
+import type { AttentionOptions } from './attention-options.ts';
+import {
+  factors,
+  from,
+  type Heads,
+  inRows,
+  type Place,
+  packedHeads,
+  pad4,
+  padded,
+  parts,
+  scoreParts,
+  unpackHeads,
+} from './attention-pack.ts';
+
+/** A matrix of a part's scores takes at most so many bytes. */
+const SCORE_BYTES = 64 * 2 ** 20;
+
+/** Which gradients y holds: dq; dk and then dv; or all three, where there are as many queries as keys. */
+export type AttentionGradients = 'q' | 'kv' | 'qkv';
+
+interface ScoreGradient {
+  readonly matrices: number;
+  /** Rows of a matrix, and the token of the first. */
+  readonly queries: number;
+  readonly firstQuery: number;
+  readonly keys: number;
+  readonly scale: number;
+  readonly causal: boolean;
+  readonly of: AttentionGradients;
+}
+
+/**
+ * Rows s of scores and d = dP, [matrices][queries][keys up to a multiple of 4], become P and dS; where dq is wanted,
+ * `turned` becomes dSᵀ [matrices][keys][queries likewise].
+ *
+ * A team owns four rows, so that dS is turned in registers, block by block of 4x4. Two sweeps: the largest score, then the
+ * sums of e = exp(s - largest) and of e dP; and a third that writes. On a GPU 16 invocations share the rows.
+ */
+function scoreGradient(capabilities: Capabilities, options: ScoreGradient): Kernel {
+  const { matrices, queries, firstQuery, keys, scale, causal, of } = options;
+  const shared = capabilities.family === 'tile';
+  const members = shared ? 16 : 1;
+  const width = 8; // blocks of four rows of a workgroup
+  const masked = causal || keys % 4 !== 0;
+  const turned = of !== 'kv';
+  const rows = of !== 'q';
+  const blocks = ceilDiv(queries, 4);
+  const each = (line: (r: number) => string) => unroll(4, line);
+  const reduce = (value: string, combine: (a: string, b: string) => string) =>
+    shared
+      ? /* wgsl */ `
+  workgroupBarrier();
+  shares[local.y][member] = ${value};
+  workgroupBarrier();
+  ${value} = shares[local.y][0];
+  for (var m = 1u; m < ${members}u; m++) { ${value} = ${combine(value, 'shares[local.y][m]')}; }`
+      : '';
+  const seen = (r: number, value: string, none: string) =>
+    masked ? `select(vec4f(${none}), ${value}, columns <= vec4u(last${r}))` : value;
+  const largest = (v: string) => `max(max(${v}.x, ${v}.y), max(${v}.z, ${v}.w))`;
+  const sweep = (body: string) => /* wgsl */ `
+  for (var column = member; column < u.pitch; column += ${members}u) {
+    ${masked ? 'let columns = 4u * column + vec4u(0, 1, 2, 3);' : ''}
+    ${body}
+  }`;
+  return defineKernel({
+    name: [
+      'attentionScoreGradient',
+      shared ? 'tile' : 'plain',
+      of,
+      ...(causal ? ['causal'] : masked ? ['masked'] : []),
+    ].join('.'),
+    bindings: [
+      accumulate('s', 'vec4f'),
+      accumulate('d', 'vec4f'),
+      ...(turned ? [write('turned', 'vec4f')] : []),
+    ],
+    uniforms: [
+      u32('items', matrices * blocks),
+      u32('blocks', blocks),
+      u32('queries', queries),
+      u32('keys', keys),
+      u32('pitch', pad4(keys) / 4),
+      u32('firstQuery', firstQuery),
+      f32('scale', scale),
+    ],
+    body: /* wgsl */ `
+${LINEAR_GROUP}
+${shared ? `var<workgroup> shares: array<array<vec4f, ${members}>, ${width}>;` : ''}
+@compute @workgroup_size(${members}, ${width})
+fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let member = local.x;
+  let wanted = linearGroup(group, groups) * ${width}u + local.y;
+  // Behind the last block nothing is written, but barriers want company.
+  let item = min(wanted, u.items - 1u);
+  let matrix = item / u.blocks;
+  let block = item - matrix * u.blocks;
+  ${each((r) => `let row${r} = min(4u * block + ${r}u, u.queries - 1u);`)}
+  ${each((r) => `let at${r} = (matrix * u.queries + row${r}) * u.pitch;`)}
+  ${each((r) => `let mine${r} = wanted == item && 4u * block + ${r}u < u.queries;`)}
+  ${masked ? each((r) => `let last${r} = ${causal ? `min(u.firstQuery + row${r}, u.keys - 1u)` : 'u.keys - 1u'};`) : ''}
+  var top = vec4f(-3e38);
+  ${sweep(each((r) => `{ let v = ${seen(r, `s[at${r} + column]`, '-3e38')}; top[${r}] = max(top[${r}], ${largest('v')}); }`))}
+  ${reduce('top', (a, b) => `max(${a}, ${b})`)}
+  var sum = vec4f(0);
+  var along = vec4f(0);
+  ${sweep(/* wgsl */ `${each((r) => `let e${r} = ${seen(r, `exp(s[at${r} + column] - top[${r}])`, '0')};`)}
+    ${each((r) => `sum[${r}] += dot(e${r}, vec4f(1)); along[${r}] += dot(e${r}, d[at${r} + column]);`)}
+    ${each((r) => `if (mine${r}) { s[at${r} + column] = e${r}; }`)}`)}
+  ${reduce('sum', (a, b) => `${a} + ${b}`)}
+  ${reduce('along', (a, b) => `${a} + ${b}`)}
+  let share = 1 / sum;
+  let mean = along * share;
+  ${sweep(/* wgsl */ `${each((r) => `let p${r} = s[at${r} + column] * share[${r}];`)}
+    ${each((r) => `let g${r} = u.scale * p${r} * (d[at${r} + column] - mean[${r}]);`)}
+    ${rows ? each((r) => `if (mine${r}) { s[at${r} + column] = p${r}; d[at${r} + column] = g${r}; }`) : ''}
+    ${
+      turned
+        ? each(
+            (k) =>
+              `if (mine0 && 4u * column + ${k}u < u.keys) { turned[(matrix * u.keys + 4u * column + ${k}u) * u.blocks + block] = vec4f(g0[${k}], g1[${k}], g2[${k}], g3[${k}]); }`,
+          )
+        : ''
+    }`)}
+}
+`,
+    grid: linearGrid(ceilDiv(matrices * blocks, width)),
+  });
+}
+
+/**
+ * Gradients of `attention`: operands q, k, v and dy (like q), and y [heads·headDim, n, 1, queries] of dq,
+ * [2 heads·headDim, n, 1, keys] of dk and dv, or [3 heads·headDim, n, 1, tokens] of all three.
+ *
+ * Rows of the score matrices are queries, so that q and dy as they lie are the k-major factors of both first products, and
+ * the matrices those of dk and dv; only dq needs them turned. Token counts that are no multiple of 4 go through padded
+ * copies. Where not even one matrix fits a part, the sums of dk and dv over parts of the queries take turns between
+ * y and a copy of it.
+ * @throws ShapeError where all three are asked for and there are not as many queries as keys.
+ */
+export function attentionGradient(
+  capabilities: Capabilities,
+  options: AttentionOptions & { readonly of: AttentionGradients },
+): Routine {
+  const { heads, headDim, n, queries, keys, scale, causal = false, of } = options;
+  if (of === 'qkv' && queries !== keys)
+    throw new ShapeError(
+      `attentionGradient: ${queries} queries and ${keys} keys have no gradients of one shape`,
+    );
+  const queryHeads: Heads = { heads, dim: headDim, n, tokens: queries, pitch: pitch([1, n, 1, queries]) };
+  const keyHeads: Heads = { heads, dim: headDim, n, tokens: keys, pitch: pitch([1, n, 1, keys]) };
+  const steps: Step[] = [];
+  const scratch: Record<string, number> = {};
+  const { channels, tokens } = factors(capabilities, steps, scratch);
+  const [ofQ, ofKeys] = [of !== 'kv', of !== 'q'];
+  const q = channels('q', queryHeads);
+  const k = channels('k', keyHeads);
+  const v = channels('v', keyHeads);
+  const dy = channels('dy', queryHeads);
+  const kTurned = ofQ ? tokens('k', keyHeads) : undefined;
+  const qTurned = ofKeys ? tokens('q', queryHeads) : undefined;
+  const dyTurned = ofKeys ? tokens('dy', queryHeads) : undefined;
+
+  // All gradients in y are heads of one activation.
+  const made: Heads = { ...(ofQ ? queryHeads : keyHeads), heads: of.length * heads };
+  const direct = made.tokens % 4 === 0;
+  const y = direct ? inRows('y', made) : padded('yPacked', made);
+  if (!direct) scratch.yPacked = 4 * packedHeads(made);
+  const firstOf = (name: string) => of.indexOf(name) * heads;
+
+  const limit = Math.min(SCORE_BYTES, capabilities.maxBindingBytes) / 4;
+  const width = pad4(keys);
+  const { headStep, sampleStep, queryStep } = scoreParts(options, width, limit);
+  const queryParts = [...parts(queries, queryStep)];
+  if (queryParts.length > 1 && ofKeys)
+    scratch.carried = direct ? 4 * made.heads * headDim * made.pitch : 4 * packedHeads(made);
+  const rowsOf = (place: Place, h: number, s: number, t: number) => from(place, h, s, t * place.pitch);
+  scratch.scores = 0;
+  if (ofQ) scratch.turned = 0;
+  for (const [h, headCount] of parts(heads, headStep))
+    for (const [s, sampleCount] of parts(n, sampleStep))
+      for (const [part, [t, count]] of queryParts.entries()) {
+        const batch = [headCount, sampleCount] as const;
+        const matrices = headCount * sampleCount;
+        const scores: Matrices = { pitch: width, inner: count * width, outer: sampleCount * count * width };
+        const turned: Matrices = {
+          pitch: pad4(count),
+          inner: keys * pad4(count),
+          outer: sampleCount * keys * pad4(count),
+        };
+        scratch.scores = Math.max(scratch.scores, 4 * matrices * count * width);
+        if (ofQ) scratch.turned = Math.max(scratch.turned!, 4 * matrices * keys * pad4(count));
+        const product = { m: count, k: headDim, columns: keys, batch, c: scores };
+        steps.push(
+          {
+            kernel: gemm(capabilities, { ...product, a: from(q, h, s, t), b: from(k, h, s), scale }),
+            operands: [q.operand, k.operand, 'scores'],
+          },
+          {
+            kernel: gemm(capabilities, { ...product, a: from(dy, h, s, t), b: from(v, h, s) }),
+            operands: [dy.operand, v.operand, 'reaching'],
+          },
+          {
+            kernel: scoreGradient(capabilities, {
+              matrices,
+              queries: count,
+              firstQuery: t,
+              keys,
+              scale,
+              causal,
+              of,
+            }),
+            operands: ['scores', 'reaching', ...(ofQ ? ['turned'] : [])],
+          },
+        );
+        if (kTurned)
+          steps.push({
+            kernel: gemm(capabilities, {
+              m: headDim,
+              k: keys,
+              columns: count,
+              batch,
+              a: from(kTurned, h, s),
+              b: turned,
+              c: from(y, firstOf('q') + h, s, t),
+            }),
+            operands: [kTurned.operand, 'turned', y.operand],
+          });
+        // The last part's sums end in y.
+        const [to, carried] =
+          (queryParts.length - 1 - part) % 2 === 0 ? [y.operand, 'carried'] : ['carried', y.operand];
+        for (const [name, factor, matrix] of [
+          ['k', qTurned, 'reaching'],
+          ['v', dyTurned, 'scores'],
+        ] as const)
+          if (factor)
+            steps.push({
+              kernel: gemm(capabilities, {
+                m: headDim,
+                k: count,
+                columns: keys,
+                batch,
+                a: rowsOf(factor, h, s, t),
+                b: scores,
+                c: from(y, firstOf(name) + h, s),
+                residual: part > 0,
+              }),
+              operands: [factor.operand, matrix, ...(part > 0 ? [carried] : []), to],
+            });
+      }
+  scratch.reaching = scratch.scores;
+  if (!direct) steps.push({ kernel: unpackHeads(capabilities, made), operands: ['yPacked', 'y'] });
+  return { steps, scratch, packing: {} };
+}

@@ -1,0 +1,98 @@
+// Attention as two batched GEMMs around a softmax: for heads and token counts that fill a GEMM's tiles.
+
+import type { Capabilities } from '../device/device.ts';
+import type { Routine, Step } from '../device/routine.ts';
+import { pitch } from '../device/tensor.ts';
+import { gemm } from '../gemm/gemm.ts';
+import type { Matrices } from '../gemm/gemm-spec.ts';
+import { columnSoftmax } from '../norm/softmax.ts';
+import type { AttentionOptions } from './attention-options.ts';
+import {
+  factors,
+  from,
+  type Heads,
+  inRows,
+  packedHeads,
+  pad4,
+  padded,
+  parts,
+  scoreParts,
+  unpackHeads,
+} from './attention-pack.ts';
+
+/** Scores are made and used in parts of at most so many bytes, so that a long sequence needs no huge scratch. */
+const SCORE_BYTES = 64 * 2 ** 20;
+/**
+ * Rows of the score matrix are keys, its columns queries: s[j][i] = scale Σ_d k[d][j] q[d][i], softmax down the
+ * columns (each lane owns whole columns: nothing is reduced across lanes), y[d][i] = Σ_j v[d][j] s[j][i].
+ * Channel-major q and k are the k-major factors of the first product as they are; v is transposed for the second.
+ * Token counts that are no multiple of 4 go through padded copies, because a GEMM reads vec4s.
+ * Causal: a part of the queries is multiplied with the keys up to its last one, and the softmax gives keys behind
+ * a query the weight 0.
+ */
+export function attentionByGemm(capabilities: Capabilities, options: AttentionOptions): Routine {
+  const { heads, headDim, n, queries, keys, scale, causal = false } = options;
+  const queryHeads: Heads = { heads, dim: headDim, n, tokens: queries, pitch: pitch([1, n, 1, queries]) };
+  const keyHeads: Heads = { heads, dim: headDim, n, tokens: keys, pitch: pitch([1, n, 1, keys]) };
+  const steps: Step[] = [];
+  const scratch: Record<string, number> = {};
+
+  const { channels, tokens } = factors(capabilities, steps, scratch);
+  const q = channels('q', queryHeads);
+  const k = channels('k', keyHeads);
+  const v = tokens('v', keyHeads);
+  const direct = queries % 4 === 0;
+  const y = direct ? inRows('y', queryHeads) : padded('yPacked', queryHeads);
+  if (!direct) scratch.yPacked = 4 * packedHeads(queryHeads);
+
+  const limit = Math.min(SCORE_BYTES, capabilities.maxBindingBytes) / 4;
+  const { headStep, sampleStep, queryStep } = scoreParts(options, keys, limit);
+  scratch.scores = 0;
+  for (const [h, headCount] of parts(heads, headStep))
+    for (const [s, sampleCount] of parts(n, sampleStep))
+      for (const [t, count] of parts(queries, queryStep)) {
+        const batch = [headCount, sampleCount] as const;
+        const score = pad4(count);
+        const seen = causal ? t + count : keys;
+        const scores: Matrices = { pitch: score, inner: seen * score, outer: sampleCount * seen * score };
+        scratch.scores = Math.max(scratch.scores, 4 * headCount * sampleCount * seen * score);
+        steps.push(
+          {
+            kernel: gemm(capabilities, {
+              m: seen,
+              k: headDim,
+              columns: count,
+              batch,
+              a: from(k, h, s),
+              b: from(q, h, s, t),
+              c: scores,
+              scale,
+            }),
+            operands: [k.operand, q.operand, 'scores'],
+          },
+          {
+            kernel: columnSoftmax(capabilities, {
+              matrices: headCount * sampleCount,
+              keys: seen,
+              pitch: score,
+              ...(causal ? { firstQuery: t } : {}),
+            }),
+            operands: ['scores'],
+          },
+          {
+            kernel: gemm(capabilities, {
+              m: headDim,
+              k: seen,
+              columns: count,
+              batch,
+              a: from(v, h, s),
+              b: scores,
+              c: from(y, h, s, t),
+            }),
+            operands: [v.operand, 'scores', y.operand],
+          },
+        );
+      }
+  if (!direct) steps.push({ kernel: unpackHeads(capabilities, queryHeads), operands: ['yPacked', 'y'] });
+  return { steps, scratch, packing: {} };
+}

@@ -1,0 +1,92 @@
+// A convolution's input made ready in scratch: mapped by a x + b and the activation, with zeros around the images, so
+// that a kernel that reads each pixel many times neither maps it again nor asks where the image ends.
+
+import { divisor, QUOTIENT } from '../device/indexing.ts';
+import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
+import type { Step } from '../device/routine.ts';
+import { pitch } from '../device/tensor.ts';
+import { type Geometry, prologue } from './conv2d-shape.ts';
+import { lines } from './conv2d-tiles.ts';
+
+const LANES = 32;
+/** Channels of an invocation: finding its place costs as much as three of them. */
+const CHANNELS = 8;
+
+/** Samples `first`..`first + count` of the batch. */
+export interface SampleRange {
+  readonly first: number;
+  readonly count: number;
+}
+
+/**
+ * Padded rows are vec4s: one of zeros, then the image's row with zeros behind up to a multiple of 4. One row of zeros
+ * lies above every image and below the last; behind it are rows that are read for pixels that nobody keeps.
+ */
+export const paddedRow = ({ x }: Geometry): number => ceilDiv(x[3], 4) + 1;
+
+/** Vec4s from one channel to the next in scratch for `samples`. */
+export const paddedPlane = (geometry: Geometry, samples: number): number =>
+  (samples * (geometry.x[2] + 1) + 5) * paddedRow(geometry);
+
+/** `padded` of the samples of a range; an invocation writes a vec4 of some channels. */
+export function padInput(geometry: Geometry, { first, count }: SampleRange): Step {
+  const { x, fused } = geometry;
+  const on = prologue(geometry);
+  const aligned = x[3] % 4 === 0;
+  const row = paddedRow(geometry);
+  const rows = count * (x[2] + 1) + 2; // the last for its first vec4, which the line before it reads
+  const blocks = ceilDiv(x[0], CHANNELS);
+  const load = aligned
+    ? 'let raw = x[select(0, at / 4, inside)];'
+    : `var raw: vec4f;
+  ${lines(4, (k) => `raw[${k}] = x[select(0, at + ${k}, inside && col + ${k} < u.width)];`)}`;
+  const clip = aligned ? 'inside' : 'vec4<bool>(inside) & (vec4u(col) + vec4u(0, 1, 2, 3) < vec4u(u.width))';
+  const kernel = defineKernel({
+    name: `conv2d.pad.${fused.affine ?? 'bare'}.${aligned ? 'vec4f' : 'f32'}`,
+    bindings: [read('x', aligned ? 'vec4f' : 'f32'), ...on.bindings, write('padded', 'vec4f')],
+    uniforms: [
+      ...divisor('vectors', rows * row),
+      ...divisor('row', row),
+      ...divisor('step', x[2] + 1),
+      u32('blocks', blocks),
+      u32('channels', x[0]),
+      u32('plane', paddedPlane(geometry, count)),
+      u32('first', first),
+      u32('width', x[3]),
+      u32('xPitch', pitch(x)),
+      u32('lastSample', x[1] - 1),
+      ...on.uniforms,
+    ],
+    body: /* wgsl */ `const CHANNELS = ${CHANNELS}u;
+${LINEAR_GROUP}${QUOTIENT}${on.wgsl}
+@compute @workgroup_size(${LANES}) fn main(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32) {
+  let index = linearGroup(group, groups) * ${LANES} + local;
+  let block = quotient(index, u.vectors, u.vectorsInverse);
+  if (block >= u.blocks) { return; }
+  let vector = index - block * u.vectors;
+  let line = quotient(vector, u.row, u.rowInverse);
+  let place = vector - line * u.row;
+  let image = quotient(line, u.step, u.stepInverse);
+  let above = image * u.step; // the line of zeros above the image
+  let sample = min(u.first + image, u.lastSample);
+  let inside = line > above && place > 0;
+  let col = 4 * (place - 1);
+  var channel = block * CHANNELS;
+  let end = min(channel + CHANNELS, u.channels);
+  var at = channel * u.xPitch + (sample * (u.step - 1) + line - above - 1) * u.width + col;
+  var to = channel * u.plane + vector;
+  for (; channel < end; channel++) {
+    ${load}
+    let slope = slopeOf(channel, sample);
+    let offset = offsetOf(channel, sample);
+    padded[to] = select(vec4f(), mapped(raw, vec4f(slope), vec4f(offset)), ${clip});
+    at += u.xPitch;
+    to += u.plane;
+  }
+}`,
+    grid: linearGrid(ceilDiv(rows * row * blocks, LANES)),
+  });
+  return { kernel, operands: ['x', ...on.operands, 'padded'] };
+}

@@ -1,0 +1,247 @@
+// What every kernel of a convolution shares: the geometry, the fused operands on the way in and out, and the
+// layout of the weights.
+
+import { ShapeError } from '../../errors.ts';
+import { divisor, QUOTIENT } from '../device/indexing.ts';
+import { type Binding, f32, read, type Uniform, u32 } from '../device/kernel.ts';
+import type { WeightDtype } from '../device/routine.ts';
+import { columns, pitch, type Shape } from '../device/tensor.ts';
+import { type Activation, activationWgsl } from '../elementwise/activation.ts';
+
+export interface Conv2dOptions {
+  /** The input [c, n, h, w]. */
+  readonly x: Shape;
+  readonly outChannels: number;
+  readonly kernel: readonly [kh: number, kw: number];
+  /** Pixels from one output to the next, in both directions; 1 where not given. */
+  readonly stride?: number;
+  /** Zeros around the input (after the affine map and its activation); none where not given. */
+  readonly padding?: readonly [top: number, left: number, bottom: number, right: number];
+  /** The input is enlarged to twice its size first, each pixel repeated. */
+  readonly upsample?: 2;
+  readonly bias: boolean;
+  /** The input is act(a x + b), with a and b per channel and sample, as a group norm makes them. */
+  readonly affine?: Activation;
+  /** A number per output channel and sample is added to each of its pixels. */
+  readonly embedding?: boolean;
+  /** A tensor like the output is added. */
+  readonly residual?: boolean;
+  /** Everything is multiplied by this last. */
+  readonly scale?: number;
+  readonly weights: WeightDtype;
+  /** Weights are kept as they are in memory; a way that wants them transformed does it each time. */
+  readonly compact?: boolean;
+}
+
+/** Options with what they imply filled in. */
+export interface Geometry {
+  readonly x: Shape;
+  readonly y: Shape;
+  readonly kernel: readonly [kh: number, kw: number];
+  readonly stride: number;
+  readonly top: number;
+  readonly left: number;
+  /** 1 or 2. */
+  readonly enlarge: number;
+  readonly scale: number;
+  readonly weights: WeightDtype;
+  readonly compact: boolean;
+  readonly fused: Fused;
+}
+
+/** What is fused into a convolution; part of a kernel's text, unlike the numbers of the geometry. */
+export interface Fused {
+  readonly affine: Activation | undefined;
+  readonly bias: boolean;
+  readonly embedding: boolean;
+  readonly residual: boolean;
+}
+
+/**
+ * The height and width of a convolution's output.
+ * @throws ShapeError where the padded input is smaller than the kernel.
+ */
+export function outputSize({
+  x,
+  kernel: [kh, kw],
+  stride = 1,
+  padding: [top, left, bottom, right] = [0, 0, 0, 0],
+  upsample,
+}: Pick<Conv2dOptions, 'x' | 'kernel' | 'stride' | 'padding' | 'upsample'>): readonly [h: number, w: number] {
+  const height = x[2] * (upsample ?? 1) + top + bottom;
+  const width = x[3] * (upsample ?? 1) + left + right;
+  if (height < kh || width < kw)
+    throw new ShapeError(`conv2d: the padded input is ${height}x${width}, the kernel ${kh}x${kw} (x [${x}])`);
+  return [Math.floor((height - kh) / stride) + 1, Math.floor((width - kw) / stride) + 1];
+}
+
+/** Checks the options and fills them in. @throws ShapeError */
+export function geometryOf(options: Conv2dOptions): Geometry {
+  const { x, outChannels, kernel, stride = 1, padding = [0, 0, 0, 0] } = options;
+  const positive = [...x, outChannels, ...kernel, stride];
+  if (
+    positive.some((v) => !Number.isInteger(v) || v < 1) ||
+    padding.some((v) => !Number.isInteger(v) || v < 0)
+  )
+    throw new ShapeError(
+      `conv2d: x [${x}], ${outChannels} channels out, kernel [${kernel}], stride ${stride}, padding [${padding}] must be whole and positive`,
+    );
+  const [h, w] = outputSize(options);
+  return {
+    x,
+    y: [outChannels, x[1], h, w],
+    kernel,
+    stride,
+    top: padding[0],
+    left: padding[1],
+    enlarge: options.upsample ?? 1,
+    scale: options.scale ?? 1,
+    weights: options.weights,
+    compact: options.compact ?? false,
+    fused: {
+      affine: options.affine,
+      bias: options.bias,
+      embedding: options.embedding ?? false,
+      residual: options.residual ?? false,
+    },
+  };
+}
+
+/** A tag of the fused operands for kernel names. */
+export const fusedTag = ({ affine, bias, embedding, residual }: Fused): string =>
+  [affine && `affine-${affine}`, bias && 'bias', embedding && 'embedding', residual && 'residual']
+    .filter(Boolean)
+    .join('+') || 'bare';
+
+/** The fused input map: its binding, uniforms, and WGSL. */
+export interface Prologue {
+  readonly bindings: readonly Binding[];
+  readonly operands: readonly string[];
+  readonly uniforms: readonly Uniform[];
+  /** `slopeOf(c, n)`, `offsetOf(c, n)`, `mapped(v, slope, offset)` and `mapped1`: identities where nothing is fused. */
+  readonly wgsl: string;
+}
+
+export function prologue({ x, fused: { affine } }: Geometry): Prologue {
+  if (affine === undefined)
+    return {
+      bindings: [],
+      operands: [],
+      uniforms: [],
+      wgsl: /* wgsl */ `
+fn slopeOf(c: u32, n: u32) -> f32 { return 1.0; }
+fn offsetOf(c: u32, n: u32) -> f32 { return 0.0; }
+fn mapped(v: vec4f, slope: vec4f, offset: vec4f) -> vec4f { return v; }
+fn mapped1(v: f32, slope: f32, offset: f32) -> f32 { return v; }
+`,
+    };
+  const samplePitch = pitch([1, x[1], 1, 1]);
+  return {
+    bindings: [read('affine')],
+    operands: ['affine'],
+    uniforms: [u32('affinePitch', samplePitch), u32('offsetRows', x[0] * samplePitch)],
+    wgsl: /* wgsl */ `${activationWgsl(affine)}
+fn slopeOf(c: u32, n: u32) -> f32 { return affine[c * u.affinePitch + n]; }
+fn offsetOf(c: u32, n: u32) -> f32 { return affine[u.offsetRows + c * u.affinePitch + n]; }
+fn mapped(v: vec4f, slope: vec4f, offset: vec4f) -> vec4f { return act(v * slope + offset); }
+fn mapped1(v: f32, slope: f32, offset: f32) -> f32 { return act1(v * slope + offset); }
+`,
+  };
+}
+
+/** The fused output map: bindings, uniforms, and WGSL. */
+export interface Epilogue {
+  readonly bindings: readonly Binding[];
+  readonly operands: readonly string[];
+  readonly uniforms: readonly Uniform[];
+  /**
+   * `addend(o, n)`: what is added to every pixel of channel o in sample n: bias and embedding.
+   * `finished(sum, i)`: a sum that has its addend, with residual and scale; i is its place in y.
+   */
+  readonly wgsl: string;
+}
+
+/** The output map of outputs stored one, two or four at a time. */
+export function epilogue(
+  { y, scale, fused: { bias, embedding, residual } }: Geometry,
+  element: 'f32' | 'vec2f' | 'vec4f' = 'vec4f',
+): Epilogue {
+  const operands = [bias && 'bias', embedding && 'embedding', residual && 'residual'].filter(
+    (name) => name !== false,
+  );
+  const addends = [bias && 'bias[o]', embedding && 'embedding[o * u.embeddingPitch + n]'].filter(Boolean);
+  return {
+    bindings: operands.map((name) => read(name, name === 'residual' ? element : 'f32')),
+    operands,
+    uniforms: [f32('scale', scale), u32('embeddingPitch', pitch([1, y[1], 1, 1]))],
+    wgsl: /* wgsl */ `
+fn addend(o: u32, n: u32) -> f32 { return ${addends.join(' + ') || '0.0'}; }
+fn finished(sum: ${element}, i: u32) -> ${element} { return (sum${residual ? ' + residual[i]' : ''}) * u.scale; }
+`,
+  };
+}
+
+/** Uniforms that place a column of y in its sample and image; wants `QUOTIENT`. */
+export const columnUniforms = (y: Shape): readonly Uniform[] => [
+  ...divisor('pixels', y[2] * y[3]),
+  ...divisor('width', y[3]),
+  u32('columns', columns(y)),
+];
+
+/** Uniforms that place a kernel's window in x: sizes, stride, padding, and the shift that enlarges. */
+export const windowUniforms = ({ x, kernel, stride, top, left, enlarge }: Geometry): readonly Uniform[] => [
+  u32('channels', x[0]),
+  u32('xPitch', pitch(x)),
+  u32('xHeight', x[2]),
+  u32('xWidth', x[3]),
+  u32('shift', enlarge - 1),
+  u32('kernelHeight', kernel[0]),
+  u32('kernelWidth', kernel[1]),
+  u32('stride', stride),
+  u32('top', top),
+  u32('left', left),
+];
+
+/** `placeOf(column)`: the sample, row and column of the image; columns behind the last are taken for the last. */
+export const COLUMN_PLACE = /* wgsl */ `${QUOTIENT}
+fn placeOf(column: u32) -> vec3u {
+  let p = min(column, u.columns - 1);
+  let n = quotient(p, u.pixels, u.pixelsInverse);
+  let pixel = p - n * u.pixels;
+  let y = quotient(pixel, u.width, u.widthInverse);
+  return vec3u(n, y, pixel - y * u.width);
+}
+`;
+
+/**
+ * WGSL of a kernel that does four columns of y from `first` on: their samples `n`, and where their windows begin in x.
+ * Wants `COLUMN_PLACE` and `windowUniforms`.
+ */
+export const windowsOf = (first: string): string => /* wgsl */ `let at0 = placeOf(${first});
+  let at1 = placeOf(${first} + 1);
+  let at2 = placeOf(${first} + 2);
+  let at3 = placeOf(${first} + 3);
+  let n = vec4u(at0.x, at1.x, at2.x, at3.x);
+  let top = vec4i(vec4u(at0.y, at1.y, at2.y, at3.y) * u.stride) - i32(u.top);
+  let left = vec4i(vec4u(at0.z, at1.z, at2.z, at3.z) * u.stride) - i32(u.left);
+  let image = n * (u.xHeight * u.xWidth);
+  let limit = vec2u(u.xHeight, u.xWidth) << vec2u(u.shift);`;
+
+/** WGSL of a loop over the taps of channel `c`: `body` has a tap's mapped pixels in `a`, zeros in the padding. */
+export const eachTap = (
+  body: string,
+): string => /* wgsl */ `let slope = vec4f(slopeOf(c, n.x), slopeOf(c, n.y), slopeOf(c, n.z), slopeOf(c, n.w));
+    let offset = vec4f(offsetOf(c, n.x), offsetOf(c, n.y), offsetOf(c, n.z), offsetOf(c, n.w));
+    let plane = image + c * u.xPitch;
+    for (var i = 0u; i < u.kernelHeight; i++) {
+      let row = vec4u(top + i32(i)); // above the image wraps to a huge number
+      let line = plane + (row >> vec4u(u.shift)) * u.xWidth;
+      for (var j = 0u; j < u.kernelWidth; j++) {
+        let column = vec4u(left + i32(j));
+        let inside = (row < vec4u(limit.x)) & (column < vec4u(limit.y));
+        let at = select(vec4u(), line + (column >> vec4u(u.shift)), inside);
+        let v = vec4f(x[at.x], x[at.y], x[at.z], x[at.w]);
+        let a = select(vec4f(), mapped(v, slope, offset), inside);
+        ${body}
+      }
+    }`;

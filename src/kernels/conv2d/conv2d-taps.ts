@@ -1,0 +1,147 @@
+// Convolution as one matrix product over gathered pixels: every tap of every input channel is a row of the product's
+// right factor. For strides, and for images of few tiles, where nothing pays for transformed weights.
+
+import type { Capabilities } from '../device/device.ts';
+import { divisor } from '../device/indexing.ts';
+import {
+  accumulate,
+  ceilDiv,
+  defineKernel,
+  LINEAR_GROUP,
+  linearGrid,
+  read,
+  u32,
+  write,
+} from '../device/kernel.ts';
+import type { Routine, Step } from '../device/routine.ts';
+import { columns, pitch } from '../device/tensor.ts';
+import { gemm, packVector } from '../gemm/gemm.ts';
+import {
+  COLUMN_PLACE,
+  columnUniforms,
+  eachTap,
+  epilogue,
+  fusedTag,
+  type Geometry,
+  prologue,
+  windowsOf,
+  windowUniforms,
+} from './conv2d-shape.ts';
+import { packRows, paddedChannels } from './conv2d-weights.ts';
+
+const LANES = 32;
+/** Channels of an invocation: where its pixels lie is found once for all of them. */
+const CHANNELS = 8;
+/** Bytes of gathered pixels in a pass. */
+const PASS_BYTES = 2 ** 25;
+
+/**
+ * y = weight · taps, with taps[c, i, j][p] = act(a x + b)[c, p stride + (i, j) - padding] or zero, in passes over the
+ * columns. What a product cannot add, an embedding, is added to y behind it.
+ */
+export function tapsConv2d(capabilities: Capabilities, geometry: Geometry): Routine {
+  const {
+    x: [ic],
+    y,
+    kernel: [kh, kw],
+    weights,
+    scale,
+    fused: { bias, embedding, residual },
+  } = geometry;
+  const k = ic * kh * kw;
+  const limit = Math.min(PASS_BYTES, capabilities.maxBindingBytes);
+  const most = Math.max(64, Math.floor(limit / 4 / k / 64) * 64);
+  const alone = !embedding;
+  const steps: Step[] = [];
+  for (let first = 0; first < columns(y); first += most) {
+    const count = Math.min(most, columns(y) - first);
+    const row = ceilDiv(count, 4) * 4;
+    const product = gemm(capabilities, {
+      m: y[0],
+      k,
+      columns: count,
+      a: { pitch: paddedChannels(y[0]) },
+      b: { pitch: row },
+      c: { pitch: pitch(y), offset: first },
+      aType: weights,
+      ...(alone ? { bias, residual, scale } : {}),
+    });
+    const also = alone ? [bias && 'bias', residual && 'residual'].filter((name) => name !== false) : [];
+    steps.push(gather(geometry, first, row), { kernel: product, operands: ['weight', 'taps', ...also, 'y'] });
+  }
+  if (!alone) steps.push(finish(geometry));
+  return {
+    steps,
+    scratch: { taps: 4 * k * Math.min(most, pitch(y)) },
+    packing: { weight: packRows(geometry), ...(bias ? { bias: packVector(y[0]) } : {}) },
+  };
+}
+
+/** `taps` of the `row` columns from `first` on; an invocation gathers 4 columns of some channels. */
+function gather(geometry: Geometry, first: number, row: number): Step {
+  const { x, y, fused } = geometry;
+  const on = prologue(geometry);
+  const vectors = row / 4;
+  const blocks = ceilDiv(x[0], CHANNELS);
+  const launch = defineKernel({
+    name: `conv2d.taps.${fused.affine ?? 'bare'}`,
+    bindings: [read('x'), ...on.bindings, write('taps', 'vec4f')],
+    uniforms: [
+      ...columnUniforms(y),
+      ...windowUniforms(geometry),
+      ...divisor('vectors', vectors),
+      u32('blocks', blocks),
+      u32('first', first),
+      ...on.uniforms,
+    ],
+    body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${on.wgsl}
+@compute @workgroup_size(${LANES}) fn main(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32) {
+  let index = linearGroup(group, groups) * ${LANES} + local;
+  let block = quotient(index, u.vectors, u.vectorsInverse);
+  if (block >= u.blocks) { return; }
+  let vector = index - block * u.vectors;
+  ${windowsOf('u.first + 4 * vector')}
+  let end = min((block + 1) * ${CHANNELS}, u.channels);
+  var to = block * ${CHANNELS} * u.kernelHeight * u.kernelWidth * u.vectors + vector;
+  for (var c = block * ${CHANNELS}; c < end; c++) {
+    ${eachTap(/* wgsl */ `taps[to] = a;
+        to += u.vectors;`)}
+  }
+}`,
+    grid: linearGrid(ceilDiv(vectors * blocks, LANES)),
+  });
+  return { kernel: launch, operands: ['x', ...on.operands, 'taps'] };
+}
+
+/** Bias, embedding, residual and scale on the products in y; an invocation does 4 columns of a channel. */
+function finish(geometry: Geometry): Step {
+  const { y, fused } = geometry;
+  const out = epilogue(geometry);
+  const vectors = pitch(y) / 4;
+  const kernel = defineKernel({
+    name: `conv2d.taps.finish.${fusedTag({ ...fused, affine: undefined })}`,
+    bindings: [...out.bindings, accumulate('y', 'vec4f')],
+    uniforms: [
+      ...columnUniforms(y),
+      ...divisor('vectors', vectors),
+      u32('outChannels', y[0]),
+      ...out.uniforms,
+    ],
+    body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${out.wgsl}
+@compute @workgroup_size(${LANES}) fn main(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32) {
+  let index = linearGroup(group, groups) * ${LANES} + local;
+  let o = quotient(index, u.vectors, u.vectorsInverse);
+  if (o >= u.outChannels) { return; }
+  let column = 4 * (index - o * u.vectors);
+  let add = vec4f(addend(o, placeOf(column).x), addend(o, placeOf(column + 1).x),
+    addend(o, placeOf(column + 2).x), addend(o, placeOf(column + 3).x));
+  y[index] = finished(y[index] + add, index);
+}`,
+    grid: linearGrid(ceilDiv(vectors * y[0], LANES)),
+  });
+  return { kernel, operands: [...out.operands, 'y'] };
+}

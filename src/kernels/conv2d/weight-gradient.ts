@@ -1,0 +1,164 @@
+// Gradients of a convolution's or dense layer's weights: one product over all columns of the batch.
+
+import type { Capabilities } from '../device/device.ts';
+import { divisor, walk } from '../device/indexing.ts';
+import {
+  accumulate,
+  ceilDiv,
+  defineKernel,
+  LINEAR_GROUP,
+  linearGrid,
+  read,
+  u32,
+  write,
+} from '../device/kernel.ts';
+import type { Routine, Step } from '../device/routine.ts';
+import { columns } from '../device/tensor.ts';
+import { transpose } from '../elementwise/transpose.ts';
+import { gemm } from '../gemm/gemm.ts';
+import {
+  COLUMN_PLACE,
+  type Conv2dOptions,
+  columnUniforms,
+  eachTap,
+  type Geometry,
+  geometryOf,
+  prologue,
+  windowsOf,
+  windowUniforms,
+} from './conv2d-shape.ts';
+import { fitsWinograd, winogradWeightGradient } from './winograd-weight-gradient.ts';
+
+export type WeightGradientOptions = Pick<
+  Conv2dOptions,
+  'x' | 'outChannels' | 'kernel' | 'stride' | 'padding'
+>;
+
+/** Columns that are added up one after the other: what f32 loses grows with them. Sums of such blocks are added then. */
+const BLOCK = 1024;
+/** Bytes of gathered pixels in a pass. */
+const PASS_BYTES = 2 ** 25;
+const LANES = 32;
+/** Channels of an invocation that gathers: where its pixels lie is found once for all of them. */
+const CHANNELS = 8;
+
+const pad4 = (value: number): number => ceilDiv(value, 4) * 4;
+
+/**
+ * y[o, (c, i, j)] = Σ over columns p of dy[o, p] x[c, p stride + (i, j) - padding]: the gradient of a convolution's
+ * weights [oc, c, kh, kw] in their natural order, a row an output channel; of a dense layer's with a kernel of 1.
+ * Operands x [c, n, h, w], dy [oc, n, oh, ow], y [oc, 1, 1, c kh kw].
+ *
+ * Both factors of the product want their columns as rows: dy is transposed, and x's taps are gathered so, in passes.
+ * The order of the sum depends on the shapes alone: blocks of 1024 columns, then the blocks.
+ * @throws ShapeError where the options make no convolution.
+ */
+export function weightGradient(capabilities: Capabilities, options: WeightGradientOptions): Routine {
+  const geometry = geometryOf({ ...options, bias: false, weights: 'f32' });
+  if (fitsWinograd(capabilities, geometry, BLOCK))
+    return winogradWeightGradient(capabilities, geometry, BLOCK);
+  const { x, y: dy, kernel, stride, top, left } = geometry;
+  const k = x[0] * kernel[0] * kernel[1];
+  const [row, rowDy] = [pad4(k), pad4(dy[0])];
+  const all = columns(dy);
+  const limit = Math.min(PASS_BYTES, capabilities.maxBindingBytes) / 4;
+  const part = dy[0] * row;
+  const blocks = Math.floor(
+    Math.min(limit / row / BLOCK, limit / rowDy / BLOCK, capabilities.maxBindingBytes / 4 / part),
+  );
+  const most = Math.max(1, blocks) * BLOCK;
+  const whole = all <= BLOCK;
+  const asItIs =
+    kernel[0] === 1 && kernel[1] === 1 && stride === 1 && columns(x) === all && top === 0 && left === 0;
+  const product = (count: number, from: number, batch: number): Step => ({
+    kernel: gemm(capabilities, {
+      m: dy[0],
+      k: count,
+      columns: k,
+      batch: [1, batch],
+      a: { pitch: rowDy, offset: from * rowDy, inner: BLOCK * rowDy },
+      b: { pitch: row, offset: from * row, inner: BLOCK * row },
+      c: { pitch: row, offset: (from / BLOCK) * part, inner: part },
+    }),
+    operands: ['columnsOfDy', 'taps', whole ? 'y' : 'parts'],
+  });
+  const steps: Step[] = [];
+  for (let first = 0; first < all; first += most) {
+    const count = Math.min(most, all - first);
+    const full = Math.floor(count / BLOCK);
+    const rest = count - full * BLOCK;
+    steps.push(
+      { kernel: transpose(dy, first, count), operands: ['dy', 'columnsOfDy'] },
+      asItIs
+        ? { kernel: transpose(x, first, count), operands: ['x', 'taps'] }
+        : { kernel: gather(geometry, first, count, row), operands: ['x', 'taps'] },
+    );
+    if (full > 0) steps.push(product(BLOCK, 0, full));
+    if (rest > 0) steps.push(product(rest, full * BLOCK, 1));
+    if (!whole) steps.push(fold(capabilities, part, full + Math.sign(rest), first > 0));
+  }
+  const held = pad4(Math.min(most, all));
+  return {
+    steps,
+    scratch: {
+      columnsOfDy: 4 * held * rowDy,
+      taps: 4 * held * row,
+      ...(whole ? {} : { parts: 4 * ceilDiv(held, BLOCK) * part }),
+    },
+    packing: {},
+  };
+}
+
+/** taps[p][c, i, j] of `count` columns from `first` on; an invocation gathers 4 columns of some channels. */
+function gather(geometry: Geometry, first: number, count: number, row: number) {
+  const { x, y } = geometry;
+  const blocks = ceilDiv(x[0], CHANNELS);
+  const vectors = ceilDiv(count, 4);
+  return defineKernel({
+    name: 'weightGradient.taps',
+    bindings: [read('x'), write('taps')],
+    uniforms: [
+      ...columnUniforms(y),
+      ...windowUniforms(geometry),
+      ...divisor('blocks', blocks),
+      u32('vectors', vectors),
+      u32('first', first),
+      u32('row', row),
+    ],
+    body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${prologue(geometry).wgsl}
+@compute @workgroup_size(${LANES}) fn main(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32) {
+  let index = linearGroup(group, groups) * ${LANES} + local;
+  let vector = quotient(index, u.blocks, u.blocksInverse);
+  if (vector >= u.vectors) { return; }
+  let block = index - vector * u.blocks;
+  ${windowsOf('u.first + 4 * vector')}
+  let end = min((block + 1) * ${CHANNELS}, u.channels);
+  var to = 4 * vector * u.row + block * ${CHANNELS} * u.kernelHeight * u.kernelWidth;
+  for (var c = block * ${CHANNELS}; c < end; c++) {
+    ${eachTap(/* wgsl */ `taps[to] = a.x;
+        taps[to + u.row] = a.y;
+        taps[to + 2 * u.row] = a.z;
+        taps[to + 3 * u.row] = a.w;
+        to++;`)}
+  }
+}`,
+    grid: linearGrid(ceilDiv(vectors * blocks, LANES)),
+  });
+}
+
+/** y = the sum of `count` parts, or y plus it. */
+function fold(capabilities: Capabilities, part: number, count: number, more: boolean): Step {
+  const { uniforms, grid, main } = walk(capabilities, part / 4);
+  const kernel = defineKernel({
+    name: `weightGradient.fold${more ? '.more' : ''}`,
+    bindings: [read('parts', 'vec4f'), (more ? accumulate : write)('y', 'vec4f')],
+    uniforms: [...uniforms, u32('part', part / 4), u32('number', count)],
+    body: main(/* wgsl */ `var sum = parts[i];
+    for (var k = 1u; k < u.number; k++) { sum += parts[i + k * u.part]; }
+    y[i] = ${more ? 'y[i] + sum' : 'sum'};`),
+    grid,
+  });
+  return { kernel, operands: ['parts', 'y'] };
+}

@@ -1,0 +1,133 @@
+// The linear maps in front of and behind Winograd's products; see winograd.ts. They are bound by their loads and stores
+// (36 + 36 and 36 + 16 a tile of 4x4), so the group norm's map, bias, embedding and residual cost little here.
+//
+// On a software driver each load and store is 12 to 18 instructions for each lane: a tile of 9x9 pixels in one piece is
+// 100 KB of code, which does not stay in the instruction cache. So rows and columns come in threes, in loops that move
+// the values along by three; moving them all costs less than a tenth of loading them (20 ms for 13 in a UNet's layers).
+
+import type { Capabilities } from '../device/device.ts';
+import { ceilDiv, defineKernel, linearGrid, read, u32, write } from '../device/kernel.ts';
+import type { Step } from '../device/routine.ts';
+import { pitch } from '../device/tensor.ts';
+import type { ColumnRange } from './conv2d-passes.ts';
+import { epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
+import { ELEMENTS, lines, tileLoad, tileOf, tileStore, tileUniforms, together } from './conv2d-tiles.ts';
+import type { Maps } from './winograd-maps.ts';
+
+const LANES = 32;
+
+/** Channels of an invocation: where a tile lies is found once for all of them. A GPU wants more invocations instead. */
+const channelsEach = ({ family }: Capabilities): number => (family === 'tile' ? 1 : 8);
+
+/** The head of a `main` that does tile `tile` of the channels from `channel` to `end`. */
+const tileMain = (each: number): string => /* wgsl */ `@compute @workgroup_size(${LANES}) fn main(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32) {
+  let block = channelOf(linearGroup(group, groups));
+  let tile = tileOf(linearGroup(group, groups), block, local);
+  if (tile.index >= u.tiles) { return; }
+  var channel = block * ${each};
+  let end = min(channel + ${each}, u.channels);`;
+
+/**
+ * transformed[place][c][tile] = Bᵀ d B, with d the pixels of act(a x + b) under the tile, zero outside the image.
+ * An invocation transforms one tile of some channels.
+ */
+export function inputTransform(
+  capabilities: Capabilities,
+  geometry: Geometry,
+  { size, forward }: Maps,
+  range: ColumnRange,
+): Step {
+  const side = size + 2;
+  const each = channelsEach(capabilities);
+  const on = prologue(geometry);
+  const tile = tileLoad(geometry, size);
+  const kernel = defineKernel({
+    name: `winograd${size}.input.${geometry.fused.affine ?? 'bare'}.${tile.element}`,
+    bindings: [read('x', tile.element), ...on.bindings, write('transformed')],
+    uniforms: [
+      ...tileUniforms(geometry, size, range.first, range.count, LANES),
+      u32('channels', geometry.x[0]),
+      u32('tilePitch', range.pitch),
+      u32('placePitch', range.inPlace),
+      ...tile.uniforms,
+      ...on.uniforms,
+    ],
+    body: /* wgsl */ `${tileOf(LANES, size)}${on.wgsl}
+${tileMain(each)}
+  ${tile.begin}
+  for (; channel < end; channel++) {
+    var to = channel * u.tilePitch + tile.index;
+    let slope = slopeOf(channel, tile.sample);
+    let offset = offsetOf(channel, tile.sample);
+    ${lines(side, (i) => lines(side, (j) => `var p${i}_${j} = 0.0;`, ' '))}
+    for (var row = 0u; row < ${side}; row += 3) {
+      ${lines(3, (i) => `${tile.row(i, `row + ${i}`)}\n${forward((j) => `d${i}_${j}`, `r${i}_`)}`)}
+      ${lines(side, (i) => lines(side, (j) => `p${i}_${j} = ${i + 3 < side ? `p${i + 3}_${j}` : `r${i + 3 - side}_${j}`};`, ' '))}
+    }
+    for (var column = 0u; column < ${side}; column += 3) {
+      ${lines(3, (j) => forward((i) => `p${i}_${j}`, `q${j}_`))}
+      ${lines(3, (j) => lines(side, (i) => `transformed[to + ${i * side + j} * u.placePitch] = q${j}_${i};`))}
+      to += 3 * u.placePitch;
+      ${lines(side, (i) => lines(side - 3, (j) => `p${i}_${j} = p${i}_${j + 3};`, ' '))}
+    }
+  }
+}`,
+    grid: linearGrid(ceilDiv(range.count, LANES) * ceilDiv(geometry.x[0], each)),
+  });
+  return { kernel, operands: ['x', ...on.operands, 'transformed'] };
+}
+
+/**
+ * y = Aᵀ m A of the products[place][o][tile], with bias, embedding, residual and scale.
+ * An invocation makes one tile of some channels; pixels that lie together are stored together.
+ */
+export function outputTransform(
+  capabilities: Capabilities,
+  geometry: Geometry,
+  { size, backward }: Maps,
+  range: ColumnRange,
+): Step {
+  const { y, fused } = geometry;
+  const side = size + 2;
+  const each = channelsEach(capabilities);
+  const width = together(y[3], size);
+  const element = ELEMENTS[width];
+  const out = epilogue(geometry, element);
+  const pixels = (i: number, j: number) => `${element}(${lines(width, (k) => `q${j + k}_${i}`, ', ')})`;
+  const kernel = defineKernel({
+    name: `winograd${size}.output.${fusedTag({ ...fused, affine: undefined })}.${element}`,
+    bindings: [read('products'), ...out.bindings, write('y', element)],
+    uniforms: [
+      ...tileUniforms(geometry, size, range.first, range.count, LANES),
+      u32('channels', y[0]),
+      u32('tilePitch', range.pitch),
+      u32('placePitch', range.outPlace),
+      u32('yPitch', pitch(y)),
+      u32('yHeight', y[2]),
+      u32('yWidth', y[3]),
+      ...out.uniforms,
+    ],
+    body: /* wgsl */ `${tileOf(LANES, size)}${out.wgsl}
+${tileMain(each)}
+  let first = (tile.sample * u.yHeight + tile.top) * u.yWidth + tile.left;
+  for (; channel < end; channel++) {
+    var place = channel * u.tilePitch + tile.index;
+    ${lines(side, (i) => lines(size, (j) => `var p${i}_${j} = 0.0;`, ' '))}
+    for (var row = 0; row < ${side}; row += 3) {
+      ${lines(3, (i) => lines(side, (j) => `let m${i}_${j} = products[place + ${i * side + j} * u.placePitch];`))}
+      place += ${3 * side} * u.placePitch;
+      ${lines(3, (i) => backward((j) => `m${i}_${j}`, `r${i}_`))}
+      ${lines(side, (i) => lines(size, (j) => `p${i}_${j} = ${i + 3 < side ? `p${i + 3}_${j}` : `r${i + 3 - side}_${j}`};`, ' '))}
+    }
+    ${lines(size, (j) => backward((i) => `p${i}_${j}`, `q${j}_`))}
+    let add = addend(channel, tile.sample);
+    let yAt = channel * u.yPitch + first;
+    ${tileStore(size, width, (i, j) => `y[at] = finished(${pixels(i, j)} + add, at);`)}
+  }
+}`,
+    grid: linearGrid(ceilDiv(range.count, LANES) * ceilDiv(y[0], each)),
+  });
+  return { kernel, operands: ['products', ...out.operands, 'y'] };
+}

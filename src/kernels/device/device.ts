@@ -1,0 +1,198 @@
+// Opening a device and knowing what it can do.
+
+import { NoDeviceError } from '../../errors.ts';
+import type { GpuDevice, GpuDeviceLostInfo } from '../../host-types.ts';
+import { adapterName, type DriverCall, findAdapter, listAdapters } from './adapters.ts';
+
+/**
+ * How a family's kernels share operands:
+ * - `subgroup`: one subgroup a workgroup, operands broadcast from lane to lane, no workgroup memory; software adapters.
+ * - `tile`: tiles staged through workgroup memory; GPUs.
+ * - `plain`: registers only, no feature, WebGPU's default limits; runs everywhere and is the oracle of the others.
+ */
+export type Family = 'subgroup' | 'tile' | 'plain';
+
+export interface Capabilities {
+  readonly family: Family;
+  /** Lanes of a subgroup where that number is fixed, else 0. */
+  readonly subgroupSize: number;
+  readonly f16: boolean;
+  readonly timestamps: boolean;
+  /** Bytes to which a storage binding's offset must be aligned. */
+  readonly storageAlignment: number;
+  readonly maxBindingBytes: number;
+  readonly maxBufferBytes: number;
+  readonly workgroupBytes: number;
+  readonly maxInvocations: number;
+  readonly maxStorageBuffers: number;
+  /** What the adapter calls itself, for reports. */
+  readonly description: string;
+  readonly software: boolean;
+}
+
+/** How many of the pipelines asked for so far are compiled. */
+export interface CompileProgress {
+  readonly done: number;
+  readonly total: number;
+}
+
+export interface Device {
+  readonly gpu: GpuDevice;
+  /** The adapter's short name, for results and reports. */
+  readonly name: string;
+  readonly capabilities: Capabilities;
+  /** Resolves with the reason when the device is lost, also by `close`. */
+  readonly lost: Promise<GpuDeviceLostInfo>;
+  /** True from the moment the device was found lost. */
+  readonly isLost: () => boolean;
+  /** Destroys the device, unless the host passed it in. */
+  readonly close: () => void;
+  /** Receives the progress of compiling, as `DeviceOptions.onCompile`. */
+  readonly onCompile?: ((progress: CompileProgress) => void) | undefined;
+}
+
+export interface DeviceOptions {
+  /** The host's own device: used as it is, with whatever features and limits it has, and never destroyed. */
+  readonly device?: GpuDevice;
+  /**
+   * Chooses an adapter: an index of `listDevices`, or a name or a part of one. Without it the first is taken. Dawn tells
+   * adapters apart by name only, so the second of two equal cards cannot be chosen.
+   */
+  readonly adapter?: number | string;
+  /** Forces a family (tests, benchmarks); the capability must be there. */
+  readonly family?: Family;
+  /** Receives the progress of compiling whenever a pipeline is asked for or ready. */
+  readonly onCompile?: (progress: CompileProgress) => void;
+  /** See `DriverCall`. */
+  readonly driverCall?: DriverCall;
+}
+
+const WANTED_FEATURES = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
+const WANTED_LIMITS = [
+  'maxStorageBufferBindingSize',
+  'maxBufferSize',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+  'maxComputeWorkgroupSizeY',
+  'maxStorageBuffersPerShaderStage',
+] as const;
+
+/** What a device can do; of an adapter, what its device will, since `openDevice` asks for the limits that count. */
+function capabilitiesOf(
+  device: Pick<GPUDevice, 'limits' | 'features'>,
+  info: GPUAdapterInfo,
+  forced?: Family,
+): Capabilities {
+  const { limits, features } = device;
+  const fixed = info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMaxSize ?? 0) : 0;
+  const subgroupSize = features.has('subgroups') ? fixed : 0;
+  const description = [info.vendor, info.architecture, info.device, info.description]
+    .filter(Boolean)
+    .join(' ');
+  const software =
+    /llvmpipe|lavapipe|swiftshader|software|\bcpu\b/i.test(description) || info.isFallbackAdapter === true;
+  const hasBroadcast = subgroupSize >= 4 && subgroupSize <= 16;
+  const family = forced ?? (hasBroadcast ? 'subgroup' : software ? 'plain' : 'tile');
+  if (family === 'subgroup' && !hasBroadcast)
+    throw new NoDeviceError(
+      `the subgroup family needs subgroups of a fixed 4 to 16 lanes; ${description || 'this adapter'} has ${info.subgroupMinSize} to ${info.subgroupMaxSize}`,
+    );
+  return {
+    family,
+    subgroupSize,
+    f16: features.has('shader-f16'),
+    timestamps: features.has('timestamp-query'),
+    storageAlignment: limits.minStorageBufferOffsetAlignment,
+    maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
+    maxBufferBytes: limits.maxBufferSize,
+    workgroupBytes: limits.maxComputeWorkgroupStorageSize,
+    maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
+    maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
+    description,
+    software,
+  };
+}
+
+/** The message if there is no adapter: it points to the doctor. */
+const noAdapter = (): NoDeviceError =>
+  new NoDeviceError(
+    typeof process !== 'undefined' && process.versions?.node
+      ? 'no WebGPU device was found: "npx diffclass-stream doctor" says why, and "npx diffclass-stream doctor --fix" installs a software Vulkan driver where it can (Debian, Ubuntu)'
+      : 'no WebGPU device was found: this browser offers no adapter',
+  );
+
+/** A device of this machine, before it is opened. */
+export interface DeviceSummary {
+  /** What `DeviceOptions.adapter` takes; 0 is the device that is taken when none is chosen. */
+  readonly index: number;
+  /** The driver's name for it. */
+  readonly name: string;
+  /** The API beneath WebGPU: vulkan, metal, d3d12, ... */
+  readonly backend: string;
+  readonly vendor: string;
+  readonly architecture: string;
+  /**
+   * What it can do, but for the alignment, which is known once it is open; undefined if it cannot be chosen, because an
+   * earlier device has the same name.
+   */
+  readonly capabilities: Omit<Capabilities, 'storageAlignment'> | undefined;
+}
+
+/** Lists the devices of this machine, without opening any. */
+export async function listDevices({
+  driverCall,
+}: Pick<DeviceOptions, 'driverCall'> = {}): Promise<DeviceSummary[]> {
+  const listed = await listAdapters(driverCall);
+  return listed.map(({ index, name, backend, adapter }) => {
+    const { vendor = '', architecture = '' } = adapter?.info ?? {};
+    const known = { index, name, backend, vendor, architecture };
+    if (!adapter) return { ...known, capabilities: undefined };
+    const { storageAlignment: _, ...capabilities } = capabilitiesOf(adapter, adapter.info);
+    return { ...known, capabilities };
+  });
+}
+
+async function openAdapter({ adapter: chosen, driverCall }: DeviceOptions) {
+  const adapter = await findAdapter(chosen, driverCall);
+  if (!adapter) throw noAdapter();
+  const { info } = adapter;
+  const open = () =>
+    adapter.requestDevice({
+      label: 'diffclass-stream',
+      requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)),
+      requiredLimits: Object.fromEntries(WANTED_LIMITS.map((limit) => [limit, adapter.limits[limit]])),
+    });
+  try {
+    return { gpu: await (driverCall ? driverCall(open) : open()), info };
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new NoDeviceError(`${adapterName(info)} gives no device: ${reason}`, { cause });
+  }
+}
+
+/**
+ * Opens the best adapter with its real limits, or the one that is chosen, or wraps the host's own device.
+ * @throws NoDeviceError if there is no adapter, the one that is chosen is not there, or the forced family is not
+ * possible on it.
+ */
+export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const { device: own, family, onCompile } = options;
+  const { gpu, info } = own ? { gpu: own, info: own.adapterInfo } : await openAdapter(options);
+  let lost = false;
+  const lostInfo = gpu.lost.then((reason) => {
+    lost = true;
+    return reason;
+  });
+  return {
+    gpu,
+    name: adapterName(info),
+    capabilities: capabilitiesOf(gpu, info, family),
+    lost: lostInfo,
+    isLost: () => lost,
+    close: () => {
+      if (!own) gpu.destroy();
+    },
+    onCompile,
+  };
+}

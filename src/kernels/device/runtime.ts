@@ -1,0 +1,265 @@
+// From kernels as data to work on the device: pipelines once a text, bind groups once a launch.
+
+import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
+import type { GpuBuffer, GpuComputePass, GpuDevice } from '../../host-types.ts';
+import type { Device } from './device.ts';
+import { type Binding, type Kernel, uniformBytes } from './kernel.ts';
+import { parked } from './wait.ts';
+
+/** A part of a buffer, in bytes. */
+export interface Range {
+  readonly buffer: GpuBuffer;
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** A kernel and what it is bound to, in the order of its bindings. */
+export interface Launch {
+  readonly kernel: Kernel;
+  readonly ranges: readonly Range[];
+}
+
+/** Launches made ready: encoding them costs three calls each and allocates nothing. */
+export interface Sequence {
+  readonly launches: readonly Launch[];
+  encode(pass: GpuComputePass, from?: number, to?: number): void;
+  destroy(): void;
+}
+
+export interface Compiled {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+}
+
+interface Cache {
+  readonly pipelines: Map<string, Promise<Compiled>>;
+  readonly layouts: Map<string, GPUBindGroupLayout>;
+  /** Kernel texts that the driver is known to have compiled. */
+  readonly compiled: Set<string>;
+}
+
+const caches = new WeakMap<GPUDevice, Cache>();
+
+function cacheOf(gpu: GpuDevice): Cache {
+  let cache = caches.get(gpu);
+  if (!cache) {
+    cache = { pipelines: new Map(), layouts: new Map(), compiled: new Set() };
+    caches.set(gpu, cache);
+  }
+  return cache;
+}
+
+const storageType = ({ access }: Binding): GPUBufferBindingType =>
+  access === 'read' ? 'read-only-storage' : 'storage';
+
+function layoutOf(gpu: GpuDevice, kernel: Kernel): GPUBindGroupLayout {
+  const { layouts } = cacheOf(gpu);
+  const types: GPUBufferBindingType[] = kernel.bindings.map(storageType);
+  if (kernel.uniforms.length > 0) types.push('uniform');
+  const key = types.join();
+  let layout = layouts.get(key);
+  if (!layout) {
+    const visibility = 4; // GPUShaderStage.COMPUTE
+    layout = gpu.createBindGroupLayout({
+      entries: types.map((type, binding) => ({ binding, visibility, buffer: { type } })),
+    });
+    layouts.set(key, layout);
+  }
+  return layout;
+}
+
+/** The pipeline of a kernel's text, compiled once a device; a fault in the text names the kernel. */
+export function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
+  const { pipelines } = cacheOf(gpu);
+  let compiled = pipelines.get(kernel.wgsl);
+  if (!compiled) {
+    compiled = build(gpu, kernel);
+    pipelines.set(kernel.wgsl, compiled);
+  }
+  return compiled;
+}
+
+async function build(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
+  const { name: label } = kernel;
+  const layout = layoutOf(gpu, kernel);
+  const module = gpu.createShaderModule({ label, code: kernel.wgsl });
+  const pipeline = await gpu.createComputePipelineAsync({
+    label,
+    layout: gpu.createPipelineLayout({ bindGroupLayouts: [layout] }),
+    compute: { module, entryPoint: 'main' },
+  });
+  return { pipeline, layout };
+}
+
+const tellProgress = ({ gpu, onCompile }: Device): void => {
+  const { pipelines, compiled } = cacheOf(gpu);
+  onCompile?.({ done: compiled.size, total: pipelines.size });
+};
+
+/**
+ * Makes the driver compile the pipelines that it has not compiled yet. Mesa's software driver compiles at a pipeline's
+ * first dispatch and not when the pipeline is created (20 s of a small network's first run), so each is dispatched with
+ * no workgroups: that compiles and computes nothing. The dispatch is indirect because Dawn warns of a direct one.
+ */
+async function compileNow(
+  device: Device,
+  launches: readonly Launch[],
+  compiled: readonly Compiled[],
+  groups: readonly GPUBindGroup[],
+): Promise<void> {
+  const { gpu } = device;
+  const known = cacheOf(gpu).compiled;
+  const fresh = new Map(launches.map(({ kernel }, i) => [kernel.wgsl, i] as const));
+  for (const wgsl of known) fresh.delete(wgsl);
+  if (fresh.size === 0) return;
+  tellProgress(device);
+  const nothing = gpu.createBuffer({ label: 'no workgroups', size: 12, usage: 0x100 }); // INDIRECT; zeros
+  const pending = [...fresh].map(async ([wgsl, i]) => {
+    submit(device, (pass) => {
+      pass.setPipeline(compiled[i]!.pipeline);
+      pass.setBindGroup(0, groups[i]!);
+      pass.dispatchWorkgroupsIndirect(nothing, 0);
+    });
+    await idle(device);
+    known.add(wgsl);
+    tellProgress(device);
+  });
+  try {
+    await Promise.all(pending);
+  } finally {
+    nothing.destroy();
+  }
+}
+
+/** Compiles what is new among the launches and makes their uniforms and bind groups. */
+export async function prepare(device: Device, launches: readonly Launch[]): Promise<Sequence> {
+  const { gpu } = device;
+  const compiled = await parked(Promise.all(launches.map(({ kernel }) => compile(gpu, kernel))));
+  const align = gpu.limits.minUniformBufferOffsetAlignment;
+  const offsets: number[] = [];
+  let bytes = 0;
+  for (const { kernel } of launches) {
+    offsets.push(bytes);
+    bytes += Math.ceil((kernel.uniforms.length * 4) / align) * align;
+  }
+  const uniforms = gpu.createBuffer({ label: 'uniforms', size: Math.max(bytes, 16), usage: 0x40 | 0x08 }); // UNIFORM | COPY_DST
+  const staged = new Uint8Array(Math.max(bytes, 16));
+  const groups = launches.map(({ kernel, ranges }, i) => {
+    if (ranges.length !== kernel.bindings.length)
+      throw new Error(`${kernel.name}: ${ranges.length} ranges for ${kernel.bindings.length} bindings`);
+    const entries: GPUBindGroupEntry[] = ranges.map((resource, binding) => ({ binding, resource }));
+    if (kernel.uniforms.length > 0) {
+      const block = new Uint8Array(uniformBytes(kernel.uniforms));
+      staged.set(block, offsets[i]);
+      entries.push({
+        binding: ranges.length,
+        resource: { buffer: uniforms, offset: offsets[i]!, size: block.byteLength },
+      });
+    }
+    return gpu.createBindGroup({ label: kernel.name, layout: compiled[i]!.layout, entries });
+  });
+  gpu.queue.writeBuffer(uniforms, 0, staged);
+  await compileNow(device, launches, compiled, groups);
+  return {
+    launches,
+    encode(pass, from = 0, to = launches.length) {
+      for (let i = from; i < to; i++) {
+        pass.setPipeline(compiled[i]!.pipeline);
+        pass.setBindGroup(0, groups[i]!);
+        pass.dispatchWorkgroups(...launches[i]!.kernel.grid);
+      }
+    },
+    destroy: () => uniforms.destroy(),
+  };
+}
+
+/** Submits one command buffer with one compute pass. */
+export function submit(device: Device, encode: (pass: GpuComputePass) => void): void {
+  const encoder = device.gpu.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  encode(pass);
+  pass.end();
+  device.gpu.queue.submit([encoder.finish()]);
+}
+
+/** Resolves when everything submitted so far has run; the JavaScript thread is parked meanwhile. */
+export async function idle(device: Device): Promise<void> {
+  await parked(device.gpu.queue.onSubmittedWorkDone());
+  if (device.isLost()) throw new DeviceLostError('the device was lost');
+}
+
+/**
+ * Makes a storage buffer, also a copy's source and target.
+ * The bytes are zero, or those given. Memory that runs out surfaces in `checked`.
+ */
+export function createStorage(
+  device: Device,
+  size: number,
+  data?: ArrayBufferView<ArrayBuffer>,
+  label = 'storage',
+): GpuBuffer {
+  const usage = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC
+  const buffer = device.gpu.createBuffer({ label, size: Math.max(16, Math.ceil(size / 16) * 16), usage });
+  if (data) device.gpu.queue.writeBuffer(buffer, 0, data.buffer, data.byteOffset, data.byteLength);
+  return buffer;
+}
+
+/**
+ * A storage buffer whose first bytes `fill` writes in memory of the device's, zero at first: no copy in JavaScript.
+ * @throws OutOfMemoryError where there is no such memory.
+ */
+export async function createFilled(
+  device: Device,
+  size: number,
+  fill: (mapped: ArrayBuffer) => Promise<void>,
+  label = 'storage',
+): Promise<GpuBuffer> {
+  const usage = 0x80 | 0x08 | 0x04; // STORAGE | COPY_DST | COPY_SRC
+  const rounded = Math.max(16, Math.ceil(size / 16) * 16);
+  let buffer: GpuBuffer;
+  try {
+    buffer = device.gpu.createBuffer({ label, size: rounded, usage, mappedAtCreation: true });
+  } catch (cause) {
+    throw new OutOfMemoryError(`the device has no memory for ${label} of ${size} bytes`, { cause });
+  }
+  try {
+    await fill(buffer.getMappedRange());
+  } catch (error) {
+    buffer.destroy();
+    throw error;
+  }
+  buffer.unmap();
+  return buffer;
+}
+
+/** Runs `make` and rejects with `OutOfMemoryError` where the device ran out of memory under it. */
+export async function checked<T>(device: Device, make: () => Promise<T> | T): Promise<T> {
+  device.gpu.pushErrorScope('out-of-memory');
+  let value: T | undefined;
+  let failure: unknown;
+  try {
+    value = await make();
+  } catch (error) {
+    failure = error;
+  }
+  const error = await parked(device.gpu.popErrorScope());
+  if (error) throw new OutOfMemoryError(`the device has no memory for it: ${error.message}`);
+  if (failure !== undefined) throw failure;
+  return value as T;
+}
+
+/** Copies bytes of a buffer back to the host. */
+export async function readBack(device: Device, { buffer, offset, size }: Range): Promise<ArrayBuffer> {
+  const staging = device.gpu.createBuffer({ label: 'staging', size, usage: 0x01 | 0x08 }); // MAP_READ | COPY_DST
+  const encoder = device.gpu.createCommandEncoder();
+  encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
+  device.gpu.queue.submit([encoder.finish()]);
+  try {
+    await parked(staging.mapAsync(1)); // GPUMapMode.READ
+  } catch (cause) {
+    throw new DeviceLostError('the device was lost while its results were read', { cause });
+  }
+  const bytes = staging.getMappedRange().slice(0);
+  staging.destroy();
+  return bytes;
+}

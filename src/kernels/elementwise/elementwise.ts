@@ -1,0 +1,213 @@
+// Elementwise operations on whole activations: they run over storage in vec4s, padding included, because rows
+// start on vec4s and the padding may hold anything. Such a pass runs at the copy bandwidth of the device
+// (`npm run bench -- kernels --op add,activation`).
+
+import { ShapeError } from '../../errors.ts';
+import type { Capabilities } from '../device/device.ts';
+import { pixelElement, teams, unrolled, walk } from '../device/indexing.ts';
+import { defineKernel, f32, type Kernel, read, type Uniform, u32, write } from '../device/kernel.ts';
+import { type Routine, single } from '../device/routine.ts';
+import { columns, pitch, type Shape, storageElements } from '../device/tensor.ts';
+import { type Activation, activationWgsl, slopeWgsl } from './activation.ts';
+
+/** A kernel `y[i] = expression` over the vec4s of operands of one shape; `u.scale` is at hand. */
+function pointwise(
+  capabilities: Capabilities,
+  name: string,
+  x: Shape,
+  inputs: readonly string[],
+  expression: string,
+  { functions = '', scale = 1 } = {},
+): Routine {
+  const { uniforms, grid, main } = walk(capabilities, storageElements(x) / 4);
+  const kernel = defineKernel({
+    name,
+    bindings: [...inputs.map((input) => read(input, 'vec4f')), write('y', 'vec4f')],
+    uniforms: [...uniforms, f32('scale', scale)],
+    body: functions + main(`y[i] = ${expression};`),
+    grid,
+  });
+  return single(kernel, [...inputs, 'y']);
+}
+
+/** y = (x1 + x2) scale; operands x1, x2, y [c, n, h, w]. */
+export const add = (
+  capabilities: Capabilities,
+  { x, scale = 1 }: { readonly x: Shape; readonly scale?: number },
+): Routine => pointwise(capabilities, 'add', x, ['x1', 'x2'], '(x1[i] + x2[i]) * u.scale', { scale });
+
+/** y = act(x); operands x, y [c, n, h, w]. */
+export const activate = (
+  capabilities: Capabilities,
+  { x, activation }: { readonly x: Shape; readonly activation: Activation },
+): Routine =>
+  pointwise(capabilities, `activate.${activation}`, x, ['x'], 'act(x[i])', {
+    functions: activationWgsl(activation),
+  });
+
+/** y = dy act'(x); operands x, dy, y [c, n, h, w]. */
+export const activationGradient = (
+  capabilities: Capabilities,
+  { x, activation }: { readonly x: Shape; readonly activation: Activation },
+): Routine =>
+  pointwise(capabilities, `activationGradient.${activation}`, x, ['x', 'dy'], 'dy[i] * slope(x[i])', {
+    functions: slopeWgsl(activation),
+  });
+
+/** y = factor x; operands x, y [c, n, h, w]. */
+export const scaled = (
+  capabilities: Capabilities,
+  { x, factor }: { readonly x: Shape; readonly factor: number },
+): Routine => pointwise(capabilities, 'scaled', x, ['x'], 'x[i] * u.scale', { scale: factor });
+
+/** y = x1 x2; operands x1, x2, y [c, n, h, w]. */
+export const multiply = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
+  pointwise(capabilities, 'multiply', x, ['x1', 'x2'], 'x1[i] * x2[i]');
+
+/** y = x1 gelu(x2), the gate of a GEGLU; operands x1, x2, y [c, n, h, w] (x1 and x2 may be views of one tensor). */
+export const geglu = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
+  pointwise(capabilities, 'geglu', x, ['x1', 'x2'], 'x1[i] * act(x2[i])', {
+    functions: activationWgsl('gelu'),
+  });
+
+/**
+ * A kernel `y[i] = expression(i)` over the pixels of `inputs` [c, n, h, w], where `a` is the number that `rows`
+ * [c, n, 1, 1] has for their channel and sample.
+ */
+function rowwise(
+  capabilities: Capabilities,
+  name: string,
+  x: Shape,
+  { inputs, rows }: { readonly inputs: readonly string[]; readonly rows: string },
+  expression: (i: string) => string,
+  uniforms: readonly Uniform[] = [],
+): Routine {
+  const [c, n, h, w] = x;
+  const { width, element } = pixelElement(h * w);
+  const { team, uniforms: counts, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const kernel = defineKernel({
+    name: `${name}.${element}`,
+    bindings: [...inputs.map((input) => read(input, element)), read(rows), write('y', element)],
+    uniforms: [
+      ...counts,
+      u32('pixels', (h * w) / width),
+      u32('rowPitch', pitch(x) / width),
+      u32('samplePitch', pitch([c, n, 1, 1])),
+      ...uniforms,
+    ],
+    body: main(/* wgsl */ `let a = ${rows}[row * u.samplePitch + sample];
+  let start = row * u.rowPitch + sample * u.pixels;
+  let end = start + u.pixels;
+  ${unrolled(team, (_, i) => `y[${i}] = ${expression(i)};`)}`),
+    grid,
+  });
+  return single(kernel, [...inputs, rows, 'y']);
+}
+
+export interface AddRowsOptions {
+  readonly x: Shape;
+  /** x is multiplied by this first. */
+  readonly scale?: number;
+}
+
+/**
+ * y[c, n, p] = x[c, n, p] scale + e[c, n]: an embedding added to each pixel of a sample.
+ * Operands x [c, n, h, w], embedding [c, n, 1, 1], y [c, n, h, w].
+ */
+export const addRows = (capabilities: Capabilities, { x, scale = 1 }: AddRowsOptions): Routine =>
+  rowwise(capabilities, 'addRows', x, { inputs: ['x'], rows: 'embedding' }, (i) => `x[${i}] * u.scale + a`, [
+    f32('scale', scale),
+  ]);
+
+/**
+ * y[c, n, p] = x1[c, n, p] + gate[c, n] x2[c, n, p]: a residual branch x2 let in by its sample's gate.
+ * Operands x1, x2 [c, n, h, w], gate [c, n, 1, 1], y [c, n, h, w].
+ */
+export const gatedAdd = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
+  rowwise(
+    capabilities,
+    'gatedAdd',
+    x,
+    { inputs: ['x1', 'x2'], rows: 'gate' },
+    (i) => `x1[${i}] + a * x2[${i}]`,
+  );
+
+/**
+ * y[c, n, p] = x[c, n, p] gate[c, n]; operands x [c, n, h, w], gate [c, n, 1, 1], y [c, n, h, w].
+ */
+export const scaleRows = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
+  rowwise(capabilities, 'scaleRows', x, { inputs: ['x'], rows: 'gate' }, (i) => `x[${i}] * a`);
+
+/**
+ * y[c, n, p] = x[c, n, p] + image[c, p]: one image of constants for all samples.
+ * Operands x [c, n, h, w], image [c][h w], y [c, n, h, w].
+ */
+export function addImage(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
+  const [c, n, h, w] = x;
+  const { width, element } = pixelElement(h * w);
+  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const kernel = defineKernel({
+    name: `addImage.${element}`,
+    bindings: [read('x', element), read('image', element), write('y', element)],
+    uniforms: [...uniforms, u32('pixels', (h * w) / width), u32('rowPitch', pitch(x) / width)],
+    body: main(/* wgsl */ `let base = row * u.rowPitch + sample * u.pixels;
+  let inImage = row * u.pixels;
+  let start = 0u;
+  let end = u.pixels;
+  ${unrolled(team, (_, i) => `y[base + ${i}] = x[base + ${i}] + image[inImage + ${i}];`)}`),
+    grid,
+  });
+  return single(kernel, ['x', 'image', 'y']);
+}
+
+export interface CopyChannelsOptions {
+  readonly x: Shape;
+  /** First channel read, of x. */
+  readonly from?: number;
+  readonly y: Shape;
+  /** First channel written, of y. */
+  readonly to?: number;
+  readonly channels: number;
+}
+
+function copyKernel(
+  capabilities: Capabilities,
+  { x, from = 0, y, to = 0, channels }: CopyChannelsOptions,
+): Kernel {
+  if (columns(x) !== columns(y) || x[1] !== y[1])
+    throw new ShapeError(`copyChannels: rows of x [${x}] do not fit rows of y [${y}]`);
+  if (from + channels > x[0] || to + channels > y[0])
+    throw new ShapeError(
+      `copyChannels: channels ${from}..${from + channels} of ${x[0]} to ${to}..${to + channels} of ${y[0]}`,
+    );
+  const row = pitch(x) / 4;
+  const { uniforms, grid, main } = walk(capabilities, channels * row);
+  return defineKernel({
+    name: 'copyChannels',
+    bindings: [read('x', 'vec4f'), write('y', 'vec4f')],
+    uniforms: [...uniforms, u32('readFrom', from * row), u32('writeTo', to * row)],
+    body: main('y[u.writeTo + i] = x[u.readFrom + i];'),
+    grid,
+  });
+}
+
+/** y[to + k] = x[from + k] for k < channels; operands x, y. A view does the same without the pass, where one can. */
+export const copyChannels = (capabilities: Capabilities, options: CopyChannelsOptions): Routine =>
+  single(copyKernel(capabilities, options), ['x', 'y']);
+
+/** Concatenation over channels; operands x0, x1, ... [c_i, n, h, w] and y [sum of c_i, n, h, w]. */
+export function concat(
+  capabilities: Capabilities,
+  { inputs }: { readonly inputs: readonly Shape[] },
+): Routine {
+  const first = inputs[0];
+  if (!first) throw new ShapeError('concat: got 0 inputs, wants at least 1');
+  const y: Shape = [inputs.reduce((sum, [c]) => sum + c, 0), first[1], first[2], first[3]];
+  let to = 0;
+  const steps = inputs.map((x, i) => {
+    const kernel = copyKernel(capabilities, { x, y, to, channels: x[0] });
+    to += x[0];
+    return { kernel, operands: [`x${i}`, 'y'] };
+  });
+  return { steps, scratch: {}, packing: {} };
+}

@@ -1,0 +1,104 @@
+// Samples repeated by index: what many candidates share, and keys and values of each sample's prompt. And backwards:
+// gradients of samples that were repeated, added up.
+
+import type { Capabilities } from '../device/device.ts';
+import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';
+import { defineKernel, read, u32, write } from '../device/kernel.ts';
+import { type Routine, single } from '../device/routine.ts';
+import { pitch, type Shape } from '../device/tensor.ts';
+
+/**
+ * y[c, n] = x[c, index[n]]; an index beyond the samples of x picks the last.
+ * Operands x [c, samples, h, w], index [n] u32, y [c, n, h, w].
+ */
+export function pickSamples(
+  capabilities: Capabilities,
+  { x, n }: { readonly x: Shape; readonly n: number },
+): Routine {
+  const [c, samples, h, w] = x;
+  const { width, element } = pixelElement(h * w);
+  const pixels = (h * w) / width;
+  const { team, uniforms, grid, main } = teams(capabilities, c, n, pixels);
+  const kernel = defineKernel({
+    name: `pickSamples.${element}`,
+    bindings: [read('x', element), read('index', 'u32'), write('y', element)],
+    uniforms: [
+      ...uniforms,
+      u32('pixels', pixels),
+      u32('last', samples - 1),
+      u32('xPitch', pitch(x) / width),
+      u32('yPitch', pitch([c, n, h, w]) / width),
+    ],
+    body: main(/* wgsl */ `let readAt = row * u.xPitch + min(index[sample], u.last) * u.pixels;
+  let writeAt = row * u.yPitch + sample * u.pixels;
+  let start = 0u;
+  let end = u.pixels;
+  ${unrolled(team, (_, i) => `y[writeAt + ${i}] = x[readAt + ${i}];`)}`),
+    grid,
+  });
+  return single(kernel, ['x', 'index', 'y']);
+}
+
+/**
+ * y[c, m] = Σ of dy[c, n] over the n with index[n] = m, in the order of n; an index beyond the samples counts for the
+ * last. Operands dy [c, n, h, w], index [n] u32, y [c, samples, h, w].
+ */
+export function sumPicked(
+  capabilities: Capabilities,
+  { dy, samples }: { readonly dy: Shape; readonly samples: number },
+): Routine {
+  const [c, n, h, w] = dy;
+  const { width, element } = pixelElement(h * w);
+  const { team, uniforms, grid, main } = teams(capabilities, c, samples, (h * w) / width);
+  const kernel = defineKernel({
+    name: `sumPicked.${element}`,
+    bindings: [read('dy', element), read('index', 'u32'), write('y', element)],
+    uniforms: [
+      ...uniforms,
+      u32('count', n),
+      u32('last', samples - 1),
+      u32('pixels', (h * w) / width),
+      u32('dyPitch', pitch(dy) / width),
+      u32('yPitch', pitch([c, samples, h, w]) / width),
+    ],
+    body: main(/* wgsl */ `let writeAt = row * u.yPitch + sample * u.pixels;
+  for (var i = member; i < u.pixels; i += ${team}) {
+    var sum = ${element}(0);
+    for (var k = 0u; k < u.count; k++) {
+      if (min(index[k], u.last) == sample) { sum += dy[row * u.dyPitch + k * u.pixels + i]; }
+    }
+    y[writeAt + i] = sum;
+  }`),
+    grid,
+  });
+  return single(kernel, ['dy', 'index', 'y']);
+}
+
+/** y[c, p] = Σ over samples of x[c, n, p], in their order; operands x [c, n, h, w], y [c, 1, h, w]. */
+export function sumSamples(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
+  const [c, n, h, w] = x;
+  const { width, element } = pixelElement(h * w);
+  const pixels = (h * w) / width;
+  const { uniforms, grid, main } = walk(capabilities, c * pixels);
+  const kernel = defineKernel({
+    name: `sumSamples.${element}`,
+    bindings: [read('x', element), write('y', element)],
+    uniforms: [
+      ...uniforms,
+      ...divisor('pixels', pixels),
+      u32('samples', n),
+      u32('xPitch', pitch(x) / width),
+      u32('yPitch', pitch([c, 1, h, w]) / width),
+    ],
+    body:
+      QUOTIENT +
+      main(/* wgsl */ `let row = quotient(i, u.pixels, u.pixelsInverse);
+    let pixel = i - row * u.pixels;
+    let first = row * u.xPitch + pixel;
+    var sum = x[first];
+    for (var k = 1u; k < u.samples; k++) { sum += x[first + k * u.pixels]; }
+    y[row * u.yPitch + pixel] = sum;`),
+    grid,
+  });
+  return single(kernel, ['x', 'y']);
+}

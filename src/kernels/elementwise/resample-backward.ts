@@ -1,0 +1,215 @@
+// The ways back of what changes the number of pixels: what one pixel gave to several is summed, what was cut is zero.
+
+import { ShapeError } from '../../errors.ts';
+import type { Capabilities } from '../device/device.ts';
+import { divisor, QUOTIENT, walk, walkPixels } from '../device/indexing.ts';
+import { defineKernel, f32, i32, type Kernel, read, u32, write } from '../device/kernel.ts';
+import { type Routine, single } from '../device/routine.ts';
+import { columns, pitch, type Shape } from '../device/tensor.ts';
+
+/** y[i, j] = the sum of dy's 2x2 pixels at (2i, 2j): two vec2s, which start on even elements whatever the size. */
+function halvingKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
+  const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
+  return defineKernel({
+    name: 'upsampleGradient.double',
+    bindings: [read('dy', 'vec2f'), write('y')],
+    uniforms: [
+      ...uniforms,
+      ...divisor('columns', columns(y)),
+      ...divisor('w', y[3]),
+      u32('dyPitch', pitch(dy) / 2),
+      u32('yPitch', pitch(y)),
+    ],
+    body:
+      QUOTIENT +
+      main(/* wgsl */ `let channel = quotient(i, u.columns, u.columnsInverse);
+  let column = i - channel * u.columns;
+  let line = quotient(column, u.w, u.wInverse); // of n h lines; lines 2l and 2l + 1 of dy are its own
+  let at = channel * u.dyPitch + line * u.w + column;
+  y[channel * u.yPitch + column] = dot(dy[at] + dy[at + u.w], vec2f(1));`),
+    grid,
+  });
+}
+
+/** y[i, j] = the sum over the pixels of dy for which `pickKernel` read (i, j), found by its own arithmetic. */
+function gatherKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
+  return defineKernel({
+    name: 'upsampleGradient',
+    bindings: [read('dy'), write('y')],
+    uniforms: [
+      ...uniforms,
+      u32('dyHeight', dy[2]),
+      u32('dyWidth', dy[3]),
+      f32('scaleY', y[2] / dy[2]),
+      f32('scaleX', y[3] / dy[3]),
+      u32('dyPitch', pitch(dy)),
+      u32('yPitch', pitch(y)),
+    ],
+    body: /* wgsl */ `
+/** The first of \`count\` pixels that read a pixel behind \`source\` - 1; the estimate may be one off. */
+fn firstOf(source: u32, scale: f32, count: u32) -> u32 {
+  var k = min(u32(f32(source) / scale), count);
+  if (k > 0) { k--; }
+  while (k < count && u32(f32(k) * scale) < source) { k++; }
+  return k;
+}
+${main(/* wgsl */ `let top = firstOf(row, u.scaleY, u.dyHeight);
+  let left = firstOf(across, u.scaleX, u.dyWidth);
+  // What would lie behind the last pixel was read from the last.
+  let bottom = select(firstOf(row + 1, u.scaleY, u.dyHeight), u.dyHeight, row + 1 == u.height);
+  let right = select(firstOf(across + 1, u.scaleX, u.dyWidth), u.dyWidth, across + 1 == u.width);
+  var sum = 0.0;
+  for (var k = top; k < bottom; k++) {
+    let start = channel * u.dyPitch + (sample * u.dyHeight + k) * u.dyWidth;
+    var inRow = 0.0;
+    for (var l = left; l < right; l++) { inRow += dy[start + l]; }
+    sum += inRow;
+  }
+  y[channel * u.yPitch + column] = sum;`)}`,
+    grid,
+  });
+}
+
+/**
+ * The gradient of `upsampleNearest`: y[i, j] = the sum of dy over the pixels that were made of (i, j).
+ * Operands dy [c, n, height, width], y [c, n, size].
+ */
+export function upsampleGradient(
+  capabilities: Capabilities,
+  { dy, size: [h, w] }: { readonly dy: Shape; readonly size: readonly [h: number, w: number] },
+): Routine {
+  const y: Shape = [dy[0], dy[1], h, w];
+  const kernel = dy[2] === 2 * h && dy[3] === 2 * w ? halvingKernel : gatherKernel;
+  return single(kernel(capabilities, dy, y), ['dy', 'y']);
+}
+
+/**
+ * The gradient of `averagePool2x2`: a quarter of dy at each pixel of its block, zero in a row or column that was cut.
+ * Operands dy [c, n, floor(h / 2), floor(w / 2)], y [c, n, h, w] with [h, w] = `size`.
+ */
+export function averagePoolGradient(
+  capabilities: Capabilities,
+  { dy, size: [h, w] }: { readonly dy: Shape; readonly size: readonly [h: number, w: number] },
+): Routine {
+  const y: Shape = [dy[0], dy[1], h, w];
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
+  const kernel = defineKernel({
+    name: 'averagePoolGradient',
+    bindings: [read('dy'), write('y')],
+    uniforms: [
+      ...uniforms,
+      u32('dyHeight', dy[2]),
+      u32('dyWidth', dy[3]),
+      u32('dyPitch', pitch(dy)),
+      u32('yPitch', pitch(y)),
+    ],
+    body: main(/* wgsl */ `let inside = row < 2 * u.dyHeight && across < 2 * u.dyWidth;
+  let at = channel * u.dyPitch + (sample * u.dyHeight + row / 2) * u.dyWidth + across / 2;
+  y[channel * u.yPitch + column] = select(0, 0.25 * dy[select(0, at, inside)], inside);`),
+    grid,
+  });
+  return single(kernel, ['dy', 'y']);
+}
+
+/**
+ * The inverse of `depthToSpace`: y[(k b + l) channels + c, i, j] = x[c, i b + k, j b + l] with b = `block`.
+ * Operands x [channels, n, b h, b w], y [b² channels, n, h, w].
+ * @throws ShapeError where the pixels do not make whole blocks.
+ */
+export function spaceToDepth(
+  capabilities: Capabilities,
+  { x, block }: { readonly x: Shape; readonly block: number },
+): Routine {
+  const [c, n, h, w] = x;
+  if (h % block !== 0 || w % block !== 0)
+    throw new ShapeError(`spaceToDepth: x [${x}] has no whole blocks of ${block}x${block}`);
+  const y: Shape = [c * block ** 2, n, h / block, w / block];
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
+  const kernel = defineKernel({
+    name: 'spaceToDepth',
+    bindings: [read('x'), write('y')],
+    uniforms: [
+      ...uniforms,
+      ...divisor('channels', c),
+      ...divisor('block', block),
+      u32('xWidth', w),
+      u32('xPitch', pitch(x)),
+      u32('yPitch', pitch(y)),
+    ],
+    body: main(/* wgsl */ `let place = quotient(channel, u.channels, u.channelsInverse);
+  let k = quotient(place, u.block, u.blockInverse);
+  let xLine = (sample * u.height + row) * u.block + k;
+  let xAcross = across * u.block + place - k * u.block;
+  y[channel * u.yPitch + column] = x[(channel - place * u.channels) * u.xPitch + xLine * u.xWidth + xAcross];`),
+    grid,
+  });
+  return single(kernel, ['x', 'y']);
+}
+
+export interface PadOptions {
+  readonly x: Shape;
+  /** Where x's first row and column lie in y; negative where they are cut off. */
+  readonly offset: readonly [top: number, left: number];
+  /** Pixels of y from one of x's to the next, with zeros between them; 1 where not given. */
+  readonly step?: number;
+  /** y's height and width: what x does not reach is zero, what reaches beyond is cut off. */
+  readonly size: readonly [h: number, w: number];
+}
+
+/** y[i step + top, j step + left] = x[i, j], zero elsewhere; operands x [c, n, h, w], y [c, n, size]. */
+export function pad(
+  capabilities: Capabilities,
+  { x, offset: [top, left], step = 1, size }: PadOptions,
+): Routine {
+  const y: Shape = [x[0], x[1], ...size];
+  const { uniforms, grid, main } = walkPixels(capabilities, y);
+  const kernel = defineKernel({
+    name: 'pad',
+    bindings: [read('x'), write('y')],
+    uniforms: [
+      ...uniforms,
+      ...divisor('step', step),
+      i32('top', top),
+      i32('left', left),
+      i32('xHeight', x[2]),
+      i32('xWidth', x[3]),
+      u32('xPitch', pitch(x)),
+      u32('yPitch', pitch(y)),
+    ],
+    body: main(/* wgsl */ `let down = i32(row) - u.top;
+  let right = i32(across) - u.left;
+  let xRow = i32(quotient(u32(max(down, 0)), u.step, u.stepInverse));
+  let xAcross = i32(quotient(u32(max(right, 0)), u.step, u.stepInverse));
+  let step = i32(u.step);
+  let inside = xRow * step == down && xAcross * step == right && xRow < u.xHeight && xAcross < u.xWidth;
+  let at = channel * u.xPitch + u32((i32(sample) * u.xHeight + xRow) * u.xWidth + xAcross);
+  y[channel * u.yPitch + column] = select(0, x[select(0, at, inside)], inside);`),
+    grid,
+  });
+  return single(kernel, ['x', 'y']);
+}
+
+/**
+ * The gradient of a slice: x as the channels from `first` on of `channels`, zeros in the others.
+ * Operands x [c, n, h, w], y [channels, n, h, w].
+ */
+export function padChannels(
+  capabilities: Capabilities,
+  { x, first, channels }: { readonly x: Shape; readonly first: number; readonly channels: number },
+): Routine {
+  if (first < 0 || first + x[0] > channels)
+    throw new ShapeError(`padChannels: channels ${first} to ${first + x[0]} of ${channels} (x [${x}])`);
+  const row = pitch(x) / 4;
+  const { uniforms, grid, main } = walk(capabilities, channels * row);
+  const kernel = defineKernel({
+    name: 'padChannels',
+    bindings: [read('x', 'vec4f'), write('y', 'vec4f')],
+    uniforms: [...uniforms, u32('first', first * row), u32('given', x[0] * row)],
+    body: main(/* wgsl */ `let at = i - u.first; // before x this wraps to a huge number
+  let inside = at < u.given;
+  y[i] = select(vec4f(), x[select(0, at, inside)], inside);`),
+    grid,
+  });
+  return single(kernel, ['x', 'y']);
+}

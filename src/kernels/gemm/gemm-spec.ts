@@ -1,0 +1,153 @@
+// What a batched GEMM is asked for, and what its families share: bindings, uniforms, epilogue.
+
+import { ShapeError } from '../../errors.ts';
+import {
+  type Binding,
+  f32,
+  type Grid,
+  MAX_GROUPS,
+  read,
+  type Uniform,
+  u32,
+  write,
+} from '../device/kernel.ts';
+import type { WeightDtype } from '../device/routine.ts';
+import { type Activation, activationWgsl } from '../elementwise/activation.ts';
+
+/**
+ * Where a batch of matrices lies in an operand, in elements; every number is a multiple of 4.
+ * Row r of the matrix (o, i) starts at `offset + o·outer + i·inner + r·pitch`.
+ */
+export interface Matrices {
+  readonly pitch: number;
+  readonly inner?: number;
+  readonly outer?: number;
+  readonly offset?: number;
+}
+
+/**
+ * For every matrix of a batch: c[m][columns] = scale · (act(bias[m] + Σ_k a[k][m] · b[k][columns]) + residual).
+ * Both factors are k-major. The sum runs in the order of k in f32, whatever the tile, so an element's bytes do not
+ * depend on the number of columns. Columns are read and written in fours: rows of b and c must have room for
+ * the columns rounded up to a multiple of 4, rows of a for m rounded likewise.
+ */
+export interface GemmSpec {
+  readonly m: number;
+  readonly k: number;
+  readonly columns: number;
+  /** Matrices in the batch, as outer times inner (1 by 1 where absent). */
+  readonly batch?: readonly [outer: number, inner: number];
+  readonly a: Matrices;
+  readonly b: Matrices;
+  readonly c: Matrices;
+  /** f16: a holds halves, two to a u32. */
+  readonly aType?: WeightDtype;
+  /** Binds `bias` [m rounded up to 4], the same for every matrix of the batch. */
+  readonly bias?: boolean;
+  /** Binds `residual`, laid out like c. */
+  readonly residual?: boolean;
+  readonly activation?: Activation;
+  readonly scale?: number;
+}
+
+/** Rows and columns that one workgroup computes, and the elements of a that one load brings. */
+export interface Tile {
+  readonly rows: number;
+  readonly columns: number;
+  readonly load: 1 | 2 | 4;
+}
+
+/** Lines of WGSL made from an index; the unrolled parts of a kernel. */
+export const unroll = (count: number, line: (i: number) => string): string =>
+  Array.from({ length: count }, (_, i) => line(i)).join('\n');
+
+const F32_TYPES = { 1: 'f32', 2: 'vec2f', 4: 'vec4f' } as const;
+const F16_TYPES = { 2: 'u32', 4: 'vec2u' } as const;
+
+/** Binding and load function `loadA(i) -> f32 | vec2f | vec4f` of factor a, in units of `load` elements. */
+function factorA(type: WeightDtype, load: 1 | 2 | 4): { binding: Binding; wgsl: string } {
+  const value = F32_TYPES[load];
+  if (type === 'f32') {
+    return { binding: read('a', value), wgsl: `fn loadA(i: u32) -> ${value} { return a[i]; }` };
+  }
+  if (load === 1) throw new Error('gemm: f16 factors are loaded in twos or fours');
+  const halves = load === 2 ? 'unpack2x16float(h)' : 'vec4f(unpack2x16float(h.x), unpack2x16float(h.y))';
+  return {
+    binding: read('a', F16_TYPES[load]),
+    wgsl: `fn loadA(i: u32) -> ${value} { let h = a[i]; return ${halves}; }`,
+  };
+}
+
+/** `a b [bias] [residual] c`, the order of a gemm's bindings. */
+export function gemmBindings(spec: GemmSpec, tile: Tile): Binding[] {
+  return [
+    factorA(spec.aType ?? 'f32', tile.load).binding,
+    read('b', 'vec4f'),
+    ...(spec.bias ? [read('bias', 'vec4f')] : []),
+    ...(spec.residual ? [read('residual', 'vec4f')] : []),
+    write('c', 'vec4f'),
+  ];
+}
+
+/** Dimensions, and where the operands lie: a in units of its load, b and c in vec4s. */
+export function gemmUniforms(spec: GemmSpec, tile: Tile): Uniform[] {
+  const { m, k, columns, batch = [1, 1], a, b, c, scale = 1 } = spec;
+  for (const [name, matrices] of Object.entries({ a, b, c }))
+    for (const [field, value] of Object.entries(matrices))
+      if (value % 4 !== 0) throw new ShapeError(`gemm: ${name}.${field} is ${value}, not a multiple of 4`);
+  const colTiles = Math.ceil(columns / tile.columns);
+  const place = (name: string, { pitch, inner = 0, outer = 0, offset = 0 }: Matrices, unit: number) => [
+    u32(`${name}Pitch`, pitch / unit),
+    u32(`${name}Inner`, inner / unit),
+    u32(`${name}Outer`, outer / unit),
+    u32(`${name}Offset`, offset / unit),
+  ];
+  return [
+    u32('m', m),
+    u32('k', k),
+    u32('columns', Math.ceil(columns / 4)),
+    u32('colTiles', colTiles),
+    u32('panels', colTiles * batch[0] * batch[1]),
+    u32('batchInner', batch[1]),
+    ...place('a', a, tile.load),
+    ...place('b', b, 4),
+    ...place('c', c, 4),
+    f32('scale', scale),
+  ];
+}
+
+/** One workgroup a tile: x runs over the rows of a panel of columns, so that the panel of b stays in cache. */
+export function gemmGrid(spec: GemmSpec, tile: Tile): Grid {
+  const { m, columns, batch = [1, 1] } = spec;
+  const panels = Math.ceil(columns / tile.columns) * batch[0] * batch[1];
+  const y = Math.min(panels, MAX_GROUPS);
+  return [Math.ceil(m / tile.rows), y, Math.ceil(panels / y)];
+}
+
+/** `loadA`, `placeOf` (which tile a workgroup computes) and `finish` (the epilogue behind the sum). */
+export function gemmParts(spec: GemmSpec, tile: Tile): string {
+  const { activation = 'none', aType = 'f32' } = spec;
+  const active = activation === 'none' ? 'sum' : 'act(sum)';
+  return /* wgsl */ `
+${factorA(aType, tile.load).wgsl}
+${activation === 'none' ? '' : activationWgsl(activation)}
+struct Place { row: u32, col: u32, a: u32, b: u32, c: u32, outside: bool }
+fn placeOf(group: vec3u, groups: vec3u) -> Place {
+  let panel = group.z * groups.y + group.y;
+  let matrix = panel / u.colTiles;
+  let outer = matrix / u.batchInner;
+  let inner = matrix - outer * u.batchInner;
+  return Place(
+    group.x * ${tile.rows}u,
+    (panel - matrix * u.colTiles) * ${tile.columns / 4}u,
+    u.aOffset + outer * u.aOuter + inner * u.aInner,
+    u.bOffset + outer * u.bOuter + inner * u.bInner,
+    u.cOffset + outer * u.cOuter + inner * u.cInner,
+    panel >= u.panels,
+  );
+}
+fn finish(at: u32, sum: vec4f) {
+  c[at] = u.scale * (${active}${spec.residual ? ' + residual[at]' : ''});
+}
+`;
+}

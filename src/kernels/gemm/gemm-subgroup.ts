@@ -1,0 +1,129 @@
+// GEMM where operands are broadcast between the lanes of one subgroup: the family of software adapters.
+
+import type { Capabilities } from '../device/device.ts';
+import { defineKernel, type Kernel, u32 } from '../device/kernel.ts';
+import {
+  type GemmSpec,
+  gemmBindings,
+  gemmGrid,
+  gemmParts,
+  gemmUniforms,
+  type Tile,
+  unroll,
+} from './gemm-spec.ts';
+
+/** Accumulators of a lane, in vec4s: as many as keep the unrolled loop in a 32 KB instruction cache. */
+const ACCUMULATORS = 64;
+
+/** A matrix b of more bytes does not stay in a core's cache, where rows k are far apart and no hardware prefetches. */
+const NEAR_BYTES = 1.5 * 2 ** 20;
+
+/**
+ * The tile for m rows: the fewest rows of lanes·{1, 2, 4} that hold them, at most 32, and columns so that the
+ * accumulators are used, or one vec4 a lane where no more columns are there.
+ */
+function tileFor(lanes: number, m: number, columns: number, type: 'f32' | 'f16'): Tile {
+  const load = ([2, 4] as const).find((l) => lanes * l >= Math.min(m, 32)) ?? 4;
+  const vecs = columns <= 4 * lanes ? 1 : Math.max(1, Math.min(2, ACCUMULATORS / (lanes * load)));
+  return { rows: lanes * load, columns: 4 * lanes * vecs, load: type === 'f16' && load < 2 ? 2 : load };
+}
+
+/**
+ * One workgroup is one subgroup and computes a tile of 32 x 64 (16 x 64 for few rows, 32 x 32 for few columns; 8
+ * lanes): lane l loads rows 4l..4l+3 of a's row k and two vec4 of b's; every element of a is then broadcast to all
+ * lanes and multiplied with their columns. No workgroup memory, no barrier: on a software adapter each load costs more
+ * than each multiplication, so an element of a is loaded once a subgroup and an element of b once 32 rows.
+ *
+ * In lavapipe's machine code (Mesa 25.0.7, AVX2) a product is a vmulps and a vaddps, never fused; a broadcast is a
+ * vpermd; every turn of the loop an accumulator is loaded from the stack and stored there through a vblendvps with the
+ * execution mask, which costs as much as three products' halves; an f32 is loaded by 10 instructions for each lane as
+ * part of a vec4 and by 18 alone, bounds and mask being tested each time. So k is unrolled: by 4 where a lane has 32
+ * vec4 of accumulators, by 2 where it has 64 (by 3 or 4 the code leaves the instruction cache: 5 to 50 % slower).
+ * The epilogue is a loop that stores four rows and moves the other sums up by four: unrolled whole it takes four times
+ * as long to compile and leaves the instruction cache, and an array of sums indexed by the loop is gathered lane by lane.
+ *
+ * Where b is large, the first rows' workgroup touches the cache lines of b's next 8 rows, one a lane, so that
+ * their misses overlap: 96 to 32 channels at 14x14 goes from 32 to 44 GFLOP/s by it (bench/kernels.ts, `linear`).
+ */
+export function gemmSubgroup({ subgroupSize: lanes }: Capabilities, spec: GemmSpec): Kernel {
+  const tile = tileFor(lanes, spec.m, spec.columns, spec.aType ?? 'f32');
+  const { load, rows } = tile;
+  const vecs = tile.columns / (4 * lanes);
+  const steps = rows * vecs <= ACCUMULATORS / 2 ? [0, 1, 2, 3] : [0, 1];
+  const depth = steps.length;
+  const unit = load === 1 ? 'f32' : `vec${load}f`;
+  const lane = (vector: string, i: number) =>
+    `subgroupBroadcast(${vector}${load === 1 ? '' : `[${i % load}]`}, ${Math.floor(i / load)}u)`;
+  const initial = (i: number) =>
+    spec.bias ? `vec4f(subgroupBroadcast(biases[${i % 4}], ${Math.floor(i / 4)}u))` : 'vec4f(0)';
+  const body = /* wgsl */ `
+const ROWS = ${rows}u;
+const LANES = ${lanes}u;
+${gemmParts(spec, tile)}
+@compute @workgroup_size(${lanes})
+fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let at = placeOf(group, groups);
+  if (at.outside) { return; }
+  let lastCol = u.columns - 1u;
+  var pa = at.a + min(at.row / ${load}u + local.x, (u.m - 1u) / ${load}u);
+  ${unroll(
+    vecs,
+    (j) => `let col${j} = min(at.col + local.x + ${j}u * LANES, lastCol);
+  var pb${j} = at.b + col${j};`,
+  )}
+  ${spec.bias ? `let biases = bias[min(at.row / 4u + local.x, (u.m - 1u) / 4u)];` : ''}
+  ${unroll(rows, (i) => unroll(vecs, (j) => `var c${i}_${j} = ${initial(i)};`))}
+  var touched = 0.0;
+  let touchCol = min(at.col + local.x % 4u * 4u, lastCol); // a cache line each
+  let touch = select(1u, u.touch, at.row == 0u);
+  for (var k = 0u; k < u.k; k += ${depth}u) {
+    if ((k & 7u) == touch) {
+      for (var row = select(k + 8u, 0u, k == 0u) + local.x / 4u; row < min(k + 16u, u.k); row += LANES / 4u) {
+        touched = max(touched, b[at.b + row * u.bPitch + touchCol].x);
+      }
+    }
+    let a0 = loadA(pa);
+    ${unroll(vecs, (j) => `let b0_${j} = b[pb${j}];`)}
+    ${unroll(
+      depth - 1,
+      (i) => `let in${i + 1} = k + ${i + 1}u < u.k;
+    let a${i + 1} = select(${unit}(0), loadA(select(pa, pa + ${i + 1}u * u.aPitch, in${i + 1})), in${i + 1});
+    ${unroll(vecs, (j) => `let b${i + 1}_${j} = b[select(pb${j}, pb${j} + ${i + 1}u * u.bPitch, in${i + 1})];`)}`,
+    )}
+    pa += ${depth}u * u.aPitch;
+    ${unroll(vecs, (j) => `pb${j} += ${depth}u * u.bPitch;`)}
+    ${unroll(
+      rows,
+      (i) => `{ ${unroll(depth, (s) => `let t${s} = vec4f(${lane(`a${s}`, i)});`)}
+    ${unroll(vecs, (j) => {
+      const chain = steps.reduce((sum, s) => `fma(t${s}, b${s}_${j}, ${sum})`, `c${i}_${j}`);
+      return `c${i}_${j} = ${chain};`;
+    })} }`,
+    )}
+  }
+  if (touched == -1.0) { c0_0 = vec4f(touched); } // never, as it starts at 0, but the compiler cannot know
+  let end = min(at.row + ROWS, u.m);
+  for (var row = at.row; row < end; row += 4u) {
+    let pc = at.c + row * u.cPitch;
+    ${unroll(
+      4,
+      (i) =>
+        `if (row + ${i}u < end) { ${unroll(vecs, (j) => `finish(pc + ${i}u * u.cPitch + col${j}, c${i}_${j});`)} }`,
+    )}
+    ${unroll(rows - 4, (i) => unroll(vecs, (j) => `c${i}_${j} = c${i + 4}_${j};`))}
+  }
+}
+`;
+  return defineKernel({
+    name: `gemm.subgroup.${rows}x${tile.columns}`,
+    enable: ['subgroups'],
+    bindings: gemmBindings(spec, tile),
+    uniforms: [
+      ...gemmUniforms(spec, tile),
+      // k is even, so that 1 means never.
+      u32('touch', 4 * spec.k * spec.b.pitch > NEAR_BYTES ? 0 : 1),
+    ],
+    body,
+    grid: gemmGrid(spec, tile),
+  });
+}

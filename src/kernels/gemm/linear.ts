@@ -1,0 +1,61 @@
+// Dense layers and 1x1 convolutions: one GEMM over all samples and pixels.
+
+import { ShapeError } from '../../errors.ts';
+import type { Capabilities } from '../device/device.ts';
+import type { Routine, WeightDtype } from '../device/routine.ts';
+import { columns, pitch, type Shape } from '../device/tensor.ts';
+import type { Activation } from '../elementwise/activation.ts';
+import { gemm, packedPitch, packMatrix, packVector } from './gemm.ts';
+
+export interface LinearOptions {
+  /** The input [in, n, h, w]. */
+  readonly x: Shape;
+  readonly outChannels: number;
+  readonly bias: boolean;
+  /** Applied to the sum with its bias, before the residual. */
+  readonly activation?: Activation;
+  /** A tensor like the output is added. */
+  readonly residual?: boolean;
+  /** Everything is multiplied by this last. */
+  readonly scale?: number;
+  readonly weights: WeightDtype;
+}
+
+/**
+ * y = scale · (act(weight x + bias) + residual) at every sample and pixel.
+ *
+ * Operands: x [in, n, h, w]; weight [out, in] and bias [out], both packed by the routine; residual and
+ * y [out, n, h, w].
+ * @throws ShapeError where a dimension is not positive.
+ */
+export function linear(capabilities: Capabilities, options: LinearOptions): Routine {
+  const { x, outChannels, bias, activation = 'none', residual = false, scale = 1, weights } = options;
+  if ([...x, outChannels].some((v) => !Number.isInteger(v) || v < 1))
+    throw new ShapeError(`linear: x [${x}] and ${outChannels} channels out must be whole and positive`);
+  const kernel = gemm(capabilities, {
+    m: outChannels,
+    k: x[0],
+    columns: columns(x),
+    a: { pitch: packedPitch(outChannels) },
+    b: { pitch: pitch(x) },
+    c: { pitch: pitch(x) },
+    aType: weights,
+    bias,
+    residual,
+    activation,
+    scale,
+  });
+  return {
+    steps: [
+      {
+        kernel,
+        operands: ['weight', 'x', ...(bias ? ['bias'] : []), ...(residual ? ['residual'] : []), 'y'],
+      },
+    ],
+    scratch: {},
+    packing: {
+      weight: packMatrix(outChannels, x[0], weights),
+      ...(bias ? { bias: packVector(outChannels) } : {}),
+    },
+  };
+}
