@@ -8,11 +8,11 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
-import { differentiate } from '../src/graph/gradient.ts';
-import { apply, input, newGraph, output } from '../src/graph/graph.ts';
-import { plan } from '../src/graph/plan.ts';
-import type { Constant } from '../src/graph/value.ts';
-import { weightStore } from '../src/graph/weightstore.ts';
+import { differentiate } from '../src/graph/core/gradient.ts';
+import { apply, input, newGraph, output } from '../src/graph/core/graph.ts';
+import { plan } from '../src/graph/core/plan.ts';
+import { weightStore } from '../src/graph/core/weight-store.ts';
+import type { Constant } from '../src/graph/ops/value.ts';
 import { type Conv2dOptions, outputSize } from '../src/kernels/conv2d/conv2d.ts';
 import { type Device, type Family, openDevice } from '../src/kernels/device/device.ts';
 import { type Timing, time } from '../src/kernels/device/time.ts';

@@ -7,19 +7,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { type Graph, input, newGraph, output } from '../src/graph/core/graph.ts';
+import { plan } from '../src/graph/core/plan.ts';
+import { weightStore } from '../src/graph/core/weight-store.ts';
 import { parametersOf } from '../src/graph/files/parameters.ts';
 import { openSafetensors } from '../src/graph/files/safetensors.ts';
-import { type Graph, input, newGraph, output } from '../src/graph/graph.ts';
-import { timeRowLength, timeRows } from '../src/graph/networks/timeembedding.ts';
+import { timeRowLength, timeRows } from '../src/graph/networks/time-embedding.ts';
 import {
   keysAndValues,
   unet2dCondition,
   unet2dConditionShared,
-} from '../src/graph/networks/unet2dcondition.ts';
-import { readUNet2DConditionConfig } from '../src/graph/networks/unet2dcondition-config.ts';
-import { unet2dConditionTensors } from '../src/graph/networks/unet2dcondition-tensors.ts';
-import { plan } from '../src/graph/plan.ts';
-import { weightStore } from '../src/graph/weightstore.ts';
+} from '../src/graph/networks/unet2d-condition.ts';
+import { readUNet2DConditionConfig } from '../src/graph/networks/unet2d-condition-config.ts';
+import { unet2dConditionTensors } from '../src/graph/networks/unet2d-condition-tensors.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { idle, prepare, readBack, submit } from '../src/kernels/device/runtime.ts';

@@ -4,13 +4,13 @@
 //   npm run bench -- gradient [--model DIR] [--batch 32] [--budgets 0.85,0.75] [--launches 12]
 
 import { parseArgs } from 'node:util';
-import { costOf } from '../src/graph/cost.ts';
-import { traceGradients } from '../src/graph/differentiable.ts';
-import { trace } from '../src/graph/evaluation.ts';
-import type { Graph } from '../src/graph/graph.ts';
-import { loadModel } from '../src/graph/openmodel.ts';
-import { plan } from '../src/graph/plan.ts';
-import { weightStore } from '../src/graph/weightstore.ts';
+import { costOf } from '../src/graph/core/cost.ts';
+import type { Graph } from '../src/graph/core/graph.ts';
+import { plan } from '../src/graph/core/plan.ts';
+import { weightStore } from '../src/graph/core/weight-store.ts';
+import { traceGradients } from '../src/graph/evaluation/differentiable.ts';
+import { trace } from '../src/graph/evaluation/evaluation.ts';
+import { loadModel } from '../src/graph/models/open-model.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
 import { createStorage, type Launch } from '../src/kernels/device/runtime.ts';
 import { time } from '../src/kernels/device/time.ts';

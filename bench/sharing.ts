@@ -5,23 +5,23 @@
 //   npm run bench -- sharing [--config FILE] [--channels 64,128,256,256] [--size 32] [--candidates 16]
 
 import { parseArgs } from 'node:util';
-import { costOf } from '../src/graph/cost.ts';
+import { costOf } from '../src/graph/core/cost.ts';
+import { apply, type Graph, input, newGraph, output } from '../src/graph/core/graph.ts';
+import { plan } from '../src/graph/core/plan.ts';
+import { weightStore } from '../src/graph/core/weight-store.ts';
 import type { Parameters } from '../src/graph/files/parameters.ts';
-import { apply, type Graph, input, newGraph, output } from '../src/graph/graph.ts';
-import { timeRowLength } from '../src/graph/networks/timeembedding.ts';
+import { timeRowLength } from '../src/graph/networks/time-embedding.ts';
 import {
   keysAndValues,
   unet2dCondition,
   unet2dConditionShared,
-} from '../src/graph/networks/unet2dcondition.ts';
+} from '../src/graph/networks/unet2d-condition.ts';
 import {
   parseUNet2DConditionConfig,
   readUNet2DConditionConfig,
-} from '../src/graph/networks/unet2dcondition-config.ts';
-import { unet2dConditionTensors } from '../src/graph/networks/unet2dcondition-tensors.ts';
-import { plan } from '../src/graph/plan.ts';
-import type { Value } from '../src/graph/value.ts';
-import { weightStore } from '../src/graph/weightstore.ts';
+} from '../src/graph/networks/unet2d-condition-config.ts';
+import { unet2dConditionTensors } from '../src/graph/networks/unet2d-condition-tensors.ts';
+import type { Value } from '../src/graph/ops/value.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { time } from '../src/kernels/device/time.ts';

@@ -2,10 +2,10 @@
 // size, then every launch of it alone, and sets the whole against the sum of its parts.
 
 import { parseArgs } from 'node:util';
-import { trace } from '../src/graph/evaluation.ts';
-import { loadModel } from '../src/graph/openmodel.ts';
-import { plan } from '../src/graph/plan.ts';
-import { weightStore } from '../src/graph/weightstore.ts';
+import { plan } from '../src/graph/core/plan.ts';
+import { weightStore } from '../src/graph/core/weight-store.ts';
+import { trace } from '../src/graph/evaluation/evaluation.ts';
+import { loadModel } from '../src/graph/models/open-model.ts';
 import { type Family, openDevice } from '../src/kernels/device/device.ts';
 import { createStorage, idle, prepare, submit } from '../src/kernels/device/runtime.ts';
 

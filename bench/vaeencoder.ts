@@ -10,18 +10,18 @@ import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { input, newGraph, output } from '../src/graph/core/graph.ts';
+import { plan } from '../src/graph/core/plan.ts';
+import { weightStore } from '../src/graph/core/weight-store.ts';
 import type { Parameters } from '../src/graph/files/parameters.ts';
 import { openSafetensors } from '../src/graph/files/safetensors.ts';
-import { input, newGraph, output } from '../src/graph/graph.ts';
-import { vaeEncoder } from '../src/graph/networks/vaeencoder.ts';
+import { vaeEncoder } from '../src/graph/networks/vae-encoder.ts';
 import {
   parseVaeEncoderConfig,
   readVaeEncoderConfig,
   type VaeEncoderConfig,
-} from '../src/graph/networks/vaeencoder-config.ts';
-import { vaeEncoderParameters, vaeEncoderTensors } from '../src/graph/networks/vaeencoder-tensors.ts';
-import { plan } from '../src/graph/plan.ts';
-import { weightStore } from '../src/graph/weightstore.ts';
+} from '../src/graph/networks/vae-encoder-config.ts';
+import { vaeEncoderParameters, vaeEncoderTensors } from '../src/graph/networks/vae-encoder-tensors.ts';
 import { type Family, openDevice } from '../src/kernels/device/device.ts';
 import { idle, prepare, submit } from '../src/kernels/device/runtime.ts';
 

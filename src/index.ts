@@ -11,22 +11,15 @@ export {
   UnsupportedError,
   UsageError,
 } from './errors.ts';
-export {
-  type Description,
-  describeModel,
-  type EvaluationCost,
-  evaluationCost,
-  type NetworkDescription,
-} from './graph/describe.ts';
+export { openSafetensors, type TensorFile, type TensorInfo } from './graph/files/safetensors.ts';
+export { type StoredBytes, type TensorData, writeSafetensors } from './graph/files/safetensors-write.ts';
 export {
   type Converted,
   type ConvertOptions,
   convertEdm,
   type EdmArguments,
-} from './graph/files/edmpickle.ts';
-export { openSafetensors, type TensorFile, type TensorInfo } from './graph/files/safetensors.ts';
-export { type StoredBytes, type TensorData, writeSafetensors } from './graph/files/safetensors-write.ts';
-export type { PredictionType } from './graph/files/schedule.ts';
+} from './graph/folders/edm-pickle.ts';
+export type { PredictionType } from './graph/folders/schedule.ts';
 // Models.
 export {
   type Candidate,
@@ -45,8 +38,16 @@ export {
   type WeightedCandidates,
 } from './graph/model.ts';
 export type { ModelSummary } from './graph/model-summary.ts';
-export { type OpenModelOptions, openModel } from './graph/openmodel.ts';
-export { type ShippedModel, shippedModels } from './graph/shipped-models.ts';
+export {
+  type Description,
+  describeModel,
+  type EvaluationCost,
+  evaluationCost,
+  type NetworkDescription,
+} from './graph/models/describe.ts';
+export { type OpenModelOptions, openModel } from './graph/models/open-model.ts';
+export { type ShippedModel, shippedModels } from './graph/models/shipped-models.ts';
+export { readModel } from './graph/models/summarise.ts';
 export {
   importanceLevels,
   normalisedError,
@@ -59,7 +60,6 @@ export {
   sigmaWeightings,
   sumTemperature,
 } from './graph/sigmas.ts';
-export { readModel } from './graph/summarise.ts';
 export type { AbortSignalLike } from './host-types.ts';
 // The device.
 export type { DriverCall } from './kernels/device/adapters.ts';

@@ -72,11 +72,15 @@ const PLACES = [
   'src/kernels/norm',
   'src/kernels/attention',
   'src/kernels/diffusion',
+  'src/graph',
   'src/graph/ops',
+  'src/graph/core',
   'src/graph/files',
   'src/graph/networks',
+  'src/graph/folders',
   'src/graph/text',
-  'src/graph',
+  'src/graph/evaluation',
+  'src/graph/models',
   'src/pipeline',
   'src/pipeline/purifying',
   'src/pipeline/deciding',
@@ -97,11 +101,6 @@ const PLACES = [
  * number, or remove a line, when you remove such an import; never add one.
  */
 const KNOWN_UPWARD: Readonly<Record<string, number>> = {
-  'src/graph/ops -> src/graph': 6,
-  'src/graph/files -> src/graph': 2,
-  'src/graph/files -> src/graph/networks': 12,
-  'src/graph/networks -> src/graph': 16,
-  'src/graph/text -> src/graph': 3,
   'src/pipeline -> src/pipeline/stream': 6,
   'src/pipeline -> src/pipeline/images': 2,
   'src/pipeline -> src/pipeline/operators': 3,
@@ -175,7 +174,7 @@ describe('the checks themselves', () => {
       "import {\n  h,\n  type I,\n} from './h.ts';",
     ].join('\n');
     expect(importsOf(text)).toEqual([...'abcdefgh'].map((name) => `./${name}.ts`));
-    expect(imports('src/graph/plan.ts')).toContain('../kernels/device/device.ts');
+    expect(imports('src/graph/core/plan.ts')).toContain('../../kernels/device/device.ts');
   });
 
   it('find cycles of any length, each once', () => {

@@ -1,21 +1,21 @@
 // Networks of full size with random weights: Stable Diffusion 1.5's UNet and DiT-XL/2, planned and run as the product
 // plans and runs them.
 
-import { costOf } from '../../src/graph/cost.ts';
-import { type Graph, input, newGraph, output } from '../../src/graph/graph.ts';
+import { costOf } from '../../src/graph/core/cost.ts';
+import { type Graph, input, newGraph, output } from '../../src/graph/core/graph.ts';
+import { plan } from '../../src/graph/core/plan.ts';
+import { type WeightStore, weightStore } from '../../src/graph/core/weight-store.ts';
 import { dit } from '../../src/graph/networks/dit.ts';
 import { parseDitConfig } from '../../src/graph/networks/dit-config.ts';
 import { ditTensors } from '../../src/graph/networks/dit-tensors.ts';
-import { TIME_ROW, timeRowLength, timeRows } from '../../src/graph/networks/timeembedding.ts';
+import { TIME_ROW, timeRowLength, timeRows } from '../../src/graph/networks/time-embedding.ts';
 import {
   keysAndValues,
   unet2dCondition,
   unet2dConditionShared,
-} from '../../src/graph/networks/unet2dcondition.ts';
-import { parseUNet2DConditionConfig } from '../../src/graph/networks/unet2dcondition-config.ts';
-import { unet2dConditionTensors } from '../../src/graph/networks/unet2dcondition-tensors.ts';
-import { plan } from '../../src/graph/plan.ts';
-import { type WeightStore, weightStore } from '../../src/graph/weightstore.ts';
+} from '../../src/graph/networks/unet2d-condition.ts';
+import { parseUNet2DConditionConfig } from '../../src/graph/networks/unet2d-condition-config.ts';
+import { unet2dConditionTensors } from '../../src/graph/networks/unet2d-condition-tensors.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../src/kernels/device/routine.ts';
 import { checked, idle, readBack, submit } from '../../src/kernels/device/runtime.ts';

@@ -1,8 +1,8 @@
 // Weights for networks that are only timed: random, so that nothing is special about them, and scaled by the fan-in, so
 // that values keep their size through every layer. 860 M values are made from one block of a million.
 
+import type { ExpectedTensor } from '../../src/graph/files/expected-tensors.ts';
 import type { Parameters } from '../../src/graph/files/parameters.ts';
-import type { ExpectedTensor } from '../../src/graph/networks/expectedtensors.ts';
 import { f32ToF16 } from '../../src/kernels/device/half.ts';
 import type { Elements } from '../../src/kernels/device/routine.ts';
 

@@ -2,13 +2,13 @@
 // labels with the share of time in which the device had nothing to do, and the time to the first label.
 
 import { join } from 'node:path';
-import { costOf } from '../../src/graph/cost.ts';
-import { traceGradients, traceViewGradients } from '../../src/graph/differentiable.ts';
-import { trace } from '../../src/graph/evaluation.ts';
-import type { Graph } from '../../src/graph/graph.ts';
-import { type LoadedModel, loadModel, openModel } from '../../src/graph/openmodel.ts';
-import { plan } from '../../src/graph/plan.ts';
-import { weightStore } from '../../src/graph/weightstore.ts';
+import { costOf } from '../../src/graph/core/cost.ts';
+import type { Graph } from '../../src/graph/core/graph.ts';
+import { plan } from '../../src/graph/core/plan.ts';
+import { weightStore } from '../../src/graph/core/weight-store.ts';
+import { traceGradients, traceViewGradients } from '../../src/graph/evaluation/differentiable.ts';
+import { trace } from '../../src/graph/evaluation/evaluation.ts';
+import { type LoadedModel, loadModel, openModel } from '../../src/graph/models/open-model.ts';
 import { type Device, openDevice } from '../../src/kernels/device/device.ts';
 import { checked, createStorage, idle, readBack } from '../../src/kernels/device/runtime.ts';
 import { classifyImages } from '../../src/pipeline/classify-images.ts';

@@ -1,7 +1,7 @@
 // The opened classifier: one model on a device for any number of calls and streams at once.
 
 import { ItemError, UsageError } from '../errors.ts';
-import { type OpenModelOptions, openModel } from '../graph/openmodel.ts';
+import { type OpenModelOptions, openModel } from '../graph/models/open-model.ts';
 import type { AsyncDisposableLike } from '../host-types.ts';
 import { classifyImages, classifyStream } from './classify-images.ts';
 import { itemFrom } from './images/image-from.ts';

@@ -1,15 +1,15 @@
 // What a graph is said to cost, against sums made by hand and against what a plan really takes.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { costOf } from '../../src/graph/cost.ts';
-import { trace } from '../../src/graph/evaluation.ts';
-import { apply, input, newGraph, output } from '../../src/graph/graph.ts';
-import { type LoadedModel, loadModel } from '../../src/graph/openmodel.ts';
+import { costOf } from '../../src/graph/core/cost.ts';
+import { apply, input, newGraph, output } from '../../src/graph/core/graph.ts';
+import { plan } from '../../src/graph/core/plan.ts';
+import { weightStore } from '../../src/graph/core/weight-store.ts';
+import { trace } from '../../src/graph/evaluation/evaluation.ts';
+import { type LoadedModel, loadModel } from '../../src/graph/models/open-model.ts';
 import { type LinearAttributes, linearOp } from '../../src/graph/ops/linear.ts';
 import type { Op } from '../../src/graph/ops/op.ts';
-import { plan } from '../../src/graph/plan.ts';
-import type { Constant, Value } from '../../src/graph/value.ts';
-import { weightStore } from '../../src/graph/weightstore.ts';
+import type { Constant, Value } from '../../src/graph/ops/value.ts';
 import { type Device, openDevice } from '../../src/kernels/device/device.ts';
 
 const zeros = (name: string, length: number): Constant => ({

@@ -4,9 +4,9 @@ import { copyFileSync, cpSync, mkdtempSync, readFileSync, renameSync, rmSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { describeModel, evaluationCost } from '../../src/graph/describe.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { type TensorData, writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
+import { describeModel, evaluationCost } from '../../src/graph/models/describe.ts';
 
 const SHIPPED = 'weights/fashion-mnist';
 

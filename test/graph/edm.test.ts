@@ -4,13 +4,13 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { describeModel } from '../../src/graph/describe.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
 import { type Candidate, type Model, NO_CLASS } from '../../src/graph/model.ts';
-import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
+import { describeModel } from '../../src/graph/models/describe.ts';
+import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
+import { readModel } from '../../src/graph/models/summarise.ts';
 import { rdcLevels } from '../../src/graph/sigmas.ts';
-import { readModel } from '../../src/graph/summarise.ts';
 import { edmGolden, imageOf, SIGMAS, writeEdmFolder, writeNoise } from './edmfolder.ts';
 
 const NAMES = ['song', 'dhariwal', 'heads'] as const;

@@ -6,8 +6,8 @@ import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { describeModel } from '../../src/graph/describe.ts';
-import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
+import { describeModel } from '../../src/graph/models/describe.ts';
+import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');

@@ -1,9 +1,9 @@
 // What is fused, and what must not be.
 
 import { describe, expect, it } from 'vitest';
-import { fuse } from '../../src/graph/fuse.ts';
-import { apply, type Graph, input, newGraph, output } from '../../src/graph/graph.ts';
-import type { Constant, Value } from '../../src/graph/value.ts';
+import { fuse } from '../../src/graph/core/fuse.ts';
+import { apply, type Graph, input, newGraph, output } from '../../src/graph/core/graph.ts';
+import type { Constant, Value } from '../../src/graph/ops/value.ts';
 
 const zeros = (length: number): Constant => ({
   name: `zeros ${length}`,

@@ -3,14 +3,14 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { costOf } from '../../src/graph/cost.ts';
-import { denoiser } from '../../src/graph/denoiser.ts';
-import { describeModel, flopOf } from '../../src/graph/describe.ts';
-import { trace } from '../../src/graph/evaluation.ts';
+import { costOf } from '../../src/graph/core/cost.ts';
+import { denoiser } from '../../src/graph/evaluation/denoiser.ts';
+import { trace } from '../../src/graph/evaluation/evaluation.ts';
+import { splitByViews, viewsOf } from '../../src/graph/evaluation/views.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
-import { loadModel, openModel } from '../../src/graph/openmodel.ts';
-import { splitByViews, viewsOf } from '../../src/graph/views.ts';
+import { describeModel, flopOf } from '../../src/graph/models/describe.ts';
+import { loadModel, openModel } from '../../src/graph/models/open-model.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 import { diffusionClassifier } from '../../src/pipeline/attacking/classifier.ts';
 

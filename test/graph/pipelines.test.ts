@@ -4,13 +4,13 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { denoiser } from '../../src/graph/denoiser.ts';
-import { readModelFolder } from '../../src/graph/files/folder.ts';
+import { denoiser } from '../../src/graph/evaluation/denoiser.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
-import { coefficients } from '../../src/graph/files/schedule.ts';
+import { readModelFolder } from '../../src/graph/folders/folder.ts';
+import { coefficients } from '../../src/graph/folders/schedule.ts';
 import type { Candidate, EvaluationBatch, Model } from '../../src/graph/model.ts';
-import { type OpenModelOptions, openModel } from '../../src/graph/openmodel.ts';
-import { textNetwork } from '../../src/graph/textmodel.ts';
+import { type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
+import { textNetwork } from '../../src/graph/models/text-model.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 import { decodeFile } from '../../src/pipeline/images/decode.ts';
 import { prepare } from '../../src/pipeline/images/load.ts';

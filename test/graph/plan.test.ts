@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { OutOfMemoryError } from '../../src/errors.ts';
-import { apply, type Graph, input, newGraph, output } from '../../src/graph/graph.ts';
-import { type PlanOptions, plan } from '../../src/graph/plan.ts';
-import { activationPool } from '../../src/graph/pool.ts';
-import type { Constant } from '../../src/graph/value.ts';
-import { weightStore } from '../../src/graph/weightstore.ts';
+import { apply, type Graph, input, newGraph, output } from '../../src/graph/core/graph.ts';
+import { type PlanOptions, plan } from '../../src/graph/core/plan.ts';
+import { activationPool } from '../../src/graph/core/pool.ts';
+import { weightStore } from '../../src/graph/core/weight-store.ts';
+import type { Constant } from '../../src/graph/ops/value.ts';
 import { readBack, submit } from '../../src/kernels/device/runtime.ts';
 import { maxDifference, randomValues, testDevice } from '../kernels/harness.ts';
 

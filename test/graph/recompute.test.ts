@@ -1,13 +1,13 @@
 // Gradients within a budget of memory: what is kept, what is made again, and that the results stay what they were.
 
 import { describe, expect, it } from 'vitest';
-import { costOf } from '../../src/graph/cost.ts';
-import { fuse } from '../../src/graph/fuse.ts';
-import { differentiate } from '../../src/graph/gradient.ts';
-import { apply, type Graph, input, newGraph, output } from '../../src/graph/graph.ts';
-import { plan } from '../../src/graph/plan.ts';
-import type { Constant, Value } from '../../src/graph/value.ts';
-import { weightStore } from '../../src/graph/weightstore.ts';
+import { costOf } from '../../src/graph/core/cost.ts';
+import { fuse } from '../../src/graph/core/fuse.ts';
+import { differentiate } from '../../src/graph/core/gradient.ts';
+import { apply, type Graph, input, newGraph, output } from '../../src/graph/core/graph.ts';
+import { plan } from '../../src/graph/core/plan.ts';
+import { weightStore } from '../../src/graph/core/weight-store.ts';
+import type { Constant, Value } from '../../src/graph/ops/value.ts';
 import { maxDifference, randomValues, testDevice } from '../kernels/harness.ts';
 import { runGraph } from './rungraph.ts';
 

@@ -1,8 +1,8 @@
 // Runs a graph once on a device, as whoever only wants its numbers would.
 
-import type { Graph } from '../../src/graph/graph.ts';
-import { plan } from '../../src/graph/plan.ts';
-import { weightStore } from '../../src/graph/weightstore.ts';
+import type { Graph } from '../../src/graph/core/graph.ts';
+import { plan } from '../../src/graph/core/plan.ts';
+import { weightStore } from '../../src/graph/core/weight-store.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../src/kernels/device/routine.ts';
 import { idle, readBack, submit } from '../../src/kernels/device/runtime.ts';

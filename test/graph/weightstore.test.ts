@@ -2,8 +2,8 @@
 
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../src/errors.ts';
-import type { Constant } from '../../src/graph/value.ts';
-import { weightStore } from '../../src/graph/weightstore.ts';
+import { weightStore } from '../../src/graph/core/weight-store.ts';
+import type { Constant } from '../../src/graph/ops/value.ts';
 import { pack } from '../../src/kernels/device/packing.ts';
 import { readBack } from '../../src/kernels/device/runtime.ts';
 import { packMatrix } from '../../src/kernels/gemm/gemm.ts';

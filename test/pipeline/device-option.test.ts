@@ -2,7 +2,7 @@
 
 import { PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
-import type { OpenModelOptions } from '../../src/graph/openmodel.ts';
+import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
 import type { DriverCall } from '../../src/kernels/device/adapters.ts';
 import { main } from '../../src/pipeline/command/main.ts';
 import { cli } from './capture.ts';

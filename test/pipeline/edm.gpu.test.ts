@@ -4,8 +4,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { describeModel } from '../../src/graph/describe.ts';
-import { openModel } from '../../src/graph/openmodel.ts';
+import { describeModel } from '../../src/graph/models/describe.ts';
+import { openModel } from '../../src/graph/models/open-model.ts';
 import { edmGolden, SIGMAS, writeEdmFolder, writeImage, writeNoise } from '../graph/edmfolder.ts';
 import { cli, linesOf } from './capture.ts';
 import { temporaryFolder } from './imagefiles.ts';

@@ -1,10 +1,10 @@
 // A fake of the graph's openModel, for tests of the command line: it asks the options for candidates and levels
 // as the real one does, and makes a fake model of what they say.
 
-import type { Description } from '../../src/graph/describe.ts';
 import type { Candidate } from '../../src/graph/model.ts';
 import type { ModelSummary } from '../../src/graph/model-summary.ts';
-import type { OpenModelOptions } from '../../src/graph/openmodel.ts';
+import type { Description } from '../../src/graph/models/describe.ts';
+import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
 import { type Fake, fakeLevels, fakeModel, hash } from './fake.ts';
 
 export const LABELS = ['ant', 'bee', 'cat', 'dog', 'elk', 'fox', 'gnu', 'hen', 'ibis', 'jay'];

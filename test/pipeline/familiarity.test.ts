@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { parseCard } from '../../src/graph/files/card.ts';
+import { parseCard } from '../../src/graph/folders/card.ts';
 import type { Familiar } from '../../src/graph/model.ts';
 import {
   distanceOf,

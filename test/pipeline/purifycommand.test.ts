@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { ModelError } from '../../src/errors.ts';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
-import type { OpenModelOptions } from '../../src/graph/openmodel.ts';
+import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
 import { toModelInput } from '../../src/pipeline/images/pixels.ts';
 import { decodePng, encodePng } from '../../src/pipeline/images/png.ts';
 import { type Purified, purifyImages } from '../../src/pipeline/stream/purify.ts';

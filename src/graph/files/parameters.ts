@@ -1,8 +1,8 @@
 // The weights of a checkpoint as constants of a graph, read when a plan first wants them.
 
 import type { Elements } from '../../kernels/device/routine.ts';
-import { checkTensors, type ExpectedTensor } from '../networks/expectedtensors.ts';
-import type { Constant } from '../value.ts';
+import type { Constant } from '../ops/value.ts';
+import { checkTensors, type ExpectedTensor } from './expected-tensors.ts';
 import type { TensorFile } from './safetensors.ts';
 
 /** A weight of the checkpoint by its name; several names are joined along their first axis. */

@@ -2,7 +2,7 @@
 // this reader runs that machine and calls nothing: what is to be called is asked of the caller, who knows a few names
 // and refuses the rest. Protocols 0 to 4, https://github.com/python/cpython/blob/main/Lib/pickletools.py.
 
-import { pickleBytes } from './picklebytes.ts';
+import { pickleBytes } from './pickle-bytes.ts';
 
 /** Something named by its module, which nobody has looked up. */
 export class PickledGlobal {

@@ -3,7 +3,7 @@
 
 import { z } from 'zod';
 import { readJson } from '../files/json.ts';
-import { count, layerCount, readKeys } from './unetkeys.ts';
+import { count, layerCount, readKeys } from './unet-keys.ts';
 
 /** A DiT (Peebles and Xie 2023); the names are diffusers', in camel case. */
 export interface DitConfig {

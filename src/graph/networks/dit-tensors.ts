@@ -1,7 +1,7 @@
 // The tensors of a DiT in diffusers' layout. The position embedding is not among them: it is computed.
 
+import { type ExpectedTensor, tensorList } from '../files/expected-tensors.ts';
 import type { DitConfig } from './dit-config.ts';
-import { type ExpectedTensor, tensorList } from './expectedtensors.ts';
 
 /** Values of a timestep's sinusoids, whatever the width of the network. */
 const TIME_CHANNELS = 256;

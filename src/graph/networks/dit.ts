@@ -2,9 +2,9 @@
 // (Peebles and Xie 2023, "Scalable Diffusion Models with Transformers".)
 
 import { ShapeError } from '../../errors.ts';
+import { apply, type Graph } from '../core/graph.ts';
 import type { Parameters } from '../files/parameters.ts';
-import { apply, type Graph } from '../graph.ts';
-import type { Constant, Value } from '../value.ts';
+import type { Constant, Value } from '../ops/value.ts';
 import type { DitConfig } from './dit-config.ts';
 import { type Layers, linear, selfAttention, weightAndBias } from './layers.ts';
 

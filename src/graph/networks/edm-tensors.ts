@@ -1,11 +1,11 @@
 // The tensors of EDM's networks under the names of EDMPrecond's state.
 
 import { ModelError } from '../../errors.ts';
+import { type ExpectedTensor, tensorList } from '../files/expected-tensors.ts';
 import { type Parameters, parametersOf } from '../files/parameters.ts';
 import type { TensorFile } from '../files/safetensors.ts';
 import { type EdmBlock, edmBlocks } from './edm-blocks.ts';
 import type { EdmConfig } from './edm-config.ts';
-import { type ExpectedTensor, tensorList } from './expectedtensors.ts';
 
 /** Width of the embedding that every block sees, and of the sinusoids of the noise level. */
 export const embeddingWidths = ({ modelChannels, channelMultEmb, channelMultNoise }: EdmConfig) => ({

@@ -1,9 +1,9 @@
 // Layers that several networks have: a weight's name in diffusers' checkpoints, and the op that it belongs to.
 
 import type { Activation } from '../../kernels/elementwise/activation.ts';
+import { apply, type Graph } from '../core/graph.ts';
 import type { Parameters } from '../files/parameters.ts';
-import { apply, type Graph } from '../graph.ts';
-import type { Constant, Value } from '../value.ts';
+import type { Constant, Value } from '../ops/value.ts';
 
 /** Where layers are added, and where their weights come from. */
 export interface Layers {

@@ -7,7 +7,7 @@ import { ModelError } from '../../errors.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 import { edmBlocks } from './edm-blocks.ts';
 import { type EdmConfig, normGroups } from './edm-config.ts';
-import { count, layerCount, type Reading, type Refuse, readKeys } from './unetkeys.ts';
+import { count, layerCount, type Reading, type Refuse, readKeys } from './unet-keys.ts';
 
 const infinite = z.literal('Infinity').transform(() => Number.POSITIVE_INFINITY);
 

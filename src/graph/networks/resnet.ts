@@ -1,8 +1,8 @@
 // diffusers' ResnetBlock2D and what stands between levels of resolution.
 
 import type { Activation } from '../../kernels/elementwise/activation.ts';
-import { apply } from '../graph.ts';
-import type { Value } from '../value.ts';
+import { apply } from '../core/graph.ts';
+import type { Value } from '../ops/value.ts';
 import { conv3x3, groupNorm, type Layers, linear, weightAndBias } from './layers.ts';
 
 /** What all residual blocks of a network have in common. */

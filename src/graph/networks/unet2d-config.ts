@@ -11,7 +11,7 @@ import {
   type UNetConfig,
   unetConfig,
   unetKeys,
-} from './unetkeys.ts';
+} from './unet-keys.ts';
 
 const downTypes = ['DownBlock2D', 'AttnDownBlock2D', 'ResnetDownsampleBlock2D'] as const;
 const upTypes = ['UpBlock2D', 'AttnUpBlock2D', 'ResnetUpsampleBlock2D'] as const;

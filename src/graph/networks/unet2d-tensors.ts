@@ -1,6 +1,6 @@
 // The tensors a UNet2DModel must have, by name and shape.
 
-import { type ExpectedTensor, tensorList } from './expectedtensors.ts';
+import { type ExpectedTensor, tensorList } from '../files/expected-tensors.ts';
 import { attentionHeads, type UNet2DConfig } from './unet2d-config.ts';
 
 /**

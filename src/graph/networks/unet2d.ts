@@ -1,9 +1,9 @@
 // diffusers' UNet2DModel as a graph: time and class embedding, down blocks, middle, up blocks with skips.
 // (Ho et al. 2020, "Denoising Diffusion Probabilistic Models"; scale_shift after Dhariwal and Nichol 2021.)
 
+import { apply, type Graph } from '../core/graph.ts';
 import type { Parameters } from '../files/parameters.ts';
-import { apply, type Graph } from '../graph.ts';
-import type { Value } from '../value.ts';
+import type { Value } from '../ops/value.ts';
 import { conv3x3, groupNorm, linear, selfAttention } from './layers.ts';
 import { downsample, type ResnetLayers, resnet, upsample } from './resnet.ts';
 import { attentionHeads, type DownBlockType, type UNet2DConfig, type UpBlockType } from './unet2d-config.ts';

@@ -3,9 +3,9 @@
 import { attention } from '../../kernels/attention/attention.ts';
 import { type AttentionGradients, attentionGradient } from '../../kernels/attention/attention-backward.ts';
 import { columns, type Shape } from '../../kernels/device/tensor.ts';
-import type { Value } from '../value.ts';
 import { sliceOp } from './channels.ts';
 import { check, checkShape, elements, none, type Op, type Shapes, same, text } from './op.ts';
+import type { Value } from './value.ts';
 
 /** `causal`: token i of q sees only the tokens 0 to i of k and v. */
 export interface AttentionAttributes {

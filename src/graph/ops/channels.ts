@@ -3,8 +3,8 @@
 import { concat, copyChannels } from '../../kernels/elementwise/elementwise.ts';
 import { depthToSpace } from '../../kernels/elementwise/resample.ts';
 import { padChannels, spaceToDepth } from '../../kernels/elementwise/resample-backward.ts';
-import type { Value } from '../value.ts';
 import { check, checkShape, copies, none, type Op, text } from './op.ts';
+import type { Value } from './value.ts';
 
 /** Concatenates the channels of all inputs, in the order of the inputs. */
 export type ConcatAttributes = Record<never, never>;

@@ -4,12 +4,12 @@ import { conv2d, outputSize } from '../../kernels/conv2d/conv2d.ts';
 import { weightGradient } from '../../kernels/conv2d/weight-gradient.ts';
 import { columns, type Shape } from '../../kernels/device/tensor.ts';
 import type { Activation } from '../../kernels/elementwise/activation.ts';
-import { type Constant, derived, type Value } from '../value.ts';
 import { depthToSpaceOp, sliceOp } from './channels.ts';
 import { addRowsOp, scaledOp, scaleRowsOp } from './elementwise.ts';
 import { type Apply, check, checkShape, elements, none, type Op, rowsOf } from './op.ts';
 import { padOp } from './resample.ts';
 import { sumColumnsOp, sumPixelsOp } from './sums.ts';
+import { type Constant, derived, type Value } from './value.ts';
 
 type Padding = readonly [top: number, left: number, bottom: number, right: number];
 

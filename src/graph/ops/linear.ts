@@ -3,11 +3,11 @@
 import type { Shape } from '../../kernels/device/tensor.ts';
 import type { Activation } from '../../kernels/elementwise/activation.ts';
 import { linear } from '../../kernels/gemm/linear.ts';
-import type { Value } from '../value.ts';
 import { transposedWeight, weightGradientOp } from './conv2d.ts';
 import { activationGradientOp, scaledOp } from './elementwise.ts';
 import { checkShape, elements, type Op } from './op.ts';
 import { sumColumnsOp } from './sums.ts';
+import type { Value } from './value.ts';
 
 /** y = (act(weight·x + bias) + residual)·scale, for each column of x (each pixel or token of each sample). */
 export interface LinearAttributes {

@@ -10,7 +10,6 @@ import {
 } from '../../kernels/norm/group-norm-backward.ts';
 import { layerNorm } from '../../kernels/norm/layer-norm.ts';
 import { layerNormGradient } from '../../kernels/norm/layer-norm-backward.ts';
-import type { Value } from '../value.ts';
 import { concatOp, sliceOp } from './channels.ts';
 import { gatedAddOp, multiplyOp } from './elementwise.ts';
 import {
@@ -25,6 +24,7 @@ import {
   text,
 } from './op.ts';
 import { sumColumnsOp, sumPixelsOp } from './sums.ts';
+import type { Value } from './value.ts';
 
 /** y = act(GN(x)·(1 + scale) + shift). The rows of the input `embedding` are scale, then shift; without it both are 0. */
 export interface GroupNormAttributes {

@@ -4,7 +4,7 @@ import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../../kernels/device/device.ts';
 import type { Routine, WeightDtype } from '../../kernels/device/routine.ts';
 import { columns, type Shape } from '../../kernels/device/tensor.ts';
-import type { Constant, Value } from '../value.ts';
+import type { Constant, Value } from './value.ts';
 
 export type Shapes = Readonly<Record<string, Shape>>;
 

@@ -13,8 +13,8 @@ import {
   addedTokensListSchema,
   gatherAddedTokens,
   namedTokensSchema,
-} from './addedtokens.ts';
-import { END_OF_WORD, type Merges, pairKey } from './bytepairs.ts';
+} from './added-tokens.ts';
+import { END_OF_WORD, type Merges, pairKey } from './byte-pairs.ts';
 import { type Tokenizer, tokenizer, type Vocabulary } from './tokenizer.ts';
 
 /** Ids of a text where the configuration names no number, or transformers' 1e30 for "not known". */

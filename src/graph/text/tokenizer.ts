@@ -2,8 +2,8 @@
 // runs of white space become one space, letters small; words are contractions, runs of letters, single digits and
 // runs of anything else; each word is byte pair encoded.
 
-import { type AddedToken, splitter } from './addedtokens.ts';
-import { bytePairs, type Merges } from './bytepairs.ts';
+import { type AddedToken, splitter } from './added-tokens.ts';
+import { bytePairs, type Merges } from './byte-pairs.ts';
 
 /** Text to token ids, all of one length. */
 export interface Tokenizer {

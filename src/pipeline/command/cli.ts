@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 // The program: the command line on the process's own streams, with models from the graph.
 
-import { describeModel } from '../../graph/describe.ts';
-import { openModel } from '../../graph/openmodel.ts';
+import { describeModel } from '../../graph/models/describe.ts';
+import { openModel } from '../../graph/models/open-model.ts';
 import { processArguments } from './arguments.ts';
 import { silentDriver } from './driver-messages.ts';
 import { main } from './main.ts';

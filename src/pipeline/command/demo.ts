@@ -4,7 +4,7 @@
 import { join } from 'node:path';
 import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
-import { openModel } from '../../graph/openmodel.ts';
+import { openModel } from '../../graph/models/open-model.ts';
 import { classifyImages } from '../classify-images.ts';
 import { printable } from '../escaping.ts';
 import { loadImages } from '../images/load.ts';

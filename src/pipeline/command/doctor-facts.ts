@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { freemem, homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Description } from '../../graph/describe.ts';
+import type { Description } from '../../graph/models/describe.ts';
 import { driverPlan } from '../../install-driver.mjs';
 import type { ProbeResult } from './device-probe.ts';
 

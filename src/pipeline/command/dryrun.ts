@@ -1,9 +1,9 @@
 // `classify --dry-run`: what a run would cost, from timed batches and a few images that are classified for real.
 
 import { ModelError } from '../../errors.ts';
-import { type Description, flopOf } from '../../graph/describe.ts';
 import type { EvaluationBatch, Model } from '../../graph/model.ts';
-import type { OpenModelOptions } from '../../graph/openmodel.ts';
+import { type Description, flopOf } from '../../graph/models/describe.ts';
+import type { OpenModelOptions } from '../../graph/models/open-model.ts';
 import { classifyImages } from '../classify-images.ts';
 import { bind } from '../deciding/bind.ts';
 import { aggregate, counted, eliminate, type Facts, fanOut, startTrial } from '../deciding/trial.ts';

@@ -1,7 +1,7 @@
 // `info`: what a model folder holds, what an evaluation costs, and what is wrong.
 
 import { UsageError } from '../../errors.ts';
-import { type Description, flopOf, type NetworkDescription } from '../../graph/describe.ts';
+import { type Description, flopOf, type NetworkDescription } from '../../graph/models/describe.ts';
 import { newCommand, type Texts } from './command.ts';
 import { modelFolder } from './modelfolder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';

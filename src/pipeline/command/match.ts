@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { faultOf, ItemError, UsageError } from '../../errors.ts';
 import type { Candidate } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
-import type { OpenModelOptions } from '../../graph/openmodel.ts';
+import type { OpenModelOptions } from '../../graph/models/open-model.ts';
 import type { Score } from '../deciding/matching.ts';
 import { safeJson } from '../escaping.ts';
 import { failureOf } from '../images/failures.ts';

@@ -4,7 +4,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { UsageError } from '../../errors.ts';
 import type { Level, Model } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
-import type { OpenModelOptions } from '../../graph/openmodel.ts';
+import type { OpenModelOptions } from '../../graph/models/open-model.ts';
 import { RDC_RANGE } from '../../graph/sigmas.ts';
 import { ascending, parseGrid, shareOf, visitingOrder } from '../deciding/levels.ts';
 import { sigmaLevels, weigh, weightings } from '../deciding/weighting.ts';

@@ -3,8 +3,8 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../errors.ts';
-import { OPTIMAL_CLASS } from '../../graph/files/optimalfolder.ts';
 import { writeSafetensors } from '../../graph/files/safetensors-write.ts';
+import { OPTIMAL_CLASS } from '../../graph/folders/optimal-folder.ts';
 import { failureOf, systemCode } from '../images/failures.ts';
 import { classOf, findLabelled, type Labelled } from '../images/labelled.ts';
 import { type Pixels, withChannels } from '../images/pixels.ts';

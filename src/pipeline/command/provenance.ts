@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { readModelFolder } from '../../graph/files/folder.ts';
+import { readModelFolder } from '../../graph/folders/folder.ts';
 import type { Model } from '../../graph/model.ts';
 
 /** How a record was made. */

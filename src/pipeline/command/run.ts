@@ -1,7 +1,7 @@
 // The main job of the command line: images in, one line each out.
 
 import type { Model } from '../../graph/model.ts';
-import type { OpenModelOptions } from '../../graph/openmodel.ts';
+import type { OpenModelOptions } from '../../graph/models/open-model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
 import { classifyImages } from '../classify-images.ts';
 import { all } from '../deciding/all.ts';

@@ -1,7 +1,7 @@
 // What every command takes from its process, so that tests can pass fakes.
 
-import type { Description } from '../../graph/describe.ts';
-import type { OpenModelOptions } from '../../graph/openmodel.ts';
+import type { Description } from '../../graph/models/describe.ts';
+import type { OpenModelOptions } from '../../graph/models/open-model.ts';
 import type { SignalSource } from './interruption.ts';
 import type { OpenFolder } from './modelchoice.ts';
 import type { Reporter } from './progress.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
-import { parseCard } from '../../../src/graph/files/card.ts';
+import { parseCard } from '../../../src/graph/folders/card.ts';
 
 describe('parseCard', () => {
   it.each<[what: string, card: unknown, message: string | RegExp]>([

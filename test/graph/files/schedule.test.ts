@@ -9,7 +9,7 @@ import {
   parseSchedule,
   readSchedule,
   type Schedule,
-} from '../../../src/graph/files/schedule.ts';
+} from '../../../src/graph/folders/schedule.ts';
 
 const at = [0, 250, 500, 998, 999];
 

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
+import { checkTensors } from '../../../src/graph/files/expected-tensors.ts';
 import type { TensorFile, TensorInfo } from '../../../src/graph/files/safetensors.ts';
-import { parseClipTextConfig } from '../../../src/graph/networks/cliptext-config.ts';
-import { clipTextTensors, withoutBuffers } from '../../../src/graph/networks/cliptext-tensors.ts';
-import { checkTensors } from '../../../src/graph/networks/expectedtensors.ts';
+import { parseClipTextConfig } from '../../../src/graph/networks/clip-text-config.ts';
+import { clipTextTensors, withoutBuffers } from '../../../src/graph/networks/clip-text-tensors.ts';
 
 const golden = (name: string, file: string) =>
   readFileSync(new URL(`../../golden/cliptext-${name}/${file}`, import.meta.url));

@@ -2,12 +2,12 @@
 
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
-import { input, newGraph, output } from '../../../src/graph/graph.ts';
-import { clipText, embedTokens } from '../../../src/graph/networks/cliptext.ts';
-import { readClipTextConfig } from '../../../src/graph/networks/cliptext-config.ts';
-import { clipTextTensors, withoutBuffers } from '../../../src/graph/networks/cliptext-tensors.ts';
+import { clipText, embedTokens } from '../../../src/graph/networks/clip-text.ts';
+import { readClipTextConfig } from '../../../src/graph/networks/clip-text-config.ts';
+import { clipTextTensors, withoutBuffers } from '../../../src/graph/networks/clip-text-tensors.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import { fromChannelMajor, type Shape } from '../../../src/kernels/device/tensor.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';

@@ -3,13 +3,13 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ModelError, ShapeError } from '../../../src/errors.ts';
+import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
-import { input, newGraph, output } from '../../../src/graph/graph.ts';
 import { dit, positionEmbedding } from '../../../src/graph/networks/dit.ts';
 import { parseDitConfig, readDitConfig } from '../../../src/graph/networks/dit-config.ts';
 import { ditTensors } from '../../../src/graph/networks/dit-tensors.ts';
-import { TIME_ROW, timeRows } from '../../../src/graph/networks/timeembedding.ts';
+import { TIME_ROW, timeRows } from '../../../src/graph/networks/time-embedding.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';

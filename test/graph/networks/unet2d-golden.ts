@@ -1,14 +1,14 @@
 // The UNets of test/golden/make.py as graphs, with their inputs.
 
 import { join } from 'node:path';
+import { type Graph, input, newGraph } from '../../../src/graph/core/graph.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
 import { openSafetensors, type TensorFile } from '../../../src/graph/files/safetensors.ts';
-import { type Graph, input, newGraph } from '../../../src/graph/graph.ts';
-import { timeRowLength, timeRows } from '../../../src/graph/networks/timeembedding.ts';
+import { timeRowLength, timeRows } from '../../../src/graph/networks/time-embedding.ts';
 import { unet2d } from '../../../src/graph/networks/unet2d.ts';
 import { readUNet2DConfig } from '../../../src/graph/networks/unet2d-config.ts';
 import { unet2dTensors } from '../../../src/graph/networks/unet2d-tensors.ts';
-import type { Value } from '../../../src/graph/value.ts';
+import type { Value } from '../../../src/graph/ops/value.ts';
 import type { Shape } from '../../../src/kernels/device/tensor.ts';
 
 export const goldens = join(import.meta.dirname, '..', '..', 'golden');

@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { differentiate } from '../../../src/graph/gradient.ts';
-import { input, output } from '../../../src/graph/graph.ts';
+import { differentiate } from '../../../src/graph/core/gradient.ts';
+import { input, output } from '../../../src/graph/core/graph.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';
 import { goldens, goldenUNet } from './unet2d-golden.ts';

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
+import { checkTensors } from '../../../src/graph/files/expected-tensors.ts';
 import type { SafetensorsDtype, TensorInfo } from '../../../src/graph/files/safetensors.ts';
-import { checkTensors } from '../../../src/graph/networks/expectedtensors.ts';
 import { parseUNet2DConfig } from '../../../src/graph/networks/unet2d-config.ts';
 import { unet2dTensors } from '../../../src/graph/networks/unet2d-tensors.ts';
 

@@ -2,7 +2,7 @@
 
 import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { apply, input, newGraph, output } from '../../../src/graph/graph.ts';
+import { apply, input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';
 import { goldens, goldenUNet } from './unet2d-golden.ts';

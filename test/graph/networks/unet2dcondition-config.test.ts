@@ -2,12 +2,12 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
+import { checkTensors } from '../../../src/graph/files/expected-tensors.ts';
 import type { TensorInfo } from '../../../src/graph/files/safetensors.ts';
-import { checkTensors } from '../../../src/graph/networks/expectedtensors.ts';
-import { timeRowLength } from '../../../src/graph/networks/timeembedding.ts';
-import { crossAttentions } from '../../../src/graph/networks/unet2dcondition.ts';
-import { parseUNet2DConditionConfig } from '../../../src/graph/networks/unet2dcondition-config.ts';
-import { unet2dConditionTensors } from '../../../src/graph/networks/unet2dcondition-tensors.ts';
+import { timeRowLength } from '../../../src/graph/networks/time-embedding.ts';
+import { crossAttentions } from '../../../src/graph/networks/unet2d-condition.ts';
+import { parseUNet2DConditionConfig } from '../../../src/graph/networks/unet2d-condition-config.ts';
+import { unet2dConditionTensors } from '../../../src/graph/networks/unet2d-condition-tensors.ts';
 
 const parse = (config: Record<string, unknown>) =>
   parseUNet2DConditionConfig({ _class_name: 'UNet2DConditionModel', ...config }, 'c');

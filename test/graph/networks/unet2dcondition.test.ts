@@ -4,22 +4,22 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { fuse } from '../../../src/graph/core/fuse.ts';
+import { apply, type Graph, input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
 import { openSafetensors, type TensorFile } from '../../../src/graph/files/safetensors.ts';
-import { fuse } from '../../../src/graph/fuse.ts';
-import { apply, type Graph, input, newGraph, output } from '../../../src/graph/graph.ts';
-import { timeRowLength, timeRows } from '../../../src/graph/networks/timeembedding.ts';
+import { timeRowLength, timeRows } from '../../../src/graph/networks/time-embedding.ts';
 import {
   crossAttentions,
   keysAndValues,
   unet2dCondition,
   unet2dConditionShared,
-} from '../../../src/graph/networks/unet2dcondition.ts';
+} from '../../../src/graph/networks/unet2d-condition.ts';
 import {
   parseUNet2DConditionConfig,
   readUNet2DConditionConfig,
-} from '../../../src/graph/networks/unet2dcondition-config.ts';
-import { unet2dConditionTensors } from '../../../src/graph/networks/unet2dcondition-tensors.ts';
+} from '../../../src/graph/networks/unet2d-condition-config.ts';
+import { unet2dConditionTensors } from '../../../src/graph/networks/unet2d-condition-tensors.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';

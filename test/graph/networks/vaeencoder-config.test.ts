@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
-import { parseVaeEncoderConfig, vaeDownscale } from '../../../src/graph/networks/vaeencoder-config.ts';
+import { parseVaeEncoderConfig, vaeDownscale } from '../../../src/graph/networks/vae-encoder-config.ts';
 
 const parse = (config: Record<string, unknown>) =>
   parseVaeEncoderConfig({ _class_name: 'AutoencoderKL', ...config }, 'c');

@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
 import { openSafetensors, type TensorFile } from '../../../src/graph/files/safetensors.ts';
-import { readVaeEncoderConfig } from '../../../src/graph/networks/vaeencoder-config.ts';
-import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vaeencoder-tensors.ts';
+import { readVaeEncoderConfig } from '../../../src/graph/networks/vae-encoder-config.ts';
+import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vae-encoder-tensors.ts';
 
 const golden = async (name: string) => {
   const folder = join(import.meta.dirname, '..', '..', 'golden', `vae-${name}`, 'vae');

@@ -2,17 +2,17 @@
 
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { fuse } from '../../../src/graph/core/fuse.ts';
+import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
+import { forward } from '../../../src/graph/core/plan.ts';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
-import { fuse } from '../../../src/graph/fuse.ts';
-import { input, newGraph, output } from '../../../src/graph/graph.ts';
-import { vaeEncoder } from '../../../src/graph/networks/vaeencoder.ts';
+import { vaeEncoder } from '../../../src/graph/networks/vae-encoder.ts';
 import {
   parseVaeEncoderConfig,
   readVaeEncoderConfig,
   vaeDownscale,
-} from '../../../src/graph/networks/vaeencoder-config.ts';
-import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vaeencoder-tensors.ts';
-import { forward } from '../../../src/graph/plan.ts';
+} from '../../../src/graph/networks/vae-encoder-config.ts';
+import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vae-encoder-tensors.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { type Shape, storageBytes } from '../../../src/kernels/device/tensor.ts';

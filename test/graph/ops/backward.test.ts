@@ -2,10 +2,10 @@
 // <u, gradient> for every operand. Kernels have tests of their own; here it is which of them, on what.
 
 import { afterAll, describe, expect, it } from 'vitest';
-import { differentiate } from '../../../src/graph/gradient.ts';
-import { apply, input, newGraph, output } from '../../../src/graph/graph.ts';
+import { differentiate } from '../../../src/graph/core/gradient.ts';
+import { apply, input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import type { OpAttributes, OpName } from '../../../src/graph/ops/table.ts';
-import type { Constant } from '../../../src/graph/value.ts';
+import type { Constant } from '../../../src/graph/ops/value.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import { columns, type Shape } from '../../../src/kernels/device/tensor.ts';
 import { noiseKeys } from '../../../src/kernels/diffusion/philox.ts';

@@ -3,9 +3,9 @@
 
 import { afterAll, describe, expect, it } from 'vitest';
 import { ShapeError } from '../../../src/errors.ts';
-import { differentiate } from '../../../src/graph/gradient.ts';
-import { apply, input, newGraph, output } from '../../../src/graph/graph.ts';
-import type { Constant } from '../../../src/graph/value.ts';
+import { differentiate } from '../../../src/graph/core/gradient.ts';
+import { apply, input, newGraph, output } from '../../../src/graph/core/graph.ts';
+import type { Constant } from '../../../src/graph/ops/value.ts';
 import { type Conv2dOptions, outputSize } from '../../../src/kernels/conv2d/conv2d.ts';
 import type { Device, Family } from '../../../src/kernels/device/device.ts';
 import type { Shape } from '../../../src/kernels/device/tensor.ts';

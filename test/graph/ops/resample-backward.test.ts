@@ -1,10 +1,10 @@
 // What resamples, puts together and takes apart is linear: on the device, <A x, dy> = <x, Aᵀ dy>.
 
 import { afterAll, describe, expect, it } from 'vitest';
-import { costOf } from '../../../src/graph/cost.ts';
-import { differentiate } from '../../../src/graph/gradient.ts';
-import { apply, type Graph, input, newGraph, output } from '../../../src/graph/graph.ts';
-import type { Value } from '../../../src/graph/value.ts';
+import { costOf } from '../../../src/graph/core/cost.ts';
+import { differentiate } from '../../../src/graph/core/gradient.ts';
+import { apply, type Graph, input, newGraph, output } from '../../../src/graph/core/graph.ts';
+import type { Value } from '../../../src/graph/ops/value.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import type { Shape } from '../../../src/kernels/device/tensor.ts';
 import { randomValues, testDevice } from '../../kernels/harness.ts';

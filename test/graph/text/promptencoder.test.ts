@@ -11,7 +11,7 @@ import {
   type PromptEncoderOptions,
   readTextEncoder,
   type TextEncoderFolders,
-} from '../../../src/graph/text/promptencoder.ts';
+} from '../../../src/graph/text/prompt-encoder.ts';
 import type { Device } from '../../../src/kernels/device/device.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 

@@ -3,8 +3,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { describeModel } from '../../../src/graph/describe.ts';
-import { openModel } from '../../../src/graph/openmodel.ts';
+import { describeModel } from '../../../src/graph/models/describe.ts';
+import { openModel } from '../../../src/graph/models/open-model.ts';
 import { diffusionClassifier } from '../../../src/pipeline/attacking/classifier.ts';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
 import { dlr } from '../../../src/pipeline/attacking/losses.ts';

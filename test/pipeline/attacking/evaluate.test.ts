@@ -19,7 +19,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
-import type { OpenModelOptions } from '../../../src/graph/openmodel.ts';
+import type { OpenModelOptions } from '../../../src/graph/models/open-model.ts';
 import { diffusionClassifier } from '../../../src/pipeline/attacking/classifier.ts';
 import { argmax } from '../../../src/pipeline/attacking/losses.ts';
 import { quotas } from '../../../src/pipeline/command/labelled-set.ts';

@@ -3,8 +3,8 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { expect, test } from 'vitest';
-import { describeModel } from '../../../src/graph/describe.ts';
-import { openModel } from '../../../src/graph/openmodel.ts';
+import { describeModel } from '../../../src/graph/models/describe.ts';
+import { openModel } from '../../../src/graph/models/open-model.ts';
 import type { Classified } from '../../../src/pipeline/types.ts';
 import { cli, linesOf } from '../capture.ts';
 import { temporaryFolder } from '../imagefiles.ts';

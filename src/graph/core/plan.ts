@@ -1,0 +1,201 @@
+// A plan: a graph at fixed shapes, ready to run on a device. Nodes are fused, memory is shared by liveness,
+// pipelines and bind groups are made once, and a run is one compute pass.
+//
+// Memory: a value lives from the node that makes it to the last that reads it. Values that are not alive
+// together share a buffer; two that meet in one dispatch never do, because WebGPU refuses a buffer that is
+// read and written at once. A concatenation costs nothing where its parts can be made in place: channel-major
+// rows make them ranges of the whole.
+
+import { OutOfMemoryError } from '../../errors.ts';
+import type { GpuComputePass } from '../../host-types.ts';
+import type { Capabilities, Device } from '../../kernels/device/device.ts';
+import type { Routine, WeightDtype } from '../../kernels/device/routine.ts';
+import { type Launch, prepare, type Range } from '../../kernels/device/runtime.ts';
+import { type Shape, storageBytes } from '../../kernels/device/tensor.ts';
+import { opOf } from '../ops/table.ts';
+import type { Value } from '../ops/value.ts';
+import { fuse } from './fuse.ts';
+import { type Graph, type Node, shapesOf } from './graph.ts';
+import { lastUses, layout } from './layout.ts';
+import { type ActivationPool, activationPool } from './pool.ts';
+import type { WeightStore } from './weight-store.ts';
+
+export interface PlanOptions {
+  readonly weights: WeightStore;
+  readonly weightDtype: WeightDtype;
+  /**
+   * Most bytes that the weights of all convolutions may take on the device for the sake of speed, that is, kept
+   * transformed; where they would take more, all are kept as they are (`compact` in `Conv2dOptions`). 1 GiB where not given: small
+   * networks are fast, and one of 860 M parameters takes 1.7 GB as f16 where it would take 9.
+   */
+  readonly transformedBytes?: number;
+  /** Memory that plans of one model share, which then run one after another; without it a plan has its own. */
+  readonly pool?: ActivationPool;
+  /** Memory for inputs that the caller keeps itself, shared between plans. */
+  readonly external?: Readonly<Record<string, Range>>;
+}
+
+export interface Plan {
+  /** Where to write each input, and where each output is found after a run. */
+  readonly inputs: ReadonlyMap<string, Range>;
+  readonly outputs: ReadonlyMap<string, Range>;
+  readonly launches: readonly Launch[];
+  /** Bytes of activations and scratch, weights not counted. */
+  readonly bytes: number;
+  encode(pass: GpuComputePass): void;
+  destroy(): void;
+}
+
+/** Buffers-to-be, shared by what is not alive at the same time; a slot is as large as the largest it served. */
+function newSlots() {
+  const sizes: number[] = [];
+  const free = new Set<number>();
+  return {
+    sizes,
+    take(bytes: number): number {
+      let best: number | undefined;
+      for (const slot of free) {
+        if (best === undefined) best = slot;
+        const fits = sizes[slot]! >= bytes;
+        const bestFits = sizes[best]! >= bytes;
+        if (fits === bestFits ? (fits ? sizes[slot]! < sizes[best]! : sizes[slot]! > sizes[best]!) : fits)
+          best = slot;
+      }
+      if (best === undefined) {
+        sizes.push(bytes);
+        return sizes.length - 1;
+      }
+      free.delete(best);
+      sizes[best] = Math.max(sizes[best]!, bytes);
+      return best;
+    },
+    give(slot: number): void {
+      free.add(slot);
+    },
+  };
+}
+
+/**
+ * Makes a graph ready to run: `encode` it into a pass as often as wanted.
+ * @throws OutOfMemoryError where one value or weight alone is larger than the device can bind.
+ */
+export async function plan(device: Device, traced: Graph, options: PlanOptions): Promise<Plan> {
+  const { capabilities } = device;
+  const graph = fuse(traced);
+  const { places, views } = layout(graph, capabilities.storageAlignment);
+  const nodes = graph.nodes.filter((node) => !views.has(node));
+  const shapes = new Map<number, Shape>();
+  for (const value of graph.inputs.values()) shapes.set(value.id, value.shape);
+  for (const node of graph.nodes) shapes.set(node.output.id, node.output.shape);
+
+  const rootOf = (value: Value) => places.get(value.id)!.root;
+  const lastUse = lastUses(nodes, graph.outputs, places);
+
+  const slots = newSlots();
+  const slotOf = new Map<number, number>();
+  const externals = new Map<number, Range>();
+  for (const [name, value] of graph.inputs) {
+    const range = options.external?.[name];
+    if (range) externals.set(value.id, range);
+    else slotOf.set(value.id, slots.take(storageBytes(value.shape)));
+  }
+  const routines = routinesOf(nodes, capabilities, options);
+  const scratchSlots = nodes.map((node, i) => {
+    const root = rootOf(node.output);
+    if (!slotOf.has(root)) slotOf.set(root, slots.take(storageBytes(shapes.get(root)!)));
+    const scratch = Object.entries(routines[i]!.scratch).map(([name, bytes]) => ({
+      name,
+      bytes,
+      slot: slots.take(bytes),
+    }));
+    for (const { slot } of scratch) slots.give(slot);
+    for (const [id, last] of lastUse) {
+      const slot = slotOf.get(id);
+      if (last === i && slot !== undefined && !isInput(graph, id)) slots.give(slot);
+    }
+    return scratch;
+  });
+
+  const tooLarge = slots.sizes.find((size) => size > capabilities.maxBindingBytes);
+  if (tooLarge !== undefined)
+    throw new OutOfMemoryError(
+      `a value of ${tooLarge} bytes is more than the device binds at once (${capabilities.maxBindingBytes})`,
+    );
+  nodes.forEach((node, i) => {
+    for (const [name, constant] of Object.entries(node.constants)) {
+      const bytes = routines[i]!.packing[name]?.bytes ?? 4 * constant.length;
+      if (bytes > capabilities.maxBindingBytes)
+        throw new OutOfMemoryError(
+          `${constant.name} takes ${bytes} bytes, more than the device binds at once (${capabilities.maxBindingBytes})`,
+        );
+    }
+  });
+  const own = options.pool ? undefined : activationPool(device);
+  const buffers = (options.pool ?? own!).take(slots.sizes);
+  const rangeOf = (value: Value): Range => {
+    const { root, offset } = places.get(value.id)!;
+    const external = externals.get(root);
+    if (external)
+      return { buffer: external.buffer, offset: external.offset + offset, size: external.size - offset };
+    return { buffer: buffers[slotOf.get(root)!]!, offset, size: storageBytes(value.shape) };
+  };
+  const held = new Map<string, Range>();
+  for (const [i, node] of nodes.entries())
+    for (const [name, constant] of Object.entries(node.constants))
+      held.set(`${i} ${name}`, await options.weights.get(constant, routines[i]!.packing[name]));
+  const launches = nodes.flatMap((node, i): Launch[] =>
+    routines[i]!.steps.map(({ kernel, operands }) => ({
+      kernel,
+      ranges: operands.map((name): Range => {
+        if (name === 'y') return rangeOf(node.output);
+        const value = node.inputs[name];
+        if (value) return rangeOf(value);
+        const constant = held.get(`${i} ${name}`);
+        if (constant) return constant;
+        const scratch = scratchSlots[i]!.find((entry) => entry.name === name);
+        if (!scratch) throw new Error(`${kernel.name} binds ${name}, which ${node.op} does not have`);
+        return { buffer: buffers[scratch.slot]!, offset: 0, size: Math.ceil(scratch.bytes / 16) * 16 };
+      }),
+    })),
+  );
+  const sequence = await prepare(device, launches);
+  return {
+    inputs: new Map([...graph.inputs].map(([name, value]) => [name, rangeOf(value)])),
+    outputs: new Map([...graph.outputs].map(([name, value]) => [name, rangeOf(value)])),
+    launches,
+    bytes: slots.sizes.reduce((sum, size) => sum + size, 0),
+    encode: (pass) => sequence.encode(pass),
+    destroy() {
+      sequence.destroy();
+      own?.destroy();
+    },
+  };
+}
+
+const TRANSFORMED_BYTES = 2 ** 30;
+
+/** Chooses the kernels of a node for a device; `compact` as in `Conv2dOptions`. */
+export const forward = (
+  node: Node,
+  capabilities: Capabilities,
+  weights: WeightDtype,
+  compact = false,
+): Routine => opOf(node).forward(capabilities, shapesOf(node), node.attributes, weights, compact);
+
+/** How every node runs, in a way that the budget for weights allows. */
+function routinesOf(nodes: readonly Node[], capabilities: Capabilities, options: PlanOptions): Routine[] {
+  const { weightDtype, transformedBytes = TRANSFORMED_BYTES } = options;
+  const fast = nodes.map((node) => forward(node, capabilities, weightDtype));
+  const bytes = new Map<string, number>();
+  nodes.forEach((node, i) => {
+    const weight = node.op === 'conv2d' && node.constants.weight;
+    if (weight) bytes.set(weight.name, fast[i]!.packing.weight!.bytes);
+  });
+  const total = [...bytes.values()].reduce((sum, size) => sum + size, 0);
+  return total <= transformedBytes
+    ? fast
+    : nodes.map((node) => forward(node, capabilities, weightDtype, true));
+}
+
+const isInput = (graph: Graph, id: number): boolean =>
+  [...graph.inputs.values()].some((value) => value.id === id);

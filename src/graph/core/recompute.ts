@@ -1,0 +1,208 @@
+// Trades time for memory in the backward pass: decides which values of the forward pass are kept for the gradients, and
+// which are recomputed from others when the gradients need them (Chen et al. 2016, "Training deep nets with sublinear
+// memory cost"). To recompute a value, its node is cloned in front of the first node that reads it, together with the
+// nodes that it depends on.
+
+import { storageBytes } from '../../kernels/device/tensor.ts';
+import { opOf } from '../ops/table.ts';
+import type { Value } from '../ops/value.ts';
+import { flopOf } from './cost.ts';
+import { fuse, needed } from './fuse.ts';
+import type { Graph, Node } from './graph.ts';
+import { layout } from './layout.ts';
+
+/** The nodes of the forward pass, and those of the backward pass. */
+interface Passes {
+  readonly there: readonly Node[];
+  readonly back: readonly Node[];
+  /** Ids of the values of the forward pass that the backward pass reads, or that are outputs. */
+  readonly read: ReadonlySet<number>;
+  readonly outputs: Graph['outputs'];
+}
+
+/** Ids of the values of the forward pass that are kept in memory. */
+type Kept = ReadonlySet<number>;
+
+/** Returns the nodes of both passes, with clones of what is not kept, and the operations that the clones take. */
+function rebuilt(graph: Graph, { there, back }: Passes, kept: Kept): { nodes: Node[]; flop: number } {
+  const makers = new Map(there.map((node) => [node.output.id, node]));
+  const nodes: Node[] = [...there];
+  const clones = new Map<number, Value>();
+  let values = graph.values;
+  let flop = 0;
+  const from = (value: Value): Value => {
+    const maker = makers.get(value.id);
+    if (!maker || kept.has(value.id)) return value;
+    const found = clones.get(value.id);
+    if (found) return found;
+    const inputs = replaced(maker);
+    const output = { id: values++, shape: value.shape };
+    clones.set(value.id, output);
+    nodes.push({ ...maker, inputs, output } as Node);
+    flop += flopOf(maker);
+    return output;
+  };
+  const replaced = ({ inputs }: Node) =>
+    Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, from(value)]));
+  for (const node of back) {
+    const inputs = replaced(node);
+    nodes.push({ ...node, inputs } as Node);
+  }
+  return { nodes, flop };
+}
+
+/**
+ * Returns the group norms that the forward pass fuses into the loads of convolutions, so that their outputs never exist
+ * in memory, and that the gradients need as values.
+ */
+function appliedInLoads({ there, read, outputs }: Passes): Set<number> {
+  const kept = new Set([...outputs.values()].map(({ id }) => id));
+  const readers = new Map<number, Node[]>();
+  for (const node of there)
+    for (const { id } of Object.values(node.inputs)) readers.set(id, [...(readers.get(id) ?? []), node]);
+  const found = there.filter(({ op, output: { id } }) => {
+    const own = readers.get(id) ?? [];
+    if (op !== 'groupNorm' || !read.has(id) || kept.has(id)) return false;
+    return own.length > 0 && own.every((node) => node.op === 'conv2d' && node.inputs.x?.id === id);
+  });
+  return new Set(found.map(({ output }) => output.id));
+}
+
+/** Removes from the given values the outputs of cheap ops whose inputs are kept anyway. */
+function withoutCheap({ there, read, outputs }: Passes, given: ReadonlySet<number>): Set<number> {
+  const left = new Set(given);
+  const made = new Set(there.map(({ output }) => output.id));
+  for (const { id } of outputs.values()) made.delete(id);
+  for (const node of there) {
+    const { inputs, output } = node;
+    if (!opOf(node).cheap || !left.has(output.id) || !made.has(output.id)) continue;
+    if (Object.values(inputs).every(({ id }) => !made.has(id) || read.has(id))) left.delete(output.id);
+  }
+  return left;
+}
+
+/** A range of nodes of the forward pass that is recomputed as a whole. */
+interface Segment {
+  readonly from: number;
+  readonly to: number;
+}
+
+/**
+ * Returns the bytes of the values that cross each position, that is, are made before this node and read by it or a later
+ * node of the forward pass. A segment that begins there is recomputed from these values; `at` returns their ids.
+ */
+function crossing(there: readonly Node[]): { bytes: number[]; at: (position: number) => number[] } {
+  const span = new Map<number, { first: number; last: number; bytes: number }>();
+  there.forEach(({ inputs, output }, i) => {
+    for (const { id } of Object.values(inputs)) {
+      const own = span.get(id);
+      if (own) own.last = i;
+    }
+    span.set(output.id, { first: i, last: i, bytes: storageBytes(output.shape) });
+  });
+  const bytes = there.map(() => 0);
+  for (const { first, last, bytes: size } of span.values())
+    for (let i = first + 1; i <= last; i++) bytes[i]! += size;
+  const at = (position: number) =>
+    [...span].filter(([, { first, last }]) => first < position && last >= position).map(([id]) => id);
+  return { bytes, at };
+}
+
+/** Cuts the forward pass into segments of about `quota` bytes of kept values, each cut where the fewest bytes cross. */
+function segmentsOf(there: readonly Node[], kept: Kept, quota: number, bytes: readonly number[]): Segment[] {
+  const segments: Segment[] = [];
+  let from = 0;
+  let held = 0;
+  let best = 0;
+  there.forEach(({ output }, i) => {
+    if (kept.has(output.id)) held += storageBytes(output.shape);
+    if (held < quota / 2) return;
+    if (best <= from || bytes[i + 1]! < bytes[best]!) best = i + 1;
+    if (held < quota || i + 1 >= there.length) return;
+    segments.push({ from, to: best });
+    from = best;
+    held = 0;
+    for (let k = from; k <= i; k++)
+      if (kept.has(there[k]!.output.id)) held += storageBytes(there[k]!.output.shape);
+  });
+  if (from < there.length) segments.push({ from, to: there.length });
+  return segments;
+}
+
+/** The sizes of segments that are tried, as shares of the bytes that would be kept without segments. */
+const SHARES = [1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12, 1 / 16, 1 / 32];
+
+/**
+ * Rewrites a differentiated graph, whose first `forward` nodes are the forward pass, so that at most `bytes` of
+ * activations are alive at once, or as few as possible. It first recomputes the outputs of cheap ops, then segments of
+ * the forward pass, as few as suffice. `outputs` are values that are read after the run, next to the graph's own outputs.
+ */
+export function recompute(
+  graph: Graph,
+  forward: number,
+  outputs: readonly Value[],
+  bytes = Number.POSITIVE_INFINITY,
+): void {
+  const results = new Map([...graph.outputs, ...outputs.map((value) => [`${value.id}`, value] as const)]);
+  const there = graph.nodes.slice(0, forward);
+  const first = new Set(there);
+  const back = needed({ ...graph, outputs: results }).filter((node) => !first.has(node));
+  const made = new Set(there.map(({ output }) => output.id));
+  const read = new Set(
+    [...back.flatMap(({ inputs }) => Object.values(inputs)), ...results.values()]
+      .map(({ id }) => id)
+      .filter((id) => made.has(id)),
+  );
+  const passes: Passes = { there, back, read, outputs: results };
+
+  const measured = (kept: Kept) => {
+    const found = rebuilt(graph, passes, kept);
+    const values = graph.values + found.nodes.length;
+    const whole = { ...graph, nodes: found.nodes, outputs: results, values };
+    return { ...found, peak: layout(fuse(whole), 4, true).peakBytes };
+  };
+  type Measured = ReturnType<typeof measured>;
+  let best: Measured | undefined;
+  const offer = (candidate: Measured): boolean => {
+    const fits = candidate.peak <= bytes;
+    const better =
+      !best || (fits ? best.peak > bytes || candidate.flop < best.flop : candidate.peak < best.peak);
+    if (better) best = candidate;
+    return fits;
+  };
+
+  const applied = appliedInLoads(passes);
+  const usual = new Set([...read].filter((id) => !applied.has(id)));
+  const thrifty = withoutCheap(passes, usual);
+  if (!offer(measured(usual)) && !offer(measured(thrifty))) {
+    const { bytes: across, at } = crossing(there);
+    const total = there.reduce(
+      (sum, { output }) => sum + (thrifty.has(output.id) ? storageBytes(output.shape) : 0),
+      0,
+    );
+    for (const share of SHARES) {
+      const segments = segmentsOf(there, thrifty, share * total, across);
+      const keptWith = (count: number): Kept => {
+        const kept = new Set(thrifty);
+        for (const { from, to } of segments.slice(0, count))
+          for (const { output } of there.slice(from, to)) kept.delete(output.id);
+        for (const { from } of segments.slice(0, count)) for (const id of at(from)) kept.add(id);
+        const end = segments[count - 1];
+        if (end) for (const id of at(end.to)) if (thrifty.has(id)) kept.add(id);
+        for (const { id } of results.values()) kept.add(id);
+        return kept;
+      };
+      // Recompute as few segments as suffice, from the beginning of the network: their values would be kept longest.
+      let [low, high] = [1, segments.length];
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (offer(measured(keptWith(middle)))) high = middle;
+        else low = middle + 1;
+      }
+      offer(measured(keptWith(low)));
+    }
+  }
+  const { nodes } = best!;
+  graph.nodes.splice(0, graph.nodes.length, ...nodes);
+  graph.values += nodes.length;
+}

@@ -1,0 +1,185 @@
+// What an evaluation is, as graphs: an image in a slot is noised, the network predicts, the distance is reduced to one
+// number a sample. Around any network that can be traced; it knows nothing of folders or devices.
+
+import type { Distance, Residual } from '../../kernels/diffusion/error-reduction.ts';
+import type { NoiseSource } from '../../kernels/diffusion/mix.ts';
+import { noiseKeys } from '../../kernels/diffusion/philox.ts';
+import { apply, type Graph, input, newGraph, output } from '../core/graph.ts';
+import type { Coefficients } from '../folders/schedule.ts';
+import type { Level, Views } from '../model.ts';
+import type { Constant, Value } from '../ops/value.ts';
+
+/** What a network's part that depends on the candidate is given, n samples each. */
+export interface SampleInputs {
+  /** x_t [c, n, h, w]. */
+  readonly xt: Value;
+  /** Index of the level, and of the candidate's class or prompt: [1, n, 1, 1]. */
+  readonly level: Value;
+  readonly label: Value;
+  /** What `shared` made, repeated to the samples it belongs to. */
+  readonly shared: readonly Value[];
+}
+
+/** Which view a sample has (where absent, sample i has view i), and its candidate's class: [1, n, 1, 1]. */
+export interface TakenAt {
+  readonly view?: Value;
+  readonly label: Value;
+}
+
+/** A network that predicts from a noised image, a level and a class or prompt, as a part of any graph. */
+export interface Network {
+  /** What it denoises, an image or its latent: [channels, height, width]. */
+  readonly image: readonly [channels: number, height: number, width: number];
+  /** The part that no candidate has a say in: made once a distinct (image, level, noise), for all its candidates. */
+  readonly shared?: (graph: Graph, xt: Value, level: Value) => readonly Value[];
+  /** How samples come by their part of what `shared` made of their views; without it the view's is repeated. */
+  readonly take?: (graph: Graph, x: Value, at: TakenAt) => Value;
+  /** The rest of the network: a prediction [at least c channels, n, h, w]. */
+  readonly predict: (graph: Graph, inputs: SampleInputs) => Value;
+}
+
+/** A level with what it does to an image and to the network's output. */
+export interface NoiseLevel extends Level {
+  readonly coefficients: Coefficients;
+}
+
+/**
+ * Given noises [count, c, h, w], one after the other; or the seed from which noise k is recomputed everywhere, for
+ * evaluations that bring no seed of their own.
+ */
+export type Noise = { readonly seed: bigint } | { readonly values: Float32Array; readonly count: number };
+
+/** Packs the noise indices of a batch with the seed of each evaluation: its own, or the seed of `noise`. */
+export const noiseKeysOf = (
+  noise: Noise,
+): ((batch: Pick<Views, 'noise' | 'seed'>) => Uint32Array<ArrayBuffer>) => {
+  const own = 'seed' in noise ? noise.seed : 0n;
+  return (batch) => noiseKeys(batch.noise, (i) => batch.seed?.[i] ?? own);
+};
+
+export interface EvaluationOptions {
+  readonly levels: readonly NoiseLevel[];
+  readonly noise: Noise;
+  readonly distance: Distance;
+  /** What errors are distances of; default the noise. */
+  readonly residual?: Residual | undefined;
+  /** Images that can be in flight. */
+  readonly slots: number;
+}
+
+function constant(name: string, values: Float32Array): Constant {
+  return { name, length: values.length, values: async () => values };
+}
+
+/** Inputs [1, count, 1, 1] for indices. */
+const indices = (graph: Graph, count: number, ...names: string[]): Value[] =>
+  names.map((name) => input(graph, name, [1, count, 1, 1]));
+
+/** An input [1, count, 1, 4] for rows of `noiseKeys`. */
+const noiseInput = (graph: Graph, count: number, name = 'noise'): Value =>
+  input(graph, name, [1, count, 1, 4]);
+
+/** The two ends of an evaluation, as nodes of a graph that has the images in slots as its input `slots`. */
+function endsOf(
+  graph: Graph,
+  { image }: Network,
+  { levels, noise, distance, residual, slots: count }: EvaluationOptions,
+) {
+  const [c, h, w] = image;
+  const slots = input(graph, 'slots', [1, count, 1, c * h * w]);
+  const rows = levels.flatMap(({ coefficients: { a, b, alpha, beta } }) => [a, b, alpha, beta]);
+  const given = 'values' in noise ? noise : undefined;
+  const source: NoiseSource = given ? { kind: 'table', count: given.count } : { kind: 'philox' };
+  const constants = {
+    levels: constant('levels', Float32Array.from(rows)),
+    noises: given && constant('noises', given.values),
+  };
+  return {
+    noised: (at: { slot: Value; level: Value; noise: Value }) =>
+      apply(graph, 'mix', { noise: source, image }, { slots, ...at }, constants),
+    errors: (inputs: { prediction: Value; xt: Value; level: Value; noise: Value }) =>
+      apply(graph, 'errors', { noise: source, distance, residual, channels: c }, inputs, constants),
+  };
+}
+
+/**
+ * The whole evaluation of n samples as a graph with the output `error`, an input [1, n, 1, 1] for each of the indices
+ * `slot`, `level` and `label`, and an input `noise` [1, n, 1, 4] (see `noiseKeys`). If the network shares a part between
+ * candidates, that part is computed from the inputs `viewSlot`, `viewLevel` [1, views, 1, 1] and `viewNoise`
+ * [1, views, 1, 4], and the input `view` gives the view of each sample.
+ */
+export function trace(network: Network, options: EvaluationOptions, n: number, views = n): Graph {
+  return network.shared
+    ? traceViews({ ...network, shared: network.shared }, options, n, views).graph
+    : traceEach(network, options, n).graph;
+}
+
+/** The same of a network that shares a part, with the noised images [c, views, h, w] it is made of. */
+export function traceViews(
+  network: Network & Required<Pick<Network, 'shared'>>,
+  options: EvaluationOptions,
+  n: number,
+  views: number,
+): { readonly graph: Graph; readonly viewed: Value; readonly error: Value } {
+  const graph = newGraph();
+  const [level, label] = indices(graph, n, 'level', 'label') as [Value, Value];
+  const noise = noiseInput(graph, n);
+  const [slot, viewLevel] = indices(graph, views, 'viewSlot', 'viewLevel') as [Value, Value];
+  const viewNoise = noiseInput(graph, views, 'viewNoise');
+  const [view] = indices(graph, n, 'view') as [Value];
+  const { noised, errors } = endsOf(graph, network, options);
+  const repeated = (x: Value) => apply(graph, 'pickSamples', {}, { x, index: view });
+  const viewed = noised({ slot, level: viewLevel, noise: viewNoise });
+  const { take = (_: Graph, x: Value) => repeated(x) } = network;
+  const shared = network.shared(graph, viewed, viewLevel).map((x) => take(graph, x, { view, label }));
+  const xt = repeated(viewed);
+  const prediction = network.predict(graph, { xt, level, label, shared });
+  const error = errors({ prediction, xt, level, noise });
+  output(graph, 'error', error);
+  return { graph, viewed, error };
+}
+
+/** What is shared, made for every sample by itself. */
+const sharedByEach = (
+  graph: Graph,
+  { shared, take }: Network,
+  { xt, level, label }: Pick<SampleInputs, 'xt' | 'level' | 'label'>,
+): readonly Value[] => (shared?.(graph, xt, level) ?? []).map((x) => (take ? take(graph, x, { label }) : x));
+
+/** The same with every part made for each sample, and with what it is made of. */
+export function traceEach(
+  network: Network,
+  options: EvaluationOptions,
+  n: number,
+): { readonly graph: Graph; readonly xt: Value; readonly error: Value } {
+  const graph = newGraph();
+  const [level, label] = indices(graph, n, 'level', 'label') as [Value, Value];
+  const noise = noiseInput(graph, n);
+  const [slot] = indices(graph, n, 'slot') as [Value];
+  const { noised, errors } = endsOf(graph, network, options);
+  const xt = noised({ slot, level, noise });
+  const shared = sharedByEach(graph, network, { xt, level, label });
+  const prediction = network.predict(graph, { xt, level, label, shared });
+  const error = errors({ prediction, xt, level, noise });
+  output(graph, 'error', error);
+  return { graph, xt, error };
+}
+
+/**
+ * The network alone, of the inputs `xt` [c, n, h, w], `level` and `label` [1, n, 1, 1]; its output `prediction` has the
+ * image's channels only.
+ */
+export function tracePrediction(
+  network: Network,
+  n: number,
+): { readonly graph: Graph; readonly xt: Value; readonly prediction: Value } {
+  const graph = newGraph();
+  const [c, h, w] = network.image;
+  const [level, label] = indices(graph, n, 'level', 'label') as [Value, Value];
+  const xt = input(graph, 'xt', [c, n, h, w]);
+  const shared = sharedByEach(graph, network, { xt, level, label });
+  const whole = network.predict(graph, { xt, level, label, shared });
+  const prediction = whole.shape[0] > c ? apply(graph, 'slice', { from: 0, count: c }, { x: whole }) : whole;
+  output(graph, 'prediction', prediction);
+  return { graph, xt, prediction };
+}

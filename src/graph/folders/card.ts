@@ -1,0 +1,135 @@
+// card.json: how a model classifies best, found once by whoever made or calibrated it. Everything is optional.
+
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { ModelError } from '../../errors.ts';
+import type { Distance } from '../../kernels/diffusion/error-reduction.ts';
+import { checked, readJson, reason } from '../files/json.ts';
+import type { Familiar } from '../model.ts';
+
+/** What a card may say. */
+export interface Card {
+  /** Timesteps in the order in which they are best visited, each once. */
+  readonly timesteps?: readonly number[] | undefined;
+  /** The same of a model whose levels are sigmas. */
+  readonly sigmas?: readonly number[] | undefined;
+  /** Weight of the errors of each of `timesteps` or `sigmas`, in the same order. */
+  readonly weights?: readonly number[] | undefined;
+  /** Divides differences of weighted mean errors before the softmax. */
+  readonly temperature?: number | undefined;
+  /** How much noise comes with a gap; see `Model.kappa`. */
+  readonly kappa?: number | undefined;
+  readonly loss?: Distance | undefined;
+  /** See `Model.familiar`. */
+  readonly familiar?: Familiar | undefined;
+  /** Only the first so many class embeddings are classes (a null class for guidance usually comes last). */
+  readonly classes?: number | undefined;
+}
+
+const square = z.array(z.array(z.number())).min(1);
+
+const familiar = z.strictObject({
+  t: z.int().min(0).optional(),
+  sigma: z.number().positive().optional(),
+  means: square,
+  precision: square,
+  threshold: z.number().positive(),
+  falseAlarms: z.number().gt(0).lt(1),
+});
+
+const schema = z.strictObject({
+  timesteps: z.array(z.int().min(0)).min(1).optional(),
+  sigmas: z.array(z.number().positive()).min(1).optional(),
+  weights: z.array(z.number().min(0)).optional(),
+  temperature: z.number().positive().optional(),
+  kappa: z.number().positive().optional(),
+  loss: z.enum(['l2', 'l1', 'huber']).optional(),
+  familiar: familiar.optional(),
+  classes: z.int().min(1).optional(),
+});
+
+/**
+ * Reads and checks a `card.json` for a model with that many timesteps, undefined where its levels are sigmas; throws
+ * `ModelError` naming the file.
+ */
+export async function readCard(file: string, numTrainTimesteps: number | undefined): Promise<Card> {
+  return parseCard(await readJson(file), numTrainTimesteps, file);
+}
+
+/** The card of a parsed `card.json`; `file` is for messages. */
+export function parseCard(value: unknown, numTrainTimesteps: number | undefined, file: string): Card {
+  const card = checked(schema, value, file);
+  const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
+  const { timesteps, sigmas, weights } = card;
+  if (numTrainTimesteps === undefined && timesteps)
+    throw refuse("timesteps are given, but the model's levels are sigmas");
+  if (numTrainTimesteps !== undefined && sigmas)
+    throw refuse("sigmas are given, but the model's levels are timesteps");
+  const outside = timesteps?.find((t) => t >= numTrainTimesteps!);
+  if (outside !== undefined)
+    throw refuse(`timestep ${outside} is outside 0 to ${numTrainTimesteps! - 1} of the schedule`);
+  const levels = timesteps ?? sigmas;
+  const [one, several] = numTrainTimesteps === undefined ? ['sigma', 'sigmas'] : ['timestep', 'timesteps'];
+  const seen = new Set<number>();
+  const twice = levels?.find((level) => seen.size === seen.add(level).size);
+  if (twice !== undefined) throw refuse(`${one} ${twice} is listed twice`);
+  if (weights && !levels) throw refuse(`weights are given without the ${several} they belong to`);
+  if (weights && weights.length !== levels?.length)
+    throw refuse(`${weights.length} weights for ${levels?.length} ${several}`);
+  if (weights?.every((weight) => weight === 0)) throw refuse('all weights are 0');
+  if (card.familiar) checkFamiliar(card.familiar, one, refuse);
+  return card;
+}
+
+/** Checks a card's `familiar` entry: it names one level of the model's kind, and its matrices are square. */
+function checkFamiliar(
+  { t, sigma, means, precision }: Familiar,
+  level: string,
+  refuse: (what: string) => ModelError,
+): void {
+  if ((t === undefined) === (sigma === undefined) || (t === undefined) !== (level === 'sigma'))
+    throw refuse(`familiar: expected one ${level}`);
+  const bad = [...means, ...precision].find((row) => row.length !== means.length);
+  if (bad || precision.length !== means.length)
+    throw refuse(
+      `familiar: expected means and precision of ${means.length} x ${means.length} values, got ${bad ? `a row of ${bad.length}` : `${precision.length} rows`}`,
+    );
+}
+
+/**
+ * Stores a temperature in the `card.json` of a model folder, which is made if there is none; whatever else stands in it
+ * stays as it is written. With `to`, the new card goes to that file, and the folder's own stays as it is. Whoever reads
+ * the file meanwhile finds the old card or the new one, whole. Returns the path of the new card.
+ *
+ * @throws ModelError if the folder's file is not a card, or the new one cannot be written.
+ */
+export async function storeTemperature(
+  folder: string,
+  temperature: number,
+  to = join(folder, 'card.json'),
+): Promise<string> {
+  const file = join(folder, 'card.json');
+  const before = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '{}';
+    throw new ModelError(`${file}: cannot be read (${reason(error)})`);
+  });
+  if (before !== '{}') checked(schema, await readJson(file), file);
+  const named = /("temperature"\s*:\s*)[-+.\deE]+/;
+  const after = named.test(before)
+    ? before.replace(named, (_, name: string) => name + temperature)
+    : before.replace(/^(\s*)\{\s*(?=(\})?)/, (_, space: string, end?: string) =>
+        end
+          ? `${space}{\n  "temperature": ${temperature}\n`
+          : `${space}{\n  "temperature": ${temperature},\n  `,
+      );
+  const partial = `${to}.${process.pid}.tmp`;
+  try {
+    await writeFile(partial, after.endsWith('\n') ? after : `${after}\n`);
+    await rename(partial, to);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw new ModelError(`${to}: cannot be written (${reason(error)})`);
+  }
+  return to;
+}

@@ -1,0 +1,229 @@
+// EDM's published networks, and state dicts of EDMPrecond as others keep them, made into a model folder.
+
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ModelError } from '../../errors.ts';
+import { checkTensors } from '../files/expected-tensors.ts';
+import { readJson, reason } from '../files/json.ts';
+import { type Pickled, PickledObject } from '../files/pickle.ts';
+import type { TensorInfo } from '../files/safetensors.ts';
+import type { SafetensorsDtype } from '../files/safetensors-header.ts';
+import { type TensorData, writeSafetensors } from '../files/safetensors-write.ts';
+import { readTorch, TorchTensor } from '../files/torch-file.ts';
+import { edmTensors } from '../networks/edm-tensors.ts';
+import { parseEdmConfig } from '../networks/read-edm-config.ts';
+
+/** The arguments of EDMPrecond and its network, as `config.json` has them. */
+export type EdmArguments = Readonly<Record<string, unknown>>;
+
+export interface ConvertOptions {
+  /** A `config.json` for what the file does not say; what it says wins over what is inferred. */
+  readonly config?: string;
+  /** Names of the classes. */
+  readonly labels?: readonly string[];
+}
+
+/** What a conversion made. */
+export interface Converted {
+  readonly tensors: number;
+  readonly parameters: number;
+  readonly config: EdmArguments;
+}
+
+/** EDMPrecond's arguments by position. */
+const POSITIONAL = [
+  'img_resolution',
+  'img_channels',
+  'label_dim',
+  'use_fp16',
+  'sigma_min',
+  'sigma_max',
+  'sigma_data',
+  'model_type',
+];
+
+/** Modules and submodules of a network, at most so many and so deep: no network has more. */
+const MOST_MODULES = 100_000;
+const DEEPEST = 64;
+
+type Tensors = ReadonlyMap<string, TorchTensor>;
+
+/** A module's tensors by torch's names: its own parameters and buffers, then those of its modules. */
+function stateOf(module: PickledObject, refuse: (what: string) => Error): Tensors {
+  const found = new Map<string, TorchTensor>();
+  let modules = 0;
+  const walk = ({ className, state }: PickledObject, prefix: string, depth: number) => {
+    if (++modules > MOST_MODULES || depth > DEEPEST) throw refuse('its modules contain each other');
+    const part = (key: string) => (state instanceof Map ? state.get(key) : undefined);
+    const skipped = part('_non_persistent_buffers_set');
+    for (const key of ['_parameters', '_buffers']) {
+      const tensors = part(key);
+      if (!(tensors instanceof Map)) throw refuse(`${className} is no module of torch: it has no ${key}`);
+      for (const [name, tensor] of tensors) {
+        if (tensor === null || (key === '_buffers' && skipped instanceof Set && skipped.has(name))) continue;
+        if (!(tensor instanceof TorchTensor)) throw refuse(`"${prefix}${name}" is no tensor`);
+        found.set(`${prefix}${name}`, tensor);
+      }
+    }
+    const inner = part('_modules');
+    for (const [name, sub] of inner instanceof Map ? inner : []) {
+      if (sub === null) continue;
+      if (!(sub instanceof PickledObject)) throw refuse(`"${prefix}${name}" is no module`);
+      walk(sub, `${prefix}${name}.`, depth + 1);
+    }
+  };
+  walk(module, '', 0);
+  return found;
+}
+
+/** An argument as JSON holds it. */
+function plain(value: Pickled, refuse: (what: string) => Error, depth = 0): unknown {
+  if (value === null || typeof value === 'boolean' || typeof value === 'string') return value;
+  if (typeof value === 'number') return value === Number.POSITIVE_INFINITY ? 'Infinity' : value;
+  if (Array.isArray(value) && depth < 4) return value.map((item) => plain(item, refuse, depth + 1));
+  throw refuse('an argument of its constructor is neither a number, a text nor a list of these');
+}
+
+/** The arguments that an EDM object was made with. */
+function argumentsOf({ className, state }: PickledObject, refuse: (what: string) => Error): EdmArguments {
+  if (className !== 'EDMPrecond')
+    throw refuse(`the network is ${className}, wanted EDMPrecond (other preconditionings are not supported)`);
+  const [args, kwargs] = ['_init_args', '_init_kwargs'].map((key) =>
+    state instanceof Map ? state.get(key) : undefined,
+  );
+  if (!Array.isArray(args) || !(kwargs instanceof Map))
+    throw refuse('EDMPrecond does not say what it was made with (_init_args, _init_kwargs)');
+  if (args.length > POSITIONAL.length) throw refuse(`EDMPrecond was made with ${args.length} arguments`);
+  const named = [...args.map((value, k) => [POSITIONAL[k]!, value] as const), ...kwargs];
+  return Object.fromEntries(named.map(([key, value]) => [key, plain(value, refuse)]));
+}
+
+/** The arguments of EDMPrecond as far as names and shapes of its tensors tell them. */
+export function inferArguments(
+  tensors: ReadonlyMap<string, { readonly shape: readonly number[] }>,
+): EdmArguments {
+  const shape = (name: string) => tensors.get(name)?.shape ?? [];
+  const sides = new Map<number, number>();
+  for (const name of tensors.keys()) {
+    const [, side, block] = /^model\.enc\.(\d+)x\1_block(\d+)\./.exec(name) ?? [];
+    if (side) sides.set(Number(side), Math.max(sides.get(Number(side)) ?? 0, Number(block) + 1));
+  }
+  const resolutions = [...sides.keys()].sort((a, b) => b - a);
+  const [side = 0] = resolutions;
+  const isSong = tensors.has(`model.dec.${side}x${side}_aux_norm.weight`);
+  const [width = 0, imgChannels = 0] = shape(`model.enc.${side}x${side}_conv.weight`);
+  const [embedding = 0, sinusoids = 0] = shape('model.map_layer0.weight');
+  const channels = isSong ? width : sinusoids;
+  const of = (resolution: number, part: string) =>
+    `model.enc.${resolution}x${resolution}_block0.${part}.weight`;
+  return {
+    model_type: isSong ? 'SongUNet' : 'DhariwalUNet',
+    img_resolution: side,
+    img_channels: imgChannels,
+    label_dim: shape('model.map_label.weight')[1] ?? 0,
+    augment_dim: shape('model.map_augment.weight')[1] ?? 0,
+    model_channels: channels,
+    channel_mult: resolutions.map((resolution) => (shape(of(resolution, 'conv0'))[0] ?? 0) / channels),
+    channel_mult_emb: embedding / channels,
+    ...(isSong ? { channel_mult_noise: sinusoids / channels } : {}),
+    num_blocks: sides.get(side) ?? 0,
+    attn_resolutions: resolutions.filter((resolution) => tensors.has(of(resolution, 'qkv'))),
+  };
+}
+
+/** The network of a file: tensors by EDM's names, and what it was made with where the file says so. */
+function networkOf(
+  value: Pickled,
+  refuse: (what: string) => Error,
+): { tensors: Tensors; config?: EdmArguments } {
+  const network = value instanceof Map && value.has('ema') ? value.get('ema')! : value;
+  if (network instanceof PickledObject)
+    return { tensors: stateOf(network, refuse), config: argumentsOf(network, refuse) };
+  if (!(network instanceof Map) || network.size === 0)
+    throw refuse('holds no network: wanted "ema", or a state dict of EDMPrecond');
+  const tensors = new Map<string, TorchTensor>();
+  for (const [name, tensor] of network) {
+    if (typeof name !== 'string' || !(tensor instanceof TorchTensor))
+      throw refuse(`"${name}" is no tensor: wanted "ema", or a state dict of EDMPrecond`);
+    tensors.set(name, tensor);
+  }
+  return { tensors };
+}
+
+const FLOATS: ReadonlySet<string> = new Set(['F32', 'F16', 'BF16', 'F64']);
+
+/** A tensor for safetensors; double precision, which no network is run in, becomes single. */
+function dataOf(name: string, tensor: TorchTensor, refuse: (what: string) => Error): TensorData {
+  const { dtype } = tensor.storage;
+  if (!FLOATS.has(dtype)) throw refuse(`"${name}" holds ${dtype}, wanted floating-point numbers`);
+  const bytes = tensor.contiguous();
+  if (dtype !== 'F64') return { dtype: dtype as SafetensorsDtype, shape: tensor.shape, data: bytes };
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const single = Float32Array.from({ length: bytes.length / 8 }, (_, k) => view.getFloat64(8 * k, true));
+  return { dtype: 'F32', shape: tensor.shape, data: single };
+}
+
+async function readWhole(path: string): Promise<Uint8Array> {
+  return readFile(path).catch((error: unknown) => {
+    throw new ModelError(`${path}: cannot be read (${reason(error)})`);
+  });
+}
+
+/**
+ * Makes a model folder `out` of EDM's pickle (`edm-cifar10-32x32-cond-vp.pkl`, key `ema`) or a state dict of
+ * EDMPrecond (`.pt`): `config.json` and `model.safetensors`, with EDM's own names. Nothing of the file is executed.
+ *
+ * A state dict does not say how its network was made: the architecture is told from names and shapes, or by
+ * `config`. Written is only what is exactly the tensors of that architecture.
+ *
+ * @throws ModelError, one sentence naming the file, for whatever it holds beside tensors and EDM's objects, and where
+ *   architecture and tensors do not fit.
+ */
+export async function convertEdm(
+  path: string,
+  out: string,
+  { config: configFile, labels }: ConvertOptions = {},
+): Promise<Converted> {
+  const refuse = (what: string): ModelError => new ModelError(`${path}: ${what}`);
+  const { tensors, config: own } = networkOf(readTorch(await readWhole(path), path), refuse);
+  const given = configFile === undefined ? {} : await readJson(configFile);
+  if (typeof given !== 'object' || given === null || Array.isArray(given))
+    throw new ModelError(`${configFile}: wanted an object`);
+  const known: EdmArguments = { ...(own ?? inferArguments(tensors)), ...given };
+  const config: EdmArguments = {
+    _class_name: 'EDMPrecond',
+    ...known,
+    ...(labels ? { id2label: Object.fromEntries(labels.map((label, k) => [k, label])) } : {}),
+  };
+  const data = [...tensors].map(([name, tensor]) => [name, dataOf(name, tensor, refuse)] as const);
+  checkArchitecture(path, config, data, own !== undefined || configFile !== undefined);
+  await mkdir(out, { recursive: true });
+  await writeSafetensors(join(out, 'model.safetensors'), data, [['format', 'pt']]);
+  await writeFile(join(out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+  const parameters = data.reduce((sum, [, { shape }]) => sum + shape.reduce((n, side) => n * side, 1), 0);
+  return { tensors: data.length, parameters, config };
+}
+
+/** Throws unless the tensors are those of the architecture; EDM's resampling filters are none of its weights. */
+function checkArchitecture(
+  path: string,
+  config: EdmArguments,
+  data: readonly (readonly [string, TensorData])[],
+  said: boolean,
+): void {
+  const named = data.filter(([name]) => !name.endsWith('.resample_filter'));
+  const infos = new Map(
+    named.map(([name, { dtype, shape }]): [string, TensorInfo] => [
+      name,
+      { name, dtype, shape, file: path, begin: 0, bytes: 0 },
+    ]),
+  );
+  try {
+    checkTensors(edmTensors(parseEdmConfig(config, path)), { path, tensors: infos });
+  } catch (error) {
+    if (said || !(error instanceof ModelError)) throw error;
+    throw new ModelError(
+      `${path}: names and shapes do not tell the architecture, say --config FILE with EDMPrecond's arguments (${error.message})`,
+    );
+  }
+}

@@ -1,0 +1,286 @@
+// A model folder as diffusers saves a pipeline: what is in it, checked as far as can be without reading weights.
+
+import { basename, join, resolve } from 'node:path';
+import { z } from 'zod';
+import { ModelError } from '../../errors.ts';
+import { checked, quote, readJson } from '../files/json.ts';
+import { readClipTextConfig } from '../networks/clip-text-config.ts';
+import { type DitConfig, readDitConfig } from '../networks/dit-config.ts';
+import {
+  readUNet2DConditionConfig,
+  type UNet2DConditionConfig,
+} from '../networks/unet2d-condition-config.ts';
+import { readUNet2DConfig, type UNet2DConfig } from '../networks/unet2d-config.ts';
+import { readVaeEncoderConfig, type VaeEncoderConfig } from '../networks/vae-encoder-config.ts';
+import { type Card, readCard } from './card.ts';
+import { classLabels, headLabels, namedLabels } from './labels.ts';
+import { readSchedule, type Schedule } from './schedule.ts';
+import { entries, findWeights } from './weights.ts';
+
+/** What all model folders have. */
+interface CommonFolder {
+  readonly path: string;
+  /** The folder's own name. */
+  readonly name: string;
+  /** The denoising network's weights for `openSafetensors`: one file, or the index of a sharded set. */
+  readonly weights: string;
+  readonly schedule: Schedule;
+  readonly card: Card | undefined;
+}
+
+/** A pixel model: diffusers' DDPMPipeline or DDIMPipeline of a UNet2DModel and a scheduler. */
+export interface PixelModelFolder extends CommonFolder {
+  readonly kind: 'pixel';
+  readonly unet: UNet2DConfig;
+  /** The name of every class, in the order of their numbers; empty for a model without classes. */
+  readonly labels: readonly string[];
+  /**
+   * Predictions that the network makes at once, for a multi-head model: one a class, and where there is one more than
+   * `labels` it is the unconditional one. Undefined for a network that is told the class.
+   */
+  readonly heads?: number | undefined;
+}
+
+/** The autoencoder of a latent model. */
+export interface VaeFolder {
+  readonly config: VaeEncoderConfig;
+  readonly weights: string;
+}
+
+/** A text-to-image model: diffusers' StableDiffusionPipeline, 1.x and 2.x. */
+export interface TextModelFolder extends CommonFolder {
+  readonly kind: 'text';
+  readonly unet: UNet2DConditionConfig;
+  readonly vae: VaeFolder;
+  /** The pipeline's folders of the text encoder and the tokenizer. */
+  readonly textEncoder: string;
+  readonly tokenizer: string;
+}
+
+/** A class-conditional latent transformer: diffusers' DiTPipeline. */
+export interface TransformerFolder extends CommonFolder {
+  readonly kind: 'transformer';
+  readonly transformer: DitConfig;
+  readonly vae: VaeFolder;
+  readonly labels: readonly string[];
+}
+
+/** Every kind of pipeline that this version runs. */
+export type PipelineFolder = PixelModelFolder | TextModelFolder | TransformerFolder;
+
+/** Pipelines that are read, by the kind of their folder. */
+const pipelines: ReadonlyMap<string, PipelineFolder['kind']> = new Map([
+  ['DDPMPipeline', 'pixel'],
+  ['DDIMPipeline', 'pixel'],
+  ['StableDiffusionPipeline', 'text'],
+  ['StableDiffusionImg2ImgPipeline', 'text'],
+  ['DiTPipeline', 'transformer'],
+]);
+
+/** Pipelines that people have and that are not read: what they are. */
+const others: ReadonlyMap<string, string> = new Map([
+  ['EDMPrecond', 'an EDM model, whose folder has a config.json and no model_index.json'],
+  ['StableDiffusionXLPipeline', 'Stable Diffusion XL, whose two text encoders are not supported'],
+  ['StableDiffusion3Pipeline', 'Stable Diffusion 3, a flow model without noise levels as they are used here'],
+  ['FluxPipeline', 'a Flux model, a flow without noise levels as they are used here'],
+  ['StableDiffusionInpaintPipeline', 'an inpainting model, whose network also takes a mask'],
+  ['StableDiffusionUpscalePipeline', 'an upscaler, whose network also takes a small image'],
+]);
+const WANTED =
+  'wanted Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline';
+
+const component = z.tuple([z.string().nullable(), z.string().nullable()]);
+const indexSchema = z.object({
+  _class_name: z.string(),
+  unet: component.optional(),
+  vae: component.optional(),
+  text_encoder: component.optional(),
+  tokenizer: component.optional(),
+  transformer: component.optional(),
+  id2label: z.record(z.string(), z.string()).nullish(),
+  /** A pixel model whose last convolution predicts for every class; without it, known by its channels. */
+  multi_head: z.boolean().nullish(),
+});
+type Index = z.output<typeof indexSchema>;
+type Part = 'unet' | 'vae' | 'text_encoder' | 'tokenizer' | 'transformer';
+
+/** What the readers of the kinds share: where they read, and what they found on the way. */
+interface Reading {
+  readonly path: string;
+  readonly index: Index;
+  readonly indexFile: string;
+  /** Throws unless the index names one of the classes for a part; a part it leaves out is taken for what it should be. */
+  readonly expect: (part: Part, ...wanted: string[]) => void;
+  /** Schedule, card and weights of the denoising network in `part`. */
+  readonly common: (part: 'unet' | 'transformer') => Promise<CommonFolder>;
+}
+
+/**
+ * Reads a pipeline's folder by its `model_index.json`; `top` are the names of what is in it.
+ * @throws ModelError naming the file, for whatever is missing, broken or not supported.
+ */
+export async function readPipelineFolder(path: string, top: ReadonlySet<string>): Promise<PipelineFolder> {
+  const indexFile = join(path, 'model_index.json');
+  const raw = await readJson(indexFile);
+  const { _class_name: pipeline } = checked(z.object({ _class_name: z.string() }), raw, indexFile);
+  const kind = pipelines.get(pipeline);
+  if (!kind) throw notSupported(indexFile, pipeline);
+  const index = checked(indexSchema, raw, indexFile);
+  const reading: Reading = {
+    path,
+    index,
+    indexFile,
+    expect(part, ...wanted) {
+      const got = index[part]?.[1];
+      if (index[part] && !wanted.includes(got ?? ''))
+        throw new ModelError(`${indexFile}: the ${part} is ${quote(got)}, wanted ${wanted.join(' or ')}`);
+    },
+    async common(part) {
+      const weights = await findWeights(join(path, part), 'diffusion_pytorch_model');
+      const schedule = await readScheduler(path);
+      const card = top.has('card.json')
+        ? await readCard(join(path, 'card.json'), schedule.numTrainTimesteps)
+        : undefined;
+      return { path, name: basename(resolve(path)), weights, schedule, card };
+    },
+  };
+  switch (kind) {
+    case 'pixel':
+      return readPixelModel(reading);
+    case 'text':
+      return readTextModel(reading);
+    case 'transformer':
+      return readTransformer(reading);
+    default:
+      return kind satisfies never;
+  }
+}
+
+async function readPixelModel({
+  path,
+  index,
+  indexFile,
+  expect,
+  common,
+}: Reading): Promise<PixelModelFolder> {
+  expect('unet', 'UNet2DModel');
+  const unetFile = join(path, 'unet', 'config.json');
+  const unet = await readUNet2DConfig(unetFile);
+  if (!unet.sampleSize)
+    throw new ModelError(`${unetFile}: sample_size is missing, a pixel model needs the size of its images`);
+  const heads = headsOf(index, unet, unetFile, indexFile);
+  if (heads === undefined && unet.outChannels !== unet.inChannels)
+    throw new ModelError(
+      `${unetFile}: out_channels is ${unet.outChannels}, wanted in_channels ${unet.inChannels} (learned variances are not supported${unet.classEmbedding === 'none' ? '; a multi-head model names its classes in id2label' : ''})`,
+    );
+  const shared = await common('unet');
+  if (heads === undefined) {
+    const labels = classLabels(index.id2label ?? undefined, unet, shared.card, indexFile);
+    return { kind: 'pixel', ...shared, unet, labels };
+  }
+  const labels = headLabels(index.id2label ?? undefined, heads, shared.card, indexFile);
+  return { kind: 'pixel', ...shared, unet, labels, heads };
+}
+
+/**
+ * The heads of a multi-head network (Chen et al. 2024, section on multi-head diffusion): out_channels / in_channels,
+ * where `multi_head` says so, or where a network that is told no class has as many heads as id2label has names, or one
+ * more. @throws ModelError where `multi_head` is said of a network that is none.
+ */
+function headsOf(
+  { multi_head: said, id2label }: Index,
+  unet: UNet2DConfig,
+  unetFile: string,
+  indexFile: string,
+): number | undefined {
+  const heads = unet.outChannels / unet.inChannels;
+  const named = Object.keys(id2label ?? {}).length;
+  if (!said) {
+    const known = unet.classEmbedding === 'none' && named > 1 && (heads === named || heads === named + 1);
+    return known && said !== false ? heads : undefined;
+  }
+  if (unet.classEmbedding !== 'none')
+    throw new ModelError(`${indexFile}: multi_head, but the network is told its class (${unetFile})`);
+  if (!Number.isInteger(heads) || heads < 2)
+    throw new ModelError(
+      `${unetFile}: out_channels is ${unet.outChannels}, a multi-head model wants in_channels ${unet.inChannels} for every class`,
+    );
+  return heads;
+}
+
+async function readTextModel({ path, expect, common }: Reading): Promise<TextModelFolder> {
+  expect('unet', 'UNet2DConditionModel');
+  expect('vae', 'AutoencoderKL');
+  expect('text_encoder', 'CLIPTextModel');
+  expect('tokenizer', 'CLIPTokenizer', 'CLIPTokenizerFast');
+  const unetFile = join(path, 'unet', 'config.json');
+  const unet = await readUNet2DConditionConfig(unetFile);
+  const vae = await readVae(path, unet.inChannels, unetFile);
+  if (unet.outChannels !== unet.inChannels)
+    throw new ModelError(
+      `${unetFile}: out_channels is ${unet.outChannels}, wanted in_channels ${unet.inChannels} (learned variances are not supported)`,
+    );
+  const textEncoder = join(path, 'text_encoder');
+  const { hiddenSize } = await readClipTextConfig(join(textEncoder, 'config.json'));
+  if (hiddenSize !== unet.crossAttentionDim)
+    throw new ModelError(
+      `${unetFile}: cross_attention_dim is ${unet.crossAttentionDim}, the text encoder gives ${hiddenSize}`,
+    );
+  return {
+    kind: 'text',
+    ...(await common('unet')),
+    unet,
+    vae,
+    textEncoder,
+    tokenizer: join(path, 'tokenizer'),
+  };
+}
+
+async function readTransformer({
+  path,
+  index,
+  indexFile,
+  expect,
+  common,
+}: Reading): Promise<TransformerFolder> {
+  expect('transformer', 'DiTTransformer2DModel', 'Transformer2DModel');
+  expect('vae', 'AutoencoderKL');
+  const file = join(path, 'transformer', 'config.json');
+  const transformer = await readDitConfig(file);
+  const vae = await readVae(path, transformer.inChannels, file);
+  const given = Object.keys(index.id2label ?? {}).length;
+  if (given > transformer.numEmbedsAdaNorm)
+    throw new ModelError(
+      `${indexFile}: id2label names ${given} classes, num_embeds_ada_norm is ${transformer.numEmbedsAdaNorm}`,
+    );
+  const labels = namedLabels(index.id2label ?? undefined, given || transformer.numEmbedsAdaNorm, indexFile);
+  return { kind: 'transformer', ...(await common('transformer')), transformer, vae, labels };
+}
+
+async function readVae(path: string, inChannels: number, file: string): Promise<VaeFolder> {
+  const vaeFile = join(path, 'vae', 'config.json');
+  const config = await readVaeEncoderConfig(vaeFile);
+  if (config.latentChannels !== inChannels)
+    throw new ModelError(
+      `${file}: in_channels is ${inChannels}, the autoencoder's latents have ${config.latentChannels} (${vaeFile})`,
+    );
+  return { config, weights: await findWeights(join(path, 'vae'), 'diffusion_pytorch_model') };
+}
+
+/** The schedule, which also says what the network predicts: nothing is guessed where the file is missing. */
+async function readScheduler(path: string): Promise<Schedule> {
+  const names = await entries(path);
+  const file = join(path, 'scheduler', 'scheduler_config.json');
+  if (!names.has('scheduler') || !(await entries(join(path, 'scheduler'))).has('scheduler_config.json'))
+    throw new ModelError(
+      `${file}: no such file, and without it nobody knows whether the network predicts epsilon or v; copy it from where the model came from`,
+    );
+  return readSchedule(file);
+}
+
+function notSupported(file: string, pipeline: string): ModelError {
+  const known = others.get(pipeline);
+  return new ModelError(
+    `${file}: ${quote(pipeline)} is ${known ?? 'a pipeline that is not supported'}; ${WANTED}`,
+  );
+}

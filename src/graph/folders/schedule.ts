@@ -1,0 +1,219 @@
+// The noise schedule of a discrete model, from diffusers' scheduler_config.json. Only what training fixed is
+// read (betas and what the network predicts); how a sampler would step is of no concern to a classifier, so
+// PNDM, Euler and the other samplers' files, as Stable Diffusion folders hold them, serve as well.
+
+import { z } from 'zod';
+import { ModelError } from '../../errors.ts';
+import { checked, quote, readJson } from '../files/json.ts';
+
+/** What the network's output means: the noise eps, v = a eps - b x0, or the image x0. */
+export type PredictionType = 'epsilon' | 'v_prediction' | 'sample';
+
+/** The noise levels t = 0 .. numTrainTimesteps - 1 a network was trained on. */
+export interface Schedule {
+  readonly numTrainTimesteps: number;
+  /**
+   * alphaBar(t) = prod (1 - beta), float32 values: bit for bit those of diffusers' `alphas_cumprod` for linear,
+   * scaled_linear, squaredcos_cap_v2, laplace, exp and trained betas; within 3 ulp for sigmoid, and within
+   * 6e-7 relative where alphaBar > 0.01 under rescale_betas_zero_snr, where torch's own sqrt and sigmoid are not
+   * correctly rounded.
+   */
+  readonly alphasCumprod: Float64Array;
+  readonly predictionType: PredictionType;
+}
+
+/** x_t = a x0 + b eps, and the network's eps_hat = alpha output + beta x_t. */
+export interface Coefficients {
+  readonly a: number;
+  readonly b: number;
+  readonly alpha: number;
+  readonly beta: number;
+}
+
+type BetaSchedule = 'linear' | 'scaled_linear' | 'squaredcos_cap_v2' | 'sigmoid' | 'laplace' | 'exp';
+
+interface SchedulerClass {
+  readonly betaStart: number;
+  readonly betaEnd: number;
+  readonly schedules: readonly BetaSchedule[];
+  /** What alphaBar of the last timestep becomes under `rescale_betas_zero_snr`; undefined: the class has no such key. */
+  readonly zeroSnr?: number;
+}
+
+const common: readonly BetaSchedule[] = ['linear', 'scaled_linear', 'squaredcos_cap_v2'];
+const plain: SchedulerClass = { betaStart: 0.0001, betaEnd: 0.02, schedules: common };
+const karras: SchedulerClass = { betaStart: 0.00085, betaEnd: 0.012, schedules: common };
+/** Samplers that divide by alphaBar keep it at the smallest f16 instead of 0. */
+const almostZero = 2 ** -24;
+
+const classes: ReadonlyMap<string, SchedulerClass> = new Map([
+  ['DDPMScheduler', { ...plain, schedules: [...common, 'sigmoid', 'laplace'], zeroSnr: 0 }],
+  ['DDIMScheduler', { ...plain, zeroSnr: 0 }],
+  ['PNDMScheduler', plain],
+  ['LMSDiscreteScheduler', plain],
+  ['EulerDiscreteScheduler', { ...plain, zeroSnr: almostZero }],
+  ['EulerAncestralDiscreteScheduler', { ...plain, zeroSnr: almostZero }],
+  ['HeunDiscreteScheduler', { ...karras, schedules: [...common, 'exp'] }],
+  ['KDPM2DiscreteScheduler', karras],
+  ['KDPM2AncestralDiscreteScheduler', karras],
+  ['DPMSolverSDEScheduler', karras],
+  ['DPMSolverMultistepScheduler', { ...plain, zeroSnr: almostZero }],
+  ['DPMSolverSinglestepScheduler', plain],
+  ['DEISMultistepScheduler', plain],
+  ['UniPCMultistepScheduler', { ...plain, zeroSnr: almostZero }],
+]);
+
+const beta = z.number().min(0).max(1);
+const fields = z.object({
+  _class_name: z.string(),
+  num_train_timesteps: z.int().min(1).max(100_000).default(1000),
+  beta_start: beta.optional(),
+  beta_end: beta.optional(),
+  beta_schedule: z.string().default('linear'),
+  trained_betas: z.array(beta).nullish(),
+  prediction_type: z.string().default('epsilon'),
+  rescale_betas_zero_snr: z.boolean().nullish(),
+  use_flow_sigmas: z.boolean().nullish(),
+  timestep_type: z.string().nullish(),
+});
+
+/** Reads a `scheduler_config.json`; throws `ModelError` naming the file and the value that is not understood. */
+export async function readSchedule(file: string): Promise<Schedule> {
+  return parseSchedule(await readJson(file), file);
+}
+
+/** The schedule of a parsed `scheduler_config.json`; `file` is for messages. */
+export function parseSchedule(config: unknown, file: string): Schedule {
+  const got = checked(fields, config, file);
+  const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
+  const known = classes.get(got._class_name);
+  if (!known)
+    throw refuse(
+      `the scheduler ${quote(got._class_name)} is not supported, wanted one of ${[...classes.keys()].join(', ')}`,
+    );
+  const predictionType = got.prediction_type;
+  if (predictionType !== 'epsilon' && predictionType !== 'v_prediction' && predictionType !== 'sample')
+    throw refuse(
+      `prediction_type ${quote(predictionType)} is not supported, wanted epsilon, v_prediction or sample`,
+    );
+  if (got.use_flow_sigmas) throw refuse('use_flow_sigmas is not supported: a flow has no betas');
+  if (got.timestep_type != null && got.timestep_type !== 'discrete')
+    throw refuse(`timestep_type ${quote(got.timestep_type)} is not supported, wanted discrete`);
+
+  const steps = got.num_train_timesteps;
+  let betas: Float32Array;
+  if (got.trained_betas != null) {
+    if (got.trained_betas.length !== steps)
+      throw refuse(
+        `trained_betas holds ${got.trained_betas.length} numbers, num_train_timesteps is ${steps}`,
+      );
+    betas = Float32Array.from(got.trained_betas);
+  } else {
+    const name = known.schedules.find((schedule) => schedule === got.beta_schedule);
+    if (!name)
+      throw refuse(
+        `beta_schedule ${quote(got.beta_schedule)} is not supported, ${got._class_name} has ${known.schedules.join(', ')}`,
+      );
+    betas = makeBetas(name, got.beta_start ?? known.betaStart, got.beta_end ?? known.betaEnd, steps);
+  }
+  const rescale = got.rescale_betas_zero_snr === true;
+  if (rescale && known.zeroSnr === undefined)
+    throw refuse(`rescale_betas_zero_snr is unknown to ${got._class_name}`);
+  if (rescale) betas = rescaleZeroTerminalSnr(betas);
+  const alphasCumprod = Float64Array.from(cumprod(betas));
+  if (rescale) alphasCumprod[steps - 1] = known.zeroSnr!;
+
+  if (!alphasCumprod.every((value) => value >= 0 && value <= 1))
+    throw refuse('the betas give no noise schedule');
+  if (predictionType === 'sample' && alphasCumprod[0] === 1)
+    throw refuse('prediction_type sample needs noise at timestep 0, but its beta is 0');
+  return { numTrainTimesteps: steps, alphasCumprod, predictionType };
+}
+
+/**
+ * The mixing coefficients of timestep `t`: x_t = a x0 + b eps with a = sqrt(alphaBar), b = sqrt(1 - alphaBar),
+ * and eps_hat = alpha output + beta x_t, which turns every parametrisation into a prediction of the noise:
+ * epsilon 1, 0; v (Salimans and Ho 2022, v = a eps - b x0) a, b; sample (x0) -a/b, 1/b.
+ */
+export function coefficients(schedule: Schedule, t: number): Coefficients {
+  const alphaBar = schedule.alphasCumprod[t];
+  if (alphaBar === undefined)
+    throw new RangeError(`timestep ${t} is outside 0 .. ${schedule.numTrainTimesteps - 1} of the model`);
+  const a = Math.sqrt(alphaBar);
+  const b = Math.sqrt(1 - alphaBar);
+  switch (schedule.predictionType) {
+    case 'epsilon':
+      return { a, b, alpha: 1, beta: 0 };
+    case 'v_prediction':
+      return { a, b, alpha: a, beta: b };
+    case 'sample':
+      return { a, b, alpha: -a / b, beta: 1 / b };
+    default:
+      return schedule.predictionType satisfies never;
+  }
+}
+
+function makeBetas(name: BetaSchedule, start: number, end: number, steps: number): Float32Array {
+  switch (name) {
+    case 'linear':
+      return linspace(start, end, steps);
+    case 'scaled_linear':
+      return linspace(Math.sqrt(start), Math.sqrt(end), steps).map((root) => root * root);
+    case 'sigmoid': {
+      const range = Math.fround(end - start);
+      const low = Math.fround(start);
+      return linspace(-6, 6, steps).map(
+        (x) => Math.fround(Math.fround(1 / (1 + Math.exp(-x))) * range) + low,
+      );
+    }
+    case 'squaredcos_cap_v2':
+      return fromAlphaBar((t) => Math.cos((((t + 0.008) / 1.008) * Math.PI) / 2) ** 2, steps);
+    case 'laplace':
+      return fromAlphaBar((t) => {
+        const side = t > 0.5 ? -1 : 1;
+        const snr = Math.exp(-0.5 * side * Math.log(1 - 2 * Math.abs(0.5 - t) + 1e-6));
+        return Math.sqrt(snr / (1 + snr));
+      }, steps);
+    case 'exp':
+      return fromAlphaBar((t) => Math.exp(-12 * t), steps);
+    default:
+      return name satisfies never;
+  }
+}
+
+/** Betas whose running product follows a continuous alphaBar(t), t in [0, 1], none above 0.999. */
+function fromAlphaBar(alphaBar: (t: number) => number, steps: number): Float32Array {
+  return Float32Array.from({ length: steps }, (_, i) =>
+    Math.min(1 - alphaBar((i + 1) / steps) / alphaBar(i / steps), 0.999),
+  );
+}
+
+/** torch.linspace in float32, bit for bit: counted from the nearer end, each value rounded once. */
+function linspace(start: number, end: number, steps: number): Float32Array {
+  const first = Math.fround(start);
+  const last = Math.fround(end);
+  const step = steps > 1 ? Math.fround(Math.fround(last - first) / (steps - 1)) : 0;
+  const half = Math.floor(steps / 2);
+  return Float32Array.from({ length: steps }, (_, i) =>
+    i < half || steps === 1 ? first + step * i : last - step * (steps - 1 - i),
+  );
+}
+
+/** torch.cumprod of float32 alphas: the product is carried in f64 and rounded to float32 at every element. */
+function cumprod(betas: Float32Array): Float32Array {
+  let product = 1;
+  return betas.map((value) => {
+    product *= Math.fround(1 - value);
+    return product;
+  });
+}
+
+/** Shifts and scales sqrt(alphaBar) so that the last timestep is pure noise (Lin et al. 2023, algorithm 1), in float32. */
+function rescaleZeroTerminalSnr(betas: Float32Array): Float32Array {
+  const roots = cumprod(betas).map(Math.sqrt);
+  const first = roots[0]!;
+  const last = roots.at(-1)!;
+  const scale = Math.fround(first / Math.fround(first - last));
+  const alphaBar = roots.map((root) => Math.fround(Math.fround(root - last) * scale) ** 2);
+  return alphaBar.map((value, i) => 1 - (i === 0 ? value : Math.fround(value / alphaBar[i - 1]!)));
+}

@@ -1,0 +1,76 @@
+// An EDM network and its preconditioning (Karras et al. 2022, table 1) as a network that can be evaluated. Its levels
+// are sigmas, x_sigma = x0 + sigma eps, and its errors are distances of images: D(x_sigma; sigma, class) - x0.
+
+import { UnsupportedError } from '../../errors.ts';
+import { apply, type Graph } from '../core/graph.ts';
+import type { Network } from '../evaluation/evaluation.ts';
+import { multiHead } from '../evaluation/multi-head.ts';
+import type { TensorFile } from '../files/safetensors.ts';
+import type { EdmFolder } from '../folders/folder.ts';
+import type { Coefficients } from '../folders/schedule.ts';
+import type { Level } from '../model.ts';
+import type { EdmConfig } from '../networks/edm-config.ts';
+import { edmParameters } from '../networks/edm-tensors.ts';
+import { edmUNet, labelRows, noiseRows } from '../networks/edm-unet.ts';
+import type { Constant, Value } from '../ops/value.ts';
+
+/**
+ * What sigma does to an image and to the network's output F: D = c_skip x + c_out F with
+ * c_skip = sd² / (sigma² + sd²) and c_out = sigma sd / sqrt(sigma² + sd²), so that eps_hat = (x - D) / sigma is
+ * -sd / sqrt(sigma² + sd²) F + sigma / (sigma² + sd²) x, in which nothing cancels however small sigma is.
+ */
+export function edmCoefficients(sigma: number, sigmaData: number): Coefficients {
+  const total = sigma ** 2 + sigmaData ** 2;
+  return { a: 1, b: sigma, alpha: -sigmaData / Math.sqrt(total), beta: sigma / total };
+}
+
+/** The coefficients of a level. @throws UnsupportedError where it is no sigma of the model. */
+export function edmLevel({ name, network }: EdmFolder, { t, sigma }: Level): Coefficients {
+  const { sigmaMin, sigmaMax, sigmaData } = network;
+  if (sigma === undefined || !(sigma > 0 && sigma >= sigmaMin && sigma <= sigmaMax && sigma < Infinity))
+    throw new UnsupportedError(
+      `${name}: the model has sigmas above ${sigmaMin}${sigmaMax < Infinity ? ` up to ${sigmaMax}` : ''}, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
+    );
+  return edmCoefficients(sigma, sigmaData);
+}
+
+/**
+ * The network of a configuration: its weights are read from the file when a plan first wants them. The label
+ * `labelDim` is that of no class.
+ * @throws ModelError where the file does not hold the network's tensors.
+ */
+export async function edmNetwork(
+  config: EdmConfig,
+  file: TensorFile,
+  levels: readonly Level[],
+): Promise<Network> {
+  const parameters = await edmParameters(file, config);
+  const { imgChannels, imgResolution, labelDim, sigmaData, heads } = config;
+  const sigmas = levels.map(({ sigma }) => sigma!);
+  const constant = (name: string, values: Float32Array): Constant => ({
+    name,
+    length: values.length,
+    values: async () => values,
+  });
+  const scales = new Float32Array(levels.length * 2 * imgChannels);
+  sigmas.forEach((sigma, k) => {
+    const first = k * 2 * imgChannels;
+    scales.fill(1 / Math.hypot(sigma, sigmaData), first, first + imgChannels);
+  });
+  const scaleTable = constant('input scales', scales);
+  const noiseTable = constant('noise rows', noiseRows(config, sigmas));
+  const labelTable = constant('label rows', labelRows(config));
+  const image = [imgChannels, imgResolution, imgResolution] as const;
+  const run = (graph: Graph, sample: Value, level: Value, label?: Value): Value => {
+    const pick = (index: Value, entries: number, table: Constant) =>
+      apply(graph, 'gather', { entries, channels: table.length / entries }, { index }, { table });
+    return edmUNet(graph, parameters, config, {
+      sample,
+      scale: pick(level, levels.length, scaleTable),
+      noise: pick(level, levels.length, noiseTable),
+      ...(label && labelDim > 0 ? { label: pick(label, labelDim + 1, labelTable) } : {}),
+    });
+  };
+  if (heads !== undefined) return multiHead(image, run);
+  return { image, predict: (graph, { xt, level, label }) => run(graph, xt, level, label) };
+}

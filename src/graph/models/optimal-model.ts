@@ -1,0 +1,203 @@
+// The optimal denoiser of a set of labelled images, in closed form: the mean of the images that a noised one may have
+// been made of, each by its probability. What a diffusion model trained on them for ever would learn; like every model
+// here it classifies by its denoising errors (Chen et al. 2024, section on the optimal diffusion classifier).
+
+import { ModelError, UnsupportedError } from '../../errors.ts';
+import { apply, type Graph } from '../core/graph.ts';
+import type { Network } from '../evaluation/evaluation.ts';
+import { multiHead } from '../evaluation/multi-head.ts';
+import type { TensorFile } from '../files/safetensors.ts';
+import type { OptimalFolder } from '../folders/optimal-folder.ts';
+import type { Coefficients } from '../folders/schedule.ts';
+import type { Level } from '../model.ts';
+import { transposedWeight } from '../ops/conv2d.ts';
+import type { Constant, Value } from '../ops/value.ts';
+
+/** Noise levels where a card names none: evenly spaced logarithms, so that equal weights of errors of noises are the ELBO's. */
+export const OPTIMAL_SIGMAS: readonly number[] = Array.from({ length: 25 }, (_, i) =>
+  Number((0.2 * 20 ** (i / 24)).toPrecision(4)),
+);
+
+/** x_t = x0 + sigma eps, and eps_hat = (x_t - D) / sigma. @throws UnsupportedError where a level has no sigma. */
+export function optimalLevel({ name }: OptimalFolder, { t, sigma }: Level): Coefficients {
+  if (sigma === undefined || !(sigma > 0 && sigma < Number.POSITIVE_INFINITY))
+    throw new UnsupportedError(
+      `${name}: the model has sigmas above 0, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
+    );
+  return { a: 1, b: sigma, alpha: -1 / sigma, beta: 1 / sigma };
+}
+
+/** Bytes of the images of one constant: what every device binds, and more than a class usually has. */
+const PART_BYTES = 2 ** 26;
+
+/** Labelled images, those of a class behind each other. */
+interface ImageSet {
+  /** Values of an image. */
+  readonly length: number;
+  /** First image of every class, and the number of images. */
+  readonly starts: readonly number[];
+  /** The mean of all images. */
+  readonly mean: Float64Array;
+  /** Fills `into` with image i less the mean. */
+  readonly fill: (i: number, into: Float32Array) => void;
+}
+
+async function readImages(file: TensorFile, folder: OptimalFolder): Promise<ImageSet> {
+  const info = file.tensors.get('images')!;
+  const count = info.shape[0]!;
+  const length = folder.image.reduce((product, side) => product * side, 1);
+  const bytes = info.dtype === 'U8' ? await file.read('images') : undefined;
+  const floats = bytes ? undefined : await file.readF32('images');
+  const valueAt = bytes ? (at: number) => bytes[at]! / 127.5 - 1 : (at: number) => floats![at]!;
+  const labels = await labelsOf(file);
+
+  const classes = folder.labels.length;
+  const places: number[][] = Array.from({ length: classes }, () => []);
+  labels.forEach((label, i) => {
+    if (!places[label])
+      throw new ModelError(
+        `${file.path}: image ${i} has the label ${label}, classes are 0 to ${classes - 1}`,
+      );
+    places[label].push(i);
+  });
+  const empty = places.findIndex((list) => list.length === 0);
+  if (empty >= 0)
+    throw new ModelError(`${file.path}: there is no image of class ${empty} (${folder.labels[empty]})`);
+
+  const mean = new Float64Array(length);
+  for (let i = 0; i < count; i++) for (let k = 0; k < length; k++) mean[k]! += valueAt(i * length + k);
+  for (let k = 0; k < length; k++) mean[k]! /= count;
+  const order = places.flat();
+  let first = 0;
+  const starts = [0, ...places.map((list) => (first += list.length))];
+  return {
+    length,
+    starts,
+    mean,
+    fill(i, into) {
+      const at = order[i]! * length;
+      for (let k = 0; k < length; k++) into[k] = valueAt(at + k) - mean[k]!;
+    },
+  };
+}
+
+async function labelsOf(file: TensorFile): Promise<number[]> {
+  const { dtype } = file.tensors.get('labels')!;
+  const { buffer, byteOffset, byteLength } = await file.read('labels');
+  if (dtype === 'U8') return [...new Uint8Array(buffer, byteOffset, byteLength)];
+  if (dtype === 'I32') return [...new Int32Array(buffer, byteOffset, byteLength / 4)];
+  return [...new BigInt64Array(buffer, byteOffset, byteLength / 8)].map(Number);
+}
+
+/**
+ * D(x_t; c) = Σ_i p_i x_i over the images x_i of class c, p = softmax_i(-|x_t - x_i|² / 2 sigma²); for no class, over
+ * all images. A network with a head for every class and, where `unconditional` says so, one more (alone, where there
+ * are no classes to choose between): products with all images are made once for all of them.
+ *
+ * -|x_t - x_i|² / 2 is x_t·x_i - |x_i|² / 2 but for what is the same for all i; images enter less their mean, so that
+ * f32 has less to cancel: the logarithms of p are off by about 1e-6 |x|² / sigma².
+ */
+export async function optimalNetwork(
+  folder: OptimalFolder,
+  file: TensorFile,
+  levels: readonly Level[],
+  { classes, unconditional }: { readonly classes: boolean; readonly unconditional: boolean },
+): Promise<Network> {
+  const images = await readImages(file, folder);
+  const { length, starts, mean, fill } = images;
+  const [, height, width] = folder.image;
+  const count = starts.at(-1)!;
+
+  /** Images [from, to) as rows. */
+  const rowsOf = (from: number, to: number): Constant => ({
+    name: `images ${from} to ${to}`,
+    length: (to - from) * length,
+    async values() {
+      const rows = new Float32Array((to - from) * length);
+      for (let i = from; i < to; i++) fill(i, rows.subarray((i - from) * length, (i - from + 1) * length));
+      return rows;
+    },
+  });
+  const halves = new Float32Array(count);
+  const row = new Float32Array(length);
+  for (let i = 0; i < count; i++) {
+    fill(i, row);
+    let half = 0;
+    // x_t enters with the mean: (x_i - mean)·mean belongs to what is taken off.
+    for (let k = 0; k < length; k++) half += row[k]! * (row[k]! / 2 + mean[k]!);
+    halves[i] = half;
+  }
+  const constant = (name: string, values: Float32Array): Constant => ({
+    name,
+    length: values.length,
+    values: async () => values,
+  });
+  const scales = constant(
+    'posterior scales',
+    Float32Array.from(levels, ({ sigma }) => 1 / sigma! ** 2),
+  );
+  const bias = constant('mean image', Float32Array.from(mean));
+
+  // Parts of the set that are one constant each, none of two classes.
+  const step = Math.max(1, Math.floor(PART_BYTES / (4 * length)));
+  const partsOf = (from: number, to: number) =>
+    Array.from({ length: Math.ceil((to - from) / step) }, (_, k) => ({
+      from: from + k * step,
+      to: Math.min(to, from + (k + 1) * step),
+    }));
+
+  const joined = (graph: Graph, values: readonly Value[]): Value =>
+    values.length === 1
+      ? values[0]!
+      : apply(graph, 'concat', {}, Object.fromEntries(values.map((value, i) => [`x${i}`, value])));
+
+  /** The mean of the images [from, to) by their probabilities, [c·h·w, n, 1, 1]. */
+  const denoised = (
+    graph: Graph,
+    parts: readonly { readonly from: number; readonly to: number; readonly products: Value }[],
+    level: Value,
+  ): Value => {
+    const { from } = parts[0]!;
+    const { to } = parts.at(-1)!;
+    const half = constant(`halves ${from} to ${to}`, halves.subarray(from, to));
+    const x = joined(
+      graph,
+      parts.map(({ products }) => products),
+    );
+    const p = apply(graph, 'posterior', { levels: levels.length }, { x, level }, { half, scales });
+    let sum: Value | undefined;
+    for (const part of parts) {
+      const size = part.to - part.from;
+      const own =
+        parts.length === 1 ? p : apply(graph, 'slice', { from: part.from - from, count: size }, { x: p });
+      const weight = transposedWeight(rowsOf(part.from, part.to), size, length, [1, 1]);
+      sum = apply(
+        graph,
+        'linear',
+        { outChannels: length },
+        { x: own, residual: sum },
+        { weight, ...(sum ? {} : { bias }) },
+      );
+    }
+    return sum!;
+  };
+
+  return multiHead(folder.image, (graph, xt, level) => {
+    const x = apply(graph, 'flatten', {}, { x: xt });
+    const parts = starts.slice(0, -1).map((from, c) =>
+      partsOf(from, starts[c + 1]!).map((part) => ({
+        ...part,
+        products: apply(
+          graph,
+          'linear',
+          { outChannels: part.to - part.from },
+          { x },
+          { weight: rowsOf(part.from, part.to) },
+        ),
+      })),
+    );
+    const heads = classes ? parts.map((ofClass) => denoised(graph, ofClass, level)) : [];
+    if (unconditional) heads.push(denoised(graph, parts.flat(), level));
+    return apply(graph, 'unflatten', { height, width }, { x: joined(graph, heads) });
+  });
+}

@@ -1,0 +1,51 @@
+// The models that come with the package.
+
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ModelError } from '../../errors.ts';
+import { readModelFolder } from '../folders/folder.ts';
+import { shippedFolder, shippedNames } from '../folders/model-path.ts';
+import { summarise } from './summarise.ts';
+
+/** A model that comes with the package. */
+export interface ShippedModel {
+  /** What `openModel` and `--model` take. */
+  readonly name: string;
+  /** Its folder. */
+  readonly path: string;
+  /** One sentence: the first of its README. */
+  readonly description: string;
+  readonly classes: readonly string[];
+  readonly inputShape: readonly [channels: number, height: number, width: number];
+}
+
+/** The first sentence of a README's first paragraph, without Markdown's links. */
+export function firstSentence(markdown: string): string {
+  const paragraph = markdown.split(/\n\s*\n/).find((block) => /^\w/.test(block.trim())) ?? '';
+  const text = paragraph.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').replace(/\s+/g, ' ');
+  return (/^.*?\.(?=\s|$)/.exec(text.trim())?.[0] ?? text).trim();
+}
+
+/**
+ * Describes the models that come with the package, by name.
+ * @throws ModelError if they are not next to this code, because it was bundled.
+ * @example
+ * import { shippedModels } from 'diffclass-stream';
+ *
+ * for (const { name, description } of await shippedModels()) console.log(name, description);
+ */
+export async function shippedModels(): Promise<readonly ShippedModel[]> {
+  const names = await shippedNames();
+  if (names.length === 0)
+    throw new ModelError(
+      'the shipped models are not next to this code, perhaps because it was bundled: give paths of models',
+    );
+  return Promise.all(
+    names.map(async (name) => {
+      const path = join(shippedFolder()!, name);
+      const { labels, inputShape } = summarise(await readModelFolder(path));
+      const readme = await readFile(join(path, 'README.md'), 'utf8').catch(() => '');
+      return { name, path, description: firstSentence(readme), classes: labels, inputShape };
+    }),
+  );
+}

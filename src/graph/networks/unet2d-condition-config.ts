@@ -1,0 +1,175 @@
+// The configuration of diffusers' UNet2DConditionModel as Stable Diffusion 1.x and 2.x have it, checked: what is
+// understood is typed here with diffusers' defaults filled in and lists spelled out, everything else is refused by
+// name. Later families (SDXL, Kandinsky, IF, GLIGEN, ...) use the same class with options that are on.
+
+import { z } from 'zod';
+import { quote, readJson } from '../files/json.ts';
+import {
+  blockTypes,
+  count,
+  layerCount,
+  type Refuse,
+  readKeys,
+  type UNetConfig,
+  unetConfig,
+  unetKeys,
+} from './unet-keys.ts';
+
+const downTypes = ['CrossAttnDownBlock2D', 'DownBlock2D'] as const;
+const midTypes = ['UNetMidBlock2DCrossAttn', 'UNetMidBlock2D'] as const;
+const upTypes = ['CrossAttnUpBlock2D', 'UpBlock2D'] as const;
+
+/**
+ * A UNet2DConditionModel. Lists have an entry a level of resolution, the largest first; a level is one down block
+ * and one up block. `actFn` holds for the time embedding and the output too.
+ */
+export interface UNet2DConditionConfig extends UNetConfig {
+  readonly timeEmbeddingType: 'positional';
+  readonly downBlockTypes: readonly (typeof downTypes)[number][];
+  /** Undefined: the lowest level is followed by the first up block. */
+  readonly midBlockType: (typeof midTypes)[number] | undefined;
+  /** In the order they run: the lowest level first. */
+  readonly upBlockTypes: readonly (typeof upTypes)[number][];
+  /** Resnets of a down block; up blocks have one more. */
+  readonly layersPerBlock: readonly number[];
+  /** Transformer blocks behind a resnet. */
+  readonly transformerLayersPerBlock: readonly number[];
+  /** Heads of an attention. */
+  readonly numAttentionHeads: readonly number[];
+  /** The first attention of a transformer block looks at the prompt too; never in the middle block. */
+  readonly onlyCrossAttention: readonly boolean[];
+  /** Channels of an encoded prompt's tokens. */
+  readonly crossAttentionDim: number;
+  /** The transformers' projections are stored as matrices, not as 1x1 convolutions. */
+  readonly useLinearProjection: boolean;
+}
+
+/** A number for all levels, or one a level. */
+const perLevel = z.union([count, z.array(count)]);
+
+/**
+ * Options that are off in Stable Diffusion 1.x and 2.x: the value that means off, beside null, and what the network
+ * would be where they are on. In the order in which they are complained about.
+ */
+const off: Readonly<Record<string, readonly [value: unknown, meaning: string]>> = {
+  addition_embed_type: [null, 'the network takes more than a text, as SDXL and Kandinsky do'],
+  encoder_hid_dim_type: [null, 'the prompt is encoded as for Kandinsky or IF'],
+  encoder_hid_dim: [null, 'the prompt is encoded as for Kandinsky or IF'],
+  class_embed_type: [null, 'the network takes a class or an image beside the text'],
+  num_class_embeds: [null, 'the network takes a class or a noise level beside the text, as upscalers do'],
+  class_embeddings_concat: [false, 'the network takes a class beside the text'],
+  projection_class_embeddings_input_dim: [null, 'the network takes more than a text'],
+  addition_time_embed_dim: [null, 'the network takes more than a text'],
+  dual_cross_attention: [false, 'every attention sees two conditions, as in Versatile Diffusion'],
+  attention_type: ['default', 'the network takes boxes beside the text, as GLIGEN does'],
+  time_cond_proj_dim: [null, 'the network was distilled and takes the guidance as an input'],
+  timestep_post_act: [null, 'the time embedding has another activation'],
+  time_embedding_act_fn: [null, 'the time embedding has another activation'],
+  time_embedding_type: ['positional', 'the time embedding is of another kind'],
+  reverse_transformer_layers_per_block: [null, 'the halves of the network have different transformers'],
+  cross_attention_norm: [null, 'keys and values are normalised'],
+  conv_in_kernel: [3, 'the first convolution has another kernel'],
+  conv_out_kernel: [3, 'the last convolution has another kernel'],
+  resnet_skip_time_act: [false, 'the time embedding enters without an activation'],
+  resnet_out_scale_factor: [1, 'the residual sums are scaled'],
+};
+
+const keys = {
+  ...unetKeys,
+  ...Object.fromEntries(Object.keys(off).map((key) => [key, z.unknown().optional()])),
+  time_embedding_type: z.string().default('positional'),
+  in_channels: count.default(4),
+  out_channels: count.default(4),
+  down_block_types: z
+    .array(z.string())
+    .default(['CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttnDownBlock2D', 'DownBlock2D']),
+  mid_block_type: z.string().nullable().default('UNetMidBlock2DCrossAttn'),
+  up_block_types: z
+    .array(z.string())
+    .default(['UpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D', 'CrossAttnUpBlock2D']),
+  block_out_channels: z.array(count).min(1).max(32).default([320, 640, 1280, 1280]),
+  layers_per_block: z.union([layerCount, z.array(layerCount)]).default(2),
+  transformer_layers_per_block: z.union([layerCount, z.array(layerCount)]).default(1),
+  cross_attention_dim: perLevel.default(1280),
+  attention_head_dim: perLevel.default(8),
+  num_attention_heads: perLevel.nullish(),
+  only_cross_attention: z.union([z.boolean(), z.array(z.boolean())]).default(false),
+  use_linear_projection: z.boolean().nullish(),
+  // scores and softmax are f32 in any case
+  upcast_attention: z.boolean().nullish(),
+  // these have a say only in blocks and options that are refused
+  mid_block_only_cross_attention: z.boolean().nullish(),
+  addition_embed_type_num_heads: count.nullish(),
+};
+
+/** Reads a UNet2DConditionModel's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
+export async function readUNet2DConditionConfig(file: string): Promise<UNet2DConditionConfig> {
+  return parseUNet2DConditionConfig(await readJson(file), file);
+}
+
+/** One entry a level. */
+function spread<T>(refuse: Refuse, key: string, value: T | readonly T[], levels: number): readonly T[] {
+  if (!Array.isArray(value)) return Array.from({ length: levels }, () => value as T);
+  if (value.length !== levels)
+    throw refuse(`${key} has ${value.length} entries, block_out_channels ${levels}, wanted the same`);
+  return value;
+}
+
+/** The configuration of a parsed `config.json`; `file` is for messages. */
+export function parseUNet2DConditionConfig(config: unknown, file: string): UNet2DConditionConfig {
+  const reading = readKeys(config, file, 'UNet2DConditionModel', keys);
+  const { got, refuse, choose } = reading;
+  for (const [key, [value, meaning]] of Object.entries(off)) {
+    const given = (config as Record<string, unknown>)[key] ?? value;
+    if (given !== value) throw refuse(`${key} ${quote(given)} is not supported: ${meaning}`);
+  }
+  const down = blockTypes(choose, 'down_block_types', got.down_block_types, downTypes);
+  const up = blockTypes(choose, 'up_block_types', got.up_block_types, upTypes);
+  const mid =
+    got.mid_block_type === null ? undefined : choose('mid_block_type', got.mid_block_type, midTypes);
+  const shared = unetConfig(reading);
+  const channels = shared.blockOutChannels;
+  const levels = channels.length;
+  if (shared.outChannels < shared.inChannels)
+    throw refuse(
+      `out_channels ${shared.outChannels} is less than in_channels ${shared.inChannels}: the network takes more than the noised latent, as for inpainting, depth or upscaling`,
+    );
+
+  // What the key calls the dimension of a head has always been the number of heads.
+  const headsKey = got.num_attention_heads == null ? 'attention_head_dim' : 'num_attention_heads';
+  const heads = spread(refuse, headsKey, got.num_attention_heads ?? got.attention_head_dim, levels);
+  const attends = (i: number): boolean =>
+    down[i] === 'CrossAttnDownBlock2D' ||
+    up[levels - 1 - i] === 'CrossAttnUpBlock2D' ||
+    (mid === 'UNetMidBlock2DCrossAttn' && i === levels - 1);
+  if (!channels.some((_, i) => attends(i)))
+    throw refuse('no block has cross attention, so that no prompt would make a difference');
+  for (const [i, width] of channels.entries())
+    if (attends(i) && heads[i]! > width)
+      throw refuse(`${headsKey} ${heads[i]} is the number of heads, and more than the ${width} channels`);
+  const dims = spread(refuse, 'cross_attention_dim', got.cross_attention_dim, levels);
+  const other = dims.find((dim) => dim !== dims[0]);
+  if (other !== undefined)
+    throw refuse(
+      `cross_attention_dim has ${dims[0]} and ${other}, wanted one number: a prompt has one encoding`,
+    );
+
+  return {
+    ...shared,
+    timeEmbeddingType: 'positional',
+    downBlockTypes: down,
+    midBlockType: mid,
+    upBlockTypes: up,
+    layersPerBlock: spread(refuse, 'layers_per_block', got.layers_per_block, levels),
+    transformerLayersPerBlock: spread(
+      refuse,
+      'transformer_layers_per_block',
+      got.transformer_layers_per_block,
+      levels,
+    ),
+    numAttentionHeads: heads,
+    onlyCrossAttention: spread(refuse, 'only_cross_attention', got.only_cross_attention, levels),
+    crossAttentionDim: dims[0]!,
+    useLinearProjection: got.use_linear_projection ?? false,
+  };
+}

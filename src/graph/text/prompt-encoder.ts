@@ -1,0 +1,118 @@
+// From prompts to the contexts that a UNet's cross-attention reads: tokenizer and text encoder of a pipeline, opened,
+// run and let go again, because nothing of them is needed once the prompts are encoded.
+
+import { join } from 'node:path';
+import { ModelError } from '../../errors.ts';
+import type { Device } from '../../kernels/device/device.ts';
+import type { WeightDtype } from '../../kernels/device/routine.ts';
+import { checked, readBack, submit } from '../../kernels/device/runtime.ts';
+import { pitch, type Shape } from '../../kernels/device/tensor.ts';
+import { input, newGraph, output } from '../core/graph.ts';
+import { plan } from '../core/plan.ts';
+import { weightStore } from '../core/weight-store.ts';
+import { parametersOf } from '../files/parameters.ts';
+import { openSafetensors } from '../files/safetensors.ts';
+import { findWeights } from '../folders/folder.ts';
+import { clipText, embedTokens } from '../networks/clip-text.ts';
+import { type ClipTextConfig, readClipTextConfig } from '../networks/clip-text-config.ts';
+import { clipTextTensors, withoutBuffers } from '../networks/clip-text-tensors.ts';
+import type { Tokenizer } from './tokenizer.ts';
+import { readTokenizer } from './tokenizer-files.ts';
+
+/** The folders `tokenizer/` and `text_encoder/` of a pipeline. */
+export interface TextEncoderFolders {
+  readonly tokenizer: string;
+  readonly textEncoder: string;
+}
+
+/** What the folders say, without the weights. */
+export interface TextEncoderSummary {
+  readonly tokenizer: Tokenizer;
+  readonly config: ClipTextConfig;
+  /** The weights for `openSafetensors`. */
+  readonly weights: string;
+}
+
+export interface PromptEncoderOptions {
+  readonly weightDtype?: WeightDtype;
+  /** Prompts of a run; the last run's missing ones are computed and dropped. */
+  readonly chunk?: number;
+}
+
+const DEFAULT_CHUNK = 8;
+
+/**
+ * Reads everything but the weights.
+ * @throws ModelError naming the file that is missing or not in order, also where tokenizer and encoder do not belong
+ * together.
+ */
+export async function readTextEncoder({
+  tokenizer: folder,
+  textEncoder,
+}: TextEncoderFolders): Promise<TextEncoderSummary> {
+  const configFile = join(textEncoder, 'config.json');
+  const config = await readClipTextConfig(configFile);
+  const weights = await findWeights(textEncoder, 'model');
+  const tokenizer = await readTokenizer(folder);
+  if (tokenizer.length > config.maxPositionEmbeddings)
+    throw new ModelError(
+      `${configFile}: max_position_embeddings is ${config.maxPositionEmbeddings}, ` +
+        `the texts of ${folder} have ${tokenizer.length} tokens`,
+    );
+  const largest = Math.max(...tokenizer.encode(''));
+  if (largest >= config.vocabSize)
+    throw new ModelError(
+      `${configFile}: vocab_size is ${config.vocabSize}, the tokenizer in ${folder} gives the token ${largest}; ` +
+        'wanted the folders tokenizer and text_encoder of one model',
+    );
+  return { tokenizer, config, weights };
+}
+
+/**
+ * The last hidden states of prompts, [n, tokens, hiddenSize] row after row: `tokens` is the tokenizer's length, 77, and
+ * the order that of transformers' `last_hidden_state`. A prompt's numbers do not depend on the others. Everything
+ * that is held on the device meanwhile, weights too, is freed before it returns.
+ * @throws ModelError where the weights are not in order; OutOfMemoryError where the device has no memory for the encoder.
+ */
+export async function encodePrompts(
+  device: Device,
+  { tokenizer, config, weights }: TextEncoderSummary,
+  prompts: readonly string[],
+  { weightDtype = 'f32', chunk = DEFAULT_CHUNK }: PromptEncoderOptions = {},
+): Promise<Float32Array<ArrayBuffer>> {
+  const n = Math.min(chunk, prompts.length);
+  const tokens = tokenizer.length;
+  const c = config.hiddenSize;
+  const contexts = new Float32Array(prompts.length * tokens * c);
+  if (n === 0) return contexts;
+
+  const file = withoutBuffers(await openSafetensors(weights));
+  const store = weightStore(device);
+  try {
+    const parameters = parametersOf(file, clipTextTensors(config));
+    const shape: Shape = [c, n, tokens, 1];
+    const graph = newGraph();
+    output(graph, 'y', clipText(graph, parameters, config, input(graph, 'x', shape)));
+    const made = await checked(device, () => plan(device, graph, { weights: store, weightDtype }));
+    try {
+      const x = made.inputs.get('x')!;
+      const row = pitch(shape);
+      for (let from = 0; from < prompts.length; from += n) {
+        const ids = prompts.slice(from, from + n).map((prompt) => tokenizer.encode(prompt));
+        const count = ids.length;
+        while (ids.length < n) ids.push(ids[0]!);
+        device.gpu.queue.writeBuffer(x.buffer, x.offset, await embedTokens(file, config, ids));
+        submit(device, (pass) => made.encode(pass));
+        const y = new Float32Array(await readBack(device, made.outputs.get('y')!));
+        const out = contexts.subarray(from * tokens * c, (from + count) * tokens * c);
+        for (let t = 0; t < count * tokens; t++) for (let i = 0; i < c; i++) out[t * c + i] = y[i * row + t]!;
+      }
+    } finally {
+      made.destroy();
+    }
+  } finally {
+    store.destroy();
+    await file.close();
+  }
+  return contexts;
+}
