@@ -8,7 +8,7 @@
 
 import { readFile } from 'node:fs/promises';
 import type { EvaluationBatch, Level, Model } from '../src/graph/model.ts';
-import { classifyImages } from '../src/pipeline/classify-images.ts';
+import { classifyImages } from '../src/pipeline/classifying/classify-images.ts';
 import { all } from '../src/pipeline/deciding/all.ts';
 import { visitingOrder } from '../src/pipeline/deciding/levels.ts';
 import { sequential } from '../src/pipeline/deciding/sequential.ts';

@@ -76,8 +76,12 @@ export {
 export type { Elements, WeightDtype } from './kernels/device/routine.ts';
 export type { Distance, Residual } from './kernels/diffusion/error-reduction.ts';
 // The opened classifier, and streams of images through it.
-export { type Classifier, type OpenClassifierOptions, openClassifier } from './pipeline/classifier.ts';
-export { classifyImages } from './pipeline/classify-images.ts';
+export {
+  type Classifier,
+  type OpenClassifierOptions,
+  openClassifier,
+} from './pipeline/classifying/classifier.ts';
+export { classifyImages } from './pipeline/classifying/classify-images.ts';
 // How candidates are dropped, and on which noise levels.
 export { all } from './pipeline/deciding/all.ts';
 export { type Energies, energyOf } from './pipeline/deciding/energy.ts';

@@ -11,7 +11,7 @@ import { trace } from '../../src/graph/evaluation/evaluation.ts';
 import { type LoadedModel, loadModel, openModel } from '../../src/graph/models/open-model.ts';
 import { type Device, openDevice } from '../../src/kernels/device/device.ts';
 import { checked, createStorage, idle, readBack } from '../../src/kernels/device/runtime.ts';
-import { classifyImages } from '../../src/pipeline/classify-images.ts';
+import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
 import { fillRandom } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';

@@ -3,8 +3,8 @@
 import { filter, lastValueFrom, map, type Observable, tap, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError, ItemError, OutOfMemoryError, UsageError } from '../../src/errors.ts';
-import { openClassifier } from '../../src/pipeline/classifier.ts';
-import { classifyImages } from '../../src/pipeline/classify-images.ts';
+import { openClassifier } from '../../src/pipeline/classifying/classifier.ts';
+import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';

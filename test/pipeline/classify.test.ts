@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError, ModelError, OutOfMemoryError, UsageError } from '../../src/errors.ts';
-import { classifyImages } from '../../src/pipeline/classify-images.ts';
+import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';

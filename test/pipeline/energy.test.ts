@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { describe, expect, it, test } from 'vitest';
 import { rdcLevels, sumTemperature } from '../../src/graph/sigmas.ts';
-import { classifyImages } from '../../src/pipeline/classify-images.ts';
+import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { createCommand } from '../../src/pipeline/command/command.ts';
 import { headerOf, lineOf } from '../../src/pipeline/command/format.ts';
 import { takeUp } from '../../src/pipeline/command/resume.ts';

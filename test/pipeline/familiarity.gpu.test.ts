@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { openModel } from '../../src/graph/models/open-model.ts';
-import { classifyImages } from '../../src/pipeline/classify-images.ts';
+import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { conversions } from '../../src/pipeline/images/conversions.ts';
 import type { ImageInput } from '../../src/pipeline/images/image-input.ts';
 import { loadImages } from '../../src/pipeline/images/load.ts';

@@ -14,8 +14,8 @@ import {
 import { TestScheduler } from 'rxjs/testing';
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError } from '../../src/errors.ts';
-import { openClassifier } from '../../src/pipeline/classifier.ts';
-import { classifyImages } from '../../src/pipeline/classify-images.ts';
+import { openClassifier } from '../../src/pipeline/classifying/classifier.ts';
+import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { aggregate } from '../../src/pipeline/operators/aggregate.ts';

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { UsageError } from '../../src/errors.ts';
-import { classifyImages } from '../../src/pipeline/classify-images.ts';
+import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { evenTimesteps } from '../../src/pipeline/deciding/levels.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { weightedMean } from '../../src/pipeline/deciding/trial.ts';

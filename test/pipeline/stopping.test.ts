@@ -1,7 +1,7 @@
 // Streams of results that are stopped, by those who take them and by those who give.
 
 import { describe, expect, it } from 'vitest';
-import { classifyImages } from '../../src/pipeline/classify-images.ts';
+import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
 import { collect, type Fake, fakeModel, image, images } from './fake.ts';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Candidate, Level } from '../../src/graph/model.ts';
-import { classifyImages } from '../../src/pipeline/classify-images.ts';
+import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { aggregate, eliminate, startTrial, type Trial } from '../../src/pipeline/deciding/trial.ts';
 import { standings, verdict } from '../../src/pipeline/deciding/verdict.ts';

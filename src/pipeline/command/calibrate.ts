@@ -3,7 +3,7 @@
 import { UsageError } from '../../errors.ts';
 import type { Candidate } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/models/open-model.ts';
-import { classifyImages } from '../classify-images.ts';
+import { classifyImages } from '../classifying/classify-images.ts';
 import { all } from '../deciding/all.ts';
 import {
   fitTemperature,

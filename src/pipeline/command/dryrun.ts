@@ -4,7 +4,7 @@ import { ModelError } from '../../errors.ts';
 import type { EvaluationBatch, Model } from '../../graph/model.ts';
 import { type Description, flopOf } from '../../graph/models/describe.ts';
 import type { OpenModelOptions } from '../../graph/models/open-model.ts';
-import { classifyImages } from '../classify-images.ts';
+import { classifyImages } from '../classifying/classify-images.ts';
 import { bind } from '../deciding/bind.ts';
 import { aggregate, counted, eliminate, type Facts, fanOut, startTrial } from '../deciding/trial.ts';
 import { loadItem } from '../images/load.ts';

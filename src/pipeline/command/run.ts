@@ -3,7 +3,7 @@
 import type { Model } from '../../graph/model.ts';
 import type { OpenModelOptions } from '../../graph/models/open-model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
-import { classifyImages } from '../classify-images.ts';
+import { classifyImages } from '../classifying/classify-images.ts';
 import { all } from '../deciding/all.ts';
 import { sequential } from '../deciding/sequential.ts';
 import { staged } from '../deciding/staged.ts';

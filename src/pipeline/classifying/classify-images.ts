@@ -1,13 +1,13 @@
 // Images in, results out, as an async iterable.
 
-import type { AbortSignalLike } from '../host-types.ts';
-import { classifyAs } from './operators/classify.ts';
-import type { ClassifyOptions, StreamOptions } from './operators/classify-options.ts';
-import type { OpenModel } from './stream/batcher.ts';
-import { pulled, pullOf } from './stream/observable.ts';
-import { stoppable } from './stream/pull.ts';
-import type { ClassifierInfo } from './stream/sharing.ts';
-import type { Classified, ImageItem, ItemFailure } from './types.ts';
+import type { AbortSignalLike } from '../../host-types.ts';
+import { classifyAs } from '../operators/classify.ts';
+import type { ClassifyOptions, StreamOptions } from '../operators/classify-options.ts';
+import type { OpenModel } from '../stream/batcher.ts';
+import { pulled, pullOf } from '../stream/observable.ts';
+import { stoppable } from '../stream/pull.ts';
+import type { ClassifierInfo } from '../stream/sharing.ts';
+import type { Classified, ImageItem, ItemFailure } from '../types.ts';
 
 /**
  * Classifies a stream of images with bounded memory: an item is pulled when fewer than `concurrency` images are in

@@ -1,15 +1,21 @@
 // The opened classifier: one model on a device for any number of calls and streams at once.
 
-import { ItemError, UsageError } from '../errors.ts';
-import { type OpenModelOptions, openModel } from '../graph/models/open-model.ts';
-import type { AsyncDisposableLike } from '../host-types.ts';
+import { ItemError, UsageError } from '../../errors.ts';
+import { type OpenModelOptions, openModel } from '../../graph/models/open-model.ts';
+import type { AsyncDisposableLike } from '../../host-types.ts';
+import { itemFrom } from '../images/image-from.ts';
+import type { ImageInput } from '../images/image-input.ts';
+import type { ClassifyOptions } from '../operators/classify-options.ts';
+import type { Batcher, OpenModel } from '../stream/batcher.ts';
+import {
+  acquire,
+  batcherOfClassifier,
+  type ClassifierInfo,
+  register,
+  type Share,
+} from '../stream/sharing.ts';
+import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { classifyImages, classifyStream } from './classify-images.ts';
-import { itemFrom } from './images/image-from.ts';
-import type { ImageInput } from './images/image-input.ts';
-import type { ClassifyOptions } from './operators/classify-options.ts';
-import type { Batcher, OpenModel } from './stream/batcher.ts';
-import { acquire, batcherOfClassifier, type ClassifierInfo, register, type Share } from './stream/sharing.ts';
-import { type Classified, type ImageItem, type ItemFailure, isFailure } from './types.ts';
 
 /** An opened model. Results never depend on who else uses it; all users share its slots and batches fairly. */
 export interface Classifier extends ClassifierInfo, AsyncDisposableLike {
