@@ -5,7 +5,7 @@ import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import { describe, expect, test } from 'vitest';
-import { namedInputs, outputNames, pngName } from '../../src/pipeline/command/outputnames.ts';
+import { namedInputs, outputNames, pngName } from '../../src/pipeline/command/output-names.ts';
 import { createReporter } from '../../src/pipeline/command/progress.ts';
 import { pathFromBytes, systemPath } from '../../src/pipeline/escaping.ts';
 import { findImages } from '../../src/pipeline/images/sources.ts';

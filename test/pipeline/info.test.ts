@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { estimateOf, evaluationsOf, timeEvaluations } from '../../src/pipeline/command/dryrun.ts';
+import { estimateOf, evaluationsOf, timeEvaluations } from '../../src/pipeline/command/dry-run.ts';
 import { bytes } from '../../src/pipeline/command/progress.ts';
 import { runTimeOf, secondsOf, sumOf, timeWork } from '../../src/pipeline/command/timing.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';

@@ -4,7 +4,7 @@ import { PassThrough, Writable } from 'node:stream';
 import { parse } from 'csv-parse/sync';
 import { describe, expect, test } from 'vitest';
 import { type DataFormat, headerOf, lineOf } from '../../src/pipeline/command/format.ts';
-import { PathSet } from '../../src/pipeline/command/pathset.ts';
+import { PathSet } from '../../src/pipeline/command/path-set.ts';
 import { createReporter, duration, progressLine, short } from '../../src/pipeline/command/progress.ts';
 import { dropTornLine, notDone, takeUp } from '../../src/pipeline/command/resume.ts';
 import { fileWriter, streamWriter } from '../../src/pipeline/command/sinks.ts';

@@ -7,7 +7,7 @@ import { writeSafetensors } from '../../graph/files/safetensors-write.ts';
 import { systemCode } from '../images/failures.ts';
 import { classOf } from '../images/labelled.ts';
 import { fromModelInput } from '../images/pixels.ts';
-import { writePng } from './pngfile.ts';
+import { writePng } from './png-file.ts';
 
 /** A class of a model. */
 interface Class {

@@ -21,12 +21,12 @@ import { type Classified, type ImageItem, type ItemFailure, isFailure } from '..
 import { nearest } from './candidates.ts';
 import { destinationOf, storeIn } from './card-file.ts';
 import { newCommand, type Texts } from './command.ts';
-import { evaluationsOf, timeEvaluations } from './dryrun.ts';
+import { evaluationsOf, timeEvaluations } from './dry-run.ts';
 import { writeForecast } from './forecast.ts';
 import { interruptible } from './interruption.ts';
 import { checkSet } from './labelled-set.ts';
-import { checkModel, modelOptions } from './modelchoice.ts';
-import { modelFolder } from './modelfolder.ts';
+import { checkModel, modelOptions } from './model-choice.ts';
+import { modelFolder } from './model-folder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { short } from './progress.ts';
 import { checkShared } from './settings.ts';

@@ -8,8 +8,8 @@ import { storeTemperature } from '../../graph/folders/card.ts';
 import { systemCode } from '../images/failures.ts';
 import { linesOf } from '../images/path-lines.ts';
 import { checkOutputFile, checkOutputFolder } from './checks.ts';
-import { SHIPPED } from './modelfolder.ts';
-import { isBeneath } from './outputnames.ts';
+import { SHIPPED } from './model-folder.ts';
+import { isBeneath } from './output-names.ts';
 import type { Surroundings } from './surroundings.ts';
 
 /** Where a temperature goes: nowhere, to a card of its own, to a copy of the model's folder, or into the folder. */

@@ -12,8 +12,8 @@ import { fromModelInput } from '../images/pixels.ts';
 import { findImages } from '../images/sources.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { silentDriver } from './driver-messages.ts';
-import { describeError, statusOf } from './exitstatus.ts';
-import { DEFAULT_MODEL, SHIPPED } from './modelfolder.ts';
+import { describeError, statusOf } from './exit-status.ts';
+import { DEFAULT_MODEL, SHIPPED } from './model-folder.ts';
 import { picture, sideBySide } from './picture.ts';
 import { createReporter, short } from './progress.ts';
 

@@ -7,7 +7,7 @@ import type { DeviceSummary } from '../../kernels/device/device.ts';
 import { newCommand, type Texts } from './command.ts';
 import { type Check, checksOf, runCheck, statusOfChecks } from './doctor-checks.ts';
 import { type Facts, gatherFacts, runOwn } from './doctor-facts.ts';
-import { modelFolder, SHIPPED } from './modelfolder.ts';
+import { modelFolder, SHIPPED } from './model-folder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { bytes, type Reporter } from './progress.ts';
 import { streamWriter } from './sinks.ts';

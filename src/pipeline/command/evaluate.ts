@@ -15,11 +15,11 @@ import { type ItemFailure, isFailure, madeBy, progressAfter } from '../types.ts'
 import { isSaved, saveAdversarial } from './adversarial-files.ts';
 import { checkOutputFile, checkOutputFolder } from './checks.ts';
 import { newCommand, type Texts } from './command.ts';
-import { type Fingerprint, NOTHING, openLog, readLog } from './evaluationlog.ts';
+import { type Fingerprint, NOTHING, openLog, readLog } from './evaluation-log.ts';
 import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import { checkSet, countImages, imagesOf, type SetImage } from './labelled-set.ts';
-import { modelFolder } from './modelfolder.ts';
+import { modelFolder } from './model-folder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { type ClaimedFile, claimFile } from './output-file.ts';
 import { duration, short } from './progress.ts';

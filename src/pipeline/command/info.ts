@@ -3,7 +3,7 @@
 import { UsageError } from '../../errors.ts';
 import { type Description, flopOf, type NetworkDescription } from '../../graph/models/describe.ts';
 import { newCommand, type Texts } from './command.ts';
-import { modelFolder } from './modelfolder.ts';
+import { modelFolder } from './model-folder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { bytes, gigaflop, short } from './progress.ts';
 import { streamWriter } from './sinks.ts';

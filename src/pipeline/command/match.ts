@@ -16,7 +16,7 @@ import { acquire } from '../stream/sharing.ts';
 import { madeBy, progressAfter } from '../types.ts';
 import { fileDigest } from './classify-record.ts';
 import { newCommand, type Texts } from './command.ts';
-import { timeEvaluations } from './dryrun.ts';
+import { timeEvaluations } from './dry-run.ts';
 import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
 import {
@@ -27,14 +27,14 @@ import {
   type MatchLine,
   newTally,
   summaryOf,
-} from './matchlines.ts';
+} from './match-lines.ts';
+import { checkModel, evaluationOptions } from './model-choice.ts';
 import { modelDigest } from './model-digest.ts';
-import { checkModel, evaluationOptions } from './modelchoice.ts';
-import { modelFolder } from './modelfolder.ts';
+import { modelFolder } from './model-folder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { claimFile } from './output-file.ts';
 import { inGroups, type MatchItem, readItems } from './pairs.ts';
-import { PathSet } from './pathset.ts';
+import { PathSet } from './path-set.ts';
 import { duration, short } from './progress.ts';
 import { type RunRecord, sameRun, writeRecord } from './run-record.ts';
 import { checkShared } from './settings.ts';

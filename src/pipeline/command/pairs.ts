@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { UsageError } from '../../errors.ts';
 import { csvRows } from '../images/csv.ts';
-import { PathSet } from './pathset.ts';
+import { PathSet } from './path-set.ts';
 
 /** Images and captions that may be mixed up: `images[i]` belongs to `captions[i]`. */
 export interface MatchItem {

@@ -1,7 +1,7 @@
 // How long it takes to purify images, for the dry runs of `purify` and of `classify --purify`.
 
 import { statesOf } from '../purifying/chain.ts';
-import type { OpenFolder } from './modelchoice.ts';
+import type { OpenFolder } from './model-choice.ts';
 import type { PurifyingSettings } from './purifying.ts';
 import { openPurifier } from './robust.ts';
 import { type Seconds, secondsOf, type Timing, timeWork } from './timing.ts';

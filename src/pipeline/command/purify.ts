@@ -16,11 +16,11 @@ import { evaluationRecord } from './classify-record.ts';
 import { newCommand, type Texts } from './command.ts';
 import { writeForecast } from './forecast.ts';
 import { type Interruption, interruptible } from './interruption.ts';
-import { modelFolder } from './modelfolder.ts';
+import { modelFolder } from './model-folder.ts';
 import { addOptions, type OptionName, readOptions, type Values } from './options/table.ts';
 import { type ClaimedFile, claimFile } from './output-file.ts';
-import { namedInputs, pngName } from './outputnames.ts';
-import { writePng } from './pngfile.ts';
+import { namedInputs, pngName } from './output-names.ts';
+import { writePng } from './png-file.ts';
 import { duration, short } from './progress.ts';
 import { timePurification } from './purify-timing.ts';
 import { checkPurifyingFlags, hostNoise, type PurifyingSettings, purifierOptions } from './purifying.ts';
@@ -30,7 +30,7 @@ import { type RunRecord, sameRun, writeRecord } from './run-record.ts';
 import { checkInputs } from './settings.ts';
 import { fileWriter, streamWriter, type Writer } from './sinks.ts';
 import type { Surroundings } from './surroundings.ts';
-import { type TensorFileWriter, tensorFileWriter } from './tensorfile.ts';
+import { type TensorFileWriter, tensorFileWriter } from './tensor-file.ts';
 import { runTimeOf } from './timing.ts';
 
 const PURIFY = [

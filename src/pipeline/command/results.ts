@@ -7,7 +7,7 @@ import { cutEnd, cutStart } from './display-width.ts';
 import { formatOfFile, headerOf, lineOf } from './format.ts';
 import type { Format } from './options/output.ts';
 import { type ClaimedFile, claimFile, identityOf, realPath } from './output-file.ts';
-import type { PathSet } from './pathset.ts';
+import type { PathSet } from './path-set.ts';
 import type { Reporter } from './progress.ts';
 import { dropTornLine, takeUp } from './resume.ts';
 import { type RunRecord, sameRun, writeRecord } from './run-record.ts';

@@ -9,7 +9,7 @@ import { systemPath } from '../escaping.ts';
 import { systemCode } from '../images/failures.ts';
 import type { Found } from '../images/sources.ts';
 import { type DataFormat, headerOf, type LineOptions, textOfCell } from './format.ts';
-import { PathSet } from './pathset.ts';
+import { PathSet } from './path-set.ts';
 
 /** Bytes that a line of results may have. */
 const LONGEST = 64 * 2 ** 20;

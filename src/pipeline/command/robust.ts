@@ -11,8 +11,8 @@ import { denoisingBy, imagesInFlight } from '../stream/denoising.ts';
 import { stepsBy } from '../stream/purify.ts';
 import { acquire } from '../stream/sharing.ts';
 import { candidatesFor } from './candidates.ts';
-import { checkModel, evaluationOptions, type OpenFolder } from './modelchoice.ts';
-import { modelFolder } from './modelfolder.ts';
+import { checkModel, evaluationOptions, type OpenFolder } from './model-choice.ts';
+import { modelFolder } from './model-folder.ts';
 import type { OptionName, Values } from './options/table.ts';
 import {
   CLASSIFY_PURIFYING,

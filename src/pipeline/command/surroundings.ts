@@ -3,7 +3,7 @@
 import type { Description } from '../../graph/models/describe.ts';
 import type { OpenModelOptions } from '../../graph/models/open-model.ts';
 import type { SignalSource } from './interruption.ts';
-import type { OpenFolder } from './modelchoice.ts';
+import type { OpenFolder } from './model-choice.ts';
 import type { Reporter } from './progress.ts';
 import type { Output } from './sinks.ts';
 

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { crc32, inflate, inflateSync } from 'node:zlib';
 import { fault } from './failures.ts';
 import { type Pixels, withChannels } from './pixels.ts';
-import { type Grid, unfilter } from './pngrows.ts';
+import { type Grid, unfilter } from './png-rows.ts';
 
 const SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
 

@@ -4,7 +4,7 @@ import { UsageError } from '../../errors.ts';
 import { type Matches, scoreOf } from '../deciding/matching.ts';
 import type { PairErrors } from '../stream/match.ts';
 import type { MatchItem } from './pairs.ts';
-import { PathSet } from './pathset.ts';
+import { PathSet } from './path-set.ts';
 import { ifThere, keepLines, wholeLines } from './resume.ts';
 
 /** Counts of matches, as a summary needs them. */

@@ -7,7 +7,7 @@ import { systemPath } from '../escaping.ts';
 import { findPlaced, isImage, type NamedImage } from '../images/sources.ts';
 import type { ItemFailure } from '../types.ts';
 import { identityOf, realPath } from './output-file.ts';
-import { PathSet } from './pathset.ts';
+import { PathSet } from './path-set.ts';
 import type { Surroundings } from './surroundings.ts';
 
 /**
