@@ -9,6 +9,7 @@ export {
   type Binding,
   ceilDiv,
   defineKernel,
+  type Extension,
   f32,
   type Grid,
   i32,
