@@ -17,7 +17,7 @@ import {
 } from '../src/kernels/conv2d/conv2d-matrix.ts';
 import type { Kernel } from '../src/kernels/device/kernel.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
-import { compile, createStorage } from '../src/kernels/device/runtime.ts';
+import { compileAhead, createStorage } from '../src/kernels/device/runtime.ts';
 import { columns, pitch, type Shape } from '../src/kernels/device/tensor.ts';
 import { gemm } from '../src/kernels/gemm/gemm.ts';
 import {
@@ -548,7 +548,7 @@ class Search {
     if (checks.some((c) => c.status === 'rejected' && reasonOf(c.reason).startsWith(NO_ANSWER)))
       await this.open(this.#flags);
     // The next group compiles on the driver's threads while this one is timed.
-    for (const candidate of next) void compile(this.opened.device.gpu, candidate.kernel).catch(() => {});
+    for (const candidate of next) void compileAhead(this.opened.device.gpu, candidate.kernel).catch(() => {});
     for (const [i, candidate] of group.entries()) {
       const { kind, name, tile, out, xType } = candidate;
       const known = {

@@ -1,7 +1,7 @@
 // Time embeddings, computed once per noise level on the host: software drivers are not to be trusted with the
 // sine of a large argument.
 
-import type { UNetConfig } from './unet-keys.ts';
+import type { UNetConfig } from './unet-config.ts';
 
 /** What the rows depend on; of every UNet. */
 export interface EmbeddingConfig extends Pick<UNetConfig, 'flipSinToCos' | 'freqShift' | 'blockOutChannels'> {

@@ -4,16 +4,8 @@
 
 import { z } from 'zod';
 import { quote, readJson } from '../files/json.ts';
-import {
-  blockTypes,
-  count,
-  layerCount,
-  type Refuse,
-  readKeys,
-  type UNetConfig,
-  unetConfig,
-  unetKeys,
-} from './unet-keys.ts';
+import type { UNetConfig } from './unet-config.ts';
+import { blockTypes, count, layerCount, type Refuse, readKeys, unetConfig, unetKeys } from './unet-keys.ts';
 
 const downTypes = ['CrossAttnDownBlock2D', 'DownBlock2D'] as const;
 const midTypes = ['UNetMidBlock2DCrossAttn', 'UNetMidBlock2D'] as const;

@@ -3,15 +3,8 @@
 
 import { z } from 'zod';
 import { readJson } from '../files/json.ts';
-import {
-  blockTypes,
-  count,
-  layerCount,
-  readKeys,
-  type UNetConfig,
-  unetConfig,
-  unetKeys,
-} from './unet-keys.ts';
+import type { UNetConfig } from './unet-config.ts';
+import { blockTypes, count, layerCount, readKeys, unetConfig, unetKeys } from './unet-keys.ts';
 
 const downTypes = ['DownBlock2D', 'AttnDownBlock2D', 'ResnetDownsampleBlock2D'] as const;
 const upTypes = ['UpBlock2D', 'AttnUpBlock2D', 'ResnetUpsampleBlock2D'] as const;

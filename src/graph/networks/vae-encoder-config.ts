@@ -4,7 +4,8 @@
 
 import { z } from 'zod';
 import { readJson } from '../files/json.ts';
-import { type Activation, count, layerCount, readKeys } from './unet-keys.ts';
+import type { Activation } from './unet-config.ts';
+import { count, layerCount, readKeys } from './unet-keys.ts';
 
 /** The encoder of an AutoencoderKL; the names are diffusers', in camel case. */
 export interface VaeEncoderConfig {

@@ -26,7 +26,7 @@ export interface Sequence {
   destroy(): void;
 }
 
-export interface Compiled {
+interface Compiled {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
 }
@@ -69,7 +69,7 @@ function layoutOf(gpu: GpuDevice, kernel: Kernel): GPUBindGroupLayout {
 }
 
 /** The pipeline of a kernel's text, compiled once a device; a fault in the text names the kernel. */
-export function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
+function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   const { pipelines } = cacheOf(gpu);
   let compiled = pipelines.get(kernel.wgsl);
   if (!compiled) {
@@ -77,6 +77,11 @@ export function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
     pipelines.set(kernel.wgsl, compiled);
   }
   return compiled;
+}
+
+/** Starts compiling a kernel that will be launched later. Rejects as `prepare` does if its text has a fault. */
+export async function compileAhead(gpu: GpuDevice, kernel: Kernel): Promise<void> {
+  await compile(gpu, kernel);
 }
 
 async function build(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
