@@ -5,6 +5,7 @@
 
 import { parseArgs } from 'node:util';
 import { type Classified, type ImageItem, openClassifier, openModel } from '../src/index.ts';
+import { median } from './median.ts';
 import { DATA, readTestSet, streamed } from './testset.ts';
 
 const { values } = parseArgs({
@@ -16,7 +17,6 @@ const { values } = parseArgs({
   },
 });
 
-const median = (numbers: readonly number[]) => [...numbers].sort((a, b) => a - b)[numbers.length >> 1]!;
 const bytes = ({ seconds: _, ...result }: Classified) => JSON.stringify(result);
 
 const classifier = await openClassifier(values.model);

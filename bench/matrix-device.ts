@@ -2,31 +2,15 @@
 
 import { type Device, openDevice } from '../src/kernels/device/device.ts';
 import type { MatrixUnit } from '../src/kernels/gemm/gemm-matrix.ts';
+import { dawnFlags, EXTRA_FLAGS, matrixConfigs, openWith } from './dawn.ts';
 
 /** `safe` keeps Dawn's bounds checks and zeroing of workgroup memory, `fast` switches both off. */
 export type Flags = 'safe' | 'fast';
 
-const FLAGS: Readonly<Record<Flags, string>> = {
-  safe: 'allow_unsafe_apis,use_vulkan_memory_model,vulkan_enable_f16_on_nvidia',
-  fast: 'allow_unsafe_apis,use_vulkan_memory_model,vulkan_enable_f16_on_nvidia,disable_robustness,disable_workgroup_init',
+const FLAGS: Readonly<Record<Flags, readonly string[]>> = {
+  safe: EXTRA_FLAGS,
+  fast: dawnFlags('disable_robustness', 'disable_workgroup_init'),
 };
-
-const FEATURES = [
-  'shader-f16',
-  'subgroups',
-  'timestamp-query',
-  'subgroup-size-control',
-  'chromium-experimental-subgroup-matrix',
-];
-
-const LIMITS = [
-  'maxStorageBufferBindingSize',
-  'maxBufferSize',
-  'maxComputeWorkgroupStorageSize',
-  'maxComputeInvocationsPerWorkgroup',
-  'maxComputeWorkgroupSizeX',
-  'maxStorageBuffersPerShaderStage',
-] as const;
 
 export interface MatrixDevice {
   readonly device: Device;
@@ -37,42 +21,14 @@ export interface MatrixDevice {
   /** The largest number of lanes of a subgroup, to which a workgroup's width is rounded. */
   readonly lanes: number;
   readonly description: string;
-  /** Messages of errors that nobody awaited, the newest last. */
+  /** Messages of the device's errors that no promise rejected with, oldest first. */
   readonly errors: string[];
 }
 
-interface Configuration extends MatrixUnit {
-  readonly componentType: string;
-  readonly resultComponentType: string;
-}
-
-type MatrixInfo = GPUAdapterInfo & { readonly subgroupMatrixConfigs?: Iterable<Configuration> };
-
-// An instance that is collected takes its devices with it.
-const instances = new Map<Flags, GPU>();
-
-/** Opens the first adapter, or undefined if there is none. */
-export async function openMatrixDevice(flags: Flags): Promise<MatrixDevice | undefined> {
-  let instance = instances.get(flags);
-  if (!instance) {
-    const { create, globals } = await import('webgpu');
-    Object.assign(globalThis, globals);
-    instance = create([
-      `enable-dawn-features=${FLAGS[flags]}`,
-      'disable-dawn-features=timestamp_quantization',
-    ]) as GPU;
-    instances.set(flags, instance);
-  }
-  const adapter = await instance.requestAdapter({ powerPreference: 'high-performance' });
-  if (!adapter) return undefined;
-  const info = adapter.info as MatrixInfo;
-  const configurations = [...(info.subgroupMatrixConfigs ?? [])];
-  const gpu = await adapter.requestDevice({
-    requiredFeatures: FEATURES.filter((feature) =>
-      adapter.features.has(feature as GPUFeatureName),
-    ) as GPUFeatureName[],
-    requiredLimits: Object.fromEntries(LIMITS.map((limit) => [limit, adapter.limits[limit]])),
-  });
+/** Opens the first adapter. @throws Error if there is none. */
+export async function openMatrixDevice(flags: Flags): Promise<MatrixDevice> {
+  const { gpu, info } = await openWith(FLAGS[flags]);
+  const configurations = matrixConfigs(info);
   const errors: string[] = [];
   gpu.addEventListener('uncapturederror', (event) => {
     errors.push((event as GPUUncapturedErrorEvent).error.message);

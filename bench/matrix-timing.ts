@@ -8,8 +8,7 @@ import { MATRIX_MODULE } from '../src/kernels/gemm/gemm-matrix.ts';
 import { unroll } from '../src/kernels/gemm/gemm-spec.ts';
 import { randomHalves } from './matrix-check.ts';
 import type { MatrixDevice } from './matrix-device.ts';
-
-const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
+import { median } from './median.ts';
 
 /** How long a repetition lasts and how many there are. */
 export interface Repetitions {

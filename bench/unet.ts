@@ -8,6 +8,7 @@ import { trace } from '../src/graph/evaluation/evaluation.ts';
 import { loadModel } from '../src/graph/models/open-model.ts';
 import { type Family, openDevice } from '../src/kernels/device/device.ts';
 import { createStorage, idle, prepare, submit } from '../src/kernels/device/runtime.ts';
+import { median } from './median.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -18,8 +19,6 @@ const { values: options } = parseArgs({
     launches: { type: 'boolean', default: false },
   },
 });
-const median = (times: number[]): number => times.sort((a, b) => a - b)[times.length >> 1]!;
-
 const device = await openDevice(options.family ? { family: options.family as Family } : {});
 const batch = Number(options.batch);
 const repetitions = Number(options.repetitions);

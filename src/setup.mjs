@@ -48,9 +48,8 @@ const readJson = (path) => JSON.parse(readFileSync(path, 'utf8'));
 /** What the demo takes from devDependencies: the compiler, and RxJS, which users of the package bring themselves. */
 const DEMO_PACKAGES = ['typescript', 'rxjs'];
 
-/** Packages of the lockfile by path, with or without those that only development needs. */
-function wantedPackages(forDemo) {
-  const { packages } = readJson(join(ROOT, 'package-lock.json'));
+/** Those packages of the lockfile, by path, that the demo or development needs. */
+function wantedPackages(packages, forDemo) {
   const demoPaths = DEMO_PACKAGES.map((name) => `node_modules/${name}`);
   return Object.entries(packages).filter(
     ([path, { dev }]) => path !== '' && !(forDemo && dev && !demoPaths.includes(path)),
@@ -83,12 +82,11 @@ function runNpm(args) {
 }
 
 function installPackages(forDemo) {
-  const wanted = wantedPackages(forDemo);
-  if (packagesMatch(wanted)) return;
+  const { packages } = readJson(join(ROOT, 'package-lock.json'));
+  if (packagesMatch(wantedPackages(packages, forDemo))) return;
   say('installing npm packages');
   runNpm(['ci', forDemo ? '--omit=dev' : '--include=dev']);
   if (!forDemo) return;
-  const { packages } = readJson(join(ROOT, 'package-lock.json'));
   const named = DEMO_PACKAGES.map((name) => `${name}@${packages[`node_modules/${name}`].version}`);
   // --save-prod, or npm leaves out what package.json lists for development; --no-save, so that package.json stays.
   runNpm(['install', '--no-save', '--save-prod', '--omit=dev', ...named]);

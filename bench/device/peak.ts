@@ -21,10 +21,11 @@ import {
   submit,
 } from '../../src/kernels/device/runtime.ts';
 import { parked } from '../../src/kernels/device/wait.ts';
+import { EXTRA_FLAGS, type MatrixConfig, matrixConfigs, openWith } from '../dawn.ts';
+import { median } from '../median.ts';
 import { randomBlock } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
-import { EXTRA_FLAGS, type MatrixConfig, matrixConfigs, openWith } from './support.ts';
-import { measure, measureEncoded, median, warmUp } from './timing.ts';
+import { measure, measureEncoded, warmUp } from './timing.ts';
 
 /** `chains` independent chains of products and sums in registers, 64 invocations a workgroup. */
 function fmaKernel(type: 'vec4f' | 'vec4h' | 'vec2h', groups: number, turns: number) {

@@ -3,12 +3,12 @@
 
 import type { Family } from '../../src/kernels/device/device.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
+import { openWith, UNCHECKED_FLAGS } from '../dawn.ts';
 import { bytesOf, type Entry, entries, launchesOf } from '../entries.ts';
 import { largeEntries } from './large-cases.ts';
 import type { Peak } from './peak.ts';
 import { fillRandom } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
-import { openWith, UNCHECKED_FLAGS } from './support.ts';
 import { type Measured, measure } from './timing.ts';
 
 export interface EntryResult {

@@ -160,7 +160,7 @@ export function newSession(options: SessionOptions) {
     /** Reports what a device complains of, of a device that a step opened by itself. */
     watch,
 
-    /** Runs a step within so many seconds and records what it returns, or why there is nothing, under `name`. */
+    /** Runs a step with a time limit. Records under `name` what it returns, or why it returned nothing. */
     async step<T>(name: string, seconds: number, body: (step: Step) => Promise<T>): Promise<T | undefined> {
       const [section, key] = name.split('.') as [string, string | undefined];
       const record = (value: unknown): void => {
@@ -207,7 +207,7 @@ export function newSession(options: SessionOptions) {
       let value: T | undefined;
       try {
         const running = body(step);
-        running.catch(() => {}); // after `gaveUp` nobody awaits it
+        running.catch(() => {}); // a step that was given up on may still reject, and nothing waits for it
         value = await Promise.race([running, gaveUp]);
         record(value);
       } catch (error) {

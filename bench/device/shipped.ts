@@ -77,7 +77,7 @@ async function timeGraph(
   }
 }
 
-/** How many views and samples a batch of so many network runs has: multi-head models give all classes for one. */
+/** Returns the sizes of a batch. In multi-head models one network run (a view) gives a sample for every class. */
 function sizeOf({ network, evaluation }: LoadedModel, batch: number): { views: number; samples: number } {
   return { views: batch, samples: network.take ? batch * evaluation.candidates.length : batch };
 }

@@ -2,39 +2,8 @@
 // give it f16 and matrix units on NVIDIA.
 
 import { type Capabilities, type Family, listDevices, openDevice } from '../../src/kernels/device/device.ts';
+import { adapterWith, EXTRA_FLAGS, type MatrixConfig, matrixConfigs, openWith } from '../dawn.ts';
 import { messageOf, type Session, type Step } from './session.ts';
-
-/** Dawn's flags for f16 on NVIDIA and for subgroup matrices; dawn.node passes them on at every stage. */
-export const EXTRA_FLAGS = [
-  'enable-dawn-features=allow_unsafe_apis,use_vulkan_memory_model,vulkan_enable_f16_on_nvidia',
-  'disable-dawn-features=timestamp_quantization',
-] as const;
-
-/** The same without checks of indices and zeros in workgroup memory: what those cost. */
-export const UNCHECKED_FLAGS = [
-  'enable-dawn-features=allow_unsafe_apis,use_vulkan_memory_model,vulkan_enable_f16_on_nvidia,disable_robustness,disable_workgroup_init,disable_polyfills_on_integer_div_and_mod',
-  'disable-dawn-features=timestamp_quantization',
-] as const;
-
-const FEATURES = [
-  'subgroups',
-  'shader-f16',
-  'timestamp-query',
-  'chromium-experimental-subgroup-matrix',
-  'subgroup-size-control',
-];
-
-/** Opens a Dawn instance with flags of its own, and its first adapter. */
-export async function adapterWith(flags: readonly string[]): Promise<GPUAdapter | null> {
-  const { create, globals } = await import('webgpu');
-  Object.assign(globalThis, globals);
-  const gpu = create([...flags]) as GPU;
-  keepAlive.push(gpu);
-  return gpu.requestAdapter({ powerPreference: 'high-performance' });
-}
-
-/** An instance that is collected takes its adapters and devices with it. */
-const keepAlive: GPU[] = [];
 
 /** Limits without the ones that a device refuses to be asked for. */
 const limitsOf = (limits: GPUSupportedLimits): Record<string, number> => {
@@ -45,47 +14,6 @@ const limitsOf = (limits: GPUSupportedLimits): Record<string, number> => {
   }
   return found;
 };
-
-/** Opens a device of an adapter with every feature of use to kernels and all its limits. */
-export async function openWith(
-  flags: readonly string[],
-): Promise<{ readonly gpu: GPUDevice; readonly info: GPUAdapterInfo }> {
-  const adapter = await adapterWith(flags);
-  if (!adapter) throw new Error('no adapter with these flags');
-  const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
-  const wanted = [
-    'maxStorageBufferBindingSize',
-    'maxBufferSize',
-    'maxComputeWorkgroupStorageSize',
-    'maxComputeInvocationsPerWorkgroup',
-    'maxComputeWorkgroupSizeX',
-    'maxComputeWorkgroupSizeY',
-    'maxStorageBuffersPerShaderStage',
-  ] as const;
-  const requiredLimits = Object.fromEntries(wanted.map((name) => [name, adapter.limits[name]]));
-  // The device's own `adapterInfo` leaves out the matrix configurations.
-  return { gpu: await adapter.requestDevice({ requiredFeatures, requiredLimits }), info: adapter.info };
-}
-
-export interface MatrixConfig {
-  readonly componentType: string;
-  readonly resultComponentType: string;
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-}
-
-/** The shapes of an adapter's matrix units. */
-export function matrixConfigs(info: GPUAdapterInfo): MatrixConfig[] {
-  const configs = (info as { readonly subgroupMatrixConfigs?: Iterable<MatrixConfig> }).subgroupMatrixConfigs;
-  return [...(configs ?? [])].map(({ componentType, resultComponentType, M, N, K }) => ({
-    componentType,
-    resultComponentType,
-    M,
-    N,
-    K,
-  }));
-}
 
 interface AdapterFacts {
   readonly info: Record<string, unknown>;

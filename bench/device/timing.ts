@@ -3,6 +3,7 @@
 
 import type { Device } from '../../src/kernels/device/device.ts';
 import { idle, type Launch, prepare, readBack, submit } from '../../src/kernels/device/runtime.ts';
+import { median } from '../median.ts';
 
 export interface Measured {
   /** Median milliseconds of a run: device time where there are timestamps, else by the clock. */
@@ -29,9 +30,6 @@ export interface MeasureOptions {
 
 /** Dispatches that one pass may hold; encoding more would take the host longer than the device. */
 const MOST_DISPATCHES = 8192;
-
-export const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 
 /** Whether timestamps are taken. A software adapter runs on the host, whose clock is good enough and always right. */
 const hasClock = ({ capabilities }: Device): boolean => capabilities.timestamps && !capabilities.software;
@@ -191,7 +189,7 @@ export async function profile(
   return { sumMs, launches: times.length, clock: clock ? 'device' : 'host', kernels };
 }
 
-/** Resolves after so many milliseconds of arithmetic: a GPU that rested runs at a low clock at first. */
+/** Keeps the device busy for some milliseconds, because an idle GPU starts at a low clock rate. */
 export async function warmUp(device: Device, launch: Launch, milliseconds: number): Promise<void> {
   const sequence = await prepare(device, [launch]);
   const start = performance.now();

@@ -21,7 +21,7 @@ export interface Cost {
 }
 
 /**
- * Returns the cost of a graph at its shapes. What counts as an operation is said in `Op.flop`. The padding of a
+ * Returns the cost of a graph at its shapes. `Op.flop` defines what counts as an operation. The padding of a
  * convolution is counted like pixels.
  */
 export function costOf(graph: Graph): Cost {

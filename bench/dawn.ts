@@ -1,0 +1,87 @@
+// Opens Dawn with flags of its own. The product's flags leave NVIDIA without f16, and every device without matrix units.
+
+const TOGGLES = ['allow_unsafe_apis', 'use_vulkan_memory_model', 'vulkan_enable_f16_on_nvidia'];
+
+/** Dawn's flags for f16 on NVIDIA and for subgroup matrices, and `more`; dawn.node passes them on at every stage. */
+export const dawnFlags = (...more: readonly string[]): readonly string[] => [
+  `enable-dawn-features=${[...TOGGLES, ...more].join()}`,
+  'disable-dawn-features=timestamp_quantization',
+];
+
+export const EXTRA_FLAGS = dawnFlags();
+
+/** The same without checks of indices and zeros in workgroup memory: what those cost. */
+export const UNCHECKED_FLAGS = dawnFlags(
+  'disable_robustness',
+  'disable_workgroup_init',
+  'disable_polyfills_on_integer_div_and_mod',
+);
+
+const FEATURES = [
+  'subgroups',
+  'shader-f16',
+  'timestamp-query',
+  'chromium-experimental-subgroup-matrix',
+  'subgroup-size-control',
+];
+
+const LIMITS = [
+  'maxStorageBufferBindingSize',
+  'maxBufferSize',
+  'maxComputeWorkgroupStorageSize',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupSizeX',
+  'maxComputeWorkgroupSizeY',
+  'maxStorageBuffersPerShaderStage',
+] as const;
+
+/** Dawn's instances by their flags. An instance that is garbage-collected takes its adapters and devices with it. */
+const instances = new Map<string, GPU>();
+
+/** Returns the first adapter that Dawn has with these flags; null if there is none. */
+export async function adapterWith(flags: readonly string[]): Promise<GPUAdapter | null> {
+  const key = flags.join('\n');
+  let instance = instances.get(key);
+  if (!instance) {
+    const { create, globals } = await import('webgpu');
+    Object.assign(globalThis, globals);
+    instance = create([...flags]) as GPU;
+    instances.set(key, instance);
+  }
+  return instance.requestAdapter({ powerPreference: 'high-performance' });
+}
+
+/**
+ * Opens a device with all features and limits that kernels can use. `info` is the adapter's: the device's own leaves out
+ * the matrix configurations.
+ * @throws Error if there is no adapter with these flags.
+ */
+export async function openWith(
+  flags: readonly string[],
+): Promise<{ readonly gpu: GPUDevice; readonly info: GPUAdapterInfo }> {
+  const adapter = await adapterWith(flags);
+  if (!adapter) throw new Error('no adapter with these flags');
+  const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
+  const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
+  return { gpu: await adapter.requestDevice({ requiredFeatures, requiredLimits }), info: adapter.info };
+}
+
+export interface MatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** The shapes of an adapter's matrix units. */
+export function matrixConfigs(info: GPUAdapterInfo): MatrixConfig[] {
+  const configs = (info as { readonly subgroupMatrixConfigs?: Iterable<MatrixConfig> }).subgroupMatrixConfigs;
+  return [...(configs ?? [])].map(({ componentType, resultComponentType, M, N, K }) => ({
+    componentType,
+    resultComponentType,
+    M,
+    N,
+    K,
+  }));
+}
