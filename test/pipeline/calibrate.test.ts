@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { main } from '../../src/pipeline/command/main.ts';
-import { SHIPPED } from '../../src/pipeline/command/model-folder.ts';
+import { SHIPPED } from '../../src/pipeline/command/shared/model-folder.ts';
 import { cli } from './capture.ts';
 import { hash } from './fake.ts';
 import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';

@@ -6,7 +6,7 @@ import {
   candidatesFor,
   nearest,
   readPrompts,
-} from '../../src/pipeline/command/candidates.ts';
+} from '../../src/pipeline/command/shared/candidates.ts';
 import { LABELS, SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
 import { temporaryFolder, write } from './imagefiles.ts';
 

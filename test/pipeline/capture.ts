@@ -2,7 +2,7 @@
 
 import { PassThrough } from 'node:stream';
 import { main } from '../../src/pipeline/command/main.ts';
-import type { OpenFolder } from '../../src/pipeline/command/model-choice.ts';
+import type { OpenFolder } from '../../src/pipeline/command/shared/model-choice.ts';
 import { fakeDescribe, fakeFolder } from './fakefolder.ts';
 
 /** What a process would have left. */

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
-import type { OpenFolder } from '../../src/pipeline/command/model-choice.ts';
+import type { OpenFolder } from '../../src/pipeline/command/shared/model-choice.ts';
 import { toModelInput } from '../../src/pipeline/images/pixels.ts';
 import { decodePng, encodePng } from '../../src/pipeline/images/png.ts';
 import { admCrop, resizeAndCrop } from '../../src/pipeline/images/resample.ts';

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import type { LogLevel } from '../../src/pipeline/command/options/output.ts';
-import { createReporter } from '../../src/pipeline/command/progress.ts';
+import { createReporter } from '../../src/pipeline/command/shared/progress.ts';
 
 /** What a reporter writes of pipelines that take `milliseconds` each. */
 function shown(milliseconds: number, { isTTY = false, level = 'info' as LogLevel, total = 30 } = {}) {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
-import { passedOverFiles } from '../../src/pipeline/command/input-notes.ts';
+import { passedOverFiles } from '../../src/pipeline/command/subcommands/classify/input-notes.ts';
 import { conversions } from '../../src/pipeline/images/conversions.ts';
 import { imageFrom } from '../../src/pipeline/images/image-from.ts';
 import type { Pixels } from '../../src/pipeline/images/pixels.ts';

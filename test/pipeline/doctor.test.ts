@@ -1,10 +1,10 @@
 // What doctor makes of machines of many kinds. Nothing is asked of this machine but in the last group, without a device.
 
 import { describe, expect, test } from 'vitest';
-import { doctorText } from '../../src/pipeline/command/doctor.ts';
-import type { Check } from '../../src/pipeline/command/doctor-checks.ts';
-import { checksOf, runCheck, statusOfChecks } from '../../src/pipeline/command/doctor-checks.ts';
-import type { ChildResult, Facts } from '../../src/pipeline/command/doctor-facts.ts';
+import type { Check } from '../../src/pipeline/command/subcommands/doctor/checks.ts';
+import { checksOf, runCheck, statusOfChecks } from '../../src/pipeline/command/subcommands/doctor/checks.ts';
+import { doctorText } from '../../src/pipeline/command/subcommands/doctor/doctor.ts';
+import type { ChildResult, Facts } from '../../src/pipeline/command/subcommands/doctor/facts.ts';
 import { cli } from './capture.ts';
 import { fakeDescribe } from './fakefolder.ts';
 

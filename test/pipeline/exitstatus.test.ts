@@ -6,7 +6,7 @@ import { PassThrough } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { DeviceLostError, ModelError, NoDeviceError, UnsupportedError } from '../../src/errors.ts';
 import { main } from '../../src/pipeline/command/main.ts';
-import type { OpenFolder } from '../../src/pipeline/command/model-choice.ts';
+import type { OpenFolder } from '../../src/pipeline/command/shared/model-choice.ts';
 import { cli } from './capture.ts';
 import { fakeDescribe, fakeFolder, TEXT_SUMMARY } from './fakefolder.ts';
 import { temporaryFolder, write } from './imagefiles.ts';

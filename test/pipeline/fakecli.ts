@@ -1,8 +1,8 @@
 // The command line as a real process, with a fake model; the first argument is the milliseconds of a batch.
 // With TELL_BATCHES set it says on standard error when a batch begins.
 
-import { processArguments } from '../../src/pipeline/command/arguments.ts';
 import { main } from '../../src/pipeline/command/main.ts';
+import { processArguments } from '../../src/pipeline/command/shared/arguments.ts';
 import { fakeDescribe, fakeFolder } from './fakefolder.ts';
 
 const [delay, ...argv] = processArguments();

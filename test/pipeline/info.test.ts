@@ -2,9 +2,13 @@
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { estimateOf, evaluationsOf, timeEvaluations } from '../../src/pipeline/command/dry-run.ts';
-import { bytes } from '../../src/pipeline/command/progress.ts';
-import { runTimeOf, secondsOf, sumOf, timeWork } from '../../src/pipeline/command/timing.ts';
+import { bytes } from '../../src/pipeline/command/shared/progress.ts';
+import { runTimeOf, secondsOf, sumOf, timeWork } from '../../src/pipeline/command/shared/timing.ts';
+import {
+  estimateOf,
+  evaluationsOf,
+  timeEvaluations,
+} from '../../src/pipeline/command/subcommands/classify/dry-run.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { parseGrid, type SigmaGrid } from '../../src/pipeline/deciding/levels.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { interruptible } from '../../src/pipeline/command/interruption.ts';
+import { interruptible } from '../../src/pipeline/command/shared/interruption.ts';
 
 /** An interruption with the process it listens to, and how often its start was told. */
 function interrupted() {

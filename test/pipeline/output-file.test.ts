@@ -14,8 +14,8 @@ import {
 import { hostname } from 'node:os';
 import { join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { claimFile } from '../../src/pipeline/command/output-file.ts';
-import { lockFile } from '../../src/pipeline/command/output-lock.ts';
+import { claimFile } from '../../src/pipeline/command/shared/output-file.ts';
+import { lockFile } from '../../src/pipeline/command/shared/output-lock.ts';
 import { cli, linesOf } from './capture.ts';
 import { goodImages, greyPng, temporaryFolder, write } from './imagefiles.ts';
 
@@ -154,7 +154,7 @@ describe('locks', () => {
       const folder = temporaryFolder();
       const file = join(folder, 'r');
       const program = `
-      const { lockFile } = await import(${JSON.stringify(new URL('../../src/pipeline/command/output-lock.ts', import.meta.url).href)});
+      const { lockFile } = await import(${JSON.stringify(new URL('../../src/pipeline/command/shared/output-lock.ts', import.meta.url).href)});
       await lockFile(${JSON.stringify(file)});
       console.log('held');
       setInterval(() => {}, 1000);`;

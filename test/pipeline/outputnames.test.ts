@@ -1,7 +1,7 @@
 // Names of the images that are written.
 
 import { expect, test } from 'vitest';
-import { outputNames, pngName } from '../../src/pipeline/command/output-names.ts';
+import { outputNames, pngName } from '../../src/pipeline/command/shared/output-names.ts';
 
 test('names: beneath their roots, told apart by the folders above, and then by a number', () => {
   const nameOf = outputNames();

@@ -3,7 +3,7 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { OpenFolder } from '../../src/pipeline/command/model-choice.ts';
+import type { OpenFolder } from '../../src/pipeline/command/shared/model-choice.ts';
 import { cli, linesOf } from './capture.ts';
 import { fakeFolder } from './fakefolder.ts';
 import { goodImages, greyPng, temporaryFolder, write } from './imagefiles.ts';

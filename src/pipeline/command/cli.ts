@@ -3,9 +3,9 @@
 
 import { describeModel } from '../../graph/models/describe.ts';
 import { openModel } from '../../graph/models/open-model.ts';
-import { processArguments } from './arguments.ts';
-import { silentDriver } from './driver-messages.ts';
 import { main } from './main.ts';
+import { processArguments } from './shared/arguments.ts';
+import { silentDriver } from './shared/driver-messages.ts';
 
 // A closed standard error must not end a run whose results still go somewhere.
 process.stderr.on('error', () => {});

@@ -3,7 +3,7 @@
 import { Command } from 'commander';
 import { PRESET_HELP } from './options/presets.ts';
 import { addOptions } from './options/table.ts';
-import { CLASSIFY } from './settings.ts';
+import { CLASSIFY } from './subcommands/classify/settings.ts';
 
 /** Where the command's own texts (help, version, faults) go. */
 export interface Texts {

@@ -11,11 +11,11 @@ import { loadImages } from '../images/load.ts';
 import { fromModelInput } from '../images/pixels.ts';
 import { findImages } from '../images/sources.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../types.ts';
-import { silentDriver } from './driver-messages.ts';
-import { describeError, statusOf } from './exit-status.ts';
-import { DEFAULT_MODEL, SHIPPED } from './model-folder.ts';
 import { picture, sideBySide } from './picture.ts';
-import { createReporter, short } from './progress.ts';
+import { silentDriver } from './shared/driver-messages.ts';
+import { describeError, statusOf } from './shared/exit-status.ts';
+import { DEFAULT_MODEL, SHIPPED } from './shared/model-folder.ts';
+import { createReporter, short } from './shared/progress.ts';
 
 /** Columns of a picture, and of a picture with its margin. */
 const COLUMNS = 22;

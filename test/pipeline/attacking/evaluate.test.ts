@@ -22,7 +22,7 @@ import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import type { OpenModelOptions } from '../../../src/graph/models/open-model.ts';
 import { diffusionClassifier } from '../../../src/pipeline/attacking/classifier.ts';
 import { argmax } from '../../../src/pipeline/attacking/losses.ts';
-import { quotas } from '../../../src/pipeline/command/labelled-set.ts';
+import { quotas } from '../../../src/pipeline/command/shared/labelled-set.ts';
 import { loadImage } from '../../../src/pipeline/images/load.ts';
 import { encodePng } from '../../../src/pipeline/images/png.ts';
 import { cli, linesOf } from '../capture.ts';

@@ -1,0 +1,177 @@
+// Which candidates a run chooses between, from names or from a table of prompts.
+
+import { z } from 'zod';
+import { UsageError } from '../../../errors.ts';
+import type { Candidate } from '../../../graph/model.ts';
+import type { ModelSummary } from '../../../graph/model-summary.ts';
+import { csvRows } from '../../images/csv.ts';
+
+/** Letters to insert, delete or replace to turn one text into the other. */
+export function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}
+
+/** The name nearest to a text, by letters, whatever their case. */
+export function nearest(text: string, names: readonly string[]): string | undefined {
+  const wanted = text.toLowerCase();
+  const ranked = names.map((name) => ({ name, distance: editDistance(wanted, name.toLowerCase()) }));
+  return ranked.sort((a, b) => a.distance - b.distance)[0]?.name;
+}
+
+/**
+ * Candidates by name among the classes of a model, in the order of the names; case does not matter where it is
+ * not needed to tell classes apart.
+ *
+ * @throws UsageError for a name that is no class, naming the nearest, and for a name given twice.
+ */
+export function candidatesByName(names: readonly string[], labels: readonly string[]): Candidate[] {
+  const chosen = new Set<number>();
+  return names.map((name) => {
+    const folded = labels.map((label) => label.toLowerCase());
+    const loose = folded.indexOf(name.toLowerCase());
+    const unique = folded.lastIndexOf(name.toLowerCase()) === loose;
+    const exact = labels.indexOf(name);
+    const classidx = exact >= 0 || !unique ? exact : loose;
+    if (classidx < 0)
+      throw new UsageError(
+        `--labels: the model has no class "${name}"; the nearest is "${nearest(name, labels)}"`,
+      );
+    if (chosen.has(classidx)) throw new UsageError(`--labels: "${name}" is given twice`);
+    chosen.add(classidx);
+    return { label: labels[classidx]!, classidx };
+  });
+}
+
+/** A row of a table of prompts. */
+export interface PromptRow {
+  readonly prompt: string;
+  readonly classname: string;
+  readonly classidx: number;
+}
+
+const row = z.object({
+  prompt: z.string(),
+  classname: z.string().min(1),
+  classidx: z.string().regex(/^\d+$/).transform(Number),
+});
+
+/**
+ * Reads a table of prompts: CSV with the columns prompt, classname and classidx; others are ignored.
+ *
+ * @throws UsageError naming the file and the line.
+ */
+export async function readPrompts(path: string): Promise<PromptRow[]> {
+  const prompts: PromptRow[] = [];
+  for await (const { row: texts, line } of csvRows(path)) {
+    const result = row.safeParse(texts);
+    if (!result.success) {
+      const column = String(result.error.issues[0]?.path[0]);
+      throw new UsageError(
+        texts[column] === undefined
+          ? `${path}: wanted the columns prompt, classname and classidx; ${column} is missing`
+          : `${path}, line ${line}: ${column} is "${texts[column]}"`,
+      );
+    }
+    prompts.push(result.data);
+  }
+  if (prompts.length === 0) throw new UsageError(`${path}: holds no prompts`);
+  return prompts;
+}
+
+/**
+ * Candidates from a table of prompts for a model whose classes are numbered: the prompt itself has no effect
+ * there, so rows that share a class are one candidate.
+ *
+ * @throws UsageError for a classidx that the model does not have.
+ */
+export function candidatesByPrompt(rows: readonly PromptRow[], labels: readonly string[]): Candidate[] {
+  const byClass = new Map<number, Candidate>();
+  for (const { classname, classidx } of rows) {
+    if (classidx >= labels.length)
+      throw new UsageError(
+        `--prompts: classidx ${classidx} (${classname}); the model has 0 to ${labels.length - 1}`,
+      );
+    if (!byClass.has(classidx)) byClass.set(classidx, { label: classname, classidx });
+  }
+  return [...byClass.values()];
+}
+
+/** The prompt of a label where nobody gives a template. */
+export const TEMPLATE = 'a photo of a {}.';
+
+/**
+ * Candidates for a text model: every name by every template, all prompts of a name sharing its class, which is
+ * its place in the list.
+ *
+ * @throws UsageError for a name given twice.
+ */
+export function candidatesByTemplate(
+  names: readonly string[],
+  templates: readonly string[] = [TEMPLATE],
+): Candidate[] {
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) throw new UsageError(`--labels: "${twice}" is given twice`);
+  return names.flatMap((label, classidx) =>
+    templates.map((template) => ({ label, classidx, prompt: template.split('{}').join(label) })),
+  );
+}
+
+/** What a person says of the candidates; at most one of `labels` and `rows`. */
+export interface CandidateChoice {
+  readonly labels?: readonly string[] | undefined;
+  readonly template?: readonly string[] | undefined;
+  readonly rows?: readonly PromptRow[] | undefined;
+}
+
+/**
+ * The candidates of a run: classes of a model that has some, prompts for one that reads text. Each row of a table is
+ * a candidate of its own there, even if rows share a class.
+ *
+ * @throws UsageError if they do not go together with the model, or are all of one class.
+ */
+export function candidatesFor(
+  model: Pick<ModelSummary, 'name' | 'conditioning' | 'labels'>,
+  choice: CandidateChoice,
+): Candidate[] {
+  const candidates = chosen(model, choice);
+  const [first] = candidates;
+  if (candidates.every(({ classidx }) => classidx === first?.classidx))
+    throw new UsageError(
+      `${choice.labels ? '--labels' : '--prompts'}: expected at least two classes, got one (${first?.label}); ` +
+        'with one class there is nothing to decide',
+    );
+  return candidates;
+}
+
+function chosen(
+  { name, conditioning, labels: own }: Pick<ModelSummary, 'name' | 'conditioning' | 'labels'>,
+  { labels, template, rows }: CandidateChoice,
+): Candidate[] {
+  switch (conditioning) {
+    case 'class':
+      if (template !== undefined)
+        throw new UsageError(`--template makes prompts for text models; ${name} has classes of its own`);
+      if (labels) return candidatesByName(labels, own);
+      if (rows) return candidatesByPrompt(rows, own);
+      return own.map((label, classidx) => ({ label, classidx }));
+    case 'text':
+      if (labels) return candidatesByTemplate(labels, template);
+      if (rows)
+        return rows.map(({ prompt, classname, classidx }) => ({ label: classname, classidx, prompt }));
+      throw new UsageError(
+        `${name} reads text and has no classes of its own: say what to choose between, with --labels A,B,... ` +
+          'or --prompts FILE (CSV: prompt,classname,classidx)',
+      );
+    default:
+      return conditioning satisfies never;
+  }
+}

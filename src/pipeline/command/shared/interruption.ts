@@ -1,0 +1,63 @@
+// What happens when somebody ends the program under way: first what is in flight is finished, then it is not.
+
+import { setMaxListeners } from 'node:events';
+import type { AbortSignalLike } from '../../../host-types.ts';
+
+/** Milliseconds that images in flight have to finish after an interruption. */
+const GRACE = 5000;
+
+/** The part of `process` that sends signals. */
+export interface SignalSource {
+  on(signal: 'SIGINT' | 'SIGTERM', listener: () => void): unknown;
+  removeListener(signal: 'SIGINT' | 'SIGTERM', listener: () => void): unknown;
+}
+
+/** An interruption in the making. */
+export interface Interruption {
+  /** Raised at the first signal: nothing new is begun. */
+  readonly stop: AbortSignalLike;
+  /** Raised when the time to finish is over, and at the second signal: what is in flight is dropped. */
+  readonly drop: AbortSignalLike;
+  /** The exit status that the signal asks for; 0 as long as there was none. */
+  readonly status: number;
+  /** Stops listening. */
+  release(): void;
+}
+
+/**
+ * Listens for SIGINT (status 130) and SIGTERM (143). The first one stops, and drops after 5 s what is not
+ * finished by then; the second one drops at once.
+ */
+export function interruptible(signals: SignalSource, onStop: () => void): Interruption {
+  const stop = new AbortController();
+  const drop = new AbortController();
+  // Every image in flight listens, and Node warns of more than 10 listeners.
+  setMaxListeners(0, stop.signal, drop.signal);
+  let status = 0;
+  let timer: NodeJS.Timeout | undefined;
+  const raise = (code: number) => () => {
+    if (stop.signal.aborted) drop.abort();
+    else {
+      status = code;
+      stop.abort();
+      timer = setTimeout(() => drop.abort(), GRACE);
+      onStop();
+    }
+  };
+  const listeners = [
+    ['SIGINT', raise(130)],
+    ['SIGTERM', raise(143)],
+  ] as const;
+  for (const [signal, listener] of listeners) signals.on(signal, listener);
+  return {
+    stop: stop.signal,
+    drop: drop.signal,
+    get status() {
+      return status;
+    },
+    release() {
+      clearTimeout(timer);
+      for (const [signal, listener] of listeners) signals.removeListener(signal, listener);
+    },
+  };
+}

@@ -1,0 +1,167 @@
+// How a model is opened: from checked settings to options for the graph.
+
+import { readFile, stat } from 'node:fs/promises';
+import { UsageError } from '../../../errors.ts';
+import type { Level, Model } from '../../../graph/model.ts';
+import type { ModelSummary } from '../../../graph/model-summary.ts';
+import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
+import { RDC_RANGE } from '../../../graph/sigmas.ts';
+import { ascending, parseGrid, shareOf, visitingOrder } from '../../deciding/levels.ts';
+import { sigmaLevels, weigh, weightings } from '../../deciding/weighting.ts';
+import { systemCode } from '../../images/failures.ts';
+import type { Settings } from '../subcommands/classify/settings.ts';
+import { candidatesFor, readPrompts } from './candidates.ts';
+
+/** Opens a model folder: `openModel` of the graph, or a fake of it. */
+export type OpenFolder = (folder: string, options: OpenModelOptions) => Promise<Model>;
+
+/** The settings that say how evaluations are made, whatever they are for. */
+export type EvaluationSettings = Pick<
+  Settings,
+  'imageSize' | 'timesteps' | 'sigmas' | 'loss' | 'weighting' | 'seed' | 'noise' | 'batch' | 'concurrency'
+> &
+  Partial<Pick<Settings, 'strategy' | 'nSamples'>>;
+
+/** The settings that say what is chosen between. */
+export type ChoiceSettings = Pick<Settings, 'labels' | 'template' | 'prompts'>;
+
+/** Numbers of a file, in a JSON array or apart by commas and white space. */
+async function readWeights(path: string): Promise<number[]> {
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    const known = `${weightings.join(', ')}, or a file`;
+    throw new UsageError(
+      `--weighting: wanted ${known}; "${path}" cannot be read (${systemCode(error) ?? error})`,
+    );
+  });
+  const numbers = text
+    .replace(/^\s*\[|\]\s*$/g, '')
+    .split(/[\s,]+/)
+    .filter((part) => part !== '')
+    .map(Number);
+  if (numbers.some(Number.isNaN)) throw new UsageError(`${path}: wanted numbers and nothing else`);
+  return numbers;
+}
+
+/** Whether a model's noise levels are sigmas. */
+const isContinuous = ({ levels }: ModelSummary): boolean => levels[0]?.sigma !== undefined;
+
+/** The grid that is asked for: by name, or by a staged schedule, whose grid is as long as its densest stage. */
+function gridText(
+  { timesteps, sigmas, strategy, nSamples }: EvaluationSettings,
+  model: ModelSummary,
+): string | undefined {
+  if (timesteps ?? sigmas) return timesteps ?? sigmas;
+  if (strategy !== 'staged' || !nSamples) return undefined;
+  const densest = Math.max(...nSamples);
+  return isContinuous(model) ? `linspace:${RDC_RANGE.join(':')}:${densest + 1}:left` : `even:${densest}`;
+}
+
+/** The grid in visiting order with its weights; weights of a file belong to the ascending grid. */
+function levelsOf(
+  settings: EvaluationSettings,
+  weighting: string | readonly number[] | undefined,
+  model: ModelSummary,
+): readonly Level[] {
+  const text = gridText(settings, model);
+  if (text !== undefined) return gridOf(text, weighting, model);
+  if (weighting === undefined) return model.levels;
+  const grid = ownGrid(model);
+  const order = ascending(grid);
+  const weights = weigh(
+    weighting,
+    order.map((i) => grid[i]!),
+    statisticsOf(model),
+  );
+  const levels: Level[] = grid.map((level) => ({ ...level, weight: 1 }));
+  order.forEach((at, i) => {
+    levels[at] = { ...grid[at]!, weight: weights[i]! };
+  });
+  return levels;
+}
+
+const ownGrid = ({ levels }: ModelSummary): readonly Omit<Level, 'weight'>[] =>
+  levels.map(({ t, sigma }) => (t === undefined ? { sigma: sigma! } : { t }));
+
+const statisticsOf = ({ sigmaData }: ModelSummary) => (sigmaData === undefined ? {} : { sigmaData });
+
+/** A grid by its text. Unless a weighting is named, sigmas have RDC's and timesteps have none. */
+function gridOf(
+  text: string,
+  weighting: string | readonly number[] | undefined,
+  model: ModelSummary,
+): readonly Level[] {
+  const continuous = isContinuous(model);
+  const grid = parseGrid(text, continuous ? undefined : model.numTrainTimesteps);
+  if ('t' in grid) {
+    const levels = grid.t.map((t) => ({ t }));
+    const weights = weigh(weighting ?? 'uniform', levels);
+    return visitingOrder(levels.length).map((i) => ({ ...levels[i]!, weight: weights[i]! }));
+  }
+  if (!continuous) throw new UsageError(`--sigmas: ${model.name} has timesteps; wanted --timesteps even:N`);
+  const levels = sigmaLevels(grid, weighting ?? 'rdc-code', statisticsOf(model));
+  return visitingOrder(levels.map(shareOf)).map((i) => levels[i]!);
+}
+
+/** Refuses a side of the image that the model cannot take, before anything is loaded for it. */
+function checkSide(side: number | undefined, { name, inputShape, sideMultiple }: ModelSummary): void {
+  const [, height, width] = inputShape;
+  if (side === undefined) return;
+  if (sideMultiple === undefined && (side !== height || side !== width))
+    throw new UsageError(`--image-size: ${name} takes images of ${width}x${height}, got ${side}`);
+  if (sideMultiple !== undefined && side % sideMultiple !== 0)
+    throw new UsageError(`--image-size: ${name} takes multiples of ${sideMultiple}, got ${side}`);
+}
+
+/**
+ * How the graph makes evaluations for these settings; which candidates there are is left open. The files that
+ * they name are read here.
+ *
+ * @throws UsageError here, or when the model is opened and the settings do not fit it.
+ */
+export async function evaluationOptions(settings: EvaluationSettings): Promise<OpenModelOptions> {
+  const { weighting, noise, loss, batch, concurrency, imageSize } = settings;
+  const named = weighting === undefined || weightings.some((name) => name === weighting);
+  const weights = named ? weighting : await readWeights(weighting);
+  if (noise !== undefined) {
+    await stat(noise).catch((error: unknown) => {
+      throw new UsageError(`--noise: ${noise} cannot be read (${systemCode(error) ?? error})`);
+    });
+  }
+  return {
+    levels: (model) => {
+      checkSide(imageSize, model);
+      return levelsOf(settings, weights, model);
+    },
+    seed: settings.seed,
+    ...(loss ? { distance: loss } : {}),
+    ...(noise === undefined ? {} : { noiseFile: noise }),
+    ...(imageSize === undefined ? {} : { imageSize }),
+    ...(batch === undefined ? {} : { batchSize: batch }),
+    ...(concurrency === undefined ? {} : { slots: concurrency }),
+  };
+}
+
+/**
+ * How the graph opens a model to classify with these settings.
+ *
+ * @throws UsageError here, or when the model is opened and the settings do not fit it.
+ */
+export async function modelOptions(settings: EvaluationSettings & ChoiceSettings): Promise<OpenModelOptions> {
+  const { labels, template, prompts } = settings;
+  const rows = prompts === undefined ? undefined : await readPrompts(prompts);
+  return {
+    ...(await evaluationOptions(settings)),
+    candidates: (model) => candidatesFor(model, { labels, template, rows }),
+  };
+}
+
+/**
+ * Whether the settings fit an opened model.
+ *
+ * @throws UsageError when `--image-size` asks for what the model does not take.
+ */
+export function checkModel({ imageSize }: Pick<Settings, 'imageSize'>, model: Model): void {
+  const [, height, width] = model.inputShape;
+  if (imageSize !== undefined && (imageSize !== height || imageSize !== width))
+    throw new UsageError(`--image-size: ${model.name} takes images of ${width}x${height}, got ${imageSize}`);
+}

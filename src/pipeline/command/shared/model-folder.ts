@@ -1,0 +1,21 @@
+// Where the command line finds models: where the library does, but a wrong name is a mistake of the command line.
+
+import { ModelError, UsageError } from '../../../errors.ts';
+import { modelFolder as findFolder, shippedFolder } from '../../../graph/folders/model-path.ts';
+
+export { DEFAULT_MODEL } from '../../../graph/folders/model-path.ts';
+
+/** The folder of the shipped models; the command line is never bundled, so there is one. */
+export const SHIPPED = shippedFolder()!;
+
+/**
+ * Returns the folder of a model that is given by path or by the name of a shipped one.
+ * @throws UsageError listing the shipped models if there is neither.
+ */
+export async function modelFolder(model: string): Promise<string> {
+  try {
+    return await findFolder(model);
+  } catch (error) {
+    throw error instanceof ModelError ? new UsageError(`--model: ${error.message}`) : error;
+  }
+}

@@ -1,0 +1,156 @@
+// One writer per output file: a small file `OUT.lock` next to it, there as long as it is written.
+//
+// It is created exclusively, which is atomic on local and on network folders. Whoever holds it renews its time stamp;
+// a lock is stale if the time stamp is old, or if this machine knows that its process has ended, so that a killed
+// program blocks no program on its own machine, and none elsewhere for longer than a minute. Written by hand because
+// proper-lockfile, the best known package, cannot tell a killed program from a busy one and would block its own
+// --resume.
+
+import { randomBytes } from 'node:crypto';
+import { readlinkSync } from 'node:fs';
+import { open, readFile, rm, stat, utimes } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { UsageError } from '../../../errors.ts';
+import { systemPath } from '../../escaping.ts';
+import { systemCode } from '../../images/failures.ts';
+
+/** Milliseconds after which a lock that was not renewed is stale, and milliseconds between two renewals. */
+const STALE = 60_000;
+const RENEWAL = 15_000;
+
+/** Milliseconds to wait while another program removes a stale lock. */
+const PAUSE = 20;
+
+/** A lock that is held. */
+export interface Lock {
+  release(): Promise<void>;
+}
+
+interface Owner {
+  readonly pid: number;
+  /** The machine, and on Linux its space of process numbers: containers share hosts' names and numbers. */
+  readonly host: string;
+  readonly token: string;
+}
+
+function thisHost(): string {
+  try {
+    return `${hostname()} ${readlinkSync('/proc/self/ns/pid')}`;
+  } catch {
+    return hostname();
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return systemCode(error) === 'EPERM';
+  }
+}
+
+/** Locks that this process holds: one with its number that is not among them was left by an earlier process. */
+const held = new Set<string>();
+
+function ownerOf(text: string): Owner | undefined {
+  try {
+    const { pid, host, token } = JSON.parse(text);
+    return { pid: Number(pid), host: String(host), token: String(token) };
+  } catch {
+    return undefined; // just being written, or damaged: its age decides
+  }
+}
+
+function isStale(owner: Owner | undefined, age: number): boolean {
+  if (age > STALE) return true;
+  if (owner?.host !== thisHost()) return false;
+  return owner.pid === process.pid ? !held.has(owner.token) : !isAlive(owner.pid);
+}
+
+/**
+ * Removes a stale lock. Of several programs that found it stale one at a time may, and looks again first: otherwise a
+ * slow one would remove the lock that a fast one has created meanwhile.
+ */
+async function removeStale(path: string): Promise<void> {
+  const turn = `${path}.removal`;
+  try {
+    await (await open(systemPath(turn), 'wx')).close();
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
+    const other = await read(turn);
+    if (other && other.age > STALE) await rm(systemPath(turn), { force: true });
+    else await sleep(PAUSE);
+    return;
+  }
+  try {
+    const found = await read(path);
+    if (found && isStale(ownerOf(found.content), found.age)) await rm(systemPath(path), { force: true });
+  } finally {
+    await rm(systemPath(turn), { force: true });
+  }
+}
+
+/** What a lock says, and its age in milliseconds; undefined if it is gone. */
+async function read(path: string): Promise<{ readonly content: string; readonly age: number } | undefined> {
+  try {
+    const { mtimeMs } = await stat(systemPath(path));
+    return { content: await readFile(systemPath(path), 'utf8'), age: Date.now() - mtimeMs };
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Takes the lock of a file.
+ *
+ * @throws UsageError if another program holds it; the system's error if no lock can be created.
+ */
+export async function lockFile(file: string): Promise<Lock> {
+  const path = `${file}.lock`;
+  const owner: Owner = { pid: process.pid, host: thisHost(), token: randomBytes(12).toString('hex') };
+  held.add(owner.token);
+  try {
+    await create(file, path, owner);
+  } catch (error) {
+    held.delete(owner.token);
+    throw error;
+  }
+  const renew = () => utimes(systemPath(path), new Date(), new Date()).catch(() => undefined);
+  const timer = setInterval(renew, RENEWAL).unref();
+  return {
+    async release() {
+      clearInterval(timer);
+      if (!held.delete(owner.token)) return;
+      const now = await read(path).catch(() => undefined);
+      if (now && ownerOf(now.content)?.token === owner.token) await rm(systemPath(path), { force: true });
+    },
+  };
+}
+
+/** Tries to take over a lock that is stale this many times; somebody else may be faster each time. */
+const ATTEMPTS = 5;
+
+/** Creates a lock, in the place of a stale one if need be. */
+async function create(file: string, path: string, owner: Owner): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const handle = await open(systemPath(path), 'wx');
+      await handle.writeFile(`${JSON.stringify(owner)}\n`);
+      await handle.close();
+      return;
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error;
+      const found = await read(path);
+      const other = found && ownerOf(found.content);
+      if (found && (attempt > ATTEMPTS || !isStale(other, found.age)))
+        throw new UsageError(
+          `${file}: another program is writing to it${other ? ` (process ${other.pid} on ${other.host.split(' ')[0]})` : ''}; ` +
+            `name another output, or wait until that program ends`,
+        );
+      if (found) await removeStale(path);
+    }
+  }
+}

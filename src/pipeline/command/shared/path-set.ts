@@ -1,0 +1,67 @@
+// A compact set of paths: what a resumed run has done already can be millions of them.
+
+import { createHash } from 'node:crypto';
+import { bytesOfPath } from '../../escaping.ts';
+
+const WORDS = 4;
+
+/**
+ * Remembers paths by 128 bits of their SHA-256: some 32 to 64 bytes each whatever their length, and two
+ * different paths are told apart for certain in practice (for a million, the chance of any mix-up is 1e-27).
+ */
+export class PathSet {
+  #slots = new Uint32Array(1024 * WORDS);
+  #size = 0;
+
+  /** Paths in the set. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Adds a path; tells whether it is new. */
+  add(path: string): boolean {
+    const key = keyOf(path);
+    const at = find(this.#slots, key);
+    if (occupied(this.#slots, at)) return false;
+    this.#slots.set(key, at);
+    this.#size++;
+    if (this.#size * WORDS * 2 > this.#slots.length) this.#grow();
+    return true;
+  }
+
+  /** Whether a path was added. */
+  has(path: string): boolean {
+    return occupied(this.#slots, find(this.#slots, keyOf(path)));
+  }
+
+  #grow(): void {
+    const old = this.#slots;
+    const slots = new Uint32Array(old.length * 2);
+    for (let at = 0; at < old.length; at += WORDS) {
+      if (!occupied(old, at)) continue;
+      const key = old.subarray(at, at + WORDS);
+      slots.set(key, find(slots, key));
+    }
+    this.#slots = slots;
+  }
+}
+
+function keyOf(path: string): Uint32Array {
+  const digest = createHash('sha256').update(bytesOfPath(path)).digest();
+  const key = Uint32Array.from({ length: WORDS }, (_, i) => digest.readUInt32LE(i * 4));
+  if (key.every((word) => word === 0)) key[0] = 1; // all zeros mark a free slot
+  return key;
+}
+
+const occupied = (slots: Uint32Array, at: number) =>
+  (slots[at]! | slots[at + 1]! | slots[at + 2]! | slots[at + 3]!) !== 0;
+
+/** Where the key is, or the free slot where it belongs: open addressing with linear probing. */
+function find(slots: Uint32Array, key: Uint32Array): number {
+  const mask = slots.length / WORDS - 1;
+  for (let slot = key[0]! & mask; ; slot = (slot + 1) & mask) {
+    const at = slot * WORDS;
+    if (!occupied(slots, at)) return at;
+    if (key.every((word, i) => slots[at + i] === word)) return at;
+  }
+}

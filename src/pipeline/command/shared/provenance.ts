@@ -1,0 +1,55 @@
+// What a record keeps of how it was made, so that it can be trusted and repeated later.
+
+import { createHash } from 'node:crypto';
+import { createReadStream, readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { readModelFolder } from '../../../graph/folders/folder.ts';
+import type { Model } from '../../../graph/model.ts';
+
+/** How a record was made. */
+export interface Provenance {
+  /** The version of this program. */
+  readonly version: string;
+  /** The name of the device that computed it; null if it has none. */
+  readonly device: string | null;
+  /** When the run began, in ISO 8601. */
+  readonly date: string;
+}
+
+/** The version of this program. */
+export function readVersion(): string {
+  const text = readFileSync(new URL('../../../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { readonly version: string }).version;
+}
+
+/** How a record that is begun now with an opened model is made. */
+export const provenanceOf = ({ device }: Pick<Model, 'device'>): Provenance => ({
+  version: readVersion(),
+  device: device ?? null,
+  date: new Date().toISOString(),
+});
+
+/** The shards that an index of weights names, in the order of their names. */
+async function shardsOf(index: string): Promise<string[]> {
+  const { weight_map: map } = JSON.parse(await readFile(index, 'utf8')) as {
+    readonly weight_map: Readonly<Record<string, string>>;
+  };
+  return [...new Set(Object.values(map))].sort().map((name) => join(dirname(index), name));
+}
+
+/**
+ * The SHA-256 of the denoising network's weights: of the file, or of all shards one after the other. Null if the folder
+ * cannot be read; whoever opens the model says why.
+ */
+export async function weightsHash(folder: string): Promise<string | null> {
+  try {
+    const { weights } = await readModelFolder(folder);
+    const hash = createHash('sha256');
+    for (const file of weights.endsWith('.json') ? await shardsOf(weights) : [weights])
+      for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);
+    return hash.digest('hex');
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,57 @@
+// How long it takes to purify images, for the dry runs of `purify` and of `classify --purify`.
+
+import { statesOf } from '../../purifying/chain.ts';
+import type { OpenFolder } from './model-choice.ts';
+import type { PurifyingSettings } from './purifying.ts';
+import { openPurifier } from './robust.ts';
+import { type Seconds, secondsOf, type Timing, timeWork } from './timing.ts';
+
+/** A purification that was timed, and can still be used. */
+export interface TimedPurification {
+  readonly model: string;
+  readonly steps: number;
+  readonly timing: Timing;
+  /** Seconds per image. */
+  readonly seconds: Seconds;
+  /** Seconds that are spent once: opening the network and compiling. */
+  readonly once: number;
+  /** Purifies an image [c, h, w] in [-1, 1]. */
+  readonly purify: (pixels: Float32Array) => Promise<Float32Array>;
+  close(): void;
+}
+
+/**
+ * Opens the network of a purification and times whole purifications, as many at once as a run over `images` images has.
+ *
+ * @throws UsageError, UnsupportedError or ModelError if the model, the options and the noise do not fit together.
+ */
+export async function timePurification(
+  purifying: PurifyingSettings,
+  settings: Parameters<typeof openPurifier>[2] & { readonly concurrency?: number | undefined },
+  images: number,
+  folder: string,
+  openModel: OpenFolder,
+): Promise<TimedPurification> {
+  const begun = performance.now();
+  const { denoising, stepsOf, concurrency, inputShape, name, close } = await openPurifier(
+    folder,
+    purifying,
+    settings,
+    openModel,
+  );
+  try {
+    const opening = (performance.now() - begun) / 1000;
+    const steps = stepsOf(0);
+    const purify = async (pixels: Float32Array) => (await statesOf(denoising, steps, pixels)).at(-1)!.x;
+    const grey = new Float32Array(inputShape.reduce((product, side) => product * side, 1));
+    const timing = await timeWork({
+      run: (count) => Promise.all(Array.from({ length: count }, () => purify(grey))),
+      fill: Math.max(1, Math.min(images, settings.concurrency ?? concurrency)),
+    });
+    const seconds = secondsOf(timing, { least: 1, typical: 1, most: 1 });
+    return { model: name, steps: steps.length, timing, seconds, once: opening + timing.once, purify, close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}

@@ -1,0 +1,234 @@
+// Resuming a run: which images its output holds already, and the output made ready for what is missing.
+
+import { randomBytes } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open, rename, rm, stat, truncate } from 'node:fs/promises';
+import { parse } from 'csv-parse/sync';
+import { UsageError } from '../../../errors.ts';
+import { systemPath } from '../../escaping.ts';
+import { systemCode } from '../../images/failures.ts';
+import type { Found } from '../../images/sources.ts';
+import { type DataFormat, headerOf, type LineOptions, textOfCell } from './format.ts';
+import { PathSet } from './path-set.ts';
+
+/** Bytes that a line of results may have. */
+const LONGEST = 64 * 2 ** 20;
+
+interface Line {
+  readonly text: string;
+  /** Bytes of the file up to and with its line feed. */
+  readonly end: number;
+}
+
+/** The whole lines of a file; in CSV a line feed between quotes belongs to the line. */
+export async function* wholeLines(path: string, format: DataFormat): AsyncGenerator<Line> {
+  let rest = Buffer.alloc(0);
+  let end = 0;
+  for await (const chunk of createReadStream(systemPath(path))) {
+    let bytes: Buffer = Buffer.concat([rest, chunk as Buffer]);
+    for (;;) {
+      const length = lineLength(bytes, format);
+      if (length === 0) break;
+      end += length;
+      yield { text: bytes.toString('utf8', 0, length - 1), end };
+      bytes = bytes.subarray(length);
+    }
+    if (bytes.length > LONGEST)
+      throw new UsageError(`${path}: a line of more than ${LONGEST} bytes is not a result`);
+    rest = Buffer.from(bytes);
+  }
+}
+
+/** Bytes of the first line with its line feed; 0 when it is not whole. */
+function lineLength(bytes: Buffer, format: DataFormat): number {
+  let at = bytes.indexOf(10);
+  if (format === 'jsonl' || at < 0) return at + 1;
+  let quotes = 0;
+  for (let seen = 0; at >= 0; at = bytes.indexOf(10, at + 1)) {
+    for (; seen < at; seen++) if (bytes[seen] === 34) quotes++;
+    if (quotes % 2 === 0) return at + 1;
+  }
+  return 0;
+}
+
+/** What a line of an earlier run says. */
+interface EarlierLine {
+  readonly path: string;
+  readonly failed: boolean;
+  readonly model: string | undefined;
+  readonly seed: string | undefined;
+}
+
+const textIn = (value: unknown) =>
+  typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
+
+/** The result that a line holds, or undefined if it holds none. */
+function earlierLine(line: string, format: DataFormat, options: LineOptions): EarlierLine | undefined {
+  try {
+    if (format === 'jsonl') {
+      const { path, error, model, seed } = JSON.parse(line);
+      if (typeof path !== 'string') return undefined;
+      return { path, failed: error !== undefined, model: textIn(model), seed: textIn(seed) };
+    }
+    const [row] = parse(line, { columns: headerOf('csv', options).trim().split(',') });
+    const { path, error_code: code, model, seed } = row as Readonly<Record<string, string>>;
+    if (path === undefined) return undefined;
+    return {
+      path: textOfCell(path),
+      failed: code !== '',
+      model: model ? textOfCell(model) : undefined,
+      seed: seed || undefined,
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Runs what reads a file; one that does not exist yet holds nothing. @throws UsageError where it cannot be read. */
+export async function ifThere(path: string, read: () => Promise<void>): Promise<void> {
+  try {
+    await read();
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === undefined) throw error;
+    if (code !== 'ENOENT') throw new UsageError(`${path}: cannot be read (${code})`);
+  }
+}
+
+/** What an earlier run left: the images that have a result, and the bytes of its lines. */
+export interface Earlier {
+  readonly done: PathSet;
+  readonly bytes: number;
+}
+
+/** What is found in a file before anything in it is changed. */
+export interface EarlierResults {
+  /** Images with a result; failed items are not among them. */
+  readonly results: number;
+  /** What its lines say of the run. */
+  readonly models: ReadonlySet<string>;
+  readonly seeds: ReadonlySet<string>;
+}
+
+/** How results are taken up. */
+export interface TakeUpOptions extends LineOptions {
+  /** Throws if the results are not of this run; called before anything is changed. */
+  readonly check?: (found: EarlierResults) => void;
+}
+
+/**
+ * Reads the results of an earlier run and makes the file ready to be appended to: a torn last line is dropped, and
+ * so are the lines of failed items, which are tried again. Streams; what stays in memory is a `PathSet`. A file that
+ * does not exist yet holds nothing.
+ *
+ * @throws UsageError when the file holds something else than results of this format (with these columns), or cannot
+ *   be read; and what `check` throws.
+ */
+export async function takeUp(
+  path: string,
+  format: DataFormat,
+  { check, ...options }: TakeUpOptions = {},
+): Promise<Earlier> {
+  const done = new PathSet();
+  const models = new Set<string>();
+  const seeds = new Set<string>();
+  const header = headerOf(format, options);
+  const read = (text: string) =>
+    `${text}\n` === header || text === '' ? 'no item' : earlierLine(text, format, options);
+  const isKept = (text: string) => {
+    const line = read(text);
+    return line === 'no item' || line?.failed === false;
+  };
+  let size = 0;
+  let kept = 0;
+  let number = 0;
+  let unreadable = 0;
+  await ifThere(path, async () => {
+    for await (const { text, end } of wholeLines(path, format)) {
+      number++;
+      if (unreadable > 0) throw new UsageError(`${path}: line ${unreadable} is not a ${format} result`);
+      const length = end - size;
+      if (number === 1 && header !== '' && `${text}\n` !== header && text.startsWith('path,'))
+        throw new UsageError(
+          `${path}: expected the columns ${header.trim()}, got ${text}; repeat the earlier --energy and --timings, or leave out --resume`,
+        );
+      const line = read(text);
+      if (line === undefined) {
+        unreadable = number;
+        continue;
+      }
+      size = end;
+      if (line !== 'no item' && line.failed) continue;
+      kept += length;
+      if (line === 'no item') continue;
+      done.add(line.path);
+      if (line.model !== undefined) models.add(line.model);
+      if (line.seed !== undefined) seeds.add(line.seed);
+    }
+    if (unreadable === 1) throw new UsageError(`${path}: holds no ${format} results`);
+    check?.({ results: done.size, models, seeds });
+    if (kept < size) await keepLines(path, format, isKept);
+    else if ((await stat(systemPath(path))).size > size) await truncate(systemPath(path), size);
+  });
+  return { done, bytes: kept };
+}
+
+/** Characters that are written at a time. */
+const WRITE_SIZE = 2 ** 20;
+
+/** Keeps only some of the whole lines of a file. The new file replaces the old one at once, or not at all. */
+export async function keepLines(
+  path: string,
+  format: DataFormat,
+  isKept: (text: string) => boolean,
+): Promise<void> {
+  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  const { mode } = await stat(systemPath(path));
+  const file = await open(systemPath(temporary), 'wx', mode);
+  try {
+    let waiting = '';
+    for await (const { text } of wholeLines(path, format)) {
+      if (isKept(text)) waiting += `${text}\n`;
+      if (waiting.length < WRITE_SIZE) continue;
+      await file.appendFile(waiting);
+      waiting = '';
+    }
+    await file.appendFile(waiting);
+    await file.sync();
+    await file.close();
+    await rename(systemPath(temporary), systemPath(path));
+  } catch (error) {
+    await file.close().catch(() => undefined);
+    await rm(systemPath(temporary), { force: true });
+    throw error;
+  }
+}
+
+/** Cuts a file of lines after its last line feed, so that it can be appended to. */
+export async function dropTornLine(path: string): Promise<void> {
+  let size = 0;
+  let whole = 0;
+  try {
+    for await (const chunk of createReadStream(systemPath(path))) {
+      const bytes = chunk as Buffer;
+      const last = bytes.lastIndexOf(10);
+      if (last >= 0) whole = size + last + 1;
+      size += bytes.length;
+    }
+    if (size > whole) await truncate(systemPath(path), whole);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+  }
+}
+
+/** What is not done yet; `onSkip` is told of the others. */
+export async function* notDone(
+  found: AsyncIterable<Found>,
+  done: Pick<PathSet, 'has'>,
+  onSkip: () => void = () => {},
+): AsyncGenerator<Found> {
+  for await (const item of found) {
+    if (done.has(typeof item === 'string' ? item : item.path)) onSkip();
+    else yield item;
+  }
+}

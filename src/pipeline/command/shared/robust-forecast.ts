@@ -1,0 +1,74 @@
+// The dry run of `attack` and `evaluate`: how many queries attacks may take, and how long queries take.
+
+import type { AttackPlan, Campaign } from '../../attacking/campaign.ts';
+import type { Forecast } from './forecast.ts';
+import { short } from './progress.ts';
+import type { Opened } from './robust.ts';
+import { runTimeOf, secondsOf, sumOf, timeWork } from './timing.ts';
+
+/** Queries of an image: calls of the judge, and of the attacked classifier for logits and for gradients. */
+export interface QueryCounts {
+  readonly judge: number;
+  readonly logits: number;
+  readonly gradients: number;
+}
+
+/**
+ * The most queries that attacks can take on an image which none of them breaks. Every draw counts as one. If the
+ * attacker sees another classifier than the judge, the judge may be asked after each step.
+ */
+export function mostQueries(plans: readonly AttackPlan[], { attacked, judge, eot }: Campaign): QueryCounts {
+  let [judged, logits, gradients] = [1, 0, 0];
+  const verified = attacked === judge && attacked.period === 1 ? 0 : 1;
+  for (const { attack, steps, restarts } of plans) {
+    const points = restarts * (attack === 'square' ? steps : steps + 1);
+    logits += eot * (attack === 'square' ? 1 + points : 1);
+    gradients += attack === 'square' ? 0 : eot * points;
+    judged += 2 + verified * (1 + points);
+  }
+  return { judge: judged, logits, gradients };
+}
+
+/** Times queries as attacks ask them, several images at once, and counts how many there may be. */
+export async function forecastRobust(
+  { model, campaign, concurrency }: Opened,
+  plans: readonly AttackPlan[],
+  images: number,
+  least: QueryCounts,
+  opening: number,
+): Promise<Forecast> {
+  const { attacked, judge, eot } = campaign;
+  const most = mostQueries(plans, campaign);
+  const grey = new Float64Array(attacked.shape.reduce((product, side) => product * side, 1)).fill(0.5);
+  const fill = Math.max(1, Math.min(images, concurrency));
+  const timeOf = (query: () => Promise<unknown>) =>
+    timeWork({ run: (count) => Promise.all(Array.from({ length: count }, query)), fill });
+  const judging = await timeOf(() => judge.logits(grey, 0));
+  const asking = attacked === judge ? judging : await timeOf(() => attacked.logits(grey, 0));
+  // A loss that every class has a part in makes the most costly gradient.
+  const deriving =
+    most.gradients > 0 ? await timeOf(() => attacked.gradient!(grey, 0, (z) => z.map(() => 1))) : undefined;
+  const amount = (of: keyof QueryCounts) => ({ least: least[of], typical: null, most: most[of] });
+  const image = sumOf([
+    secondsOf(judging, amount('judge')),
+    secondsOf(asking, amount('logits')),
+    ...(deriving ? [secondsOf(deriving, amount('gradients'))] : []),
+  ]);
+  const once = opening + judging.once + (asking === judging ? 0 : asking.once) + (deriving?.once ?? 0);
+  const draws = eot > 1 ? `, ${eot} draws each` : '';
+  return {
+    model: model.name,
+    images,
+    work: {
+      text:
+        `per image at most ${short(most.judge + most.logits)} queries for logits and ${short(most.gradients)} for gradients${draws}; ` +
+        `at least ${short(least.judge + least.logits)}, for an image that is wrong as it is, or broken at once`,
+      data: { queries: { least, most } },
+    },
+    timed:
+      `${short(1000 * judging.mean)} ms for logits` +
+      (deriving ? `, ${short(1000 * deriving.mean)} ms for a gradient` : '') +
+      `, with ${fill} images at once`,
+    time: runTimeOf(images, image, once),
+  };
+}

@@ -1,0 +1,209 @@
+// What `attack` and `evaluate` have in common: the options, and the classifiers they make of them.
+
+import { UsageError } from '../../../errors.ts';
+import type { Model } from '../../../graph/model.ts';
+import { type AttackName, DEFAULTS } from '../../attacking/attacks.ts';
+import type { AttackPlan, Campaign } from '../../attacking/campaign.ts';
+import { classifierBy, type DiffusionClassifier } from '../../attacking/classifier.ts';
+import { type GradientMode, type Purifier, purified } from '../../attacking/purified.ts';
+import type { OpenModel } from '../../stream/batcher.ts';
+import { denoisingBy, imagesInFlight } from '../../stream/denoising.ts';
+import { stepsBy } from '../../stream/purify.ts';
+import { acquire } from '../../stream/sharing.ts';
+import type { OptionName, Values } from '../options/table.ts';
+import { checkShared } from '../subcommands/classify/settings.ts';
+import { candidatesFor } from './candidates.ts';
+import { checkModel, evaluationOptions, type OpenFolder } from './model-choice.ts';
+import { modelFolder } from './model-folder.ts';
+import {
+  CLASSIFY_PURIFYING,
+  hostNoise,
+  type PurifyingSettings,
+  purifierOptions,
+  purifyingOf,
+} from './purifying.ts';
+
+/** Options of both commands, in the order of their help. */
+export const ROBUST = [
+  'model',
+  'labels',
+  'imageSize',
+  'timesteps',
+  'sigmas',
+  'loss',
+  'weighting',
+  'noise',
+  'norm',
+  'eps',
+  'attackSteps',
+  'attackStepSize',
+  'restarts',
+  'eot',
+  'randomness',
+  'levelsPerStep',
+  'gradient',
+  ...CLASSIFY_PURIFYING,
+  'seed',
+  'quiet',
+  'logLevel',
+  'batch',
+  'concurrency',
+] as const satisfies readonly OptionName[];
+
+/** Checked options of both commands. */
+export interface RobustSettings extends Values<(typeof ROBUST)[number]> {
+  /** `--eps` as it was typed, such as 8/255. */
+  readonly epsText: string | undefined;
+  readonly purifying: PurifyingSettings | undefined;
+  readonly gradientMode: GradientMode;
+}
+
+/**
+ * Checks what cannot be meant together, for some attacks.
+ *
+ * @throws UsageError, one sentence.
+ */
+export function checkRobust(
+  values: Values<(typeof ROBUST)[number]>,
+  attacks: readonly AttackName[],
+  typed: Readonly<Record<string, unknown>>,
+): RobustSettings {
+  const epsText = typed.eps === undefined ? undefined : String(typed.eps);
+  const { eps, norm = 'linf', eot, noise, gradient, attackStepSize, attackSteps, purify } = values;
+  const refuse = (message: string): never => {
+    throw new UsageError(message);
+  };
+  checkShared({ ...values, resume: false, output: '-' });
+  if (attacks.length > 0 && eps === undefined)
+    refuse(
+      '--eps is missing; say how far an image may be changed, for pixels in [0, 1], such as --eps 8/255',
+    );
+  if (eps !== undefined && norm === 'linf' && eps > 1)
+    refuse(`--eps: expected a linf radius of at most 1, for pixels in [0, 1], such as 8/255; got ${epsText}`);
+  if (attackStepSize !== undefined && !attacks.includes('pgd'))
+    refuse('--step-size belongs to the attack pgd');
+  if (attackSteps !== undefined && attacks.length > 1 && attacks.includes('square') && attackSteps < 200)
+    refuse(
+      `--steps: square needs 200 queries or more, got ${attackSteps} for all attacks; run square by itself`,
+    );
+  if (noise !== undefined && (eot > 1 || values.randomness === 'fresh'))
+    refuse('--noise holds the noise of one draw; --eot and --randomness fresh need --seed instead');
+  if (gradient !== undefined && purify === undefined) refuse('--gradient needs --purify METHOD');
+  return { ...values, epsText, purifying: purifyingOf(values), gradientMode: gradient ?? 'identity' };
+}
+
+/** An attack with the settings given, or its own. */
+export function planOf(
+  attack: AttackName,
+  { attackSteps, restarts, attackStepSize }: RobustSettings,
+): AttackPlan {
+  const own = DEFAULTS[attack];
+  return {
+    attack,
+    steps: attackSteps ?? own.steps,
+    restarts: restarts ?? own.restarts,
+    ...(attack === 'pgd' ? { stepSize: attackStepSize } : {}),
+  };
+}
+
+/** Opened classifiers of a run. */
+export interface Opened {
+  readonly model: Model;
+  readonly campaign: Campaign;
+  readonly labels: DiffusionClassifier['labels'];
+  /** Images whose attacks together keep the batches full. */
+  readonly concurrency: number;
+  close(): void;
+}
+
+/** Images under attack at the same time where nobody says: what one leaves of a batch, the others fill. */
+const CONCURRENCY = 4;
+
+/**
+ * Opens the model, and the network of the purification, and makes of them what is attacked and who judges.
+ *
+ * @throws UsageError where gradients are wanted of a model without any, besides what opening throws.
+ */
+export async function openCampaign(
+  settings: RobustSettings,
+  openModel: OpenFolder,
+  attacks: readonly AttackName[],
+): Promise<Opened> {
+  const { labels, purifying, gradientMode, levelsPerStep, seed, norm = 'linf', eps = 0 } = settings;
+  const { eot, randomness } = settings;
+  const folder = await modelFolder(settings.model);
+  const options = {
+    ...(await evaluationOptions(settings)),
+    candidates: (summary: Parameters<typeof candidatesFor>[0]) => candidatesFor(summary, { labels }),
+  };
+  const open: OpenModel = (request) => openModel(folder, { ...options, ...request });
+  const { batcher, release } = await acquire(open);
+  const { model } = batcher;
+  let purifier: OpenPurifier | undefined;
+  const close = () => {
+    purifier?.close();
+    release();
+  };
+  try {
+    checkModel(settings, model);
+    if (!model.differentiable && attacks.some((attack) => attack !== 'square'))
+      throw new UsageError(
+        `${model.name} has no gradients with respect to pixels; use the attack square, which needs none`,
+      );
+    const whole = classifierBy(batcher);
+    const seen =
+      levelsPerStep === undefined ? whole : classifierBy(batcher, { levelsPerDraw: levelsPerStep });
+    purifier = purifying && (await openPurifier(folder, purifying, settings, openModel));
+    const transfer = purifier !== undefined && gradientMode === 'transfer';
+    const mode = gradientMode === 'full' ? 'full' : 'identity';
+    const judge = purifier ? purified(whole, purifier, mode) : whole;
+    const behind = seen === whole ? judge : purifier ? purified(seen, purifier, mode) : seen;
+    return {
+      model,
+      campaign: { attacked: transfer ? seen : behind, judge, transfer, seed, norm, eps, eot, randomness },
+      labels: whole.labels,
+      concurrency: Math.min(settings.concurrency ?? CONCURRENCY, model.slots),
+      close,
+    };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** A purification whose network is open. */
+export interface OpenPurifier extends Purifier {
+  readonly name: string;
+  readonly inputShape: Model['inputShape'];
+  /** Images whose steps together keep the network's batches full. */
+  readonly concurrency: number;
+  close(): void;
+}
+
+/** Opens the network of a purification. @throws UsageError, UnsupportedError or ModelError if it does not fit. */
+export async function openPurifier(
+  folder: string,
+  purifying: PurifyingSettings,
+  settings: Parameters<typeof purifierOptions>[1],
+  openModel: OpenFolder,
+): Promise<OpenPurifier> {
+  const options = await purifierOptions(purifying, settings);
+  const { batcher, release } = await acquire((request) => openModel(folder, { ...options, ...request }));
+  try {
+    const noise = await hostNoise(purifying, batcher.model);
+    const stepsOf = (draw: number) => stepsBy(batcher.model, { ...purifying, noise, draw });
+    stepsOf(0); // what does not fit together is refused here, before any image is loaded
+    const { name, inputShape } = batcher.model;
+    return {
+      name,
+      inputShape,
+      denoising: denoisingBy(batcher),
+      concurrency: imagesInFlight(batcher),
+      stepsOf,
+      close: release,
+    };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}

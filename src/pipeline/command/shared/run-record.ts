@@ -1,0 +1,89 @@
+// What a run was asked for, next to its output as OUT.run.json, so that --resume mixes nothing.
+//
+// The output is emptied first, then the record is written, then results: whenever the program is killed, results in
+// the output belong to the record, or there are none.
+
+import { createHash, randomBytes } from 'node:crypto';
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { UsageError } from '../../../errors.ts';
+import { systemPath } from '../../escaping.ts';
+import { systemCode } from '../../images/failures.ts';
+import type { EarlierResults } from './resume.ts';
+
+/** Everything that results depend on, as short texts that a person can compare. */
+export type RunRecord = Readonly<Record<string, string | number | boolean>>;
+
+const recordOf = (output: string) => `${output}.run.json`;
+
+/** Characters of a list that are written out. */
+const SHORT = 160;
+
+/** A list in short: all of it if that is short, else how many, the first ones and a digest of all. */
+export function listed(items: readonly string[]): string {
+  const text = items.join(', ');
+  if (text.length <= SHORT) return text;
+  const digest = createHash('sha256').update(JSON.stringify(items)).digest('hex').slice(0, 12);
+  return `${items.length}: ${items.slice(0, 3).join(', ')}, ... (${digest})`;
+}
+
+/** The record next to an output; undefined if there is none, or it is damaged. */
+async function readRecord(output: string): Promise<RunRecord | undefined> {
+  try {
+    const { settings } = JSON.parse(await readFile(systemPath(recordOf(output)), 'utf8'));
+    return typeof settings === 'object' && settings !== null ? settings : undefined;
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === undefined || code === 'ENOENT') return undefined;
+    throw new UsageError(`${recordOf(output)}: cannot be read (${code})`);
+  }
+}
+
+/** Writes the record of a run next to its output, whole or not at all. */
+export async function writeRecord(output: string, settings: RunRecord): Promise<void> {
+  const path = recordOf(output);
+  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  try {
+    await writeFile(systemPath(temporary), `${JSON.stringify({ settings }, null, 1)}\n`);
+    await rename(systemPath(temporary), systemPath(path));
+  } catch (error) {
+    throw new UsageError(`${path}: cannot be written (${systemCode(error) ?? error})`);
+  }
+}
+
+const WHAT_TO_DO = 'repeat the earlier settings, name another --output, or leave out --resume to begin anew';
+
+/**
+ * Reads the record next to an output and makes the check for `takeUp` that earlier results are of the same run.
+ * Without a record only what the lines say themselves, model and seed, can be compared; `warn` is told so.
+ */
+export async function sameRun(
+  output: string,
+  settings: RunRecord,
+  warn: (text: string) => void,
+): Promise<(found: EarlierResults) => void> {
+  const earlier = await readRecord(output);
+  return ({ results, models, seeds }) => {
+    if (results === 0) return;
+    const differences = earlier ? differencesOf(earlier, settings) : [];
+    for (const [name, values] of [
+      ['model', models],
+      ['seed', seeds],
+    ] as const)
+      for (const value of values)
+        if (value !== String(settings[name]) && !differences.some((text) => text.startsWith(`${name} was`)))
+          differences.push(`${name} was ${value}, now ${settings[name]}`);
+    if (differences.length > 0)
+      throw new UsageError(
+        `--resume: ${output} was made with other settings (${differences.join('; ')}); ${WHAT_TO_DO}`,
+      );
+    if (!earlier)
+      warn(`${recordOf(output)} is missing: of the earlier settings only model and seed could be compared`);
+  };
+}
+
+function differencesOf(earlier: RunRecord, now: RunRecord): string[] {
+  const names = Object.keys({ ...earlier, ...now });
+  return names
+    .filter((name) => earlier[name] !== now[name])
+    .map((name) => `${name} was ${earlier[name] ?? 'not set'}, now ${now[name] ?? 'not set'}`);
+}

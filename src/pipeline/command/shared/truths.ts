@@ -1,0 +1,32 @@
+// True classes from a table of paths, for images that are not in class folders.
+
+import { UsageError } from '../../../errors.ts';
+import { classOf, type LabelRow, labelRows } from '../../images/labelled.ts';
+import { nearest } from './candidates.ts';
+
+/** All rows of a table with the columns path and label (see `labelRows`). @throws UsageError where it has none. */
+export async function readLabels(path: string): Promise<LabelRow[]> {
+  const rows: LabelRow[] = [];
+  for await (const row of labelRows(path)) rows.push(row);
+  if (rows.length === 0) throw new UsageError(`${path}: holds no labels`);
+  return rows;
+}
+
+/**
+ * The place of a class among a classifier's, from what a set calls it: a name or a number.
+ *
+ * @throws UsageError where the model has no such class.
+ */
+export function placeOf(
+  label: string,
+  path: string,
+  classes: readonly { readonly label: string; readonly classidx: number }[],
+): number {
+  const classidx = classOf(label, classes);
+  const place = classes.findIndex((one) => one.classidx === classidx);
+  if (place >= 0) return place;
+  const names = classes.map((one) => one.label);
+  throw new UsageError(
+    `${path}: the model has no class "${label}"; the nearest is "${nearest(label, names)}" (a number counts from 0)`,
+  );
+}

@@ -1,0 +1,331 @@
+// `attack`: images in, adversarial images out, and a report on each.
+
+import { mkdir, writeFile } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
+import { UsageError } from '../../../errors.ts';
+import { attackAndJudge, judged, type Prediction } from '../../attacking/campaign.ts';
+import type { Queries } from '../../attacking/defended.ts';
+import { type Share, shareOf } from '../../attacking/wilson.ts';
+import { failureOf, systemCode } from '../../images/failures.ts';
+import { loadImage } from '../../images/load.ts';
+import { fromModelInput, toUnit } from '../../images/pixels.ts';
+import { mapOrdered, until } from '../../stream/iterables.ts';
+import { unlessAborted } from '../../stream/pull.ts';
+import { type ItemFailure, isFailure, madeBy, progressAfter } from '../../types.ts';
+import { newCommand, type Texts } from '../command.ts';
+import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
+import { checkOutputFolder } from '../shared/checks.ts';
+import { writeForecast } from '../shared/forecast.ts';
+import { type Interruption, interruptible } from '../shared/interruption.ts';
+import { modelFolder } from '../shared/model-folder.ts';
+import { type NamedInput, namedInputs, pngName } from '../shared/output-names.ts';
+import { writePng } from '../shared/png-file.ts';
+import { duration, short } from '../shared/progress.ts';
+import { provenanceOf, weightsHash } from '../shared/provenance.ts';
+import {
+  checkRobust,
+  type Opened,
+  openCampaign,
+  planOf,
+  ROBUST,
+  type RobustSettings,
+} from '../shared/robust.ts';
+import { forecastRobust } from '../shared/robust-forecast.ts';
+import type { Surroundings } from '../shared/surroundings.ts';
+import { placeOf, readLabels } from '../shared/truths.ts';
+import { checkInputs } from './classify/settings.ts';
+
+const ATTACK = [
+  ...ROBUST,
+  'attack',
+  'truth',
+  'labelsFrom',
+  'out',
+  'null',
+  'json',
+  'dryRun',
+] as const satisfies readonly OptionName[];
+
+/** A checked command line of `attack`. */
+export interface AttackSettings
+  extends RobustSettings,
+    Pick<Values<(typeof ATTACK)[number]>, 'attack' | 'json' | 'dryRun'> {
+  readonly inputs: readonly string[];
+  readonly nul: boolean;
+  readonly out: string;
+  /** `folders`, or a table of labels. */
+  readonly truth: string;
+}
+
+const AFTER = `
+INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. The true
+class of an image is the name or number of the folder that it is in, or is read from a CSV file (path,label; paths
+relative to that file).
+
+An adversarial PNG for every image is written to --out, in the size that the model takes, and report.json next to them.
+For every image the report has the label, the clean and the adversarial prediction, the margin (logit of the label minus
+the largest other logit), distances and queries. Each PNG is judged as it is written: as 8 bits, within the ball.
+
+Examples:
+  diffclass-stream attack testset/ --attack apgd-t --eps 8/255 --out adversarial/
+  diffclass-stream attack *.png --truth labels.csv --attack square --norm l2 --eps 0.5 --out adversarial/
+  diffclass-stream attack testset/ --purify lm-adam --gradient full --eot 4 --eps 8/255 --out adversarial/
+`;
+
+/** The command `attack` as people see it. */
+export const attackCommand = (texts: Texts) =>
+  addOptions(
+    newCommand('diffclass-stream attack', texts)
+      .description(
+        'Make adversarial examples: change images slightly, so that the model classifies them wrong.',
+      )
+      .usage('[options] INPUT...')
+      .argument('[INPUT...]', 'image files, folders, patterns or -')
+      .addHelpText('after', AFTER),
+    ATTACK,
+  );
+
+/** Checks a command line of `attack`. @throws UsageError, one sentence. */
+export function readAttackSettings(
+  inputs: readonly string[],
+  typed: Readonly<Record<string, unknown>>,
+): AttackSettings {
+  const { null: nul, out, truth: given, labelsFrom, ...values } = readOptions(ATTACK, typed);
+  const all = nul && !inputs.includes('-') ? [...inputs, '-'] : inputs;
+  checkInputs(all);
+  if (out === undefined) throw new UsageError('--out is missing; name the folder for the adversarial images');
+  if (given !== undefined && labelsFrom !== undefined)
+    throw new UsageError('--truth and --labels-from mean the same; leave one out');
+  const truth = given ?? labelsFrom ?? 'folders';
+  return { ...values, ...checkRobust(values, [values.attack], typed), inputs: all, nul, out, truth };
+}
+
+/** An image to be attacked. */
+interface AttackedImage {
+  readonly path: string;
+  readonly image: NamedInput['image'];
+  /** The name of its file in --out. */
+  readonly name: string;
+  readonly label: string;
+}
+
+/** The folder that names an image's class: the first one below the input, or else the one that the image is in. */
+function folderLabel(path: string, root: string): string {
+  const [first, ...rest] = relative(resolve(root), resolve(path)).split(sep);
+  return rest.length > 0 ? first! : basename(dirname(resolve(path)));
+}
+
+/** The images of the inputs with their true classes. */
+async function* attackedImages(
+  settings: AttackSettings,
+  surroundings: Surroundings,
+): AsyncGenerator<AttackedImage | ItemFailure> {
+  const { truth } = settings;
+  const table =
+    truth === 'folders'
+      ? undefined
+      : new Map(
+          (await readLabels(truth)).map(({ path, label }) => [
+            isAbsolute(path) ? path : resolve(dirname(truth), path),
+            label,
+          ]),
+        );
+  for await (const item of namedInputs(settings, surroundings)) {
+    if (isFailure(item)) {
+      yield item;
+      continue;
+    }
+    const { path, image, root, name } = item;
+    const label = table ? table.get(resolve(path)) : folderLabel(path, root);
+    if (label === undefined) throw new UsageError(`${truth}: has no label for ${path}`);
+    yield { path, image, name: pngName(name), label };
+  }
+}
+
+/** What the report says of an image. */
+export interface ReportLine {
+  readonly path: string;
+  readonly file: string;
+  readonly label: string;
+  readonly clean: string;
+  /** What the written file is taken for. */
+  readonly adversarial: string;
+  /** Of the written file: logit of the label less the largest other. */
+  readonly margin: number;
+  /** What it was taken for before it became 8 bits. */
+  readonly unquantised: string;
+  readonly broken: boolean;
+  /** Of the written file, for pixels in [0, 1]. */
+  readonly linf: number;
+  readonly l2: number;
+  readonly queries: Queries;
+}
+
+async function attackOne(
+  { path, image, name, label }: AttackedImage,
+  settings: AttackSettings,
+  { model, campaign, labels }: Opened,
+): Promise<ReportLine> {
+  const { inputShape: shape, crop } = model;
+  const place = placeOf(label, path, labels);
+  const x = toUnit(await loadImage(image, shape, { crop }));
+  const named = ({ prediction }: Prediction) => labels[prediction]!.label;
+  const clean = await judged(campaign.judge, x, place);
+  const found = await attackAndJudge(campaign, planOf(settings.attack, settings), {
+    x,
+    label: place,
+    key: basename(path),
+  });
+  const pixels = Float32Array.from(found.x, (v) => 2 * v - 1);
+  await writePng(join(settings.out, name), fromModelInput(pixels, shape));
+  return {
+    path,
+    file: name,
+    label: labels[place]!.label,
+    clean: named(clean),
+    adversarial: named(found.quantised),
+    margin: found.quantised.margin,
+    unquantised: named(found),
+    broken: found.broken,
+    linf: found.linf,
+    l2: found.l2,
+    queries: found.queries,
+  };
+}
+
+interface Report {
+  readonly clean: Share;
+  readonly robust: Share;
+  readonly images: readonly ReportLine[];
+  readonly failures: readonly ItemFailure[];
+}
+
+async function attackAll(
+  settings: AttackSettings,
+  surroundings: Surroundings,
+  opened: Opened,
+  interruption: Interruption,
+): Promise<Report> {
+  const { reporter } = surroundings;
+  const lines: ReportLine[] = [];
+  const failures: ItemFailure[] = [];
+  const began = Date.now();
+  const run = async (item: AttackedImage | ItemFailure): Promise<ReportLine | ItemFailure> => {
+    if (isFailure(item)) return item;
+    try {
+      return await unlessAborted(attackOne(item, settings, opened), interruption.drop);
+    } catch (error) {
+      if (error instanceof UsageError || interruption.drop.aborted) throw error;
+      return failureOf(item.path, error);
+    }
+  };
+  try {
+    const source = until(attackedImages(settings, surroundings), interruption.stop);
+    for await (const result of mapOrdered(source, opened.concurrency, run)) {
+      if (isFailure(result)) {
+        failures.push(result);
+        reporter.log('warn', `${result.path}: ${result.error.message}`);
+      } else lines.push(result);
+      const images = lines.length + failures.length;
+      const counts = { images, failures: failures.length, evaluations: 0 };
+      reporter.progress(progressAfter((Date.now() - began) / 1000, counts), 0, undefined);
+    }
+  } catch (error) {
+    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
+  }
+  const right = lines.filter(({ label, clean }) => label === clean);
+  const held = right.filter(({ broken }) => !broken).length;
+  reporter.log(
+    'info',
+    `${short(lines.length)} images attacked in ${duration((Date.now() - began) / 1000)}: ` +
+      `${right.length} were right, ${held} still are`,
+  );
+  return {
+    clean: shareOf(right.length, lines.length),
+    robust: shareOf(held, lines.length),
+    images: lines,
+    failures,
+  };
+}
+
+/** Checks what can be checked without the model: the table of labels, and where images go. @throws UsageError */
+async function checkFiles({ truth, out }: AttackSettings): Promise<void> {
+  if (truth !== 'folders') await readLabels(truth);
+  await checkOutputFolder('--out', out);
+}
+
+/** Says how long the attack will take. */
+async function dryRun(settings: AttackSettings, surroundings: Surroundings): Promise<number> {
+  let images = 0;
+  for await (const item of attackedImages(settings, surroundings)) if (!isFailure(item)) images++;
+  const opened = await openCampaign(settings, surroundings.openModel, [settings.attack]);
+  try {
+    // The clean image is judged, and what comes of it twice; the attack asks for its logits.
+    const least = { judge: 3, logits: settings.eot, gradients: 0 };
+    const plans = [planOf(settings.attack, settings)];
+    const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
+    await writeForecast(surroundings.stdout, forecast, settings.json);
+    return 0;
+  } finally {
+    opened.close();
+  }
+}
+
+/**
+ * Attacks what the settings name and writes images and report. Returns the exit status: 0 all attacked, 1 some items
+ * failed, 130 interrupted (the report then holds what was done).
+ *
+ * @throws UsageError, ModelError and the device's errors, which end the run.
+ */
+export async function attack(settings: AttackSettings, surroundings: Surroundings): Promise<number> {
+  const { openModel, signals, reporter } = surroundings;
+  const {
+    attack: name,
+    out,
+    purifying,
+    gradientMode,
+    levelsPerStep,
+    seed,
+    norm = 'linf',
+    epsText,
+  } = settings;
+  const folder = await modelFolder(settings.model);
+  await checkFiles(settings);
+  if (settings.dryRun) return dryRun(settings, surroundings);
+  const opened = await openCampaign(settings, openModel, [name]);
+  const interruption = interruptible(signals, () =>
+    reporter.log('warn', 'interrupted; finishing the images under attack (once more to stop now)'),
+  );
+  try {
+    const made = { ...provenanceOf(opened.model), weights: await weightsHash(folder) };
+    const { clean, robust, images, failures } = await attackAll(settings, surroundings, opened, interruption);
+    const { eot, randomness } = opened.campaign;
+    const report = {
+      ...madeBy(opened.model),
+      ...made,
+      ...planOf(name, settings),
+      norm,
+      eps: epsText,
+      eot,
+      randomness,
+      seed,
+      ...(levelsPerStep === undefined ? {} : { levelsPerStep }),
+      ...(purifying ? { purify: purifying.method, gradient: gradientMode } : {}),
+      clean,
+      robust,
+      images,
+      failures,
+    };
+    const file = join(out, 'report.json');
+    await mkdir(out, { recursive: true })
+      .then(() => writeFile(file, `${JSON.stringify(report, null, 1)}\n`))
+      .catch((error: unknown) => {
+        throw new UsageError(`--out: ${file} cannot be written (${systemCode(error) ?? error})`);
+      });
+    if (interruption.status > 0) return interruption.status;
+    return failures.length > 0 ? 1 : 0;
+  } finally {
+    interruption.release();
+    opened.close();
+  }
+}

@@ -1,0 +1,298 @@
+// `calibrate`: fits the temperature that makes a model's probabilities match how often it is right on labelled images.
+
+import { UsageError } from '../../../../errors.ts';
+import type { Candidate } from '../../../../graph/model.ts';
+import type { OpenModelOptions } from '../../../../graph/models/open-model.ts';
+import { classifyImages } from '../../../classifying/classify-images.ts';
+import { all } from '../../../deciding/all.ts';
+import {
+  fitTemperature,
+  holdOut,
+  type Outcome,
+  type Reliability,
+  reliabilityOf,
+} from '../../../deciding/calibration.ts';
+import { failureOf } from '../../../images/failures.ts';
+import { classOf, findLabelled, type Labelled } from '../../../images/labelled.ts';
+import { prepare } from '../../../images/load.ts';
+import type { OpenModel } from '../../../stream/batcher.ts';
+import { mapOrdered, until } from '../../../stream/iterables.ts';
+import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../../../types.ts';
+import { newCommand, type Texts } from '../../command.ts';
+import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { nearest } from '../../shared/candidates.ts';
+import { writeForecast } from '../../shared/forecast.ts';
+import { interruptible } from '../../shared/interruption.ts';
+import { checkSet } from '../../shared/labelled-set.ts';
+import { checkModel, modelOptions } from '../../shared/model-choice.ts';
+import { modelFolder } from '../../shared/model-folder.ts';
+import { short } from '../../shared/progress.ts';
+import { streamWriter } from '../../shared/sinks.ts';
+import type { Surroundings } from '../../shared/surroundings.ts';
+import { runTimeOf, secondsOf } from '../../shared/timing.ts';
+import { evaluationsOf, timeEvaluations } from '../classify/dry-run.ts';
+import { checkShared } from '../classify/settings.ts';
+import { destinationOf, storeIn } from './card-file.ts';
+
+const CALIBRATE = [
+  'model',
+  'labels',
+  'template',
+  'prompts',
+  'imageSize',
+  'timesteps',
+  'sigmas',
+  'loss',
+  'weighting',
+  'seed',
+  'noise',
+  'heldOut',
+  'perClass',
+  'bins',
+  'json',
+  'cardOut',
+  'inPlace',
+  'dry',
+  'dryRun',
+  'quiet',
+  'logLevel',
+  'batch',
+  'concurrency',
+] as const satisfies readonly OptionName[];
+
+/** A checked command line of `calibrate`. */
+export interface CalibrateSettings extends Values<(typeof CALIBRATE)[number]> {
+  readonly set: string;
+}
+
+const AFTER = `
+SET is a folder with a folder of images for each class, a CSV file with the columns path and label, an IDX file
+(...-images-idx3-ubyte[.gz], its labels beside it), or a CIFAR batch (....bin[.gz]). Labels are names of the model's
+classes or their numbers. Every image is evaluated in all classes on all noise levels; the temperature is fitted to
+one part of them by maximum likelihood, and judged on the other.
+
+The temperature is stored with --out, in a new card or in a copy of the model folder, or with --in-place in the card.json
+of your own model folder. On a terminal you are asked if neither is given. Shipped models are never changed.
+
+Examples:
+  diffclass-stream calibrate photos/ --model path/to/model --dry
+  diffclass-stream calibrate photos/ --model path/to/model --in-place
+  diffclass-stream calibrate photos/ --model fashion-mnist --out my-fashion-mnist/
+`;
+
+/** The command `calibrate` as people see it. */
+export const calibrateCommand = (texts: Texts) =>
+  addOptions(
+    newCommand('diffclass-stream calibrate', texts)
+      .description("Fit the temperature of a model's probabilities to labelled images.")
+      .usage('[options] SET')
+      .argument('<SET>', 'labelled images: a folder of class folders, a CSV file, an IDX or a CIFAR file')
+      .addHelpText('after', AFTER),
+    CALIBRATE,
+  );
+
+/** Checks a command line of `calibrate`. @throws UsageError, one sentence. */
+export function readCalibrateSettings(
+  [set = '', ...rest]: readonly string[],
+  typed: Readonly<Record<string, unknown>>,
+): CalibrateSettings {
+  if (rest.length > 0) throw new UsageError(`calibrate: expected one SET, got also "${rest[0]}"`);
+  const settings = { ...readOptions(CALIBRATE, typed), set };
+  if (settings.prompts && settings.labels) throw new UsageError('--prompts and --labels exclude each other');
+  if (settings.template && !settings.labels) throw new UsageError('--template needs --labels to fill in');
+  checkShared({ ...settings, resume: false, output: '-' });
+  const other = (['timesteps', 'sigmas', 'loss', 'weighting'] as const).find(
+    (name) => settings[name] !== undefined,
+  );
+  const stores = [settings.dry && '--dry', settings.inPlace && '--in-place', settings.cardOut && '--out'];
+  const [one, two] = stores.filter(Boolean);
+  if (two) throw new UsageError(`${one} and ${two} exclude each other`);
+  if (other && !settings.dry)
+    throw new UsageError(
+      `--${other}: a card's temperature holds for the model's own noise levels, weights and loss; to calibrate others, add --dry`,
+    );
+  return settings;
+}
+
+/** What came of a calibration. */
+export interface Calibration {
+  readonly model: string;
+  readonly images: { readonly fit: number; readonly heldOut: number; readonly failed: number };
+  readonly temperature: { readonly before: number; readonly after: number };
+  /** Of the images held out. */
+  readonly before: Reliability;
+  readonly after: Reliability;
+  /** The card that it is stored in; null if it is not stored. */
+  readonly stored: string | null;
+}
+
+interface Truth {
+  readonly path: string;
+  readonly classidx: number;
+}
+
+/** The class of a labelled image. @throws UsageError where it is none of the model's. */
+function truthOf({ path, label }: Labelled, candidates: readonly Candidate[]): Truth {
+  const classidx = classOf(label, candidates);
+  if (classidx === undefined)
+    throw new UsageError(
+      `${path}: the label "${label}" is no class of the model; the nearest is "${nearest(
+        label,
+        candidates.map((candidate) => candidate.label),
+      )}"`,
+    );
+  return { path, classidx };
+}
+
+/** A classified image, all classes of it, as what is fitted to. */
+function outcomeOf({ top }: Classified, { classidx }: Truth): Outcome {
+  const classes = [...top].sort((a, b) => a.classidx - b.classidx);
+  return {
+    errors: classes.map(({ error }) => error),
+    truth: classes.findIndex((ranked) => ranked.classidx === classidx),
+  };
+}
+
+/**
+ * Calibrates a model as the settings say and prints what came of it. Returns the exit status: 0 done, 1 some images
+ * could not be read, 130 interrupted (then nothing is stored).
+ *
+ * @throws UsageError, ModelError and the device's errors, which end the run.
+ */
+export async function calibrate(settings: CalibrateSettings, surroundings: Surroundings): Promise<number> {
+  const { openModel, stdin, stdout, signals, reporter } = surroundings;
+  const { set, heldOut: fraction, perClass, bins, seed, concurrency, json } = settings;
+  const folder = await modelFolder(settings.model);
+  const options = await modelOptions(settings);
+  await checkSet({ set });
+  if (settings.dryRun) return dryRun(settings, surroundings, folder, options);
+  const canAsk = !settings.quiet && 'isTTY' in stdin && stdin.isTTY === true;
+  const destination = await destinationOf(settings, folder, canAsk);
+  const model = await openModel(folder, options);
+  let unused = true;
+  const open: OpenModel = (wanted) => {
+    if (!unused) return openModel(folder, { ...options, ...wanted });
+    unused = false;
+    return Promise.resolve(model);
+  };
+  const { inputShape, crop, candidates, temperature: before } = model;
+  const interruption = interruptible(signals, () => reporter.log('warn', 'interrupted'));
+  const truths: Truth[] = [];
+  let failed = 0;
+  try {
+    checkModel(settings, model);
+    const load = async (item: Labelled | ItemFailure): Promise<ImageItem | ItemFailure> => {
+      if (isFailure(item)) return item;
+      // Images are told apart by their number: a table may name one twice.
+      const path = String(truths.push(truthOf(item, candidates)) - 1);
+      try {
+        return { path, pixels: prepare(await item.pixels(), inputShape, { crop }) };
+      } catch (error) {
+        return failureOf(item.path, error);
+      }
+    };
+    const images = until(mapOrdered(findLabelled(set, { perClass }), 4, load), interruption.stop);
+    const results = classifyImages(images, open, {
+      strategy: all(),
+      topK: Number.POSITIVE_INFINITY,
+      seed,
+      signal: interruption.drop,
+      ...(concurrency === undefined ? {} : { concurrency }),
+      onProgress: (now) => reporter.progress(now, 0, undefined),
+    });
+    const found = new Map<number, Outcome>();
+    for await (const result of results) {
+      if (isFailure(result)) {
+        failed++;
+        reporter.log('warn', `${result.path}: ${result.error.message}`);
+      } else found.set(Number(result.path), outcomeOf(result, truths[Number(result.path)]!));
+    }
+    if (interruption.status > 0) return interruption.status;
+    // Results come as they are done; in the order of the set again, so that the parts are always the same.
+    const outcomes = [...found].sort(([a], [b]) => a - b).map(([, outcome]) => outcome);
+    const { fit, heldOut } = holdOut(outcomes, fraction);
+    if (fit.length === 0 || heldOut.length === 0)
+      throw new UsageError(
+        `${set}: ${outcomes.length} images leave ${fit.length} to fit to and ${heldOut.length} held out; wanted some of both`,
+      );
+    const after = fitTemperature(fit);
+    const calibration: Calibration = {
+      model: model.name,
+      images: { fit: fit.length, heldOut: heldOut.length, failed },
+      temperature: { before, after },
+      before: reliabilityOf(heldOut, before, bins),
+      after: reliabilityOf(heldOut, after, bins),
+      stored: await storeIn(destination, folder, after, surroundings),
+    };
+    await streamWriter(stdout).write(
+      json ? `${JSON.stringify(calibration)}\n` : calibrationText(calibration),
+    );
+    return failed > 0 ? 1 : 0;
+  } catch (error) {
+    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
+    return interruption.status;
+  } finally {
+    interruption.release();
+    if (unused) model.close();
+  }
+}
+
+/** Says how long the calibration will take. */
+async function dryRun(
+  settings: CalibrateSettings,
+  { openModel, stdout }: Surroundings,
+  folder: string,
+  options: OpenModelOptions,
+): Promise<number> {
+  let images = 0;
+  for await (const item of findLabelled(settings.set, settings)) if (!isFailure(item)) images++;
+  const model = await openModel(folder, options);
+  const opening = process.uptime();
+  try {
+    checkModel(settings, model);
+    const { exhaustive, atOnce } = evaluationsOf(model, { strategy: all() });
+    const inFlight = Math.min(images, settings.concurrency ?? model.slots, model.slots);
+    const timing = await timeEvaluations(model, inFlight, atOnce);
+    const image = secondsOf(timing, { least: exhaustive, typical: exhaustive, most: exhaustive });
+    const forecast = {
+      model: model.name,
+      images,
+      work: { text: `${short(exhaustive)} evaluations per image`, data: { evaluations: exhaustive } },
+      timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
+      time: runTimeOf(images, image, opening + timing.once),
+    };
+    await writeForecast(stdout, forecast, settings.json);
+    return 0;
+  } finally {
+    model.close();
+  }
+}
+
+const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
+
+/** A calibration for a person. */
+export function calibrationText({ model, images, temperature, before, after, stored }: Calibration): string {
+  const rows: (readonly [what: string, ...values: string[]])[] = [
+    ['model', model],
+    [
+      'images',
+      `${short(images.fit)} fitted to, ${short(images.heldOut)} held out${images.failed ? `, ${short(images.failed)} failed` : ''}`,
+    ],
+    ['accuracy', `${percent(after.accuracy)} of those held out`],
+    ['', 'before', 'after'],
+    ['temperature', temperature.before.toPrecision(4), temperature.after.toPrecision(4)],
+    ['-ln p(right)', before.negativeLogLikelihood.toFixed(4), after.negativeLogLikelihood.toFixed(4)],
+    ['ECE', percent(before.expectedCalibrationError), percent(after.expectedCalibrationError)],
+  ];
+  const table = after.bins.filter((bin) => bin.images > 0);
+  const lines = rows.map(
+    ([what, ...values]) => `${what.padEnd(15)}${values.map((value) => value.padEnd(12)).join('')}`,
+  );
+  lines.push('', `${'probability'.padEnd(15)}${'images'.padEnd(12)}${'mean'.padEnd(12)}right`);
+  for (const { from, to, images: count, confidence, accuracy } of table)
+    lines.push(
+      `${`${from.toFixed(2)} to ${to.toFixed(2)}`.padEnd(15)}${String(count).padEnd(12)}${percent(confidence).padEnd(12)}${percent(accuracy)}`,
+    );
+  lines.push('', stored === null ? 'not stored' : `stored in ${stored}`);
+  return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
+}

@@ -1,0 +1,70 @@
+// Notes about the inputs at the end of a run: which files were passed over, how images were changed to fit the model, and
+// how many of them are unlike the images it was trained on.
+
+import type { Model } from '../../../../graph/model.ts';
+import { conversions } from '../../../images/conversions.ts';
+import { extensionOf } from '../../../images/extensions.ts';
+import type { DecodedImage } from '../../../images/image-input.ts';
+import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
+
+/** Extensions that are counted one by one; the rest is counted together. */
+const MOST_EXTENSIONS = 100;
+
+/** Extensions that are named. */
+const NAMED = 5;
+
+/** Counts files by their extensions and says how many of which there were; '' if there were none. */
+export function passedOverFiles(): { readonly add: (path: string) => void; readonly sentence: () => string } {
+  const counts = new Map<string, number>();
+  let all = 0;
+  return {
+    add(path) {
+      all++;
+      const extension = extensionOf(path);
+      // Whatever else stands behind a dot may hold anything, and goes to a terminal.
+      const plain = extension !== undefined && /^[a-z0-9_-]{1,10}$/.test(extension);
+      const kind = plain ? `.${extension}` : '';
+      if (kind !== '' && (counts.has(kind) || counts.size < MOST_EXTENSIONS))
+        counts.set(kind, (counts.get(kind) ?? 0) + 1);
+    },
+    sentence() {
+      if (all === 0) return '';
+      const named = [...counts].sort(([, a], [, b]) => b - a).slice(0, NAMED);
+      const rest = all - named.reduce((sum, [, count]) => sum + count, 0);
+      const parts = named.map(([kind, count]) => `${kind} ${count}`);
+      if (rest > 0) parts.push(`others ${rest}`);
+      return `passed over ${all} file${all === 1 ? '' : 's'} without the extension of an image: ${parts.join(', ')}`;
+    },
+  };
+}
+
+/** Notes on the inputs of a run. */
+export interface InputNotes {
+  readonly onPassedOver: (path: string) => void;
+  readonly onDecoded: (image: DecodedImage) => void;
+  readonly onResult: (result: Classified | ItemFailure) => void;
+  /** One sentence for each thing to say. */
+  readonly sentences: () => string[];
+}
+
+/** Collects notes on the inputs of a run of a model. */
+export function inputNotes({ inputShape }: Pick<Model, 'inputShape'>): InputNotes {
+  const converted = conversions(inputShape);
+  const passedOver = passedOverFiles();
+  let unfamiliar = 0;
+  return {
+    onPassedOver: passedOver.add,
+    onDecoded: converted.add,
+    onResult(result) {
+      if (!isFailure(result) && result.unfamiliar) unfamiliar++;
+    },
+    sentences() {
+      const sentences = [passedOver.sentence(), ...converted.sentences()].filter(Boolean);
+      if (unfamiliar > 0)
+        sentences.push(
+          `${unfamiliar} image${unfamiliar === 1 ? ' is' : 's are'} unlike what the model was trained on ("unfamiliar" in the results): the label means little`,
+        );
+      return sentences;
+    },
+  };
+}

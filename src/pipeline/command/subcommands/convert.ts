@@ -1,0 +1,74 @@
+// `convert`: makes a model folder of a published EDM pickle, or of a state dict. Nothing in the file is executed.
+
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { UsageError } from '../../../errors.ts';
+import { convertEdm } from '../../../graph/folders/edm-pickle.ts';
+import { newCommand, type Texts } from '../command.ts';
+import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
+import { checkOutputFolder } from '../shared/checks.ts';
+import { short } from '../shared/progress.ts';
+import type { Surroundings } from '../shared/surroundings.ts';
+
+const CONVERT = ['config', 'labels', 'quiet', 'logLevel'] as const satisfies readonly OptionName[];
+
+/** A checked command line of `convert`. */
+export interface ConvertSettings extends Values<(typeof CONVERT)[number]> {
+  readonly file: string;
+  readonly out: string;
+}
+
+const AFTER = `
+FILE is one of EDM's pickles (its network is the one under "ema"), or a state dict of EDMPrecond that torch.save wrote
+(.pt). It is read as data: tensors and the arguments of the network; a file that asks for anything else is refused. A
+state dict does not say how its network was built; that is inferred from names and shapes, or read from --config.
+
+OUT becomes a model folder: config.json and model.safetensors.
+
+Examples:
+  diffclass-stream convert edm-cifar10-32x32-cond-vp.pkl edm-cifar10 --labels airplane,automobile,bird,...
+  diffclass-stream convert edm-cifar10-32x32-uncond-vp.pkl edm-cifar10/uncond
+`;
+
+/** The command `convert` as people see it. */
+export const convertCommand = (texts: Texts) =>
+  addOptions(
+    newCommand('diffclass-stream convert', texts)
+      .description('Make a model folder of a published EDM pickle, without executing anything in it.')
+      .usage('[options] FILE OUT')
+      .argument('<FILE>', 'a .pkl or .pt')
+      .argument('<OUT>', 'the folder to make')
+      .addHelpText('after', AFTER),
+    CONVERT,
+  );
+
+/** Checks a command line of `convert`. @throws UsageError, one sentence. */
+export const readConvertSettings = (
+  [file = '', out = '']: readonly string[],
+  typed: Readonly<Record<string, unknown>>,
+): ConvertSettings => ({ ...readOptions(CONVERT, typed), file, out });
+
+/**
+ * Converts what the settings name. Returns 0.
+ *
+ * @throws UsageError if the folder holds a model already or cannot be written, ModelError if the file cannot be converted.
+ */
+export async function convert(
+  { file, out, config, labels }: ConvertSettings,
+  { reporter }: Pick<Surroundings, 'reporter'>,
+): Promise<number> {
+  for (const name of ['model.safetensors', 'config.json']) {
+    const taken = await stat(join(out, name)).then(
+      () => true,
+      () => false,
+    );
+    if (taken) throw new UsageError(`${out}: has a ${name} already; name another folder`);
+  }
+  await checkOutputFolder('OUT', out);
+  const { tensors, parameters } = await convertEdm(file, out, {
+    ...(config === undefined ? {} : { config }),
+    ...(labels ? { labels } : {}),
+  });
+  reporter.log('info', `${short(tensors)} tensors, ${short(parameters)} numbers, in ${out}`);
+  return 0;
+}

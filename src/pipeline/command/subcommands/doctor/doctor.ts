@@ -1,0 +1,139 @@
+// `doctor`: which devices there are, whether everything that a run needs is in order, and what helps if not.
+
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { installDriver } from '../../../../install-driver.mjs';
+import type { DeviceSummary } from '../../../../kernels/device/device.ts';
+import { newCommand, type Texts } from '../../command.ts';
+import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { modelFolder, SHIPPED } from '../../shared/model-folder.ts';
+import { bytes, type Reporter } from '../../shared/progress.ts';
+import { streamWriter } from '../../shared/sinks.ts';
+import type { Surroundings } from '../../shared/surroundings.ts';
+import { type Check, checksOf, runCheck, statusOfChecks } from './checks.ts';
+import { type Facts, gatherFacts, runOwn } from './facts.ts';
+
+const DOCTOR = ['model', 'device', 'fix', 'run', 'json'] as const satisfies readonly OptionName[];
+
+/** A checked command line of `doctor`. */
+export type DoctorSettings = Values<(typeof DOCTOR)[number]>;
+
+const AFTER = `
+WebGPU in Node tells devices apart by their names: of two devices of the same name only the first can be chosen.
+--fix installs a software Vulkan driver with apt on Debian and Ubuntu, as root or with sudo without a password, and
+only if no device is found.
+
+Exit status: 0 all is well, 2 Node is too old, 3 the model is invalid, 4 no usable device.
+`;
+
+/** The command `doctor` as people see it. */
+export const doctorCommand = (texts: Texts) =>
+  addOptions(
+    newCommand('diffclass-stream doctor', texts)
+      .description('List the devices, check everything that a run needs, and say what helps.')
+      .usage('[options]')
+      .allowExcessArguments(false)
+      .addHelpText('after', AFTER),
+    DOCTOR,
+  );
+
+/** Checks a command line of `doctor`. @throws UsageError, one sentence. */
+export const readDoctorSettings = (
+  _: readonly string[],
+  typed: Readonly<Record<string, unknown>>,
+): DoctorSettings => readOptions(DOCTOR, typed);
+
+/** Seconds that a sample image may take unless --run says that all are welcome. */
+const PATIENCE = 5;
+const RUN_LIMIT = 600;
+
+/** Classifies a sample image by the command itself, in a process of its own. */
+async function classifySample({ device, run }: DoctorSettings, folder: string): Promise<Check[]> {
+  const samples = join(SHIPPED, 'fashion-mnist', 'samples');
+  const [name] = (await readdir(samples).catch(() => [])).sort();
+  if (name === undefined) return [];
+  const chosen = device === undefined ? [] : ['--device', device];
+  const options = ['--quiet', '--format', 'jsonl', '--model', folder, ...chosen];
+  const limit = run ? RUN_LIMIT : PATIENCE;
+  const began = performance.now();
+  const end = runOwn('cli', ['classify', ...options, join(samples, name)], limit * 1000);
+  return [runCheck(end, (performance.now() - began) / 1000, limit)];
+}
+
+/** Judges the machine as it is now. */
+async function examine(
+  settings: DoctorSettings,
+  folder: string,
+  describe: Surroundings['describe'],
+): Promise<{ readonly facts: Facts; readonly checks: readonly Check[] }> {
+  const facts = await gatherFacts(settings.device, () => describe(folder));
+  const checks = checksOf(facts);
+  // A model that is told by prompts has no classes to choose between.
+  const runs = statusOfChecks(checks) === 0 && facts.model.model?.conditioning === 'class';
+  return { facts, checks: runs ? [...checks, ...(await classifySample(settings, folder))] : checks };
+}
+
+/** Installs a driver if there is no device and that may help; returns what was done, a sentence each. */
+function fix({ probe, vulkan, plan }: Facts, reporter: Reporter): string[] {
+  if (!plan || (probe?.devices.length ?? 0) > 0) return [];
+  if (vulkan && vulkan.missing.length > 0) return [];
+  const done: string[] = [];
+  const problem = installDriver(
+    (text) => {
+      done.push(text);
+      reporter.log('info', text);
+    },
+    { live: false },
+  );
+  if (problem !== undefined) reporter.log('warn', `no driver was installed: ${problem}`);
+  return done;
+}
+
+function deviceText({ index, name, backend, vendor, architecture, capabilities }: DeviceSummary): string {
+  const kind = [backend, vendor, architecture].filter(Boolean).join(', ');
+  const first = `  ${index}  ${name} (${kind})\n`;
+  if (!capabilities) return `${first}     cannot be chosen: an earlier device has the same name\n`;
+  const { description, software, family, subgroupSize, f16, timestamps } = capabilities;
+  const features = [
+    software ? 'in software' : 'hardware',
+    `kernels of the family ${family}`,
+    subgroupSize > 0 ? `subgroups of ${subgroupSize}` : 'no subgroups of a fixed size',
+    f16 ? 'f16' : 'no f16',
+    timestamps ? 'timestamps' : 'no timestamps',
+  ];
+  const limits = [
+    `buffers of ${bytes(capabilities.maxBufferBytes)}`,
+    `${bytes(capabilities.maxBindingBytes)} bound at once`,
+    `${capabilities.maxStorageBuffers} buffers a kernel`,
+    `workgroups of ${capabilities.maxInvocations} and ${bytes(capabilities.workgroupBytes)}`,
+  ];
+  return `${first}     ${description}\n     ${features.join(', ')}\n     ${limits.join(', ')}\n`;
+}
+
+const checkText = ({ name, status, message, help }: Check): string =>
+  `  ${status.padEnd(9)}${name.padEnd(14)}${message}\n${help === undefined ? '' : `${' '.repeat(25)}what helps: ${help}\n`}`;
+
+/** The report for a person. */
+export function doctorText(devices: readonly DeviceSummary[], checks: readonly Check[]): string {
+  const listed = devices.length > 0 ? devices.map(deviceText).join('') : '  none\n';
+  return `devices\n${listed}\nchecks\n${checks.map(checkText).join('')}`;
+}
+
+/** Examines the machine, with `--fix` after installing what is missing, and reports on standard output. */
+export async function doctor(
+  settings: DoctorSettings,
+  { stdout, describe, reporter }: Surroundings,
+): Promise<number> {
+  const folder = await modelFolder(settings.model);
+  let { facts, checks } = await examine(settings, folder, describe);
+  const fixed = settings.fix ? fix(facts, reporter) : [];
+  if (fixed.length > 0) ({ facts, checks } = await examine(settings, folder, describe));
+  const status = statusOfChecks(checks);
+  const devices = facts.probe?.devices ?? [];
+  const { node, platform, webgpu } = facts;
+  const out = streamWriter(stdout);
+  if (settings.json)
+    await out.write(`${JSON.stringify({ status, node, platform, webgpu, devices, checks, fixed })}\n`);
+  else await out.write(doctorText(devices, checks));
+  return status;
+}

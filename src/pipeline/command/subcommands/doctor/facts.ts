@@ -1,0 +1,195 @@
+// What `doctor` finds out about a machine, before any of it is judged.
+
+import { spawnSync } from 'node:child_process';
+import { constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { access } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { freemem, homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Description } from '../../../../graph/models/describe.ts';
+import { driverPlan } from '../../../../install-driver.mjs';
+import type { ProbeResult } from './device-probe.ts';
+
+/** How a child process ended that looked for devices, or classified an image. */
+export interface ChildResult {
+  readonly status: number | null;
+  /** The signal that ended it, if one did: the driver crashed it. */
+  readonly signal: string | null;
+  readonly timedOut: boolean;
+  readonly out: string;
+  readonly err: string;
+}
+
+/** The driver's memory of compiled shaders. */
+export interface ShaderCache {
+  readonly folder: string;
+  readonly disabled: boolean;
+  readonly writable: boolean;
+  readonly bytes: number;
+}
+
+/** Everything that is judged. */
+export interface Facts {
+  readonly node: string;
+  readonly leastNode: string;
+  readonly platform: string;
+  /** The version of the package webgpu; undefined if it is not installed. */
+  readonly webgpu: string | undefined;
+  /** Whether that package has a build for this system. */
+  readonly webgpuBuild: boolean;
+  /** The Vulkan loader and the files that name its drivers; undefined but on Linux. */
+  readonly vulkan: VulkanFacts | undefined;
+  /** How a software driver is installed here, as setup-driver.mjs plans it; undefined but on Linux. */
+  readonly plan: ReturnType<typeof driverPlan> | undefined;
+  readonly probe: ProbeResult | undefined;
+  readonly probeEnd: ChildResult;
+  readonly cache: ShaderCache;
+  /** Bytes of memory that are available to this process. */
+  readonly memory: number;
+  readonly model: Description;
+}
+
+export interface VulkanFacts {
+  readonly loader: boolean;
+  readonly drivers: readonly string[];
+  /** The variable that names drivers in place of the folders, and the files it names that are not there. */
+  readonly variable?: string;
+  readonly missing: readonly string[];
+}
+
+const require = createRequire(import.meta.url);
+
+/** Runs another program of this package, compiled or not. */
+export function runOwn(name: string, args: readonly string[], milliseconds: number): ChildResult {
+  const program = fileURLToPath(import.meta.url).replace(/doctor-facts(\.[jt]s)$/, `${name}$1`);
+  const { status, signal, stdout, stderr, error } = spawnSync(
+    process.execPath,
+    [...process.execArgv, program, ...args],
+    { encoding: 'utf8', timeout: milliseconds, killSignal: 'SIGKILL', maxBuffer: 2 ** 26 },
+  );
+  const timedOut = (error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT';
+  return { status, signal, timedOut, out: stdout ?? '', err: stderr ?? '' };
+}
+
+function webgpuFacts(): Pick<Facts, 'webgpu' | 'webgpuBuild'> {
+  try {
+    const file = require.resolve('webgpu/package.json');
+    const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string };
+    const build = `${process.platform}-${process.platform === 'darwin' ? 'universal' : process.arch}`;
+    return { webgpu: version, webgpuBuild: existsSync(join(dirname(file), 'dist', build, 'dawn.node')) };
+  } catch {
+    return { webgpu: undefined, webgpuBuild: false };
+  }
+}
+
+const ICD_FOLDERS = [
+  '/etc/vulkan/icd.d',
+  '/usr/local/etc/vulkan/icd.d',
+  '/usr/local/share/vulkan/icd.d',
+  '/usr/share/vulkan/icd.d',
+];
+
+function filesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder)
+      .filter((name) => name.endsWith('.json'))
+      .map((name) => join(folder, name));
+  } catch {
+    return [];
+  }
+}
+
+/** Whether the dynamic linker knows libvulkan.so.1, which Dawn loads by that name. */
+function hasLoader(): boolean {
+  const cache = spawnSync('ldconfig', ['-p'], {
+    encoding: 'utf8',
+    env: { ...process.env, PATH: `${process.env.PATH ?? ''}:/sbin:/usr/sbin` },
+  });
+  if (cache.stdout?.includes('libvulkan.so.1')) return true;
+  const folders = [...(process.env.LD_LIBRARY_PATH ?? '').split(':'), '/usr/lib', '/usr/lib64', '/lib'];
+  return folders.some((folder) => folder !== '' && existsSync(join(folder, 'libvulkan.so.1')));
+}
+
+function vulkanFacts(): VulkanFacts | undefined {
+  if (process.platform !== 'linux') return undefined;
+  const variable = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES'].find((name) => process.env[name]);
+  const named = variable === undefined ? [] : process.env[variable]!.split(':').filter(Boolean);
+  const data = process.env.XDG_DATA_HOME || join(homedir(), '.local/share');
+  const candidates =
+    variable === undefined
+      ? [...ICD_FOLDERS, join(data, 'vulkan/icd.d')].flatMap(filesIn)
+      : named.flatMap((path) => (path.endsWith('.json') ? [path] : filesIn(path)));
+  return {
+    loader: hasLoader(),
+    drivers: candidates.filter((path) => existsSync(path)),
+    ...(variable === undefined ? {} : { variable }),
+    missing: named.filter((path) => !existsSync(path)),
+  };
+}
+
+function bytesIn(folder: string): number {
+  try {
+    const entries = readdirSync(folder, { recursive: true, withFileTypes: true });
+    const sizes = entries.map((entry) =>
+      entry.isFile() ? statSync(join(entry.parentPath ?? entry.path, entry.name)).size : 0,
+    );
+    return sizes.reduce((sum, size) => sum + size, 0);
+  } catch {
+    return 0;
+  }
+}
+
+/** Whether a folder can be written to, or made. */
+async function isWritable(folder: string): Promise<boolean> {
+  let place = folder;
+  while (!existsSync(place) && dirname(place) !== place) place = dirname(place);
+  return access(place, constants.W_OK).then(
+    () => statSync(place).isDirectory(),
+    () => false,
+  );
+}
+
+/** Where Mesa keeps compiled shaders: its names for the folder, the newer first (docs.mesa3d.org/envvars.html). */
+async function cacheFacts(env: NodeJS.ProcessEnv): Promise<ShaderCache> {
+  const given = env.MESA_SHADER_CACHE_DIR || env.MESA_GLSL_CACHE_DIR;
+  const folder = given || env.XDG_CACHE_HOME || join(homedir(), '.cache');
+  const disabled = /^(1|true|yes|y)$/i.test(
+    env.MESA_SHADER_CACHE_DISABLE ?? env.MESA_GLSL_CACHE_DISABLE ?? '',
+  );
+  const names = ['mesa_shader_cache_db', 'mesa_shader_cache'];
+  const bytes = names.reduce((sum, name) => sum + bytesIn(join(folder, name)), 0);
+  return { folder, disabled, writable: await isWritable(folder), bytes };
+}
+
+/** Looks for devices; milliseconds because a driver may hang. */
+function probeFacts(device: string | undefined): Pick<Facts, 'probe' | 'probeEnd'> {
+  const probeEnd = runOwn('device-probe', device === undefined ? [] : [device], 120_000);
+  try {
+    return { probe: JSON.parse(probeEnd.out.trim().split('\n').at(-1)!) as ProbeResult, probeEnd };
+  } catch {
+    return { probe: undefined, probeEnd };
+  }
+}
+
+/** Gathers the facts of this machine, for a device that is chosen or the first. */
+export async function gatherFacts(
+  device: string | undefined,
+  describe: () => Promise<Description>,
+): Promise<Facts> {
+  const manifest = readFileSync(new URL('../../../../../package.json', import.meta.url), 'utf8');
+  const { engines } = JSON.parse(manifest) as { engines: { node: string } };
+  const linux = process.platform === 'linux';
+  return {
+    node: process.versions.node,
+    leastNode: engines.node.replace(/^\D*/, ''),
+    platform: `${process.platform}-${process.arch}`,
+    ...webgpuFacts(),
+    vulkan: vulkanFacts(),
+    plan: linux ? driverPlan() : undefined,
+    ...probeFacts(device),
+    cache: await cacheFacts(process.env),
+    memory: process.availableMemory?.() ?? freemem(),
+    model: await describe(),
+  };
+}

@@ -1,0 +1,83 @@
+// Adversarial images as files: for each broken image a PNG, and the floats before they became 8 bits.
+
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { UsageError } from '../../../../errors.ts';
+import { writeSafetensors } from '../../../../graph/files/safetensors-write.ts';
+import { systemCode } from '../../../images/failures.ts';
+import { classOf } from '../../../images/labelled.ts';
+import { fromModelInput } from '../../../images/pixels.ts';
+import { writePng } from '../../shared/png-file.ts';
+
+/** A class of a model. */
+interface Class {
+  readonly label: string;
+  readonly classidx: number;
+}
+
+/**
+ * A path within a data set as a path that no system refuses and that stays below the folder it is joined to.
+ * `decodeURIComponent` of each part gives the path back.
+ */
+export const safePath = (path: string): string =>
+  path
+    .split('/')
+    .map((part) =>
+      part === '..' || part === '.'
+        ? part.replaceAll('.', '%2E')
+        : // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is replaced
+          part.replaceAll(/[%\\:*?"<>|\x00-\x1f\x7f]/g, encodeURIComponent),
+    )
+    .join('/');
+
+/** A folder that means the class when it is read as a labelled set again: its name without signs, or its number. */
+export function classFolder({ label, classidx }: Class, classes: readonly Class[]): string {
+  const plain = label
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N}]+/gu, '-')
+    .replaceAll(/^-|-$/g, '');
+  return plain !== '' && classOf(plain, classes) === classidx ? plain : String(classidx);
+}
+
+/** An adversarial image. */
+export interface Adversarial {
+  readonly attack: string;
+  /** The image's path within the data set. */
+  readonly key: string;
+  readonly label: Class;
+  /** [c, h, w] in [0, 1], as 8 bits and before. */
+  readonly quantised: Float64Array;
+  readonly found: Float64Array;
+}
+
+const toModel = (x: Float64Array) => Float32Array.from(x, (v) => 2 * v - 1);
+
+/**
+ * Writes an image to `folder` as ATTACK/CLASS/KEY.png, so that ATTACK is a labelled data set, and its floats next to it as
+ * KEY.safetensors: tensor `image` [c, h, w] in [-1, 1]. Both replace existing files. Returns the PNG's path in `folder`.
+ *
+ * @throws UsageError if they cannot be written.
+ */
+export async function saveAdversarial(
+  folder: string,
+  { attack, key, label, quantised, found }: Adversarial,
+  classes: readonly Class[],
+  shape: readonly [channels: number, height: number, width: number],
+): Promise<string> {
+  const name = [attack, classFolder(label, classes), safePath(key)].join('/');
+  await writePng(join(folder, `${name}.png`), fromModelInput(toModel(quantised), shape));
+  const tensors = join(folder, `${name}.safetensors`);
+  await writeSafetensors(tensors, [['image', { dtype: 'F32', shape, data: toModel(found) }]]).catch(
+    (error: unknown) => {
+      throw new UsageError(`--save: ${tensors} cannot be written (${systemCode(error) ?? error})`);
+    },
+  );
+  return `${name}.png`;
+}
+
+/** Whether an image that was saved is still there. */
+export const isSaved = (folder: string, file: string): Promise<boolean> =>
+  access(join(folder, file)).then(
+    () => true,
+    () => false,
+  );

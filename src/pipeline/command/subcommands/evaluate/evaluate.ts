@@ -1,0 +1,346 @@
+// `evaluate`: accuracy of a labelled set of images, as they are and under attacks.
+
+import { stat } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import { UsageError } from '../../../../errors.ts';
+import type { AttackName } from '../../../attacking/attacks.ts';
+import { attackAndJudge, judged } from '../../../attacking/campaign.ts';
+import { nextAttack, type Result, type Table, tableOf, tableText } from '../../../attacking/robustness.ts';
+import { failureOf } from '../../../images/failures.ts';
+import { prepare } from '../../../images/load.ts';
+import { toUnit } from '../../../images/pixels.ts';
+import { mapOrdered, until } from '../../../stream/iterables.ts';
+import { unlessAborted } from '../../../stream/pull.ts';
+import { type ItemFailure, isFailure, madeBy, progressAfter } from '../../../types.ts';
+import { newCommand, type Texts } from '../../command.ts';
+import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { checkOutputFile, checkOutputFolder } from '../../shared/checks.ts';
+import { writeForecast } from '../../shared/forecast.ts';
+import { type Interruption, interruptible } from '../../shared/interruption.ts';
+import { checkSet, countImages, imagesOf, type SetImage } from '../../shared/labelled-set.ts';
+import { modelFolder } from '../../shared/model-folder.ts';
+import { type ClaimedFile, claimFile } from '../../shared/output-file.ts';
+import { duration, short } from '../../shared/progress.ts';
+import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
+import {
+  checkRobust,
+  type Opened,
+  openCampaign,
+  planOf,
+  ROBUST,
+  type RobustSettings,
+} from '../../shared/robust.ts';
+import { forecastRobust } from '../../shared/robust-forecast.ts';
+import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
+import type { Surroundings } from '../../shared/surroundings.ts';
+import { placeOf } from '../../shared/truths.ts';
+import { isSaved, saveAdversarial } from './adversarial-files.ts';
+import { type Fingerprint, NOTHING, openLog, readLog } from './evaluation-log.ts';
+
+const EVALUATE = [
+  ...ROBUST,
+  'attacks',
+  'everyAttack',
+  'truth',
+  'labelsCsv',
+  'images',
+  'output',
+  'save',
+  'json',
+  'resume',
+  'overwrite',
+  'dryRun',
+] as const satisfies readonly OptionName[];
+
+/** A checked command line of `evaluate`. */
+export interface EvaluateSettings
+  extends RobustSettings,
+    Omit<Values<(typeof EVALUATE)[number]>, keyof RobustSettings> {
+  readonly set: string;
+}
+
+const AFTER = `
+SET is a folder with a folder of images for each class (by name or number), a CSV table (path,label), an IDX file of
+images with its labels beside it (MNIST, Fashion-MNIST), or a CIFAR batch (.bin), gzipped or not.
+
+The attacks are run in their order, each on the images that are still right. An image that one of them breaks is not
+attacked again, so a row of the table counts the images that are right after its attack and all before it (as
+AutoAttack does); with --every-attack each attack is run on every image that was right as it is. The classifier judges
+as it is used, purification included: an image is broken if it is wrong as found, or as 8 bits. The worst case is the
+share of images that no attack breaks. Intervals are Wilson's, at 95 %.
+
+With --output, a log next to it (FILE.log.jsonl) keeps how the run was made and the result of every image and attack,
+and --resume goes on with it. With --save, adversarial images are written as ATTACK/CLASS/IMAGE.png, so that ATTACK is a
+labelled set again, each with its floats as .safetensors.
+
+Examples:
+  diffclass-stream evaluate testset/ --attacks none
+  diffclass-stream evaluate t10k-images-idx3-ubyte.gz --images 512 --eps 0.1 --attacks apgd-ce,apgd-t,square -o f.txt
+  diffclass-stream evaluate testset/ --purify lm-momentum --gradient full --eps 8/255 --eot 4 --randomness fresh
+`;
+
+/** The command `evaluate` as people see it. */
+export const evaluateCommand = (texts: Texts) =>
+  addOptions(
+    newCommand('diffclass-stream evaluate', texts)
+      .description('Measure the clean and the robust accuracy of a model on labelled images.')
+      .usage('[options] SET')
+      .argument('<SET>', 'labelled images')
+      .addHelpText('after', AFTER),
+    EVALUATE,
+  );
+
+/** Checks a command line of `evaluate`. @throws UsageError, one sentence. */
+export function readEvaluateSettings(
+  [set = '', ...rest]: readonly string[],
+  typed: Readonly<Record<string, unknown>>,
+): EvaluateSettings {
+  const values = readOptions(EVALUATE, typed);
+  if (rest.length > 0) throw new UsageError(`evaluate: expected one SET, got also "${rest[0]}"`);
+  if (values.resume && values.output === '-')
+    throw new UsageError('--resume needs --output FILE, whose log says what is done');
+  if (values.truth !== undefined && values.labelsCsv !== undefined)
+    throw new UsageError('--truth and --labels-csv exclude each other');
+  if (values.resume && values.overwrite) throw new UsageError('--resume and --overwrite exclude each other');
+  if (values.save !== undefined && values.attacks.length === 0)
+    throw new UsageError('--save needs --attacks: without an attack there are no adversarial images');
+  return { ...values, ...checkRobust(values, values.attacks, typed), set };
+}
+
+/** Where the log of an output is. */
+const logOf = (output: string) => `${output}.log.jsonl`;
+
+/** Where a file lies is not recorded, only its name. */
+const named = (path: string | undefined) => path && basename(path);
+
+/** What results depend on. How many images there are, how they are batched and which attacks are skipped is not. */
+function fingerprint(settings: EvaluateSettings, folder: string, weights: string | null): Fingerprint {
+  const { output, json, resume, overwrite, save, dryRun, quiet, logLevel, ...all } = settings;
+  const { batch, concurrency, images, everyAttack, attacks, gradientMode: _, purifying: __, ...rest } = all;
+  const { epsText, set, model: ___, truth, labelsCsv, noise, weighting, purifyNoise, ...own } = rest;
+  return {
+    ...own,
+    ...{ noise: named(noise), weighting: named(weighting), purifyNoise: named(purifyNoise) },
+    eps: epsText,
+    set: named(resolve(set)),
+    truth: named(truth),
+    labelsCsv: named(labelsCsv),
+    model: named(resolve(folder)),
+    weights,
+    plans: attacks.map((attack) => planOf(attack, settings)),
+  };
+}
+
+/** Results of images by their keys, and of each by attack. */
+type Results = Map<string, Map<string, Result>>;
+
+function add(results: Results, result: Result): void {
+  const own = results.get(result.key) ?? new Map<string, Result>();
+  results.set(result.key, own.set(result.attack, result));
+}
+
+/** What one run of `evaluate` works with. */
+interface Run {
+  readonly settings: EvaluateSettings;
+  readonly opened: Opened;
+  readonly results: Results;
+  readonly log: Writer | undefined;
+  readonly interruption: Interruption;
+  readonly reporter: Surroundings['reporter'];
+}
+
+/** Runs what is missing of one image, and records each result. */
+async function evaluateImage(item: SetImage, { settings, opened, results, log, interruption }: Run) {
+  const { model, campaign, labels } = opened;
+  const { attacks, everyAttack: every, save } = settings;
+  const { key } = item;
+  const label = placeOf(item.label, item.path, labels);
+  const x = toUnit(prepare(await item.pixels(), model.inputShape, { crop: model.crop }));
+  const record = async (result: Result) => {
+    add(results, result);
+    await log?.write(`${JSON.stringify(result)}\n`);
+  };
+  if (!results.get(key)?.has('clean')) {
+    const { prediction, margin } = await judged(campaign.judge, x, label);
+    await record({ key, attack: 'clean', label, prediction, margin, right: prediction === label });
+  }
+  const next = () => nextAttack<AttackName>(results.get(key)!, attacks, { every });
+  for (let attack = next(); attack && !interruption.stop.aborted; attack = next()) {
+    const found = await attackAndJudge(campaign, planOf(attack, settings), { x, label, key });
+    const queries = found.queries.logits + found.queries.gradients;
+    const { prediction, margin } = found.prediction === label ? found.quantised : found;
+    const adversarial = { attack, key, label: labels[label]!, quantised: found.x, found: found.found };
+    const saved =
+      save === undefined || !found.broken
+        ? {}
+        : { saved: await saveAdversarial(save, adversarial, labels, model.inputShape) };
+    await record({ key, attack, label, prediction, margin, right: !found.broken, queries, ...saved });
+  }
+}
+
+/** Runs all images; returns the results of those that were asked for, and how many images failed. */
+async function evaluateAll(run: Run): Promise<{ readonly results: Result[]; readonly failures: number }> {
+  const { settings, opened, results, interruption, reporter } = run;
+  const taken = new Set<string>();
+  const began = Date.now();
+  let count = 0;
+  let failures = 0;
+  const each = async (item: SetImage | ItemFailure): Promise<ItemFailure | undefined> => {
+    if (isFailure(item)) return item;
+    taken.add(item.key);
+    try {
+      await unlessAborted(evaluateImage(item, run), interruption.drop);
+      return undefined;
+    } catch (error) {
+      if (error instanceof UsageError || interruption.drop.aborted) throw error;
+      return failureOf(item.path, error);
+    }
+  };
+  try {
+    const source = until(imagesOf(settings), interruption.stop);
+    for await (const failure of mapOrdered(source, opened.concurrency, each)) {
+      count++;
+      if (failure) {
+        failures++;
+        reporter.log('warn', `${failure.path}: ${failure.error.message}`);
+      }
+      const counts = { images: count, failures, evaluations: 0 };
+      reporter.progress(progressAfter((Date.now() - began) / 1000, counts), 0, settings.images);
+    }
+  } catch (error) {
+    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
+  }
+  const { name } = opened.model;
+  reporter.log('info', `${short(count)} images of ${name} in ${duration((Date.now() - began) / 1000)}`);
+  // A log may know more images than were asked for this time.
+  return { results: [...taken].flatMap((key) => [...(results.get(key)?.values() ?? [])]), failures };
+}
+
+/** @throws UsageError if the output exists and neither --resume nor --overwrite was given. */
+async function checkUnused(path: string): Promise<void> {
+  const info = await stat(path).catch(() => undefined);
+  if (info?.isFile() && info.size > 0)
+    throw new UsageError(`--output: ${path} exists; --resume goes on with it, --overwrite begins anew`);
+}
+
+/** Checks what can be checked without the model: the set, and where results go. @throws UsageError */
+async function checkFiles(settings: EvaluateSettings): Promise<void> {
+  const { output, save, resume, overwrite } = settings;
+  await checkSet(settings);
+  if (save !== undefined) await checkOutputFolder('--save', save);
+  if (output === '-') return;
+  for (const path of [output, logOf(output)]) {
+    await checkOutputFile('--output', path);
+    if (!resume && !overwrite) await checkUnused(path);
+  }
+}
+
+/** Earlier results that are still good: an adversarial image that is to be saved must be there. */
+async function goodResults(results: readonly Result[], save: string | undefined): Promise<Results> {
+  const good: Results = new Map();
+  for (const result of results) {
+    const broken = result.attack !== 'clean' && !result.right;
+    const missing = save !== undefined && broken && !(result.saved && (await isSaved(save, result.saved)));
+    if (!missing) add(good, result);
+  }
+  return good;
+}
+
+/**
+ * Evaluates what the settings name and writes the table. Returns the exit status: 0 all evaluated, 1 some images
+ * failed, 130 interrupted (then without a table).
+ *
+ * @throws UsageError, ModelError and the device's errors, which end the run.
+ */
+export async function evaluate(settings: EvaluateSettings, surroundings: Surroundings): Promise<number> {
+  if (settings.dryRun) return dryRun(settings, surroundings);
+  await checkFiles(settings);
+  const { output } = settings;
+  const claims: ClaimedFile[] = [];
+  try {
+    for (const path of output === '-' ? [] : [output, logOf(output)])
+      claims.push(await claimFile(path, { option: '--output', inputs: [settings.set] }));
+    return await evaluateLocked(settings, surroundings);
+  } finally {
+    for (const claimed of claims) await claimed.release();
+  }
+}
+
+/** Evaluates while the output and its log are locked. */
+async function evaluateLocked(settings: EvaluateSettings, surroundings: Surroundings): Promise<number> {
+  const { openModel, stdout, signals, reporter } = surroundings;
+  const { output, resume, attacks, json, everyAttack: every } = settings;
+  const folder = await modelFolder(settings.model);
+  const of = fingerprint(settings, folder, await weightsHash(folder));
+  const earlier = resume ? await readLog(logOf(output), of) : NOTHING;
+  const opened = await openCampaign(settings, openModel, attacks);
+  const interruption = interruptible(signals, () =>
+    reporter.log(
+      'warn',
+      `interrupted; finishing the attacks under way${output === '-' ? '' : ' (--resume goes on from there)'}`,
+    ),
+  );
+  let log: Writer | undefined;
+  try {
+    const now = provenanceOf(opened.model);
+    const made = earlier.made ?? now;
+    if (made.version !== now.version || made.device !== now.device)
+      reporter.log(
+        'warn',
+        `the earlier results are of version ${made.version} on ${made.device ?? 'another device'}`,
+      );
+    if (output !== '-') log = await openLog(logOf(output), of, made, earlier);
+    const held = await goodResults(earlier.results, settings.save);
+    const run = { settings, opened, results: held, log, interruption, reporter };
+    const { results, failures } = await evaluateAll(run);
+    if (interruption.status > 0) return interruption.status;
+    const table = tableOf(results, attacks, { every });
+    const text = json
+      ? `${JSON.stringify({ ...report(settings, opened, table, failures), options: of, ...made })}\n`
+      : tableText(
+          table,
+          attacks.length > 0 ? `, attacks in ${settings.norm ?? 'linf'} with eps ${settings.epsText}` : '',
+        );
+    const writer = output === '-' ? streamWriter(stdout) : await fileWriter(output, false);
+    await writer.write(text);
+    await writer.close();
+    return failures > 0 ? 1 : 0;
+  } finally {
+    interruption.release();
+    await log?.close();
+    opened.close();
+  }
+}
+
+/** The table with what it was made with. */
+function report(settings: EvaluateSettings, { model, campaign }: Opened, table: Table, failures: number) {
+  const { norm, eot, randomness, seed } = campaign;
+  const { set, epsText, purifying, gradientMode, levelsPerStep, attacks, everyAttack } = settings;
+  return {
+    ...madeBy(model),
+    set: named(resolve(set)),
+    seed,
+    ...(attacks.length > 0 ? { norm, eps: epsText, eot, randomness, everyAttack } : {}),
+    ...(levelsPerStep === undefined ? {} : { levelsPerStep }),
+    ...(purifying ? { purify: purifying.method, gradient: gradientMode } : {}),
+    plans: attacks.map((attack) => planOf(attack, settings)),
+    ...table,
+    failures,
+  };
+}
+
+/** Says how long the evaluation will take. */
+async function dryRun(settings: EvaluateSettings, { openModel, stdout }: Surroundings): Promise<number> {
+  const { attacks, json } = settings;
+  const images = await countImages(settings);
+  const opened = await openCampaign(settings, openModel, attacks);
+  try {
+    const plans = attacks.map((attack) => planOf(attack, settings));
+    const least = { judge: 1, logits: 0, gradients: 0 };
+    const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
+    await writeForecast(stdout, forecast, json);
+    return 0;
+  } finally {
+    opened.close();
+  }
+}

@@ -1,0 +1,166 @@
+// `info`: what a model folder holds, what an evaluation costs, and what is wrong.
+
+import { UsageError } from '../../../errors.ts';
+import { type Description, flopOf, type NetworkDescription } from '../../../graph/models/describe.ts';
+import { newCommand, type Texts } from '../command.ts';
+import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
+import { modelFolder } from '../shared/model-folder.ts';
+import { bytes, gigaflop, short } from '../shared/progress.ts';
+import { streamWriter } from '../shared/sinks.ts';
+import type { Surroundings } from '../shared/surroundings.ts';
+
+const INFO = ['model', 'json'] as const satisfies readonly OptionName[];
+
+/** A checked command line of `info`. */
+export type InfoSettings = Values<(typeof INFO)[number]>;
+
+const AFTER = `
+Exit status: 0 the folder is in order, 3 it is not (every problem is listed).
+`;
+
+/** The command `info` as people see it. */
+export const infoCommand = (texts: Texts) =>
+  addOptions(
+    newCommand('diffclass-stream info', texts)
+      .description('Say what a model folder holds, what an evaluation costs, and what is wrong with it.')
+      .usage('[options] [MODEL]')
+      .argument('[MODEL]', 'the same as --model')
+      .addHelpText('after', AFTER),
+    INFO,
+  );
+
+/** Checks a command line of `info`. @throws UsageError, one sentence. */
+export function readInfoSettings(
+  [model]: readonly string[],
+  typed: Readonly<Record<string, unknown>>,
+): InfoSettings {
+  if (model !== undefined && typed.model !== undefined)
+    throw new UsageError(`info: got two models, "${model}" and --model "${typed.model}"`);
+  return readOptions(INFO, model === undefined ? typed : { ...typed, model });
+}
+
+/** Labels shown of many. */
+const SHOWN = 5;
+
+/** A description as JSON: numbers as they are, labels all of them. */
+function asJson({ model, cost, ...rest }: Description): object {
+  const summary = model && {
+    conditioning: model.conditioning,
+    inputShape: model.inputShape,
+    ...(model.sideMultiple === undefined ? {} : { sideMultiple: model.sideMultiple }),
+    crop: model.crop ?? 'centre',
+    classes: model.labels.length,
+    labels: model.labels,
+    ...(model.heads === undefined ? {} : { heads: model.heads }),
+    ...(model.numTrainTimesteps > 0 ? { timesteps: model.numTrainTimesteps } : {}),
+    levels: model.levels.map(({ t, sigma }) => t ?? sigma),
+    loss: model.distance,
+    temperature: model.temperature,
+  };
+  return {
+    ...rest,
+    ...(summary ? { model: summary } : {}),
+    ...(cost ? { gflop: cost.flop / 1e9, ...sharedOf(cost), memory: memoryOf(cost) } : {}),
+  };
+}
+
+const sharedOf = ({ sharedFlop }: NonNullable<Description['cost']>) =>
+  sharedFlop === undefined ? {} : { gflopShared: sharedFlop / 1e9 };
+
+const memoryOf = ({ weightBytes, activationBytes }: NonNullable<Description['cost']>) => ({
+  weights: weightBytes,
+  activations: activationBytes,
+});
+
+const several = (count: number, noun: string, plural = `${noun}s`) =>
+  `${short(count)} ${count === 1 ? noun : plural}`;
+
+function networkText({ className, parameters, dtypes, bytes: size, shards, config }: NetworkDescription) {
+  const kinds = Object.entries(dtypes).map(([dtype, values]) =>
+    Object.keys(dtypes).length === 1 ? dtype : `${dtype} ${short((100 * values) / parameters)} %`,
+  );
+  const first = `${className}, ${short(parameters)} parameters, ${kinds.join(', ')}, ${bytes(size)} in ${several(shards, 'file')}`;
+  const numbers = Object.entries(config).map(
+    ([key, value]) => `${key} ${Array.isArray(value) ? value.join(',') : value}`,
+  );
+  return [first, ...numbers];
+}
+
+/** A description for a person. */
+export function infoText({
+  name,
+  path,
+  pipeline,
+  predictionType,
+  model,
+  networks,
+  cost,
+  problems,
+}: Description): string {
+  const rows: (readonly [what: string, value: string])[] = [['model', `${name} (${path})`]];
+  if (pipeline !== undefined) rows.push(['pipeline', pipeline]);
+  if (model) {
+    const [channels, height, width] = model.inputShape;
+    const other = model.sideMultiple === undefined ? '' : `, or any multiple of ${model.sideMultiple} a side`;
+    rows.push(['images', `${channels} x ${height} x ${width}${other}`]);
+    const shown = model.labels.slice(0, SHOWN).join(', ');
+    rows.push([
+      'classes',
+      model.conditioning === 'text'
+        ? 'any, by --labels or --prompts'
+        : `${short(model.labels.length)}: ${shown}${model.labels.length > SHOWN ? ', ...' : ''}`,
+    ]);
+    if (model.heads !== undefined)
+      rows.push([
+        'multi-head',
+        `${model.heads} heads: all classes ${model.heads > model.labels.length ? 'and none ' : ''}by one run of the network`,
+      ]);
+    const levels = model.levels.map(({ t, sigma }) => t ?? sigma ?? 0);
+    const timesteps = model.numTrainTimesteps;
+    const of =
+      timesteps > 0
+        ? `${short(levels.length)} of ${several(timesteps, 'timestep')}`
+        : several(levels.length, 'sigma');
+    rows.push(['noise levels', `${of}, ${Math.min(...levels)} to ${Math.max(...levels)}, ${model.distance}`]);
+  }
+  if (predictionType) rows.push(['predicts', predictionType]);
+  for (const network of networks) {
+    const [first = '', ...numbers] = networkText(network);
+    rows.push(
+      [network.part === '.' ? 'network' : network.part, first],
+      ...numbers.map((text) => ['', `  ${text}`] as const),
+    );
+  }
+  if (cost) {
+    const shared =
+      cost.sharedFlop === undefined
+        ? ''
+        : `, ${gigaflop(cost.sharedFlop)} of it once for all candidates of an image, level and noise`;
+    rows.push(['an evaluation', `${gigaflop(cost.flop)}${shared}`]);
+    if (model?.conditioning === 'class') {
+      const [levels, classes] = [model.levels.length, model.labels.length];
+      rows.push([
+        'an image',
+        `${gigaflop(flopOf(cost, { evaluations: levels * classes, views: levels }))} for all classes at all levels`,
+      ]);
+    }
+    rows.push([
+      'memory',
+      `${bytes(cost.weightBytes)} weights of the denoising network, ${bytes(cost.activationBytes)} or more an evaluation of a batch`,
+    ]);
+  }
+  if (problems.length === 0) rows.push(['problems', 'none']);
+  for (const problem of problems) rows.push(['problem', problem]);
+  return rows.map(([what, value]) => `${what.padEnd(15)}${value}\n`).join('');
+}
+
+/** Describes a model folder on standard output. Returns the exit status: 0 in order, 3 not. */
+export async function info(
+  { model, json }: InfoSettings,
+  { stdout, describe }: Surroundings,
+): Promise<number> {
+  const description = await describe(await modelFolder(model));
+  const out = streamWriter(stdout);
+  await out.write(json ? `${JSON.stringify(asJson(description))}\n` : infoText(description));
+  return description.problems.length > 0 ? 3 : 0;
+}

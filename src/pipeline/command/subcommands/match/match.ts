@@ -1,0 +1,317 @@
+// `match`: decides for each item which caption belongs to which image, and scores all items.
+
+import { basename } from 'node:path';
+import { faultOf, ItemError, UsageError } from '../../../../errors.ts';
+import type { Candidate } from '../../../../graph/model.ts';
+import type { ModelSummary } from '../../../../graph/model-summary.ts';
+import type { OpenModelOptions } from '../../../../graph/models/open-model.ts';
+import type { Score } from '../../../deciding/matching.ts';
+import { safeJson } from '../../../escaping.ts';
+import { failureOf } from '../../../images/failures.ts';
+import { loadImage } from '../../../images/load.ts';
+import type { Batcher } from '../../../stream/batcher.ts';
+import { mapOrdered, until } from '../../../stream/iterables.ts';
+import { pairErrors } from '../../../stream/match.ts';
+import { acquire } from '../../../stream/sharing.ts';
+import { madeBy, progressAfter } from '../../../types.ts';
+import { newCommand, type Texts } from '../../command.ts';
+import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { fileDigest } from '../../shared/classify-record.ts';
+import { writeForecast } from '../../shared/forecast.ts';
+import { type Interruption, interruptible } from '../../shared/interruption.ts';
+import { checkModel, evaluationOptions } from '../../shared/model-choice.ts';
+import { modelDigest } from '../../shared/model-digest.ts';
+import { modelFolder } from '../../shared/model-folder.ts';
+import { claimFile } from '../../shared/output-file.ts';
+import { PathSet } from '../../shared/path-set.ts';
+import { duration, short } from '../../shared/progress.ts';
+import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
+import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
+import type { Surroundings } from '../../shared/surroundings.ts';
+import { runTimeOf, secondsOf } from '../../shared/timing.ts';
+import { timeEvaluations } from '../classify/dry-run.ts';
+import { checkShared } from '../classify/settings.ts';
+import {
+  count,
+  dropUnfinished,
+  type EarlierItems,
+  earlierItems,
+  type MatchLine,
+  newTally,
+  summaryOf,
+} from './lines.ts';
+import { inGroups, type MatchItem, readItems } from './pairs.ts';
+
+const MATCH = [
+  'model',
+  'imageSize',
+  'timesteps',
+  'sigmas',
+  'loss',
+  'weighting',
+  'seed',
+  'noise',
+  'output',
+  'resume',
+  'dryRun',
+  'quiet',
+  'logLevel',
+  'batch',
+  'concurrency',
+] as const satisfies readonly OptionName[];
+
+/** A checked command line of `match`. */
+export interface MatchSettings extends Values<(typeof MATCH)[number]> {
+  readonly table: string;
+}
+
+const AFTER = `
+PAIRS.csv has the columns item, image and caption. The rows of an item follow each other, and an item has two rows or
+more; paths of images are relative to the file. Every image of an item is evaluated under every caption of the item,
+and under the empty caption, with the same noise. Each item becomes one line of JSON. The last line is the summary: the
+share of items whose images all prefer their own caption (text), whose captions all prefer their own image (image), and
+both (group), each with its 95 % interval; and the same after the error under the empty caption is subtracted.
+
+Example:
+  diffclass-stream match winoground.csv --model path/to/stable-diffusion --timesteps even:100 -o matches.jsonl
+`;
+
+/** The command `match` as people see it. */
+export const matchCommand = (texts: Texts) =>
+  addOptions(
+    newCommand('diffclass-stream match', texts)
+      .description('Match images and captions with a text-to-image model.')
+      .usage('[options] PAIRS.csv')
+      .argument('<PAIRS.csv>', 'table of items: item,image,caption')
+      .addHelpText('after', AFTER),
+    MATCH,
+  );
+
+/** Checks a command line of `match`. @throws UsageError, one sentence. */
+export function readMatchSettings(
+  [table = '']: readonly string[],
+  typed: Readonly<Record<string, unknown>>,
+): MatchSettings {
+  const settings = { ...readOptions(MATCH, typed), table };
+  checkShared(settings);
+  return settings;
+}
+
+/** The captions of some items as candidates, and the empty prompt after them. */
+function candidatesOf(items: readonly MatchItem[]) {
+  const places = new Map<string, number>();
+  for (const { captions } of items)
+    for (const caption of captions) if (!places.has(caption)) places.set(caption, places.size);
+  if (!places.has('')) places.set('', places.size);
+  const candidates = [...places].map(
+    ([prompt, classidx]): Candidate => ({ label: prompt, classidx, prompt }),
+  );
+  const choose = ({ name, conditioning }: ModelSummary) => {
+    if (conditioning !== 'text')
+      throw new UsageError(`match needs a text-to-image model; ${name} has classes of its own`);
+    return candidates;
+  };
+  return { places, choose };
+}
+
+async function matchItem(
+  batcher: Batcher,
+  { item, images, captions }: MatchItem,
+  places: ReadonlyMap<string, number>,
+): Promise<MatchLine> {
+  const { inputShape, crop } = batcher.model;
+  const load = (path: string) =>
+    loadImage(path, inputShape, { crop }).catch((error: unknown) => {
+      const { code, message } = failureOf(path, error).error;
+      throw new ItemError(code, `${path}: ${message}`);
+    });
+  try {
+    const pairs = {
+      images: await Promise.all(images.map(load)),
+      captions: captions.map((caption) => places.get(caption)!),
+      unconditional: places.get('')!,
+    };
+    return { item, images, captions, ...(await pairErrors(batcher, pairs)) };
+  } catch (error) {
+    return { item, error: faultOf(error) };
+  }
+}
+
+/** Where results go, opened when the first model is there, so that one that is refused leaves a file alone. */
+interface Results {
+  readonly open: () => Promise<Writer>;
+  writer?: Writer;
+}
+
+/** Reads the whole table, and counts its items and the pairs that are evaluated at each noise level. */
+async function countItems(table: string): Promise<{ readonly items: number; readonly pairs: number }> {
+  let [items, pairs] = [0, 0];
+  for await (const { images, captions } of readItems(table)) {
+    items++;
+    pairs += images.length * new Set([...captions, '']).size;
+  }
+  return { items, pairs };
+}
+
+/** Says how long matching will take, by the captions of the first group of items. */
+async function dryRun(settings: MatchSettings, { openModel, stdout }: Surroundings): Promise<number> {
+  const folder = await modelFolder(settings.model);
+  const options = await evaluationOptions(settings);
+  const { items, pairs } = await countItems(settings.table);
+  for await (const group of inGroups(readItems(settings.table))) {
+    const model = await openModel(folder, { ...options, candidates: candidatesOf(group).choose });
+    const opening = process.uptime();
+    try {
+      checkModel(settings, model);
+      const evaluations = (pairs * model.levels.length) / items;
+      const { captions } = group[0]!;
+      const among = new Set([...captions, '']).size;
+      const timing = await timeEvaluations(model, model.slots, among * model.levels.length, among);
+      const item = secondsOf(timing, { least: evaluations, typical: evaluations, most: evaluations });
+      const forecast = {
+        model: model.name,
+        images: items,
+        noun: 'items',
+        work: { text: `${short(evaluations)} evaluations per item`, data: { evaluations } },
+        timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
+        time: runTimeOf(items, item, opening + timing.once),
+      };
+      await writeForecast(stdout, forecast, false);
+      return 0;
+    } finally {
+      model.close();
+    }
+  }
+  return 0;
+}
+
+/** Runs all items, group by group: a model is opened for the captions of each. Returns what made the results. */
+async function matchAll(
+  settings: MatchSettings,
+  { openModel, reporter }: Surroundings,
+  results: Results,
+  { done, tally }: EarlierItems,
+  interruption: Interruption,
+): Promise<ReturnType<typeof madeBy> | undefined> {
+  const folder = await modelFolder(settings.model);
+  const options = await evaluationOptions(settings);
+  const { items: total } = await countItems(settings.table);
+  const earlier = { items: done.size, evaluations: tally.evaluations, failures: tally.failures };
+  const began = Date.now();
+  const report = () => {
+    const counts = {
+      images: tally.items + tally.failures - earlier.items,
+      failures: tally.failures - earlier.failures,
+      evaluations: tally.evaluations - earlier.evaluations,
+    };
+    reporter.progress(progressAfter((Date.now() - began) / 1000, counts), earlier.items, total);
+  };
+  const fresh = async function* () {
+    for await (const item of readItems(settings.table)) if (!done.has(item.item)) yield item;
+  };
+  let made: ReturnType<typeof madeBy> | undefined;
+  for await (const items of inGroups(fresh())) {
+    if (interruption.stop.aborted) break;
+    const { places, choose } = candidatesOf(items);
+    const chosen: OpenModelOptions = { ...options, candidates: choose };
+    const { batcher, release } = await acquire((request) => openModel(folder, { ...chosen, ...request }));
+    const drop = () => release(interruption.drop.reason);
+    interruption.drop.addEventListener('abort', drop);
+    try {
+      made = madeBy(batcher.model);
+      checkModel(settings, batcher.model);
+      results.writer ??= await results.open();
+      const ahead = Math.max(1, Math.min(8, batcher.model.slots));
+      const source = until(each(items), interruption.stop);
+      for await (const line of mapOrdered(source, ahead, (item) => matchItem(batcher, item, places))) {
+        count(tally, line);
+        await results.writer.write(`${safeJson(line)}\n`);
+        if (results.writer.closed) return made;
+        report();
+      }
+    } catch (error) {
+      if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
+    } finally {
+      interruption.drop.removeEventListener('abort', drop);
+      release();
+    }
+  }
+  const matched = tally.items + tally.failures - earlier.items;
+  reporter.log('info', `${short(matched)} items in ${duration((Date.now() - began) / 1000)}`);
+  return made;
+}
+
+async function* each<T>(values: readonly T[]): AsyncGenerator<T> {
+  yield* values;
+}
+
+const percent = ({ score, interval: [low, high] }: Score) =>
+  `${(100 * score).toFixed(1)} % (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})`;
+
+/**
+ * Matches what the settings name and writes an item a line, then the summary. Returns the exit status: 0 all
+ * matched, 1 some items failed, 130 interrupted (then without a summary).
+ *
+ * @throws UsageError, ModelError and the device's errors, which end the run.
+ */
+export async function match(settings: MatchSettings, surroundings: Surroundings): Promise<number> {
+  const { stdout, signals, reporter } = surroundings;
+  const { output, resume, seed } = settings;
+  if (settings.dryRun) return dryRun(settings, surroundings);
+  const claimed =
+    output === '-' ? undefined : await claimFile(output, { option: '--output', inputs: [settings.table] });
+  let results: Results | undefined;
+  let interruption: Interruption | undefined;
+  try {
+    const earlier =
+      claimed && resume ? await earlierItems(claimed.path) : { done: new PathSet(), tally: newTally() };
+    const record = await recordOf(settings);
+    if (claimed && resume) {
+      const check = await sameRun(claimed.path, record, (text) => reporter.log('warn', text));
+      check({ results: earlier.tally.items, models: new Set(), seeds: new Set() });
+    }
+    results = {
+      async open() {
+        if (!claimed) return streamWriter(stdout);
+        if (resume) await dropUnfinished(claimed.path);
+        const writer = await fileWriter(claimed.path, resume);
+        if (claimed.isFile) await writeRecord(claimed.path, record);
+        return writer;
+      },
+    };
+    interruption = interruptible(signals, () =>
+      reporter.log('warn', 'interrupted; finishing the items in flight (once more to stop now)'),
+    );
+    const made = await matchAll(settings, surroundings, results, earlier, interruption);
+    if (results.writer?.closed) return 0;
+    if (interruption.status > 0) return interruption.status;
+    const summary = summaryOf(earlier.tally, { seed, ...made });
+    results.writer ??= await results.open();
+    await results.writer.write(`${safeJson({ summary })}\n`);
+    for (const [what, { text, image, group }] of [
+      ['', summary],
+      ['less the unconditional error: ', summary.lessUnconditional],
+    ] as const)
+      reporter.log('info', `${what}text ${percent(text)}, image ${percent(image)}, group ${percent(group)}`);
+    return summary.failures > 0 ? 1 : 0;
+  } finally {
+    interruption?.release();
+    await results?.writer?.close();
+    await claimed?.release();
+  }
+}
+
+/** What the lines depend on; known before a model is opened, as each group of captions opens one. */
+async function recordOf(settings: MatchSettings): Promise<RunRecord> {
+  const { model, imageSize, timesteps, sigmas, loss, weighting, seed, noise } = settings;
+  return {
+    model: basename(model),
+    'model files': await modelDigest(await modelFolder(model)),
+    'image size': imageSize ?? "the model's own",
+    levels: timesteps ?? sigmas ?? "the model's own",
+    loss: loss ?? "the model's own",
+    weighting: weighting ?? "the model's own",
+    seed,
+    noise: await fileDigest(noise),
+  };
+}

@@ -1,0 +1,89 @@
+// Tables of images and the captions that belong to them, read row by row.
+
+import { dirname, resolve } from 'node:path';
+import { z } from 'zod';
+import { UsageError } from '../../../../errors.ts';
+import { csvRows } from '../../../images/csv.ts';
+import { PathSet } from '../../shared/path-set.ts';
+
+/** Images and captions that may be mixed up: `images[i]` belongs to `captions[i]`. */
+export interface MatchItem {
+  readonly item: string;
+  readonly images: readonly string[];
+  readonly captions: readonly string[];
+}
+
+const row = z.object({ item: z.string().min(1), image: z.string().min(1), caption: z.string() });
+
+/**
+ * The items of a CSV table with the columns item, image and caption, the rows of an item one after the other;
+ * other columns are ignored, and paths of images are relative to the table. Streams: what it remembers of
+ * earlier items is a few bytes each.
+ *
+ * @throws UsageError naming the file and the line, also for an item of a single row, or whose rows are apart.
+ */
+export async function* readItems(path: string): AsyncGenerator<MatchItem> {
+  const seen = new PathSet();
+  const folder = dirname(path);
+  let item = '';
+  let first = 0;
+  let images: string[] = [];
+  let captions: string[] = [];
+  const finished = (): MatchItem => {
+    if (images.length < 2)
+      throw new UsageError(`${path}, line ${first}: item "${item}" has one row, there is nothing to mix up`);
+    return { item, images, captions };
+  };
+  for await (const { row: next, line } of rowsOf(path)) {
+    if (next.item !== item) {
+      if (images.length > 0) yield finished();
+      if (!seen.add(next.item))
+        throw new UsageError(
+          `${path}, line ${line}: item "${next.item}" was there before; its rows should be together`,
+        );
+      [item, first, images, captions] = [next.item, line, [], []];
+    }
+    images.push(resolve(folder, next.image));
+    captions.push(next.caption);
+  }
+  if (images.length === 0) throw new UsageError(`${path}: holds no items`);
+  yield finished();
+}
+
+async function* rowsOf(path: string) {
+  for await (const { row: texts, line } of csvRows(path)) {
+    const result = row.safeParse(texts);
+    if (!result.success) {
+      const column = String(result.error.issues[0]?.path[0]);
+      throw new UsageError(
+        texts[column] === undefined
+          ? `${path}: wanted the columns item, image and caption; ${column} is missing`
+          : `${path}, line ${line}: ${column} is empty`,
+      );
+    }
+    yield { row: result.data, line };
+  }
+}
+
+/** Most prompts that a model is opened with, so that what it keeps of each stays bounded. */
+const PROMPTS = 64;
+
+/** Items in groups of at most `most` different captions, but of one item at least. */
+export async function* inGroups(
+  items: AsyncIterable<MatchItem>,
+  most = PROMPTS,
+): AsyncGenerator<readonly MatchItem[]> {
+  let group: MatchItem[] = [];
+  const captions = new Set<string>();
+  for await (const next of items) {
+    const fresh = new Set(next.captions.filter((caption) => !captions.has(caption)));
+    if (group.length > 0 && captions.size + fresh.size > most) {
+      yield group;
+      group = [];
+      captions.clear();
+    }
+    group.push(next);
+    for (const caption of next.captions) captions.add(caption);
+  }
+  if (group.length > 0) yield group;
+}

@@ -1,0 +1,183 @@
+// `optimal`: a labelled set of images made into a model folder, the optimal denoiser of these images.
+
+import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { UsageError } from '../../../errors.ts';
+import { writeSafetensors } from '../../../graph/files/safetensors-write.ts';
+import { OPTIMAL_CLASS } from '../../../graph/folders/optimal-folder.ts';
+import { failureOf, systemCode } from '../../images/failures.ts';
+import { classOf, findLabelled, type Labelled } from '../../images/labelled.ts';
+import { type Pixels, withChannels } from '../../images/pixels.ts';
+import { resizeAndCrop } from '../../images/resample.ts';
+import { mapOrdered } from '../../stream/iterables.ts';
+import { type ItemFailure, isFailure } from '../../types.ts';
+import { newCommand, type Texts } from '../command.ts';
+import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
+import { nearest } from '../shared/candidates.ts';
+import { checkOutputFolder } from '../shared/checks.ts';
+import { short } from '../shared/progress.ts';
+import { streamWriter } from '../shared/sinks.ts';
+import type { Surroundings } from '../shared/surroundings.ts';
+
+const OPTIMAL = [
+  'labels',
+  'imageSize',
+  'perClass',
+  'json',
+  'quiet',
+  'logLevel',
+] as const satisfies readonly OptionName[];
+
+/** A checked command line of `optimal`. */
+export interface OptimalSettings extends Values<(typeof OPTIMAL)[number]> {
+  readonly set: string;
+  readonly out: string;
+}
+
+const AFTER = `
+SET is a folder with a folder of images for each class, a CSV file with the columns path and label, an IDX file
+(...-images-idx3-ubyte[.gz], its labels beside it), or a CIFAR batch (....bin[.gz]). If the set has numbers for classes,
+--labels names them in their order; otherwise classes keep the names that the set has for them.
+
+OUT becomes a model folder (config.json and images.safetensors) whose network is the optimal denoiser of the images: for
+a noised image it predicts the mean of the images that it may have been made of, as a diffusion model would that was
+trained on them without end. It classifies, purifies and is attacked like any model; it knows nothing but its images.
+
+Example:
+  diffclass-stream optimal train-images-idx3-ubyte.gz optimal-mnist/ --per-class 100
+  diffclass-stream digits/ --model optimal-mnist/
+`;
+
+/** The command `optimal` as people see it. */
+export const optimalCommand = (texts: Texts) =>
+  addOptions(
+    newCommand('diffclass-stream optimal', texts)
+      .description('Make a model of labelled images: their optimal denoiser, in closed form.')
+      .usage('[options] SET OUT')
+      .argument('<SET>', 'labelled images: a folder of class folders, a CSV file, an IDX or a CIFAR file')
+      .argument('<OUT>', 'the model folder to make')
+      .addHelpText('after', AFTER),
+    OPTIMAL,
+  );
+
+/** Checks a command line of `optimal`. @throws UsageError, one sentence. */
+export function readOptimalSettings(
+  [set = '', out = '', ...rest]: readonly string[],
+  typed: Readonly<Record<string, unknown>>,
+): OptimalSettings {
+  if (rest.length > 0) throw new UsageError(`optimal: expected SET and OUT, got also "${rest[0]}"`);
+  return { ...readOptions(OPTIMAL, typed), set, out };
+}
+
+/** An image as rows of bytes, plane by plane. */
+function planes({ width, height, channels, data }: Pixels): Uint8Array {
+  const plane = width * height;
+  const out = new Uint8Array(channels * plane);
+  for (let c = 0; c < channels; c++)
+    for (let i = 0; i < plane; i++) out[c * plane + i] = data[i * channels + c]!;
+  return out;
+}
+
+/** The classes of labels: as they are named, or as numbers in their order, or else by name. */
+function classesOf(labels: ReadonlySet<string>, names: readonly string[] | undefined): readonly string[] {
+  if (names) return names;
+  const all = [...labels];
+  return all.every((label) => /^\d+$/.test(label)) ? all.sort((a, b) => Number(a) - Number(b)) : all.sort();
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+interface Image {
+  readonly path: string;
+  readonly label: string;
+  readonly pixels: Pixels;
+}
+
+/**
+ * Makes the folder and says what is in it. Returns the exit status: 0 done, 1 some images could not be read and are
+ * not in it.
+ *
+ * @throws UsageError for a set that is none, labels that are no classes, or a folder that is one already.
+ */
+export async function optimal(
+  { set, out, labels: names, imageSize, perClass, json }: OptimalSettings,
+  { stdout, reporter }: Surroundings,
+): Promise<number> {
+  const config = join(out, 'config.json');
+  if (await exists(config))
+    throw new UsageError(`${out}: is a model folder already (${config}); name another`);
+  await checkOutputFolder('OUT', out);
+  const read = async (item: Labelled | ItemFailure): Promise<Image | ItemFailure> => {
+    if (isFailure(item)) return item;
+    try {
+      return { path: item.path, label: item.label, pixels: await item.pixels() };
+    } catch (error) {
+      return failureOf(item.path, error);
+    }
+  };
+  let shape: readonly [channels: 1 | 3, height: number, width: number] | undefined;
+  const rows: Uint8Array[] = [];
+  const labels: { readonly path: string; readonly label: string }[] = [];
+  let failed = 0;
+  for await (const item of mapOrdered(findLabelled(set, { perClass }), 4, read)) {
+    if (isFailure(item)) {
+      failed++;
+      reporter.log('warn', `${item.path}: ${item.error.message}`);
+      continue;
+    }
+    const { channels, height, width } = item.pixels;
+    shape ??= [channels, imageSize ?? height, imageSize ?? width];
+    rows.push(planes(resizeAndCrop(withChannels(item.pixels, shape[0]), shape[2], shape[1], 'bicubic')));
+    labels.push(item);
+  }
+  if (!shape) throw new UsageError(`${set}: none of its images can be read`);
+  const classes = classesOf(new Set(labels.map(({ label }) => label)), names);
+  const candidates = classes.map((label, classidx) => ({ label, classidx }));
+  const numbers = labels.map(({ path, label }) => {
+    const classidx = classOf(label, candidates);
+    if (classidx === undefined)
+      throw new UsageError(
+        `${path}: the label "${label}" is none of --labels; the nearest is "${nearest(label, classes)}"`,
+      );
+    return classidx;
+  });
+  const missing = candidates.find(({ classidx }) => !numbers.includes(classidx));
+  if (missing) throw new UsageError(`${set}: has no image of the class "${missing.label}"`);
+  if (classes.length < 2)
+    throw new UsageError(`${set}: expected two classes or more, got the one class "${classes[0]}"`);
+
+  const length = rows[0]!.length;
+  const images = new Uint8Array(rows.length * length);
+  rows.forEach((row, i) => {
+    images.set(row, i * length);
+  });
+  try {
+    await mkdir(out, { recursive: true });
+    await writeSafetensors(join(out, 'images.safetensors'), [
+      ['images', { dtype: 'U8', shape: [rows.length, ...shape], data: images }],
+      ['labels', { dtype: 'I32', shape: [rows.length], data: Int32Array.from(numbers) }],
+    ]);
+    // The configuration last: a folder with it is whole.
+    const id2label = Object.fromEntries(classes.map((label, i) => [i, label]));
+    const text = JSON.stringify(
+      { _class_name: OPTIMAL_CLASS, data: 'images.safetensors', id2label },
+      null,
+      2,
+    );
+    await writeFile(config, `${text}\n`);
+  } catch (error) {
+    throw new UsageError(`${out}: cannot be written (${systemCode(error) ?? error})`);
+  }
+  const made = { model: out, images: rows.length, classes: classes.length, shape, failed };
+  await streamWriter(stdout).write(
+    json
+      ? `${JSON.stringify(made)}\n`
+      : `${out}: ${short(made.images)} images of ${short(made.classes)} classes, ${shape.join(' x ')}\n`,
+  );
+  return failed > 0 ? 1 : 0;
+}

@@ -1,0 +1,45 @@
+// A safetensors file of images that come one after the other: their values wait in a file beside it, not in memory.
+
+import { randomBytes } from 'node:crypto';
+import { open, rm } from 'node:fs/promises';
+import { UsageError } from '../../../../errors.ts';
+import { type TensorData, writeSafetensors } from '../../../../graph/files/safetensors-write.ts';
+import { systemCode } from '../../../images/failures.ts';
+
+export interface TensorFileWriter {
+  add(name: string, values: Float32Array, shape: readonly number[]): Promise<void>;
+  /** Writes what was added, whole or not at all. */
+  finish(): Promise<void>;
+  /** Leaves nothing behind but the finished file. */
+  close(): Promise<void>;
+}
+
+/** @throws UsageError where the file cannot be written. */
+export async function tensorFileWriter(path: string): Promise<TensorFileWriter> {
+  const waiting = `${path}.${randomBytes(6).toString('hex')}.tmp`;
+  const refuse = (error: unknown): never => {
+    const code = systemCode(error);
+    if (code === undefined) throw error;
+    throw new UsageError(`${path}: cannot be written (${code})`);
+  };
+  const file = await open(waiting, 'wx+').catch(refuse);
+  const tensors = new Map<string, TensorData>();
+  let end = 0;
+  return {
+    async add(name, values, shape) {
+      const { byteLength } = values;
+      const at = end;
+      end += byteLength;
+      await file
+        .write(new Uint8Array(values.buffer, values.byteOffset, byteLength), 0, byteLength, at)
+        .catch(refuse);
+      const read = async () => (await file.read(new Uint8Array(byteLength), 0, byteLength, at)).buffer;
+      tensors.set(name, { dtype: 'F32', shape, data: { byteLength, read } });
+    },
+    finish: () => writeSafetensors(path, tensors).catch(refuse),
+    async close() {
+      await file.close();
+      await rm(waiting, { force: true });
+    },
+  };
+}
