@@ -140,6 +140,18 @@ describe('imports flow one way', () => {
     expect(upwardImports()).toEqual({});
   });
 
+  it('no subcommand imports another', () => {
+    const subcommands = 'src/pipeline/command/subcommands/';
+    const nameOf = (file: string) => file.slice(subcommands.length).split(/[/.]/)[0];
+    const found = [...importsByFile].flatMap(([file, imported]) =>
+      imported
+        .filter((other) => [file, other].every((one) => one.startsWith(subcommands)))
+        .filter((other) => nameOf(file) !== nameOf(other) && nameOf(file) !== 'list')
+        .map((other) => `${file} -> ${other}`),
+    );
+    expect(found).toEqual([]);
+  });
+
   it('only the pipeline knows rxjs and files of images', () => {
     const strangers = ['rxjs', 'pngjs', 'sharp', 'commander'];
     const found = [...files('src/kernels'), ...files('src/graph')].flatMap((file) =>

@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
-import type { Estimate } from '../../src/pipeline/command/subcommands/classify/dry-run.ts';
+import type { Estimate } from '../../src/pipeline/command/subcommands/classify/estimate.ts';
 import { linesOf } from './capture.ts';
 
 const ROOT = join(import.meta.dirname, '../..');

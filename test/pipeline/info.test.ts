@@ -2,13 +2,11 @@
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { evaluationsOf } from '../../src/pipeline/command/shared/evaluation-demand.ts';
+import { timeEvaluations } from '../../src/pipeline/command/shared/evaluation-timing.ts';
 import { bytes } from '../../src/pipeline/command/shared/progress.ts';
 import { runTimeOf, secondsOf, sumOf, timeWork } from '../../src/pipeline/command/shared/timing.ts';
-import {
-  estimateOf,
-  evaluationsOf,
-  timeEvaluations,
-} from '../../src/pipeline/command/subcommands/classify/dry-run.ts';
+import { estimateOf } from '../../src/pipeline/command/subcommands/classify/estimate.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { parseGrid, type SigmaGrid } from '../../src/pipeline/deciding/levels.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';

@@ -1,15 +1,10 @@
 // The commands as people see them: their options and their help.
 
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { PRESET_HELP } from './options/presets.ts';
 import { addOptions } from './options/table.ts';
+import { newCommand, type Texts } from './shared/subcommand.ts';
 import { CLASSIFY } from './subcommands/classify/settings.ts';
-
-/** Where the command's own texts (help, version, faults) go. */
-export interface Texts {
-  readonly out: (text: string) => void;
-  readonly err: (text: string) => void;
-}
 
 const AFTER = `
 INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input, one per
@@ -45,13 +40,6 @@ Examples:
   diffclass-stream --output results.jsonl --resume 'photos/**/*.png'
   find photos -name '*.png' -print0 | diffclass-stream -0 --format csv -
 `;
-
-/** A command without an action: it throws `CommanderError` instead of ending the process. */
-export const newCommand = (name: string, { out, err }: Texts): Command =>
-  new Command(name)
-    .exitOverride()
-    .showHelpAfterError(`(${name} --help lists the options)`)
-    .configureOutput({ writeOut: out, writeErr: err });
 
 /** The main command, `classify`. */
 export const createCommand = (version: string, texts: Texts): Command =>

@@ -9,21 +9,20 @@ import { RDC_RANGE } from '../../../graph/sigmas.ts';
 import { ascending, parseGrid, shareOf, visitingOrder } from '../../deciding/levels.ts';
 import { sigmaLevels, weigh, weightings } from '../../deciding/weighting.ts';
 import { systemCode } from '../../images/failures.ts';
-import type { Settings } from '../subcommands/classify/settings.ts';
+import type { Values } from '../options/table.ts';
 import { candidatesFor, readPrompts } from './candidates.ts';
 
 /** Opens a model folder: `openModel` of the graph, or a fake of it. */
 export type OpenFolder = (folder: string, options: OpenModelOptions) => Promise<Model>;
 
 /** The settings that say how evaluations are made, whatever they are for. */
-export type EvaluationSettings = Pick<
-  Settings,
+export type EvaluationSettings = Values<
   'imageSize' | 'timesteps' | 'sigmas' | 'loss' | 'weighting' | 'seed' | 'noise' | 'batch' | 'concurrency'
 > &
-  Partial<Pick<Settings, 'strategy' | 'nSamples'>>;
+  Partial<Values<'strategy' | 'nSamples'>>;
 
 /** The settings that say what is chosen between. */
-export type ChoiceSettings = Pick<Settings, 'labels' | 'template' | 'prompts'>;
+export type ChoiceSettings = Values<'labels' | 'template' | 'prompts'>;
 
 /** Numbers of a file, in a JSON array or apart by commas and white space. */
 async function readWeights(path: string): Promise<number[]> {
@@ -160,7 +159,7 @@ export async function modelOptions(settings: EvaluationSettings & ChoiceSettings
  *
  * @throws UsageError when `--image-size` asks for what the model does not take.
  */
-export function checkModel({ imageSize }: Pick<Settings, 'imageSize'>, model: Model): void {
+export function checkModel({ imageSize }: Values<'imageSize'>, model: Model): void {
   const [, height, width] = model.inputShape;
   if (imageSize !== undefined && (imageSize !== height || imageSize !== width))
     throw new UsageError(`--image-size: ${model.name} takes images of ${width}x${height}, got ${imageSize}`);

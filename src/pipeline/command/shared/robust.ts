@@ -11,10 +11,10 @@ import { denoisingBy, imagesInFlight } from '../../stream/denoising.ts';
 import { stepsBy } from '../../stream/purify.ts';
 import { acquire } from '../../stream/sharing.ts';
 import type { OptionName, Values } from '../options/table.ts';
-import { checkShared } from '../subcommands/classify/settings.ts';
 import { candidatesFor } from './candidates.ts';
 import { checkModel, evaluationOptions, type OpenFolder } from './model-choice.ts';
 import { modelFolder } from './model-folder.ts';
+import { checkShared } from './option-checks.ts';
 import {
   CLASSIFY_PURIFYING,
   hostNoise,

@@ -12,10 +12,10 @@ import { fromModelInput, toUnit } from '../../images/pixels.ts';
 import { mapOrdered, until } from '../../stream/iterables.ts';
 import { unlessAborted } from '../../stream/pull.ts';
 import { type ItemFailure, isFailure, madeBy, progressAfter } from '../../types.ts';
-import { newCommand, type Texts } from '../command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
 import { checkOutputFolder } from '../shared/checks.ts';
 import { writeForecast } from '../shared/forecast.ts';
+import { checkInputs } from '../shared/inputs.ts';
 import { type Interruption, interruptible } from '../shared/interruption.ts';
 import { modelFolder } from '../shared/model-folder.ts';
 import { type NamedInput, namedInputs, pngName } from '../shared/output-names.ts';
@@ -31,9 +31,9 @@ import {
   type RobustSettings,
 } from '../shared/robust.ts';
 import { forecastRobust } from '../shared/robust-forecast.ts';
+import { newCommand, type Texts } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 import { placeOf, readLabels } from '../shared/truths.ts';
-import { checkInputs } from './classify/settings.ts';
 
 const ATTACK = [
   ...ROBUST,

@@ -4,10 +4,10 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../../errors.ts';
 import { convertEdm } from '../../../graph/folders/edm-pickle.ts';
-import { newCommand, type Texts } from '../command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
 import { checkOutputFolder } from '../shared/checks.ts';
 import { short } from '../shared/progress.ts';
+import { newCommand, type Texts } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 
 const CONVERT = ['config', 'labels', 'quiet', 'logLevel'] as const satisfies readonly OptionName[];

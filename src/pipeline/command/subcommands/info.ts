@@ -2,11 +2,11 @@
 
 import { UsageError } from '../../../errors.ts';
 import { type Description, flopOf, type NetworkDescription } from '../../../graph/models/describe.ts';
-import { newCommand, type Texts } from '../command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
 import { modelFolder } from '../shared/model-folder.ts';
 import { bytes, gigaflop, short } from '../shared/progress.ts';
 import { streamWriter } from '../shared/sinks.ts';
+import { newCommand, type Texts } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 
 const INFO = ['model', 'json'] as const satisfies readonly OptionName[];

@@ -11,12 +11,12 @@ import { type Pixels, withChannels } from '../../images/pixels.ts';
 import { resizeAndCrop } from '../../images/resample.ts';
 import { mapOrdered } from '../../stream/iterables.ts';
 import { type ItemFailure, isFailure } from '../../types.ts';
-import { newCommand, type Texts } from '../command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
 import { nearest } from '../shared/candidates.ts';
 import { checkOutputFolder } from '../shared/checks.ts';
 import { short } from '../shared/progress.ts';
 import { streamWriter } from '../shared/sinks.ts';
+import { newCommand, type Texts } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 
 const OPTIMAL = [

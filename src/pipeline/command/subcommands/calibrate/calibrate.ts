@@ -18,20 +18,21 @@ import { prepare } from '../../../images/load.ts';
 import type { OpenModel } from '../../../stream/batcher.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../../../types.ts';
-import { newCommand, type Texts } from '../../command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { nearest } from '../../shared/candidates.ts';
+import { evaluationsOf } from '../../shared/evaluation-demand.ts';
+import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
 import { interruptible } from '../../shared/interruption.ts';
 import { checkSet } from '../../shared/labelled-set.ts';
 import { checkModel, modelOptions } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
+import { checkShared } from '../../shared/option-checks.ts';
 import { short } from '../../shared/progress.ts';
 import { streamWriter } from '../../shared/sinks.ts';
+import { newCommand, type Texts } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { runTimeOf, secondsOf } from '../../shared/timing.ts';
-import { evaluationsOf, timeEvaluations } from '../classify/dry-run.ts';
-import { checkShared } from '../classify/settings.ts';
 import { destinationOf, storeIn } from './card-file.ts';
 
 const CALIBRATE = [

@@ -1,7 +1,5 @@
 // The main job of the command line: images in, one line each out.
 
-import type { Model } from '../../../../graph/model.ts';
-import type { OpenModelOptions } from '../../../../graph/models/open-model.ts';
 import type { AbortSignalLike } from '../../../../host-types.ts';
 import { classifyImages } from '../../../classifying/classify-images.ts';
 import { all } from '../../../deciding/all.ts';
@@ -16,18 +14,20 @@ import type { ClassifyOptions } from '../../../operators/classify-options.ts';
 import { until } from '../../../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../../../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
-import { classifyRecord } from '../../shared/classify-record.ts';
 import { evaluationLines } from '../../shared/format.ts';
+import { countInputs } from '../../shared/inputs.ts';
 import { type Interruption, interruptible } from '../../shared/interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
+import { opener } from '../../shared/opened-model.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { hostNoise, purifierOptions } from '../../shared/purifying.ts';
-import { apartFrom, type Claims, claimOutputs, openResults, type Results } from '../../shared/results.ts';
 import { notDone } from '../../shared/resume.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { dryRun } from './dry-run.ts';
 import { inputNotes } from './input-notes.ts';
+import { classifyRecord } from './record.ts';
+import { apartFrom, type Claims, claimOutputs, openResults, type Results } from './results.ts';
 import type { Settings } from './settings.ts';
 
 /** The strategy and the budget of settings. */
@@ -47,32 +47,6 @@ function strategyOf({ strategy, nSamples, toKeep, confidence }: Settings): Strat
     default:
       return strategy satisfies never;
   }
-}
-
-/** Opens a model at once, so that its faults show before any output is touched, and again when asked to. */
-export async function opener(openModel: OpenFolder, folder: string, options: OpenModelOptions) {
-  const model = await openModel(folder, options);
-  let unused: Model | undefined = model;
-  const open = async (wanted?: { readonly batchSize: number }) => {
-    const first = unused;
-    unused = undefined;
-    return first ?? openModel(folder, { ...options, ...wanted });
-  };
-  /** Closes the model unless somebody has taken it over. */
-  const close = () => unused?.close();
-  return { model, open, close };
-}
-
-/** Counts the images of the inputs in a walk of its own, for the ETA; never what comes by standard input. */
-export async function count(
-  settings: Pick<Settings, 'quiet' | 'inputs'>,
-  stop: AbortSignalLike,
-  tell: (total: number) => void,
-): Promise<void> {
-  if (settings.quiet || settings.inputs.includes('-')) return;
-  let total = 0;
-  for await (const _ of until(findImages(settings.inputs, { namesOnly: true }), stop)) total++;
-  if (!stop.aborted) tell(total);
 }
 
 /** What puts a stream of images through a purification, where the settings ask for one. */
@@ -135,7 +109,7 @@ async function stream(
     interruption.stop,
   );
   const { purifying } = settings;
-  const counting = count(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
+  const counting = countInputs(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
     total = n;
   }).catch(() => undefined);
   try {

@@ -4,6 +4,8 @@ import { UsageError } from '../../../../errors.ts';
 import { withPreset } from '../../options/presets.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { formatOfFile } from '../../shared/format.ts';
+import { checkInputs } from '../../shared/inputs.ts';
+import { checkShared } from '../../shared/option-checks.ts';
 import { CLASSIFY_PURIFYING, type PurifyingSettings, purifyingOf } from '../../shared/purifying.ts';
 
 /** The options of `classify`, in the order of its help. */
@@ -66,28 +68,6 @@ export function readSettings(inputs: readonly string[], typed: Readonly<Record<s
   };
   checkTogether(settings);
   return settings;
-}
-
-/** Refuses what cannot be meant together about the grid and the output of any command. */
-export function checkShared({
-  timesteps,
-  sigmas,
-  resume,
-  output,
-}: Pick<Settings, 'timesteps' | 'sigmas' | 'resume' | 'output'>): void {
-  if (timesteps && sigmas) throw new UsageError('--timesteps and --sigmas exclude each other');
-  if (resume && output === '-')
-    throw new UsageError('--resume needs --output FILE, which says what is done already');
-}
-
-/** @throws UsageError where there is nothing to read, or standard input is to be read twice. */
-export function checkInputs(inputs: readonly string[]): void {
-  if (inputs.length === 0)
-    throw new UsageError(
-      'no INPUT: wanted image files, folders, patterns, or - for paths on standard input (--help says more)',
-    );
-  if (inputs.filter((input) => input === '-').length > 1)
-    throw new UsageError('-: standard input can be read only once');
 }
 
 function checkTogether(settings: Settings): void {

@@ -12,7 +12,6 @@ import { toUnit } from '../../../images/pixels.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { unlessAborted } from '../../../stream/pull.ts';
 import { type ItemFailure, isFailure, madeBy, progressAfter } from '../../../types.ts';
-import { newCommand, type Texts } from '../../command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { checkOutputFile, checkOutputFolder } from '../../shared/checks.ts';
 import { writeForecast } from '../../shared/forecast.ts';
@@ -32,6 +31,7 @@ import {
 } from '../../shared/robust.ts';
 import { forecastRobust } from '../../shared/robust-forecast.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
+import { newCommand, type Texts } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { placeOf } from '../../shared/truths.ts';
 import { isSaved, saveAdversarial } from './adversarial-files.ts';

@@ -14,23 +14,23 @@ import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { pairErrors } from '../../../stream/match.ts';
 import { acquire } from '../../../stream/sharing.ts';
 import { madeBy, progressAfter } from '../../../types.ts';
-import { newCommand, type Texts } from '../../command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
-import { fileDigest } from '../../shared/classify-record.ts';
+import { fileDigest } from '../../shared/evaluation-record.ts';
+import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
 import { type Interruption, interruptible } from '../../shared/interruption.ts';
 import { checkModel, evaluationOptions } from '../../shared/model-choice.ts';
 import { modelDigest } from '../../shared/model-digest.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
+import { checkShared } from '../../shared/option-checks.ts';
 import { claimFile } from '../../shared/output-file.ts';
 import { PathSet } from '../../shared/path-set.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
+import { newCommand, type Texts } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { runTimeOf, secondsOf } from '../../shared/timing.ts';
-import { timeEvaluations } from '../classify/dry-run.ts';
-import { checkShared } from '../classify/settings.ts';
 import {
   count,
   dropUnfinished,

@@ -11,13 +11,14 @@ import { fromModelInput } from '../../../images/pixels.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../../../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
-import { newCommand, type Texts } from '../../command.ts';
 import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { checkOutputFolder } from '../../shared/checks.ts';
-import { evaluationRecord } from '../../shared/classify-record.ts';
+import { evaluationRecord } from '../../shared/evaluation-record.ts';
 import { writeForecast } from '../../shared/forecast.ts';
+import { checkInputs, countInputs } from '../../shared/inputs.ts';
 import { type Interruption, interruptible } from '../../shared/interruption.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
+import { opener } from '../../shared/opened-model.ts';
 import { type ClaimedFile, claimFile } from '../../shared/output-file.ts';
 import { namedInputs, pngName } from '../../shared/output-names.ts';
 import { writePng } from '../../shared/png-file.ts';
@@ -32,10 +33,9 @@ import {
 import { takeUp } from '../../shared/resume.ts';
 import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
+import { newCommand, type Texts } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { runTimeOf } from '../../shared/timing.ts';
-import { count, opener } from '../classify/classify.ts';
-import { checkInputs } from '../classify/settings.ts';
 import { type TensorFileWriter, tensorFileWriter } from './tensor-file.ts';
 
 const PURIFY = [
@@ -181,7 +181,7 @@ async function stream(
   let total: number | undefined;
   let last: Progress = { images: 0, failures: 0, evaluations: 0, seconds: 0, imagesPerSecond: 0 };
   const finished = new AbortController();
-  const counting = count(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
+  const counting = countInputs(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
     total = n;
   }).catch(() => undefined);
   const images = until(

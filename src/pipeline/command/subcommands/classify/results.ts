@@ -1,18 +1,18 @@
 // Where the results of `classify` go: claimed before the model is opened, opened after it, one line per result.
 
-import { UsageError } from '../../../errors.ts';
-import type { Found } from '../../images/sources.ts';
-import { type Classified, type ItemFailure, isFailure } from '../../types.ts';
-import type { Format } from '../options/output.ts';
-import type { Settings } from '../subcommands/classify/settings.ts';
+import { UsageError } from '../../../../errors.ts';
+import type { Found } from '../../../images/sources.ts';
+import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
+import type { Format } from '../../options/output.ts';
+import { formatOfFile, headerOf, lineOf } from '../../shared/format.ts';
+import { type ClaimedFile, claimFile, identityOf, realPath } from '../../shared/output-file.ts';
+import type { PathSet } from '../../shared/path-set.ts';
+import type { Reporter } from '../../shared/progress.ts';
+import { dropTornLine, takeUp } from '../../shared/resume.ts';
+import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
+import { fileWriter, type Output, streamWriter, type Writer } from '../../shared/sinks.ts';
 import { cutEnd, cutStart } from './display-width.ts';
-import { formatOfFile, headerOf, lineOf } from './format.ts';
-import { type ClaimedFile, claimFile, identityOf, realPath } from './output-file.ts';
-import type { PathSet } from './path-set.ts';
-import type { Reporter } from './progress.ts';
-import { dropTornLine, takeUp } from './resume.ts';
-import { type RunRecord, sameRun, writeRecord } from './run-record.ts';
-import { fileWriter, type Output, streamWriter, type Writer } from './sinks.ts';
+import type { Settings } from './settings.ts';
 import { textLines } from './text-lines.ts';
 
 /** The files of a run, claimed. */

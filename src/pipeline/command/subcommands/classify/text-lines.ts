@@ -1,9 +1,9 @@
 // Results for a person: one line per image, in columns.
 
-import { escaped } from '../../escaping.ts';
-import { type Classified, type ItemFailure, isFailure } from '../../types.ts';
+import { escaped } from '../../../escaping.ts';
+import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
+import type { LineOptions } from '../../shared/format.ts';
 import { cutEnd, cutStart, displayWidth, fit } from './display-width.ts';
-import type { LineOptions } from './format.ts';
 
 /** What the lines are laid out for. */
 export interface TextLayout extends LineOptions {

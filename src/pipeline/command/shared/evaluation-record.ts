@@ -1,0 +1,37 @@
+// What every evaluation depends on, for the record next to an output (see run-record.ts).
+
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
+import type { Model } from '../../../graph/model.ts';
+import { systemPath } from '../../escaping.ts';
+import type { Values } from '../options/table.ts';
+import { modelDigest } from './model-digest.ts';
+import { listed, type RunRecord } from './run-record.ts';
+
+/** A digest of a whole file; "none" without one. */
+export async function fileDigest(path: string | undefined): Promise<string> {
+  if (path === undefined) return 'none';
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(systemPath(path)), hash);
+  return hash.digest('hex').slice(0, 16);
+}
+
+/** Model, noise levels and noise: what every evaluation depends on. */
+export async function evaluationRecord(
+  { seed, noise, loss }: Values<'seed' | 'noise' | 'loss'>,
+  { name, inputShape, levels }: Pick<Model, 'name' | 'inputShape' | 'levels'>,
+  folder: string,
+): Promise<RunRecord> {
+  return {
+    model: name,
+    'model files': await modelDigest(folder),
+    images: inputShape.join('x'),
+    levels: listed(
+      levels.map(({ t, sigma, weight }) => `${t ?? sigma}${weight === 1 ? '' : ` times ${weight}`}`),
+    ),
+    loss: loss ?? "the model's own",
+    seed,
+    noise: await fileDigest(noise),
+  };
+}
