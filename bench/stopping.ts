@@ -8,9 +8,9 @@
 
 import { readFile } from 'node:fs/promises';
 import type { EvaluationBatch, Level, Model } from '../src/graph/model.ts';
+import { visitingOrder } from '../src/graph/visiting.ts';
 import { classifyImages } from '../src/pipeline/classifying/classify-images.ts';
 import { all } from '../src/pipeline/deciding/all.ts';
-import { visitingOrder } from '../src/pipeline/deciding/levels.ts';
 import { sequential } from '../src/pipeline/deciding/sequential.ts';
 import { staged } from '../src/pipeline/deciding/staged.ts';
 import { momentsOf, variance } from '../src/pipeline/deciding/statistics.ts';

@@ -3,10 +3,10 @@
 export {
   type Attack,
   type Attacked,
+  type AttackedImage,
   type AttackOptions,
+  type AttackTrial,
   attackImage,
-  type Trial as AttackTrial,
-  type Victim as AttackedImage,
 } from './pipeline/attacking/attack.ts';
 export { ATTACKS, type AttackChoice, type AttackName, attackOf } from './pipeline/attacking/attacks.ts';
 export type { Ball } from './pipeline/attacking/ball.ts';
@@ -17,11 +17,6 @@ export {
   type Outcome,
   type Prediction,
 } from './pipeline/attacking/campaign.ts';
-export {
-  type ClassifierOptions,
-  type DiffusionClassifier,
-  diffusionClassifier,
-} from './pipeline/attacking/classifier.ts';
 export type {
   Answer,
   Asked,
@@ -30,8 +25,18 @@ export type {
   Expectation,
   Queries,
 } from './pipeline/attacking/defended.ts';
+export {
+  type ClassifierOptions,
+  type DiffusionClassifier,
+  diffusionClassifier,
+} from './pipeline/attacking/diffusion-classifier.ts';
 export type { Loss, LossOf } from './pipeline/attacking/losses.ts';
-export { GRADIENT_MODES, type GradientMode, type Purifier, purified } from './pipeline/attacking/purified.ts';
+export {
+  GRADIENT_MODES,
+  type GradientMode,
+  type Purifier,
+  purified,
+} from './pipeline/attacking/purified-classifier.ts';
 export type { Random } from './pipeline/attacking/random.ts';
 export { type Share, shareOf } from './pipeline/attacking/wilson.ts';
 export type {

@@ -60,6 +60,7 @@ export {
   sigmaWeightings,
   sumTemperature,
 } from './graph/sigmas.ts';
+export { bitReversed } from './graph/visiting.ts';
 export type { AbortSignalLike } from './host-types.ts';
 // The device.
 export type { DriverCall } from './kernels/device/adapters.ts';
@@ -86,7 +87,6 @@ export { classifyImages } from './pipeline/classifying/classify-images.ts';
 export { all } from './pipeline/deciding/all.ts';
 export { type Energies, energyOf } from './pipeline/deciding/energy.ts';
 export {
-  bitReversed,
   evenTimesteps,
   type Grid,
   type ImportanceGrid,
@@ -102,8 +102,8 @@ export {
   scoreOf,
 } from './pipeline/deciding/matching.ts';
 export { type SequentialOptions, sequential } from './pipeline/deciding/sequential.ts';
-export { type Schedule as StagedSchedule, staged } from './pipeline/deciding/staged.ts';
-export type { Facts, Look, Strategy, Trial } from './pipeline/deciding/trial.ts';
+export { type StagedSchedule, staged } from './pipeline/deciding/staged.ts';
+export type { ModelInfo as Facts, Round as Look, Strategy, Trial } from './pipeline/deciding/trial.ts';
 export type { ResultOptions } from './pipeline/deciding/verdict.ts';
 export { sigmaLevels, type WeightingOptions, weigh, weightings } from './pipeline/deciding/weighting.ts';
 // Images from anywhere.
@@ -141,7 +141,7 @@ export {
   type PurifyingOptions,
   T_STAR as publishedTStar,
 } from './pipeline/purifying/methods.ts';
-export { purificationLevels } from './pipeline/purifying/plan.ts';
+export { purificationLevels } from './pipeline/purifying/purification-steps.ts';
 export type { OpenModel } from './pipeline/stream/batcher.ts';
 export {
   type Purification,

@@ -1,7 +1,7 @@
 // `diffclass-stream/operators`: RxJS operators from images to results, and what custom ones are made of.
 
 export type { Decide } from './pipeline/deciding/bind.ts';
-export type { Fan, Look } from './pipeline/deciding/trial.ts';
+export type { Group as Fan, Round as Look } from './pipeline/deciding/trial.ts';
 export { aggregate } from './pipeline/operators/aggregate.ts';
 export { classify } from './pipeline/operators/classify.ts';
 export { eliminate } from './pipeline/operators/eliminate.ts';

@@ -63,7 +63,7 @@ export const normalisedError = (sigma: number, sigmaData = 0.5): number =>
   (sigma * sigmaData) ** 2 / (sigma ** 2 + sigmaData ** 2);
 
 /** `count` equally spaced values from `from` to `to`, both included; a single one is `from`. */
-export function linspace(from: number, to: number, count: number): number[] {
+export function equallySpaced(from: number, to: number, count: number): number[] {
   const step = count > 1 ? (to - from) / (count - 1) : 0;
   return Array.from({ length: count }, (_, k) => (k > 0 && k === count - 1 ? to : from + k * step));
 }
@@ -105,7 +105,7 @@ export const RDC_RANGE = [1e-4, 3] as const;
  * posterior is the softmax of -Σ weight · error (see `sumTemperature`).
  */
 export const rdcLevels = (statistics?: SigmaStatistics): SigmaLevel[] =>
-  riemannLevels(linspace(...RDC_RANGE, 126), 'rdc-code', statistics);
+  riemannLevels(equallySpaced(...RDC_RANGE, 126), 'rdc-code', statistics);
 
 /** Cells of ln(sigma) in which `importanceLevels` sums the density up. */
 const CELLS = 8192;

@@ -36,7 +36,7 @@ export function bitReversed(count: number, first = 0): number[] {
  * its sigma (`normalisedError`) where it has one. Weights over sigma go with errors that grow with sigma squared,
  * so they alone say nothing of what a level contributes.
  */
-export const shareOf = ({ sigma, weight }: Level): number =>
+export const gridShare = ({ sigma, weight }: Level): number =>
   sigma === undefined ? weight : weight * normalisedError(sigma);
 
 /** Points of the unit interval tried for a level's turn, of each level. */

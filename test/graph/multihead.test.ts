@@ -12,7 +12,7 @@ import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
 import { describeModel, flopOf } from '../../src/graph/models/describe.ts';
 import { loadModel, openModel } from '../../src/graph/models/open-model.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
-import { diffusionClassifier } from '../../src/pipeline/attacking/classifier.ts';
+import { diffusionClassifier } from '../../src/pipeline/attacking/diffusion-classifier.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');
 

@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import type { Level } from '../../src/graph/model.ts';
 import {
+  equallySpaced,
   importanceLevels,
-  linspace,
   normalisedError,
   rdcLevels,
   riemannLevels,
@@ -30,7 +30,7 @@ const sum = (levels: readonly (Level & { sigma: number })[]) =>
 describe('left Riemann sums', () => {
   it.each(sigmaWeightings)('%s: the weights numpy computes', (weighting) => {
     const [from, to, count] = golden.grid.points;
-    const levels = riemannLevels(linspace(from, to, count), weighting);
+    const levels = riemannLevels(equallySpaced(from, to, count), weighting);
     expect(levels).toHaveLength(125);
     close(
       levels.map(({ weight }) => weight),
@@ -77,7 +77,7 @@ describe('importance-placed grids', () => {
     expect(levels).toHaveLength(42);
     expect(Math.abs(sum(levels) / wanted - 1)).toBeLessThan(2e-3);
     // The Riemann sum of three times as many is no nearer.
-    const riemann = Math.abs(sum(riemannLevels(linspace(1e-4, 3, 126), weighting)) / wanted - 1);
+    const riemann = Math.abs(sum(riemannLevels(equallySpaced(1e-4, 3, 126), weighting)) / wanted - 1);
     expect(Math.abs(sum(levels) / wanted - 1)).toBeLessThan(riemann);
   });
 

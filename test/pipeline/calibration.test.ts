@@ -7,9 +7,9 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ModelError, UsageError } from '../../src/errors.ts';
 import { storeTemperature } from '../../src/graph/folders/card.ts';
 import {
+  type ClassErrors,
   fitTemperature,
   holdOut,
-  type Outcome,
   probabilities,
   reliabilityOf,
 } from '../../src/pipeline/deciding/calibration.ts';
@@ -17,7 +17,7 @@ import { classOf, findLabelled } from '../../src/pipeline/images/labelled.ts';
 import { gauss, hash } from './fake.ts';
 
 /** Outcomes whose right class is drawn from softmax(-error / temperature), so that this is the right temperature. */
-function drawn(count: number, temperature: number, classes = 5): Outcome[] {
+function drawn(count: number, temperature: number, classes = 5): ClassErrors[] {
   return Array.from({ length: count }, (_, i) => {
     const errors = Array.from({ length: classes }, (_, c) => 0.5 + temperature * 2 * gauss(i, c));
     let u = hash(i, 99);
@@ -58,7 +58,7 @@ describe('fitTemperature', () => {
 
 describe('reliabilityOf', () => {
   // Two classes at temperature 1: p(first) = 1 / (1 + exp(e0 - e1)), so a gap of ln 4 is 0.8 and one of ln 1.5 is 0.6.
-  const outcome = (odds: number, truth: number): Outcome => ({ errors: [0, Math.log(odds)], truth });
+  const outcome = (odds: number, truth: number): ClassErrors => ({ errors: [0, Math.log(odds)], truth });
   const outcomes = [outcome(4, 0), outcome(4, 0), outcome(4, 1), outcome(1.5, 0), outcome(1.5, 1)];
 
   it('counts bins, accuracy, ECE and likelihood', () => {

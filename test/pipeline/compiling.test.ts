@@ -1,7 +1,7 @@
 // How the progress of compiling shaders is shown, by a clock of the test's own.
 
 import { describe, expect, test } from 'vitest';
-import type { LogLevel } from '../../src/pipeline/command/options/output.ts';
+import type { LogLevel } from '../../src/pipeline/command/options/output-options.ts';
 import { createReporter } from '../../src/pipeline/command/shared/progress.ts';
 
 /** What a reporter writes of pipelines that take `milliseconds` each. */

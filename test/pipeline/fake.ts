@@ -5,8 +5,8 @@ import type { Candidate, EvaluationBatch, Level, Model } from '../../src/graph/m
 import {
   aggregate,
   eliminate,
-  type Facts,
   fanOut,
+  type ModelInfo,
   type Strategy,
   startTrial,
   type Trial,
@@ -133,7 +133,7 @@ export function fakeModel({
 /** Runs the trial of one image to its end, without a stream. */
 export function runTrial(
   strategy: Strategy,
-  facts: Facts,
+  facts: ModelInfo,
   errorOf: (candidate: number, level: number, noise: number) => number,
   budget?: number,
 ): Trial {

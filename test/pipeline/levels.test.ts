@@ -1,16 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { UsageError } from '../../src/errors.ts';
 import { importanceLevels, rdcLevels } from '../../src/graph/sigmas.ts';
+import { bitReversed, gridShare, visitingOrder } from '../../src/graph/visiting.ts';
 import {
   ascending,
-  bitReversed,
   evenTimesteps,
   type ImportanceGrid,
   linspace,
   parseGrid,
   type SigmaGrid,
-  shareOf,
-  visitingOrder,
 } from '../../src/pipeline/deciding/levels.ts';
 import { sigmaLevels, weigh } from '../../src/pipeline/deciding/weighting.ts';
 
@@ -94,7 +92,7 @@ describe('visiting orders', () => {
   });
 
   it("a quarter of RDC's levels hold most of what there is to know", () => {
-    const shares = rdcLevels().map(shareOf);
+    const shares = rdcLevels().map(gridShare);
     const total = shares.reduce((a, b) => a + b, 0);
     const first = (order: readonly number[]) =>
       order.slice(0, 31).reduce((sum, l) => sum + shares[l]!, 0) / total;

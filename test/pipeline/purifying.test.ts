@@ -4,11 +4,15 @@
 import { describe, expect, test } from 'vitest';
 import { UsageError } from '../../src/errors.ts';
 import { distance } from '../../src/pipeline/norms.ts';
-import { project, pullBackProjection } from '../../src/pipeline/purifying/ball.ts';
 import { type Denoising, pullBackThrough, type State, statesOf } from '../../src/pipeline/purifying/chain.ts';
 import type { PurifyingOptions } from '../../src/pipeline/purifying/methods.ts';
 import { givenNoise, seededNoise, uniform } from '../../src/pipeline/purifying/noise.ts';
-import { purificationLevels, purificationSteps, sigmasOfSteps } from '../../src/pipeline/purifying/plan.ts';
+import { projectWithin, pullBackProjection } from '../../src/pipeline/purifying/projection.ts';
+import {
+  purificationLevels,
+  purificationSteps,
+  sigmasOfSteps,
+} from '../../src/pipeline/purifying/purification-steps.ts';
 import { gauss, hash } from './fake.ts';
 import { ALPHA_BARS, addedSigmas, gaussianModel, shrink, timestepSigmas, timesteps } from './fakedenoiser.ts';
 import { SUMMARY } from './fakefolder.ts';
@@ -290,7 +294,7 @@ describe('derivatives', () => {
     const v = Float64Array.from({ length: LENGTH }, (_, i) => gauss(i, 12));
     const back = pullBackProjection(x, origin, ball, v);
     const value = (a: Float64Array, b: Float64Array) =>
-      project(a, b, ball).reduce((sum, one, i) => sum + one * v[i]!, 0);
+      projectWithin(a, b, ball).reduce((sum, one, i) => sum + one * v[i]!, 0);
     const h = 1e-6;
     for (let i = 0; i < LENGTH; i++) {
       const moved = (row: Float64Array, side: number) =>

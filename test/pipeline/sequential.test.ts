@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { UsageError } from '../../src/errors.ts';
 import type { Candidate, Level } from '../../src/graph/model.ts';
+import { visitingOrder } from '../../src/graph/visiting.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
-import { visitingOrder } from '../../src/pipeline/deciding/levels.ts';
 import { type SequentialOptions, sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { bestOf, type Trial } from '../../src/pipeline/deciding/trial.ts';
 import { verdict } from '../../src/pipeline/deciding/verdict.ts';

@@ -4,10 +4,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Level } from '../../src/graph/model.ts';
 import { importanceLevels, rdcLevels } from '../../src/graph/sigmas.ts';
+import { bitReversed, gridShare } from '../../src/graph/visiting.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
-import { bitReversed, shareOf } from '../../src/pipeline/deciding/levels.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
-import { bestOf, type Facts, type Strategy } from '../../src/pipeline/deciding/trial.ts';
+import { bestOf, type ModelInfo, type Strategy } from '../../src/pipeline/deciding/trial.ts';
 import { fakeCandidates, gauss, hash, runTrial } from './fake.ts';
 
 const CLASSES = 10;
@@ -47,7 +47,7 @@ interface Outcome {
 
 /** Agreement with the answer of the whole grid, with the truth, and the share of the evaluations spent. */
 function measure(levels: readonly Level[], spread: number, images: number, strategy: Strategy): Outcome {
-  const facts: Facts = { candidates: fakeCandidates(CLASSES), levels };
+  const facts: ModelInfo = { candidates: fakeCandidates(CLASSES), levels };
   let [agreement, accuracy, share] = [0, 0, 0];
   for (let image = 0; image < images; image++) {
     const { truth, errorOf } = world(image, spread, levels);
@@ -111,5 +111,5 @@ it('a level of nearly all the weight decides, however many others there are', ()
   const trial = runTrial(sequential({ confidence: 0.999 }), facts, errorOf);
   expect(trial.visited[0]).toBe(17);
   expect(trial.survivors).toEqual([0]);
-  expect(shareOf(levels[17]!)).toBe(1e6);
+  expect(gridShare(levels[17]!)).toBe(1e6);
 });

@@ -7,7 +7,7 @@ import type { Level } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 import { vaeDownscale } from '../networks/vae-encoder-config.ts';
 import { rdcLevels, sumTemperature } from '../sigmas.ts';
-import { shareOf, visitingOrder } from '../visiting.ts';
+import { gridShare, visitingOrder } from '../visiting.ts';
 import { OPTIMAL_SIGMAS } from './optimal-model.ts';
 
 /** Levels of a model whose card names none, by its kind. */
@@ -75,7 +75,7 @@ function levelsOf(
 /** RDC's grid in visiting order. */
 function ownSigmas(sigmaData: number): Level[] {
   const grid = rdcLevels({ sigmaData });
-  return visitingOrder(grid.map(shareOf)).map((i) => grid[i]!);
+  return visitingOrder(grid.map(gridShare)).map((i) => grid[i]!);
 }
 
 /**

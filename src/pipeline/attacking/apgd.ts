@@ -1,7 +1,7 @@
 // Auto-PGD (Croce and Hein, ICML 2020, algorithm 1): gradient ascent with momentum whose step is halved, and which
 // goes back to its best point, where the loss has stopped rising.
 
-import { type Attack, startIn, type Trial } from './attack.ts';
+import { type Attack, type AttackTrial, startIn } from './attack.ts';
 import { ascent, project } from './ball.ts';
 import type { LossOf } from './losses.ts';
 
@@ -26,7 +26,7 @@ export function checkpoints(steps: number): number[] {
 
 export interface ApgdOptions {
   readonly steps: number;
-  readonly loss: (trial: Trial) => LossOf;
+  readonly loss: (trial: AttackTrial) => LossOf;
 }
 
 /** One run of APGD from a random point; `steps` + 1 gradients. */

@@ -7,7 +7,7 @@ import { argmax, marginOf } from './losses.ts';
 import { type Random, randomOf } from './random.ts';
 
 /** One run of an attack on one image. */
-export interface Trial {
+export interface AttackTrial {
   readonly asked: Asked;
   /** The image [c, h, w] in [0, 1]. */
   readonly centre: Float64Array;
@@ -27,10 +27,10 @@ export interface Trial {
 }
 
 /** An attack, which tells `keep` of every point it has been at. */
-export type Attack = (trial: Trial) => Promise<void>;
+export type Attack = (trial: AttackTrial) => Promise<void>;
 
 /** An image to be attacked. */
-export interface Victim {
+export interface AttackedImage {
   /** [c, h, w] in [0, 1]. */
   readonly x: Float64Array;
   readonly label: number;
@@ -78,7 +78,7 @@ export function startIn(ball: Ball, centre: Float64Array, random: Random): Float
  */
 export async function attackImage(
   defended: Defended,
-  { x, label, key }: Victim,
+  { x, label, key }: AttackedImage,
   { attack, name, restarts, seed, verify, norm, eps, ...expectation }: AttackOptions,
 ): Promise<Attacked> {
   const asked = ask(defended, expectation);

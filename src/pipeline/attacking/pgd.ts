@@ -1,6 +1,6 @@
 // Projected gradient ascent with a fixed step (Madry et al., ICLR 2018).
 
-import { type Attack, startIn, type Trial } from './attack.ts';
+import { type Attack, type AttackTrial, startIn } from './attack.ts';
 import { ascent, project } from './ball.ts';
 import { crossEntropy } from './losses.ts';
 
@@ -13,7 +13,7 @@ export interface PgdOptions {
 /** PGD on the cross-entropy, from a random point of the ball; `steps` + 1 gradients. The best point counts. */
 export const pgd =
   ({ steps, stepSize }: PgdOptions): Attack =>
-  async ({ asked, centre, label, ball, random, keep }: Trial) => {
+  async ({ asked, centre, label, ball, random, keep }: AttackTrial) => {
     const size = stepSize ?? (2.5 * ball.eps) / steps;
     const loss = crossEntropy(label);
     let x = startIn(ball, centre, random);

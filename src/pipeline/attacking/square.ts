@@ -2,7 +2,7 @@
 // gradient. A change stays where it makes the margin z_y - max z_j smaller.
 
 import { l2 } from '../norms.ts';
-import type { Attack, Trial } from './attack.ts';
+import type { Attack, AttackTrial } from './attack.ts';
 import { project } from './ball.ts';
 import { marginOf } from './losses.ts';
 import type { Random } from './random.ts';
@@ -27,7 +27,7 @@ export interface SquareOptions {
 /** One run of the square attack. */
 export const square =
   ({ queries }: SquareOptions): Attack =>
-  async (trial: Trial) => {
+  async (trial: AttackTrial) => {
     const { asked, centre, label, ball, keep } = trial;
     const { first, propose } = ball.norm === 'linf' ? inLinf(trial) : inL2(trial);
     let x = project(ball, first(), centre);
@@ -53,7 +53,7 @@ interface Search {
 const sideOf = (share: number, height: number, width: number, least: number): number =>
   Math.min(height, width, Math.max(least, Math.round(Math.sqrt(share * height * width))));
 
-function inLinf({ asked, centre, ball, random }: Trial): Search {
+function inLinf({ asked, centre, ball, random }: AttackTrial): Search {
   const [channels, height, width] = asked.shape;
   const { eps } = ball;
   return {
@@ -109,7 +109,7 @@ export function bump(side: number, random: Random): Float64Array {
   return values.map((_, i) => values[turned ? (i % side) * side + Math.floor(i / side) : i]! / length);
 }
 
-function inL2({ asked, centre, ball, random }: Trial): Search {
+function inL2({ asked, centre, ball, random }: AttackTrial): Search {
   const [channels, height, width] = asked.shape;
   const { eps } = ball;
   /** Indices of a square of one channel, row by row. */

@@ -6,7 +6,7 @@ import { UsageError } from '../../errors.ts';
 import type { DriverCall } from '../../kernels/device/adapters.ts';
 import { printable, systemPath } from '../escaping.ts';
 import { createCommand } from './command.ts';
-import type { LogLevel } from './options/output.ts';
+import type { LogLevel } from './options/output-options.ts';
 import { addOptions, readOptions } from './options/table.ts';
 import { editDistance, nearest } from './shared/candidates.ts';
 import { describeError, INTERNAL, statusOf } from './shared/exit-status.ts';

@@ -2,7 +2,7 @@
 
 import { UsageError } from '../../errors.ts';
 import { sequential } from './sequential.ts';
-import type { Facts, Strategy } from './trial.ts';
+import type { ModelInfo, Strategy } from './trial.ts';
 
 /** A strategy bound to a model, and asked with a trial. */
 export type Decide = ReturnType<Strategy>;
@@ -13,7 +13,7 @@ export type Decide = ReturnType<Strategy>;
  * @throws UsageError if the strategy does not fit the model, or the budget does not reach every candidate.
  */
 export function bind(
-  facts: Facts,
+  facts: ModelInfo,
   {
     strategy = sequential(),
     budget,

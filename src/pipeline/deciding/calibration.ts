@@ -4,7 +4,7 @@
 import { UsageError } from '../../errors.ts';
 
 /** What is known of a labelled image: the weighted mean error of every class, and which of them is right. */
-export interface Outcome {
+export interface ClassErrors {
   readonly errors: readonly number[];
   /** Index into `errors`. */
   readonly truth: number;
@@ -19,7 +19,7 @@ export function probabilities(errors: readonly number[], temperature: number): n
 }
 
 /** Slope and curvature in beta = 1 / temperature of the mean negative log-likelihood, which is convex in it. */
-function slopeAt(outcomes: readonly Outcome[], beta: number): { slope: number; curvature: number } {
+function slopeAt(outcomes: readonly ClassErrors[], beta: number): { slope: number; curvature: number } {
   let slope = 0;
   let curvature = 0;
   for (const { errors, truth } of outcomes) {
@@ -43,7 +43,7 @@ function slopeAt(outcomes: readonly Outcome[], beta: number): { slope: number; c
  * @throws UsageError where there is none: no images, all of them classified right (the likelihood then grows as long as
  *   the temperature falls), or right classes without smaller errors than the others on average.
  */
-export function fitTemperature(outcomes: readonly Outcome[]): number {
+export function fitTemperature(outcomes: readonly ClassErrors[]): number {
   if (outcomes.length === 0)
     throw new UsageError('a temperature wants labelled images, there are none to fit it to');
   if (
@@ -96,7 +96,7 @@ export interface Reliability {
 }
 
 /** Judges the probabilities of a temperature on labelled images, in so many bins of equal width. */
-export function reliabilityOf(outcomes: readonly Outcome[], temperature: number, bins = 15): Reliability {
+export function reliabilityOf(outcomes: readonly ClassErrors[], temperature: number, bins = 15): Reliability {
   const sums = Array.from({ length: bins }, () => ({ images: 0, confidence: 0, right: 0 }));
   let loss = 0;
   let right = 0;
@@ -135,12 +135,12 @@ export function reliabilityOf(outcomes: readonly Outcome[], temperature: number,
  * evenly over its images in their order.
  */
 export function holdOut(
-  outcomes: readonly Outcome[],
+  outcomes: readonly ClassErrors[],
   fraction: number,
-): { readonly fit: Outcome[]; readonly heldOut: Outcome[] } {
+): { readonly fit: ClassErrors[]; readonly heldOut: ClassErrors[] } {
   const seen = new Map<number, number>();
-  const fit: Outcome[] = [];
-  const heldOut: Outcome[] = [];
+  const fit: ClassErrors[] = [];
+  const heldOut: ClassErrors[] = [];
   for (const outcome of outcomes) {
     const k = seen.get(outcome.truth) ?? 0;
     seen.set(outcome.truth, k + 1);

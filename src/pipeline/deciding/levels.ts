@@ -2,9 +2,7 @@
 
 import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
-import { linspace as equallySpaced, RDC_RANGE } from '../../graph/sigmas.ts';
-
-export { bitReversed, radicalInverse, shareOf, visitingOrder } from '../../graph/visiting.ts';
+import { equallySpaced, RDC_RANGE } from '../../graph/sigmas.ts';
 
 /** Sigmas of a continuous model, ascending. */
 export interface SigmaGrid {

@@ -2,14 +2,15 @@
 
 import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
-import { ascending, shareOf, visitingOrder } from './levels.ts';
+import { gridShare, visitingOrder } from '../../graph/visiting.ts';
+import { ascending } from './levels.ts';
 import { studentTail } from './statistics.ts';
 import {
   bestOf,
   type Counted,
   counted,
   countedLevels,
-  type Facts,
+  type ModelInfo,
   type Strategy,
   type Trial,
 } from './trial.ts';
@@ -68,14 +69,14 @@ export function sequential({ confidence = 0.99, kappa }: SequentialOptions = {})
 }
 
 /** Levels in visiting order, without those that do not count. */
-function countingLevels({ levels }: Facts): number[] {
+function countingLevels({ levels }: ModelInfo): number[] {
   const order = inVisitingOrder(levels);
   const counting = order.filter((level) => levels[level]!.weight > 0);
   return counting.length > 0 ? counting : order;
 }
 
 /** Of all levels; 1 where they are all 0, and counted as 1. */
-const meanWeight = ({ levels }: Facts): number =>
+const meanWeight = ({ levels }: ModelInfo): number =>
   sum(levels.map(({ weight }) => weight)) / levels.length || 1;
 
 /** The order given, unless it is that of a sorted grid, whose first levels would say little of the last. */
@@ -84,11 +85,11 @@ function inVisitingOrder(levels: readonly Level[]): number[] {
   const sorted = ascending(levels);
   const rising = sorted.every((level, k) => level === k);
   const falling = sorted.every((level, k) => level === levels.length - 1 - k);
-  const shares = sorted.map((level) => shareOf(levels[level]!));
+  const shares = sorted.map((level) => gridShare(levels[level]!));
   return rising || falling ? visitingOrder(shares).map((k) => sorted[k]!) : given;
 }
 
-const oneClass = ({ candidates }: Pick<Facts, 'candidates'>, among: readonly number[]): boolean =>
+const oneClass = ({ candidates }: Pick<ModelInfo, 'candidates'>, among: readonly number[]): boolean =>
   among.every((c) => candidates[c]!.classidx === candidates[among[0]!]!.classidx);
 
 /** Who stays in, where dropping the others may be wrong with probability `budget` at most. */
@@ -143,7 +144,7 @@ const LENT = 8;
 
 /**
  * The paired t-test of the weighted sum over a grid, a finite population: a level's weighted difference y is its
- * share m of the grid times a draw of common mean and variance v (see `shareOf`). The mean is sum(y) / sum(m) over
+ * share m of the grid times a draw of common mean and variance v (see `gridShare`). The mean is sum(y) / sum(m) over
  * the levels visited, and as many levels as count the same are n = sum(m)^2 / sum(m^2) of them. What is left of
  * the grid, a fraction r with the sum of squares q of its shares, is as uncertain as the mean, so that the mean
  * over all of it has the variance v (q + r^2 / n). With equal shares: v / n times (1 - n / size).

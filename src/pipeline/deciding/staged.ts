@@ -6,7 +6,7 @@ import { ascending } from './levels.ts';
 import { type Strategy, type Trial, weightedMean } from './trial.ts';
 
 /** Stage k looks at a sub-grid of `nSamples[k]` levels and keeps the `toKeep[k]` best. */
-export interface Schedule {
+export interface StagedSchedule {
   readonly nSamples: readonly number[];
   readonly toKeep: readonly number[];
 }
@@ -27,7 +27,7 @@ export interface Schedule {
  * const classifier = await openClassifier('fashion-mnist');
  * const result = await classifier.classify('photo.png', { strategy: staged({ nSamples: [5, 50], toKeep: [3, 1] }) });
  */
-export function staged({ nSamples, toKeep }: Schedule): Strategy {
+export function staged({ nSamples, toKeep }: StagedSchedule): Strategy {
   check(nSamples, toKeep);
   return ({ levels }) => {
     const stages = subGrids(nSamples, ascending(levels));

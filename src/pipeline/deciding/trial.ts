@@ -3,7 +3,7 @@
 // it asks for depends on its own errors alone.
 
 import type { Candidate, Level, Model, NoisePairing } from '../../graph/model.ts';
-import { shareOf } from './levels.ts';
+import { gridShare } from '../../graph/visiting.ts';
 
 /** What is known of one image. */
 export interface Trial {
@@ -26,7 +26,7 @@ export interface Trial {
 }
 
 /** A strategy's answer: who stays in, and at which levels (indices, in this order) they are evaluated next. */
-export interface Look {
+export interface Round {
   readonly survivors: readonly number[];
   /** Empty when the strategy has finished. */
   readonly levels: readonly number[];
@@ -37,23 +37,23 @@ export interface Look {
 }
 
 /** What a strategy knows of a model. */
-export type Facts = Pick<Model, 'candidates' | 'levels' | 'kappa' | 'noisePairing'>;
+export type ModelInfo = Pick<Model, 'candidates' | 'levels' | 'kappa' | 'noisePairing'>;
 
 /**
  * Decides who is evaluated where: bound once to a model (the place for checks, which throw `UsageError`), then
  * asked whenever all it asked for is there.
  */
-export type Strategy = (facts: Facts) => (trial: Trial) => Look;
+export type Strategy = (facts: ModelInfo) => (trial: Trial) => Round;
 
 /** Some candidates of an image at one (level, noise) which they share. */
-export interface Fan {
+export interface Group {
   readonly candidates: readonly number[];
   readonly level: number;
   readonly noise: number;
 }
 
 /** A trial of which nothing is known yet: every candidate is in. */
-export function startTrial({ candidates, levels, noisePairing }: Facts): Trial {
+export function startTrial({ candidates, levels, noisePairing }: ModelInfo): Trial {
   return {
     candidates,
     levels,
@@ -71,7 +71,7 @@ export function startTrial({ candidates, levels, noisePairing }: Facts): Trial {
  * every strategy compares the same noised images; the published staged schedule, and models with a file of noises, use
  * noise k at the k-th level visited instead.
  */
-export function fanOut({ noisePairing, visited }: Trial, look: Look): Fan[] {
+export function fanOut({ noisePairing, visited }: Trial, look: Round): Group[] {
   const byVisit = noisePairing === 'visit' || look.noisePairing === 'visit';
   return look.levels.map((level, k) => ({
     candidates: look.survivors,
@@ -81,7 +81,7 @@ export function fanOut({ noisePairing, visited }: Trial, look: Look): Fan[] {
 }
 
 /** The trial with the errors of all fans of a look, each in the order of `fan.candidates`. */
-export function aggregate(trial: Trial, fans: readonly Fan[], errors: readonly Float32Array[]): Trial {
+export function aggregate(trial: Trial, fans: readonly Group[], errors: readonly Float32Array[]): Trial {
   let evaluations = trial.evaluations;
   const rows = fans.map((fan, k) => {
     const row = new Float32Array(trial.candidates.length).fill(Number.NaN);
@@ -103,7 +103,7 @@ export function aggregate(trial: Trial, fans: readonly Fan[], errors: readonly F
  * The trial after a look: survivors are taken over, and where nothing more is asked for, or `budget`
  * evaluations do not allow another level, the trial ends. A look is cut to as many levels as the budget allows.
  */
-export function eliminate(trial: Trial, look: Look, budget = Number.POSITIVE_INFINITY): [Trial, Look] {
+export function eliminate(trial: Trial, look: Round, budget = Number.POSITIVE_INFINITY): [Trial, Round] {
   const affordable = Math.floor((budget - trial.evaluations) / look.survivors.length);
   const levels = look.levels.length > affordable ? look.levels.slice(0, affordable) : look.levels;
   const next = { ...trial, survivors: look.survivors, risk: trial.risk + (look.risk ?? 0) };
@@ -121,13 +121,13 @@ export function levelsSeen(trial: Trial, candidate: number): number {
 /** A visited level in sums over levels: the factor of its errors, and how much of the grid it stands for. */
 export interface Counted {
   readonly weight: number;
-  /** Of the sum over all levels of `shareOf`, in no particular unit. */
+  /** Of the sum over all levels of `gridShare`, in no particular unit. */
   readonly share: number;
 }
 
 /** How levels count; all the same where their weights are all 0, so that means always exist. */
 export function counted(levels: readonly Level[]): Counted[] {
-  const all = levels.map((level) => ({ weight: level.weight, share: shareOf(level) }));
+  const all = levels.map((level) => ({ weight: level.weight, share: gridShare(level) }));
   return all.some(({ share }) => share > 0) ? all : levels.map(() => ({ weight: 1, share: 1 }));
 }
 
@@ -145,7 +145,7 @@ export function gridMean({ levels }: Pick<Trial, 'levels'>, sum: number, share: 
   let shares = 0;
   for (const level of levels) {
     weights += level.weight;
-    shares += shareOf(level);
+    shares += gridShare(level);
   }
   return weights > 0 ? (sum / share) * (shares / weights) : sum / share;
 }

@@ -39,7 +39,7 @@ export type Verdict = Pick<
  *
  * `stderr` is that of this difference, with the levels as draws from all levels and noises there could have
  * been (no correction for the finite grid): sqrt(n / (n - 1) sum((w d - m mean)^2)) / sum(m), where m is the share
- * of a level (`shareOf`; its weight w where it has no sigma), brought to the unit of the error. After a single
+ * of a level (`gridShare`; its weight w where it has no sigma), brought to the unit of the error. After a single
  * level the spread of all candidates there stands in. It is 0 for the best itself.
  */
 export function standings(trial: Trial): Standing[] {

@@ -1,7 +1,7 @@
 // How to classify, and what is told on the way.
 
 import type { AbortSignalLike } from '../../host-types.ts';
-import type { Fan, Strategy } from '../deciding/trial.ts';
+import type { Group, Strategy } from '../deciding/trial.ts';
 import type { ResultOptions } from '../deciding/verdict.ts';
 import { type ImageInFlight, isImage, type Passing } from '../stream/flight.ts';
 import type { User } from '../stream/queues.ts';
@@ -60,7 +60,7 @@ export function monitor({ onEvaluations, onProgress, now = Date.now }: ClassifyO
 }
 
 /** Returns the records of an image's last evaluations. */
-function recordsOf({ path, trial }: ImageInFlight, fans: readonly Fan[]): EvaluationRecord[] {
+function recordsOf({ path, trial }: ImageInFlight, fans: readonly Group[]): EvaluationRecord[] {
   const first = trial.visited.length - fans.length;
   return fans.flatMap(({ level, noise, candidates }, k) => {
     const { t, sigma, weight } = trial.levels[level]!;

@@ -1,6 +1,6 @@
 import type { OperatorFunction } from 'rxjs';
 import { ascending } from '../deciding/levels.ts';
-import { fanOut as fansOf, type Look } from '../deciding/trial.ts';
+import { fanOut as fansOf, type Round } from '../deciding/trial.ts';
 import { type ImageInFlight, isImage, type Passing, type SharedFan } from '../stream/flight.ts';
 import { streamOperator } from '../stream/observable.ts';
 
@@ -21,7 +21,7 @@ export const fanOut = (): OperatorFunction<Passing, SharedFan | Passing> =>
     }
   });
 
-function rest({ trial }: ImageInFlight): Look {
+function rest({ trial }: ImageInFlight): Round {
   const visited = new Set(trial.visited);
   return {
     survivors: trial.survivors,

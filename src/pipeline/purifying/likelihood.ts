@@ -3,11 +3,11 @@
 
 import type { Mix } from '../../graph/model.ts';
 import { l2 } from '../norms.ts';
-import { type Ball, dot, l1, project, pullBackProjection } from './ball.ts';
 import { type Cotangent, type Denoising, hessianTimes, type PurificationStep, type State } from './chain.ts';
+import { dot, l1, type MoveLimit, projectWithin, pullBackProjection } from './projection.ts';
 
 /** Where a step looks: at the image mixed with noise `noise` by level `level`. */
-export interface Look {
+export interface Noising {
   readonly level: number;
   readonly noise: number;
   readonly mix: Mix;
@@ -36,14 +36,14 @@ interface Slope {
 }
 
 /** The gradient of the loss, through network and target. */
-const gradientOf = ({ level, noise, scale }: Look): Slope => ({
+const gradientOf = ({ level, noise, scale }: Noising): Slope => ({
   at: async (denoising, x) => scaled((await denoising.lossGradient(x, level, noise)).gradient, scale),
   pullBack: async (denoising, x, v) =>
     (await hessianTimes(denoising, x, level, noise, v)).map((value) => scale * value),
 });
 
 /** x - D(x_s) = (b / a) (eps_hat(x_t) - eps): the gradient of half the squared loss if D did not depend on x. */
-const residualOf = ({ level, mix: { a, b } }: Look, eps: () => Float32Array): Slope => {
+const residualOf = ({ level, mix: { a, b } }: Noising, eps: () => Float32Array): Slope => {
   const noised = (x: Float32Array) => {
     const noise = eps();
     return x.map((value, i) => a * value + b * noise[i]!);
@@ -77,7 +77,7 @@ function backTo(before: State, x: Float64Array, origin: Float64Array, rest: Cota
  * Step k (from 1) of Adam (Kingma and Ba 2015; 0.9, 0.999, 1e-8) with learning rate `rate`, as released
  * (`likelihood_maximization_T1`): nothing is clipped on the way.
  */
-export function adamStep(look: Look, k: number, rate: number): PurificationStep {
+export function adamStep(look: Noising, k: number, rate: number): PurificationStep {
   const slope = gradientOf(look);
   const known: Known = new WeakMap();
   const moments = async (denoising: Denoising, before: State) => {
@@ -121,9 +121,9 @@ export function adamStep(look: Look, k: number, rate: number): PurificationStep 
  * (l2); then back into the ball and into [-1, 1]. Momentum 1.
  */
 export function momentumStep(
-  look: Look,
+  look: Noising,
   size: number,
-  ball: Ball,
+  ball: MoveLimit,
   eps?: () => Float32Array,
 ): PurificationStep {
   const slope = eps ? residualOf(look, eps) : gradientOf(look);
@@ -141,7 +141,7 @@ export function momentumStep(
     async forward(denoising, before) {
       const { m, moved } = await towards(denoising, before);
       const origin = originOf(before);
-      return { x: Float32Array.from(project(moved, origin, ball)), origin, m };
+      return { x: Float32Array.from(projectWithin(moved, origin, ball)), origin, m };
     },
     async pullBack(denoising, before, after) {
       const n = before.x.length;
@@ -165,9 +165,9 @@ export function momentumStep(
 }
 
 /** The end of a chain: into the ball around what it began with, where there is one, and into [-1, 1]. */
-export const clipStep = (ball: Ball | undefined): PurificationStep => ({
+export const clipStep = (ball: MoveLimit | undefined): PurificationStep => ({
   async forward(_, before) {
-    const x = project(Float64Array.from(before.x), originOf(before), ball);
+    const x = projectWithin(Float64Array.from(before.x), originOf(before), ball);
     return { x: Float32Array.from(x), origin: originOf(before) };
   },
   async pullBack(_, before, after) {

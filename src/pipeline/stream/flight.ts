@@ -1,7 +1,7 @@
 // What flows between the operators that `classify` is made of.
 
 import type { Model } from '../../graph/model.ts';
-import type { Fan, Look, Trial } from '../deciding/trial.ts';
+import type { Group, Round, Trial } from '../deciding/trial.ts';
 import type { ItemFailure } from '../types.ts';
 import type { LeasedImage } from './batcher.ts';
 import type { Positioned } from './input-order.ts';
@@ -21,9 +21,9 @@ export interface ImageInFlight extends Positioned {
   readonly seed?: number | bigint | undefined;
   readonly trial: Trial;
   /** What the last elimination asked for; if undefined, all that is left of the grid. */
-  readonly look?: Look | undefined;
+  readonly look?: Round | undefined;
   /** What the last aggregation added to the trial. */
-  readonly evaluated?: readonly Fan[] | undefined;
+  readonly evaluated?: readonly Group[] | undefined;
   /** When it was put on the device, in milliseconds. */
   readonly started: number;
 }
@@ -31,7 +31,7 @@ export interface ImageInFlight extends Positioned {
 /** An image at one (level, noise) which its candidates share: number `index` of the `of` that a look fans out to. */
 export interface SharedFan {
   readonly image: ImageInFlight;
-  readonly fan: Fan;
+  readonly fan: Group;
   readonly index: number;
   readonly of: number;
 }

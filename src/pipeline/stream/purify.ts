@@ -7,7 +7,7 @@ import { distance } from '../norms.ts';
 import type { Denoising, PurificationStep, State } from '../purifying/chain.ts';
 import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
 import { givenNoise, seededNoise } from '../purifying/noise.ts';
-import { purificationSteps } from '../purifying/plan.ts';
+import { purificationSteps } from '../purifying/purification-steps.ts';
 import {
   type ImageItem,
   type ItemFailure,

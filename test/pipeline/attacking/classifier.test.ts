@@ -1,10 +1,10 @@
 // A diffusion model as a classifier to attack, alone and behind a purification, by closed forms and differences.
 
 import { describe, expect, test } from 'vitest';
-import { diffusionClassifier } from '../../../src/pipeline/attacking/classifier.ts';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
+import { diffusionClassifier } from '../../../src/pipeline/attacking/diffusion-classifier.ts';
 import { crossEntropy, dlr } from '../../../src/pipeline/attacking/losses.ts';
-import { purified } from '../../../src/pipeline/attacking/purified.ts';
+import { purified } from '../../../src/pipeline/attacking/purified-classifier.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
 import { shareOf } from '../../../src/pipeline/attacking/wilson.ts';
 import type { Denoising, PurificationStep } from '../../../src/pipeline/purifying/chain.ts';

@@ -20,7 +20,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import type { OpenModelOptions } from '../../../src/graph/models/open-model.ts';
-import { diffusionClassifier } from '../../../src/pipeline/attacking/classifier.ts';
+import { diffusionClassifier } from '../../../src/pipeline/attacking/diffusion-classifier.ts';
 import { argmax } from '../../../src/pipeline/attacking/losses.ts';
 import { quotas } from '../../../src/pipeline/command/shared/labelled-set.ts';
 import { loadImage } from '../../../src/pipeline/images/load.ts';

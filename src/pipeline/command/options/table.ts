@@ -4,13 +4,13 @@
 import { type Command, Option } from 'commander';
 import type { z } from 'zod';
 import { UsageError } from '../../../errors.ts';
-import { ATTACKING } from './attacking.ts';
-import { DECIDING } from './deciding.ts';
-import { MODEL } from './model.ts';
+import { ATTACKING } from './attack-options.ts';
+import { DECIDING } from './deciding-options.ts';
+import { MODEL } from './model-options.ts';
 import type { Spec } from './option.ts';
-import { OUTPUT } from './output.ts';
-import { PURIFYING } from './purifying.ts';
-import { RUNNING } from './running.ts';
+import { OUTPUT } from './output-options.ts';
+import { PURIFYING } from './purify-options.ts';
+import { RUNNING } from './running-options.ts';
 
 /** All options, by the names their values have here; two that are typed alike belong to different commands. */
 export const OPTIONS = { ...MODEL, ...DECIDING, ...PURIFYING, ...ATTACKING, ...OUTPUT, ...RUNNING } as const;

@@ -1,11 +1,11 @@
 // How many evaluations a strategy asks for per image.
 
 import { bind } from '../../deciding/bind.ts';
-import { aggregate, counted, eliminate, type Facts, fanOut, startTrial } from '../../deciding/trial.ts';
+import { aggregate, counted, eliminate, fanOut, type ModelInfo, startTrial } from '../../deciding/trial.ts';
 import type { ClassifyOptions } from '../../operators/classify-options.ts';
 
 /** Counts of evaluations of an image. */
-export interface Evaluations {
+export interface EvaluationCounts {
   /** If every rival is far behind from the start. */
   readonly least: number;
   /** If no rival ever falls behind. */
@@ -15,9 +15,9 @@ export interface Evaluations {
 }
 
 /** What a strategy asks for of an image. */
-export interface Demand extends Evaluations {
+export interface Demand extends EvaluationCounts {
   /** The distinct (image, level, noise) of each count: what a network runs for whose candidates share all work. */
-  readonly views: Evaluations;
+  readonly views: EvaluationCounts;
   /** Evaluations that an image asks for at once, in its first round. */
   readonly atOnce: number;
 }
@@ -29,7 +29,10 @@ export interface Demand extends Evaluations {
  *
  * @throws UsageError if the strategy does not fit the model, or the budget does not reach every candidate.
  */
-export function evaluationsOf(facts: Facts, options: Pick<ClassifyOptions, 'strategy' | 'budget'>): Demand {
+export function evaluationsOf(
+  facts: ModelInfo,
+  options: Pick<ClassifyOptions, 'strategy' | 'budget'>,
+): Demand {
   const first = facts.candidates[0]?.classidx;
   const lead = counted(facts.levels).map(({ weight, share }) => (weight > 0 ? share / weight : 1));
   const least = played(facts, options, (candidate, level) =>
@@ -47,7 +50,7 @@ export function evaluationsOf(facts: Facts, options: Pick<ClassifyOptions, 'stra
 }
 
 function played(
-  facts: Facts,
+  facts: ModelInfo,
   options: Pick<ClassifyOptions, 'strategy' | 'budget'>,
   errorOf: (candidate: number, level: number) => number,
 ): { readonly evaluations: number; readonly views: number; readonly atOnce: number } {

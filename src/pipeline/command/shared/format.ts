@@ -3,7 +3,7 @@
 import { escaped, safeJson, unescaped } from '../../escaping.ts';
 import type { Classified, EvaluationRecord, ItemFailure } from '../../types.ts';
 import { isFailure } from '../../types.ts';
-import type { Format } from '../options/output.ts';
+import type { Format } from '../options/output-options.ts';
 
 /** The formats that a program can read back, and so that a run can be resumed from. */
 export type DataFormat = Exclude<Format, 'text'>;

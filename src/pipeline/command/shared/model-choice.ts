@@ -6,7 +6,8 @@ import type { Level, Model } from '../../../graph/model.ts';
 import type { ModelSummary } from '../../../graph/model-summary.ts';
 import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
 import { RDC_RANGE } from '../../../graph/sigmas.ts';
-import { ascending, parseGrid, shareOf, visitingOrder } from '../../deciding/levels.ts';
+import { gridShare, visitingOrder } from '../../../graph/visiting.ts';
+import { ascending, parseGrid } from '../../deciding/levels.ts';
 import { sigmaLevels, weigh, weightings } from '../../deciding/weighting.ts';
 import { systemCode } from '../../images/failures.ts';
 import type { Values } from '../options/table.ts';
@@ -98,7 +99,7 @@ function gridOf(
   }
   if (!continuous) throw new UsageError(`--sigmas: ${model.name} has timesteps; wanted --timesteps even:N`);
   const levels = sigmaLevels(grid, weighting ?? 'rdc-code', statisticsOf(model));
-  return visitingOrder(levels.map(shareOf)).map((i) => levels[i]!);
+  return visitingOrder(levels.map(gridShare)).map((i) => levels[i]!);
 }
 
 /** Refuses a side of the image that the model cannot take, before anything is loaded for it. */

@@ -3,7 +3,7 @@
 import type { CompileProgress } from '../../../kernels/device/device.ts';
 import { printable } from '../../escaping.ts';
 import type { Progress } from '../../types.ts';
-import { LOG_LEVELS, type LogLevel } from '../options/output.ts';
+import { LOG_LEVELS, type LogLevel } from '../options/output-options.ts';
 
 /** Milliseconds between two renewals of the line on a terminal, and between two lines elsewhere. */
 const RENEWAL = { terminal: 100, elsewhere: 10_000 };

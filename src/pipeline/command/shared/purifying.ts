@@ -7,7 +7,7 @@ import type { Model } from '../../../graph/model.ts';
 import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
 import { systemCode } from '../../images/failures.ts';
 import { checkPurifying, type PurifyingOptions } from '../../purifying/methods.ts';
-import { purificationLevels, sigmasOfSteps } from '../../purifying/plan.ts';
+import { purificationLevels, sigmasOfSteps } from '../../purifying/purification-steps.ts';
 import type { OptionName, Values } from '../options/table.ts';
 
 /** A purification that is asked for, and its file of noise. */

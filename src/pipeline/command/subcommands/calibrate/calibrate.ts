@@ -6,9 +6,9 @@ import type { OpenModelOptions } from '../../../../graph/models/open-model.ts';
 import { classifyImages } from '../../../classifying/classify-images.ts';
 import { all } from '../../../deciding/all.ts';
 import {
+  type ClassErrors,
   fitTemperature,
   holdOut,
-  type Outcome,
   type Reliability,
   reliabilityOf,
 } from '../../../deciding/calibration.ts';
@@ -146,7 +146,7 @@ function truthOf({ path, label }: Labelled, candidates: readonly Candidate[]): T
 }
 
 /** A classified image, all classes of it, as what is fitted to. */
-function outcomeOf({ top }: Classified, { classidx }: Truth): Outcome {
+function outcomeOf({ top }: Classified, { classidx }: Truth): ClassErrors {
   const classes = [...top].sort((a, b) => a.classidx - b.classidx);
   return {
     errors: classes.map(({ error }) => error),
@@ -201,7 +201,7 @@ export async function calibrate(settings: CalibrateSettings, surroundings: Surro
       ...(concurrency === undefined ? {} : { concurrency }),
       onProgress: (now) => reporter.progress(now, 0, undefined),
     });
-    const found = new Map<number, Outcome>();
+    const found = new Map<number, ClassErrors>();
     for await (const result of results) {
       if (isFailure(result)) {
         failed++;

@@ -2,7 +2,7 @@
 
 import type { Model } from '../../../../graph/model.ts';
 import { type Description, flopOf } from '../../../../graph/models/describe.ts';
-import type { Demand, Evaluations } from '../../shared/evaluation-demand.ts';
+import type { Demand, EvaluationCounts } from '../../shared/evaluation-demand.ts';
 import { bytes, gigaflop, short } from '../../shared/progress.ts';
 import {
   brief,
@@ -19,7 +19,7 @@ import {
 import type { Sample } from './sample-run.ts';
 
 /** Seconds, or operations, of each count of evaluations; `typical` is null if no sample was run. */
-type Spent = Seconds & Pick<Evaluations, 'exhaustive'>;
+type Spent = Seconds & Pick<EvaluationCounts, 'exhaustive'>;
 
 /** What `--dry-run` says. */
 export interface Estimate {

@@ -3,7 +3,7 @@
 import { UsageError } from '../../../../errors.ts';
 import type { Found } from '../../../images/sources.ts';
 import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
-import type { Format } from '../../options/output.ts';
+import type { Format } from '../../options/output-options.ts';
 import { formatOfFile, headerOf, lineOf } from '../../shared/format.ts';
 import { type ClaimedFile, claimFile, identityOf, realPath } from '../../shared/output-file.ts';
 import type { PathSet } from '../../shared/path-set.ts';

@@ -2,7 +2,7 @@
 
 import { z } from 'zod';
 import { ATTACKS } from '../../attacking/attacks.ts';
-import { GRADIENT_MODES } from '../../attacking/purified.ts';
+import { GRADIENT_MODES } from '../../attacking/purified-classifier.ts';
 import { flag, integer, optionsOf, radius, stepCount, text } from './option.ts';
 
 const { given, spec } = optionsOf('Attacking');

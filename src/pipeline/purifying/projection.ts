@@ -13,17 +13,17 @@ export const dot = (x: Row, y: Row): number => {
 
 export const l1 = (x: Row): number => dot(x, x.map(Math.sign));
 
-export interface Ball {
+export interface MoveLimit {
   readonly norm: Norm;
   readonly radius: number;
 }
 
 /** x in the ball around `origin` and then in [-1, 1]: as origin is an image, that leaves it in the ball. */
-export function project(x: Float64Array, origin: Row, ball: Ball | undefined): Float64Array {
+export function projectWithin(x: Float64Array, origin: Row, ball: MoveLimit | undefined): Float64Array {
   return inBall(x, origin, ball).map((value) => Math.min(1, Math.max(-1, value)));
 }
 
-function inBall(x: Float64Array, origin: Row, ball: Ball | undefined): Float64Array {
+function inBall(x: Float64Array, origin: Row, ball: MoveLimit | undefined): Float64Array {
   if (!ball) return x;
   const { norm, radius } = ball;
   if (norm === 'linf')
@@ -36,7 +36,7 @@ function inBall(x: Float64Array, origin: Row, ball: Ball | undefined): Float64Ar
 export function pullBackProjection(
   x: Float64Array,
   origin: Row,
-  ball: Ball | undefined,
+  ball: MoveLimit | undefined,
   gradient: Float64Array,
 ): { readonly x: Float64Array; readonly origin: Float64Array } {
   const held = inBall(x, origin, ball);

@@ -3,12 +3,12 @@
 import { ModelError, UsageError } from '../../errors.ts';
 import type { Level, Mix } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
-import type { Ball } from './ball.ts';
 import type { PurificationStep } from './chain.ts';
 import { type DiffusionLevel, heunStep, noisingStep, reverseStep } from './diffpure.ts';
-import { adamStep, clipStep, type Look, momentumStep } from './likelihood.ts';
+import { adamStep, clipStep, momentumStep, type Noising } from './likelihood.ts';
 import { checkPurifying, type PurifyingOptions, radiusOf, stepSizeOf, stepsOfLikelihood } from './methods.ts';
 import { type HostNoise, uniform } from './noise.ts';
+import type { MoveLimit } from './projection.ts';
 
 /** What sigmas are drawn from: the midpoints of so many parts of [0.4, 0.6], so that a model's levels can be fixed. */
 const DRAWN = { from: 0.4, to: 0.6, parts: 256 };
@@ -127,7 +127,7 @@ export function purificationSteps(options: PurifyingOptions, facts: PurifyingFac
   const { method, norm = 'linf', draw = 0 } = options;
   const { mixes, noise } = facts;
   const radius = radiusOf(options);
-  const ball: Ball | undefined = radius === undefined ? undefined : { norm, radius };
+  const ball: MoveLimit | undefined = radius === undefined ? undefined : { norm, radius };
   const take = (needed: number): ((i: number) => number) => {
     if (noise.count !== undefined && noise.count < (draw + 1) * needed)
       throw new ModelError(
@@ -140,7 +140,7 @@ export function purificationSteps(options: PurifyingOptions, facts: PurifyingFac
   const levels = sigmasOfSteps(options).map((sigma) => levelAt(sigma, facts));
   const indexOf = take(levels.length);
   const image = addsNoise(mixes);
-  const looks = levels.map((level, i): Look => {
+  const looks = levels.map((level, i): Noising => {
     const mix = mixes[level]!;
     return { level, noise: indexOf(i), mix, scale: image ? 1 : (mix.b / mix.a) ** 2 };
   });
