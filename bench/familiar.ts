@@ -12,8 +12,8 @@ import {
   type LabelledErrors,
   thresholdOf,
 } from '../src/pipeline/deciding/familiarity.ts';
-import { prepare } from '../src/pipeline/images/prepare.ts';
-import { readRecords } from '../src/pipeline/images/records.ts';
+import { prepareImage } from '../src/pipeline/images/prepare.ts';
+import { readRecords } from '../src/pipeline/node/record-files.ts';
 import { wilson } from './testset.ts';
 
 interface Image {
@@ -28,7 +28,7 @@ async function readImages(text: string, shape: Model['inputShape']): Promise<Ima
   for await (const { index, label, pixels } of readRecords(file)) {
     if (index < Number(start)) continue;
     if (images.length >= Number(count)) break;
-    images.push({ label, pixels: prepare(pixels, shape) });
+    images.push({ label, pixels: prepareImage(pixels, shape) });
   }
   return images;
 }

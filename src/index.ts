@@ -77,11 +77,7 @@ export {
 export type { Elements, WeightDtype } from './kernels/device/routine.ts';
 export type { Distance, Residual } from './kernels/diffusion/error-reduction.ts';
 // The opened classifier, and streams of images through it.
-export {
-  type Classifier,
-  type OpenClassifierOptions,
-  openClassifier,
-} from './pipeline/classifying/classifier.ts';
+export type { Classifier } from './pipeline/classifying/classifier.ts';
 export { classifyImages } from './pipeline/classifying/classify-images.ts';
 // How candidates are dropped, and on which noise levels.
 export { all } from './pipeline/deciding/all.ts';
@@ -108,7 +104,6 @@ export type { ResultOptions } from './pipeline/deciding/verdict.ts';
 export { sigmaLevels, type WeightingOptions, weigh, weightings } from './pipeline/deciding/weighting.ts';
 // Images from anywhere.
 export { type Conversions, conversions } from './pipeline/images/conversions.ts';
-export { type ImageFromOptions, type ItemOptions, imageFrom } from './pipeline/images/image-from.ts';
 export type {
   BlobLike,
   DecodedImage,
@@ -122,17 +117,19 @@ export type {
   WebStreamLike,
 } from './pipeline/images/image-input.ts';
 export type { DecodeLimits, ReadLimits } from './pipeline/images/limits.ts';
-export { type LoadOptions, loadImages } from './pipeline/images/load.ts';
 export type { Pixels } from './pipeline/images/pixels.ts';
 export type { PrepareOptions } from './pipeline/images/prepare.ts';
 export type { Filter } from './pipeline/images/resample.ts';
+export { type ImageFromOptions, type ItemOptions, imageFrom } from './pipeline/node/image-from.ts';
+export { type LoadOptions, loadImages } from './pipeline/node/load.ts';
+export { type OpenClassifierOptions, openClassifier } from './pipeline/node/open-classifier.ts';
 export {
   type Found,
   findImages,
   isImage,
   type NamedImage,
   type SourceOptions,
-} from './pipeline/images/sources.ts';
+} from './pipeline/node/sources.ts';
 export type { ClassifyOptions } from './pipeline/operators/classify-options.ts';
 // How images are purified.
 export {

@@ -89,6 +89,7 @@ const PLACES = [
   'src/pipeline/operators',
   'src/pipeline/classifying',
   'src/pipeline/attacking',
+  'src/pipeline/node',
   'src/pipeline/command/options',
   'src/pipeline/command/shared',
   'src/pipeline/command/subcommands/classify',
@@ -159,6 +160,14 @@ describe('imports flow one way', () => {
         .filter((path) => strangers.includes(path.split('/')[0]!))
         .map((path) => `${file} imports ${path}`),
     );
+    expect(found).toEqual([]);
+  });
+
+  it('a library that runs in a browser, too, imports Node only in folders called node', () => {
+    const isPortable = (file: string) => !/\/(node|command)\//.test(file);
+    const found = files('src/pipeline')
+      .filter(isPortable)
+      .filter((file) => /'node:|\bBuffer\b/.test(source(file)));
     expect(found).toEqual([]);
   });
 

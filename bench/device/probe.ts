@@ -7,7 +7,7 @@ import { openDevice } from '../../src/kernels/device/device.ts';
 import { walk } from '../../src/kernels/device/indexing.ts';
 import { defineKernel, read, write } from '../../src/kernels/device/kernel.ts';
 import { createStorage, prepare, readBack, submit } from '../../src/kernels/device/runtime.ts';
-import { openClassifier } from '../../src/pipeline/classifying/classifier.ts';
+import { openClassifier } from '../../src/pipeline/node/open-classifier.ts';
 
 const COUNT = 4096;
 

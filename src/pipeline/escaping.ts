@@ -1,58 +1,59 @@
 // Text that is safe to show: control characters, characters that reorder a line, and bytes that are not UTF-8 are
 // written as `\x1B`, byte by byte. `unescaped` is the exact inverse.
 //
-// File names on Linux are bytes, and need not be UTF-8. Inside the program a path is a string in which each byte that
-// is not UTF-8 stands as a lone surrogate, U+DC80 to U+DCFF, as in Python (PEP 383, `surrogateescape`). In JSON such a
+// File names on Linux are bytes and need not be UTF-8. Inside the program a path is a string in which each byte that
+// is not UTF-8 is a lone surrogate, U+DC80 to U+DCFF, as in Python (PEP 383, `surrogateescape`). In JSON such a
 // byte reads `\udce9`; Python's `os.fsencode(json.loads(line)['path'])` returns the bytes of the name.
 
-import { isUtf8 } from 'node:buffer';
-
-/** A byte that is not UTF-8; with the flag `u` only lone surrogates match. */
+/** Matches a byte that is not UTF-8; with the flag `u` only lone surrogates match. */
 const STRAY_BYTE = /[\udc80-\udcff]/u;
 
-/** Control characters, characters that reorder or break a line (Unicode's bidi controls), and lone surrogates. */
+/** Matches control characters, characters that reorder or break a line (Unicode's bidi controls), and lone surrogates. */
 const UNSAFE = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/gu;
 
-/** What reads like an escape already: its backslash is escaped too, so that `unescaped` is the exact inverse. */
+/** Matches the backslash of text that already looks like an escape: it is escaped too, or `unescaped` would read it. */
 const LOOKS_ESCAPED = /\\(?=x[0-9A-F]{2})/g;
 
 const hex = (byte: number) => `\\x${byte.toString(16).toUpperCase().padStart(2, '0')}`;
 
-/** The text of a path's bytes; see the head of this file. */
+/** Decodes UTF-8. Returns undefined if the bytes are not UTF-8. */
+export function decodedUtf8(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Returns the path with these bytes, in which bytes that are not UTF-8 are lone surrogates (see above). */
 export function pathFromBytes(bytes: Uint8Array): string {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (isUtf8(buffer)) return buffer.toString('utf8');
+  const whole = decodedUtf8(bytes);
+  if (whole !== undefined) return whole;
   let text = '';
-  for (let at = 0; at < buffer.length; ) {
-    const lead = buffer[at]!;
+  for (let at = 0; at < bytes.length; ) {
+    const lead = bytes[at]!;
     const length = lead < 0x80 ? 1 : lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-    const character = buffer.subarray(at, at + length);
-    if (isUtf8(character)) {
-      text += character.toString('utf8');
-      at += length;
-    } else {
-      text += String.fromCharCode(0xdc00 + lead);
-      at++;
-    }
+    const character = decodedUtf8(bytes.subarray(at, at + length));
+    text += character ?? String.fromCharCode(0xdc00 + lead);
+    at += character === undefined ? 1 : length;
   }
   return text;
 }
 
-/** The bytes of a path. */
-export function bytesOfPath(path: string): Buffer {
-  if (!STRAY_BYTE.test(path)) return Buffer.from(path);
-  return Buffer.concat(
+/** Whether a path has bytes that are not UTF-8. */
+export const hasStrayBytes = (path: string): boolean => STRAY_BYTE.test(path);
+
+/** Returns the bytes of a path. */
+export function bytesOfPath(path: string): Uint8Array {
+  if (!hasStrayBytes(path)) return new TextEncoder().encode(path);
+  return Uint8Array.from(
     path
       .split(/([\udc80-\udcff])/u)
-      .map((part) =>
-        STRAY_BYTE.test(part) ? Buffer.from([part.charCodeAt(0) - 0xdc00]) : Buffer.from(part),
+      .flatMap((part) =>
+        hasStrayBytes(part) ? [part.charCodeAt(0) - 0xdc00] : [...new TextEncoder().encode(part)],
       ),
   );
 }
-
-/** A path as Node's file system takes it: the string itself, or its bytes if they are not UTF-8. */
-export const systemPath = (path: string): string | Buffer =>
-  STRAY_BYTE.test(path) ? bytesOfPath(path) : path;
 
 /** Writes what is unsafe to show as `\x1B`, except the characters in `kept`. For messages, which nothing reads back. */
 export const printable = (text: string, kept = ''): string =>
@@ -60,25 +61,26 @@ export const printable = (text: string, kept = ''): string =>
     kept.includes(character) ? character : [...bytesOfPath(character)].map(hex).join(''),
   );
 
-/** As `printable`, and `unescaped` finds the way back. */
+/** Escapes as `printable` does, but so that `unescaped` restores the text exactly. */
 export const escaped = (text: string, kept = ''): string =>
   printable(text.replace(LOOKS_ESCAPED, hex(0x5c)), kept);
 
-/** The text that `escaped` was given. */
+/** Returns the text from which `escaped` made this one. */
 export const unescaped = (text: string): string =>
   pathFromBytes(
-    Buffer.concat(
+    Uint8Array.from(
       text
         .split(/(\\x[0-9A-F]{2})/)
-        .map((part) =>
-          /^\\x[0-9A-F]{2}$/.test(part)
-            ? Buffer.from([Number.parseInt(part.slice(2), 16)])
-            : bytesOfPath(part),
+        .flatMap((part) =>
+          /^\\x[0-9A-F]{2}$/.test(part) ? [Number.parseInt(part.slice(2), 16)] : [...bytesOfPath(part)],
         ),
     ),
   );
 
-/** JSON in which what a terminal would obey is escaped too: DEL, C1 controls and bidi controls. The value is the same. */
+/**
+ * Returns JSON of the same value in which characters that a terminal would obey are escaped too: DEL, C1 controls and
+ * bidi controls.
+ */
 export const safeJson = (value: unknown): string =>
   JSON.stringify(value).replace(
     UNSAFE,

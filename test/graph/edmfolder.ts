@@ -3,7 +3,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
-import { encodePng } from '../../src/pipeline/images/png.ts';
+import { encodePng } from '../../src/pipeline/node/png.ts';
 
 export interface EdmNetworkGolden {
   readonly config: Readonly<Record<string, unknown>>;

@@ -12,8 +12,8 @@ import type { Candidate, EvaluationBatch, Model } from '../../src/graph/model.ts
 import { type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
 import { textNetwork } from '../../src/graph/models/text-model.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
-import { decodeFile } from '../../src/pipeline/images/decode.ts';
-import { prepare } from '../../src/pipeline/images/load.ts';
+import { prepareImage } from '../../src/pipeline/images/prepare.ts';
+import { decodeFile } from '../../src/pipeline/node/decode.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');
 const NAMES = ['sd1', 'sd2', 'v', 'dit'] as const;
@@ -76,7 +76,7 @@ async function errorsOf(model: Model, evaluations: readonly Evaluation[], size =
 
 async function encode(model: Model, name: string, image: number, slot = 0) {
   const pixels = await decodeFile(join(folderOf(name), 'images', `${image}.png`));
-  model.encode(slot, prepare(pixels, model.inputShape, { crop: model.crop }));
+  model.encode(slot, prepareImage(pixels, model.inputShape, { crop: model.crop }));
 }
 
 /** The largest relative difference from a case's errors, and how many there were. */

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { crc32, deflateRawSync, gzipSync } from 'node:zlib';
 import { packTar } from 'modern-tar';
 import { describe, expect, test } from 'vitest';
-import { nameOf } from '../../src/pipeline/images/image-from.ts';
-import { loadImages } from '../../src/pipeline/images/load.ts';
-import { findImages, isImage, type SourceOptions } from '../../src/pipeline/images/sources.ts';
+import { nameOf } from '../../src/pipeline/node/image-from.ts';
+import { loadImages } from '../../src/pipeline/node/load.ts';
+import { findImages, isImage, type SourceOptions } from '../../src/pipeline/node/sources.ts';
 import { collect } from './fake.ts';
 import { greyPng, temporaryFolder, write } from './imagefiles.ts';
 

@@ -13,7 +13,7 @@ import {
   probabilities,
   reliabilityOf,
 } from '../../src/pipeline/deciding/calibration.ts';
-import { classOf, findLabelled } from '../../src/pipeline/images/labelled.ts';
+import { classOf, findLabelled } from '../../src/pipeline/node/labelled.ts';
 import { gauss, hash } from './fake.ts';
 
 /** Outcomes whose right class is drawn from softmax(-error / temperature), so that this is the right temperature. */
@@ -135,9 +135,9 @@ describe('files', () => {
     await write('blank.csv', '\ufeffpath,label\r\n\r\n set/dog/b.png , dog\r\n\r\n');
     expect(await labels('blank.csv')).toEqual(['dog set/dog/b.png']);
     await write('bad.csv', 'path,label\nset/dog/b.png,\n');
-    await expect(labels('bad.csv')).rejects.toThrow(/bad\.csv, line 2: wanted the columns path and label/);
+    await expect(labels('bad.csv')).rejects.toThrow(/bad\.csv, line 2: expected the columns path and label/);
     await mkdir(join(root, 'empty'));
-    await expect(labels('empty')).rejects.toThrow(/holds no labelled images/);
+    await expect(labels('empty')).rejects.toThrow(/got no labelled images/);
     await expect(labels('nothing')).rejects.toThrow(UsageError);
   });
 

@@ -3,11 +3,11 @@
 import { filter, lastValueFrom, map, type Observable, tap, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError, ItemError, OutOfMemoryError, UsageError } from '../../src/errors.ts';
-import { openClassifier } from '../../src/pipeline/classifying/classifier.ts';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
+import { openClassifier } from '../../src/pipeline/node/open-classifier.ts';
 import { classify } from '../../src/pipeline/operators/classify.ts';
 import { filterPulled, mapPulled, tapPulled } from '../../src/pipeline/operators/pulled.ts';
 import { pulled } from '../../src/pipeline/stream/observable.ts';

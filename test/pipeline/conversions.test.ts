@@ -4,9 +4,9 @@ import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { passedOverFiles } from '../../src/pipeline/command/subcommands/classify/input-notes.ts';
 import { conversions } from '../../src/pipeline/images/conversions.ts';
-import { imageFrom } from '../../src/pipeline/images/image-from.ts';
 import type { Pixels } from '../../src/pipeline/images/pixels.ts';
-import { encodePng } from '../../src/pipeline/images/png.ts';
+import { imageFrom } from '../../src/pipeline/node/image-from.ts';
+import { encodePng } from '../../src/pipeline/node/png.ts';
 import { cli, linesOf } from './capture.ts';
 import { temporaryFolder, write } from './imagefiles.ts';
 

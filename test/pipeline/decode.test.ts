@@ -4,9 +4,9 @@ import { deflateSync } from 'node:zlib';
 import { PNG } from 'pngjs';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
-import { decodeFile, decodeImage } from '../../src/pipeline/images/decode.ts';
 import { FAILURE_CODES, failureOf } from '../../src/pipeline/images/failures.ts';
-import { encodePng } from '../../src/pipeline/images/png.ts';
+import { decodeFile, decodeImage } from '../../src/pipeline/node/decode.ts';
+import { encodePng } from '../../src/pipeline/node/png.ts';
 import { chunk, greyPng, rawPng, temporaryFolder, write } from './imagefiles.ts';
 
 /** Rows of samples with filter 0 in front of each. */

@@ -12,9 +12,9 @@ import {
   pathFromBytes,
   printable,
   safeJson,
-  systemPath,
   unescaped,
 } from '../../src/pipeline/escaping.ts';
+import { systemPath } from '../../src/pipeline/node/system-path.ts';
 import { temporaryFolder, write } from './imagefiles.ts';
 
 /** Bytes of names that are more often hostile than random ones are. */
@@ -62,7 +62,7 @@ describe('paths', () => {
     fc.assert(
       fc.property(anyBytes, (bytes) => {
         const path = pathFromBytes(bytes);
-        expect(bytesOfPath(path)).toEqual(Buffer.from(bytes));
+        expect(Buffer.from(bytesOfPath(path))).toEqual(Buffer.from(bytes));
         expect(JSON.parse(safeJson(path))).toBe(path);
       }),
       { numRuns: 2000 },

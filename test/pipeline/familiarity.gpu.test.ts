@@ -3,8 +3,8 @@ import { openModel } from '../../src/graph/models/open-model.ts';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { conversions } from '../../src/pipeline/images/conversions.ts';
 import type { ImageInput } from '../../src/pipeline/images/image-input.ts';
-import { loadImages } from '../../src/pipeline/images/load.ts';
-import { findImages } from '../../src/pipeline/images/sources.ts';
+import { loadImages } from '../../src/pipeline/node/load.ts';
+import { findImages } from '../../src/pipeline/node/sources.ts';
 import { type ItemFailure, isFailure } from '../../src/pipeline/types.ts';
 import { hash } from './fake.ts';
 

@@ -6,12 +6,12 @@ import { Readable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import sharp from 'sharp';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { imageFrom, itemFrom } from '../../src/pipeline/images/image-from.ts';
 import type { ImageInput } from '../../src/pipeline/images/image-input.ts';
-import { loadImages } from '../../src/pipeline/images/load.ts';
-import { encodePng } from '../../src/pipeline/images/png.ts';
-import { prepare } from '../../src/pipeline/images/prepare.ts';
+import { prepareImage } from '../../src/pipeline/images/prepare.ts';
 import { checkPixels } from '../../src/pipeline/images/raw-pixels.ts';
+import { imageFrom, itemFrom } from '../../src/pipeline/node/image-from.ts';
+import { loadImages } from '../../src/pipeline/node/load.ts';
+import { encodePng } from '../../src/pipeline/node/png.ts';
 import { collect } from './fake.ts';
 import { greyPng, temporaryFolder, write } from './imagefiles.ts';
 
@@ -254,7 +254,7 @@ describe('faults have codes', () => {
     expect(await codeOf(sharp('/nowhere/a.png'))).toBe('not-found');
     expect(await codeOf(new URL('file:///nowhere/a.png'))).toBe('not-found');
     expect(await codeOf(new URL('file://another-host/a.png'))).toBe('not-found');
-    await expect(imageFrom('https://example.org/a.png')).rejects.toThrow('for a URL, give new URL(...)');
+    await expect(imageFrom('https://example.org/a.png')).rejects.toThrow('to fetch a URL, pass new URL(...)');
     expect(await codeOf(new Uint8Array(0))).toBe('empty');
     expect(await codeOf(Buffer.from('hello'))).toBe('not-an-image');
     for (const value of [undefined, null, 7, {}, [], () => 1])
@@ -321,7 +321,10 @@ test('loadImages takes paths, failures, named bytes and anything else in one str
     yield encodePng({ width: 2, height: 2, channels: 1, data: new Uint8Array(4).fill(10) });
   })();
   const items = await collect(loadImages(source, [1, 2, 2]));
-  const pixels = prepare({ width: 2, height: 2, channels: 1, data: new Uint8Array(4).fill(10) }, [1, 2, 2]);
+  const pixels = prepareImage(
+    { width: 2, height: 2, channels: 1, data: new Uint8Array(4).fill(10) },
+    [1, 2, 2],
+  );
   expect(items).toEqual([
     { path: join(folder, 'a.png'), pixels },
     failure,

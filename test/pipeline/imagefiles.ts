@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { onTestFinished } from 'vitest';
-import { encodePng } from '../../src/pipeline/images/png.ts';
+import { encodePng } from '../../src/pipeline/node/png.ts';
 
 /** A 2x2 grey PNG of one shade. */
 export const greyPng = (shade: number): Buffer =>

@@ -14,10 +14,10 @@ import {
 import { TestScheduler } from 'rxjs/testing';
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError } from '../../src/errors.ts';
-import { openClassifier } from '../../src/pipeline/classifying/classifier.ts';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
+import { openClassifier } from '../../src/pipeline/node/open-classifier.ts';
 import { aggregate } from '../../src/pipeline/operators/aggregate.ts';
 import { classify } from '../../src/pipeline/operators/classify.ts';
 import { eliminate } from '../../src/pipeline/operators/eliminate.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { readModel } from '../../src/graph/models/summarise.ts';
-import { encodePng } from '../../src/pipeline/images/png.ts';
+import { encodePng } from '../../src/pipeline/node/png.ts';
 import { cli } from './capture.ts';
 import { greyPng, temporaryFolder, write } from './imagefiles.ts';
 

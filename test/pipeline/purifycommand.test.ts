@@ -8,7 +8,7 @@ import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
 import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
 import { toModelInput } from '../../src/pipeline/images/pixels.ts';
-import { decodePng, encodePng } from '../../src/pipeline/images/png.ts';
+import { decodePng, encodePng } from '../../src/pipeline/node/png.ts';
 import { type Purified, purifyImages } from '../../src/pipeline/stream/purify.ts';
 import { cli, linesOf } from './capture.ts';
 import { collect, gauss, hash } from './fake.ts';

@@ -1,6 +1,5 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { decodeFile } from '../../src/pipeline/images/decode.ts';
 import {
   crop,
   fromModelInput,
@@ -9,6 +8,7 @@ import {
   withChannels,
 } from '../../src/pipeline/images/pixels.ts';
 import { admCrop, type Filter, resize, resizeAndCrop } from '../../src/pipeline/images/resample.ts';
+import { decodeFile } from '../../src/pipeline/node/decode.ts';
 
 interface Case {
   readonly in: string;

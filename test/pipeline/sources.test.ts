@@ -1,9 +1,9 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { nameOf } from '../../src/pipeline/images/image-from.ts';
 import { linesOf } from '../../src/pipeline/images/path-lines.ts';
-import { findImages, isImage, type SourceOptions } from '../../src/pipeline/images/sources.ts';
+import { nameOf } from '../../src/pipeline/node/image-from.ts';
+import { findImages, isImage, type SourceOptions } from '../../src/pipeline/node/sources.ts';
 import { mapOrdered, until } from '../../src/pipeline/stream/iterables.ts';
 import { collect } from './fake.ts';
 import { goodImages, temporaryFolder, write } from './imagefiles.ts';

@@ -1,19 +1,12 @@
 // The opened classifier: one model on a device for any number of calls and streams at once.
 
 import { ItemError, UsageError } from '../../errors.ts';
-import { type OpenModelOptions, openModel } from '../../graph/models/open-model.ts';
+import type { Model } from '../../graph/model.ts';
 import type { AsyncDisposableLike } from '../../host-types.ts';
-import { itemFrom } from '../images/image-from.ts';
 import type { ImageInput } from '../images/image-input.ts';
 import type { ClassifyOptions } from '../operators/classify-options.ts';
-import type { Batcher, OpenModel } from '../stream/batcher.ts';
-import {
-  acquire,
-  batcherOfClassifier,
-  type ClassifierInfo,
-  register,
-  type Share,
-} from '../stream/sharing.ts';
+import type { Batcher } from '../stream/batcher.ts';
+import { batcherOfClassifier, type ClassifierInfo, register, type Share } from '../stream/sharing.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { classifyImages, classifyStream } from './classify-images.ts';
 
@@ -44,35 +37,15 @@ export interface Classifier extends ClassifierInfo, AsyncDisposableLike {
   close(): Promise<void>;
 }
 
-/** How to open a classifier. Options of a run (strategy, budget, seed, topK, signal) go with each call instead. */
-export interface OpenClassifierOptions extends OpenModelOptions {}
+/** Reads an image and fits it to a model's input shape. */
+export type ReadImage = (
+  image: ImageInput,
+  shape: Model['inputShape'],
+  options: Pick<ClassifyOptions, 'signal'> & Pick<Model, 'crop'>,
+) => Promise<ImageItem>;
 
-/**
- * Opens a classifier: a shipped model by its name, a model folder by its path, or what `model` opens.
- *
- * @param model name, path, or a function that opens a model, again after a lost device.
- * @param options the device, candidates, levels and the rest that is settled once (see `OpenModelOptions`).
- * @throws ModelError for a folder that is not in order, NoDeviceError where there is no usable device.
- *
- * @example
- * import { openClassifier } from 'diffclass-stream';
- *
- * const classifier = await openClassifier('fashion-mnist-multi-head');
- * const { label, probability } = await classifier.classify('photo.png');
- * console.log(label, probability);
- * await classifier.close();
- */
-export async function openClassifier(
-  model: string | OpenModel,
-  options: OpenClassifierOptions = {},
-): Promise<Classifier> {
-  const open: OpenModel =
-    typeof model === 'function' ? model : (request) => openModel(model, { ...options, ...request });
-  return classifierOf(await acquire(open));
-}
-
-/** Makes a classifier of a share in a batcher, which it owns. */
-function classifierOf({ batcher, drain }: Share): Classifier {
+/** Makes a classifier of a share in a batcher, which the classifier then owns. Single images are read by `readImage`. */
+export function classifierOf({ batcher, drain }: Share, readImage: ReadImage): Classifier {
   // All single calls together are one user of the batcher.
   const single = batcher.user();
   let handles = 0;
@@ -85,7 +58,7 @@ function classifierOf({ batcher, drain }: Share): Classifier {
         options.signal?.throwIfAborted();
         batcherOfClassifier(classifier);
         const { inputShape, crop } = batcher.model;
-        const item = await itemFrom(image, inputShape, { crop, signal: options.signal });
+        const item = await readImage(image, inputShape, { crop, signal: options.signal });
         for await (const result of classifyStream(once(item), classifier, { ...options, user: single })) {
           if (!isFailure(result)) return result;
           throw new ItemError(result.error.code, result.error.message);

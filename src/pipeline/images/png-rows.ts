@@ -1,22 +1,22 @@
-// The rows of a PNG image: each says how it was predicted from its left and upper neighbours.
+// The rows of a PNG image. Each names the filter that predicted its bytes from their left and upper neighbours.
 
 import { fault } from './failures.ts';
 
-/** One pass over an image: its rows in the data, and the pixels that they are. */
-export interface Grid {
+/** One pass over an image: which pixels it has, from (left, top) in steps of (dx, dy), and where its rows are. */
+export interface Pass {
   readonly left: number;
   readonly top: number;
   readonly dx: number;
   readonly dy: number;
   readonly columns: number;
   readonly rows: number;
-  /** Bytes of a row without the byte in front that names its filter. */
+  /** Bytes per row, without the byte before them that names the filter. */
   readonly rowBytes: number;
-  /** Where the first row begins in the data. */
+  /** Where the first row begins in the decompressed data. */
   readonly offset: number;
 }
 
-/** Whichever of left, above and their corner is nearest to left + above - corner; left first, then above. */
+/** Returns whichever of left, above and corner is nearest to left + above - corner; on a tie left, then above. */
 function paeth(left: number, above: number, corner: number): number {
   const toLeft = Math.abs(above - corner);
   const toAbove = Math.abs(left - corner);
@@ -26,15 +26,14 @@ function paeth(left: number, above: number, corner: number): number {
 }
 
 /**
- * Undoes the filters of a pass in place; `stride` is the distance in bytes to the pixel on the left.
- *
- * @throws ItemError `corrupt` for an unknown filter.
+ * Undoes the filters of a pass in place; `stride` is the distance in bytes to the pixel on the left. Throws `ItemError`
+ * `corrupt` for an unknown filter.
  */
-export function unfilter(raw: Uint8Array, { rows, rowBytes, offset }: Grid, stride: number): void {
+export function unfilter(raw: Uint8Array, { rows, rowBytes, offset }: Pass, stride: number): void {
   for (let row = 0; row < rows; row++) {
     const start = offset + row * (rowBytes + 1) + 1;
     const end = start + rowBytes;
-    const up = row === 0 ? 0 : rowBytes + 1; // distance to the byte above; 0: there is none
+    const up = row === 0 ? 0 : rowBytes + 1; // distance to the byte above; 0 in the first row
     const filter = raw[start - 1]!;
     if (filter === 0) continue;
     if (filter > 4) throw fault('corrupt', `PNG: unknown filter ${filter}`);

@@ -1,17 +1,25 @@
-// PNG files to 8-bit pixels, and back. Decoding is our own: pngjs, which encodes, takes data that ends early or
-// is no compressed data at all for black pixels, inflates interlaced images without a bound, and blackens the
+// Decodes PNG files to 8-bit pixels. Why not with pngjs, which encodes them: it decodes data that ends early, or that
+// is not compressed data at all, to black pixels; it inflates interlaced images without a bound; and it blackens the
 // pixels of a transparent colour.
 
-import { createRequire } from 'node:module';
-import { promisify } from 'node:util';
-import { crc32, inflate, inflateSync } from 'node:zlib';
+import { concatBytes, latin1, uint32At } from './bytes.ts';
 import { fault } from './failures.ts';
-import { type Pixels, withChannels } from './pixels.ts';
-import { type Grid, unfilter } from './png-rows.ts';
+import type { Pixels } from './pixels.ts';
+import { type Pass, unfilter } from './png-rows.ts';
 
-const SIGNATURE = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+/** What decoding takes from the host: zlib's decompression and checksum. */
+export interface Zlib {
+  /**
+   * Decompresses zlib data that should give `size` bytes. Throws `ItemError` `truncated` if the data ends early, and
+   * `corrupt` if it is damaged or gives more than `limit` bytes.
+   */
+  readonly inflate: (data: Uint8Array, size: number, limit: number) => Promise<Uint8Array>;
+  readonly crc32: (bytes: Uint8Array) => number;
+}
 
-/** Samples of a pixel and the allowed bits of a sample, by colour type. */
+const SIGNATURE = '\x89PNG\r\n\x1a\n';
+
+/** Samples per pixel and the allowed bits per sample, by colour type. */
 const COLOR_TYPES: Readonly<
   Record<number, { readonly samples: number; readonly depths: readonly number[] }>
 > = {
@@ -24,13 +32,10 @@ const COLOR_TYPES: Readonly<
 
 const PALETTE = 3;
 
-/** Chunks that matter for 8-bit pixels; of the others only the length is looked at. */
+/** Chunks that matter for 8-bit pixels; the others are skipped by their length. */
 const READ = ['IHDR', 'PLTE', 'IDAT', 'IEND'];
 
-/** Bytes that inflate on this thread at once; more go through the thread pool. */
-const SMALL = 256 * 1024;
-
-/** Bytes behind the last row that are let pass, as other decoders do. */
+/** Bytes after the last row that are ignored, as other decoders do. */
 const SLACK = 64 * 1024;
 
 interface Header {
@@ -42,45 +47,48 @@ interface Header {
   readonly interlaced: boolean;
 }
 
-/** True when the bytes begin as a PNG file does. */
-export const isPng = (bytes: Buffer) => bytes.subarray(0, 8).equals(SIGNATURE);
+/** Whether the bytes begin as a PNG file does. */
+export const isPng = (bytes: Uint8Array) => latin1(bytes.subarray(0, 8)) === SIGNATURE;
 
-function readHeader(bytes: Buffer): Header {
+function readHeader(bytes: Uint8Array): Header {
   if (bytes.length < 33) throw fault('truncated', `PNG: ends after ${bytes.length} bytes, within its header`);
-  if (bytes.toString('latin1', 12, 16) !== 'IHDR') throw fault('corrupt', 'PNG: does not begin with IHDR');
+  if (latin1(bytes.subarray(12, 16)) !== 'IHDR') throw fault('corrupt', 'PNG: does not begin with IHDR');
   const [depth = 0, colorType = 0, compression, filter, interlace = 0] = bytes.subarray(24, 29);
   const kind = COLOR_TYPES[colorType];
   if (!kind?.depths.includes(depth))
-    throw fault('corrupt', `PNG: there is no colour type ${colorType} with ${depth} bits`);
+    throw fault('corrupt', `PNG: colour type ${colorType} does not exist with ${depth} bits`);
   if (compression !== 0 || filter !== 0 || interlace > 1)
     throw fault('corrupt', `PNG: unknown methods ${compression}, ${filter}, ${interlace}`);
-  const width = bytes.readUInt32BE(16);
-  const height = bytes.readUInt32BE(20);
+  const width = uint32At(bytes, 16);
+  const height = uint32At(bytes, 20);
   if (width === 0 || height === 0) throw fault('corrupt', 'PNG: an image without pixels');
   return { width, height, depth, colorType, samples: kind.samples, interlaced: interlace === 1 };
 }
 
-/** The compressed data and the palette. */
-function readChunks(bytes: Buffer): { readonly data: Buffer; readonly palette: Buffer | undefined } {
-  const data: Buffer[] = [];
-  let palette: Buffer | undefined;
+/** Returns the compressed data and the palette. */
+function readChunks(
+  bytes: Uint8Array,
+  crc32: Zlib['crc32'],
+): { readonly data: Uint8Array; readonly palette: Uint8Array | undefined } {
+  const data: Uint8Array[] = [];
+  let palette: Uint8Array | undefined;
   for (let at = 8; ; ) {
     if (at + 12 > bytes.length)
       throw fault('truncated', `PNG: ends after ${bytes.length} bytes, without IEND`);
-    const type = bytes.toString('latin1', at + 4, at + 8);
-    const end = at + 12 + bytes.readUInt32BE(at);
+    const type = latin1(bytes.subarray(at + 4, at + 8));
+    const end = at + 12 + uint32At(bytes, at);
     if (end > bytes.length)
       throw fault('truncated', `PNG: ends after ${bytes.length} bytes; a chunk reaches to ${end}`);
-    if (READ.includes(type) && crc32(bytes.subarray(at + 4, end - 4)) !== bytes.readUInt32BE(end - 4))
+    if (READ.includes(type) && crc32(bytes.subarray(at + 4, end - 4)) !== uint32At(bytes, end - 4))
       throw fault('corrupt', `PNG: the checksum of ${type} is wrong`);
     if (type === 'PLTE') palette = bytes.subarray(at + 8, end - 4);
     if (type === 'IDAT') data.push(bytes.subarray(at + 8, end - 4));
-    if (type === 'IEND') return { data: Buffer.concat(data), palette };
+    if (type === 'IEND') return { data: concatBytes(data), palette };
     at = end;
   }
 }
 
-/** Offsets and steps of the passes of an interlaced image (Adam7): [x, y, step in x, step in y]. */
+/** The passes over an interlaced image (Adam7): [first x, first y, step in x, step in y]. */
 const ADAM7 = [
   [0, 0, 8, 8],
   [4, 0, 8, 8],
@@ -91,48 +99,31 @@ const ADAM7 = [
   [0, 1, 1, 2],
 ] as const;
 
-function gridsOf({ width, height, depth, samples, interlaced }: Header): Grid[] {
-  const passes = interlaced ? ADAM7 : ([[0, 0, 1, 1]] as const);
-  const grids: Grid[] = [];
+/** Returns the passes over an image that have pixels, in the order of their data. */
+function passesOf({ width, height, depth, samples, interlaced }: Header): Pass[] {
+  const steps = interlaced ? ADAM7 : ([[0, 0, 1, 1]] as const);
+  const passes: Pass[] = [];
   let offset = 0;
-  for (const [left, top, dx, dy] of passes) {
+  for (const [left, top, dx, dy] of steps) {
     const columns = Math.ceil((width - left) / dx);
     const rows = Math.ceil((height - top) / dy);
     if (columns <= 0 || rows <= 0) continue;
     const rowBytes = Math.ceil((columns * samples * depth) / 8);
-    grids.push({ left, top, dx, dy, columns, rows, rowBytes, offset });
+    passes.push({ left, top, dx, dy, columns, rows, rowBytes, offset });
     offset += rows * (rowBytes + 1);
   }
-  return grids;
+  return passes;
 }
 
-async function inflated(data: Buffer, size: number): Promise<Buffer> {
-  const options = { maxOutputLength: size + SLACK };
-  let out: Buffer;
-  try {
-    out =
-      size <= SMALL
-        ? inflateSync(data, options)
-        : await promisify<Buffer, object, Buffer>(inflate)(data, options);
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code === 'Z_BUF_ERROR') throw fault('truncated', 'PNG: the compressed data ends early', error);
-    if (code === 'ERR_BUFFER_TOO_LARGE') throw fault('corrupt', 'PNG: more data than pixels', error);
-    throw fault('corrupt', `PNG: ${error instanceof Error ? error.message : 'cannot be inflated'}`, error);
-  }
-  if (out.length < size) throw fault('truncated', `PNG: ${out.length} bytes of pixels; wanted ${size}`);
-  return out;
-}
-
-/** The samples of the pixels in 8 bits, without alpha; indices of a palette are left as they are. */
-function samplesOf(header: Header, raw: Buffer, grids: readonly Grid[]): Uint8Array {
+/** Returns the samples of the pixels in 8 bits, without alpha. Indices of a palette stay as they are. */
+function samplesOf(header: Header, raw: Uint8Array, passes: readonly Pass[]): Uint8Array {
   const { width, height, depth, colorType, samples } = header;
   const kept = samples > 2 ? 3 : 1;
   const out = new Uint8Array(width * height * kept);
   const step = depth >> 3;
   const mask = 2 ** depth - 1;
   const scale = colorType === PALETTE ? 1 : 255 / mask;
-  for (const { left, top, dx, dy, columns, rows, rowBytes, offset } of grids) {
+  for (const { left, top, dx, dy, columns, rows, rowBytes, offset } of passes) {
     for (let row = 0; row < rows; row++) {
       const line = offset + row * (rowBytes + 1) + 1;
       let to = ((top + row * dy) * width + left) * kept;
@@ -150,7 +141,8 @@ function samplesOf(header: Header, raw: Buffer, grids: readonly Grid[]): Uint8Ar
   return out;
 }
 
-function lookedUp(indices: Uint8Array, palette: Buffer | undefined): Uint8Array {
+/** Replaces indices of a palette by its colours. */
+function lookedUp(indices: Uint8Array, palette: Uint8Array | undefined): Uint8Array {
   if (!palette) throw fault('corrupt', 'PNG: the palette is missing');
   const out = new Uint8Array(indices.length * 3);
   for (let i = 0; i < indices.length; i++) {
@@ -162,38 +154,30 @@ function lookedUp(indices: Uint8Array, palette: Buffer | undefined): Uint8Array 
 }
 
 /**
- * Decodes a PNG file of any kind to grey or RGB, as Pillow's `convert('RGB')` does: palettes are looked up, 1, 2
- * and 4 bits are stretched to 8, of 16 bits the high byte is kept, transparency is dropped (the colour beneath
- * stays; nothing is composited). Unlike Pillow, which clips it, 16-bit grey keeps its high byte as colours do.
+ * Decodes a PNG file of any kind to grey or RGB, as Pillow's `convert('RGB')` does: looks palettes up, stretches 1, 2
+ * and 4 bits to 8, keeps the high byte of 16 bits, and drops transparency (the colour beneath stays; nothing is
+ * composited). Unlike Pillow, which clips it, 16-bit grey keeps its high byte as colours do.
  *
- * @throws ItemError `truncated`, `corrupt`, or `too-large` when the header promises more than `maxPixels`.
+ * Throws `ItemError` `truncated`, `corrupt`, or, if the header announces more than `maxPixels`, `too-large`.
  */
-export async function decodePng(bytes: Buffer, maxPixels: number): Promise<Pixels> {
+export async function decodePngWith(
+  { inflate, crc32 }: Zlib,
+  bytes: Uint8Array,
+  maxPixels: number,
+): Promise<Pixels> {
   const header = readHeader(bytes);
   const { width, height, depth, colorType, samples } = header;
   if (width * height > maxPixels)
     throw fault('too-large', `PNG: ${width}x${height} pixels; at most ${maxPixels} are decoded`);
-  const { data, palette } = readChunks(bytes);
-  const grids = gridsOf(header);
-  const last = grids.at(-1)!;
-  const raw = await inflated(data, last.offset + last.rows * (last.rowBytes + 1));
-  for (const grid of grids) unfilter(raw, grid, Math.max(1, (samples * depth) >> 3));
-  const values = samplesOf(header, raw, grids);
+  const { data, palette } = readChunks(bytes, crc32);
+  const passes = passesOf(header);
+  const last = passes.at(-1)!;
+  const size = last.offset + last.rows * (last.rowBytes + 1);
+  const raw = await inflate(data, size, size + SLACK);
+  if (raw.length < size) throw fault('truncated', `PNG: expected ${size} bytes of pixels, got ${raw.length}`);
+  for (const pass of passes) unfilter(raw, pass, Math.max(1, (samples * depth) >> 3));
+  const values = samplesOf(header, raw, passes);
   if (colorType === PALETTE) return { width, height, channels: 3, data: lookedUp(values, palette) };
   const pixels: Pixels = { width, height, channels: samples > 2 ? 3 : 1, data: values };
   return depth > 8 ? { ...pixels, bitDepth: depth } : pixels;
-}
-
-/** Loads pngjs when it is first needed: bundlers cannot put it into an ES module, and reading images does without it. */
-const loadPngjs = () => createRequire(import.meta.url)('pngjs') as typeof import('pngjs');
-
-/** Encodes pixels as an 8-bit PNG file, grey or RGB. */
-export function encodePng(image: Pixels): Buffer {
-  const { PNG } = loadPngjs();
-  const { width, height } = image;
-  const colorType = image.channels === 1 ? 0 : 2;
-  const options = { width, height, colorType, inputColorType: 2, inputHasAlpha: false } as const;
-  const png = new PNG(options);
-  png.data = Buffer.from(withChannels(image, 3).data);
-  return PNG.sync.write(png, options);
 }

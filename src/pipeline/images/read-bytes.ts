@@ -1,28 +1,20 @@
-// The bytes of an image file from wherever they come: memory, Blobs, streams and URLs, never more than a limit; and the
-// bytes of files that hold many images, as streams.
-
-import { createReadStream } from 'node:fs';
-import type { Readable } from 'node:stream';
-import { createGunzip } from 'node:zlib';
+// Reads the bytes of an image file from Blobs, streams and URLs, never more than a limit.
 
 import { ItemError } from '../../errors.ts';
-import { systemPath } from '../escaping.ts';
 import { until } from '../stream/iterables.ts';
-import { fault, itemErrorOf, systemCode } from './failures.ts';
+import { concatBytes } from './bytes.ts';
+import { fault } from './failures.ts';
 import type { BlobLike, UrlLike, WebStreamLike } from './image-input.ts';
 import { MAX_BYTES, type ReadLimits } from './limits.ts';
 
 const tooLarge = (maxBytes: number) =>
-  fault('too-large', `more than the ${maxBytes} bytes that are read at most`);
-
-/** Views memory as a Buffer, without copying. */
-export const asBuffer = (bytes: Uint8Array | ArrayBufferLike): Buffer =>
-  bytes instanceof Uint8Array
-    ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    : Buffer.from(bytes);
+  fault('too-large', `more than ${maxBytes} bytes, the most that are read`);
 
 /** Reads a stream of bytes to its end; errors of the stream are thrown as they are. */
-export async function collectBytes(source: AsyncIterable<unknown>, limits: ReadLimits = {}): Promise<Buffer> {
+export async function collectBytes(
+  source: AsyncIterable<unknown>,
+  limits: ReadLimits = {},
+): Promise<Uint8Array> {
   const { maxBytes = MAX_BYTES, signal } = limits;
   const parts: Uint8Array[] = [];
   let size = 0;
@@ -34,11 +26,11 @@ export async function collectBytes(source: AsyncIterable<unknown>, limits: ReadL
     parts.push(part);
   }
   signal?.throwIfAborted();
-  return Buffer.concat(parts);
+  return concatBytes(parts);
 }
 
-/** As `collectBytes`, for a stream of the caller: one that fails is the item's fault, `unreadable`. */
-export async function bytesOfStream(source: AsyncIterable<unknown>, limits: ReadLimits): Promise<Buffer> {
+/** Reads a stream of the caller's to its end. Throws `ItemError` `unreadable` if the stream fails. */
+export async function bytesOfStream(source: AsyncIterable<unknown>, limits: ReadLimits): Promise<Uint8Array> {
   try {
     return await collectBytes(source, limits);
   } catch (error) {
@@ -48,7 +40,7 @@ export async function bytesOfStream(source: AsyncIterable<unknown>, limits: Read
   }
 }
 
-/** Iterates a web stream by its reader: not every browser makes streams iterable. Leaving early cancels it. */
+/** Iterates over a web stream with its reader, as streams are not iterable in every browser. Leaving early cancels it. */
 export async function* partsOf(stream: WebStreamLike): AsyncGenerator<unknown> {
   const reader = stream.getReader();
   let ended = false;
@@ -66,19 +58,19 @@ export async function* partsOf(stream: WebStreamLike): AsyncGenerator<unknown> {
   }
 }
 
-/** Reads a Blob; its size is checked first. */
+/** Reads a Blob, unless its size is over the limit. */
 export async function bytesOfBlob(
   blob: BlobLike,
   { maxBytes = MAX_BYTES, signal }: ReadLimits,
-): Promise<Buffer> {
+): Promise<Uint8Array> {
   if (blob.size > maxBytes) throw tooLarge(maxBytes);
-  const bytes = Buffer.from(await blob.arrayBuffer());
+  const bytes = new Uint8Array(await blob.arrayBuffer());
   signal?.throwIfAborted();
   return bytes;
 }
 
 /** Fetches a data:, http: or https: URL. */
-export async function bytesOfUrl({ href, protocol }: UrlLike, limits: ReadLimits): Promise<Buffer> {
+export async function bytesOfUrl({ href, protocol }: UrlLike, limits: ReadLimits): Promise<Uint8Array> {
   if (!['http:', 'https:', 'data:'].includes(protocol))
     throw fault('unreadable', `expected a file:, data:, http: or https: URL, got ${protocol}`);
   const { maxBytes = MAX_BYTES, signal } = limits;
@@ -101,26 +93,4 @@ export async function bytesOfUrl({ href, protocol }: UrlLike, limits: ReadLimits
     throw tooLarge(maxBytes);
   }
   return bytesOfStream(partsOf(response.body), limits);
-}
-
-/**
- * Streams the bytes of a file, inflated if its name ends in .gz or .tgz.
- *
- * @throws ItemError `truncated` or `corrupt` for broken gzip data, or the code of the system's error.
- */
-export async function* inflatedFile(path: string): AsyncGenerator<Buffer> {
-  const file = createReadStream(systemPath(path));
-  const source: Readable = /\.t?gz$/i.test(path) ? file.pipe(createGunzip()) : file;
-  if (source !== file) file.on('error', (error) => source.destroy(error));
-  try {
-    yield* source as AsyncIterable<Buffer>;
-  } catch (error) {
-    if (systemCode(error) !== undefined) throw itemErrorOf(error);
-    const cut = error instanceof Error && 'code' in error && error.code === 'Z_BUF_ERROR';
-    const why = error instanceof Error ? error.message : String(error);
-    throw fault(cut ? 'truncated' : 'corrupt', `cannot be inflated (${why})`, error);
-  } finally {
-    source.destroy();
-    file.destroy();
-  }
 }

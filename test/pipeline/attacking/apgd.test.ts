@@ -9,7 +9,7 @@ import { attackImage } from '../../../src/pipeline/attacking/attack.ts';
 import { type AttackName, attackOf } from '../../../src/pipeline/attacking/attacks.ts';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
 import { argmax, crossEntropy, dlr, targetedDlr } from '../../../src/pipeline/attacking/losses.ts';
-import { readRecords } from '../../../src/pipeline/images/records.ts';
+import { readRecords } from '../../../src/pipeline/node/record-files.ts';
 import { distance, type Norm } from '../../../src/pipeline/norms.ts';
 import { smallNet } from '../../reference/smallnet.ts';
 

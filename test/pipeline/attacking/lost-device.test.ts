@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { DeviceLostError } from '../../../src/errors.ts';
 import type { Model } from '../../../src/graph/model.ts';
 import type { OpenModelOptions } from '../../../src/graph/models/open-model.ts';
-import { encodePng } from '../../../src/pipeline/images/png.ts';
+import { encodePng } from '../../../src/pipeline/node/png.ts';
 import { cli } from '../capture.ts';
 import { hash } from '../fake.ts';
 import { LABELS, SUMMARY } from '../fakefolder.ts';

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { UsageError } from '../../../errors.ts';
 import type { Candidate } from '../../../graph/model.ts';
 import type { ModelSummary } from '../../../graph/model-summary.ts';
-import { csvRows } from '../../images/csv.ts';
+import { csvRows } from '../../node/csv.ts';
 
 /** Letters to insert, delete or replace to turn one text into the other. */
 export function editDistance(a: string, b: string): number {

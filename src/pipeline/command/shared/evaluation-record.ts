@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import type { Model } from '../../../graph/model.ts';
-import { systemPath } from '../../escaping.ts';
+import { systemPath } from '../../node/system-path.ts';
 import type { Values } from '../options/table.ts';
 import { modelDigest } from './model-digest.ts';
 import { listed, type RunRecord } from './run-record.ts';

@@ -2,7 +2,7 @@
 
 import { UsageError } from '../../../errors.ts';
 import type { AbortSignalLike } from '../../../host-types.ts';
-import { findImages } from '../../images/sources.ts';
+import { findImages } from '../../node/sources.ts';
 import { until } from '../../stream/iterables.ts';
 
 /** @throws UsageError where there is nothing to read, or standard input is to be read twice. */

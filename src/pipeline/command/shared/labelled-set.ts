@@ -2,8 +2,8 @@
 
 import { stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative, sep } from 'node:path';
-import { decodeFile } from '../../images/decode.ts';
-import { findLabelled, type Labelled } from '../../images/labelled.ts';
+import { decodeFile } from '../../node/decode.ts';
+import { findLabelled, type Labelled } from '../../node/labelled.ts';
 import { type ItemFailure, isFailure } from '../../types.ts';
 import { readLabels } from './truths.ts';
 

@@ -6,9 +6,10 @@ import { constants } from 'node:fs';
 import { access, open, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { UsageError } from '../../../errors.ts';
-import { pathFromBytes, systemPath } from '../../escaping.ts';
+import { pathFromBytes } from '../../escaping.ts';
 import { IMAGE_EXTENSIONS } from '../../images/extensions.ts';
 import { systemCode } from '../../images/failures.ts';
+import { systemPath } from '../../node/system-path.ts';
 import { type Lock, lockFile } from './output-lock.ts';
 
 /** An output file that was found fit and is locked. */

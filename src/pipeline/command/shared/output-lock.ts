@@ -12,8 +12,8 @@ import { open, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UsageError } from '../../../errors.ts';
-import { systemPath } from '../../escaping.ts';
 import { systemCode } from '../../images/failures.ts';
+import { systemPath } from '../../node/system-path.ts';
 
 /** Milliseconds after which a lock that was not renewed is stale, and milliseconds between two renewals. */
 const STALE = 60_000;

@@ -3,8 +3,8 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { UsageError } from '../../../errors.ts';
-import { systemPath } from '../../escaping.ts';
-import { findPlaced, isImage, type NamedImage } from '../../images/sources.ts';
+import { findPlaced, isImage, type NamedImage } from '../../node/sources.ts';
+import { systemPath } from '../../node/system-path.ts';
 import type { ItemFailure } from '../../types.ts';
 import { identityOf, realPath } from './output-file.ts';
 import { PathSet } from './path-set.ts';

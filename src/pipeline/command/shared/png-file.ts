@@ -3,10 +3,10 @@
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { UsageError } from '../../../errors.ts';
-import { systemPath } from '../../escaping.ts';
 import { systemCode } from '../../images/failures.ts';
 import type { Pixels } from '../../images/pixels.ts';
-import { encodePng } from '../../images/png.ts';
+import { encodePng } from '../../node/png.ts';
+import { systemPath } from '../../node/system-path.ts';
 
 /** Writes an image; its folder is made where there is none. @throws UsageError where it cannot be written. */
 export async function writePng(file: string, image: Pixels): Promise<void> {

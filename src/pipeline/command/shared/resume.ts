@@ -5,9 +5,9 @@ import { createReadStream } from 'node:fs';
 import { open, rename, rm, stat, truncate } from 'node:fs/promises';
 import { parse } from 'csv-parse/sync';
 import { UsageError } from '../../../errors.ts';
-import { systemPath } from '../../escaping.ts';
 import { systemCode } from '../../images/failures.ts';
-import type { Found } from '../../images/sources.ts';
+import type { Found } from '../../node/sources.ts';
+import { systemPath } from '../../node/system-path.ts';
 import { type DataFormat, headerOf, type LineOptions, textOfCell } from './format.ts';
 import { PathSet } from './path-set.ts';
 

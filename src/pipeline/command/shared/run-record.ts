@@ -6,8 +6,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { UsageError } from '../../../errors.ts';
-import { systemPath } from '../../escaping.ts';
 import { systemCode } from '../../images/failures.ts';
+import { systemPath } from '../../node/system-path.ts';
 import type { EarlierResults } from './resume.ts';
 
 /** Everything that results depend on, as short texts that a person can compare. */

@@ -3,8 +3,9 @@
 
 import { open } from 'node:fs/promises';
 import { UsageError } from '../../../errors.ts';
-import { printable, systemPath } from '../../escaping.ts';
+import { printable } from '../../escaping.ts';
 import { systemCode } from '../../images/failures.ts';
+import { systemPath } from '../../node/system-path.ts';
 
 /** Writes text, in the order of the calls. */
 export interface Writer {

@@ -1,7 +1,7 @@
 // True classes from a table of paths, for images that are not in class folders.
 
 import { UsageError } from '../../../errors.ts';
-import { classOf, type LabelRow, labelRows } from '../../images/labelled.ts';
+import { classOf, type LabelRow, labelRows } from '../../node/labelled.ts';
 import { nearest } from './candidates.ts';
 
 /** All rows of a table with the columns path and label (see `labelRows`). @throws UsageError where it has none. */

@@ -7,8 +7,8 @@ import { attackAndJudge, judged, type Prediction } from '../../attacking/campaig
 import type { Queries } from '../../attacking/defended.ts';
 import { type Share, shareOf } from '../../attacking/wilson.ts';
 import { failureOf, systemCode } from '../../images/failures.ts';
-import { loadImage } from '../../images/load.ts';
 import { fromModelInput, toUnit } from '../../images/pixels.ts';
+import { loadImage } from '../../node/load.ts';
 import { mapOrdered, until } from '../../stream/iterables.ts';
 import { unlessAborted } from '../../stream/pull.ts';
 import { type ItemFailure, isFailure, madeBy, progressAfter } from '../../types.ts';

@@ -13,8 +13,8 @@ import {
   reliabilityOf,
 } from '../../../deciding/calibration.ts';
 import { failureOf } from '../../../images/failures.ts';
-import { classOf, findLabelled, type Labelled } from '../../../images/labelled.ts';
-import { prepare } from '../../../images/load.ts';
+import { prepareImage } from '../../../images/prepare.ts';
+import { classOf, findLabelled, type Labelled } from '../../../node/labelled.ts';
 import type { OpenModel } from '../../../stream/batcher.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../../../types.ts';
@@ -187,7 +187,7 @@ export async function calibrate(settings: CalibrateSettings, surroundings: Surro
       // Images are told apart by their number: a table may name one twice.
       const path = String(truths.push(truthOf(item, candidates)) - 1);
       try {
-        return { path, pixels: prepare(await item.pixels(), inputShape, { crop }) };
+        return { path, pixels: prepareImage(await item.pixels(), inputShape, { crop }) };
       } catch (error) {
         return failureOf(item.path, error);
       }

@@ -7,8 +7,8 @@ import { sequential } from '../../../deciding/sequential.ts';
 import { staged } from '../../../deciding/staged.ts';
 import type { Strategy } from '../../../deciding/trial.ts';
 import { IMAGE_EXTENSIONS } from '../../../images/extensions.ts';
-import { loadImages } from '../../../images/load.ts';
-import { findImages } from '../../../images/sources.ts';
+import { loadImages } from '../../../node/load.ts';
+import { findImages } from '../../../node/sources.ts';
 import type { ClassifyOptions } from '../../../operators/classify-options.ts';
 
 import { until } from '../../../stream/iterables.ts';

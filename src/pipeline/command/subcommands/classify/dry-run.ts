@@ -3,8 +3,8 @@
 import { ModelError } from '../../../../errors.ts';
 import type { Model } from '../../../../graph/model.ts';
 import type { OpenModelOptions } from '../../../../graph/models/open-model.ts';
-import { loadItem } from '../../../images/load.ts';
-import { findImages } from '../../../images/sources.ts';
+import { loadItem } from '../../../node/load.ts';
+import { findImages } from '../../../node/sources.ts';
 import type { ClassifyOptions } from '../../../operators/classify-options.ts';
 import type { OpenModel } from '../../../stream/batcher.ts';
 import { evaluationsOf } from '../../shared/evaluation-demand.ts';

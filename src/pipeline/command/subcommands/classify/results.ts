@@ -1,7 +1,7 @@
 // Where the results of `classify` go: claimed before the model is opened, opened after it, one line per result.
 
 import { UsageError } from '../../../../errors.ts';
-import type { Found } from '../../../images/sources.ts';
+import type { Found } from '../../../node/sources.ts';
 import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
 import type { Format } from '../../options/output-options.ts';
 import { formatOfFile, headerOf, lineOf } from '../../shared/format.ts';

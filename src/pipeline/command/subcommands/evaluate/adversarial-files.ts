@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { UsageError } from '../../../../errors.ts';
 import { writeSafetensors } from '../../../../graph/files/safetensors-write.ts';
 import { systemCode } from '../../../images/failures.ts';
-import { classOf } from '../../../images/labelled.ts';
 import { fromModelInput } from '../../../images/pixels.ts';
+import { classOf } from '../../../node/labelled.ts';
 import { writePng } from '../../shared/png-file.ts';
 
 /** A class of a model. */

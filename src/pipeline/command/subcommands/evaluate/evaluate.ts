@@ -7,8 +7,8 @@ import type { AttackName } from '../../../attacking/attacks.ts';
 import { attackAndJudge, judged } from '../../../attacking/campaign.ts';
 import { nextAttack, type Result, type Table, tableOf, tableText } from '../../../attacking/robustness.ts';
 import { failureOf } from '../../../images/failures.ts';
-import { prepare } from '../../../images/load.ts';
 import { toUnit } from '../../../images/pixels.ts';
+import { prepareImage } from '../../../images/prepare.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { unlessAborted } from '../../../stream/pull.ts';
 import { type ItemFailure, isFailure, madeBy, progressAfter } from '../../../types.ts';
@@ -155,7 +155,7 @@ async function evaluateImage(item: SetImage, { settings, opened, results, log, i
   const { attacks, everyAttack: every, save } = settings;
   const { key } = item;
   const label = placeOf(item.label, item.path, labels);
-  const x = toUnit(prepare(await item.pixels(), model.inputShape, { crop: model.crop }));
+  const x = toUnit(prepareImage(await item.pixels(), model.inputShape, { crop: model.crop }));
   const record = async (result: Result) => {
     add(results, result);
     await log?.write(`${JSON.stringify(result)}\n`);

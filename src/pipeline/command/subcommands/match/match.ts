@@ -8,7 +8,7 @@ import type { OpenModelOptions } from '../../../../graph/models/open-model.ts';
 import type { Score } from '../../../deciding/matching.ts';
 import { safeJson } from '../../../escaping.ts';
 import { failureOf } from '../../../images/failures.ts';
-import { loadImage } from '../../../images/load.ts';
+import { loadImage } from '../../../node/load.ts';
 import type { Batcher } from '../../../stream/batcher.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { pairErrors } from '../../../stream/match.ts';

@@ -3,7 +3,7 @@
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { UsageError } from '../../../../errors.ts';
-import { csvRows } from '../../../images/csv.ts';
+import { csvRows } from '../../../node/csv.ts';
 import { PathSet } from '../../shared/path-set.ts';
 
 /** Images and captions that may be mixed up: `images[i]` belongs to `captions[i]`. */

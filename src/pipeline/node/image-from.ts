@@ -1,12 +1,11 @@
-// Images from anywhere: whatever an image is given as goes through the decoder and the resampler that files go
-// through, so the same image gives the same pixels whichever way it came.
+// Reads images from anywhere. All of them go through the decoder and the resampler that files go through, so that the
+// same image gives the same pixels whichever way it comes.
 
 import { fileURLToPath } from 'node:url';
 import type { Sharp } from 'sharp';
 import type { Model } from '../../graph/model.ts';
-import type { ImageItem } from '../types.ts';
-import { decodeFile, decodeImage, pixelsOfSharp } from './decode.ts';
-import { fault, itemErrorOf } from './failures.ts';
+import { asBytes } from '../images/bytes.ts';
+import { fault, itemErrorOf } from '../images/failures.ts';
 import type {
   BlobLike,
   DecodedImage,
@@ -18,16 +17,18 @@ import type {
   SharpLike,
   UrlLike,
   WebStreamLike,
-} from './image-input.ts';
-import { MAX_PIXELS, type ReadLimits } from './limits.ts';
-import type { Pixels } from './pixels.ts';
-import { type PrepareOptions, prepare } from './prepare.ts';
-import { checkPixels, rawPixels } from './raw-pixels.ts';
-import { asBuffer, bytesOfBlob, bytesOfStream, bytesOfUrl, partsOf } from './read-bytes.ts';
+} from '../images/image-input.ts';
+import { MAX_PIXELS, type ReadLimits } from '../images/limits.ts';
+import type { Pixels } from '../images/pixels.ts';
+import { type PrepareOptions, prepareImage } from '../images/prepare.ts';
+import { checkPixels, rawPixels } from '../images/raw-pixels.ts';
+import { bytesOfBlob, bytesOfStream, bytesOfUrl, partsOf } from '../images/read-bytes.ts';
+import type { ImageItem } from '../types.ts';
+import { decodeFile, decodeImage, pixelsOfSharp } from './decode.ts';
 
 /** How an image is read. */
 export interface ImageFromOptions extends ReadLimits {
-  /** Name of the image in results. Default: its path, the name of a File, or the URL; '' when it has none. */
+  /** Name of the image in results. Default: its path, the name of a File, or the URL; '' if it has none. */
   readonly name?: string | undefined;
 }
 
@@ -49,7 +50,7 @@ const isIterable = (source: object): source is AsyncIterable<unknown> => Symbol.
 const isBlob = (source: object): source is BlobLike =>
   'arrayBuffer' in source && typeof source.arrayBuffer === 'function';
 
-/** The path of a file: URL. @throws ItemError for one that names another host, or no file. */
+/** Returns the path of a file: URL. Throws `ItemError` if it names another host, or no file. */
 function pathOfUrl({ href }: UrlLike): string {
   try {
     return fileURLToPath(href);
@@ -58,19 +59,19 @@ function pathOfUrl({ href }: UrlLike): string {
   }
 }
 
-/** Reads a file; a string that looks like a URL gets a hint, because strings are never fetched. */
+/** Reads a file. If a string that looks like a URL is not found, the message says that strings are never fetched. */
 async function decodePath(path: string, options: ImageFromOptions): Promise<Pixels> {
   try {
     return await decodeFile(path, options);
   } catch (error) {
     const { code, message } = itemErrorOf(error);
     if (code === 'not-found' && /^(https?|file|data):/i.test(path))
-      throw fault(code, `${message}; strings are paths of files: for a URL, give new URL(...)`, error);
+      throw fault(code, `${message}; strings are paths of files; to fetch a URL, pass new URL(...)`, error);
     throw error;
   }
 }
 
-/** What an input calls itself in results; '' when it has no name. */
+/** Returns the name of an input in results; '' if it has none. */
 export function nameOf(source: ImageInput): string {
   if (typeof source === 'string') return source;
   if (isBytes(source)) return '';
@@ -87,13 +88,14 @@ export function nameOf(source: ImageInput): string {
   return 'name' in source && typeof source.name === 'string' ? source.name : '';
 }
 
+/** Decodes an image from whatever holds it. Throws `ItemError`. */
 async function decoded(source: ImageSource, options: ImageFromOptions): Promise<Pixels> {
   const { maxPixels = MAX_PIXELS } = options;
-  const decodeBytes = (bytes: Uint8Array | ArrayBufferLike) => decodeImage(asBuffer(bytes), options);
+  const decodeBytes = (bytes: Uint8Array | ArrayBufferLike) => decodeImage(asBytes(bytes), options);
   if (typeof source === 'string') return decodePath(source, options);
   if (isBytes(source)) return decodeBytes(source);
   if (typeof source === 'object' && source !== null) {
-    // Streams of sharp are streams of Node, too, and Node's web streams are iterable: the order matters.
+    // The order matters: a sharp instance is a Node stream too, and Node's web streams are iterable.
     if (isUrl(source))
       return source.protocol === 'file:'
         ? decodeFile(pathOfUrl(source), options)
@@ -114,13 +116,14 @@ async function decoded(source: ImageSource, options: ImageFromOptions): Promise<
 
 /**
  * Decodes an image from whatever holds it, exactly as the same image in a file: transparency dropped, EXIF orientation
- * applied, 8 bits, grey or RGB. The result can be given to `classify` of any classifier, any number of times. Pixels
- * that fit a model already (`{ pixels }`) come back as they are, with a path.
+ * applied, 8 bits, grey or RGB. The result can be passed to `classify` of any classifier, any number of times. Pixels
+ * that already fit a model (`{ pixels }`) are returned as they are, with a path.
  *
- * Strings are paths of files. URL objects are fetched from wherever they point to, so do not make them from untrusted
- * input; `maxBytes` bounds what is read. Floats in `{ data, width, height, channels }` need their `range`.
- *
- * @throws ItemError with a code of `FAILURE_CODES`; the signal's reason when `signal` aborts.
+ * @param source an image. Strings are paths of files. URL objects are fetched from wherever they point to, so do not
+ *   make them from untrusted input. Floats in `{ data, width, height, channels }` need their `range`.
+ * @param options its name in results, limits of bytes and pixels, and a signal.
+ * @return the decoded image: `data` [height, width, channels] of bytes, 1 or 3 channels, and its `path`.
+ * @throws ItemError with a code of `FAILURE_CODES`; the signal's reason if `signal` aborts.
  *
  * @example
  * import { imageFrom } from 'diffclass-stream';
@@ -147,15 +150,13 @@ export async function imageFrom(
 
 /** How an image is read and fitted to a model. */
 export interface ItemOptions extends ImageFromOptions, PrepareOptions {
-  /** Told of every decoded image before it is fitted to the model's shape. */
+  /** Called with every decoded image before it is fitted to the model's shape. */
   readonly onDecoded?: ((image: DecodedImage) => void) | undefined;
 }
 
 /**
- * Reads an image from anywhere and fits it to a model's input shape [c, h, w] (see `prepare`); pixels that are ready
- * are checked by `checkPixels`.
- *
- * @throws ItemError for bad data, UsageError where the shape itself is none that images can have.
+ * Reads an image from anywhere and fits it to a model's input shape [c, h, w] (see `prepareImage`). Pixels that already
+ * fit are checked by `checkPixels`. Throws `ItemError` for bad data, and `UsageError` if no image can have the shape.
  */
 export async function itemFrom(
   source: ImageInput,
@@ -168,5 +169,5 @@ export async function itemFrom(
     return image;
   }
   options.onDecoded?.(image);
-  return { path: image.path, pixels: prepare(image, shape, options) };
+  return { path: image.path, pixels: prepareImage(image, shape, options) };
 }

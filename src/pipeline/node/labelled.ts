@@ -1,30 +1,30 @@
-// Labelled sets of images: a folder of class folders, a table of paths, or one file that holds them all.
+// Finds labelled sets of images: a folder with one folder per class, a table of paths, or one file that holds them all.
 
 import { opendir, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { ItemError, UsageError } from '../../errors.ts';
+import { systemCode } from '../images/failures.ts';
+import type { Pixels } from '../images/pixels.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
 import { csvRows } from './csv.ts';
-import { systemCode } from './failures.ts';
 import { imageFrom, nameOf } from './image-from.ts';
-import type { Pixels } from './pixels.ts';
-import { readRecords, recordKind } from './records.ts';
+import { readRecords, recordKind } from './record-files.ts';
 import { findImages, isImage, type NamedImage } from './sources.ts';
 
-/** An image that is still to be read, with what the set calls its class: a name, or a number. */
+/** An image that is not read yet, with the class that the set gives it, by name or number. */
 export interface Labelled {
   readonly path: string;
   readonly label: string;
-  /** Reads and decodes it; rejects with `ItemError` where that fails. */
+  /** Reads and decodes the image. Rejects with `ItemError` if that fails. */
   readonly pixels: () => Promise<Pixels>;
 }
 
 const reason = (error: unknown) => systemCode(error) ?? String(error);
 
 /**
- * The images of a labelled set in its order: a folder's by the names of the folders in it, each with its images however
- * deep; the rows of a CSV file with the columns path and label, paths relative to the file; or the images of an IDX
- * file or a CIFAR batch (see `readRecords`). At most `perClass` of each class.
+ * Yields the images of a labelled set in its order, at most `perClass` of each class. The set is a folder with one folder
+ * per class, which may have sub-folders; a CSV file with the columns path and label, paths relative to the file; or an
+ * IDX file or a CIFAR batch (see `readRecords`).
  *
  * @throws UsageError naming what cannot be read, or holds no images with labels.
  */
@@ -49,7 +49,7 @@ export async function* findLabelled(
   }
   if (!any)
     throw new UsageError(
-      `${input}: holds no labelled images; wanted a folder for each class, a CSV file with path and label, or an IDX or CIFAR file`,
+      `${input}: expected a folder for each class, a CSV file with path and label, or an IDX or CIFAR file, got no labelled images`,
     );
 }
 
@@ -89,7 +89,7 @@ async function* inFile(path: string): AsyncGenerator<Labelled> {
     return;
   }
   if (!/\.csv$/i.test(path))
-    throw new UsageError(`${path}: wanted a folder, a CSV file (path,label), an IDX file or a CIFAR batch`);
+    throw new UsageError(`${path}: expected a folder, a CSV file (path,label), an IDX file or a CIFAR batch`);
   for await (const { path: image, label } of labelRows(path))
     yield ofImage(isAbsolute(image) ? image : join(dirname(path), image), label);
 }
@@ -101,7 +101,7 @@ export interface LabelRow {
 }
 
 /**
- * The rows of a CSV table with the columns path and label; others are ignored.
+ * Yields the rows of a CSV table with the columns path and label, and ignores other columns.
  *
  * @throws UsageError naming the file and the line.
  */
@@ -109,11 +109,12 @@ export async function* labelRows(table: string): AsyncGenerator<LabelRow> {
   for await (const { row, line } of csvRows(table)) {
     const { path, label } = row;
     if (!path || !label)
-      throw new UsageError(`${table}, line ${line}: wanted the columns path and label, both filled`);
+      throw new UsageError(`${table}, line ${line}: expected the columns path and label, both filled`);
     yield { path, label };
   }
 }
 
+/** Returns a name in lower case, its words joined by hyphens. */
 const folded = (name: string) =>
   name
     .toLowerCase()
@@ -121,8 +122,8 @@ const folded = (name: string) =>
     .replaceAll(/^-|-$/g, '');
 
 /**
- * The class a label of a set means, among the classes of a model: by name, whatever its case and signs (a folder
- * cannot be called T-shirt/top, but t-shirt-top), else by number; undefined where it is none.
+ * Returns the class of a model that a label of a set means: by name, whatever its case and punctuation (a folder cannot
+ * be called T-shirt/top, but t-shirt-top), or else by number. Returns undefined if there is no such class.
  */
 export function classOf(
   label: string,

@@ -5,13 +5,14 @@ import type { Dir, Dirent } from 'node:fs';
 import { lstat, opendir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import picomatch from 'picomatch';
-import { pathFromBytes, systemPath } from '../escaping.ts';
+import { pathFromBytes } from '../escaping.ts';
+import { extensionOf, isImageName } from '../images/extensions.ts';
+import { failureOf, fault, systemCode } from '../images/failures.ts';
+import type { DecodedImage, EncodedImage } from '../images/image-input.ts';
+import { linesOf } from '../images/path-lines.ts';
 import { type ItemFailure, isFailure } from '../types.ts';
 import { containerKind, imagesInside } from './archives.ts';
-import { extensionOf, isImageName } from './extensions.ts';
-import { failureOf, fault, systemCode } from './failures.ts';
-import type { DecodedImage, EncodedImage } from './image-input.ts';
-import { linesOf } from './path-lines.ts';
+import { systemPath } from './system-path.ts';
 
 /** Entries of a folder that are sorted together: smaller folders come in order, larger ones in sorted runs. */
 export const SORTED_RUN = 4096;

@@ -1,18 +1,16 @@
-// A stream of images as a model takes them: read, decoded, resized and cropped, a few at a time.
+// Loads images for a model: reads, decodes, resizes and crops them, a few at a time.
 
 import { availableParallelism } from 'node:os';
 import type { Model } from '../../graph/model.ts';
+import { failureOf } from '../images/failures.ts';
+import type { ImageInput } from '../images/image-input.ts';
 import { mapOrdered } from '../stream/iterables.ts';
 import type { ImageItem, ItemFailure } from '../types.ts';
-import { failureOf } from './failures.ts';
 import { type ItemOptions, itemFrom, nameOf } from './image-from.ts';
-import type { ImageInput } from './image-input.ts';
-
-export { prepare } from './prepare.ts';
 
 /** How images are loaded. */
 export interface LoadOptions extends Omit<ItemOptions, 'name'> {
-  /** Images decoded at the same time; one more than the processor's cores when absent, at most 8. */
+  /** Images decoded at the same time. Default: one more than the processor's cores, at most 8. */
   readonly decoders?: number;
 }
 
@@ -20,9 +18,8 @@ export interface LoadOptions extends Omit<ItemOptions, 'name'> {
 export const DECODERS = Math.min(8, availableParallelism() + 1);
 
 /**
- * Loads one image for a model; see `itemFrom`.
- *
- * @throws ItemError where it cannot be read or decoded.
+ * Loads one image for a model with input shape [c, h, w]. Returns its pixels [c, h, w] in [-1, 1]. Throws `ItemError` if it
+ * cannot be read or decoded.
  */
 export async function loadImage(
   source: ImageInput,
@@ -35,7 +32,7 @@ export async function loadImage(
 const isFailed = (item: ImageInput | ItemFailure): item is ItemFailure =>
   typeof item === 'object' && item !== null && 'error' in item;
 
-/** One item for a model: a failure passes through, and an image that cannot be read becomes one. */
+/** Loads one item for a model. Failures pass through; an image that cannot be read becomes one. */
 export async function loadItem(
   found: ImageInput | ItemFailure,
   shape: Model['inputShape'],
@@ -50,9 +47,13 @@ export async function loadItem(
 }
 
 /**
- * Loads images for a model, in the order of the source: what `findImages` finds, paths, or anything that `imageFrom`
- * takes, mixed as they come. Failed items pass through, and an image that cannot be read becomes one. Pulls its
- * source; at most `decoders` decoded images wait.
+ * Loads images for a model, in the order of the source. Failed items pass through; an image that cannot be read becomes
+ * one. Pulls its source; at most `decoders` decoded images wait.
+ *
+ * @param found what `findImages` finds, paths, or anything that `imageFrom` takes, in any mixture.
+ * @param shape the input shape [channels, height, width] of the model.
+ * @param options limits, the crop that the model expects (`Model.crop`), and how many images are decoded at a time.
+ * @return images with `pixels` [channels, height, width] in [-1, 1], and failures.
  *
  * @example
  * import { findImages, loadImages } from 'diffclass-stream';

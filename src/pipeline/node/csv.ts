@@ -4,9 +4,9 @@ import { readFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { parse } from 'csv-parse';
 import { UsageError } from '../../errors.ts';
-import { systemPath } from '../escaping.ts';
-import { systemCode } from './failures.ts';
-import { textOf } from './text-encoding.ts';
+import { systemCode } from '../images/failures.ts';
+import { textOf } from '../images/text-encoding.ts';
+import { systemPath } from './system-path.ts';
 
 /** A row of a table: its texts by the names of their columns, and the line of the file that it ends in, from 1. */
 export interface CsvRow {

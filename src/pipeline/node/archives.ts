@@ -1,29 +1,30 @@
-// Files that hold many images: zip and tar archives, IDX files and CIFAR batches. Their images come one after the
-// other, each with a path of its own, and one at a time is in memory. Damage gives failed items and ends no run.
+// Reads files that hold many images: zip and tar archives, IDX files and CIFAR batches. Their images come one after the
+// other, each with a path of its own, and one at a time is in memory. Damage becomes failed items; the stream goes on.
 
 import { basename } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { createTarDecoder } from 'modern-tar';
 import type { Entry, ZipFile } from 'yauzl';
 import { ItemError } from '../../errors.ts';
+import { isImageName } from '../images/extensions.ts';
+import { failureOf, fault, systemCode } from '../images/failures.ts';
+import type { DecodedImage, EncodedImage } from '../images/image-input.ts';
+import { MAX_BYTES } from '../images/limits.ts';
+import { collectBytes } from '../images/read-bytes.ts';
 import type { ItemFailure } from '../types.ts';
-import { isImageName } from './extensions.ts';
-import { failureOf, fault, systemCode } from './failures.ts';
-import type { DecodedImage, EncodedImage } from './image-input.ts';
-import { MAX_BYTES } from './limits.ts';
-import { collectBytes, inflatedFile } from './read-bytes.ts';
-import { type RecordKind, readRecordImages, recordKind } from './records.ts';
+import { inflatedFile } from './read-file.ts';
+import { type RecordKind, readRecordImages, recordKind } from './record-files.ts';
 
 /** The kinds of files that hold many images. */
 export type ContainerKind = 'zip' | 'tar' | RecordKind;
 
-/** What of an archive is asked for; the fields of `SourceOptions`. */
+/** How archives are read: fields of `SourceOptions`. */
 export interface ContainerOptions {
   readonly namesOnly?: boolean;
   readonly onPassedOver?: (path: string) => void;
 }
 
-/** Returns the kind of a file by its name; undefined if it is none that holds many images. */
+/** Returns the kind of a file by its name; undefined if the name is not one of a file that holds many images. */
 export function containerKind(path: string): ContainerKind | undefined {
   if (/\.zip$/i.test(path)) return 'zip';
   if (/\.(tar|tar\.gz|tgz)$/i.test(path)) return 'tar';
@@ -35,8 +36,8 @@ type Inside = EncodedImage | DecodedImage | ItemFailure;
 /**
  * Yields the images in a file that holds many: entries of an archive with the extension of an image, as
  * `photos.zip/a/b.png`, or every record, as `t10k-images-idx3-ubyte.gz#17`. Hidden entries are left out, and archives
- * in archives are not opened. A damaged entry is a failed item of its own; where the file itself is damaged, a failed
- * item with its path comes last.
+ * in archives are not opened. A damaged entry becomes a failed item; if the file itself is damaged, a failed item with
+ * its path comes last.
  */
 export async function* imagesInside(
   path: string,
@@ -64,7 +65,7 @@ export async function* imagesInside(
   }
 }
 
-/** Errors of the archive libraries are plain ones: all of them mean damage. */
+/** Makes an `ItemError` of an error of the archive libraries, all of which mean damage. */
 function archiveError(kind: ContainerKind, error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof ItemError || systemCode(error) !== undefined)
     return error;
@@ -72,8 +73,8 @@ function archiveError(kind: ContainerKind, error: unknown): unknown {
   return fault(cut ? 'truncated' : 'corrupt', `${kind}: ${error.message}`, error);
 }
 
-/** Whether an entry is wanted: a visible image. Others that are not hidden are told to `onPassedOver`. */
-function isWanted(path: string, name: string, { onPassedOver }: ContainerOptions): boolean {
+/** Whether an entry is an image and not hidden. Reports other visible entries to `onPassedOver`. */
+function isTaken(path: string, name: string, { onPassedOver }: ContainerOptions): boolean {
   const parts = name.split('/');
   if (parts.some((part) => part.startsWith('.') && part !== '.' && part !== '..')) return false;
   if (isImageName(name)) return true;
@@ -81,7 +82,7 @@ function isWanted(path: string, name: string, { onPassedOver }: ContainerOptions
   return false;
 }
 
-/** Reads one entry, whose faults are its own. */
+/** Reads one entry. If that fails, the entry becomes a failed item. */
 async function entryImage(
   archive: string,
   kind: ContainerKind,
@@ -114,7 +115,7 @@ async function* zipImages(
     for await (const entry of zip.eachEntry()) {
       const { generalPurposeBitFlag: flags, fileNameRaw, extraFields } = entry;
       const name = getFileNameLowLevel(flags, fileNameRaw, extraFields, false);
-      if (name.endsWith('/') || !isWanted(path, name, options)) continue;
+      if (name.endsWith('/') || !isTaken(path, name, options)) continue;
       const read = async () => (options.namesOnly ? NOTHING : zipEntry(zip, entry));
       yield await entryImage(path, 'zip', name, entry.uncompressedSize, read);
     }
@@ -139,7 +140,7 @@ async function* tarImages(
   );
   for await (const { header, body } of entries) {
     const { name, size, type = 'file' } = header;
-    const taken = type === 'file' && isWanted(path, name, options);
+    const taken = type === 'file' && isTaken(path, name, options);
     if (taken) {
       const read = async () => (options.namesOnly ? NOTHING : collectBytes(body));
       yield await entryImage(path, 'tar', name, size, read);
