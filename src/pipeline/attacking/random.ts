@@ -1,8 +1,8 @@
 // The attacks' own chance: a stream of numbers for each (seed, file key, purpose), the same on every machine and
 // whatever else runs beside it.
 
-import { createHash } from 'node:crypto';
 import { philox } from '../../kernels/diffusion/philox.ts';
+import { sha256 } from './sha256.ts';
 
 /** Numbers one after the other. */
 export interface Random {
@@ -18,8 +18,8 @@ export interface Random {
 
 /** A stream of its own for a seed (32 bits), the key of a file, and what it is for. */
 export function randomOf(seed: number, key: string, purpose: string): Random {
-  const digest = createHash('sha256').update(`${seed}\0${key}\0${purpose}`).digest();
-  const philoxKey = [digest.readUInt32LE(0), digest.readUInt32LE(4)] as const;
+  const digest = new DataView(sha256(`${seed}\0${key}\0${purpose}`).buffer);
+  const philoxKey = [digest.getUint32(0, true), digest.getUint32(4, true)] as const;
   let block = 0;
   let words: readonly number[] = [];
   let at = 4;
