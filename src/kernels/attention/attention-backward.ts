@@ -36,6 +36,7 @@ import {
   scoreParts,
   unpackHeads,
 } from './attention-pack.ts';
+import { ATTENTIONS } from './families.ts';
 
 /** A matrix of a part's scores takes at most so many bytes. */
 const SCORE_BYTES = 64 * 2 ** 20;
@@ -63,8 +64,8 @@ interface ScoreGradient {
  */
 function scoreGradient(capabilities: Capabilities, options: ScoreGradient): Kernel {
   const { matrices, queries, firstQuery, keys, scale, causal, of } = options;
-  const shared = capabilities.family === 'tile';
-  const members = shared ? 16 : 1;
+  const members = ATTENTIONS[capabilities.family].scoreMembers;
+  const shared = members > 1;
   const width = 8; // blocks of four rows of a workgroup
   const masked = causal || keys % 4 !== 0;
   const turned = of !== 'kv';

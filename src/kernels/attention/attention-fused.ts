@@ -73,7 +73,7 @@ fn placeOf(group: vec3u, groups: vec3u) -> Place {
  * long to compile as everything else. First of all one lane a cache line touches what the workgroup will read.
  * 49 tokens in heads of 16: 26 GFLOP/s where two GEMMs around a softmax make 9 (bench/kernels.ts, `attention`).
  */
-function fusedSubgroup({ subgroupSize: lanes }: Capabilities, options: AttentionOptions): Kernel {
+export function fusedSubgroup({ subgroupSize: lanes }: Capabilities, options: AttentionOptions): Kernel {
   const { headDim, queries, causal = false } = options;
   const most = lanes * slotsFor(headDim);
   const slots = ceilDiv(queries, lanes * ceilDiv(queries, most));
@@ -157,7 +157,7 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
 }
 
 /** One invocation owns one query, and walks the keys it sees in its head and sample with the running softmax. */
-function fusedPlain(options: AttentionOptions): Kernel {
+export function fusedPlain(options: AttentionOptions): Kernel {
   const { headDim, causal = false } = options;
   const blockQueries = 64;
   const { uniforms, groups } = uniformsOf(options, blockQueries);
@@ -193,7 +193,3 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
     grid: linearGrid(groups),
   });
 }
-
-/** The fused kernel of a family; its operands are q, k, v and y. */
-export const fusedAttention = (capabilities: Capabilities, options: AttentionOptions): Kernel =>
-  capabilities.family === 'subgroup' ? fusedSubgroup(capabilities, options) : fusedPlain(options);

@@ -3,9 +3,10 @@
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
 import { type Routine, single } from '../device/routine.ts';
-import { fusedAttention, LARGEST_FUSED_HEAD } from './attention-fused.ts';
+import { LARGEST_FUSED_HEAD } from './attention-fused.ts';
 import { attentionByGemm } from './attention-gemm.ts';
 import type { AttentionOptions } from './attention-options.ts';
+import { ATTENTIONS } from './families.ts';
 
 /**
  * y = v softmax(scale · kᵀ q) within every head and sample, over the keys that a query sees; scores and softmax
@@ -26,6 +27,6 @@ export function attention(capabilities: Capabilities, options: AttentionOptions)
       `attention: ${queries} queries and ${keys} keys, a causal attention has as many of both`,
     );
   if (headDim <= LARGEST_FUSED_HEAD)
-    return single(fusedAttention(capabilities, options), ['q', 'k', 'v', 'y']);
+    return single(ATTENTIONS[capabilities.family].fused(capabilities, options), ['q', 'k', 'v', 'y']);
   return attentionByGemm(capabilities, options);
 }

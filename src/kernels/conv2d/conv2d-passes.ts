@@ -7,6 +7,7 @@ import { gemm, packedPitch } from '../gemm/gemm.ts';
 import { transformWeights } from './conv2d-factors.ts';
 import type { Geometry } from './conv2d-shape.ts';
 import { packRows } from './conv2d-weights.ts';
+import { CONVOLUTIONS } from './families.ts';
 
 /** Columns `first`..`first + count` of all; `pitch` elements from one row of scratch to the next. */
 export interface ColumnRange {
@@ -32,13 +33,6 @@ export interface Transformed {
 /** Elements between places: a cache line, or else their strides are powers of two and fall on one set of the cache. */
 const APART = 16;
 
-/**
- * Bytes that one operand of the products may take in a pass. On a processor the three steps then meet in its caches
- * (32->32 enlarged from 14x14, n = 64: 12.3 ms for 15.6 ms in one pass); a GPU wants few large launches.
- */
-const passBytes = ({ family, maxBindingBytes }: Capabilities): number =>
-  Math.min(family === 'subgroup' ? 2 ** 22 : 2 ** 27, maxBindingBytes);
-
 /** The routine of a transformed convolution; a column's arithmetic is the same in whatever pass it falls. */
 export function inPasses(
   capabilities: Capabilities,
@@ -50,13 +44,17 @@ export function inPasses(
     y: [oc],
     compact,
   } = geometry;
+  const { family, maxBindingBytes } = capabilities;
   const places = weights.length ** 2;
   // Weights that are not kept transformed are made so in blocks of output channels that can be bound. Where there are
   // several, every pass makes them all again, so that passes are as large as can be bound too.
   const each = compact ? blockChannels(capabilities, geometry, weights.length) : oc;
   const bytes = 4 * places * Math.max(ic, oc) * columns;
-  const passes = ceilDiv(bytes, each < oc ? capabilities.maxBindingBytes : passBytes(capabilities));
-  const bindable = capabilities.maxBindingBytes / 4 / places - APART;
+  const passes = ceilDiv(
+    bytes,
+    each < oc ? maxBindingBytes : Math.min(CONVOLUTIONS[family].passBytes, maxBindingBytes),
+  );
+  const bindable = maxBindingBytes / 4 / places - APART;
   const most = Math.max(
     64,
     Math.min(ceilDiv(ceilDiv(columns, passes), 64), Math.floor(bindable / Math.max(ic, oc) / 64)) * 64,

@@ -19,11 +19,9 @@ import { columns, pitch } from '../device/tensor.ts';
 import { unroll } from '../gemm/gemm-spec.ts';
 import { type ColumnRange, inPasses } from './conv2d-passes.ts';
 import { COLUMN_PLACE, columnUniforms, epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
+import { CONVOLUTIONS } from './families.ts';
 
 const LANES = 32;
-
-/** Channels of an invocation: where its pixels lie is found once for all of them. A GPU wants more invocations instead. */
-const channelsEach = ({ family }: Capabilities): number => (family === 'tile' ? 1 : 8);
 
 const R: readonly (readonly number[])[] = [
   [1, 1, 1],
@@ -74,7 +72,7 @@ const vectorMain = (each: number): string => /* wgsl */ `@compute @workgroup_siz
 /** transformed[a, b][c][p] = D x Dᵀ around pixel p; an invocation does 4 pixels of some channels. */
 function inputTransform(capabilities: Capabilities, geometry: Geometry, range: ColumnRange): Step {
   const { x, fused } = geometry;
-  const each = channelsEach(capabilities);
+  const each = CONVOLUTIONS[capabilities.family].channelsEach;
   const on = prologue(geometry);
   const line = (name: string, shift: string, ok: string) => /* wgsl */ `
   let ${name}At = base + ${shift};
@@ -121,7 +119,7 @@ ${vectorMain(each)}
 /** y from the 9 products, with bias, embedding, residual and scale; an invocation makes 4 times 2x2 pixels of some channels. */
 function outputTransform(capabilities: Capabilities, geometry: Geometry, range: ColumnRange): Step {
   const { x, y, fused } = geometry;
-  const each = channelsEach(capabilities);
+  const each = CONVOLUTIONS[capabilities.family].channelsEach;
   const out = epilogue(geometry, 'vec2f');
   const pixel = (k: number) => /* wgsl */ `if (column + ${k} < u.columns) {
     ${fused.embedding ? `let add = addend(channel, n[${k}]);` : ''}

@@ -11,6 +11,7 @@ import { factorBytes } from './conv2d-passes.ts';
 import { type Conv2dOptions, type Geometry, geometryOf } from './conv2d-shape.ts';
 import { tapsConv2d } from './conv2d-taps.ts';
 import { upsample } from './conv2d-upsample.ts';
+import { CONVOLUTIONS } from './families.ts';
 import { mapsFor, winograd } from './winograd.ts';
 import { winogradFused } from './winograd-fused.ts';
 
@@ -66,7 +67,7 @@ const TRANSFORM_TILES = 16;
  * 174, taps 143 and 582; at 8x8: winograd 167 and 167, taps 37 and 140.
  */
 function wayOf(capabilities: Capabilities, geometry: Geometry): Way {
-  const { family } = capabilities;
+  const { fusedUpTo, tapsAbove, broadcastAbove } = CONVOLUTIONS[capabilities.family];
   const { x, y, kernel, stride, enlarge, top, left, compact, fused } = geometry;
   const same = stride === 1 && y[2] === x[2] * enlarge && y[3] === x[3] * enlarge;
   const few = x[0] < 8 || y[0] < 8;
@@ -82,11 +83,11 @@ function wayOf(capabilities: Capabilities, geometry: Geometry): Way {
   if (kernel[0] === 3 && kernel[1] === 3 && stride === 1) {
     const centred = same && top === 1 && left === 1;
     const large = x[0] > 32 && mapsFor(capabilities, geometry).size === 7;
-    if (enlarge === 1 && centred && family === 'subgroup' && y[0] <= 16 && (few || !large)) return 'fused';
+    if (enlarge === 1 && centred && y[0] <= fusedUpTo && (few || !large)) return 'fused';
     const tiles = ceilDiv(y[2], 4) * ceilDiv(y[3], 4);
     if (enlarge === 1 && !few && !(compact && tiles < TRANSFORM_TILES)) return 'winograd';
     if (enlarge === 2 && centred && !few) return 'upsample';
   }
-  if ((compact || (family === 'subgroup' && y[0] > 16)) && !few) return 'taps';
-  return family === 'subgroup' && y[0] > 4 ? 'broadcast' : 'direct';
+  if ((compact || y[0] > tapsAbove) && !few) return 'taps';
+  return y[0] > broadcastAbove ? 'broadcast' : 'direct';
 }

@@ -12,12 +12,10 @@ import { pitch } from '../device/tensor.ts';
 import type { ColumnRange } from './conv2d-passes.ts';
 import { epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
 import { ELEMENTS, lines, tileLoad, tileOf, tileStore, tileUniforms, together } from './conv2d-tiles.ts';
+import { CONVOLUTIONS } from './families.ts';
 import type { Maps } from './winograd-maps.ts';
 
 const LANES = 32;
-
-/** Channels of an invocation: where a tile lies is found once for all of them. A GPU wants more invocations instead. */
-const channelsEach = ({ family }: Capabilities): number => (family === 'tile' ? 1 : 8);
 
 /** The head of a `main` that does tile `tile` of the channels from `channel` to `end`. */
 const tileMain = (each: number): string => /* wgsl */ `@compute @workgroup_size(${LANES}) fn main(
@@ -40,7 +38,7 @@ export function inputTransform(
   range: ColumnRange,
 ): Step {
   const side = size + 2;
-  const each = channelsEach(capabilities);
+  const each = CONVOLUTIONS[capabilities.family].channelsEach;
   const on = prologue(geometry);
   const tile = tileLoad(geometry, size);
   const kernel = defineKernel({
@@ -91,7 +89,7 @@ export function outputTransform(
 ): Step {
   const { y, fused } = geometry;
   const side = size + 2;
-  const each = channelsEach(capabilities);
+  const each = CONVOLUTIONS[capabilities.family].channelsEach;
   const width = together(y[3], size);
   const element = ELEMENTS[width];
   const out = epilogue(geometry, element);

@@ -21,6 +21,7 @@ import { gemm } from '../gemm/gemm.ts';
 import type { ColumnRange } from './conv2d-passes.ts';
 import type { Geometry } from './conv2d-shape.ts';
 import { lines, tileCount, tileOf, tileUniforms } from './conv2d-tiles.ts';
+import { CONVOLUTIONS } from './families.ts';
 import { F4 } from './winograd-maps.ts';
 import { inputTransform } from './winograd-transforms.ts';
 
@@ -125,7 +126,7 @@ function gradientTransform(
   { first, count, pitch: tilePitch, outPlace }: ColumnRange,
 ): Step {
   const { y } = geometry;
-  const each = family === 'tile' ? 1 : 8;
+  const each = CONVOLUTIONS[family].channelsEach;
   const kernel = defineKernel({
     name: 'winograd4.gradient',
     bindings: [read('dy'), write('transformed')],

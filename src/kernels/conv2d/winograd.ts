@@ -18,6 +18,7 @@ import type { Routine } from '../device/routine.ts';
 import { inPasses } from './conv2d-passes.ts';
 import type { Geometry } from './conv2d-shape.ts';
 import { tileCount } from './conv2d-tiles.ts';
+import { CONVOLUTIONS } from './families.ts';
 import { F4, F7, type Maps } from './winograd-maps.ts';
 import { inputTransform, outputTransform } from './winograd-transforms.ts';
 
@@ -27,7 +28,7 @@ import { inputTransform, outputTransform } from './winograd-transforms.ts';
  */
 export function mapsFor({ family }: Capabilities, { y: [, , h, w], compact }: Geometry): Maps {
   const products = ({ size }: Maps) => ceilDiv(h, size) * ceilDiv(w, size) * (size + 2) ** 2;
-  if (family === 'tile' || compact) return F4;
+  if (!CONVOLUTIONS[family].tilesOf7 || compact) return F4;
   return products(F7) <= 0.75 * products(F4) ? F7 : F4;
 }
 

@@ -3,14 +3,9 @@
 import { NoDeviceError } from '../../errors.ts';
 import type { GpuDevice, GpuDeviceLostInfo } from '../../host-types.ts';
 import { adapterName, type DriverCall, findAdapter, listAdapters } from './adapters.ts';
+import { type Family, RUNS_ON } from './families.ts';
 
-/**
- * How a family's kernels share operands:
- * - `subgroup`: one subgroup a workgroup, operands broadcast from lane to lane, no workgroup memory; software adapters.
- * - `tile`: tiles staged through workgroup memory; GPUs.
- * - `plain`: registers only, no feature, WebGPU's default limits; runs everywhere and is the oracle of the others.
- */
-export type Family = 'subgroup' | 'tile' | 'plain';
+export type { Family } from './families.ts';
 
 export interface Capabilities {
   readonly family: Family;
@@ -92,11 +87,10 @@ function capabilitiesOf(
     .join(' ');
   const software =
     /llvmpipe|lavapipe|swiftshader|software|\bcpu\b/i.test(description) || info.isFallbackAdapter === true;
-  const hasBroadcast = subgroupSize >= 4 && subgroupSize <= 16;
-  const family = forced ?? (hasBroadcast ? 'subgroup' : software ? 'plain' : 'tile');
-  if (family === 'subgroup' && !hasBroadcast)
+  const family = forced ?? (RUNS_ON.subgroup(subgroupSize) ? 'subgroup' : software ? 'plain' : 'tile');
+  if (!RUNS_ON[family](subgroupSize))
     throw new NoDeviceError(
-      `the subgroup family needs subgroups of a fixed 4 to 16 lanes; ${description || 'this adapter'} has ${info.subgroupMinSize} to ${info.subgroupMaxSize}`,
+      `the ${family} family needs subgroups of a fixed 4 to 16 lanes; ${description || 'this adapter'} has ${info.subgroupMinSize} to ${info.subgroupMaxSize}`,
     );
   return {
     family,

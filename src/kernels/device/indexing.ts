@@ -6,6 +6,7 @@
 // with 64 (lavapipe on 2 cores; `npm run bench -- kernels --op add,activation` times such walks).
 
 import type { Capabilities } from './device.ts';
+import { WALKS } from './families.ts';
 import { ceilDiv, f32, type Grid, LINEAR_GROUP, linearGrid, type Uniform, u32 } from './kernel.ts';
 import { columns, type Shape } from './tensor.ts';
 
@@ -41,9 +42,8 @@ export interface Walk {
 
 /** A walk over `count` independent elements (usually vec4s), neighbours in neighbouring lanes. */
 export function walk({ family }: Capabilities, count: number): Walk {
-  const lanes = family === 'tile' ? 64 : 8;
-  // No longer than leaves 64 workgroups to spread over the cores.
-  const longest = family === 'tile' ? lanes : 2048;
+  const { lanes, longest } = WALKS[family];
+  // At least 64 workgroups, if the count allows it, so that every core gets its share.
   const chunk = Math.max(lanes, Math.min(longest, lanes * ceilDiv(count, 64 * lanes)));
   return {
     uniforms: [u32('count', count), u32('chunk', chunk)],
@@ -100,8 +100,8 @@ export interface Teams {
  * across lanes and what holds for a whole item is loaded once for it.
  */
 export function teams({ family }: Capabilities, rows: number, n: number, length: number): Teams {
-  const team = family === 'tile' ? (length < 1024 ? 64 : 256) : 1;
-  const items = family === 'tile' ? 1 : 8;
+  const { items, team: teamOf } = WALKS[family];
+  const team = teamOf(length);
   return {
     team,
     uniforms: [u32('items', rows * n), ...divisor('n', n)],

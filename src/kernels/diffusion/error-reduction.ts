@@ -62,7 +62,7 @@ export function errorReduction(capabilities: Capabilities, options: ErrorReducti
   const elements = c * h * w;
   const blocks = ceilDiv(elements, 4);
   const parts = noiseParts(noise);
-  const { enable, lanes, wgsl } = reduction(capabilities, 'f32');
+  const { enable, lanes, wgsl } = reduction(capabilities);
   const kernel = defineKernel({
     name: `errorReduction.${capabilities.family}.${distance}.${residual}.${parts.variant}`,
     enable,

@@ -2,6 +2,7 @@
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
+import type { Family } from '../device/families.ts';
 import type { Kernel } from '../device/kernel.ts';
 import { transposed } from '../device/packing.ts';
 import type { Packing, WeightDtype } from '../device/routine.ts';
@@ -12,6 +13,12 @@ import { gemmTile } from './gemm-tile.ts';
 
 export type { GemmSpec, Matrices } from './gemm-spec.ts';
 
+const GEMMS: Readonly<Record<Family, (capabilities: Capabilities, spec: GemmSpec) => Kernel>> = {
+  subgroup: gemmSubgroup,
+  tile: (_, spec) => gemmTile(spec),
+  plain: (_, spec) => gemmPlain(spec),
+};
+
 /**
  * A kernel for c = scale · (act(bias + aᵀ b) + residual); see `GemmSpec`.
  * Its operands are `a b [bias] [residual] c`, in this order.
@@ -21,16 +28,7 @@ export type { GemmSpec, Matrices } from './gemm-spec.ts';
 export function gemm(capabilities: Capabilities, spec: GemmSpec): Kernel {
   for (const name of ['m', 'k', 'columns'] as const)
     if (!(spec[name] > 0)) throw new ShapeError(`gemm: ${name} is ${spec[name]}, wanted at least 1`);
-  switch (capabilities.family) {
-    case 'subgroup':
-      return gemmSubgroup(capabilities, spec);
-    case 'tile':
-      return gemmTile(spec);
-    case 'plain':
-      return gemmPlain(spec);
-    default:
-      return capabilities.family satisfies never;
-  }
+  return GEMMS[capabilities.family](capabilities, spec);
 }
 
 const pad4 = (value: number): number => Math.ceil(value / 4) * 4;

@@ -7,7 +7,7 @@ import { defineKernel, f32, type Kernel, read, u32, write } from '../device/kern
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 import { type Activation, activationWgsl } from '../elementwise/activation.ts';
-import { reduction } from './reduction.ts';
+import { treeReduction } from './reduction.ts';
 
 export interface GroupNormOptions {
   readonly x: Shape;
@@ -63,7 +63,7 @@ export function groupTeams(capabilities: Capabilities, { x, groups, eps }: Group
     ],
     main: (body: string) => /* wgsl */ `
 alias Element = ${element};
-${team > 1 ? reduction(capabilities, 'vec2f', team).wgsl : 'fn reduce(v: vec2f, lane: u32) -> vec2f { return v; }'}
+${team > 1 ? treeReduction('vec2f', team) : 'fn reduce(v: vec2f, lane: u32) -> vec2f { return v; }'}
 ${main(/* wgsl */ `let first = row * u.groupChannels;
   let base = first * u.rowPitch + sample * u.pixels;
   var head = Element(0);

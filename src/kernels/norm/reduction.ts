@@ -1,41 +1,35 @@
 // Sums over the invocations of a workgroup.
 
 import type { Capabilities } from '../device/device.ts';
+import { SUMS } from './families.ts';
 
 export interface Reduction {
   readonly enable: readonly 'subgroups'[];
   /** Invocations of the workgroup. */
   readonly lanes: number;
-  /** `reduce(v, lane) -> type`: the sum over the workgroup in every invocation; call it in uniform control flow. */
+  /** `reduce(v, lane) -> f32`: returns the workgroup's sum in every invocation; call it in uniform control flow. */
   readonly wgsl: string;
 }
 
-/**
- * How a family sums over a workgroup. `subgroup`: the workgroup is one subgroup, no memory and no barrier;
- * otherwise a tree in workgroup memory over `width` invocations, a power of two. The order is the same on every call, so results are reproducible.
- */
-export function reduction(
-  { family, subgroupSize }: Capabilities,
-  type: 'f32' | 'vec2f',
-  width = 64,
-): Reduction {
-  if (family === 'subgroup')
-    return {
-      enable: ['subgroups'],
-      lanes: subgroupSize,
-      wgsl: /* wgsl */ `
-fn reduce(v: ${type}, lane: u32) -> ${type} {
+/** Returns how a family sums f32 over a workgroup. The order is the same on every call, so that results are reproducible. */
+export function reduction({ family, subgroupSize }: Capabilities): Reduction {
+  if (SUMS[family].reduction === 'tree') return { enable: [], lanes: 64, wgsl: treeReduction('f32', 64) };
+  return {
+    enable: ['subgroups'],
+    lanes: subgroupSize,
+    wgsl: /* wgsl */ `
+fn reduce(v: f32, lane: u32) -> f32 {
   return subgroupAdd(v);
 }
 `,
-    };
-  return {
-    enable: [],
-    lanes: width,
-    wgsl: /* wgsl */ `
+  };
+}
+
+/** Returns WGSL of `reduce` as a tree in workgroup memory over `width` invocations, a power of two. */
+export const treeReduction = (type: 'f32' | 'vec2f', width: number): string => /* wgsl */ `
 var<workgroup> partial: array<${type}, ${width}>;
 fn reduce(v: ${type}, lane: u32) -> ${type} {
-  workgroupBarrier(); // the sums of the call before have been read
+  workgroupBarrier(); // every invocation has read the sum of the previous call
   partial[lane] = v;
   for (var half = ${width / 2}u; half > 0; half /= 2) {
     workgroupBarrier();
@@ -44,6 +38,4 @@ fn reduce(v: ${type}, lane: u32) -> ${type} {
   workgroupBarrier();
   return partial[0];
 }
-`,
-  };
-}
+`;

@@ -10,6 +10,7 @@ import {
   linearGrid,
   u32,
 } from '../device/kernel.ts';
+import { SUMS } from './families.ts';
 
 export interface ColumnSoftmax {
   /** Score matrices, one behind the other. */
@@ -33,9 +34,8 @@ export interface ColumnSoftmax {
 export function columnSoftmax({ family }: Capabilities, options: ColumnSoftmax): Kernel {
   const { matrices, keys, pitch, firstQuery } = options;
   const causal = firstQuery !== undefined;
-  const shared = family === 'tile';
-  const members = shared ? 16 : 1;
-  const width = shared ? 8 : 16; // vec4s of columns of a workgroup
+  const { softmaxMembers: members, softmaxWidth: width } = SUMS[family];
+  const shared = members > 1;
   /** Brings every member's `value` together with `combine`, in the order of the members. */
   const reduce = (value: string, combine: (a: string, b: string) => string) =>
     shared

@@ -5,10 +5,8 @@ import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../devic
 import { ceilDiv, defineKernel, type Kernel, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { columns, pitch, type Shape } from '../device/tensor.ts';
-import { reduction } from './reduction.ts';
-
-/** Elements that one team adds up: few enough to lose no digits, and to give every core its share of a long row. */
-const longest = ({ family }: Capabilities): number => (family === 'tile' ? 16384 : 2048);
+import { SUMS } from './families.ts';
+import { treeReduction } from './reduction.ts';
 
 /** Rows of x cut into segments of equal length, and these into chunks. */
 interface Segments {
@@ -48,7 +46,7 @@ function chunksKernel(
     ],
     body: /* wgsl */ `
 alias Element = ${element};
-${team > 1 ? reduction({ ...capabilities, family: 'tile' }, 'f32', team).wgsl : 'fn reduce(v: f32, lane: u32) -> f32 { return v; }'}
+${team > 1 ? treeReduction('f32', team) : 'fn reduce(v: f32, lane: u32) -> f32 { return v; }'}
 ${main(/* wgsl */ `let segment = quotient(sample, u.chunks, u.chunksInverse);
   let base = row * u.rowPitch + segment * u.vectors;
   let place = sample - segment * u.chunks;
@@ -97,7 +95,7 @@ function foldKernel(capabilities: Capabilities, rows: number, { segments, chunks
 
 function sums(capabilities: Capabilities, x: Shape, cut: Omit<Segments, 'chunks'>): Routine {
   const { segments, length } = cut;
-  const all: Segments = { ...cut, chunks: ceilDiv(length, longest(capabilities)) };
+  const all: Segments = { ...cut, chunks: ceilDiv(length, SUMS[capabilities.family].longestSum) };
   if (all.chunks === 1)
     return single(chunksKernel(capabilities, x, all, pitch([1, segments, 1, 1])), ['x', 'y']);
   const row = segments * all.chunks;

@@ -1,0 +1,20 @@
+// What the kernel families differ in if they attend.
+
+import type { Capabilities } from '../device/device.ts';
+import type { Family } from '../device/families.ts';
+import type { Kernel } from '../device/kernel.ts';
+import { fusedPlain, fusedSubgroup } from './attention-fused.ts';
+import type { AttentionOptions } from './attention-options.ts';
+
+export interface AttentionVariant {
+  /** The kernel of small heads; its operands are q, k, v and y. */
+  readonly fused: (capabilities: Capabilities, options: AttentionOptions) => Kernel;
+  /** Invocations that share four rows of scores in the gradient. */
+  readonly scoreMembers: number;
+}
+
+export const ATTENTIONS: Readonly<Record<Family, AttentionVariant>> = {
+  subgroup: { fused: fusedSubgroup, scoreMembers: 1 },
+  plain: { fused: (_, options) => fusedPlain(options), scoreMembers: 1 },
+  tile: { fused: (_, options) => fusedPlain(options), scoreMembers: 16 },
+};
