@@ -1,5 +1,5 @@
-// Writes docs/results.md from the figures that were measured: bench/results/figures.json. Each figure there names the
-// command that measures it again; whoever does so writes the new figure, the version and the machine into that file.
+// Writes docs/results.md from the measured figures in bench/results/figures.json. The figures there name the commands
+// that measure them again. After a new measurement, update the figure, the version and the machine in that file.
 //
 //   npm run bench -- results
 
@@ -12,7 +12,7 @@ const PAGE = new URL('../docs/results.md', import.meta.url);
 const figures = z.array(
   z.object({
     title: z.string(),
-    /** Version of the program, and the machine. */
+    /** The version of the program and the machine. */
     measured: z.string(),
     text: z.string(),
     columns: z.array(z.string()).min(1),
@@ -22,20 +22,24 @@ const figures = z.array(
 
 const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
 
-/** Returns the page as Markdown. @throws Error for a row that does not fit its columns. */
+/**
+ * Returns the page as Markdown.
+ * @throws Error if a row does not have one cell per column.
+ */
 export function resultsPage(): string {
   const sections = figures.parse(JSON.parse(readFileSync(FIGURES, 'utf8')));
   const parts = sections.map(({ title, measured, text, columns, rows }) => {
-    const odd = rows.find((row) => row.length !== columns.length);
-    if (odd)
-      throw new Error(`${title}: expected ${columns.length} cells, got ${odd.length}: ${odd.join(', ')}`);
+    const misfit = rows.find((row) => row.length !== columns.length);
+    if (misfit)
+      throw new Error(
+        `${title}: expected ${columns.length} cells, got ${misfit.length}: ${misfit.join(', ')}`,
+      );
     const table = [line(columns), line(columns.map(() => '---')), ...rows.map(line)].join('\n');
     return `## ${title}\n\nMeasured: ${measured}.\n\n${text}\n\n${table}\n`;
   });
   return `# Results\n\nWritten by \`npm run bench -- results\` from \`bench/results/figures.json\`.\n\n${parts.join('\n')}`;
 }
 
-/** Writes the page. */
 export function main(): void {
   writeFileSync(PAGE, resultsPage());
 }
