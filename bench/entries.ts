@@ -17,7 +17,7 @@ import { groupNormGradient } from '../src/kernels/norm/group-norm-backward.ts';
 import { type AttentionCase, benchCases as attentions } from '../test/kernels/cases/attention.ts';
 import { type ConvolutionCase, benchCases as convolutions } from '../test/kernels/cases/conv2d.ts';
 import { type BackwardCase, benchCases as backwards } from '../test/kernels/cases/conv2d-backward.ts';
-import { type GroupNormCase, benchCases as groupNorms } from '../test/kernels/cases/groupnorm.ts';
+import { type GroupNormCase, benchCases as groupNorms } from '../test/kernels/cases/group-norm.ts';
 import { type LinearCase, benchCases as linears } from '../test/kernels/cases/linear.ts';
 import { benchShapes } from '../test/kernels/cases/shapes.ts';
 

@@ -14,7 +14,7 @@ import {
 } from '../src/pipeline/deciding/familiarity.ts';
 import { prepareImage } from '../src/pipeline/images/prepare.ts';
 import { readRecords } from '../src/pipeline/node/record-files.ts';
-import { wilson } from './testset.ts';
+import { wilson } from './test-set.ts';
 
 interface Image {
   readonly pixels: Float32Array;

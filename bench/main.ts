@@ -12,21 +12,21 @@ const QUESTIONS: Readonly<Record<string, () => Promise<unknown>>> = {
   // What does a gradient cost next to the evaluation it is of?
   gradient: () => import('./gradient.ts'),
   // What does encoding one image cost a latent model?
-  vaeencoder: () => import('./vaeencoder.ts'),
+  vaeencoder: () => import('./vae-encoder.ts'),
   // What is saved where candidates share an image, level and noise?
   sharing: () => import('./sharing.ts'),
   // Does a network of Stable Diffusion's full size run, in how much memory, and right?
-  fullsize: () => import('./fullsize.ts'),
+  fullsize: () => import('./full-size.ts'),
   // How many evaluations does deciding need?
   stopping: () => import('./stopping.ts'),
   // How many images a second, and how many of them right?
-  'end-to-end': () => import('./endtoend.ts').then(({ main }) => main()),
+  'end-to-end': () => import('./end-to-end.ts').then(({ main }) => main()),
   // How much faster than the published algorithm in PyTorch?
   reference: () => import('./reference.ts').then(({ main }) => main()),
   // How robust are the shipped models?
   robust: () => import('./robust.ts'),
   // What do shared noise and early stopping do to robust accuracy?
-  earlystop: () => import('./earlystop.ts'),
+  earlystop: () => import('./early-stop.ts'),
   // Which images lie outside what a model was trained on, and how often is that a false alarm?
   familiar: () => import('./familiar.ts'),
   // Do many users of one classifier get the throughput and the results of a single stream?

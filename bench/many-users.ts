@@ -6,7 +6,7 @@
 import { parseArgs } from 'node:util';
 import { type Classified, type ImageItem, openClassifier, openModel } from '../src/index.ts';
 import { median } from './median.ts';
-import { DATA, readTestSet, streamed } from './testset.ts';
+import { DATA, readTestSet, streamed } from './test-set.ts';
 
 const { values } = parseArgs({
   options: {

@@ -6,8 +6,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { line, measure } from './endtoend.ts';
-import { DATA, readTestSet } from './testset.ts';
+import { line, measure } from './end-to-end.ts';
+import { DATA, readTestSet } from './test-set.ts';
 
 const script = join(import.meta.dirname, 'reference.py');
 

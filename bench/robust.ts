@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
-import { DATA } from './testset.ts';
+import { DATA } from './test-set.ts';
 
 const PROGRAM = fileURLToPath(new URL('../src/pipeline/command/cli.ts', import.meta.url));
 

@@ -24,7 +24,7 @@ import {
   depthToSpace,
   pick,
   upsampleNearest,
-} from '../../src/kernels/elementwise/resample.ts';
+} from '../../src/kernels/elementwise/pixel-resize.ts';
 import { type LayerNormOptions, layerNorm } from '../../src/kernels/norm/layer-norm.ts';
 import { referenceActivation, referenceSlope } from '../reference/activation.ts';
 import {

@@ -4,7 +4,7 @@ import type { GroupNormOptions } from '../../src/kernels/norm/group-norm.ts';
 import { groupNormGradient, groupNormSums } from '../../src/kernels/norm/group-norm-backward.ts';
 import { layerNormGradient } from '../../src/kernels/norm/layer-norm-backward.ts';
 import { referenceGroupNormGradients, referenceLayerNormGradients } from '../reference/groupnorm.ts';
-import { cases } from './cases/groupnorm.ts';
+import { cases } from './cases/group-norm.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './suite.ts';

@@ -1,8 +1,8 @@
 // Ops that concatenate and slice channels, or move them to pixels and back. None of them does arithmetic.
 
 import { concat, copyChannels } from '../../kernels/elementwise/elementwise.ts';
-import { depthToSpace } from '../../kernels/elementwise/resample.ts';
-import { padChannels, spaceToDepth } from '../../kernels/elementwise/resample-backward.ts';
+import { depthToSpace } from '../../kernels/elementwise/pixel-resize.ts';
+import { padChannels, spaceToDepth } from '../../kernels/elementwise/pixel-resize-backward.ts';
 import { check, checkShape, copies, none, type Op, text } from './op.ts';
 import type { Value } from './value.ts';
 

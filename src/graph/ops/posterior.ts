@@ -1,6 +1,6 @@
 // The ops of the optimal denoiser, which weighs the training images by their posterior given a noised image.
 
-import { posterior, posteriorGradient } from '../../kernels/diffusion/posterior.ts';
+import { posterior, posteriorGradient } from '../../kernels/diffusion/dataset-posterior.ts';
 import { flatten, unflatten } from '../../kernels/elementwise/flatten.ts';
 import { check, checkShape, copies, none, type Op, perElement, text } from './op.ts';
 

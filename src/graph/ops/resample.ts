@@ -1,7 +1,11 @@
 // Upsampling, average pooling and padding.
 
-import { averagePool2x2, upsampleNearest } from '../../kernels/elementwise/resample.ts';
-import { averagePoolGradient, pad, upsampleGradient } from '../../kernels/elementwise/resample-backward.ts';
+import { averagePool2x2, upsampleNearest } from '../../kernels/elementwise/pixel-resize.ts';
+import {
+  averagePoolGradient,
+  pad,
+  upsampleGradient,
+} from '../../kernels/elementwise/pixel-resize-backward.ts';
 import { check, copies, none, type Op, perElement, text } from './op.ts';
 
 type Size = readonly [height: number, width: number];

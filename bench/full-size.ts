@@ -1,5 +1,5 @@
 // Does a network of Stable Diffusion's full size run here, in how much memory, and right? One with random f16 weights
-// is made once (fullsize.py: torch and diffusers), loaded, evaluated twice, and compared with PyTorch's f32.
+// is made once (full-size.py: torch and diffusers), loaded, evaluated twice, and compared with PyTorch's f32.
 
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -37,7 +37,7 @@ const { values: options } = parseArgs({
 });
 const { folder } = options;
 if (!existsSync(join(folder, 'io.safetensors'))) {
-  const script = fileURLToPath(new URL('fullsize.py', import.meta.url));
+  const script = fileURLToPath(new URL('full-size.py', import.meta.url));
   execFileSync(options.python, [script, folder], { stdio: 'inherit' });
 }
 

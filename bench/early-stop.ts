@@ -11,8 +11,8 @@ import { parseArgs } from 'node:util';
 import { attackAndJudge, diffusionClassifier } from '../src/attacks.ts';
 import { all, classifyImages, type OpenModelOptions, openModel } from '../src/index.ts';
 import { toUnit } from '../src/pipeline/images/pixels.ts';
-import { type Figures, measure } from './endtoend.ts';
-import { DATA, readTestSet, streamed, type TestSet, wilson } from './testset.ts';
+import { type Figures, measure } from './end-to-end.ts';
+import { DATA, readTestSet, streamed, type TestSet, wilson } from './test-set.ts';
 
 const { values } = parseArgs({
   options: {

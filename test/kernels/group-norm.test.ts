@@ -10,7 +10,7 @@ import {
   groupNormAffine,
 } from '../../src/kernels/norm/group-norm.ts';
 import { type NormInputs, referenceAffine, referenceGroupNormAffine } from '../reference/groupnorm.ts';
-import { cases } from './cases/groupnorm.ts';
+import { cases } from './cases/group-norm.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { describe, expect, it } from './suite.ts';
 

@@ -4,7 +4,7 @@
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { all, classifyImages, type OpenModelOptions, openModel, sequential } from '../src/index.ts';
-import { DATA, readTestSet, streamed, type TestSet, wilson } from './testset.ts';
+import { DATA, readTestSet, streamed, type TestSet, wilson } from './test-set.ts';
 
 export interface Figures {
   readonly images: number;

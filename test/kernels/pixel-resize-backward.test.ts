@@ -11,7 +11,7 @@ import {
   padChannels,
   spaceToDepth,
   upsampleGradient,
-} from '../../src/kernels/elementwise/resample-backward.ts';
+} from '../../src/kernels/elementwise/pixel-resize-backward.ts';
 import {
   at,
   build,

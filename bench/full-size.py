@@ -1,6 +1,6 @@
 """Makes a UNet of Stable Diffusion 1.5's size with random weights, and what PyTorch makes of it.
 
-    python3 bench/fullsize.py FOLDER
+    python3 bench/full-size.py FOLDER
 
 FOLDER gets config.json, diffusion_pytorch_model.fp16.safetensors (860 M parameters, 1.7 GB) and io.safetensors: an
 input, and the output of the same weights computed in f32. Needs torch and diffusers, and 8 GB of memory.
