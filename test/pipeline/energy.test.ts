@@ -3,7 +3,7 @@ import { parse } from 'csv-parse/sync';
 import { describe, expect, it, test } from 'vitest';
 import { rdcLevels, sumTemperature } from '../../src/graph/sigmas.ts';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
-import { createCommand } from '../../src/pipeline/command/command.ts';
+import { createCommand, MAIN } from '../../src/pipeline/command/command.ts';
 import { headerOf, lineOf } from '../../src/pipeline/command/shared/format.ts';
 import { takeUp } from '../../src/pipeline/command/shared/resume.ts';
 import { readSettings } from '../../src/pipeline/command/subcommands/classify/settings.ts';
@@ -106,7 +106,7 @@ describe('energies', () => {
 
 describe('the command line', () => {
   const settingsOf = (...argv: readonly string[]) => {
-    const command = createCommand('0', { out: () => {}, err: () => {} });
+    const command = createCommand(MAIN, { out: () => {}, err: () => {} });
     command.parse([...argv], { from: 'user' });
     return readSettings(command.args, command.opts());
   };

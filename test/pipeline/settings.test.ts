@@ -2,8 +2,9 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Level } from '../../src/graph/model.ts';
 import { importanceLevels, rdcLevels } from '../../src/graph/sigmas.ts';
-import { createCommand } from '../../src/pipeline/command/command.ts';
+import { commonOptions, createCommand, MAIN } from '../../src/pipeline/command/command.ts';
 import { PRESETS } from '../../src/pipeline/command/options/presets.ts';
+import { readOptions } from '../../src/pipeline/command/options/table.ts';
 import { checkModel, modelOptions } from '../../src/pipeline/command/shared/model-choice.ts';
 import { modelFolder } from '../../src/pipeline/command/shared/model-folder.ts';
 import { readSettings } from '../../src/pipeline/command/subcommands/classify/settings.ts';
@@ -13,8 +14,9 @@ import { SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
 import { temporaryFolder, write } from './imagefiles.ts';
 
 const settingsOf = (...argv: readonly string[]) => {
-  const command = createCommand('0', { out: () => {}, err: () => {} });
+  const command = createCommand(MAIN, { out: () => {}, err: () => {} });
   command.parse([...argv], { from: 'user' });
+  readOptions(commonOptions(MAIN), command.opts());
   return readSettings(command.args, command.opts());
 };
 
@@ -30,7 +32,6 @@ describe('options', () => {
       format: undefined,
       topK: 5,
       resume: false,
-      quiet: false,
       batch: undefined,
       concurrency: undefined,
       budget: undefined,
@@ -74,7 +75,6 @@ describe('options', () => {
       imageSize: 512,
       batch: 64,
       concurrency: 4,
-      quiet: true,
     });
   });
 

@@ -1,34 +1,21 @@
 // From the arguments of a process to its exit status. Every fault ends here, as one sentence on standard error.
 
 import { existsSync, fstatSync } from 'node:fs';
-import { type Command, CommanderError } from 'commander';
+import { CommanderError } from 'commander';
 import { UsageError } from '../../errors.ts';
 import type { DriverCall } from '../../kernels/device/adapters.ts';
 import { printable } from '../escaping.ts';
 import { systemPath } from '../node/system-path.ts';
-import { createCommand } from './command.ts';
-import type { LogLevel } from './options/output-options.ts';
-import { addOptions, readOptions } from './options/table.ts';
+import { commonOptions, createCommand, MAIN } from './command.ts';
+import { readOptions } from './options/table.ts';
 import { editDistance, nearest } from './shared/candidates.ts';
 import { describeError, INTERNAL, statusOf } from './shared/exit-status.ts';
 import type { SignalSource } from './shared/interruption.ts';
 import type { OpenFolder } from './shared/model-choice.ts';
 import { createReporter, type ErrorOutput } from './shared/progress.ts';
-import { readVersion } from './shared/provenance.ts';
 import { type Output, streamWriter } from './shared/sinks.ts';
-import type { Texts } from './shared/subcommand.ts';
 import type { Surroundings } from './shared/surroundings.ts';
-import { attack, attackCommand, readAttackSettings } from './subcommands/attack.ts';
-import { calibrate, calibrateCommand, readCalibrateSettings } from './subcommands/calibrate/calibrate.ts';
-import { run } from './subcommands/classify/classify.ts';
-import { readSettings } from './subcommands/classify/settings.ts';
-import { convert, convertCommand, readConvertSettings } from './subcommands/convert.ts';
-import { doctor, doctorCommand, readDoctorSettings } from './subcommands/doctor/doctor.ts';
-import { evaluate, evaluateCommand, readEvaluateSettings } from './subcommands/evaluate/evaluate.ts';
-import { info, infoCommand, readInfoSettings } from './subcommands/info.ts';
-import { match, matchCommand, readMatchSettings } from './subcommands/match/match.ts';
-import { optimal, optimalCommand, readOptimalSettings } from './subcommands/optimal.ts';
-import { purify, purifyCommand, readPurifySettings } from './subcommands/purify/purify.ts';
+import { SUBCOMMANDS } from './subcommands/list.ts';
 
 /** What the command takes from outside; all but what is known of models has the process's own as default. */
 export interface MainOptions {
@@ -79,106 +66,6 @@ function checkMistyped(first: string, names: readonly string[]): void {
 /** Subcommands that the design has and this version has not. */
 const PLANNED: readonly string[] = ['certify', 'train', 'bench', 'report', 'worker', 'submit', 'serve'];
 
-/** A subcommand: its arguments to a run with what it needs from outside. */
-interface Subcommand {
-  readonly command: (texts: Texts) => Command;
-  /** Checks arguments and options; what comes back runs. */
-  readonly prepare: (args: readonly string[], typed: Readonly<Record<string, unknown>>) => Runnable;
-  /** What its progress counts. */
-  readonly noun?: string;
-  /** Opens models on a device, and so has the option --device. */
-  readonly device?: true;
-}
-
-interface Runnable {
-  readonly quiet?: boolean;
-  readonly logLevel?: LogLevel;
-  readonly run: (surroundings: Surroundings) => Promise<number>;
-}
-
-/** The option of every command that opens a model. */
-const DEVICE = ['device'] as const;
-
-const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
-  classify: {
-    command: (texts) => createCommand(readVersion(), texts),
-    prepare(args, typed) {
-      const settings = readSettings(args, typed);
-      return { ...settings, run: (surroundings) => run(settings, surroundings) };
-    },
-    device: true,
-  },
-  match: {
-    command: matchCommand,
-    prepare(args, typed) {
-      const settings = readMatchSettings(args, typed);
-      return { ...settings, run: (surroundings) => match(settings, surroundings) };
-    },
-    noun: 'items',
-    device: true,
-  },
-  purify: {
-    command: purifyCommand,
-    prepare(args, typed) {
-      const settings = readPurifySettings(args, typed);
-      return { ...settings, run: (surroundings) => purify(settings, surroundings) };
-    },
-    device: true,
-  },
-  calibrate: {
-    command: calibrateCommand,
-    prepare(args, typed) {
-      const settings = readCalibrateSettings(args, typed);
-      return { ...settings, run: (surroundings) => calibrate(settings, surroundings) };
-    },
-    device: true,
-  },
-  attack: {
-    command: attackCommand,
-    prepare(args, typed) {
-      const settings = readAttackSettings(args, typed);
-      return { ...settings, run: (surroundings) => attack(settings, surroundings) };
-    },
-    device: true,
-  },
-  evaluate: {
-    command: evaluateCommand,
-    prepare(args, typed) {
-      const settings = readEvaluateSettings(args, typed);
-      return { ...settings, run: (surroundings) => evaluate(settings, surroundings) };
-    },
-    device: true,
-  },
-  convert: {
-    command: convertCommand,
-    prepare(args, typed) {
-      const settings = readConvertSettings(args, typed);
-      return { ...settings, run: (surroundings) => convert(settings, surroundings) };
-    },
-  },
-  optimal: {
-    command: optimalCommand,
-    prepare(args, typed) {
-      const settings = readOptimalSettings(args, typed);
-      return { ...settings, run: (surroundings) => optimal(settings, surroundings) };
-    },
-  },
-  doctor: {
-    command: doctorCommand,
-    prepare(args, typed) {
-      const settings = readDoctorSettings(args, typed);
-      return { run: (surroundings) => doctor(settings, surroundings) };
-    },
-  },
-  info: {
-    command: infoCommand,
-    prepare(args, typed) {
-      const settings = readInfoSettings(args, typed);
-      return { run: (surroundings) => info(settings, surroundings) };
-    },
-  },
-};
-
 async function dispatch(argv: readonly string[], options: MainOptions): Promise<number> {
   const {
     openModel,
@@ -193,40 +80,50 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   const [first = '', ...rest] = argv;
   if (PLANNED.includes(first))
     throw new UsageError(`"${first}" is not part of this version (a folder of that name is ./${first})`);
-  const named = Object.hasOwn(SUBCOMMANDS, first);
-  if (!named) checkMistyped(first, Object.keys(SUBCOMMANDS));
-  const { command: create, prepare, noun, device } = SUBCOMMANDS[named ? first : 'classify']!;
+  const named = SUBCOMMANDS.find(({ name }) => name === first);
+  if (!named)
+    checkMistyped(
+      first,
+      SUBCOMMANDS.map(({ name }) => name),
+    );
+  const subcommand = named ?? MAIN;
   const help = streamWriter(stdout);
   let written: Promise<void> | undefined;
-  const command = create({
+  const command = createCommand(subcommand, {
     out: (text) => {
       written = help.write(text);
     },
     err: (text) => stderr.write(printable(text, '\n')),
   });
-  if (device) addOptions(command, DEVICE);
   try {
     command.parse(named ? rest : [...argv], { from: 'user' });
   } finally {
     await written;
   }
-  const chosen = readOptions(DEVICE, command.opts()).device;
-  const prepared = prepare(command.args, command.opts());
-  const { quiet = false, logLevel = 'info' } = prepared;
+  const settings = subcommand.read(command.args, command.opts());
+  const { device, quiet, logLevel } = readOptions(commonOptions(subcommand), command.opts());
   const reporter = createReporter(stderr, quiet ? 'error' : logLevel, {
-    noun,
+    noun: subcommand.noun,
     renewing: stderr.isTTY === true && env.TERM !== 'dumb' && !isPipe(stdout),
   });
   // At the debug level, what drivers print is welcome.
-  const driverCall = device && logLevel !== 'debug' ? await silentDriver?.() : undefined;
+  const driverCall = subcommand.usesDevice && logLevel !== 'debug' ? await silentDriver?.() : undefined;
   const open: OpenFolder = (folder, given) =>
     openModel(folder, {
       ...given,
-      device: { ...(chosen === undefined ? {} : { adapter: chosen }), ...(driverCall && { driverCall }) },
+      device: { ...(device === undefined ? {} : { adapter: device }), ...(driverCall && { driverCall }) },
       onCompile: reporter.compiling,
     });
   try {
-    return await prepared.run({ openModel: open, describe, stdin, stdout, signals, reporter });
+    return await subcommand.run(settings, {
+      openModel: open,
+      describe,
+      stdin,
+      stdout,
+      signals,
+      reporter,
+      quiet,
+    });
   } finally {
     reporter.clear();
   }

@@ -17,12 +17,12 @@ export function checkInputs(inputs: readonly string[]): void {
 
 /** Counts the images of the inputs in a walk of its own, for the ETA; never what comes by standard input. */
 export async function countInputs(
-  settings: { readonly quiet: boolean; readonly inputs: readonly string[] },
+  inputs: readonly string[],
   stop: AbortSignalLike,
   tell: (total: number) => void,
 ): Promise<void> {
-  if (settings.quiet || settings.inputs.includes('-')) return;
+  if (inputs.includes('-')) return;
   let total = 0;
-  for await (const _ of until(findImages(settings.inputs, { namesOnly: true }), stop)) total++;
+  for await (const _ of until(findImages(inputs, { namesOnly: true }), stop)) total++;
   if (!stop.aborted) tell(total);
 }

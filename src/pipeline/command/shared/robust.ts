@@ -44,8 +44,6 @@ export const ROBUST = [
   'gradient',
   ...CLASSIFY_PURIFYING,
   'seed',
-  'quiet',
-  'logLevel',
   'batch',
   'concurrency',
 ] as const satisfies readonly OptionName[];

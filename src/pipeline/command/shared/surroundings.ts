@@ -16,4 +16,6 @@ export interface Surroundings {
   readonly stdout: Output;
   readonly signals: SignalSource;
   readonly reporter: Reporter;
+  /** Nobody sees progress or answers questions (--quiet). */
+  readonly quiet: boolean;
 }

@@ -12,7 +12,7 @@ import { loadImage } from '../../node/load.ts';
 import { mapOrdered, until } from '../../stream/iterables.ts';
 import { unlessAborted } from '../../stream/pull.ts';
 import { type ItemFailure, isFailure, madeBy, progressAfter } from '../../types.ts';
-import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
+import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { checkOutputFolder } from '../shared/checks.ts';
 import { writeForecast } from '../shared/forecast.ts';
 import { checkInputs } from '../shared/inputs.ts';
@@ -31,7 +31,7 @@ import {
   type RobustSettings,
 } from '../shared/robust.ts';
 import { forecastRobust } from '../shared/robust-forecast.ts';
-import { newCommand, type Texts } from '../shared/subcommand.ts';
+import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 import { placeOf, readLabels } from '../shared/truths.ts';
 
@@ -57,7 +57,7 @@ export interface AttackSettings
   readonly truth: string;
 }
 
-const AFTER = `
+const HELP = `
 INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. The true
 class of an image is the name or number of the folder that it is in, or is read from a CSV file (path,label; paths
 relative to that file).
@@ -72,24 +72,8 @@ Examples:
   diffclass-stream attack testset/ --purify lm-adam --gradient full --eot 4 --eps 8/255 --out adversarial/
 `;
 
-/** The command `attack` as people see it. */
-export const attackCommand = (texts: Texts) =>
-  addOptions(
-    newCommand('diffclass-stream attack', texts)
-      .description(
-        'Make adversarial examples: change images slightly, so that the model classifies them wrong.',
-      )
-      .usage('[options] INPUT...')
-      .argument('[INPUT...]', 'image files, folders, patterns or -')
-      .addHelpText('after', AFTER),
-    ATTACK,
-  );
-
 /** Checks a command line of `attack`. @throws UsageError, one sentence. */
-export function readAttackSettings(
-  inputs: readonly string[],
-  typed: Readonly<Record<string, unknown>>,
-): AttackSettings {
+function readSettings(inputs: readonly string[], typed: Typed): AttackSettings {
   const { null: nul, out, truth: given, labelsFrom, ...values } = readOptions(ATTACK, typed);
   const all = nul && !inputs.includes('-') ? [...inputs, '-'] : inputs;
   checkInputs(all);
@@ -277,7 +261,7 @@ async function dryRun(settings: AttackSettings, surroundings: Surroundings): Pro
  *
  * @throws UsageError, ModelError and the device's errors, which end the run.
  */
-export async function attack(settings: AttackSettings, surroundings: Surroundings): Promise<number> {
+async function attackInputs(settings: AttackSettings, surroundings: Surroundings): Promise<number> {
   const { openModel, signals, reporter } = surroundings;
   const {
     attack: name,
@@ -329,3 +313,14 @@ export async function attack(settings: AttackSettings, surroundings: Surrounding
     opened.close();
   }
 }
+
+export const attack: Subcommand<AttackSettings> = {
+  name: 'attack',
+  summary: 'Make adversarial examples: change images slightly, so that the model classifies them wrong.',
+  operands: { '[INPUT...]': 'image files, folders, patterns or -' },
+  options: ATTACK,
+  help: HELP,
+  usesDevice: true,
+  read: readSettings,
+  run: attackInputs,
+};

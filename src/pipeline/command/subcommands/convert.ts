@@ -4,13 +4,13 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../../errors.ts';
 import { convertEdm } from '../../../graph/folders/edm-pickle.ts';
-import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
+import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { checkOutputFolder } from '../shared/checks.ts';
 import { short } from '../shared/progress.ts';
-import { newCommand, type Texts } from '../shared/subcommand.ts';
+import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 
-const CONVERT = ['config', 'labels', 'quiet', 'logLevel'] as const satisfies readonly OptionName[];
+const CONVERT = ['config', 'labels'] as const satisfies readonly OptionName[];
 
 /** A checked command line of `convert`. */
 export interface ConvertSettings extends Values<(typeof CONVERT)[number]> {
@@ -18,7 +18,7 @@ export interface ConvertSettings extends Values<(typeof CONVERT)[number]> {
   readonly out: string;
 }
 
-const AFTER = `
+const HELP = `
 FILE is one of EDM's pickles (its network is the one under "ema"), or a state dict of EDMPrecond that torch.save wrote
 (.pt). It is read as data: tensors and the arguments of the network; a file that asks for anything else is refused. A
 state dict does not say how its network was built; that is inferred from names and shapes, or read from --config.
@@ -30,30 +30,19 @@ Examples:
   diffclass-stream convert edm-cifar10-32x32-uncond-vp.pkl edm-cifar10/uncond
 `;
 
-/** The command `convert` as people see it. */
-export const convertCommand = (texts: Texts) =>
-  addOptions(
-    newCommand('diffclass-stream convert', texts)
-      .description('Make a model folder of a published EDM pickle, without executing anything in it.')
-      .usage('[options] FILE OUT')
-      .argument('<FILE>', 'a .pkl or .pt')
-      .argument('<OUT>', 'the folder to make')
-      .addHelpText('after', AFTER),
-    CONVERT,
-  );
-
 /** Checks a command line of `convert`. @throws UsageError, one sentence. */
-export const readConvertSettings = (
-  [file = '', out = '']: readonly string[],
-  typed: Readonly<Record<string, unknown>>,
-): ConvertSettings => ({ ...readOptions(CONVERT, typed), file, out });
+const readSettings = ([file = '', out = '']: readonly string[], typed: Typed): ConvertSettings => ({
+  ...readOptions(CONVERT, typed),
+  file,
+  out,
+});
 
 /**
  * Converts what the settings name. Returns 0.
  *
  * @throws UsageError if the folder holds a model already or cannot be written, ModelError if the file cannot be converted.
  */
-export async function convert(
+async function convertFile(
   { file, out, config, labels }: ConvertSettings,
   { reporter }: Pick<Surroundings, 'reporter'>,
 ): Promise<number> {
@@ -72,3 +61,13 @@ export async function convert(
   reporter.log('info', `${short(tensors)} tensors, ${short(parameters)} numbers, in ${out}`);
   return 0;
 }
+
+export const convert: Subcommand<ConvertSettings> = {
+  name: 'convert',
+  summary: 'Make a model folder of a published EDM pickle, without executing anything in it.',
+  operands: { '<FILE>': 'a .pkl or .pt', '<OUT>': 'the folder to make' },
+  options: CONVERT,
+  help: HELP,
+  read: readSettings,
+  run: convertFile,
+};

@@ -2,11 +2,11 @@
 
 import { UsageError } from '../../../errors.ts';
 import { type Description, flopOf, type NetworkDescription } from '../../../graph/models/describe.ts';
-import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
+import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { modelFolder } from '../shared/model-folder.ts';
 import { bytes, gigaflop, short } from '../shared/progress.ts';
 import { streamWriter } from '../shared/sinks.ts';
-import { newCommand, type Texts } from '../shared/subcommand.ts';
+import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 
 const INFO = ['model', 'json'] as const satisfies readonly OptionName[];
@@ -14,26 +14,12 @@ const INFO = ['model', 'json'] as const satisfies readonly OptionName[];
 /** A checked command line of `info`. */
 export type InfoSettings = Values<(typeof INFO)[number]>;
 
-const AFTER = `
+const HELP = `
 Exit status: 0 the folder is in order, 3 it is not (every problem is listed).
 `;
 
-/** The command `info` as people see it. */
-export const infoCommand = (texts: Texts) =>
-  addOptions(
-    newCommand('diffclass-stream info', texts)
-      .description('Say what a model folder holds, what an evaluation costs, and what is wrong with it.')
-      .usage('[options] [MODEL]')
-      .argument('[MODEL]', 'the same as --model')
-      .addHelpText('after', AFTER),
-    INFO,
-  );
-
 /** Checks a command line of `info`. @throws UsageError, one sentence. */
-export function readInfoSettings(
-  [model]: readonly string[],
-  typed: Readonly<Record<string, unknown>>,
-): InfoSettings {
+function readSettings([model]: readonly string[], typed: Typed): InfoSettings {
   if (model !== undefined && typed.model !== undefined)
     throw new UsageError(`info: got two models, "${model}" and --model "${typed.model}"`);
   return readOptions(INFO, model === undefined ? typed : { ...typed, model });
@@ -155,7 +141,7 @@ export function infoText({
 }
 
 /** Describes a model folder on standard output. Returns the exit status: 0 in order, 3 not. */
-export async function info(
+async function describeFolder(
   { model, json }: InfoSettings,
   { stdout, describe }: Surroundings,
 ): Promise<number> {
@@ -164,3 +150,13 @@ export async function info(
   await out.write(json ? `${JSON.stringify(asJson(description))}\n` : infoText(description));
   return description.problems.length > 0 ? 3 : 0;
 }
+
+export const info: Subcommand<InfoSettings> = {
+  name: 'info',
+  summary: 'Say what a model folder holds, what an evaluation costs, and what is wrong with it.',
+  operands: { '[MODEL]': 'the same as --model' },
+  options: INFO,
+  help: HELP,
+  read: readSettings,
+  run: describeFolder,
+};

@@ -11,22 +11,15 @@ import { resizeAndCrop } from '../../images/resample.ts';
 import { classOf, findLabelled, type Labelled } from '../../node/labelled.ts';
 import { mapOrdered } from '../../stream/iterables.ts';
 import { type ItemFailure, isFailure } from '../../types.ts';
-import { addOptions, type OptionName, readOptions, type Values } from '../options/table.ts';
+import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { nearest } from '../shared/candidates.ts';
 import { checkOutputFolder } from '../shared/checks.ts';
 import { short } from '../shared/progress.ts';
 import { streamWriter } from '../shared/sinks.ts';
-import { newCommand, type Texts } from '../shared/subcommand.ts';
+import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 
-const OPTIMAL = [
-  'labels',
-  'imageSize',
-  'perClass',
-  'json',
-  'quiet',
-  'logLevel',
-] as const satisfies readonly OptionName[];
+const OPTIMAL = ['labels', 'imageSize', 'perClass', 'json'] as const satisfies readonly OptionName[];
 
 /** A checked command line of `optimal`. */
 export interface OptimalSettings extends Values<(typeof OPTIMAL)[number]> {
@@ -34,7 +27,7 @@ export interface OptimalSettings extends Values<(typeof OPTIMAL)[number]> {
   readonly out: string;
 }
 
-const AFTER = `
+const HELP = `
 SET is a folder with a folder of images for each class, a CSV file with the columns path and label, an IDX file
 (...-images-idx3-ubyte[.gz], its labels beside it), or a CIFAR batch (....bin[.gz]). If the set has numbers for classes,
 --labels names them in their order; otherwise classes keep the names that the set has for them.
@@ -48,24 +41,8 @@ Example:
   diffclass-stream digits/ --model optimal-mnist/
 `;
 
-/** The command `optimal` as people see it. */
-export const optimalCommand = (texts: Texts) =>
-  addOptions(
-    newCommand('diffclass-stream optimal', texts)
-      .description('Make a model of labelled images: their optimal denoiser, in closed form.')
-      .usage('[options] SET OUT')
-      .argument('<SET>', 'labelled images: a folder of class folders, a CSV file, an IDX or a CIFAR file')
-      .argument('<OUT>', 'the model folder to make')
-      .addHelpText('after', AFTER),
-    OPTIMAL,
-  );
-
 /** Checks a command line of `optimal`. @throws UsageError, one sentence. */
-export function readOptimalSettings(
-  [set = '', out = '', ...rest]: readonly string[],
-  typed: Readonly<Record<string, unknown>>,
-): OptimalSettings {
-  if (rest.length > 0) throw new UsageError(`optimal: expected SET and OUT, got also "${rest[0]}"`);
+function readSettings([set = '', out = '']: readonly string[], typed: Typed): OptimalSettings {
   return { ...readOptions(OPTIMAL, typed), set, out };
 }
 
@@ -104,7 +81,7 @@ interface Image {
  *
  * @throws UsageError for a set that is none, labels that are no classes, or a folder that is one already.
  */
-export async function optimal(
+async function makeFolder(
   { set, out, labels: names, imageSize, perClass, json }: OptimalSettings,
   { stdout, reporter }: Surroundings,
 ): Promise<number> {
@@ -181,3 +158,16 @@ export async function optimal(
   );
   return failed > 0 ? 1 : 0;
 }
+
+export const optimal: Subcommand<OptimalSettings> = {
+  name: 'optimal',
+  summary: 'Make a model of labelled images: their optimal denoiser, in closed form.',
+  operands: {
+    '<SET>': 'labelled images: a folder of class folders, a CSV file, an IDX or a CIFAR file',
+    '<OUT>': 'the model folder to make',
+  },
+  options: OPTIMAL,
+  help: HELP,
+  read: readSettings,
+  run: makeFolder,
+};

@@ -18,7 +18,7 @@ import { classOf, findLabelled, type Labelled } from '../../../node/labelled.ts'
 import type { OpenModel } from '../../../stream/batcher.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../../../types.ts';
-import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { nearest } from '../../shared/candidates.ts';
 import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
@@ -30,7 +30,7 @@ import { modelFolder } from '../../shared/model-folder.ts';
 import { checkShared } from '../../shared/option-checks.ts';
 import { short } from '../../shared/progress.ts';
 import { streamWriter } from '../../shared/sinks.ts';
-import { newCommand, type Texts } from '../../shared/subcommand.ts';
+import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { runTimeOf, secondsOf } from '../../shared/timing.ts';
 import { destinationOf, storeIn } from './card-file.ts';
@@ -55,8 +55,6 @@ const CALIBRATE = [
   'inPlace',
   'dry',
   'dryRun',
-  'quiet',
-  'logLevel',
   'batch',
   'concurrency',
 ] as const satisfies readonly OptionName[];
@@ -66,7 +64,7 @@ export interface CalibrateSettings extends Values<(typeof CALIBRATE)[number]> {
   readonly set: string;
 }
 
-const AFTER = `
+const HELP = `
 SET is a folder with a folder of images for each class, a CSV file with the columns path and label, an IDX file
 (...-images-idx3-ubyte[.gz], its labels beside it), or a CIFAR batch (....bin[.gz]). Labels are names of the model's
 classes or their numbers. Every image is evaluated in all classes on all noise levels; the temperature is fitted to
@@ -81,23 +79,8 @@ Examples:
   diffclass-stream calibrate photos/ --model fashion-mnist --out my-fashion-mnist/
 `;
 
-/** The command `calibrate` as people see it. */
-export const calibrateCommand = (texts: Texts) =>
-  addOptions(
-    newCommand('diffclass-stream calibrate', texts)
-      .description("Fit the temperature of a model's probabilities to labelled images.")
-      .usage('[options] SET')
-      .argument('<SET>', 'labelled images: a folder of class folders, a CSV file, an IDX or a CIFAR file')
-      .addHelpText('after', AFTER),
-    CALIBRATE,
-  );
-
 /** Checks a command line of `calibrate`. @throws UsageError, one sentence. */
-export function readCalibrateSettings(
-  [set = '', ...rest]: readonly string[],
-  typed: Readonly<Record<string, unknown>>,
-): CalibrateSettings {
-  if (rest.length > 0) throw new UsageError(`calibrate: expected one SET, got also "${rest[0]}"`);
+function readSettings([set = '']: readonly string[], typed: Typed): CalibrateSettings {
   const settings = { ...readOptions(CALIBRATE, typed), set };
   if (settings.prompts && settings.labels) throw new UsageError('--prompts and --labels exclude each other');
   if (settings.template && !settings.labels) throw new UsageError('--template needs --labels to fill in');
@@ -160,14 +143,14 @@ function outcomeOf({ top }: Classified, { classidx }: Truth): ClassErrors {
  *
  * @throws UsageError, ModelError and the device's errors, which end the run.
  */
-export async function calibrate(settings: CalibrateSettings, surroundings: Surroundings): Promise<number> {
+async function calibrateModel(settings: CalibrateSettings, surroundings: Surroundings): Promise<number> {
   const { openModel, stdin, stdout, signals, reporter } = surroundings;
   const { set, heldOut: fraction, perClass, bins, seed, concurrency, json } = settings;
   const folder = await modelFolder(settings.model);
   const options = await modelOptions(settings);
   await checkSet({ set });
   if (settings.dryRun) return dryRun(settings, surroundings, folder, options);
-  const canAsk = !settings.quiet && 'isTTY' in stdin && stdin.isTTY === true;
+  const canAsk = !surroundings.quiet && 'isTTY' in stdin && stdin.isTTY === true;
   const destination = await destinationOf(settings, folder, canAsk);
   const model = await openModel(folder, options);
   let unused = true;
@@ -297,3 +280,14 @@ export function calibrationText({ model, images, temperature, before, after, sto
   lines.push('', stored === null ? 'not stored' : `stored in ${stored}`);
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
 }
+
+export const calibrate: Subcommand<CalibrateSettings> = {
+  name: 'calibrate',
+  summary: "Fit the temperature of a model's probabilities to labelled images.",
+  operands: { '<SET>': 'labelled images: a folder of class folders, a CSV file, an IDX or a CIFAR file' },
+  options: CALIBRATE,
+  help: HELP,
+  usesDevice: true,
+  read: readSettings,
+  run: calibrateModel,
+};

@@ -23,12 +23,14 @@ import { opener } from '../../shared/opened-model.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { hostNoise, purifierOptions } from '../../shared/purifying.ts';
 import { notDone } from '../../shared/resume.ts';
+import type { Subcommand } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { dryRun } from './dry-run.ts';
+import { HELP } from './help.ts';
 import { inputNotes } from './input-notes.ts';
 import { classifyRecord } from './record.ts';
 import { apartFrom, type Claims, claimOutputs, openResults, type Results } from './results.ts';
-import type { Settings } from './settings.ts';
+import { CLASSIFY, readSettings, type Settings } from './settings.ts';
 
 /** The strategy and the budget of settings. */
 function deciding(settings: Settings): Pick<ClassifyOptions, 'strategy' | 'budget'> {
@@ -93,7 +95,7 @@ interface Running {
 /** Everything between the opened model and the last line; returns how many items failed. */
 async function stream(
   settings: Settings,
-  { stdin, reporter }: Surroundings,
+  { stdin, reporter, quiet }: Surroundings,
   { opened: { model, open }, purifier: { through }, results, claims, interruption }: Running,
 ): Promise<{ readonly failures: number; readonly readerGone: boolean }> {
   const counts = { skipped: 0, undecided: 0 };
@@ -109,9 +111,11 @@ async function stream(
     interruption.stop,
   );
   const { purifying } = settings;
-  const counting = countInputs(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
-    total = n;
-  }).catch(() => undefined);
+  const counting = quiet
+    ? undefined
+    : countInputs(settings.inputs, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
+        total = n;
+      }).catch(() => undefined);
   try {
     const classified = classifyImages(through(loaded), open, {
       ...deciding(settings),
@@ -182,7 +186,7 @@ const several = (count: number, noun: string) => `${short(count)} ${noun}${count
  *
  * @throws UsageError, ModelError and the device's errors, which end the run.
  */
-export async function run(settings: Settings, surroundings: Surroundings): Promise<number> {
+async function classifyInputs(settings: Settings, surroundings: Surroundings): Promise<number> {
   const { openModel, stdout, signals, reporter } = surroundings;
   const folder = await modelFolder(settings.model);
   const options = await modelOptions(settings);
@@ -228,3 +232,15 @@ export async function run(settings: Settings, surroundings: Surroundings): Promi
     await claims?.release();
   }
 }
+
+export const classify: Subcommand<Settings> = {
+  name: 'classify',
+  summary: 'Classify images with a diffusion model: images in, one line each out.',
+  operands: { '[INPUT...]': 'image files, folders, patterns or -' },
+  usage: '[classify] [options] INPUT...',
+  options: CLASSIFY,
+  help: HELP,
+  usesDevice: true,
+  read: readSettings,
+  run: classifyInputs,
+};

@@ -37,8 +37,6 @@ export const CLASSIFY = [
   'errors',
   'resume',
   'dryRun',
-  'quiet',
-  'logLevel',
   'null',
   'batch',
   'concurrency',

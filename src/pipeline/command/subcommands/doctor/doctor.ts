@@ -4,11 +4,11 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { installDriver } from '../../../../install-driver.mjs';
 import type { DeviceSummary } from '../../../../kernels/device/device.ts';
-import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { modelFolder, SHIPPED } from '../../shared/model-folder.ts';
 import { bytes, type Reporter } from '../../shared/progress.ts';
 import { streamWriter } from '../../shared/sinks.ts';
-import { newCommand, type Texts } from '../../shared/subcommand.ts';
+import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { type Check, checksOf, runCheck, statusOfChecks } from './checks.ts';
 import { type Facts, gatherFacts, runOwn } from './facts.ts';
@@ -18,7 +18,7 @@ const DOCTOR = ['model', 'device', 'fix', 'run', 'json'] as const satisfies read
 /** A checked command line of `doctor`. */
 export type DoctorSettings = Values<(typeof DOCTOR)[number]>;
 
-const AFTER = `
+const HELP = `
 WebGPU in Node tells devices apart by their names: of two devices of the same name only the first can be chosen.
 --fix installs a software Vulkan driver with apt on Debian and Ubuntu, as root or with sudo without a password, and
 only if no device is found.
@@ -26,22 +26,8 @@ only if no device is found.
 Exit status: 0 all is well, 2 Node is too old, 3 the model is invalid, 4 no usable device.
 `;
 
-/** The command `doctor` as people see it. */
-export const doctorCommand = (texts: Texts) =>
-  addOptions(
-    newCommand('diffclass-stream doctor', texts)
-      .description('List the devices, check everything that a run needs, and say what helps.')
-      .usage('[options]')
-      .allowExcessArguments(false)
-      .addHelpText('after', AFTER),
-    DOCTOR,
-  );
-
 /** Checks a command line of `doctor`. @throws UsageError, one sentence. */
-export const readDoctorSettings = (
-  _: readonly string[],
-  typed: Readonly<Record<string, unknown>>,
-): DoctorSettings => readOptions(DOCTOR, typed);
+const readSettings = (_: readonly string[], typed: Typed): DoctorSettings => readOptions(DOCTOR, typed);
 
 /** Seconds that a sample image may take unless --run says that all are welcome. */
 const PATIENCE = 5;
@@ -120,7 +106,7 @@ export function doctorText(devices: readonly DeviceSummary[], checks: readonly C
 }
 
 /** Examines the machine, with `--fix` after installing what is missing, and reports on standard output. */
-export async function doctor(
+async function examineMachine(
   settings: DoctorSettings,
   { stdout, describe, reporter }: Surroundings,
 ): Promise<number> {
@@ -137,3 +123,13 @@ export async function doctor(
   else await out.write(doctorText(devices, checks));
   return status;
 }
+
+export const doctor: Subcommand<DoctorSettings> = {
+  name: 'doctor',
+  summary: 'List the devices, check everything that a run needs, and say what helps.',
+  operands: {},
+  options: DOCTOR,
+  help: HELP,
+  read: readSettings,
+  run: examineMachine,
+};

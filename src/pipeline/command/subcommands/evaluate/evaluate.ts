@@ -12,7 +12,7 @@ import { prepareImage } from '../../../images/prepare.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { unlessAborted } from '../../../stream/pull.ts';
 import { type ItemFailure, isFailure, madeBy, progressAfter } from '../../../types.ts';
-import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { checkOutputFile, checkOutputFolder } from '../../shared/checks.ts';
 import { writeForecast } from '../../shared/forecast.ts';
 import { type Interruption, interruptible } from '../../shared/interruption.ts';
@@ -31,7 +31,7 @@ import {
 } from '../../shared/robust.ts';
 import { forecastRobust } from '../../shared/robust-forecast.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
-import { newCommand, type Texts } from '../../shared/subcommand.ts';
+import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { placeOf } from '../../shared/truths.ts';
 import { isSaved, saveAdversarial } from './adversarial-files.ts';
@@ -59,7 +59,7 @@ export interface EvaluateSettings
   readonly set: string;
 }
 
-const AFTER = `
+const HELP = `
 SET is a folder with a folder of images for each class (by name or number), a CSV table (path,label), an IDX file of
 images with its labels beside it (MNIST, Fashion-MNIST), or a CIFAR batch (.bin), gzipped or not.
 
@@ -79,24 +79,9 @@ Examples:
   diffclass-stream evaluate testset/ --purify lm-momentum --gradient full --eps 8/255 --eot 4 --randomness fresh
 `;
 
-/** The command `evaluate` as people see it. */
-export const evaluateCommand = (texts: Texts) =>
-  addOptions(
-    newCommand('diffclass-stream evaluate', texts)
-      .description('Measure the clean and the robust accuracy of a model on labelled images.')
-      .usage('[options] SET')
-      .argument('<SET>', 'labelled images')
-      .addHelpText('after', AFTER),
-    EVALUATE,
-  );
-
 /** Checks a command line of `evaluate`. @throws UsageError, one sentence. */
-export function readEvaluateSettings(
-  [set = '', ...rest]: readonly string[],
-  typed: Readonly<Record<string, unknown>>,
-): EvaluateSettings {
+function readSettings([set = '']: readonly string[], typed: Typed): EvaluateSettings {
   const values = readOptions(EVALUATE, typed);
-  if (rest.length > 0) throw new UsageError(`evaluate: expected one SET, got also "${rest[0]}"`);
   if (values.resume && values.output === '-')
     throw new UsageError('--resume needs --output FILE, whose log says what is done');
   if (values.truth !== undefined && values.labelsCsv !== undefined)
@@ -115,7 +100,7 @@ const named = (path: string | undefined) => path && basename(path);
 
 /** What results depend on. How many images there are, how they are batched and which attacks are skipped is not. */
 function fingerprint(settings: EvaluateSettings, folder: string, weights: string | null): Fingerprint {
-  const { output, json, resume, overwrite, save, dryRun, quiet, logLevel, ...all } = settings;
+  const { output, json, resume, overwrite, save, dryRun, ...all } = settings;
   const { batch, concurrency, images, everyAttack, attacks, gradientMode: _, purifying: __, ...rest } = all;
   const { epsText, set, model: ___, truth, labelsCsv, noise, weighting, purifyNoise, ...own } = rest;
   return {
@@ -252,7 +237,7 @@ async function goodResults(results: readonly Result[], save: string | undefined)
  *
  * @throws UsageError, ModelError and the device's errors, which end the run.
  */
-export async function evaluate(settings: EvaluateSettings, surroundings: Surroundings): Promise<number> {
+async function evaluateSet(settings: EvaluateSettings, surroundings: Surroundings): Promise<number> {
   if (settings.dryRun) return dryRun(settings, surroundings);
   await checkFiles(settings);
   const { output } = settings;
@@ -344,3 +329,14 @@ async function dryRun(settings: EvaluateSettings, { openModel, stdout }: Surroun
     opened.close();
   }
 }
+
+export const evaluate: Subcommand<EvaluateSettings> = {
+  name: 'evaluate',
+  summary: 'Measure the clean and the robust accuracy of a model on labelled images.',
+  operands: { '<SET>': 'labelled images' },
+  options: EVALUATE,
+  help: HELP,
+  usesDevice: true,
+  read: readSettings,
+  run: evaluateSet,
+};

@@ -14,7 +14,7 @@ import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { pairErrors } from '../../../stream/match.ts';
 import { acquire } from '../../../stream/sharing.ts';
 import { madeBy, progressAfter } from '../../../types.ts';
-import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { fileDigest } from '../../shared/evaluation-record.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
@@ -28,7 +28,7 @@ import { PathSet } from '../../shared/path-set.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
-import { newCommand, type Texts } from '../../shared/subcommand.ts';
+import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { runTimeOf, secondsOf } from '../../shared/timing.ts';
 import {
@@ -54,8 +54,6 @@ const MATCH = [
   'output',
   'resume',
   'dryRun',
-  'quiet',
-  'logLevel',
   'batch',
   'concurrency',
 ] as const satisfies readonly OptionName[];
@@ -65,7 +63,7 @@ export interface MatchSettings extends Values<(typeof MATCH)[number]> {
   readonly table: string;
 }
 
-const AFTER = `
+const HELP = `
 PAIRS.csv has the columns item, image and caption. The rows of an item follow each other, and an item has two rows or
 more; paths of images are relative to the file. Every image of an item is evaluated under every caption of the item,
 and under the empty caption, with the same noise. Each item becomes one line of JSON. The last line is the summary: the
@@ -76,22 +74,8 @@ Example:
   diffclass-stream match winoground.csv --model path/to/stable-diffusion --timesteps even:100 -o matches.jsonl
 `;
 
-/** The command `match` as people see it. */
-export const matchCommand = (texts: Texts) =>
-  addOptions(
-    newCommand('diffclass-stream match', texts)
-      .description('Match images and captions with a text-to-image model.')
-      .usage('[options] PAIRS.csv')
-      .argument('<PAIRS.csv>', 'table of items: item,image,caption')
-      .addHelpText('after', AFTER),
-    MATCH,
-  );
-
 /** Checks a command line of `match`. @throws UsageError, one sentence. */
-export function readMatchSettings(
-  [table = '']: readonly string[],
-  typed: Readonly<Record<string, unknown>>,
-): MatchSettings {
+function readSettings([table = '']: readonly string[], typed: Typed): MatchSettings {
   const settings = { ...readOptions(MATCH, typed), table };
   checkShared(settings);
   return settings;
@@ -254,7 +238,7 @@ const percent = ({ score, interval: [low, high] }: Score) =>
  *
  * @throws UsageError, ModelError and the device's errors, which end the run.
  */
-export async function match(settings: MatchSettings, surroundings: Surroundings): Promise<number> {
+async function matchPairs(settings: MatchSettings, surroundings: Surroundings): Promise<number> {
   const { stdout, signals, reporter } = surroundings;
   const { output, resume, seed } = settings;
   if (settings.dryRun) return dryRun(settings, surroundings);
@@ -315,3 +299,15 @@ async function recordOf(settings: MatchSettings): Promise<RunRecord> {
     noise: await fileDigest(noise),
   };
 }
+
+export const match: Subcommand<MatchSettings> = {
+  name: 'match',
+  summary: 'Match images and captions with a text-to-image model.',
+  operands: { '<PAIRS.csv>': 'table of items: item,image,caption' },
+  options: MATCH,
+  help: HELP,
+  usesDevice: true,
+  noun: 'items',
+  read: readSettings,
+  run: matchPairs,
+};

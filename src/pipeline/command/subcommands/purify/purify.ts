@@ -12,7 +12,7 @@ import { systemPath } from '../../../node/system-path.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../../../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
-import { addOptions, type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { checkOutputFolder } from '../../shared/checks.ts';
 import { evaluationRecord } from '../../shared/evaluation-record.ts';
 import { writeForecast } from '../../shared/forecast.ts';
@@ -34,7 +34,7 @@ import {
 import { takeUp } from '../../shared/resume.ts';
 import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
-import { newCommand, type Texts } from '../../shared/subcommand.ts';
+import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { runTimeOf } from '../../shared/timing.ts';
 import { type TensorFileWriter, tensorFileWriter } from './tensor-file.ts';
@@ -56,8 +56,6 @@ const PURIFY = [
   'resume',
   'dryRun',
   'timings',
-  'quiet',
-  'logLevel',
   'null',
   'batch',
   'concurrency',
@@ -67,17 +65,7 @@ const PURIFY = [
 export interface PurifySettings
   extends Pick<
     Values<(typeof PURIFY)[number]>,
-    | 'model'
-    | 'tensors'
-    | 'output'
-    | 'resume'
-    | 'dryRun'
-    | 'timings'
-    | 'quiet'
-    | 'logLevel'
-    | 'batch'
-    | 'concurrency'
-    | 'seed'
+    'model' | 'tensors' | 'output' | 'resume' | 'dryRun' | 'timings' | 'batch' | 'concurrency' | 'seed'
   > {
   readonly inputs: readonly string[];
   readonly nul: boolean;
@@ -85,7 +73,7 @@ export interface PurifySettings
   readonly purifying: PurifyingSettings;
 }
 
-const AFTER = `
+const HELP = `
 INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. Each image
 is written to --out under its own name, keeping sub-folders of INPUT; any extension but .png gets .png appended.
 Characters that a terminal would obey become _ in the name. For each image there is one line of JSON: path, image (the
@@ -103,22 +91,8 @@ Examples:
   diffclass-stream purify photos/ --method diffpure --t-star cifar10-l2 --out purified/ --tensors purified.safetensors
 `;
 
-/** The command `purify` as people see it. */
-export const purifyCommand = (texts: Texts) =>
-  addOptions(
-    newCommand('diffclass-stream purify', texts)
-      .description('Remove adversarial perturbations from images with a diffusion model.')
-      .usage('--method NAME --out FOLDER [options] INPUT...')
-      .argument('[INPUT...]', 'image files, folders, patterns or -')
-      .addHelpText('after', AFTER),
-    PURIFY,
-  );
-
 /** Checks a command line of `purify`. @throws UsageError, one sentence. */
-export function readPurifySettings(
-  inputs: readonly string[],
-  typed: Readonly<Record<string, unknown>>,
-): PurifySettings {
+function readSettings(inputs: readonly string[], typed: Typed): PurifySettings {
   const { null: nul, method, out, noise: noiseFile, ...values } = readOptions(PURIFY, typed);
   const { steps, eps, norm, stepSize, stepSigmas: sigmas, tStar, seed, ...rest } = values;
   if (method === undefined)
@@ -176,15 +150,17 @@ async function stream(
   interruption: Interruption,
 ): Promise<number> {
   const { purifying, out, seed, concurrency, timings } = settings;
-  const { reporter } = surroundings;
+  const { reporter, quiet } = surroundings;
   const shape = model.inputShape;
   let skipped = 0;
   let total: number | undefined;
   let last: Progress = { images: 0, failures: 0, evaluations: 0, seconds: 0, imagesPerSecond: 0 };
   const finished = new AbortController();
-  const counting = countInputs(settings, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
-    total = n;
-  }).catch(() => undefined);
+  const counting = quiet
+    ? undefined
+    : countInputs(settings.inputs, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
+        total = n;
+      }).catch(() => undefined);
   const images = until(
     load(settings, surroundings, shape, done, () => skipped++),
     interruption.stop,
@@ -271,7 +247,7 @@ async function dryRun(settings: PurifySettings, surroundings: Surroundings, fold
  *
  * @throws UsageError, ModelError, UnsupportedError and the device's errors, which end the run.
  */
-export async function purify(settings: PurifySettings, surroundings: Surroundings): Promise<number> {
+async function purifyInputs(settings: PurifySettings, surroundings: Surroundings): Promise<number> {
   const { openModel, signals, reporter } = surroundings;
   const { purifying, out, output, tensors, inputs } = settings;
   const folder = await modelFolder(settings.model);
@@ -352,3 +328,15 @@ async function openLines(
   if (file.isFile) await writeRecord(file.path, record);
   return { lines, done: earlier?.done };
 }
+
+export const purify: Subcommand<PurifySettings> = {
+  name: 'purify',
+  summary: 'Remove adversarial perturbations from images with a diffusion model.',
+  operands: { '[INPUT...]': 'image files, folders, patterns or -' },
+  usage: '--method NAME --out FOLDER [options] INPUT...',
+  options: PURIFY,
+  help: HELP,
+  usesDevice: true,
+  read: readSettings,
+  run: purifyInputs,
+};
