@@ -1,5 +1,6 @@
-// Writes docs/results.md from the measured figures in bench/results/figures.json. The figures there name the commands
-// that measure them again. After a new measurement, update the figure, the version and the machine in that file.
+// Writes docs/results.md from the measured figures in bench/results/figures.json. The figures there name the
+// commands that measure them again. After a new measurement, update the figure, the version and the machine
+// in that file.
 //
 //   npm run bench -- results
 

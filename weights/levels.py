@@ -1,8 +1,10 @@
-"""How a model classifies best, chosen on the errors of labelled images: weights of its levels, their order, temperature.
+"""Chooses how a model classifies, from its errors on labelled images: the weights of its noise levels, the order in
+which they are visited, the temperature, and kappa.
 
-The posterior is softmax(-weighted mean error / temperature). Weights and temperature together are a conditional logit,
-fitted by maximum likelihood, shrunk towards equal weights as cross-validation likes best. The order is greedy: next
-comes the level that makes the posterior after it best. kappa says how soon the sequential strategy may trust a gap.
+The posterior is softmax(-weighted mean error / temperature). Weights and temperature together form a conditional logit
+model. It is fitted by maximum likelihood and shrunk towards equal weights; cross-validation chooses how much. The order
+is greedy: the next level is the one that improves the posterior most. kappa is the noise-to-signal scale of error gaps:
+it tells the sequential strategy how soon it may trust a gap.
 """
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch.nn.functional as F
 
 
 def fit(errors, labels, shrink):
-    """Weights [levels] >= 0 (not normalised: their sum is 1 / temperature) of softmax(-errors @ weights)."""
+    """Fits weights [levels] >= 0 of softmax(-errors @ weights). They are not normalised: their sum is 1 / temperature."""
     e = errors - errors.mean(1, keepdim=True)
     u = torch.full((e.shape[2],), 7.0, requires_grad=True)
     optimizer = torch.optim.LBFGS([u], max_iter=200, line_search_fn="strong_wolfe")
@@ -27,20 +29,21 @@ def fit(errors, labels, shrink):
 
 
 def score(errors, labels, weights):
-    """Accuracy and mean negative log-likelihood."""
+    """Returns the accuracy and the mean negative log-likelihood."""
     logits = -((errors - errors.mean(1, keepdim=True)) @ weights)
     return (logits.argmax(1) == labels).float().mean().item(), F.cross_entropy(logits, labels).item()
 
 
 def cross_validated(errors, labels, shrink, folds=5):
-    """Mean accuracy and likelihood over folds that the weights were not fitted on."""
+    """Returns the mean accuracy and negative log-likelihood over folds that the weights were not fitted on."""
     fold = torch.arange(len(labels)) % folds
     results = [score(errors[fold == f], labels[fold == f], fit(errors[fold != f], labels[fold != f], shrink)) for f in range(folds)]
     return tuple(np.mean(results, axis=0))
 
 
 def greedy_order(errors, labels, weights):
-    """Indices of levels; each prefix (at its own best temperature) has as small a loss as one more level can make it."""
+    """Returns the indices of the levels in greedy order: each level minimises the loss of the prefix that it ends, at the
+    best temperature for that prefix."""
     e = (errors - errors.mean(1, keepdim=True)) * weights
     order, total = [], torch.zeros(e.shape[:2])
     while len(order) < e.shape[2]:
@@ -56,9 +59,10 @@ def greedy_order(errors, labels, weights):
 
 
 def noise_of_gaps(errors, weights, order):
-    """kappa of the sequential strategy, by maximum likelihood of what it says: that a rival whose weighted errors (mean
-    weight 1) are S above the best one's after some levels is below them after all levels with odds exp(-2 S / kappa).
-    With independent levels that is the variance / mean of a gap; levels that err together make it larger."""
+    """Fits kappa of the sequential strategy by maximum likelihood. The model: if the summed weighted error (mean weight 1)
+    of a rival exceeds that of the best class by S after some levels, the odds that the rival is below it after all
+    levels are exp(-2 S / kappa). If the levels are independent, kappa is the variance / mean of a gap. It is larger if
+    the errors of the levels are correlated."""
     totals = (errors * (weights / weights.mean()))[:, :, order].cumsum(2)
     best = totals.argmin(1, keepdim=True)
     gaps = (totals - totals.gather(1, best))[:, :, :-1]
@@ -73,7 +77,7 @@ def noise_of_gaps(errors, weights, order):
 
 
 def choose(errors, labels):
-    """The order of the levels of errors [n, classes, levels], their weights (mean 1), temperature and kappa."""
+    """Returns the order of the levels of errors [n, classes, levels], their weights (mean 1), the temperature and kappa."""
     print(f"equal weights: accuracy {(errors.mean(2).argmin(1) == labels).float().mean():.4f}")
     print("each level:", [round(hits, 3) for hits in (errors.argmin(1) == labels[:, None]).float().mean(0).tolist()])
     tried = {s: cross_validated(errors, labels, s) for s in (1.0, 0.1, 0.03, 0.01, 0.003, 0.001)}

@@ -2,7 +2,10 @@
 
 import type { Activation } from '../../src/kernels/elementwise/activation.ts';
 
-/** erf by its Maclaurin series (all terms positive in the form with exp(-x²)); beyond 6 it is 1 in f64. */
+/**
+ * Computes erf by its Maclaurin series, in the form with exp(-x²), whose terms are all positive. Beyond 6 it
+ * is 1 in f64.
+ */
 function erf(x: number): number {
   if (Math.abs(x) > 6) return Math.sign(x);
   let term = x;
@@ -26,12 +29,16 @@ const FUNCTIONS: Readonly<Record<Activation, (v: number) => number>> = {
   mish: (v) => v * Math.tanh(Math.log1p(Math.exp(v))),
 };
 
+/** Returns act(v). */
 export const referenceActivation = (activation: Activation, v: number): number =>
   v < -700 && activation === 'mish' ? 0 : FUNCTIONS[activation](v);
 
 const gaussian = (v: number): number => Math.exp((-v * v) / 2) / Math.sqrt(2 * Math.PI);
 
-/** Derivatives, by the rules of calculus from the functions above; that of relu at 0 is 0, as PyTorch has it. */
+/**
+ * The derivatives of the functions above, by the rules of calculus. The derivative of relu at 0 is 0, as in
+ * PyTorch.
+ */
 const SLOPES: Readonly<Record<Activation, (v: number) => number>> = {
   none: () => 1,
   relu: (v) => (v > 0 ? 1 : 0),
@@ -48,5 +55,5 @@ const SLOPES: Readonly<Record<Activation, (v: number) => number>> = {
   },
 };
 
-/** act'(v), for |v| up to 700. */
+/** Returns act'(v), for |v| up to 700. */
 export const referenceSlope = (activation: Activation, v: number): number => SLOPES[activation](v);

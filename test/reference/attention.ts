@@ -1,8 +1,12 @@
-// The slow, obvious attention: every sum in f64, in the usual [n, c, tokens] order.
+// A slow, obvious implementation of attention. Every sum is in f64; arrays are in the usual [n, c, tokens]
+// order.
 
 import type { AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
 
-/** y [n, heads·headDim, queries] of q like y, k and v [n, heads·headDim, keys]; causal: query i sees keys 0 to i. */
+/**
+ * Returns y [n, heads·headDim, queries]; q has the shape of y, and k and v are [n, heads·headDim, keys]. If
+ * causal, query i sees keys 0 to i.
+ */
 export function referenceAttention(
   { heads, headDim, n, queries, keys, scale, causal = false }: AttentionOptions,
   {
@@ -32,7 +36,7 @@ export function referenceAttention(
   return y;
 }
 
-/** Gradients of Σ dy·y: of q like q, of k and v like k. */
+/** Returns the gradients of Σ dy·y with respect to q, k and v, each laid out like its operand. */
 export function referenceAttentionGradients(
   { heads, headDim, n, queries, keys, scale, causal = false }: AttentionOptions,
   {

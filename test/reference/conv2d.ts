@@ -1,4 +1,5 @@
-// The slow, obvious convolution: every sum in f64, in the usual [n, c, h, w] order.
+// A slow, obvious implementation of convolution. Every sum is in f64; arrays are in the usual [n, c, h, w]
+// order.
 
 import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d/conv2d.ts';
 import type { Activation } from '../../src/kernels/elementwise/activation.ts';
@@ -24,7 +25,7 @@ export interface ConvolutionInputs {
   readonly residual?: ArrayLike<number>;
 }
 
-/** y [n, oc, oh, ow]. */
+/** Returns y [n, oc, oh, ow]. */
 export function referenceConv2d(options: Conv2dOptions, inputs: ConvolutionInputs): Float64Array {
   const { x: shape, outChannels, kernel, stride = 1, padding = [0, 0, 0, 0], upsample, scale = 1 } = options;
   const [channels, n, h, w] = shape;
@@ -73,7 +74,10 @@ export interface ConvolutionGradients {
   readonly residual: Float64Array;
 }
 
-/** The gradients of Σ dy · y for the same inputs, without affine and upsampling; each laid out like its operand. */
+/**
+ * Returns the gradients of Σ dy · y for the same inputs, each laid out like its operand. It supports neither
+ * affine nor upsampling.
+ */
 export function referenceConv2dBackward(
   options: Conv2dOptions,
   { x, weight }: ConvolutionInputs,

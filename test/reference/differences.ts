@@ -1,8 +1,9 @@
-// Derivatives by differences: what judges every gradient that is written down.
+// Derivatives by finite differences, against which every handwritten gradient is tested.
 
 /**
- * How far gradients of Σ dy·f are from the derivatives of that sum in random directions, operand by operand, relative to the
- * length of the gradient; central differences of two steps, extrapolated, in f64: exact to 1e-8 or so where f is smooth.
+ * Compares gradients of Σ dy·f with the derivatives of that sum in random directions, one operand at a time.
+ * Returns the largest deviation relative to the length of the gradient. The derivatives are central
+ * differences with two step sizes, extrapolated, in f64: they are exact to about 1e-8 if f is smooth.
  */
 export function worstDerivative<Name extends string>(
   f: (operands: Readonly<Record<Name, Float64Array>>) => ArrayLike<number>,

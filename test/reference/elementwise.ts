@@ -1,8 +1,8 @@
-// Elementwise ops and resampling as loops over [n, c, h, w], in f64.
+// Elementwise operations and resampling as loops over [n, c, h, w], in f64.
 
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 
-/** Calls `make(sample, channel, row, column)` for each element, in [n, c, h, w] order. */
+/** Builds an array in [n, c, h, w] order from `make(sample, channel, row, column)`. */
 export function build(
   [c, n, h, w]: Shape,
   make: (sample: number, channel: number, row: number, column: number) => number,
@@ -15,7 +15,7 @@ export function build(
   return out;
 }
 
-/** Element (sample, channel, row, column) of values in [n, c, h, w] order. */
+/** Returns the element (sample, channel, row, column) of values in [n, c, h, w] order. */
 export const at = (
   values: ArrayLike<number>,
   [c, , h, w]: Shape,
@@ -25,26 +25,30 @@ export const at = (
   column: number,
 ): number => values[((sample * c + channel) * h + row) * w + column]!;
 
-/** Nearest neighbour with PyTorch's index, floor(i · f32(h / height)). */
+/**
+ * Upsamples by nearest neighbour. As in PyTorch, row i of the result is row floor(i · f32(h / height)) of x.
+ */
 export function referenceUpsample(
   x: ArrayLike<number>,
   shape: Shape,
   [height, width]: readonly [number, number],
 ): Float64Array {
   const [c, n, h, w] = shape;
-  const from = (i: number, size: number, wanted: number) =>
-    Math.min(Math.floor(Math.fround(i * Math.fround(size / wanted))), size - 1);
+  const from = (i: number, size: number, newSize: number) =>
+    Math.min(Math.floor(Math.fround(i * Math.fround(size / newSize))), size - 1);
   return build([c, n, height, width], (i, j, row, column) =>
     at(x, shape, i, j, from(row, h, height), from(column, w, width)),
   );
 }
 
+/** Picks every `stride`-th row and column. */
 export function referencePick(x: ArrayLike<number>, shape: Shape, stride: number): Float64Array {
   const [c, n, h, w] = shape;
   const y: Shape = [c, n, Math.ceil(h / stride), Math.ceil(w / stride)];
   return build(y, (i, j, row, column) => at(x, shape, i, j, row * stride, column * stride));
 }
 
+/** Averages blocks of 2x2 pixels; an odd last row or column is dropped. */
 export function referenceAveragePool2x2(x: ArrayLike<number>, shape: Shape): Float64Array {
   const [c, n, h, w] = shape;
   return build([c, n, Math.floor(h / 2), Math.floor(w / 2)], (i, j, row, column) => {
@@ -53,7 +57,10 @@ export function referenceAveragePool2x2(x: ArrayLike<number>, shape: Shape): Flo
   });
 }
 
-/** The channel of block place (k, l) is x's channel (k·block + l)·channels + c, one slow copy a pixel. */
+/**
+ * Moves channels into blocks of pixels: place (k, l) of a block in channel c comes from x's channel (k·block
+ * + l)·channels + c.
+ */
 export function referenceDepthToSpace(x: ArrayLike<number>, shape: Shape, block: number): Float64Array {
   const [c, n, h, w] = shape;
   const channels = c / block ** 2;

@@ -1,4 +1,4 @@
-// The references' gradients against differences of the references.
+// Tests the gradients of the references against finite differences of the references.
 
 import { describe, expect, it } from 'vitest';
 import { ACTIVATIONS } from '../../src/kernels/elementwise/activation.ts';

@@ -14,11 +14,11 @@ export interface NormInputs {
   readonly x: ArrayLike<number>;
   readonly gamma: ArrayLike<number>;
   readonly beta: ArrayLike<number>;
-  /** [n, 2c]: the scales of a sample, then its shifts. */
+  /** [n, 2c]: the scales of each sample, then its shifts. */
   readonly embedding?: ArrayLike<number>;
 }
 
-/** [n, 2c]: the factors of a sample's channels, then the offsets. */
+/** Returns [n, 2c]: for each sample, the factors of its channels, then the offsets. */
 export function referenceGroupNormAffine(
   { x: [c, n, h, w], groups, eps }: GroupNormOptions,
   { x, gamma, beta, embedding }: NormInputs,
@@ -40,7 +40,7 @@ export function referenceGroupNormAffine(
   return out;
 }
 
-/** act(a x + b) by sample and channel, all in [n, c, h, w] order. */
+/** Returns act(a x + b) with a and b per sample and channel. Arrays are in [n, c, h, w] order. */
 export function referenceAffine(
   [c, n, h, w]: readonly [number, number, number, number],
   x: ArrayLike<number>,
@@ -57,6 +57,7 @@ export function referenceAffine(
   return out;
 }
 
+/** Normalises each pixel over its channels. Arrays are in [n, c, h, w] order. */
 export function referenceLayerNorm(
   { x: [c, n, h, w], eps }: LayerNormOptions,
   x: ArrayLike<number>,
@@ -74,7 +75,7 @@ export function referenceLayerNorm(
   return out;
 }
 
-/** Gradients of Σ dy·y by operand; x like x, gamma and beta [c], the embedding [n, 2c]. */
+/** The gradients of Σ dy·y, each laid out like its operand: gamma and beta [c], embedding [n, 2c]. */
 export interface NormGradients {
   readonly x: Float64Array;
   readonly gamma: Float64Array;
@@ -82,7 +83,7 @@ export interface NormGradients {
   readonly embedding: Float64Array;
 }
 
-/** Of y = act(groupNorm(x) (1 + scale) + shift); everything in [n, c, h, w] order. */
+/** Returns the gradients for y = act(groupNorm(x) (1 + scale) + shift). Arrays are in [n, c, h, w] order. */
 export function referenceGroupNormGradients(
   { x: [c, n, h, w], groups, eps }: GroupNormOptions,
   activation: Activation,
@@ -103,7 +104,7 @@ export function referenceGroupNormGradients(
       const { mean, variance } = moments(values);
       const rstd = 1 / Math.sqrt(variance + eps);
       const normed = values.map((v) => (v - mean) * rstd);
-      // What reaches the normalised values, and on the way the parameters.
+      // The gradient of the normalised values; the gradients of the parameters are summed on the way.
       const reaching = normed.map((xhat, k) => {
         const j = (g * c) / groups + Math.floor(k / (h * w));
         const scale = 1 + (embedding?.[i * 2 * c + j] ?? 0);
@@ -124,13 +125,16 @@ export function referenceGroupNormGradients(
   return made;
 }
 
-/** Of y = (layerNorm(x) gamma + beta) (1 + scale) + shift, scale and shift the two halves of the embedding. */
+/**
+ * Returns the gradients for y = (layerNorm(x) gamma + beta) (1 + scale) + shift. The two halves of the
+ * embedding are scale and shift.
+ */
 export function referenceLayerNormGradients(
   { x: [c, n, h, w], eps }: LayerNormOptions,
   { x, gamma, beta, embedding }: NormInputs & { readonly x: ArrayLike<number> },
   dy: ArrayLike<number>,
 ): NormGradients {
-  // A column is a sample of one group without pixels.
+  // The channels of one pixel are a sample with one group and one pixel, so group norm's gradients apply.
   const pixels = h * w;
   const columnOf = (values: ArrayLike<number>, i: number, p: number) =>
     Array.from({ length: c }, (_, j) => values[(i * c + j) * pixels + p]!);

@@ -1,4 +1,5 @@
-// The slow, obvious dense layer: every sum in f64, in the usual [n, c, h, w] order.
+// A slow, obvious implementation of a dense layer. Every sum is in f64; arrays are in the usual [n, c, h, w]
+// order.
 
 import type { Activation } from '../../src/kernels/elementwise/activation.ts';
 import type { LinearOptions } from '../../src/kernels/gemm/linear.ts';
@@ -21,7 +22,7 @@ export interface LinearInputs {
   readonly residual?: ArrayLike<number>;
 }
 
-/** y [n, out, h, w]. */
+/** Returns y [n, out, h, w]. */
 export function referenceLinear(
   { x: [inputs, n, h, w], outChannels, activation = 'none', scale = 1 }: LinearOptions,
   { x, weight, bias, residual }: LinearInputs,
@@ -42,7 +43,10 @@ export function referenceLinear(
 
 const EPS = 1e-6;
 
-/** The gradients of Σ dy · y; the activation's slope is a central difference. Each is laid out like its operand. */
+/**
+ * Returns the gradients of Σ dy · y, each laid out like its operand. The slope of the activation is a central
+ * difference.
+ */
 export function referenceLinearBackward(
   { x: [inputs, n, h, w], outChannels, activation = 'none', scale = 1 }: LinearOptions,
   { x, weight, bias }: LinearInputs,

@@ -1,4 +1,4 @@
-// The forward process and the distance of a prediction, one element at a time, in f64.
+// The forward process of diffusion and the errors of a prediction, one element at a time, in f64.
 
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import type { Distance, Residual } from '../../src/kernels/diffusion/error-reduction.ts';
@@ -10,10 +10,13 @@ export interface BatchIndices {
   readonly noise: ArrayLike<number>;
 }
 
-/** Element `element` of the noise of sample `sample`; f32 values of the device's own, or exact ones. */
+/**
+ * Returns element `element` of noise `noise` for sample `sample`: either the device's own f32 value or the
+ * exact one.
+ */
 export type NoiseFunction = (noise: number, element: number, sample: number) => number;
 
-/** x_t [n, c, h, w] = a x0[slot] + b eps; `levels` holds rows of (a, b, alpha, beta). */
+/** Returns x_t [n, c, h, w] = a x0[slot] + b eps; `levels` holds rows of (a, b, alpha, beta). */
 export function referenceMix(
   shape: Shape,
   slots: ArrayLike<number>,
@@ -37,7 +40,10 @@ const DISTANCES: Readonly<Record<Distance, (d: number) => number>> = {
   huber: (d) => (Math.abs(d) < 1 ? 0.5 * d * d : Math.abs(d) - 0.5),
 };
 
-/** [n]: the mean distance of eps and alpha prediction + beta xt, or of the images: b / a times the difference. */
+/**
+ * Returns [n]: the mean distance between eps and alpha prediction + beta xt. For the residual 'x0', the
+ * difference is multiplied by b / a, which makes it a difference of images.
+ */
 export function referenceErrors(
   distance: Distance,
   prediction: { readonly shape: Shape; readonly values: ArrayLike<number> },
@@ -68,7 +74,7 @@ const SLOPES: Readonly<Record<Distance, (d: number) => number>> = {
   huber: (d) => Math.max(-1, Math.min(1, d)),
 };
 
-/** Gradients of Σ dy·errors with regard to the prediction and to x_t; dy [n]. */
+/** Returns the gradients of Σ dy·errors with respect to the prediction and to x_t; dy [n]. */
 export function referenceErrorsGradients(
   distance: Distance,
   prediction: { readonly shape: Shape; readonly values: ArrayLike<number> },

@@ -1,5 +1,5 @@
-// A small classifier in plain loops, forward and back: two convolutions 3x3 of stride 2 with ReLU, and a linear
-// layer; what test/golden/apgd.py trains. It is the undefended classifier that attacks are measured on.
+// The small classifier that test/golden/apgd.py trains, in plain loops, forward and backward: two 3x3
+// convolutions of stride 2 with ReLU, and a linear layer. It has no defence; attacks are measured on it.
 
 import type { Defended } from '../../src/pipeline/attacking/defended.ts';
 
@@ -15,10 +15,13 @@ interface Convolution extends Layer {
   readonly taps: Int32Array;
 }
 
-/** The output's side, from the input's, of a convolution 3x3 of stride 2 with padding 1. */
+/**
+ * Returns the side of the output of a 3x3 convolution of stride 2 with padding 1, given the side of its
+ * input.
+ */
 const halved = (side: number) => Math.floor((side - 1) / 2) + 1;
 
-/** The products of the convolution, one row each: positions in y, in x, and in the weight. */
+/** Lists the products of the convolution: for each one its positions in y, in x and in the weight. */
 function tapsOf({ inputs, outputs }: Pick<Layer, 'inputs' | 'outputs'>, side: number): Int32Array {
   const small = halved(side);
   const taps: number[] = [];
@@ -54,7 +57,9 @@ function convolveBack({ weight, inputs, taps, side }: Convolution, dy: Float64Ar
 
 const relu = (x: Float64Array) => x.map((v) => Math.max(0, v));
 
-/** The classifier as something to attack, from its state dict; images of `side` x `side` and one channel. */
+/**
+ * Makes the classifier to attack from its state dict, for images of `side` x `side` pixels and one channel.
+ */
 export function smallNet(weights: (name: string) => Float32Array, side = 28): Defended {
   const layer = (name: string, inputs: number, outputs: number): Layer => ({
     weight: weights(`${name}.weight`),

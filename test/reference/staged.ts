@@ -1,16 +1,17 @@
-// Staged elimination, written straight from algorithms.md section 1.4: slow, and with nothing shared.
+// Staged elimination, written straight from the published algorithm (Li et al. 2023): slow, and sharing no
+// code with `src`.
 
 /** What the reference did with one image. */
 export interface StagedOutcome {
   /** The surviving prompt. */
   readonly winner: number;
-  /** Every evaluation in order: prompt, t, index of the noise. */
+  /** Every evaluation in order: prompt, timestep, index of the noise. */
   readonly evaluations: readonly (readonly [prompt: number, t: number, noise: number])[];
   /** Mean error of each prompt over all its evaluations. */
   readonly means: readonly number[];
 }
 
-/** `T`=1000 timesteps; `error(prompt, t, noise)` is looked up as often as it is asked for. */
+/** Runs the elimination on T = 1000 timesteps. Calls `error(prompt, t, noise)` once per evaluation. */
 export function stagedReference(
   prompts: number,
   nSamples: readonly number[],
@@ -30,10 +31,10 @@ export function stagedReference(
 
   for (let k = 0; k < nSamples.length; k++) {
     const n = nSamples[k]!;
-    const wanted: number[] = [];
+    const selected: number[] = [];
     for (let i = Math.floor(Math.floor(G.length / n) / 2); i < G.length; i += Math.floor(G.length / n))
-      wanted.push(G[i]!);
-    const fresh = wanted.slice(0, n).filter((t) => !noiseOf.has(t));
+      selected.push(G[i]!);
+    const fresh = selected.slice(0, n).filter((t) => !noiseOf.has(t));
     for (const t of fresh) {
       noiseOf.set(t, noiseOf.size);
       for (const prompt of remaining) {

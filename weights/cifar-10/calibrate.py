@@ -1,9 +1,10 @@
-"""Chooses how a multi-head EDM model classifies (card.json) on the training images that train.py holds out.
+"""Chooses how a multi-head EDM model classifies (card.json), on the training images that train.py holds out.
 
     python3 calibrate.py CIFAR MODEL --sigmas 0.05,0.1,0.2,0.4    # writes MODEL/card.json
 
-The error of a class is mean (D(x + sigma n; sigma, class) - x)^2, one noise for all classes at a sigma. Weights are
-found (../levels.py) for errors times EDM's lambda(sigma) and written for the errors themselves.
+The error of a class is the mean of (D(x + sigma n; sigma, class) - x)^2, with the same noise n for all classes at a
+sigma. ../levels.py chooses weights for these errors times EDM's lambda(sigma); card.json gets weights for the errors
+themselves.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from levels import choose  # noqa: E402
 
 @torch.inference_mode()
 def measure(model, images, sigmas, batch=50):
-    """Errors [n, classes, sigmas] of uint8 images [n, 3, 32, 32], times lambda(sigma)."""
+    """Returns the errors [n, classes, sigmas] of uint8 images [n, 3, 32, 32], times lambda(sigma)."""
     out = torch.empty(len(images), len(CLASSES), len(sigmas))
     for i in range(0, len(images), batch):
         x0 = images[i : i + batch] / 127.5 - 1
@@ -36,13 +37,13 @@ def measure(model, images, sigmas, batch=50):
 
 
 def weight(sigma, sd=0.5):
-    """EDM's lambda(sigma)."""
+    """Returns EDM's lambda(sigma)."""
     return (sigma**2 + sd**2) / (sigma * sd) ** 2
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("data")
+    p.add_argument("data", help="folder of CIFAR-10's binary batches")
     p.add_argument("model", help="folder of config.json and model.safetensors; card.json is written there")
     p.add_argument("--sigmas", default="0.02,0.03,0.05,0.07,0.1,0.14,0.2,0.28,0.4,0.55,0.75,1.0")
     p.add_argument("--held-out", type=int, default=2000, help="as in train.py")
@@ -63,7 +64,7 @@ def main():
     card = {
         "sigmas": [sigmas[k] for k in order],
         "weights": [float(f"{w:.4g}") for w in (own / own.mean()).tolist()],
-        # In units of the errors' weighted mean.
+        # Temperature and kappa are in units of the weighted mean error.
         "temperature": float(f"{temperature / own.mean().item():.4g}"),
         "kappa": float(f"{kappa / own.mean().item():.3g}"),
         "loss": "l2",

@@ -1,6 +1,6 @@
-"""The EDM denoiser of Karras et al. (2022, arXiv 2206.00364) in PyTorch: the ddpm++ UNet of Song et al. and its
-preconditioning. Parameters have the names of EDM's published state, so that its weights load here and ours load
-there. `config` and `save` make the model folder that this repository reads.
+"""The EDM denoiser of Karras et al. (2022, arXiv 2206.00364) in PyTorch: the ddpm++ UNet of Song et al. and EDM's
+preconditioning. The parameters have the names of EDM's published state, so that EDM's weights load here and ours load
+there. `save` writes the model folder that this repository reads.
 
     net = EDMPrecond(img_resolution=32, img_channels=3, label_dim=10, model_type="SongUNet", model_channels=128, ...)
     denoised = net(x + sigma * noise, sigma, one_hot)    # x [n, c, h, w] in [-1, 1], sigma [n], one_hot [n, 10] or None
@@ -31,8 +31,8 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Module):
-    """A convolution of 3x3 or 1x1 behind a resampling: halving by the mean of 2x2, or doubling by repetition.
-    `kernel` 0 resamples only."""
+    """A 3x3 or 1x1 convolution after an optional resampling: "down" averages 2x2 pixels, "up" repeats each pixel.
+    `kernel` 0 only resamples."""
 
     def __init__(self, inputs, outputs, kernel, resample=None, gain=1.0):
         super().__init__()
@@ -60,7 +60,8 @@ class GroupNorm(nn.GroupNorm):
 
 
 def positional(x, channels, endpoint=False):
-    """[cos, sin] of x [n] times channels / 2 frequencies from 1 down to 1/10000 (or just before it)."""
+    """Returns [cos, sin] of x [n] times channels / 2 frequencies, which fall from 1 to 1/10000 (exclusive unless
+    `endpoint`)."""
     half = channels // 2
     steps = torch.arange(half, dtype=x.dtype, device=x.device) / (half - (1 if endpoint else 0))
     angle = x[:, None] * (1 / 10000) ** steps
@@ -68,7 +69,8 @@ def positional(x, channels, endpoint=False):
 
 
 class UNetBlock(nn.Module):
-    """Two convolutions around the embedding, beside a skip; then attention within `heads` groups of channels."""
+    """A residual block: two convolutions with the embedding added between them, and a skip connection. Attention with
+    `heads` heads follows."""
 
     def __init__(self, inputs, outputs, emb_channels, resample=None, heads=0, dropout=0.0, skip_scale=1.0, eps=1e-5,
                  resample_proj=False, adaptive_scale=True):
@@ -90,7 +92,7 @@ class UNetBlock(nn.Module):
 
     def attention(self, x):
         n, c, h, w = x.shape
-        # A head's channels come as q, k, v, q, k, v, ...
+        # The channels of a head are interleaved: q, k, v, q, k, v, ...
         q, k, v = self.qkv(self.norm2(x)).reshape(n, self.heads, c // self.heads, 3, h * w).unbind(3)
         scores = q.transpose(2, 3) @ (k * (c // self.heads) ** -0.5)  # [n, heads, queries, keys]
         weights = scores.softmax(3, torch.promote_types(scores.dtype, torch.float32)).to(v.dtype)
@@ -118,7 +120,7 @@ class SongUNet(nn.Module):
                  decoder_type="standard", resample_filter=(1, 1)):
         super().__init__()
         if (embedding_type, encoder_type, decoder_type, tuple(resample_filter)) != ("positional", "standard", "standard", (1, 1)):
-            raise ValueError("SongUNet: only ddpm++ (positional, standard, standard, [1, 1]) is here")
+            raise ValueError("SongUNet: expected ddpm++ (positional, standard, standard, [1, 1]), the only kind supported here")
         emb_channels, self.noise_channels = model_channels * channel_mult_emb, model_channels * channel_mult_noise
         self.label_dropout = label_dropout
         self.map_label = Linear(label_dim, self.noise_channels) if label_dim else None
@@ -188,10 +190,10 @@ class SongUNet(nn.Module):
 
 
 class EDMPrecond(nn.Module):
-    """D(x; sigma, c) = c_skip x + c_out F(c_in x; ln(sigma) / 4, c): x [n, c, h, w], sigma [n], class labels one-hot
-    [n, label_dim] (None: all zeros) -> the denoised images, in the parameters' precision.
+    """Denoises images: D(x; sigma, c) = c_skip x + c_out F(c_in x; ln(sigma) / 4, c). Takes x [n, c, h, w], sigma [n]
+    and one-hot class labels [n, label_dim] (None means all zeros). Computes in the precision of the parameters.
 
-    With heads=K (and label_dim 0) the network gives K predictions in one run: [n, K, c, h, w]."""
+    With heads=K (and label_dim 0), the network makes K predictions in one run: [n, K, c, h, w]."""
 
     networks = {"SongUNet": SongUNet}
 
@@ -219,7 +221,8 @@ class EDMPrecond(nn.Module):
 
 
 def save(state, config, folder):
-    """Writes the model folder {config.json, model.safetensors in f16}: `config` has EDMPrecond's arguments, and `id2label`."""
+    """Writes the model folder: config.json, and model.safetensors in f16. `config` holds the arguments of EDMPrecond and
+    `id2label`."""
     from safetensors.torch import save_file
 
     folder = Path(folder)

@@ -1,16 +1,17 @@
-"""Trains the CIFAR-10 model: a small EDM denoiser (ddpm++) for each class and for none.
+"""Trains the CIFAR-10 model: a small EDM denoiser (ddpm++), with or without a class.
 
-    python3 train.py DATA --out runs/multi-head --multi-head                     # all classes from one run
+    python3 train.py DATA --out runs/multi-head --multi-head                     # all classes from one network run
     python3 train.py DATA --out runs/cifar --images 600000                       # class-conditional, denoising only
-    python3 train.py DATA --out runs/tuned --init runs/cifar --negatives 3 ...   # and telling classes apart
+    python3 train.py DATA --out runs/tuned --init runs/cifar --negatives 3 ...   # also learns to tell classes apart
 
-The loss is EDM's: ln sigma ~ N(p_mean, p_std^2), lambda(sigma) mean (D(x + sigma n; sigma, c) - x)^2, the class left
-out for one image in ten (a zero label). With --negatives, the same noised image is also denoised as other classes, those it is most
-often mistaken for, and the cross-entropy of softmax(-lambda(sigma) error scale(sigma)) is added. With --multi-head
-the network has no class input but a prediction for each class and for none, and the cross-entropy is over all classes.
+The loss is EDM's: lambda(sigma) mean (D(x + sigma n; sigma, c) - x)^2 with ln sigma ~ N(p_mean, p_std^2). For one image
+in ten the class is left out (a zero label). With --negatives, the same noised image is also denoised given some other
+classes, those it is most often mistaken for, and the cross-entropy of softmax(-lambda(sigma) error scale(sigma)) is added
+to the loss. With --multi-head, the network has no class input. It makes one prediction per class and one unconditional
+prediction, and the cross-entropy is over all classes.
 
-DATA is a folder of CIFAR-10's binary batches, gzipped or not. The last --held-out training images are never trained
-on, and the test batch is not read. A run that is stopped and started again with the same --out goes on where it was.
+DATA is a folder of CIFAR-10's binary batches, gzipped or not. The last --held-out training images are never trained on,
+and the test batch is not read. A run that was stopped resumes from its checkpoint if it is started with the same --out.
 """
 
 import argparse
@@ -29,11 +30,11 @@ from safetensors.torch import load_file
 from edm import EDMPrecond, save as save_folder
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-BINS = 24  # of ln sigma in -4.5..1.5, for the learnt scale of errors
+BINS = 24  # the scale of errors is learnt per bin of ln sigma in -4.5..1.5
 
 
 def load_batch(path):
-    """Images [n, 3, 32, 32] uint8 and labels [n] of a binary batch, gzipped or not."""
+    """Reads the images [n, 3, 32, 32] (uint8) and labels [n] of a binary batch, gzipped or not."""
     path = Path(path)
     packed = path.with_name(path.name + ".gz")
     data = gzip.decompress(packed.read_bytes()) if packed.exists() else path.read_bytes()
@@ -47,7 +48,7 @@ def load_train(folder):
 
 
 def augment(x0, generator, shift):
-    """Flips half of the images [n, 3, 32, 32] and shifts all by up to `shift` pixels, edges repeated."""
+    """Flips half of the images [n, 3, 32, 32] and shifts all of them by up to `shift` pixels; edges are reflected."""
     n = len(x0)
     flip = torch.rand(n, generator=generator) < 0.5
     x0 = torch.where(flip[:, None, None, None], x0.flip(3), x0)
@@ -60,9 +61,9 @@ def augment(x0, generator, shift):
 
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("data")
+    p.add_argument("data", help="folder of CIFAR-10's binary batches")
     p.add_argument("--out", required=True)
-    p.add_argument("--init", help="an earlier --out whose averaged weights training begins with")
+    p.add_argument("--init", help="an earlier --out; training starts from its averaged weights")
     p.add_argument("--images", type=int, default=600_000)
     p.add_argument("--batch", type=int, default=64)
     p.add_argument("--lr", type=float, default=2e-3)
@@ -70,8 +71,8 @@ def options():
     p.add_argument("--p-mean", type=float, default=-1.2)
     p.add_argument("--p-std", type=float, default=1.2)
     p.add_argument("--multi-head", action="store_true")
-    p.add_argument("--negatives", type=int, default=0, help="other classes an image is compared with")
-    p.add_argument("--denoising", type=float, default=1.0, help="weight of EDM's loss beside the cross-entropy")
+    p.add_argument("--negatives", type=int, default=0, help="number of other classes that each image is compared with")
+    p.add_argument("--denoising", type=float, default=1.0, help="weight of EDM's loss relative to the cross-entropy")
     p.add_argument("--channels", type=int, default=16)
     p.add_argument("--mult", default="1,2,4")
     p.add_argument("--shift", type=int, default=2)
@@ -94,7 +95,7 @@ def main():
     )
     if args.multi_head:
         config.update(label_dim=0, label_dropout=0.0, heads=len(CLASSES) + 1)
-    # Labels are dropped below, image by image, so the network itself drops none: it stays in evaluation mode.
+    # The network stays in evaluation mode, so it drops no labels. Labels are dropped below, per image.
     model = EDMPrecond(**config).eval()
     if args.init:
         model.load_state_dict(load_file(Path(args.init) / "ema.safetensors"))

@@ -1,11 +1,11 @@
-"""Chooses how a model, class-conditional or multi-head, classifies (card.json) on held-out train images.
+"""Chooses how a class-conditional or multi-head model classifies (card.json), on held-out training images.
 
     python3 calibrate.py /usr/share/datasets/fashion-mnist MODEL --images 3000      # writes MODEL/card.json
 
-card.json: the noise levels in visiting order, a weight for each, the temperature, and kappa, by which the
-sequential strategy knows how much noise comes with a gap. The posterior is
-softmax(-weighted mean error / temperature), error = mean (eps - eps_hat)^2 with one noise for all classes at a
-level; ../levels.py chooses on the held-out images (the end of the train split, which train.py leaves out).
+card.json holds the noise levels in visiting order, a weight for each, the temperature, and kappa, the noise-to-signal
+scale of error gaps by which the sequential strategy decides. The posterior is softmax(-weighted mean error / temperature).
+The error is the mean of (eps - eps_hat)^2, with the same noise for all classes at a level. ../levels.py makes the choice
+on the held-out images: the end of the train split, which train.py leaves out.
 """
 
 import argparse
@@ -28,7 +28,8 @@ CLASSES = 10
 
 @torch.inference_mode()
 def measure(model, alpha_bar, images, first, levels, seed, device, batch=40):
-    """Errors [n, classes, levels] of uint8 images [n, 1, 28, 28]; image i draws its noise from (seed, first + i)."""
+    """Returns the errors [n, classes, levels] of uint8 images [n, 1, 28, 28]. The noise of image i is seeded by
+    (seed, first + i)."""
     t = torch.tensor(levels, device=device)
     a = alpha_bar[t].view(1, -1, 1, 1, 1)
     out = torch.empty(len(images), CLASSES, len(levels))
@@ -39,7 +40,7 @@ def measure(model, alpha_bar, images, first, levels, seed, device, batch=40):
         xt = a.sqrt() * x0 + (1 - a).sqrt() * eps
         c = torch.arange(CLASSES, device=device).repeat(len(x0))
         for k in range(len(levels)):
-            if model.config.num_class_embeds is None:  # a head for each class
+            if model.config.num_class_embeds is None:  # one head per class
                 guess = model(xt[:, k], t[k]).sample[:, :CLASSES]
             else:
                 guess = model(xt[:, k].repeat_interleave(CLASSES, 0), t[k].expand(len(c)), class_labels=c).sample
@@ -50,14 +51,14 @@ def measure(model, alpha_bar, images, first, levels, seed, device, batch=40):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("data")
+    p.add_argument("data", help="folder of the four IDX files")
     p.add_argument("model", help="diffusers folder; card.json is written there")
-    p.add_argument("--levels", default="15:720:30", help="start:end:step or a list; the grid to weigh and order")
+    p.add_argument("--levels", default="15:720:30", help="start:end:step or a list: the noise levels to weight and order")
     p.add_argument("--held-out", type=int, default=4000, help="as in train.py")
     p.add_argument("--images", type=int, default=3000, help="held-out images to fit on")
-    p.add_argument("--skip", type=int, default=0, help="held-out images left out before them")
+    p.add_argument("--skip", type=int, default=0, help="number of held-out images to skip first")
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--dump", help="also write errors [image][class][level] to NAME.f32 and labels to NAME.u8")
+    p.add_argument("--dump", help="also write the errors [image][class][level] to DUMP.f32 and DUMP.npy and the labels to DUMP.u8")
     p.add_argument("--no-card", action="store_true", help="print only")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = p.parse_args()

@@ -1,22 +1,23 @@
-"""Fine-tunes a Fashion-MNIST model to tell classes apart: denoising and cross-entropy together.
+"""Fine-tunes a Fashion-MNIST model to tell classes apart, with a denoising loss plus a cross-entropy.
 
     python3 finetune.py /usr/share/datasets/fashion-mnist --init . --out runs/tuned
     python3 finetune.py /usr/share/datasets/fashion-mnist --init . --out runs/multi-head --multi-head --teacher runs/teacher.pt
-    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 finetune.py ...      # the same, a process for each of two cores
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 finetune.py ...      # the same on two cores, one process per core
 
-train.py's model predicts noise well; which class explains an image best is left to chance differences of those
-errors. Here each image is noised once (one level, one noise), its error is taken for its own class and for a few
-others (those it is most often mistaken for), and to mse * E|eps - eps_hat|^2 of its own class is added the
-cross-entropy of softmax(-error * scale(level)). One image in eight is denoised without its class too.
+The model of train.py predicts noise well, but which class explains an image best is left to chance differences between
+the errors of the classes. Here, each image is noised once (one level, one noise). Its error is computed
+for its own class and for a few others, those it is most often mistaken for. The loss is mse * E|eps - eps_hat|^2 of its own
+class plus the cross-entropy of softmax(-error * scale(level)). One image in eight is also denoised without its class.
 
-With --multi-head the network has no class input: its last convolution makes one prediction for each class and one
-for none, so that one run gives the errors of all classes (Chen et al. 2024, "Robust Classification via a Single
-Diffusion Model", multi-head diffusion).
+With --multi-head, the network has no class input. Its last convolution makes one prediction per class and one
+unconditional prediction, so that one network run gives the errors of all classes (multi-head diffusion, Chen et al. 2024,
+"Robust Classification via a Single Diffusion Model").
 
-With --teacher the cross-entropy is with a mixture of the label and what the classifier of teacher.py says of the
-image: it knows which images are doubtful and which other class they resemble (distillation, Hinton et al. 2015).
+With --teacher, the target of the cross-entropy mixes the label with the probabilities that the classifier of teacher.py
+gives for the image. These show which images are doubtful and which other classes they resemble (distillation, Hinton et
+al. 2015).
 
-A run that is stopped and started again with the same --out goes on where it was. The test split is not read.
+A run that was stopped resumes from its checkpoint if it is started with the same --out. The test split is not read.
 """
 
 import argparse
@@ -37,15 +38,15 @@ from teacher import load_teacher
 from train import CLASSES, LEVELS, NULL_CLASS, export, load_split, make_optimizers
 
 BINS = 20  # the scale of errors is learnt for bins of LEVELS / BINS levels
-NULL_SHARE = 8  # one image in so many is denoised without its class
+NULL_SHARE = 8  # one image in this many is denoised without its class
 
 
 def multi_head(model):
-    """The same network without its class input, and with a prediction for each class and for none."""
+    """Returns the same network without its class input, with one prediction per class and one unconditional prediction."""
     config = dict(model.config, num_class_embeds=None, out_channels=NULL_CLASS + 1)
     widened = UNet2DModel(**{key: value for key, value in config.items() if not key.startswith("_")})
     weights = {name: w for name, w in model.state_dict().items() if not name.startswith("class_embedding")}
-    # The embedding of no class becomes part of the time embedding; every head begins as the one output there was.
+    # The embedding of the null class becomes part of the time embedding. Every head starts as a copy of the one output.
     weights["time_embedding.linear_2.bias"] = weights["time_embedding.linear_2.bias"] + model.class_embedding.weight[NULL_CLASS]
     weights["conv_out.weight"] = weights["conv_out.weight"].repeat(NULL_CLASS + 1, 1, 1, 1)
     weights["conv_out.bias"] = weights["conv_out.bias"].repeat(NULL_CLASS + 1)
@@ -54,7 +55,7 @@ def multi_head(model):
 
 
 def augment(x0, flips, generator):
-    """Flips a share of the images [n, 1, 28, 28] and shifts all by up to a pixel."""
+    """Flips a share of the images [n, 1, 28, 28] and shifts all of them by up to one pixel."""
     n = len(x0)
     flip = torch.rand(n, generator=generator) < flips
     x0 = F.pad(torch.where(flip[:, None, None, None], x0.flip(3), x0), (1, 1, 1, 1), value=-1.0)
@@ -65,16 +66,16 @@ def augment(x0, flips, generator):
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("data", help="folder of the four IDX files")
-    p.add_argument("--init", required=True, help="diffusers folder to begin with")
-    p.add_argument("--out", required=True, help="checkpoint, log and exports go here")
+    p.add_argument("--init", required=True, help="diffusers folder of the model to start from")
+    p.add_argument("--out", required=True, help="folder for the checkpoint, the log and the exports")
     p.add_argument("--multi-head", action="store_true")
     p.add_argument("--images", type=int, default=330_000)
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--lr", type=float, default=8e-4)
     p.add_argument("--optimizer", choices=["muon", "adamw"], default="adamw", help="as in train.py")
-    p.add_argument("--teacher", help="weights of teacher.py, whose probabilities are learnt beside the labels")
-    p.add_argument("--trust", type=float, default=0.7, help="share of the teacher's probabilities in what is learnt")
-    p.add_argument("--negatives", type=int, default=3, help="other classes an image is compared with")
+    p.add_argument("--teacher", help="weights of teacher.py; its probabilities are learnt in addition to the labels")
+    p.add_argument("--trust", type=float, default=0.7, help="share of the teacher's probabilities in the target")
+    p.add_argument("--negatives", type=int, default=3, help="number of other classes that each image is compared with")
     p.add_argument("--mse", type=float, default=3.0, help="weight of the denoising loss")
     p.add_argument("--levels", default="20:430", help="noise levels first:end")
     p.add_argument("--flips", type=float, default=0.5, help="share of the images that are flipped")
@@ -99,7 +100,7 @@ def main():
     if args.multi_head and model.config.num_class_embeds is not None:
         model = multi_head(model)
     for module in model.modules():
-        if isinstance(module, Attention):  # the fused attention's bf16 backward is slow on CPUs
+        if isinstance(module, Attention):  # the bf16 backward pass of fused attention is slow on CPUs
             module.set_processor(AttnProcessor())
     config = {key: value for key, value in json.loads(model.to_json_string()).items() if key != "_name_or_path"}
     model = model.train().to(memory_format=torch.channels_last)
@@ -111,7 +112,7 @@ def main():
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     learnt = [*model.parameters(), log_scale]
     ema = {name: w.detach().clone() for name, w in model.state_dict().items()}
-    confusion = torch.full((len(CLASSES), len(CLASSES)), 0.3)  # running probability of the column for images of the row
+    confusion = torch.full((len(CLASSES), len(CLASSES)), 0.3)  # running probability that an image of the row's class is taken for the column's
     step = 0
     checkpoint = out / "checkpoint.pt"
     if checkpoint.exists():
@@ -124,7 +125,7 @@ def main():
             log_scale.copy_(state["log_scale"])
 
     def errors(xt, t, c, eps):
-        """[n], or [n, heads] of a model with heads."""
+        """Returns the errors [n], or [n, heads] of a multi-head model."""
         with torch.autocast("cpu", torch.bfloat16):
             guess = model(xt, t, class_labels=c).sample
         if args.multi_head:
@@ -142,7 +143,8 @@ def main():
         export(ema, config, out / "export")
 
     def of_candidates(xt, t, y, eps, generator):
-        """Errors [n, 1 + others] of an image's class and others, which these are, and the sum of errors without class."""
+        """Returns the errors [n, 1 + others] of each image's own class and of other classes, the indices of those classes,
+        and the mean error without a class."""
         n = len(y)
         if args.multi_head:
             e = errors(xt, t, None, eps)
@@ -152,7 +154,7 @@ def main():
         likely[torch.arange(n), y] = 0
         others = torch.multinomial(likely, args.negatives, generator=generator)
         c = torch.cat([y[:, None], others], 1)
-        # every (image, candidate), then some images once more without class
+        # every (image, candidate) pair, then some images once more without a class
         def rows(v):
             return torch.cat([v.repeat_interleave(c.shape[1], 0), v[: n // NULL_SHARE]])
         null = torch.full((n // NULL_SHARE,), NULL_CLASS)
@@ -160,7 +162,7 @@ def main():
         return e[: c.numel()].view(c.shape), others, e[c.numel() :].mean()
 
     stop = []
-    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))  # finish the step, write a checkpoint, end
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))  # finish the step, write a checkpoint, and exit
     log, seen, started, shown = open(out / "log.txt", "a"), step * args.batch, time.time(), torch.zeros(4)
     first = seen
     while seen < args.images and not stop:
@@ -184,7 +186,7 @@ def main():
             target.lerp_(said, args.trust)
         entropy = F.cross_entropy(logits, target)
         (entropy + args.mse * (e[:, 0].mean() + null_error / NULL_SHARE)).backward()
-        if ranks > 1:  # the mean gradient; any process's wish to stop is everyone's
+        if ranks > 1:  # average the gradients; if one process is told to stop, all stop
             told = torch.cat([p.grad.flatten() for p in learnt] + [torch.tensor([float(len(stop))])])
             dist.all_reduce(told)
             for p, part in zip(learnt, told.split([p.numel() for p in learnt] + [1])):

@@ -1,20 +1,21 @@
-"""Trains a multi-head Fashion-MNIST model that is robust by itself: adversarial training of the classifier it is.
+"""Trains a multi-head Fashion-MNIST model that is robust by itself, by adversarial training of its classifier.
 
     python3 robust.py /usr/share/datasets/fashion-mnist --init ../fashion-mnist-multi-head --out runs/robust
 
-The classifier has a fixed, small set of noise levels. Its logits are -mean over the levels of scale(level) * error,
-where error is the mean of (eps - eps_hat)^2 of a class's head, and one run of the network gives it for all classes.
-Every step attacks each image first, with projected gradient descent on exactly these logits (exact gradients through
-all levels; the attacker knows the noise), and then learns from the images that the attack found: cross-entropy, plus
---clean times the cross-entropy of the unchanged images, plus --mse times the denoising error of the image's own head
-and of the unconditional one (Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks").
+The classifier has a small, fixed set of noise levels. Its logits are -mean over the levels of scale(level) * error, where
+the error of a class is the mean of (eps - eps_hat)^2 of its head. One network run gives the errors of all classes. Every
+step first attacks each image by projected gradient descent on exactly these logits, with exact gradients through all
+levels; the attacker knows the noise. Then the network learns from the attacked images. The loss is their cross-entropy,
+plus --clean times the cross-entropy of the unchanged images, plus --mse times the denoising error of the head of the
+image's own class and of the unconditional head (Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial
+Attacks").
 
-An attack of one or two steps, or on one random level, is not enough: the network learns to break that attack's
-gradient, and the log then shows "own attack" far above "held out".
+Attacks of one or two steps, or on one random level, are not enough: the network learns to break the gradient of that
+attack only. The log then shows a value of "own attack" far above "held out".
 
-"held out" in the log is the share of --check held-out training images that are still right after an attack of 20
-steps by the averaged weights, in float32. The test split is not read. A run that is stopped and started again with
-the same --out goes on where it was.
+"held out" in the log is the share of --check held-out training images that are right after an attack of 20 steps. It is
+computed in float32 with the averaged weights. The test split is not read. A run that was stopped resumes from its
+checkpoint if it is started with the same --out.
 """
 
 import argparse
@@ -38,30 +39,30 @@ from levels import greedy_order, noise_of_gaps  # noqa: E402
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("data", help="folder of the four IDX files")
-    p.add_argument("--init", required=True, help="diffusers folder of a multi-head model to begin with")
-    p.add_argument("--out", required=True, help="checkpoint, log and export go here")
+    p.add_argument("--init", required=True, help="diffusers folder of the multi-head model to start from")
+    p.add_argument("--out", required=True, help="folder for the checkpoint, the log and the export")
     p.add_argument("--levels", default="20,60,100,140", help="noise levels of the classifier")
     p.add_argument("--eps", type=float, default=0.1, help="radius of the linf ball, for pixels in [0, 1]")
     p.add_argument("--steps", type=int, default=10, help="steps of the attack in training")
     p.add_argument("--images", type=int, default=1_500_000)
     p.add_argument("--batch", type=int, default=256)
     p.add_argument("--lr", type=float, default=1.5e-3)
-    p.add_argument("--ramp", type=float, default=0.1, help="first share of the images over which eps grows to its full size")
+    p.add_argument("--ramp", type=float, default=0.1, help="share of the images, at the start, over which eps grows to its full size")
     p.add_argument("--clean", type=float, default=0.25, help="weight of the cross-entropy of the unchanged images")
     p.add_argument("--mse", type=float, default=0.3, help="weight of the denoising error")
     p.add_argument("--smoothing", type=float, default=0.05, help="label smoothing")
-    p.add_argument("--ema", type=float, default=0.998, help="decay a step of the averaged weights, which are exported")
+    p.add_argument("--ema", type=float, default=0.998, help="decay per step of the averaged weights, which are exported")
     p.add_argument("--held-out", type=int, default=4000, help="as in train.py")
-    p.add_argument("--check", type=int, default=512, help="held-out images that the log's attack is run on")
+    p.add_argument("--check", type=int, default=512, help="number of held-out images that are attacked for the log")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    p.add_argument("--compile", action="store_true", help="compile the network first: a minute or two, then faster steps")
-    p.add_argument("--precision", choices=["bf16", "f32"], default="bf16", help="of the network's products in training")
+    p.add_argument("--compile", action="store_true", help="compile the network first, which takes a minute or two and makes steps faster")
+    p.add_argument("--precision", choices=["bf16", "f32"], default="bf16", help="precision of the matrix products in training")
     p.add_argument("--seed", type=int, default=0)
     return p.parse_args()
 
 
 def augment(x0, generator):
-    """Flips half of the images [n, 1, 28, 28] and shifts each by up to a pixel."""
+    """Flips half of the images [n, 1, 28, 28] and shifts each by up to one pixel."""
     n = len(x0)
     draw = lambda low, high: torch.randint(low, high, (n,), generator=generator, device=x0.device)  # noqa: E731
     x0 = torch.where(draw(0, 2)[:, None, None, None] == 1, x0.flip(3), x0)
@@ -72,7 +73,7 @@ def augment(x0, generator):
 
 
 class Classifier:
-    """The classifier of a network with a head for each class: errors and logits at a fixed set of levels."""
+    """The classifier of a network with one head per class: errors and logits at a fixed set of levels."""
 
     def __init__(self, model, levels, device):
         alpha_bar = DDPMScheduler(num_train_timesteps=LEVELS).alphas_cumprod.to(device)
@@ -82,7 +83,7 @@ class Classifier:
         self.log_scale = torch.full((len(levels),), math.log(200.0), device=device, requires_grad=True)
 
     def errors(self, x0, eps, precision):
-        """[levels, n, heads] of images x0 [n, 1, 28, 28] in [-1, 1] with noise eps [levels, n, 1, 28, 28]."""
+        """Returns the errors [levels, n, heads] of images x0 [n, 1, 28, 28] in [-1, 1] with noise eps [levels, n, 1, 28, 28]."""
         n = x0.shape[0]
         xt = (self.a.sqrt() * x0 + (1 - self.a).sqrt() * eps).flatten(0, 1)
         xt = xt.contiguous(memory_format=torch.channels_last)
@@ -94,7 +95,8 @@ class Classifier:
         return -(errors[:, :, :NULL_CLASS] * self.log_scale.exp()[:, None, None]).mean(0)
 
     def attack(self, x0, y, eps, start, radius, steps, precision):
-        """Projected gradient ascent of the cross-entropy in the linf ball of `radius` (for [-1, 1]) around x0."""
+        """Maximises the cross-entropy by projected gradient ascent in the linf ball of `radius` (in units of [-1, 1]) around
+        x0. Returns the attacked images."""
         low, high = (x0 - radius).clamp(min=-1), (x0 + radius).clamp(max=1)
         x = (x0 + radius * start).clamp(-1, 1)
         for _ in range(steps):
@@ -106,7 +108,8 @@ class Classifier:
 
 
 def graphed(function, *example):
-    """On a GPU, a function of tensors as one CUDA graph, which spares the time between small kernels; else itself."""
+    """Returns the function as one CUDA graph on a GPU, which saves the time between small kernels; otherwise returns it
+    unchanged."""
     if not example[0].is_cuda:
         return function
     held = [v.clone() for v in example]
@@ -131,7 +134,7 @@ def graphed(function, *example):
 
 @torch.no_grad()
 def held_out_errors(classifier, x0, eps):
-    """[n, classes, levels], in float32."""
+    """Returns the errors [n, classes, levels], computed in float32."""
     parts = [
         classifier.errors(x0[i : i + 500], eps.expand(-1, len(x0[i : i + 500]), -1, -1, -1), "f32")
         for i in range(0, len(x0), 500)
@@ -140,7 +143,7 @@ def held_out_errors(classifier, x0, eps):
 
 
 def card(classifier, x0, y, eps):
-    """How the classifier's levels are visited and weighed: the weights it was trained with, the order and kappa from errors."""
+    """Returns card.json: the weights that the classifier was trained with, and the order and kappa chosen from its errors."""
     errors = held_out_errors(classifier, x0, eps).cpu()
     scale = classifier.log_scale.detach().exp().cpu()
     order = greedy_order(errors, y.cpu(), scale / len(scale))
@@ -190,10 +193,10 @@ def main():
             classifier.log_scale.copy_(state["log_scale"])
 
     fixed = torch.Generator(device).manual_seed(1)
-    known = torch.randn(classifier.count, 1, 1, 28, 28, generator=fixed, device=device)  # the noise of the log's judge
+    known = torch.randn(classifier.count, 1, 1, 28, 28, generator=fixed, device=device)  # the noise with which the log's figures are measured
 
     def check(count, steps):
-        """Shares of the first held-out images that are right as they are, and after the attack."""
+        """Returns the shares of the first `count` held-out images that are right without an attack and after it."""
         right = [0, 0]
         for i in range(0, count, 512):
             x, y = held_x[i : i + min(512, count - i)], held_y[i : i + min(512, count - i)]
@@ -218,7 +221,7 @@ def main():
         return found, torch.stack([entropy.detach(), own.detach() / 2, *hits])
 
     def draw(step):
-        """Images, labels, noise and the attack's start of one step."""
+        """Returns the images, labels, noise and starting points of the attack for one step."""
         g = torch.Generator(device).manual_seed(args.seed * 1_000_003 + step)
         pick = torch.randint(0, len(images), (args.batch,), generator=g, device=device)
         x = augment(normal(images[pick]), g)
@@ -247,7 +250,7 @@ def main():
     attack = graphed(lambda *v: classifier.attack(*v, args.steps, args.precision), x, y, eps, start, ball)
     learn = graphed(gradients, x, x, y, eps)
     stop = []
-    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))  # finish the step, write a checkpoint, end
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))  # finish the step, write a checkpoint, and exit
     shown, count, since = torch.zeros(4, device=device), 0, time.time()
     while seen < args.images and not stop:
         x, y, eps, start = draw(step)

@@ -1,9 +1,9 @@
-"""Trains a small residual classifier of Fashion-MNIST, whose answers finetune.py --teacher learns from.
+"""Trains a small residual classifier of Fashion-MNIST, from whose probabilities finetune.py --teacher learns.
 
     python3 teacher.py /usr/share/datasets/fashion-mnist --out runs/teacher.pt
 
-An ordinary classifier: images in, logits out, no diffusion. It is used in training only and not shipped. The last
---held-out images of the train split are not trained on; the test split is not read.
+It is an ordinary classifier from images to logits, without diffusion. It is used in training only and is not shipped. The
+last --held-out images of the train split are not trained on. The test split is not read.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from train import CLASSES, Muon, load_split
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions after batch norm and ReLU, and the input added."""
+    """Two 3x3 convolutions, each after batch norm and ReLU, plus the input."""
 
     def __init__(self, inputs, outputs):
         super().__init__()
@@ -33,7 +33,7 @@ class Residual(nn.Module):
 
 
 class Teacher(nn.Module):
-    """Logits [n, 10] of images [n, 1, 28, 28] in -1..1."""
+    """Computes logits [n, 10] of images [n, 1, 28, 28] in [-1, 1]."""
 
     def __init__(self):
         super().__init__()
@@ -58,7 +58,8 @@ def load_teacher(path):
 
 
 def augment(x):
-    """Flips half of the images [n, 1, 28, 28], shifts all by up to two pixels, puts noise in an 8x8 square of half."""
+    """Flips half of the images [n, 1, 28, 28], shifts all of them by up to two pixels, and fills an 8x8 square of half of
+    them with noise."""
     n = len(x)
     flip = torch.rand(n) < 0.5
     x = F.pad(torch.where(flip[:, None, None, None], x.flip(3), x), (2,) * 4, value=-1.0)
@@ -76,11 +77,11 @@ def augment(x):
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("data", help="folder of the four IDX files")
-    p.add_argument("--out", required=True, help="file of the trained weights")
+    p.add_argument("--out", required=True, help="file to write the trained weights to")
     p.add_argument("--images", type=int, default=1_200_000)
     p.add_argument("--batch", type=int, default=128)
     p.add_argument("--lr", type=float, default=4e-3)
-    p.add_argument("--smoothing", type=float, default=0.05, help="of the labels")
+    p.add_argument("--smoothing", type=float, default=0.05, help="label smoothing")
     p.add_argument("--held-out", type=int, default=4000, help="as in train.py")
     p.add_argument("--seed", type=int, default=1)
     return p.parse_args()
@@ -112,7 +113,7 @@ def main():
         x = augment(images[pick] / 127.5 - 1).to(memory_format=torch.channels_last)
         loss = F.cross_entropy(logits_of(x).float(), labels[pick], label_smoothing=args.smoothing)
         loss.backward()
-        # warm-up, flat, then linearly to zero over the last six tenths
+        # The rate warms up, stays flat, then falls linearly to zero over the last 60 % of the steps.
         share = min(1, step / 200, (steps - step) / (0.6 * steps))
         for optimizer in optimizers:
             for group in optimizer.param_groups:

@@ -2,12 +2,12 @@
 
     python3 train.py /usr/share/datasets/fashion-mnist --out runs/fmnist
 
-Nothing but denoising is trained: E |eps - eps_hat(x_t, t, c)|^2, with the class dropped (to class 10)
-for one image in ten. The last --held-out images of the train split are never trained on; calibrate.py
-chooses levels, weights and the temperature on them. The test split is not read here.
+Only denoising is trained: the loss is E |eps - eps_hat(x_t, t, c)|^2, and for one image in ten the class is replaced by
+the null class (10). The last --held-out images of the train split are never trained on; calibrate.py chooses levels,
+weights and the temperature on them. The test split is not read here.
 
-The schedule counts images, not seconds, and every step draws from a generator seeded by (seed, step):
-a run that is stopped (or killed) and started again with the same --out goes on where it was.
+The schedule counts images, not seconds, and every step draws from a generator seeded by (seed, step). A run that was
+stopped or killed therefore resumes from its checkpoint if it is started with the same --out.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from safetensors.torch import save_file
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 NULL_CLASS = 10
 LEVELS = 1000
-BINS = 40  # the running loss per noise level is kept for bins of LEVELS / BINS levels
+BINS = 40  # the running loss is kept per bin of LEVELS / BINS noise levels
 
 
 def read_idx(path):
-    """An IDX file (gzipped or not) as a uint8 array [n, ...]."""
+    """Reads an IDX file (gzipped or not) as a uint8 array [n, ...]."""
     path = Path(path)
     packed = path.with_name(path.name + ".gz")
     data = gzip.decompress(packed.read_bytes()) if packed.exists() else path.read_bytes()
@@ -40,14 +40,15 @@ def read_idx(path):
 
 
 def load_split(folder, split):
-    """Images [n, 1, 28, 28] uint8 and labels [n] of split "train" or "t10k"."""
+    """Reads the images [n, 1, 28, 28] (uint8) and labels [n] of the split "train" or "t10k"."""
     images = read_idx(Path(folder) / f"{split}-images-idx3-ubyte")
     labels = read_idx(Path(folder) / f"{split}-labels-idx1-ubyte")
     return torch.from_numpy(images.copy())[:, None], torch.from_numpy(labels.astype(np.int64))
 
 
 def make_model(channels):
-    """16 channels at 28x28, where they are dear; most of the work at 14x14 and 7x7, attention in the middle."""
+    """Returns a network with few channels at 28x28, where they are expensive, most of the work at 14x14 and 7x7, and
+    attention in the middle."""
     return UNet2DModel(
         sample_size=28, in_channels=1, out_channels=1, block_out_channels=channels, layers_per_block=1,
         down_block_types=["DownBlock2D"] * 3, up_block_types=["UpBlock2D"] * 3,
@@ -57,14 +58,14 @@ def make_model(channels):
 
 
 def draw_levels(n, concentrated, generator):
-    """Noise levels [n]: most of them from 20..719, which tell classes apart, the rest from all of 0..999."""
+    """Draws noise levels [n]: most of them from 20..719, which tell classes apart, the rest from all of 0..999."""
     everywhere = torch.randint(0, LEVELS, (n,), generator=generator)
     useful = torch.randint(20, 720, (n,), generator=generator)
     return torch.where(torch.rand(n, generator=generator) < concentrated, useful, everywhere)
 
 
 def orthogonalise(g):
-    """The nearest semi-orthogonal matrix to g [rows, columns], roughly (five quintic Newton-Schulz steps)."""
+    """Returns approximately the semi-orthogonal matrix nearest to g [rows, columns] (five quintic Newton-Schulz steps)."""
     x = g.bfloat16() if g.size(0) <= g.size(1) else g.bfloat16().T
     x = x / (x.norm() + 1e-7)
     for _ in range(5):
@@ -74,7 +75,8 @@ def orthogonalise(g):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose update is orthogonalised per weight matrix (convolutions as [out, in*9]), scaled to AdamW's size."""
+    """Momentum with an orthogonalised update per weight matrix (convolutions as [out, in*9]), scaled to the size of AdamW's
+    updates."""
 
     def __init__(self, params, lr, momentum=0.95, weight_decay=0.01):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
@@ -91,7 +93,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def make_optimizers(model, kind, lr):
-    """Muon for the hidden weight matrices, AdamW for the rest (or for everything)."""
+    """Returns Muon for the hidden weight matrices and AdamW for the rest, or AdamW for everything."""
     edge = ("conv_in", "conv_out", "time_embedding", "class_embedding")
     hidden = [p for name, p in model.named_parameters() if p.ndim >= 2 and not name.startswith(edge)]
     if kind == "adamw":
@@ -102,7 +104,8 @@ def make_optimizers(model, kind, lr):
 
 
 def rate(images, args):
-    """Learning rate as a share of the peak: warm-up, flat, then linearly to zero over the last --decay of the images."""
+    """Returns the learning rate as a share of its peak. It warms up, stays flat, then falls linearly to zero over the last
+    share --decay of the images."""
     left = (args.images - images) / (args.decay * args.images)
     return max(0.0, min(1.0, images / args.warmup, left))
 
@@ -126,19 +129,19 @@ def export(weights, config, folder):
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("data", help="folder of the four IDX files")
-    p.add_argument("--out", default="runs/fmnist", help="checkpoint, log and exports go here")
-    p.add_argument("--images", type=int, default=650_000, help="images seen in all; sets the schedule")
+    p.add_argument("--out", default="runs/fmnist", help="folder for the checkpoint, the log and the exports")
+    p.add_argument("--images", type=int, default=650_000, help="total number of images to train on; sets the schedule")
     p.add_argument("--batch", type=int, default=128)
     p.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     p.add_argument("--optimizer", choices=["muon", "adamw"], default="muon")
     p.add_argument("--warmup", type=int, default=20_000, help="images of linear warm-up")
-    p.add_argument("--decay", type=float, default=0.4, help="last share of the images over which the rate falls to 0")
-    p.add_argument("--ema", type=float, default=0.999, help="decay a step of the averaged weights, which are the ones exported")
-    p.add_argument("--concentrated", type=float, default=0.8, help="share of noise levels drawn from 20..719")
+    p.add_argument("--decay", type=float, default=0.4, help="share of the images, at the end, over which the rate falls to 0")
+    p.add_argument("--ema", type=float, default=0.999, help="decay per step of the averaged weights, which are exported")
+    p.add_argument("--concentrated", type=float, default=0.8, help="share of the noise levels that is drawn from 20..719")
     p.add_argument("--balance", type=float, default=0.75, help="a level's loss is divided by its running mean to this power")
     p.add_argument("--drop-class", type=float, default=0.1)
     p.add_argument("--channels", default="16,32,80")
-    p.add_argument("--init", help="diffusers folder whose weights (and shape) training begins with, instead of random ones")
+    p.add_argument("--init", help="diffusers folder to start from (weights and shape), instead of random weights")
     p.add_argument("--held-out", type=int, default=4000, help="images at the end of the train split that are not trained on")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -162,7 +165,7 @@ def main():
     else:
         model = make_model([int(c) for c in args.channels.split(",")])
     for module in model.modules():
-        if isinstance(module, Attention):  # the fused attention's bf16 backward is slow on CPUs
+        if isinstance(module, Attention):  # the bf16 backward pass of fused attention is slow on CPUs
             module.set_processor(AttnProcessor())
     config = {key: value for key, value in json.loads(model.to_json_string()).items() if key != "_name_or_path"}
     model = model.to(args.device, memory_format=torch.channels_last)
@@ -193,12 +196,12 @@ def main():
         export(ema, config, out / "export")
 
     stop = []
-    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))  # finish the step, write a checkpoint, end
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(True))  # finish the step, write a checkpoint, and exit
     log, seen, started, shown = open(out / "log.txt", "a"), step * args.batch, time.time(), torch.zeros(2)
     first = seen
     while seen < args.images:
         g = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
-        # an epoch is a fixed permutation, so that every image is seen equally often
+        # Each epoch is a fixed permutation, so that every image is seen equally often.
         place = torch.arange(seen, seen + args.batch)
         epoch = int(place[0]) // len(images)
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed + epoch))
