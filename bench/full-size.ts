@@ -11,7 +11,6 @@ import { type Graph, input, newGraph, output } from '../src/graph/core/graph.ts'
 import { plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
 import { parametersOf } from '../src/graph/files/parameters.ts';
-import { openSafetensors } from '../src/graph/files/safetensors.ts';
 import { timeRowLength, timeRows } from '../src/graph/networks/time-embedding.ts';
 import {
   keysAndValues,
@@ -20,6 +19,8 @@ import {
 } from '../src/graph/networks/unet2d-condition.ts';
 import { readUNet2DConditionConfig } from '../src/graph/networks/unet2d-condition-config.ts';
 import { unet2dConditionTensors } from '../src/graph/networks/unet2d-condition-tensors.ts';
+import { fileAt } from '../src/graph/node/folder-files.ts';
+import { openSafetensors } from '../src/graph/node/open-safetensors.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { idle, prepare, readBack, submit } from '../src/kernels/device/runtime.ts';
@@ -54,7 +55,7 @@ const device = await openDevice();
 device.gpu.addEventListener('uncapturederror', (event) => {
   throw new Error((event as GPUUncapturedErrorEvent).error.message);
 });
-const config = await readUNet2DConditionConfig(join(folder, 'config.json'));
+const config = await readUNet2DConditionConfig(...fileAt(join(folder, 'config.json')));
 const file = await openSafetensors(join(folder, 'diffusion_pytorch_model.fp16.safetensors'));
 const io = await openSafetensors(join(folder, 'io.safetensors'));
 const parameters = parametersOf(file, unet2dConditionTensors(config));

@@ -21,6 +21,7 @@ import {
   readUNet2DConditionConfig,
 } from '../src/graph/networks/unet2d-condition-config.ts';
 import { unet2dConditionTensors } from '../src/graph/networks/unet2d-condition-tensors.ts';
+import { fileAt } from '../src/graph/node/folder-files.ts';
 import type { Value } from '../src/graph/ops/value.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
@@ -39,7 +40,7 @@ const { values: options } = parseArgs({
   },
 });
 const config = options.config
-  ? await readUNet2DConditionConfig(options.config)
+  ? await readUNet2DConditionConfig(...fileAt(options.config))
   : parseUNet2DConditionConfig(
       { block_out_channels: options.channels.split(',').map(Number), cross_attention_dim: 768 },
       'the options',

@@ -14,7 +14,6 @@ import { input, newGraph, output } from '../src/graph/core/graph.ts';
 import { plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
 import type { Parameters } from '../src/graph/files/parameters.ts';
-import { openSafetensors } from '../src/graph/files/safetensors.ts';
 import { vaeEncoder } from '../src/graph/networks/vae-encoder.ts';
 import {
   parseVaeEncoderConfig,
@@ -22,6 +21,8 @@ import {
   type VaeEncoderConfig,
 } from '../src/graph/networks/vae-encoder-config.ts';
 import { vaeEncoderParameters, vaeEncoderTensors } from '../src/graph/networks/vae-encoder-tensors.ts';
+import { fileAt } from '../src/graph/node/folder-files.ts';
+import { openSafetensors } from '../src/graph/node/open-safetensors.ts';
 import { type Family, openDevice } from '../src/kernels/device/device.ts';
 import { idle, prepare, submit } from '../src/kernels/device/runtime.ts';
 
@@ -87,7 +88,7 @@ const device = await openDevice(options.family ? { family: options.family as Fam
 const size = Number(options.size);
 const folder = options.vae;
 const config = folder
-  ? await readVaeEncoderConfig(join(folder, 'config.json'))
+  ? await readVaeEncoderConfig(...fileAt(join(folder, 'config.json')))
   : parseVaeEncoderConfig(stableDiffusion, 'Stable Diffusion');
 const file = folder ? await openSafetensors(join(folder, 'diffusion_pytorch_model.safetensors')) : undefined;
 const parameters = file ? vaeEncoderParameters(file, config) : randomParameters(config);

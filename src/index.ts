@@ -11,14 +11,10 @@ export {
   UnsupportedError,
   UsageError,
 } from './errors.ts';
-export { openSafetensors, type TensorFile, type TensorInfo } from './graph/files/safetensors.ts';
-export { type StoredBytes, type TensorData, writeSafetensors } from './graph/files/safetensors-write.ts';
-export {
-  type Converted,
-  type ConvertOptions,
-  convertEdm,
-  type EdmArguments,
-} from './graph/folders/edm-pickle.ts';
+export type { Files, OpenFile } from './graph/files/files.ts';
+export type { TensorFile, TensorInfo } from './graph/files/safetensors.ts';
+export type { StoredBytes, TensorData } from './graph/files/tensor-data.ts';
+export type { EdmArguments } from './graph/folders/edm-pickle.ts';
 export type { PredictionType } from './graph/folders/schedule.ts';
 // Models.
 export {
@@ -48,6 +44,9 @@ export {
 export { type OpenModelOptions, openModel } from './graph/models/open-model.ts';
 export { type ShippedModel, shippedModels } from './graph/models/shipped-models.ts';
 export { readModel } from './graph/models/summarise.ts';
+export { type Converted, type ConvertOptions, convertEdm } from './graph/node/convert-edm.ts';
+export { openSafetensors } from './graph/node/open-safetensors.ts';
+export { writeSafetensors } from './graph/node/write-safetensors.ts';
 export {
   importanceLevels,
   normalisedError,

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError, ModelError, OutOfMemoryError, UnsupportedError } from '../../src/errors.ts';
 import { denoiser } from '../../src/graph/evaluation/denoiser.ts';
-import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import type { EvaluationBatch, Model } from '../../src/graph/model.ts';
 import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
+import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');

@@ -4,9 +4,10 @@ import { copyFileSync, cpSync, mkdtempSync, readFileSync, renameSync, rmSync, wr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { openSafetensors } from '../../src/graph/files/safetensors.ts';
-import { type TensorData, writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
+import type { TensorData } from '../../src/graph/files/tensor-data.ts';
 import { describeModel, evaluationCost } from '../../src/graph/models/describe.ts';
+import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
+import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 
 const SHIPPED = 'weights/fashion-mnist';
 

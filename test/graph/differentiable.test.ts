@@ -4,9 +4,9 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { DeviceLostError, UnsupportedError } from '../../src/errors.ts';
-import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { type EvaluationBatch, type Model, NO_CLASS } from '../../src/graph/model.ts';
 import { type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
+import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 import { maxDifference } from '../kernels/harness.ts';
 

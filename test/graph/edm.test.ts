@@ -4,12 +4,12 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { openSafetensors } from '../../src/graph/files/safetensors.ts';
-import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
 import { type Candidate, type Model, NO_CLASS } from '../../src/graph/model.ts';
 import { describeModel } from '../../src/graph/models/describe.ts';
 import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
 import { readModel } from '../../src/graph/models/summarise.ts';
+import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
+import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 import { rdcLevels } from '../../src/graph/sigmas.ts';
 import { edmGolden, imageOf, SIGMAS, writeEdmFolder, writeNoise } from './edmfolder.ts';
 
@@ -233,10 +233,10 @@ describe('folders that are not in order', () => {
   it('a network in uncond/ that is told a class, or has another side', async () => {
     const file = join(root, 'spoilt', 'uncond', 'config.json');
     await expect(loadModel(await spoil({ label_dim: 3 }, 'uncond'))).rejects.toThrow(
-      `${file}: label_dim is 3, wanted 0 of a network that is told no class`,
+      `${file}: expected label_dim 0, as the network is not conditioned on a class, got 3`,
     );
     await expect(loadModel(await spoil({ img_resolution: 16 }, 'uncond'))).rejects.toThrow(
-      `${file}: img_resolution is 16, that of the other network 8`,
+      `${file}: expected img_resolution 8 as in the conditional network, got 16`,
     );
   });
 

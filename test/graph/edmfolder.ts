@@ -2,7 +2,7 @@
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
+import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 import { encodePng } from '../../src/pipeline/node/png.ts';
 
 export interface EdmNetworkGolden {

@@ -7,10 +7,10 @@ import { costOf } from '../../src/graph/core/cost.ts';
 import { denoiser } from '../../src/graph/evaluation/denoiser.ts';
 import { trace } from '../../src/graph/evaluation/evaluation.ts';
 import { splitByViews, viewsOf } from '../../src/graph/evaluation/views.ts';
-import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
 import { describeModel, flopOf } from '../../src/graph/models/describe.ts';
 import { loadModel, openModel } from '../../src/graph/models/open-model.ts';
+import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 import { diffusionClassifier } from '../../src/pipeline/attacking/diffusion-classifier.ts';
 

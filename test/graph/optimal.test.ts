@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ModelError } from '../../src/errors.ts';
-import { writeSafetensors } from '../../src/graph/files/safetensors-write.ts';
 import { type EvaluationBatch, type Model, NO_CLASS } from '../../src/graph/model.ts';
 import { describeModel } from '../../src/graph/models/describe.ts';
 import { openModel } from '../../src/graph/models/open-model.ts';
 import { readModel } from '../../src/graph/models/summarise.ts';
+import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 import { randomValues } from '../kernels/harness.ts';
 
 const SHAPE = [2, 3, 5] as const;

@@ -5,12 +5,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { denoiser } from '../../src/graph/evaluation/denoiser.ts';
-import { openSafetensors } from '../../src/graph/files/safetensors.ts';
+import { openTensorFile } from '../../src/graph/files/safetensors.ts';
 import { readModelFolder } from '../../src/graph/folders/folder.ts';
 import { coefficients } from '../../src/graph/folders/schedule.ts';
 import type { Candidate, EvaluationBatch, Model } from '../../src/graph/model.ts';
 import { type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
 import { textNetwork } from '../../src/graph/models/text-model.ts';
+import { folderFiles } from '../../src/graph/node/folder-files.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 import { prepareImage } from '../../src/pipeline/images/prepare.ts';
 import { decodeFile } from '../../src/pipeline/node/decode.ts';
@@ -142,9 +143,9 @@ describe.each(NAMES)('%s', (name) => {
 describe('prompts whose keys and values are not kept', () => {
   /** Errors of all prompts at two levels, with tables of so many bytes. */
   const errorsWith = async (bytes: { readonly keptBytes?: number; readonly bindingBytes?: number }) => {
-    const folder = await readModelFolder(folderOf('sd1'));
+    const folder = await readModelFolder(folderFiles(folderOf('sd1')));
     if (folder.kind !== 'text') throw new Error(`a ${folder.kind} model`);
-    const file = await openSafetensors(folder.weights);
+    const file = await openTensorFile(folder.files, folder.weights);
     const levels = [100, 700].map((t) => ({ t, weight: 1, coefficients: coefficients(folder.schedule, t) }));
     const candidates = promptsOf('sd1');
     const texts = candidates.map(({ prompt }) => prompt!);

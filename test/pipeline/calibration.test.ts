@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ModelError, UsageError } from '../../src/errors.ts';
-import { storeTemperature } from '../../src/graph/folders/card.ts';
+import { storeTemperature } from '../../src/graph/node/store-temperature.ts';
 import {
   type ClassErrors,
   fitTemperature,

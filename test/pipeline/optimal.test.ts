@@ -3,8 +3,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { readModel } from '../../src/graph/models/summarise.ts';
+import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { encodePng } from '../../src/pipeline/node/png.ts';
 import { cli } from './capture.ts';
 import { greyPng, temporaryFolder, write } from './imagefiles.ts';

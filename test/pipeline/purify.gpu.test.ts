@@ -3,9 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { openSafetensors } from '../../src/graph/files/safetensors.ts';
 import { describeModel } from '../../src/graph/models/describe.ts';
 import { openModel } from '../../src/graph/models/open-model.ts';
+import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { edmGolden, writeEdmFolder, writeImage, writeNoise } from '../graph/edmfolder.ts';
 import { cli, linesOf } from './capture.ts';
 import { temporaryFolder } from './imagefiles.ts';

@@ -1,13 +1,10 @@
 // JSON that others wrote: parsed, checked by a schema, and refused with one sentence that names the file.
 
-import { readFile, stat } from 'node:fs/promises';
 import type { ZodError, ZodType } from 'zod';
 import { ModelError } from '../../errors.ts';
+import { type Files, readWhole } from './files.ts';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
-
-/** Longest JSON file read as a whole (the index of a sharded model is the largest in practice, a few MB). */
-const MAX_JSON_BYTES = 100_000_000;
 
 /** Deepest nesting accepted; what we read has less than 10, and a parser can be kept busy with millions. */
 const MAX_DEPTH = 100;
@@ -125,19 +122,9 @@ function quoted(text: string, parts: Scan['pythonNumbers']): string {
   return pieces.join('') + text.slice(from);
 }
 
-/** Reads and parses a JSON file; throws `ModelError` naming it when it cannot be read or is not JSON. */
-export async function readJson(file: string): Promise<unknown> {
-  let size: number;
-  let bytes: Uint8Array;
-  try {
-    ({ size } = await stat(file));
-    bytes = size > MAX_JSON_BYTES ? new Uint8Array(0) : await readFile(file);
-  } catch (error) {
-    throw new ModelError(`${file}: ${reason(error)}`);
-  }
-  if (size > MAX_JSON_BYTES)
-    throw new ModelError(`${file}: ${size} bytes of JSON, at most ${MAX_JSON_BYTES} are read`);
-  return parseJson(bytes, file, true);
+/** Reads and parses a JSON file. @throws ModelError naming it if it cannot be read or is not JSON. */
+export async function readJson(files: Files, name: string): Promise<unknown> {
+  return parseJson(await readWhole(files, name), files.describe(name), true);
 }
 
 /** Checks a parsed value by a schema; throws `ModelError` with the file, the path inside and what was wanted. */
@@ -151,16 +138,6 @@ function firstIssue(error: ZodError): string {
   const issue = error.issues[0]!;
   const path = issue.path.map(String).join('.');
   return `${path === '' ? '' : `${path}: `}${oneLine(issue.message)}`;
-}
-
-/** Why the file system refused, in a few words. */
-export function reason(error: unknown): string {
-  const code = (error as NodeJS.ErrnoException).code;
-  if (code === 'ENOENT') return 'no such file';
-  if (code === 'EISDIR') return 'is a folder, not a file';
-  if (code === 'ENOTDIR') return 'is inside something that is not a folder';
-  if (code === 'EACCES' || code === 'EPERM') return 'may not be read';
-  return `cannot be read (${code ?? oneLine(String(error))})`;
 }
 
 /** A name from a file for a message: quoted, control characters escaped, cut when long. */

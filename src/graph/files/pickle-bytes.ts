@@ -5,6 +5,16 @@ import { ModelError } from '../../errors.ts';
 /** Bytes that a line of text may have. */
 const LONGEST = 1 << 20;
 
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
+
+/** Returns bytes as characters of the same codes, in parts that fit on the stack (TextDecoder's latin1 is windows-1252). */
+function latin1(bytes: Uint8Array): string {
+  let text = '';
+  for (let at = 0; at < bytes.length; at += 8192)
+    text += String.fromCharCode(...bytes.subarray(at, at + 8192));
+  return text;
+}
+
 /**
  * Reads `bytes` from `start` on, little-endian but for `f64`. What is cut short or makes no sense is thrown as
  * `refuse` makes it, a ModelError that begins with `file` and names the place.
@@ -27,7 +37,7 @@ export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
   const line = () => {
     const from = at;
     while (u8() !== 10) if (at - from > LONGEST) throw refuse('a line has no end');
-    return Buffer.from(bytes.subarray(from, at - 1)).toString('utf8');
+    return utf8.decode(bytes.subarray(from, at - 1));
   };
   return {
     /** The place of the next byte. */
@@ -55,8 +65,8 @@ export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
       if (count > 0 && bytes[at - 1]! >= 128) value -= 1n << BigInt(8 * count);
       return Number.isSafeInteger(Number(value)) ? Number(value) : value;
     },
-    utf8: (count: number) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(raw(count)),
-    latin1: (count: number) => Buffer.from(raw(count)).toString('latin1'),
+    utf8: (count: number) => utf8.decode(raw(count)),
+    latin1: (count: number) => latin1(raw(count)),
     /** A line without its line feed. */
     line,
     /** The number that a text says. */

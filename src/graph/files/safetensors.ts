@@ -1,80 +1,71 @@
-// Weights on disk: safetensors files and sharded sets of them, read lazily. Opening reads the headers only;
-// a tensor's bytes are read by position when asked for, straight into the caller's memory if given, so a model
-// larger than the host's memory can be put on the device tensor by tensor.
+// Weights in safetensors files and in sharded sets of them, read lazily. Opening reads the headers only. A tensor's bytes
+// are read when they are asked for, straight into the caller's memory if the caller gives some, so that a model larger
+// than the host's memory can be put on the device tensor by tensor.
 
-import type { FileHandle } from 'node:fs/promises';
-import { open } from 'node:fs/promises';
-import { endianness } from 'node:os';
-import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { ModelError, UnsupportedError } from '../../errors.ts';
 import { bf16ToF32, f16ToF32, f32ToF16, MAX_F16 } from '../../kernels/device/half.ts';
 import type { Elements } from '../../kernels/device/routine.ts';
-import { checked, quote, readJson, reason } from './json.ts';
+import { type Files, nameIn, type OpenFile } from './files.ts';
+import { checked, quote, readJson } from './json.ts';
 import { DTYPE_BITS, headerLength, parseHeader, type TensorInfo } from './safetensors-header.ts';
 
 export type { SafetensorsDtype, TensorInfo } from './safetensors-header.ts';
 
-/** An open safetensors file, or a set of shards behind one index. Reads may overlap. */
+/** An open safetensors file, or a set of shards that one index lists. Reads may overlap. */
 export interface TensorFile {
   /** The file, or the index of a sharded set. */
   readonly path: string;
   readonly tensors: ReadonlyMap<string, TensorInfo>;
-  /** The files' `__metadata__`; of shards that disagree, the first one's. */
+  /** The files' `__metadata__`; if shards disagree, the first one's. */
   readonly metadata: ReadonlyMap<string, string>;
-  /** The tensor's bytes as they are in the file, into `into` (of exactly that length) or a new array. */
+  /** Reads a tensor's bytes as they are in the file, into `into` (of exactly that length) or a new array. */
   read(name: string, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
-  /** The tensor as f32, exact for F32, F16 and BF16; other dtypes throw `ModelError`. */
+  /** Reads a tensor as f32, exactly. @throws ModelError for dtypes other than F32, F16 and BF16. */
   readF32(name: string, into?: Float32Array<ArrayBuffer>): Promise<Float32Array<ArrayBuffer>>;
   /**
-   * The tensor as f16 bits for kernels that store halves: F16 as it is, F32 and BF16 rounded to nearest even.
-   * A finite value from 65520 on has no f16; it throws `ModelError` rather than being saturated, because a
-   * network with clipped weights still runs and is silently another network. Values under 2^-25 become zero.
+   * Reads a tensor as f16 bits for kernels that store halves: F16 as it is, F32 and BF16 rounded to nearest even. Values
+   * under 2^-25 become zero.
+   * @throws ModelError for a finite value from 65520 on, which has no f16. It is not saturated, because a network with
+   * clipped weights still runs and is silently another network.
    */
   readF16(name: string, into?: Uint16Array<ArrayBuffer>): Promise<Uint16Array<ArrayBuffer>>;
   /**
-   * Part of a tensor, from its element `from` on: as f32 into floats, or as `readF16` gives it into the bits of halves.
-   * Throws `RangeError` where the tensor ends before the part.
+   * Reads part of a tensor, from its element `from` on: floats are filled with f32, the bits of halves as by `readF16`.
+   * @throws RangeError if the tensor ends before the part does.
    */
   readPart(name: string, from: number, into: Elements): Promise<void>;
-  /** Closes the files; reads under way are finished first. */
+  /** Closes the files after the reads under way. */
   close(): Promise<void>;
 }
 
-/** Elements converted at a time where a conversion cannot happen in place: 1 MiB of f32. */
+/** Elements converted at a time if a conversion cannot happen in place: 1 MiB of f32. */
 const CHUNK = 1 << 18;
 
-/** Most bytes asked of the system in one read; some refuse 2 GiB and more. */
-const MAX_READ = 1 << 30;
+const isLittleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 /**
- * Opens a safetensors file, or the shards behind an index when `path` ends in `.json`.
- * Throws `ModelError` (one sentence naming file and tensor) for anything that is not a sound file.
+ * Opens a safetensors file, or the shards of an index if the name ends in `.json`.
+ * @throws ModelError, one sentence naming file and tensor, for anything that is not a sound file.
  */
-export async function openSafetensors(path: string): Promise<TensorFile> {
-  if (endianness() !== 'LE')
+export async function openTensorFile(files: Files, name: string): Promise<TensorFile> {
+  if (!isLittleEndian)
     throw new UnsupportedError('safetensors: this machine is big-endian, the format is not');
-  return path.endsWith('.json') ? openShards(path) : openFile(path);
+  return name.endsWith('.json') ? openShards(files, name) : openOne(files, name);
 }
 
-async function openFile(path: string): Promise<TensorFile> {
-  let handle: FileHandle;
+async function openOne(files: Files, name: string): Promise<TensorFile> {
+  const path = files.describe(name);
+  const file = await files.open(name);
   try {
-    handle = await open(path, 'r');
+    const prefix = new Uint8Array(Math.min(8, file.size));
+    await readAt(file, path, 0, prefix);
+    const json = new Uint8Array(headerLength(prefix, path, file.size));
+    await readAt(file, path, 8, json);
+    const { tensors, metadata } = parseHeader(json, path, file.size);
+    return singleFile(path, tensors, metadata, file);
   } catch (error) {
-    throw new ModelError(`${path}: ${reason(error)}`);
-  }
-  try {
-    const stat = await handle.stat();
-    if (!stat.isFile()) throw new ModelError(`${path}: is not a regular file`);
-    const prefix = new Uint8Array(Math.min(8, stat.size));
-    await readAt(handle, path, 0, prefix);
-    const json = new Uint8Array(headerLength(prefix, path, stat.size));
-    await readAt(handle, path, 8, json);
-    const { tensors, metadata } = parseHeader(json, path, stat.size);
-    return singleFile(path, tensors, metadata, handle);
-  } catch (error) {
-    await handle.close();
+    await file.close();
     throw error;
   }
 }
@@ -84,20 +75,21 @@ const indexSchema = z.object({
   weight_map: z.record(z.string(), z.string()),
 });
 
-/** A shard must be named by a plain relative path: an index may not make us read elsewhere. */
-function shardPath(index: string, shard: string): string {
+/** Returns the name of a shard: a plain relative path, because an index may not make us read elsewhere. */
+function shardName(index: string, shard: string, path: string): string {
   const inside =
     /^[^\\/:\0]+(?:\/[^\\/:\0]+)*$/.test(shard) &&
     !shard.split('/').some((part) => part === '..' || part === '.');
   if (!inside || !shard.endsWith('.safetensors'))
-    throw new ModelError(`${index}: the shard ${quote(shard)} is not a .safetensors file inside the folder`);
-  return join(dirname(index), shard);
+    throw new ModelError(`${path}: the shard ${quote(shard)} is not a .safetensors file inside the folder`);
+  return nameIn(index.slice(0, Math.max(0, index.lastIndexOf('/'))), shard);
 }
 
-async function openShards(index: string): Promise<TensorFile> {
-  const raw = await readJson(index);
+async function openShards(files: Files, name: string): Promise<TensorFile> {
+  const index = files.describe(name);
+  const raw = await readJson(files, name);
   const { weight_map: weightMap } = checked(indexSchema, raw, index);
-  // zod drops `__proto__`; a reader that did not see the entry would miss that it is there
+  // zod drops `__proto__`, so that the check of the tensors' names would not see it.
   const listed = (raw as { weight_map: object }).weight_map;
   if (Object.hasOwn(listed, '__proto__'))
     throw new ModelError(`${index}: tensor "__proto__" has a name that is not accepted`);
@@ -107,18 +99,19 @@ async function openShards(index: string): Promise<TensorFile> {
   };
   try {
     const tensors = new Map<string, TensorInfo>();
-    for (const [name, shard] of Object.entries(weightMap)) {
-      const path = shardPath(index, shard);
-      if (!shards.has(path)) shards.set(path, await openFile(path));
-      const info = shards.get(path)!.tensors.get(name);
+    for (const [tensor, shard] of Object.entries(weightMap)) {
+      const shardFile = shardName(name, shard, index);
+      const path = files.describe(shardFile);
+      if (!shards.has(path)) shards.set(path, await openOne(files, shardFile));
+      const info = shards.get(path)!.tensors.get(tensor);
       if (!info)
-        throw new ModelError(`${path}: tensor ${quote(name)} is missing, ${index} says that it is here`);
-      tensors.set(name, info);
+        throw new ModelError(`${path}: tensor ${quote(tensor)} is missing, although ${index} lists it here`);
+      tensors.set(tensor, info);
     }
     for (const [path, shard] of shards)
-      for (const name of shard.tensors.keys())
-        if (tensors.get(name)?.file !== path)
-          throw new ModelError(`${path}: tensor ${quote(name)} is not expected here by ${index}`);
+      for (const tensor of shard.tensors.keys())
+        if (tensors.get(tensor)?.file !== path)
+          throw new ModelError(`${path}: tensor ${quote(tensor)} is not expected here by ${index}`);
     const metadata = new Map([...shards.values()].reverse().flatMap((shard) => [...shard.metadata]));
     return combine(index, tensors, metadata, shards, closeAll);
   } catch (error) {
@@ -151,15 +144,15 @@ function singleFile(
   path: string,
   tensors: ReadonlyMap<string, TensorInfo>,
   metadata: ReadonlyMap<string, string>,
-  handle: FileHandle,
+  file: OpenFile,
 ): TensorFile {
   const load = (info: TensorInfo, into: Uint8Array, from = 0): Promise<void> =>
-    readAt(handle, info.file, info.begin + from, into, info.name);
+    readAt(file, `${info.file}: tensor ${quote(info.name)}`, info.begin + from, into);
 
   /** Fills `out` with the elements from `from` on. */
   async function loadF32(info: TensorInfo, from: number, out: Float32Array): Promise<void> {
     const width = DTYPE_BITS[info.dtype] / 8;
-    // 16-bit values go to the last half of the output and are widened from the front, in place
+    // 16-bit values are read into the last half of the output and widened in place, from the front.
     const bytes = new Uint8Array(out.buffer, out.byteOffset, out.byteLength).subarray(
       (4 - width) * out.length,
     );
@@ -212,11 +205,11 @@ function singleFile(
       const info = floats(find(tensors, name, path));
       if (from < 0 || from + into.length > elements(info))
         throw new RangeError(
-          `tensor ${quote(name)}: elements ${from} to ${from + into.length} of ${elements(info)}`,
+          `tensor ${quote(name)} has ${elements(info)} elements, asked for ${from} to ${from + into.length}`,
         );
       await (into instanceof Float32Array ? loadF32(info, from, into) : loadF16(info, from, into));
     },
-    close: () => handle.close(),
+    close: () => file.close(),
   };
 }
 
@@ -229,7 +222,7 @@ function find(tensors: ReadonlyMap<string, TensorInfo>, name: string, path: stri
 function floats(info: TensorInfo): TensorInfo {
   if (info.dtype !== 'F32' && info.dtype !== 'F16' && info.dtype !== 'BF16')
     throw new ModelError(
-      `${info.file}: tensor ${quote(info.name)} is ${info.dtype}, wanted F32, F16 or BF16`,
+      `${info.file}: tensor ${quote(info.name)}: expected F32, F16 or BF16, got ${info.dtype}`,
     );
   return info;
 }
@@ -239,30 +232,13 @@ const elements = (info: TensorInfo): number => info.shape.reduce((product, size)
 function sized<T extends { readonly length: number }>(into: T, length: number, info: TensorInfo): T {
   if (into.length !== length)
     throw new RangeError(
-      `tensor ${quote(info.name)}: the array given has length ${into.length}, wanted ${length}`,
+      `tensor ${quote(info.name)}: expected an array of length ${length}, got one of ${into.length}`,
     );
   return into;
 }
 
-/** Fills `into` from a position; a file that has become shorter meanwhile is a `ModelError`. */
-async function readAt(
-  handle: FileHandle,
-  file: string,
-  position: number,
-  into: Uint8Array,
-  tensor?: string,
-): Promise<void> {
-  const at = tensor === undefined ? file : `${file}: tensor ${quote(tensor)}`;
-  let done = 0;
-  while (done < into.length) {
-    const length = Math.min(into.length - done, MAX_READ);
-    let bytesRead: number;
-    try {
-      ({ bytesRead } = await handle.read(into, done, length, position + done));
-    } catch (error) {
-      throw new ModelError(`${at}: ${reason(error)}`);
-    }
-    if (bytesRead === 0) throw new ModelError(`${at}: the file ends after ${position + done} bytes`);
-    done += bytesRead;
-  }
+/** Fills `into` from a position. @throws ModelError, beginning with `what`, if the file has become shorter meanwhile. */
+async function readAt(file: OpenFile, what: string, position: number, into: Uint8Array): Promise<void> {
+  const read = await file.read(position, into);
+  if (read < into.length) throw new ModelError(`${what}: the file ends after ${position + read} bytes`);
 }

@@ -9,6 +9,8 @@ const CENTRAL = 0x02014b50;
 const LOCAL = 0x04034b50;
 const MOST_ENTRIES = 1_000_000;
 
+const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
+
 /** Whether bytes begin as a zip archive does. */
 export const isZip = (bytes: Uint8Array): boolean =>
   bytes.length >= 4 && bytes[0] === 0x50 && bytes[1] === 0x4b && bytes[2] === 3 && bytes[3] === 4;
@@ -50,7 +52,7 @@ export function zipEntries(bytes: Uint8Array, file: string): ReadonlyMap<string,
     const [nameLength, extraLength, commentLength] = [u16(at + 28), u16(at + 30), u16(at + 32)];
     let [size, offset] = [u32(at + 24), u32(at + 42)];
     const nameAt = within(at + 46, nameLength);
-    const name = Buffer.from(bytes.subarray(nameAt, nameAt + nameLength)).toString('utf8');
+    const name = utf8.decode(bytes.subarray(nameAt, nameAt + nameLength));
     if (method !== 0 || (flags & 1) !== 0)
       throw refuse(`"${name}" is compressed or encrypted, which torch.save does not do`);
     const extraEnd = nameAt + nameLength + extraLength;

@@ -114,6 +114,12 @@ function tensorOf([storage, offset, shape, strides]: readonly Pickled[], refuse:
   return new TorchTensor(storage, offset, sides, steps);
 }
 
+function latin1Bytes(text: string): Uint8Array {
+  const bytes = new Uint8Array(text.length);
+  for (let k = 0; k < text.length; k++) bytes[k] = text.charCodeAt(k);
+  return bytes;
+}
+
 /** Runs a pickle whose persistent ids are storages, found by `storage`. */
 function readTorchPickle(
   bytes: Uint8Array,
@@ -170,7 +176,7 @@ function readTorchPickle(
       case '_codecs.encode':
         if (typeof first !== 'string' || args[1] !== 'latin1')
           throw refuse('_codecs.encode of something else than bytes');
-        return Buffer.from(first, 'latin1');
+        return latin1Bytes(first);
       default:
         return name satisfies never;
     }
@@ -208,7 +214,7 @@ function readZip(bytes: Uint8Array, file: string, depth: number): Pickled {
     throw new ModelError(`${file}: an archive without one data.pkl is not torch.save's`);
   const under = pickles[0]!.slice(0, -'data.pkl'.length);
   const order = entries.get(`${under}byteorder`);
-  if (order && Buffer.from(order).toString() !== 'little')
+  if (order && new TextDecoder().decode(order) !== 'little')
     throw new ModelError(`${file}: its numbers are big-endian, which is not read`);
   const storages = new Map<string, TorchStorage>();
   return readTorchPickle(entries.get(pickles[0]!)!, file, 0, depth, (made, key) => {

@@ -1,11 +1,10 @@
 // card.json: how a model classifies best, found once by whoever made or calibrated it. Everything is optional.
 
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
 import type { Distance } from '../../kernels/diffusion/error-reduction.ts';
-import { checked, readJson, reason } from '../files/json.ts';
+import type { Files } from '../files/files.ts';
+import { checked, readJson } from '../files/json.ts';
 import type { Familiar } from '../model.ts';
 
 /** What a card may say. */
@@ -38,7 +37,8 @@ const familiar = z.strictObject({
   falseAlarms: z.number().gt(0).lt(1),
 });
 
-const schema = z.strictObject({
+/** What a `card.json` may hold, apart from what depends on the model. */
+export const cardSchema = z.strictObject({
   timesteps: z.array(z.int().min(0)).min(1).optional(),
   sigmas: z.array(z.number().positive()).min(1).optional(),
   weights: z.array(z.number().min(0)).optional(),
@@ -49,17 +49,25 @@ const schema = z.strictObject({
   classes: z.int().min(1).optional(),
 });
 
+/** The name of the file in a model's folder. */
+export const CARD = 'card.json';
+
 /**
- * Reads and checks a `card.json` for a model with that many timesteps, undefined where its levels are sigmas; throws
- * `ModelError` naming the file.
+ * Reads a model's card. `numTrainTimesteps` is the number of the model's timesteps, undefined if its levels are sigmas.
+ * Returns undefined if the model has no card.
+ * @throws ModelError naming the file if it is no card of such a model.
  */
-export async function readCard(file: string, numTrainTimesteps: number | undefined): Promise<Card> {
-  return parseCard(await readJson(file), numTrainTimesteps, file);
+export async function readCard(
+  files: Files,
+  numTrainTimesteps: number | undefined,
+): Promise<Card | undefined> {
+  if (!(await files.list(''))?.includes(CARD)) return undefined;
+  return parseCard(await readJson(files, CARD), numTrainTimesteps, files.describe(CARD));
 }
 
 /** The card of a parsed `card.json`; `file` is for messages. */
 export function parseCard(value: unknown, numTrainTimesteps: number | undefined, file: string): Card {
-  const card = checked(schema, value, file);
+  const card = checked(cardSchema, value, file);
   const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
   const { timesteps, sigmas, weights } = card;
   if (numTrainTimesteps === undefined && timesteps)
@@ -95,41 +103,4 @@ function checkFamiliar(
     throw refuse(
       `familiar: expected means and precision of ${means.length} x ${means.length} values, got ${bad ? `a row of ${bad.length}` : `${precision.length} rows`}`,
     );
-}
-
-/**
- * Stores a temperature in the `card.json` of a model folder, which is made if there is none; whatever else stands in it
- * stays as it is written. With `to`, the new card goes to that file, and the folder's own stays as it is. Whoever reads
- * the file meanwhile finds the old card or the new one, whole. Returns the path of the new card.
- *
- * @throws ModelError if the folder's file is not a card, or the new one cannot be written.
- */
-export async function storeTemperature(
-  folder: string,
-  temperature: number,
-  to = join(folder, 'card.json'),
-): Promise<string> {
-  const file = join(folder, 'card.json');
-  const before = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return '{}';
-    throw new ModelError(`${file}: cannot be read (${reason(error)})`);
-  });
-  if (before !== '{}') checked(schema, await readJson(file), file);
-  const named = /("temperature"\s*:\s*)[-+.\deE]+/;
-  const after = named.test(before)
-    ? before.replace(named, (_, name: string) => name + temperature)
-    : before.replace(/^(\s*)\{\s*(?=(\})?)/, (_, space: string, end?: string) =>
-        end
-          ? `${space}{\n  "temperature": ${temperature}\n`
-          : `${space}{\n  "temperature": ${temperature},\n  `,
-      );
-  const partial = `${to}.${process.pid}.tmp`;
-  try {
-    await writeFile(partial, after.endsWith('\n') ? after : `${after}\n`);
-    await rename(partial, to);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw new ModelError(`${to}: cannot be written (${reason(error)})`);
-  }
-  return to;
 }

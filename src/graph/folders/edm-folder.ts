@@ -1,57 +1,49 @@
 // The folder of an EDM model: `config.json` with the arguments of EDMPrecond and its network, `model.safetensors`, and
-// perhaps a second network in `uncond/`, which is told no class.
+// optionally a second network in `uncond/` that is not conditioned on a class.
 
-import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
+import type { Files } from '../files/files.ts';
 import { checked, readJson } from '../files/json.ts';
 import type { EdmConfig } from '../networks/edm-config.ts';
 import { parseEdmConfig, readEdmConfig } from '../networks/read-edm-config.ts';
 import { type Card, readCard } from './card.ts';
 import { headLabels, namedLabels } from './labels.ts';
-import { findWeights } from './weights.ts';
+import { entries, findWeights, type WeightFile } from './weights.ts';
 
 /** A network of EDM and the file of its weights. */
-export interface EdmNetworkFiles {
+export interface EdmNetworkFiles extends WeightFile {
   readonly network: EdmConfig;
-  readonly weights: string;
 }
 
-/** An EDM model (Karras et al. 2022): levels are sigmas, what is predicted is the clean image. */
+/** An EDM model (Karras et al. 2022): its levels are sigmas, and it predicts the clean image. */
 export interface EdmFolder extends EdmNetworkFiles {
   readonly kind: 'edm';
-  readonly path: string;
-  /** The folder's own name. */
-  readonly name: string;
   readonly card: Card | undefined;
-  /** The name of every class, in the order of their numbers; empty for a network that is told none. */
+  /** The name of every class, in the order of their numbers; empty for a network that is not conditioned on a class. */
   readonly labels: readonly string[];
-  /** The network that predicts without a class, where the folder has one. */
+  /** The network that predicts without a class, if the folder has one. */
   readonly uncond: EdmNetworkFiles | undefined;
 }
 
-/** What findWeights says of a pickle. */
+/** How a pickle of EDM becomes safetensors. */
 const CONVERT = 'convert them once (diffclass-stream convert FILE FOLDER)';
 
-/**
- * Reads the folder of an EDM model; `top` are the names of what is in it.
- * @throws ModelError naming the file, for whatever is missing, broken or not supported.
- */
-export async function readEdmFolder(path: string, top: ReadonlySet<string>): Promise<EdmFolder> {
-  const file = join(path, 'config.json');
-  const raw = await readJson(file);
+/** Reads the folder of an EDM model. @throws ModelError naming the file that is missing, broken or not supported. */
+export async function readEdmFolder(files: Files): Promise<EdmFolder> {
+  const file = files.describe('config.json');
+  const raw = await readJson(files, 'config.json');
   const network = parseEdmConfig(raw, file);
   const { id2label } = checked(z.object({ id2label: z.record(z.string(), z.string()).nullish() }), raw, file);
-  const card = top.has('card.json') ? await readCard(join(path, 'card.json'), undefined) : undefined;
+  const card = await readCard(files, undefined);
   return {
     kind: 'edm',
-    path,
-    name: basename(resolve(path)),
+    files,
     network,
-    weights: await findWeights(path, 'model', CONVERT),
+    weights: await findWeights(files, '', 'model', CONVERT),
     card,
     labels: edmLabels(id2label ?? undefined, network, card, file),
-    uncond: top.has('uncond') ? await readUncond(join(path, 'uncond'), network) : undefined,
+    uncond: (await entries(files, '')).has('uncond') ? await readUncond(files, network) : undefined,
   };
 }
 
@@ -70,33 +62,34 @@ function edmLabels(
   return labelDim > 0 ? namedLabels(id2label, card?.classes ?? labelDim, file) : [];
 }
 
-async function readUncond(path: string, beside: EdmConfig): Promise<EdmNetworkFiles> {
-  const file = join(path, 'config.json');
-  const network = await readEdmConfig(file);
-  const refuse = (what: string) => new ModelError(`${file}: ${what}`);
+/** Reads the network in `uncond/`, which belongs to the conditional network `main`. */
+async function readUncond(files: Files, main: EdmConfig): Promise<EdmNetworkFiles> {
+  const network = await readEdmConfig(files, 'uncond/config.json');
+  const refuse = (what: string) => new ModelError(`${files.describe('uncond/config.json')}: ${what}`);
   if (network.heads !== undefined)
-    throw refuse(`${network.heads} heads, wanted a network with one prediction`);
+    throw refuse(`expected a network with one prediction, got ${network.heads} heads`);
   if (network.labelDim !== 0)
-    throw refuse(`label_dim is ${network.labelDim}, wanted 0 of a network that is told no class`);
-  for (const [key, got, wanted] of [
-    ['img_resolution', network.imgResolution, beside.imgResolution],
-    ['img_channels', network.imgChannels, beside.imgChannels],
+    throw refuse(
+      `expected label_dim 0, as the network is not conditioned on a class, got ${network.labelDim}`,
+    );
+  for (const [key, actual, expected] of [
+    ['img_resolution', network.imgResolution, main.imgResolution],
+    ['img_channels', network.imgChannels, main.imgChannels],
   ] as const)
-    if (got !== wanted) throw refuse(`${key} is ${got}, that of the other network ${wanted}`);
-  return { network, weights: await findWeights(path, 'model', CONVERT) };
+    if (actual !== expected)
+      throw refuse(`expected ${key} ${expected} as in the conditional network, got ${actual}`);
+  return { network, files, weights: await findWeights(files, 'uncond', 'model', CONVERT) };
 }
 
-/**
- * The model that predicts without a class: the network in `uncond/` where there is one, else the model itself.
- */
+/** Returns the model that predicts without a class: the network in `uncond/` if there is one, else the model itself. */
 export function withoutClass(folder: EdmFolder): EdmFolder {
   return folder.uncond ? { ...folder, ...folder.uncond, labels: [], uncond: undefined } : folder;
 }
 
 /**
- * The network's number for no class: that of the zero label, where it was trained with it (Karras et al. train their
- * class-conditional networks without), or of the head behind the classes', else the heads' mean. Undefined where there
- * is none.
+ * Returns the number that means "no class" to the network, or undefined if there is none. A class-conditional network has
+ * one if it was trained with label dropout (Karras et al. train theirs without). For a multi-head network it is the number
+ * of classes: the unconditional head if there is one, else the mean of all heads.
  */
 export function nullLabel({
   network: { labelDim, labelDropout, heads },

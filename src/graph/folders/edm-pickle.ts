@@ -1,14 +1,11 @@
 // EDM's published networks, and state dicts of EDMPrecond as others keep them, made into a model folder.
 
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { ModelError } from '../../errors.ts';
 import { checkTensors } from '../files/expected-tensors.ts';
-import { readJson, reason } from '../files/json.ts';
 import { type Pickled, PickledObject } from '../files/pickle.ts';
 import type { TensorInfo } from '../files/safetensors.ts';
 import type { SafetensorsDtype } from '../files/safetensors-header.ts';
-import { type TensorData, writeSafetensors } from '../files/safetensors-write.ts';
+import type { TensorData } from '../files/tensor-data.ts';
 import { readTorch, TorchTensor } from '../files/torch-file.ts';
 import { edmTensors } from '../networks/edm-tensors.ts';
 import { parseEdmConfig } from '../networks/read-edm-config.ts';
@@ -16,18 +13,10 @@ import { parseEdmConfig } from '../networks/read-edm-config.ts';
 /** The arguments of EDMPrecond and its network, as `config.json` has them. */
 export type EdmArguments = Readonly<Record<string, unknown>>;
 
-export interface ConvertOptions {
-  /** A `config.json` for what the file does not say; what it says wins over what is inferred. */
-  readonly config?: string;
-  /** Names of the classes. */
-  readonly labels?: readonly string[];
-}
-
-/** What a conversion made. */
-export interface Converted {
-  readonly tensors: number;
-  readonly parameters: number;
+/** A network made of a pickle: its `config.json`, and its tensors by EDM's names. */
+export interface EdmNetwork {
   readonly config: EdmArguments;
+  readonly tensors: readonly (readonly [name: string, tensor: TensorData])[];
 }
 
 /** EDMPrecond's arguments by position. */
@@ -163,45 +152,23 @@ function dataOf(name: string, tensor: TorchTensor, refuse: (what: string) => Err
   return { dtype: 'F32', shape: tensor.shape, data: single };
 }
 
-async function readWhole(path: string): Promise<Uint8Array> {
-  return readFile(path).catch((error: unknown) => {
-    throw new ModelError(`${path}: cannot be read (${reason(error)})`);
-  });
-}
-
 /**
- * Makes a model folder `out` of EDM's pickle (`edm-cifar10-32x32-cond-vp.pkl`, key `ema`) or a state dict of
- * EDMPrecond (`.pt`): `config.json` and `model.safetensors`, with EDM's own names. Nothing of the file is executed.
+ * Reads a network from the bytes of EDM's pickle (`edm-cifar10-32x32-cond-vp.pkl`, key `ema`) or of a state dict of
+ * EDMPrecond (`.pt`). Nothing of the file is executed; `path` is for messages.
  *
- * A state dict does not say how its network was made: the architecture is told from names and shapes, or by
- * `config`. Written is only what is exactly the tensors of that architecture.
+ * A state dict does not contain its network's arguments: the architecture is inferred from names and shapes. `given`
+ * arguments override those of the file and the inferred ones.
  *
- * @throws ModelError, one sentence naming the file, for whatever it holds beside tensors and EDM's objects, and where
- *   architecture and tensors do not fit.
+ * @throws ModelError, one sentence that begins with `path`, if the file holds anything but tensors and EDM's objects, or
+ *   if the tensors are not exactly those of the architecture.
  */
-export async function convertEdm(
-  path: string,
-  out: string,
-  { config: configFile, labels }: ConvertOptions = {},
-): Promise<Converted> {
+export function readEdmPickle(bytes: Uint8Array, path: string, given?: EdmArguments): EdmNetwork {
   const refuse = (what: string): ModelError => new ModelError(`${path}: ${what}`);
-  const { tensors, config: own } = networkOf(readTorch(await readWhole(path), path), refuse);
-  const given = configFile === undefined ? {} : await readJson(configFile);
-  if (typeof given !== 'object' || given === null || Array.isArray(given))
-    throw new ModelError(`${configFile}: wanted an object`);
-  const known: EdmArguments = { ...(own ?? inferArguments(tensors)), ...given };
-  const config: EdmArguments = {
-    _class_name: 'EDMPrecond',
-    ...known,
-    ...(labels ? { id2label: Object.fromEntries(labels.map((label, k) => [k, label])) } : {}),
-  };
+  const { tensors, config: own } = networkOf(readTorch(bytes, path), refuse);
+  const config = { _class_name: 'EDMPrecond', ...(own ?? inferArguments(tensors)), ...given };
   const data = [...tensors].map(([name, tensor]) => [name, dataOf(name, tensor, refuse)] as const);
-  checkArchitecture(path, config, data, own !== undefined || configFile !== undefined);
-  await mkdir(out, { recursive: true });
-  await writeSafetensors(join(out, 'model.safetensors'), data, [['format', 'pt']]);
-  await writeFile(join(out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
-  const parameters = data.reduce((sum, [, { shape }]) => sum + shape.reduce((n, side) => n * side, 1), 0);
-  return { tensors: data.length, parameters, config };
+  checkArchitecture(path, config, data, own !== undefined || given !== undefined);
+  return { config, tensors: data };
 }
 
 /** Throws unless the tensors are those of the architecture; EDM's resampling filters are none of its weights. */

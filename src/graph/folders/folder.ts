@@ -1,8 +1,8 @@
-// A model folder of any kind: what is in it, checked as far as can be without reading weights.
+// A model folder of any kind: what is in it, checked as far as is possible without reading weights.
 
-import { join } from 'node:path';
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
+import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 import { type EdmFolder, readEdmFolder } from './edm-folder.ts';
 import { OPTIMAL_CLASS, type OptimalFolder, readOptimalFolder } from './optimal-folder.ts';
@@ -23,39 +23,41 @@ export { findWeights } from './weights.ts';
 export type ModelFolder = PipelineFolder | EdmFolder | OptimalFolder;
 
 /**
- * Reads a model folder: its pipeline, the configurations of its networks, schedule, class names and card; the
- * weights are only found, not opened. Throws `ModelError`, one sentence naming the file, for whatever is missing,
- * broken or not supported.
+ * Reads a model folder: its pipeline, the configurations of its networks, schedule, class names and card. The weights
+ * are only found, not opened.
+ * @throws ModelError, one sentence naming the file that is missing, broken or not supported.
  */
-export async function readModelFolder(path: string): Promise<ModelFolder> {
-  const top = await entries(path);
-  if (top.has('model_index.json')) return readPipelineFolder(path, top);
-  const className = top.has('config.json') ? await classOf(join(path, 'config.json')) : undefined;
-  if (className === 'EDMPrecond') return readEdmFolder(path, top);
-  if (className === OPTIMAL_CLASS) return readOptimalFolder(path, top);
-  throw noModel(path, className);
+export async function readModelFolder(files: Files): Promise<ModelFolder> {
+  const top = await entries(files, '');
+  if (top.has('model_index.json')) return readPipelineFolder(files);
+  const className = top.has('config.json') ? await classOf(files, 'config.json') : undefined;
+  if (className === 'EDMPrecond') return readEdmFolder(files);
+  if (className === OPTIMAL_CLASS) return readOptimalFolder(files);
+  throw noModel(files, className);
 }
 
-/** Throws `ModelError` when a model cannot classify because it has no classes, or only one. */
+/** Throws `ModelError` if a model cannot classify because it has no classes, or only one. */
 export function requireClasses(folder: ModelFolder): void {
   if (folder.kind === 'text') return;
+  const path = folder.files.describe('');
   if (folder.labels.length === 0)
     throw new ModelError(
-      `${folder.path}: the model has no classes (${folder.kind === 'edm' ? 'label_dim is 0' : 'neither num_class_embeds nor id2label is there'}), it cannot classify`,
+      `${path}: the model has no classes (${folder.kind === 'edm' ? 'label_dim is 0' : 'it has neither num_class_embeds nor id2label'}), so it cannot classify`,
     );
   if (folder.labels.length === 1)
-    throw new ModelError(`${folder.path}: the model has only one class, there is nothing to decide`);
+    throw new ModelError(`${path}: the model has only one class, so there is nothing to decide`);
 }
 
-/** The class that a configuration is of, where it says. */
-async function classOf(file: string): Promise<string | undefined> {
-  return checked(z.object({ _class_name: z.string().optional() }), await readJson(file), file)._class_name;
+/** Returns the class that a configuration belongs to, if it names one. */
+async function classOf(files: Files, name: string): Promise<string | undefined> {
+  const schema = z.object({ _class_name: z.string().optional() });
+  return checked(schema, await readJson(files, name), files.describe(name))._class_name;
 }
 
-/** A folder that is no model may be one component of a pipeline. */
-const noModel = (path: string, className: string | undefined): ModelError =>
+/** A folder that is no model may be one component of a pipeline, whose class it names. */
+const noModel = (files: Files, className: string | undefined): ModelError =>
   new ModelError(
     className
-      ? `${join(path, 'config.json')}: ${quote(className)} alone is no model, wanted the folder with model_index.json`
-      : `${join(path, 'model_index.json')}: no such file, wanted a model folder as diffusers saves it, or EDMPrecond's config.json`,
+      ? `${files.describe('config.json')}: ${quote(className)} alone is not a model; give the folder with model_index.json`
+      : `${files.describe('model_index.json')}: no such file; expected a model folder as diffusers saves it, or one with the config.json of EDMPrecond`,
   );

@@ -1,26 +1,23 @@
-// The folder of an optimal denoiser: `config.json` that names a file of labelled images, which are the model.
+// The folder of an optimal denoiser: a `config.json` that names a file of labelled images, which are the model.
 
-import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
+import type { Files } from '../files/files.ts';
 import { checked, readJson } from '../files/json.ts';
-import { openSafetensors } from '../files/safetensors.ts';
+import { openTensorFile, type TensorInfo } from '../files/safetensors.ts';
 import { type Card, readCard } from './card.ts';
 import { namedLabels } from './labels.ts';
+import type { WeightFile } from './weights.ts';
 
 /** The class name in `config.json`. */
 export const OPTIMAL_CLASS = 'OptimalDenoiser';
 
-/** The closed-form denoiser of labelled images: levels are sigmas, what is predicted is the clean image. */
-export interface OptimalFolder {
+/**
+ * The closed-form denoiser of labelled images: its levels are sigmas, and it predicts the clean image. The file `weights`
+ * holds the tensors `images` [n, c, h, w], bytes from 0 to 255 or floats in [-1, 1], and `labels` [n], bytes or integers.
+ */
+export interface OptimalFolder extends WeightFile {
   readonly kind: 'optimal';
-  readonly path: string;
-  readonly name: string;
-  /**
-   * The file of the images: tensors `images` [n, c, h, w], bytes from 0 to 255 or floats in [-1, 1], and `labels` [n],
-   * bytes or integers.
-   */
-  readonly weights: string;
   readonly image: readonly [channels: number, height: number, width: number];
   readonly labels: readonly string[];
   readonly card: Card | undefined;
@@ -33,37 +30,39 @@ const config = z.object({
 });
 
 /**
- * Reads the folder of an optimal denoiser; `top` are the names of what is in it.
- * @throws ModelError naming the file (and tensor), for whatever is missing, broken or not supported.
+ * Reads the folder of an optimal denoiser.
+ * @throws ModelError naming the file (and tensor) that is missing, broken or not supported.
  */
-export async function readOptimalFolder(path: string, top: ReadonlySet<string>): Promise<OptimalFolder> {
-  const file = join(path, 'config.json');
-  const { data, id2label } = checked(config, await readJson(file), file);
-  const weights = resolve(path, data);
-  const images = await openSafetensors(weights);
+export async function readOptimalFolder(files: Files): Promise<OptimalFolder> {
+  const file = files.describe('config.json');
+  const { data: weights, id2label } = checked(config, await readJson(files, 'config.json'), file);
+  return {
+    kind: 'optimal',
+    files,
+    weights,
+    image: await imageShape(files, weights),
+    labels: namedLabels(id2label, Object.keys(id2label).length, file),
+    card: await readCard(files, undefined),
+  };
+}
+
+/** Returns the shape [c, h, w] of the images in a file. @throws ModelError if it does not hold labelled images. */
+async function imageShape(files: Files, name: string): Promise<OptimalFolder['image']> {
+  const file = await openTensorFile(files, name);
   try {
-    const refuse = (what: string) => new ModelError(`${weights}: ${what}`);
-    const found = images.tensors.get('images');
-    const labels = images.tensors.get('labels');
-    if (found?.shape.length !== 4 || found.shape.includes(0) || !['U8', 'F32'].includes(found.dtype))
-      throw refuse(
-        `wanted the tensor "images" [n, c, h, w] of U8 or F32, ${found ? `got [${found.shape.join(', ')}] of ${found.dtype}` : 'it has none'}`,
+    const refuse = (expected: string, actual: TensorInfo | undefined) =>
+      new ModelError(
+        `${file.path}: expected the tensor ${expected}, ${actual ? `got [${actual.shape.join(', ')}] of ${actual.dtype}` : 'it has none'}`,
       );
-    const [n, c, h, w] = found.shape as [number, number, number, number];
+    const images = file.tensors.get('images');
+    const labels = file.tensors.get('labels');
+    if (images?.shape.length !== 4 || images.shape.includes(0) || !['U8', 'F32'].includes(images.dtype))
+      throw refuse('"images" [n, c, h, w] of U8 or F32', images);
+    const [n, c, h, w] = images.shape as [number, number, number, number];
     if (labels?.shape.length !== 1 || labels.shape[0] !== n || !['U8', 'I32', 'I64'].includes(labels.dtype))
-      throw refuse(
-        `wanted the tensor "labels" [${n}] of U8, I32 or I64, ${labels ? `got [${labels.shape.join(', ')}] of ${labels.dtype}` : 'it has none'}`,
-      );
-    return {
-      kind: 'optimal',
-      path,
-      name: basename(resolve(path)),
-      weights,
-      image: [c, h, w],
-      labels: namedLabels(id2label, Object.keys(id2label).length, file),
-      card: top.has('card.json') ? await readCard(join(path, 'card.json'), undefined) : undefined,
-    };
+      throw refuse(`"labels" [${n}] of U8, I32 or I64`, labels);
+    return [c, h, w];
   } finally {
-    await images.close();
+    await file.close();
   }
 }

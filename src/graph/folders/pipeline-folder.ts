@@ -1,8 +1,8 @@
 // A model folder as diffusers saves a pipeline: what is in it, checked as far as can be without reading weights.
 
-import { basename, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
+import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 import { readClipTextConfig } from '../networks/clip-text-config.ts';
 import { type DitConfig, readDitConfig } from '../networks/dit-config.ts';
@@ -15,15 +15,10 @@ import { readVaeEncoderConfig, type VaeEncoderConfig } from '../networks/vae-enc
 import { type Card, readCard } from './card.ts';
 import { classLabels, headLabels, namedLabels } from './labels.ts';
 import { readSchedule, type Schedule } from './schedule.ts';
-import { entries, findWeights } from './weights.ts';
+import { findWeights, type WeightFile } from './weights.ts';
 
-/** What all model folders have. */
-interface CommonFolder {
-  readonly path: string;
-  /** The folder's own name. */
-  readonly name: string;
-  /** The denoising network's weights for `openSafetensors`: one file, or the index of a sharded set. */
-  readonly weights: string;
+/** What all pipelines have; `weights` are those of the denoising network. */
+interface CommonFolder extends WeightFile {
   readonly schedule: Schedule;
   readonly card: Card | undefined;
 }
@@ -42,9 +37,8 @@ export interface PixelModelFolder extends CommonFolder {
 }
 
 /** The autoencoder of a latent model. */
-export interface VaeFolder {
+export interface VaeFolder extends WeightFile {
   readonly config: VaeEncoderConfig;
-  readonly weights: string;
 }
 
 /** A text-to-image model: diffusers' StableDiffusionPipeline, 1.x and 2.x. */
@@ -106,7 +100,7 @@ type Part = 'unet' | 'vae' | 'text_encoder' | 'tokenizer' | 'transformer';
 
 /** What the readers of the kinds share: where they read, and what they found on the way. */
 interface Reading {
-  readonly path: string;
+  readonly files: Files;
   readonly index: Index;
   readonly indexFile: string;
   /** Throws unless the index names one of the classes for a part; a part it leaves out is taken for what it should be. */
@@ -116,18 +110,18 @@ interface Reading {
 }
 
 /**
- * Reads a pipeline's folder by its `model_index.json`; `top` are the names of what is in it.
- * @throws ModelError naming the file, for whatever is missing, broken or not supported.
+ * Reads a pipeline's folder by its `model_index.json`.
+ * @throws ModelError naming the file that is missing, broken or not supported.
  */
-export async function readPipelineFolder(path: string, top: ReadonlySet<string>): Promise<PipelineFolder> {
-  const indexFile = join(path, 'model_index.json');
-  const raw = await readJson(indexFile);
+export async function readPipelineFolder(files: Files): Promise<PipelineFolder> {
+  const indexFile = files.describe('model_index.json');
+  const raw = await readJson(files, 'model_index.json');
   const { _class_name: pipeline } = checked(z.object({ _class_name: z.string() }), raw, indexFile);
   const kind = pipelines.get(pipeline);
   if (!kind) throw notSupported(indexFile, pipeline);
   const index = checked(indexSchema, raw, indexFile);
   const reading: Reading = {
-    path,
+    files,
     index,
     indexFile,
     expect(part, ...wanted) {
@@ -136,12 +130,10 @@ export async function readPipelineFolder(path: string, top: ReadonlySet<string>)
         throw new ModelError(`${indexFile}: the ${part} is ${quote(got)}, wanted ${wanted.join(' or ')}`);
     },
     async common(part) {
-      const weights = await findWeights(join(path, part), 'diffusion_pytorch_model');
-      const schedule = await readScheduler(path);
-      const card = top.has('card.json')
-        ? await readCard(join(path, 'card.json'), schedule.numTrainTimesteps)
-        : undefined;
-      return { path, name: basename(resolve(path)), weights, schedule, card };
+      const weights = await findWeights(files, part, 'diffusion_pytorch_model');
+      const schedule = await readScheduler(files);
+      const card = await readCard(files, schedule.numTrainTimesteps);
+      return { files, weights, schedule, card };
     },
   };
   switch (kind) {
@@ -157,15 +149,15 @@ export async function readPipelineFolder(path: string, top: ReadonlySet<string>)
 }
 
 async function readPixelModel({
-  path,
+  files,
   index,
   indexFile,
   expect,
   common,
 }: Reading): Promise<PixelModelFolder> {
   expect('unet', 'UNet2DModel');
-  const unetFile = join(path, 'unet', 'config.json');
-  const unet = await readUNet2DConfig(unetFile);
+  const unetFile = files.describe('unet/config.json');
+  const unet = await readUNet2DConfig(files, 'unet/config.json');
   if (!unet.sampleSize)
     throw new ModelError(`${unetFile}: sample_size is missing, a pixel model needs the size of its images`);
   const heads = headsOf(index, unet, unetFile, indexFile);
@@ -208,20 +200,19 @@ function headsOf(
   return heads;
 }
 
-async function readTextModel({ path, expect, common }: Reading): Promise<TextModelFolder> {
+async function readTextModel({ files, expect, common }: Reading): Promise<TextModelFolder> {
   expect('unet', 'UNet2DConditionModel');
   expect('vae', 'AutoencoderKL');
   expect('text_encoder', 'CLIPTextModel');
   expect('tokenizer', 'CLIPTokenizer', 'CLIPTokenizerFast');
-  const unetFile = join(path, 'unet', 'config.json');
-  const unet = await readUNet2DConditionConfig(unetFile);
-  const vae = await readVae(path, unet.inChannels, unetFile);
+  const unetFile = files.describe('unet/config.json');
+  const unet = await readUNet2DConditionConfig(files, 'unet/config.json');
+  const vae = await readVae(files, unet.inChannels, unetFile);
   if (unet.outChannels !== unet.inChannels)
     throw new ModelError(
       `${unetFile}: out_channels is ${unet.outChannels}, wanted in_channels ${unet.inChannels} (learned variances are not supported)`,
     );
-  const textEncoder = join(path, 'text_encoder');
-  const { hiddenSize } = await readClipTextConfig(join(textEncoder, 'config.json'));
+  const { hiddenSize } = await readClipTextConfig(files, 'text_encoder/config.json');
   if (hiddenSize !== unet.crossAttentionDim)
     throw new ModelError(
       `${unetFile}: cross_attention_dim is ${unet.crossAttentionDim}, the text encoder gives ${hiddenSize}`,
@@ -231,13 +222,13 @@ async function readTextModel({ path, expect, common }: Reading): Promise<TextMod
     ...(await common('unet')),
     unet,
     vae,
-    textEncoder,
-    tokenizer: join(path, 'tokenizer'),
+    textEncoder: 'text_encoder',
+    tokenizer: 'tokenizer',
   };
 }
 
 async function readTransformer({
-  path,
+  files,
   index,
   indexFile,
   expect,
@@ -245,9 +236,9 @@ async function readTransformer({
 }: Reading): Promise<TransformerFolder> {
   expect('transformer', 'DiTTransformer2DModel', 'Transformer2DModel');
   expect('vae', 'AutoencoderKL');
-  const file = join(path, 'transformer', 'config.json');
-  const transformer = await readDitConfig(file);
-  const vae = await readVae(path, transformer.inChannels, file);
+  const file = files.describe('transformer/config.json');
+  const transformer = await readDitConfig(files, 'transformer/config.json');
+  const vae = await readVae(files, transformer.inChannels, file);
   const given = Object.keys(index.id2label ?? {}).length;
   if (given > transformer.numEmbedsAdaNorm)
     throw new ModelError(
@@ -257,25 +248,24 @@ async function readTransformer({
   return { kind: 'transformer', ...(await common('transformer')), transformer, vae, labels };
 }
 
-async function readVae(path: string, inChannels: number, file: string): Promise<VaeFolder> {
-  const vaeFile = join(path, 'vae', 'config.json');
-  const config = await readVaeEncoderConfig(vaeFile);
+/** Reads the autoencoder; its latents must have the denoising network's `inChannels`, which `file` configures. */
+async function readVae(files: Files, inChannels: number, file: string): Promise<VaeFolder> {
+  const config = await readVaeEncoderConfig(files, 'vae/config.json');
   if (config.latentChannels !== inChannels)
     throw new ModelError(
-      `${file}: in_channels is ${inChannels}, the autoencoder's latents have ${config.latentChannels} (${vaeFile})`,
+      `${file}: in_channels is ${inChannels}, the autoencoder's latents have ${config.latentChannels} (${files.describe('vae/config.json')})`,
     );
-  return { config, weights: await findWeights(join(path, 'vae'), 'diffusion_pytorch_model') };
+  return { config, files, weights: await findWeights(files, 'vae', 'diffusion_pytorch_model') };
 }
 
 /** The schedule, which also says what the network predicts: nothing is guessed where the file is missing. */
-async function readScheduler(path: string): Promise<Schedule> {
-  const names = await entries(path);
-  const file = join(path, 'scheduler', 'scheduler_config.json');
-  if (!names.has('scheduler') || !(await entries(join(path, 'scheduler'))).has('scheduler_config.json'))
+async function readScheduler(files: Files): Promise<Schedule> {
+  const file = 'scheduler/scheduler_config.json';
+  if (!(await files.list('scheduler'))?.includes('scheduler_config.json'))
     throw new ModelError(
-      `${file}: no such file, and without it nobody knows whether the network predicts epsilon or v; copy it from where the model came from`,
+      `${files.describe(file)}: no such file; without it, it is unknown whether the network predicts epsilon or v; copy it from where the model came from`,
     );
-  return readSchedule(file);
+  return readSchedule(files, file);
 }
 
 function notSupported(file: string, pipeline: string): ModelError {

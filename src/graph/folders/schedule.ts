@@ -4,6 +4,7 @@
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
+import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 
 /** What the network's output means: the noise eps, v = a eps - b x0, or the image x0. */
@@ -77,9 +78,9 @@ const fields = z.object({
   timestep_type: z.string().nullish(),
 });
 
-/** Reads a `scheduler_config.json`; throws `ModelError` naming the file and the value that is not understood. */
-export async function readSchedule(file: string): Promise<Schedule> {
-  return parseSchedule(await readJson(file), file);
+/** Reads a `scheduler_config.json`. @throws ModelError naming the file and the value that is not understood. */
+export async function readSchedule(files: Files, name: string): Promise<Schedule> {
+  return parseSchedule(await readJson(files, name), files.describe(name));
 }
 
 /** The schedule of a parsed `scheduler_config.json`; `file` is for messages. */

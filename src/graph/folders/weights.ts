@@ -1,48 +1,52 @@
 // Where a network's weights are: the safetensors files in its folder.
 
-import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { ModelError } from '../../errors.ts';
-import { quote, reason } from '../files/json.ts';
+import { type Files, nameIn } from '../files/files.ts';
+import { quote } from '../files/json.ts';
+
+/** A network's weights for `openTensorFile`: one file, or the index of a sharded set. */
+export interface WeightFile {
+  readonly files: Files;
+  readonly weights: string;
+}
 
 /**
- * Finds the safetensors weights `stem` in a component's folder: a single file, the index of a sharded set, or
- * the fp16 variant of either, in this order. Throws `ModelError` when there is none, and says what to do when
- * there are only pickles: `convert` them, by default with diffusers.
+ * Finds the safetensors weights `stem` in a component's folder: a single file, the index of a sharded set, or the fp16
+ * variant of either, in this order. Returns the file's name.
+ * @throws ModelError if there is none. If there are only pickles, the message says how to `convert` them, by default
+ * with diffusers.
  */
 export async function findWeights(
+  files: Files,
   folder: string,
   stem: string,
   convert = 'convert them once with diffusers (from_pretrained, then save_pretrained with safe_serialization=True)',
 ): Promise<string> {
-  const names = await entries(folder);
-  const wanted = [
+  const present = await entries(files, folder);
+  const known = [
     `${stem}.safetensors`,
     `${stem}.safetensors.index.json`,
     `${stem}.fp16.safetensors`,
     `${stem}.safetensors.index.fp16.json`,
     `${stem}.fp16.safetensors.index.json`,
   ];
-  const found = wanted.find((name) => names.has(name));
-  if (found) return join(folder, found);
-  const pickle = [...names].sort().find((name) => /\.(?:bin|bin\.index\.json|pt|pth|ckpt|pkl)$/.test(name));
+  const found = known.find((name) => present.has(name));
+  if (found) return nameIn(folder, found);
+  const names = [...present].sort();
+  const pickle = names.find((name) => /\.(?:bin|bin\.index\.json|pt|pth|ckpt|pkl)$/.test(name));
   if (pickle)
     throw new ModelError(
-      `${join(folder, pickle)}: weights in a pickle can run code and are not read, ${convert}`,
+      `${files.describe(nameIn(folder, pickle))}: weights in a pickle can run code and are not read; ${convert}`,
     );
-  const other = [...names].filter((name) => name.endsWith('.safetensors')).sort();
+  const other = names.find((name) => name.endsWith('.safetensors'));
   throw new ModelError(
-    `${join(folder, wanted[0]!)}: no such file${other.length > 0 ? ` (there is ${quote(other[0])})` : ''}`,
+    `${files.describe(nameIn(folder, known[0]!))}: no such file${other ? ` (there is ${quote(other)})` : ''}`,
   );
 }
 
-/** The names of what is in a folder. @throws ModelError where there is none. */
-export async function entries(folder: string): Promise<ReadonlySet<string>> {
-  try {
-    return new Set(await readdir(folder));
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT') throw new ModelError(`${folder}: no such folder`);
-    throw new ModelError(`${folder}: ${code === 'ENOTDIR' ? 'is not a folder' : reason(error)}`);
-  }
+/** Returns the names of what is in a folder. @throws ModelError if there is no such folder. */
+export async function entries(files: Files, folder: string): Promise<ReadonlySet<string>> {
+  const names = await files.list(folder);
+  if (!names) throw new ModelError(`${files.describe(folder)}: no such folder`);
+  return new Set(names);
 }

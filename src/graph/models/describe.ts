@@ -1,16 +1,14 @@
 // What a model folder holds, for a person: its networks, what an evaluation costs, and everything that is wrong
 // with it. Where opening a model stops at the first fault, this goes on and lists them all.
 
-import { readdir } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
 import { ModelError, ShapeError, UnsupportedError } from '../../errors.ts';
 import { costOf } from '../core/cost.ts';
 import { trace } from '../evaluation/evaluation.ts';
+import { type Files, nameIn } from '../files/files.ts';
 import { readJson } from '../files/json.ts';
 import { parametersOf } from '../files/parameters.ts';
-import { openSafetensors, type TensorFile } from '../files/safetensors.ts';
+import { openTensorFile, type TensorFile } from '../files/safetensors.ts';
 import { findWeights } from '../folders/folder.ts';
-import { modelFolder } from '../folders/model-path.ts';
 import { OPTIMAL_CLASS } from '../folders/optimal-folder.ts';
 import { type PredictionType, readSchedule } from '../folders/schedule.ts';
 import type { ModelSummary } from '../model-summary.ts';
@@ -26,6 +24,7 @@ import { readUNet2DConfig } from '../networks/unet2d-config.ts';
 import { unet2dTensors } from '../networks/unet2d-tensors.ts';
 import { readVaeEncoderConfig } from '../networks/vae-encoder-config.ts';
 import { vaeEncoderParameters } from '../networks/vae-encoder-tensors.ts';
+import { modelFiles } from '../node/model-path.ts';
 import { readTextEncoder } from '../text/prompt-encoder.ts';
 import { loadModel, type OpenModelOptions } from './open-model.ts';
 import { readModel } from './summarise.ts';
@@ -80,12 +79,12 @@ export interface Description {
 interface Kind {
   readonly stem: string;
   /** Throws `ModelError` where the configuration is not understood, or the file is not the network. */
-  readonly check: (configFile: string, file: TensorFile) => Promise<unknown>;
+  readonly check: (files: Files, config: string, file: TensorFile) => Promise<unknown>;
 }
 
 const transformer: Kind = {
   stem: 'diffusion_pytorch_model',
-  check: async (config, file) => parametersOf(file, ditTensors(await readDitConfig(config))),
+  check: async (files, config, file) => parametersOf(file, ditTensors(await readDitConfig(files, config))),
 };
 
 /** The networks that are known, by their class. */
@@ -94,15 +93,16 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
     'UNet2DModel',
     {
       stem: 'diffusion_pytorch_model',
-      check: async (config, file) => parametersOf(file, unet2dTensors(await readUNet2DConfig(config))),
+      check: async (files, config, file) =>
+        parametersOf(file, unet2dTensors(await readUNet2DConfig(files, config))),
     },
   ],
   [
     'UNet2DConditionModel',
     {
       stem: 'diffusion_pytorch_model',
-      check: async (config, file) =>
-        parametersOf(file, unet2dConditionTensors(await readUNet2DConditionConfig(config))),
+      check: async (files, config, file) =>
+        parametersOf(file, unet2dConditionTensors(await readUNet2DConditionConfig(files, config))),
     },
   ],
   ['DiTTransformer2DModel', transformer],
@@ -111,20 +111,24 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
     'CLIPTextModel',
     {
       stem: 'model',
-      check: async (config, file) =>
-        parametersOf(withoutBuffers(file), clipTextTensors(await readClipTextConfig(config))),
+      check: async (files, config, file) =>
+        parametersOf(withoutBuffers(file), clipTextTensors(await readClipTextConfig(files, config))),
     },
   ],
   [
     'AutoencoderKL',
     {
       stem: 'diffusion_pytorch_model',
-      check: async (config, file) => vaeEncoderParameters(file, await readVaeEncoderConfig(config)),
+      check: async (files, config, file) =>
+        vaeEncoderParameters(file, await readVaeEncoderConfig(files, config)),
     },
   ],
   [
     'EDMPrecond',
-    { stem: 'model', check: async (config, file) => edmParameters(file, await readEdmConfig(config)) },
+    {
+      stem: 'model',
+      check: async (files, config, file) => edmParameters(file, await readEdmConfig(files, config)),
+    },
   ],
 ]);
 
@@ -187,9 +191,9 @@ function newProblems() {
 type Problems = ReturnType<typeof newProblems>;
 
 /** The keys of a JSON object; none of a file that is missing or broken, which readModel says. */
-async function keysOf(file: string): Promise<Readonly<Record<string, unknown>>> {
+async function keysOf(files: Files, name: string): Promise<Readonly<Record<string, unknown>>> {
   try {
-    const value = await readJson(file);
+    const value = await readJson(files, name);
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
   } catch {
     return {};
@@ -197,9 +201,9 @@ async function keysOf(file: string): Promise<Readonly<Record<string, unknown>>> 
 }
 
 /** The networks that a folder names, each with its class, and the class of the whole. */
-async function readIndex(path: string, present: ReadonlySet<string>) {
+async function readIndex(files: Files, present: ReadonlySet<string>) {
   const ofPipeline = present.has('model_index.json');
-  const index = await keysOf(join(path, ofPipeline ? 'model_index.json' : 'config.json'));
+  const index = await keysOf(files, ofPipeline ? 'model_index.json' : 'config.json');
   const pipeline = typeof index._class_name === 'string' ? index._class_name : undefined;
   if (!ofPipeline) {
     if (pipeline === OPTIMAL_CLASS) return { pipeline, parts: [] };
@@ -214,24 +218,26 @@ async function readIndex(path: string, present: ReadonlySet<string>) {
 }
 
 /** The main numbers of a configuration; none where it cannot be read, which its check says. */
-async function numbersOf(configFile: string): Promise<Record<string, unknown>> {
-  const entries = Object.entries(await keysOf(configFile));
+async function numbersOf(files: Files, config: string): Promise<Record<string, unknown>> {
+  const entries = Object.entries(await keysOf(files, config));
   return Object.fromEntries(entries.filter(([key, value]) => NUMBERS.includes(key) && value !== null));
 }
 
 async function describeNetwork(
-  path: string,
+  files: Files,
   part: string,
   className: string,
   kind: Kind,
   problems: Problems,
 ): Promise<NetworkDescription | undefined> {
-  const folder = join(path, part);
-  const configFile = join(folder, 'config.json');
-  const file = await problems.try(async () => openSafetensors(await findWeights(folder, kind.stem)));
+  const folder = part === '.' ? '' : part;
+  const config = nameIn(folder, 'config.json');
+  const file = await problems.try(async () =>
+    openTensorFile(files, await findWeights(files, folder, kind.stem)),
+  );
   if (!file) return undefined;
   try {
-    await problems.try(() => kind.check(configFile, file));
+    await problems.try(() => kind.check(files, config, file));
     const tensors = [...file.tensors.values()];
     const dtypes: Record<string, number> = {};
     let parameters = 0;
@@ -243,7 +249,7 @@ async function describeNetwork(
     return {
       part,
       className,
-      config: await numbersOf(configFile),
+      config: await numbersOf(files, config),
       parameters,
       bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
       dtypes,
@@ -264,8 +270,11 @@ const someCandidates: NonNullable<OpenModelOptions['candidates']> = ({ condition
  * The cost of an evaluation of a folder opened with some options, without a device.
  * @throws ModelError naming the file (and tensor) that is not in order.
  */
-export async function evaluationCost(path: string, options: OpenModelOptions = {}): Promise<EvaluationCost> {
-  const { network, evaluation, close } = await loadModel(path, { candidates: someCandidates, ...options });
+export async function evaluationCost(
+  model: string | Files,
+  options: OpenModelOptions = {},
+): Promise<EvaluationCost> {
+  const { network, evaluation, close } = await loadModel(model, { candidates: someCandidates, ...options });
   try {
     const { flop, constants, activationBytes } = costOf(trace(network, evaluation, 1));
     // What a second candidate of the same view adds is all that is its own.
@@ -290,37 +299,39 @@ export const flopOf = (
  * fault of it is among the `problems`.
  * @throws ModelError listing the shipped models if there is no such model.
  */
-export async function describeModel(model: string, options: OpenModelOptions = {}): Promise<Description> {
-  const path = await modelFolder(model);
+export async function describeModel(
+  model: string | Files,
+  options: OpenModelOptions = {},
+): Promise<Description> {
+  const files = await modelFiles(model);
   const problems = newProblems();
-  const present = new Set(await readdir(path).catch(() => []));
-  const { pipeline, parts } = await readIndex(path, present);
+  // A folder that cannot be read is a problem that readModel finds.
+  const present = new Set(await files.list('').catch(() => undefined));
+  const { pipeline, parts } = await readIndex(files, present);
   const networks: NetworkDescription[] = [];
   for (const { part, className } of parts) {
     const kind = KINDS.get(className);
     if (!kind) continue;
-    if (part !== '.' && !present.has(part)) problems.found.add(`${join(path, part)}: no such folder`);
+    if (part !== '.' && !present.has(part)) problems.found.add(`${files.describe(part)}: no such folder`);
     else {
-      const network = await describeNetwork(path, part, className, kind, problems);
+      const network = await describeNetwork(files, part, className, kind, problems);
       if (network) networks.push(network);
     }
   }
   if (parts.some(({ part }) => part === 'tokenizer'))
-    await problems.try(() =>
-      readTextEncoder({ tokenizer: join(path, 'tokenizer'), textEncoder: join(path, 'text_encoder') }),
-    );
+    await problems.try(() => readTextEncoder({ files, tokenizer: 'tokenizer', textEncoder: 'text_encoder' }));
   const schedule = present.has('scheduler')
-    ? await problems.try(() => readSchedule(join(path, 'scheduler', 'scheduler_config.json')))
+    ? await problems.try(() => readSchedule(files, 'scheduler/scheduler_config.json'))
     : undefined;
-  const summary = await problems.try(() => readModel(path));
-  const schedulerTold = [...problems.found].some((problem) => problem.includes(join(path, 'scheduler')));
+  const summary = await problems.try(() => readModel(files));
+  const schedulerTold = [...problems.found].some((problem) => problem.includes(files.describe('scheduler')));
   if (parts.some(({ part }) => part === 'scheduler') && !present.has('scheduler') && !schedulerTold)
-    problems.found.add(`${join(path, 'scheduler')}: no such folder`);
+    problems.found.add(`${files.describe('scheduler')}: no such folder`);
   const cost =
-    problems.found.size === 0 ? await problems.try(() => evaluationCost(path, options)) : undefined;
+    problems.found.size === 0 ? await problems.try(() => evaluationCost(files, options)) : undefined;
   return {
-    name: summary?.name ?? basename(resolve(path)),
-    path,
+    name: files.name,
+    path: files.describe(''),
     ...(pipeline === undefined ? {} : { pipeline }),
     ...(schedule ? { predictionType: schedule.predictionType } : {}),
     ...(summary ? { model: summary } : {}),

@@ -25,11 +25,11 @@ export function edmCoefficients(sigma: number, sigmaData: number): Coefficients 
 }
 
 /** The coefficients of a level. @throws UnsupportedError where it is no sigma of the model. */
-export function edmLevel({ name, network }: EdmFolder, { t, sigma }: Level): Coefficients {
+export function edmLevel({ files, network }: EdmFolder, { t, sigma }: Level): Coefficients {
   const { sigmaMin, sigmaMax, sigmaData } = network;
   if (sigma === undefined || !(sigma > 0 && sigma >= sigmaMin && sigma <= sigmaMax && sigma < Infinity))
     throw new UnsupportedError(
-      `${name}: the model has sigmas above ${sigmaMin}${sigmaMax < Infinity ? ` up to ${sigmaMax}` : ''}, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
+      `${files.name}: the model has sigmas above ${sigmaMin}${sigmaMax < Infinity ? ` up to ${sigmaMax}` : ''}, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
     );
   return edmCoefficients(sigma, sigmaData);
 }

@@ -8,7 +8,7 @@ import { input, newGraph, output } from '../core/graph.ts';
 import { plan } from '../core/plan.ts';
 import { weightStore } from '../core/weight-store.ts';
 import type { ImageEncoder } from '../evaluation/denoiser.ts';
-import { openSafetensors } from '../files/safetensors.ts';
+import { openTensorFile } from '../files/safetensors.ts';
 import type { VaeFolder } from '../folders/folder.ts';
 import { vaeEncoder } from '../networks/vae-encoder.ts';
 import { vaeDownscale } from '../networks/vae-encoder-config.ts';
@@ -32,14 +32,14 @@ export function latentShape(
 /** Puts an autoencoder's encoder on the device, for images of one size: the posterior's mean, scaled. */
 export async function imageEncoder(
   device: Device,
-  { config, weights: path }: VaeFolder,
+  { config, files, weights: name }: VaeFolder,
   inputShape: readonly [channels: number, height: number, width: number],
   weightDtype: WeightDtype,
 ): Promise<OwnedEncoder> {
   const { gpu } = device;
   const [channels, height, width] = inputShape;
   const imageShape: Shape = [channels, 1, height, width];
-  const file = await openSafetensors(path);
+  const file = await openTensorFile(files, name);
   const weights = weightStore(device);
   try {
     const graph = newGraph();

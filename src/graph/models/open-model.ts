@@ -12,13 +12,15 @@ import type { WeightDtype } from '../../kernels/device/routine.ts';
 import type { Distance } from '../../kernels/diffusion/error-reduction.ts';
 import { type Attached, type DenoiserOptions, denoiser } from '../evaluation/denoiser.ts';
 import type { Network, Noise, NoiseLevel } from '../evaluation/evaluation.ts';
-import { openSafetensors, type TensorFile } from '../files/safetensors.ts';
+import type { Files } from '../files/files.ts';
+import { openTensorFile, type TensorFile } from '../files/safetensors.ts';
 import { withoutClass } from '../folders/edm-folder.ts';
 import { type ModelFolder, readModelFolder, requireClasses } from '../folders/folder.ts';
-import { modelFolder } from '../folders/model-path.ts';
 import { coefficients } from '../folders/schedule.ts';
 import { type Candidate, type Level, type Model, NO_CLASS } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
+import { modelFiles } from '../node/model-path.ts';
+import { openSafetensors } from '../node/open-safetensors.ts';
 import { candidatesOf } from './candidates.ts';
 import { edmLevel, edmNetwork } from './edm-model.ts';
 import { imageEncoder } from './latent-model.ts';
@@ -105,7 +107,7 @@ function noiseLevel(folder: ModelFolder, level: Level): NoiseLevel {
   const T = folder.schedule.numTrainTimesteps;
   if (t === undefined || !Number.isInteger(t) || t < 0 || t >= T)
     throw new UnsupportedError(
-      `${folder.name}: the model has timesteps 0 to ${T - 1}, got ${t ?? `sigma ${level.sigma}`}`,
+      `${folder.files.name}: the model has timesteps 0 to ${T - 1}, got ${t ?? `sigma ${level.sigma}`}`,
     );
   const found = coefficients(folder.schedule, t);
   const scale = folder.kind === 'pixel' ? outputScale(folder, t) : 1;
@@ -184,8 +186,8 @@ async function networkOf(
  * @throws ModelError naming the file (and tensor) that is not in order, or listing the shipped models if there is no
  * such model.
  */
-export async function loadModel(path: string, options: OpenModelOptions = {}): Promise<LoadedModel> {
-  const found = await readModelFolder(await modelFolder(path));
+export async function loadModel(path: string | Files, options: OpenModelOptions = {}): Promise<LoadedModel> {
+  const found = await readModelFolder(await modelFiles(path));
   const folder = options.unconditional && found.kind === 'edm' ? withoutClass(found) : found;
   if (!options.unconditional) requireClasses(folder);
   const model = summarise(folder, options.imageSize);
@@ -196,7 +198,7 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
     throw new UnsupportedError(
       `${model.name}: takes images whose side is a multiple of ${sideMultiple}, got ${inputShape[1]}`,
     );
-  const file = await openSafetensors(folder.weights);
+  const file = await openTensorFile(folder.files, folder.weights);
   try {
     const weightDtype = options.weightDtype ?? dtypeOf(file);
     const { network, attach } = await networkOf(folder, file, model, levels, candidates, weightDtype);
@@ -241,7 +243,7 @@ export async function loadModel(path: string, options: OpenModelOptions = {}): P
  *
  * const model = await openModel('fashion-mnist');
  */
-export async function openModel(path: string, options: OpenModelOptions = {}): Promise<Model> {
+export async function openModel(path: string | Files, options: OpenModelOptions = {}): Promise<Model> {
   const { network, evaluation, attach, close } = await loadModel(path, options);
   let device: Device | undefined;
   let attached: Attached | undefined;

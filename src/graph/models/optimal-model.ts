@@ -19,10 +19,10 @@ export const OPTIMAL_SIGMAS: readonly number[] = Array.from({ length: 25 }, (_, 
 );
 
 /** x_t = x0 + sigma eps, and eps_hat = (x_t - D) / sigma. @throws UnsupportedError where a level has no sigma. */
-export function optimalLevel({ name }: OptimalFolder, { t, sigma }: Level): Coefficients {
+export function optimalLevel({ files }: OptimalFolder, { t, sigma }: Level): Coefficients {
   if (sigma === undefined || !(sigma > 0 && sigma < Number.POSITIVE_INFINITY))
     throw new UnsupportedError(
-      `${name}: the model has sigmas above 0, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
+      `${files.name}: the model has sigmas above 0, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
     );
   return { a: 1, b: sigma, alpha: -1 / sigma, beta: 1 / sigma };
 }

@@ -25,7 +25,7 @@ export async function pixelNetwork(
   const { unet, labels, heads } = folder;
   if (unet.classEmbedding === 'identity')
     throw new ModelError(
-      `${folder.path}: class_embed_type identity takes vectors, not classes; there is nothing to choose from`,
+      `${folder.files.describe('')}: class_embed_type identity takes vectors, not classes; there is nothing to choose from`,
     );
   const [height, width] = unet.sampleSize!;
   const parameters = parametersOf(file, unet2dTensors(unet));
@@ -76,8 +76,8 @@ export async function pixelNetwork(
 }
 
 /** What the network's output is multiplied by. @throws UnsupportedError at a timestep that it does not have. */
-export function outputScale({ unet, name }: PixelModelFolder, t: number): number {
+export function outputScale({ unet, files }: PixelModelFolder, t: number): number {
   if (unet.timeEmbeddingType !== 'fourier') return 1;
-  if (t === 0) throw new UnsupportedError(`${name}: its fourier time embedding has no timestep 0`);
+  if (t === 0) throw new UnsupportedError(`${files.name}: its fourier time embedding has no timestep 0`);
   return 1 / t;
 }

@@ -1,10 +1,10 @@
 // The models that come with the package.
 
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { ModelError } from '../../errors.ts';
+import { readWhole } from '../files/files.ts';
 import { readModelFolder } from '../folders/folder.ts';
-import { shippedFolder, shippedNames } from '../folders/model-path.ts';
+import { folderFiles } from '../node/folder-files.ts';
+import { shippedNames, shippedPath } from '../node/model-path.ts';
 import { summarise } from './summarise.ts';
 
 /** A model that comes with the package. */
@@ -42,9 +42,13 @@ export async function shippedModels(): Promise<readonly ShippedModel[]> {
     );
   return Promise.all(
     names.map(async (name) => {
-      const path = join(shippedFolder()!, name);
-      const { labels, inputShape } = summarise(await readModelFolder(path));
-      const readme = await readFile(join(path, 'README.md'), 'utf8').catch(() => '');
+      const path = shippedPath(name);
+      const files = folderFiles(path);
+      const { labels, inputShape } = summarise(await readModelFolder(files));
+      const readme = await readWhole(files, 'README.md').then(
+        (bytes) => new TextDecoder().decode(bytes),
+        () => '',
+      );
       return { name, path, description: firstSentence(readme), classes: labels, inputShape };
     }),
   );

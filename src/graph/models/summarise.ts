@@ -1,11 +1,13 @@
 // From a parsed model folder to its summary.
 
 import { ModelError } from '../../errors.ts';
+import type { Files } from '../files/files.ts';
 import { type ModelFolder, readModelFolder, requireClasses } from '../folders/folder.ts';
-import { modelFolder } from '../folders/model-path.ts';
+
 import type { Level } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 import { vaeDownscale } from '../networks/vae-encoder-config.ts';
+import { modelFiles } from '../node/model-path.ts';
 import { rdcLevels, sumTemperature } from '../sigmas.ts';
 import { gridShare, visitingOrder } from '../visiting.ts';
 import { OPTIMAL_SIGMAS } from './optimal-model.ts';
@@ -25,7 +27,9 @@ function imageOf(
       const { unet, vae } = folder;
       const factor = vaeDownscale(vae.config);
       if (!unet.sampleSize && imageSize === undefined)
-        throw new ModelError(`${folder.path}: sample_size is missing in unet/config.json; say --image-size`);
+        throw new ModelError(
+          `${folder.files.describe('')}: sample_size is missing in unet/config.json; give --image-size`,
+        );
       const side = imageSize ?? unet.sampleSize![0] * factor;
       const sideMultiple = factor * 2 ** (unet.blockOutChannels.length - 1);
       return { inputShape: [3, side, side], sideMultiple };
@@ -87,10 +91,10 @@ export const temperatureOf = ({ card, kind }: ModelFolder, levels: readonly Leve
 
 /** What a folder says, for images of the side wanted. @throws ModelError where the side has to be said and is not. */
 export function summarise(folder: ModelFolder, imageSize?: number): ModelSummary {
-  const { card, name, kind } = folder;
+  const { card, files, kind } = folder;
   const own = levelsOf(folder);
   return {
-    name,
+    name: files.name,
     conditioning: kind === 'text' ? 'text' : 'class',
     ...imageOf(folder, imageSize),
     labels: kind === 'text' ? [] : folder.labels,
@@ -104,11 +108,12 @@ export function summarise(folder: ModelFolder, imageSize?: number): ModelSummary
 }
 
 /**
- * Reads what a model folder states about itself, without its weights. `path` is a folder or the name of a shipped model.
+ * Reads what a model states about itself, without its weights. `model` is the path of its folder, the name of a shipped
+ * model, or the model's files.
  * @throws ModelError naming the file that is not in order, or listing the shipped models if there is no such model.
  */
-export async function readModel(path: string): Promise<ModelSummary> {
-  const folder = await readModelFolder(await modelFolder(path));
+export async function readModel(model: string | Files): Promise<ModelSummary> {
+  const folder = await readModelFolder(await modelFiles(model));
   requireClasses(folder);
   return summarise(folder);
 }

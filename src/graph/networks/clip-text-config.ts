@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
 import type { Activation } from '../../kernels/elementwise/activation.ts';
+import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 
 /** A CLIPTextModel; the names are transformers', in camel case. */
@@ -56,8 +57,8 @@ const others: Readonly<Record<string, string>> = {
 };
 
 /** Reads a CLIPTextModel's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
-export async function readClipTextConfig(file: string): Promise<ClipTextConfig> {
-  return parseClipTextConfig(await readJson(file), file);
+export async function readClipTextConfig(files: Files, name: string): Promise<ClipTextConfig> {
+  return parseClipTextConfig(await readJson(files, name), files.describe(name));
 }
 
 /** The configuration of a parsed `config.json`; `file` is for messages. */

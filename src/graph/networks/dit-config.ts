@@ -2,6 +2,7 @@
 // it have, checked: what is not DiT is refused by name.
 
 import { z } from 'zod';
+import type { Files } from '../files/files.ts';
 import { readJson } from '../files/json.ts';
 import { count, layerCount, readKeys } from './unet-keys.ts';
 
@@ -67,8 +68,8 @@ const general = {
 };
 
 /** Reads a DiT's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
-export async function readDitConfig(file: string): Promise<DitConfig> {
-  return parseDitConfig(await readJson(file), file);
+export async function readDitConfig(files: Files, name: string): Promise<DitConfig> {
+  return parseDitConfig(await readJson(files, name), files.describe(name));
 }
 
 /** The configuration of a parsed `config.json`; `file` is for messages. */

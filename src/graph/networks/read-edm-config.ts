@@ -4,6 +4,7 @@
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
+import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 import { edmBlocks } from './edm-blocks.ts';
 import { type EdmConfig, normGroups } from './edm-config.ts';
@@ -53,8 +54,8 @@ const dhariwal = {
 };
 
 /** Reads an EDM network's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
-export async function readEdmConfig(file: string): Promise<EdmConfig> {
-  return parseEdmConfig(await readJson(file), file);
+export async function readEdmConfig(files: Files, name: string): Promise<EdmConfig> {
+  return parseEdmConfig(await readJson(files, name), files.describe(name));
 }
 
 /** The configuration of a parsed `config.json`; `file` is for messages. */

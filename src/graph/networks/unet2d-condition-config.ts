@@ -3,6 +3,7 @@
 // name. Later families (SDXL, Kandinsky, IF, GLIGEN, ...) use the same class with options that are on.
 
 import { z } from 'zod';
+import type { Files } from '../files/files.ts';
 import { quote, readJson } from '../files/json.ts';
 import type { UNetConfig } from './unet-config.ts';
 import { blockTypes, count, layerCount, type Refuse, readKeys, unetConfig, unetKeys } from './unet-keys.ts';
@@ -95,8 +96,8 @@ const keys = {
 };
 
 /** Reads a UNet2DConditionModel's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
-export async function readUNet2DConditionConfig(file: string): Promise<UNet2DConditionConfig> {
-  return parseUNet2DConditionConfig(await readJson(file), file);
+export async function readUNet2DConditionConfig(files: Files, name: string): Promise<UNet2DConditionConfig> {
+  return parseUNet2DConditionConfig(await readJson(files, name), files.describe(name));
 }
 
 /** One entry a level. */

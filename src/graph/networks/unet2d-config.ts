@@ -2,6 +2,7 @@
 // defaults filled in, everything else is refused by name before a single tensor is read.
 
 import { z } from 'zod';
+import type { Files } from '../files/files.ts';
 import { readJson } from '../files/json.ts';
 import type { UNetConfig } from './unet-config.ts';
 import { blockTypes, count, layerCount, readKeys, unetConfig, unetKeys } from './unet-keys.ts';
@@ -60,8 +61,8 @@ const keys = {
 };
 
 /** Reads a UNet2DModel's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
-export async function readUNet2DConfig(file: string): Promise<UNet2DConfig> {
-  return parseUNet2DConfig(await readJson(file), file);
+export async function readUNet2DConfig(files: Files, name: string): Promise<UNet2DConfig> {
+  return parseUNet2DConfig(await readJson(files, name), files.describe(name));
 }
 
 /** The configuration of a parsed `config.json`; `file` is for messages. */

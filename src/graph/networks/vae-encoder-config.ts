@@ -3,6 +3,7 @@
 // passed over.
 
 import { z } from 'zod';
+import type { Files } from '../files/files.ts';
 import { readJson } from '../files/json.ts';
 import type { Activation } from './unet-config.ts';
 import { count, layerCount, readKeys } from './unet-keys.ts';
@@ -51,8 +52,8 @@ export const vaeDownscale = ({ blockOutChannels }: Pick<VaeEncoderConfig, 'block
   2 ** (blockOutChannels.length - 1);
 
 /** Reads an AutoencoderKL's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
-export async function readVaeEncoderConfig(file: string): Promise<VaeEncoderConfig> {
-  return parseVaeEncoderConfig(await readJson(file), file);
+export async function readVaeEncoderConfig(files: Files, name: string): Promise<VaeEncoderConfig> {
+  return parseVaeEncoderConfig(await readJson(files, name), files.describe(name));
 }
 
 /** The configuration of a parsed `config.json`; `file` is for messages. */

@@ -1,7 +1,6 @@
 // From prompts to the contexts that a UNet's cross-attention reads: tokenizer and text encoder of a pipeline, opened,
 // run and let go again, because nothing of them is needed once the prompts are encoded.
 
-import { join } from 'node:path';
 import { ModelError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
@@ -10,27 +9,27 @@ import { pitch, type Shape } from '../../kernels/device/tensor.ts';
 import { input, newGraph, output } from '../core/graph.ts';
 import { plan } from '../core/plan.ts';
 import { weightStore } from '../core/weight-store.ts';
+import { type Files, nameIn } from '../files/files.ts';
 import { parametersOf } from '../files/parameters.ts';
-import { openSafetensors } from '../files/safetensors.ts';
-import { findWeights } from '../folders/folder.ts';
+import { openTensorFile } from '../files/safetensors.ts';
+import { findWeights, type WeightFile } from '../folders/weights.ts';
 import { clipText, embedTokens } from '../networks/clip-text.ts';
 import { type ClipTextConfig, readClipTextConfig } from '../networks/clip-text-config.ts';
 import { clipTextTensors, withoutBuffers } from '../networks/clip-text-tensors.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { readTokenizer } from './tokenizer-files.ts';
 
-/** The folders `tokenizer/` and `text_encoder/` of a pipeline. */
+/** The folders of a pipeline's tokenizer and text encoder. */
 export interface TextEncoderFolders {
+  readonly files: Files;
   readonly tokenizer: string;
   readonly textEncoder: string;
 }
 
-/** What the folders say, without the weights. */
-export interface TextEncoderSummary {
+/** What the folders hold, with the weights not yet opened. */
+export interface TextEncoderSummary extends WeightFile {
   readonly tokenizer: Tokenizer;
   readonly config: ClipTextConfig;
-  /** The weights for `openSafetensors`. */
-  readonly weights: string;
 }
 
 export interface PromptEncoderOptions {
@@ -43,29 +42,31 @@ const DEFAULT_CHUNK = 8;
 
 /**
  * Reads everything but the weights.
- * @throws ModelError naming the file that is missing or not in order, also where tokenizer and encoder do not belong
+ * @throws ModelError naming the file that is missing or not in order, also if tokenizer and encoder do not belong
  * together.
  */
 export async function readTextEncoder({
+  files,
   tokenizer: folder,
   textEncoder,
 }: TextEncoderFolders): Promise<TextEncoderSummary> {
-  const configFile = join(textEncoder, 'config.json');
-  const config = await readClipTextConfig(configFile);
-  const weights = await findWeights(textEncoder, 'model');
-  const tokenizer = await readTokenizer(folder);
+  const configName = nameIn(textEncoder, 'config.json');
+  const configFile = files.describe(configName);
+  const config = await readClipTextConfig(files, configName);
+  const weights = await findWeights(files, textEncoder, 'model');
+  const tokenizer = await readTokenizer(files, folder);
   if (tokenizer.length > config.maxPositionEmbeddings)
     throw new ModelError(
       `${configFile}: max_position_embeddings is ${config.maxPositionEmbeddings}, ` +
-        `the texts of ${folder} have ${tokenizer.length} tokens`,
+        `the texts of ${files.describe(folder)} have ${tokenizer.length} tokens`,
     );
   const largest = Math.max(...tokenizer.encode(''));
   if (largest >= config.vocabSize)
     throw new ModelError(
-      `${configFile}: vocab_size is ${config.vocabSize}, the tokenizer in ${folder} gives the token ${largest}; ` +
-        'wanted the folders tokenizer and text_encoder of one model',
+      `${configFile}: vocab_size is ${config.vocabSize}, the tokenizer in ${files.describe(folder)} gives the token ${largest}; ` +
+        'use the folders tokenizer and text_encoder of one model',
     );
-  return { tokenizer, config, weights };
+  return { tokenizer, config, files, weights };
 }
 
 /**
@@ -76,7 +77,7 @@ export async function readTextEncoder({
  */
 export async function encodePrompts(
   device: Device,
-  { tokenizer, config, weights }: TextEncoderSummary,
+  { tokenizer, config, files, weights }: TextEncoderSummary,
   prompts: readonly string[],
   { weightDtype = 'f32', chunk = DEFAULT_CHUNK }: PromptEncoderOptions = {},
 ): Promise<Float32Array<ArrayBuffer>> {
@@ -86,7 +87,7 @@ export async function encodePrompts(
   const contexts = new Float32Array(prompts.length * tokens * c);
   if (n === 0) return contexts;
 
-  const file = withoutBuffers(await openSafetensors(weights));
+  const file = withoutBuffers(await openTensorFile(files, weights));
   const store = weightStore(device);
   try {
     const parameters = parametersOf(file, clipTextTensors(config));

@@ -1,11 +1,10 @@
 // The folder `tokenizer/` of a pipeline, in each of the forms in which versions of transformers save it: one file
 // `tokenizer.json`, or `vocab.json` and `merges.txt`.
 
-import { readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
-import { checked, quote, readJson, reason } from '../files/json.ts';
+import { type Files, nameIn, readWhole } from '../files/files.ts';
+import { checked, quote, readJson } from '../files/json.ts';
 import {
   type AddedTokens,
   addedTokensDecoderSchema,
@@ -52,21 +51,20 @@ interface Model {
  * and pad a text, from `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
  * @throws ModelError naming the file that is missing or not a CLIP tokenizer's, and what to do.
  */
-export async function readTokenizer(folder: string): Promise<Tokenizer> {
-  const { file, ids, merges, added: tokenizerJson } = await readModel(folder);
-  const configFile = join(folder, 'tokenizer_config.json');
-  const mapFile = join(folder, 'special_tokens_map.json');
-  const addedFile = join(folder, 'added_tokens.json');
-  const read = async <T>(schema: z.ZodType<T>, path: string): Promise<T | undefined> =>
-    (await exists(path)) ? checked(schema, await readJson(path), path) : undefined;
-  const config = await read(configSchema, configFile);
-  const specialTokensMap = await read(namedTokensSchema, mapFile);
+export async function readTokenizer(files: Files, folder: string): Promise<Tokenizer> {
+  const present = new Set(await files.list(folder));
+  const { file, ids, merges, added: tokenizerJson } = await readModel(files, folder, present);
+  const read = async <T>(schema: z.ZodType<T>, name: string): Promise<T | undefined> =>
+    present.has(name) ? readChecked(schema, files, nameIn(folder, name)) : undefined;
+  const config = await read(configSchema, 'tokenizer_config.json');
+  const configFile = files.describe(nameIn(folder, 'tokenizer_config.json'));
+  const specialTokensMap = await read(namedTokensSchema, 'special_tokens_map.json');
   if (!config && !specialTokensMap)
     throw new ModelError(
-      `${configFile}: no such file, wanted it or special_tokens_map.json to know what a prompt is padded with; ` +
+      `${configFile}: no such file; it or special_tokens_map.json must say what a prompt is padded with; ` +
         'copy it from the model that this one was made from',
     );
-  const addedTokens = await read(addedTokensFileSchema, addedFile);
+  const addedTokens = await read(addedTokensFileSchema, 'added_tokens.json');
   const { tokens, roles } = gatherAddedTokens({
     config: config ?? {},
     specialTokensMap,
@@ -87,26 +85,28 @@ export async function readTokenizer(folder: string): Promise<Tokenizer> {
   });
 }
 
-async function readModel(folder: string): Promise<Model> {
-  const whole = join(folder, 'tokenizer.json');
-  if (await exists(whole)) return readTokenizerJson(whole);
-  const vocabularyFile = join(folder, 'vocab.json');
-  const mergesFile = join(folder, 'merges.txt');
-  for (const file of [vocabularyFile, mergesFile])
-    if (!(await exists(file)))
-      throw new ModelError(
-        `${file}: no such file, wanted vocab.json and merges.txt, or tokenizer.json; ` +
-          'copy the folder tokenizer from the model that this one was made from',
-      );
-  const ids = vocabularyOf(
-    checked(vocabularySchema, await readJson(vocabularyFile), vocabularyFile),
-    vocabularyFile,
-  );
-  return { file: vocabularyFile, ids, merges: await readMerges(mergesFile, ids), added: undefined };
+async function readChecked<T>(schema: z.ZodType<T>, files: Files, name: string): Promise<T> {
+  return checked(schema, await readJson(files, name), files.describe(name));
 }
 
-async function readTokenizerJson(file: string): Promise<Model> {
-  const { model, added_tokens } = checked(tokenizerJsonSchema, await readJson(file), file);
+async function readModel(files: Files, folder: string, present: ReadonlySet<string>): Promise<Model> {
+  if (present.has('tokenizer.json')) return readTokenizerJson(files, nameIn(folder, 'tokenizer.json'));
+  const vocabulary = nameIn(folder, 'vocab.json');
+  const mergesName = nameIn(folder, 'merges.txt');
+  const missing = ['vocab.json', 'merges.txt'].find((name) => !present.has(name));
+  if (missing)
+    throw new ModelError(
+      `${files.describe(nameIn(folder, missing))}: no such file; expected vocab.json and merges.txt, or tokenizer.json; ` +
+        'copy the folder tokenizer from the model that this one was made from',
+    );
+  const file = files.describe(vocabulary);
+  const ids = vocabularyOf(await readChecked(vocabularySchema, files, vocabulary), file);
+  return { file, ids, merges: await readMerges(files, mergesName, ids), added: undefined };
+}
+
+async function readTokenizerJson(files: Files, name: string): Promise<Model> {
+  const file = files.describe(name);
+  const { model, added_tokens } = await readChecked(tokenizerJsonSchema, files, name);
   const { type, end_of_word_suffix: suffix } = model;
   if (type && type !== 'BPE') throw new ModelError(`${file}: the model is ${quote(type)}, wanted CLIP's BPE`);
   if (suffix != null && suffix !== END_OF_WORD)
@@ -130,13 +130,15 @@ function vocabularyOf(tokens: Readonly<Record<string, number>>, file: string): R
   return ids;
 }
 
-/** The pairs of `merges.txt`, one a line behind an optional `#version` line. */
-async function readMerges(file: string, ids: ReadonlyMap<string, number>): Promise<Merges> {
+/** Reads the pairs of `merges.txt`, one per line after an optional `#version` line. */
+async function readMerges(files: Files, name: string, ids: ReadonlyMap<string, number>): Promise<Merges> {
+  const file = files.describe(name);
+  const bytes = await readWhole(files, name);
   let text: string;
   try {
-    text = new TextDecoder('utf-8', { fatal: true }).decode(await readFile(file));
-  } catch (error) {
-    throw new ModelError(`${file}: ${error instanceof TypeError ? 'is not valid UTF-8' : reason(error)}`);
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch {
+    throw new ModelError(`${file}: is not valid UTF-8`);
   }
   const lines = text.replace(/\s+$/, '').split(/\r?\n/);
   const first = lines[0]!.startsWith('#version') ? 1 : 0;
@@ -204,13 +206,4 @@ function textLength(config: z.infer<typeof configSchema>, file: string): number 
   if (!Number.isInteger(length) || length < 2)
     throw new ModelError(`${file}: model_max_length is ${length}, wanted a whole number from 2 on`);
   return length;
-}
-
-async function exists(file: string): Promise<boolean> {
-  try {
-    await stat(file);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
-import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
-import { writeSafetensors } from '../../../src/graph/files/safetensors-write.ts';
 import { readTorch, type TorchTensor } from '../../../src/graph/files/torch-file.ts';
-import { convertEdm, inferArguments } from '../../../src/graph/folders/edm-pickle.ts';
+import { inferArguments } from '../../../src/graph/folders/edm-pickle.ts';
 import { readModel } from '../../../src/graph/models/summarise.ts';
+import { convertEdm } from '../../../src/graph/node/convert-edm.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
+import { writeSafetensors } from '../../../src/graph/node/write-safetensors.ts';
 
 const golden = (name: string) => fileURLToPath(new URL(`../../golden/edmpickle/${name}`, import.meta.url));
 let folder: string;

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
 import { type PixelModelFolder, readModelFolder, requireClasses } from '../../../src/graph/folders/folder.ts';
+import { folderFiles } from '../../../src/graph/node/folder-files.ts';
 
 let root: string;
 beforeEach(async () => {
@@ -47,7 +48,7 @@ async function write(changes: Files = {}): Promise<string> {
 }
 /** The folder as what it is here. */
 const readPixelModel = async (path: string): Promise<PixelModelFolder> => {
-  const folder = await readModelFolder(path);
+  const folder = await readModelFolder(folderFiles(path));
   if (folder.kind !== 'pixel') throw new Error(`a ${folder.kind} model`);
   return folder;
 };
@@ -62,11 +63,11 @@ const indexWith = (changes: Record<string, unknown>): Files => ({
 describe('readModelFolder', () => {
   it('reads a pixel model', async () => {
     const folder = await readPixelModel(await write());
+    expect(folder.files.name).toBe('digits');
+    expect(folder.files.describe(folder.weights)).toBe(join(root, folder.weights));
     expect(folder).toMatchObject({
       kind: 'pixel',
-      path: root,
-      name: 'digits',
-      weights: join(root, 'unet', 'diffusion_pytorch_model.safetensors'),
+      weights: 'unet/diffusion_pytorch_model.safetensors',
       labels: ['zero', 'one', 'two'],
       card: undefined,
     });
@@ -128,12 +129,12 @@ describe('readModelFolder', () => {
       'unet/diffusion_pytorch_model.bin': '',
       [`unet/${file}`]: '',
     };
-    expect((await readModelFolder(await write(changes))).weights).toBe(join(root, 'unet', file));
+    expect((await readModelFolder(folderFiles(await write(changes)))).weights).toBe(`unet/${file}`);
   });
 
   it('reads a card', async () => {
     const card = { timesteps: [50, 0, 99], weights: [1, 0.5, 0], temperature: 0.01, loss: 'l1' };
-    expect((await readModelFolder(await write({ 'card.json': card }))).card).toEqual(card);
+    expect((await readModelFolder(folderFiles(await write({ 'card.json': card })))).card).toEqual(card);
   });
 
   const noWeights = { 'unet/diffusion_pytorch_model.safetensors': undefined };
@@ -189,12 +190,12 @@ describe('readModelFolder', () => {
     [
       'a component',
       { 'model_index.json': undefined, 'config.json': unet },
-      'config.json: "UNet2DModel" alone is no model, wanted the folder with model_index.json',
+      'config.json: "UNet2DModel" alone is not a model; give the folder with model_index.json',
     ],
     [
       'no index',
       { 'model_index.json': undefined },
-      "model_index.json: no such file, wanted a model folder as diffusers saves it, or EDMPrecond's config.json",
+      'model_index.json: no such file; expected a model folder as diffusers saves it, or one with the config.json of EDMPrecond',
     ],
     [
       'a hole in id2label',
@@ -277,12 +278,12 @@ describe('readModelFolder', () => {
     [
       'a pickle',
       { ...noWeights, 'unet/diffusion_pytorch_model.bin': '' },
-      /^unet\/diffusion_pytorch_model\.bin: weights in a pickle can run code and are not read, convert them/,
+      /^unet\/diffusion_pytorch_model\.bin: weights in a pickle can run code and are not read; convert them/,
     ],
     [
       'no scheduler',
       { 'scheduler/scheduler_config.json': undefined },
-      'scheduler/scheduler_config.json: no such file, and without it nobody knows whether the network predicts epsilon or v; copy it from where the model came from',
+      'scheduler/scheduler_config.json: no such file; without it, it is unknown whether the network predicts epsilon or v; copy it from where the model came from',
     ],
     [
       'another scheduler',
@@ -301,7 +302,7 @@ describe('readModelFolder', () => {
       'model_index.json: the card has 4 classes, num_class_embeds is 3',
     ],
   ])('refuses %s', async (_what, changes, message) => {
-    const error = await readModelFolder(await write(changes)).catch((reason: unknown) => reason);
+    const error = await readModelFolder(folderFiles(await write(changes))).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(ModelError);
     const text = (error as ModelError).message
       .replaceAll('\\', '/')
@@ -315,15 +316,15 @@ describe('readModelFolder', () => {
     await write();
     const file = join(root, 'model_index.json');
     await truncate(file, 100_000_001);
-    await expect(readModelFolder(root)).rejects.toThrow(
-      `${file}: 100000001 bytes of JSON, at most 100000000 are read`,
+    await expect(readModelFolder(folderFiles(root))).rejects.toThrow(
+      `${file}: expected at most 100000000 bytes, got 100000001`,
     );
   });
 
   it('refuses what is no folder', async () => {
-    await expect(readModelFolder(root)).rejects.toThrow(`${root}: no such folder`);
+    await expect(readModelFolder(folderFiles(root))).rejects.toThrow(`${root}: no such folder`);
     await write();
     const file = join(root, 'model_index.json');
-    await expect(readModelFolder(file)).rejects.toThrow(`${file}: is not a folder`);
+    await expect(readModelFolder(folderFiles(file))).rejects.toThrow(`${file}: is not a folder`);
   });
 });

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
-import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
-import { writeSafetensors } from '../../../src/graph/files/safetensors-write.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
+import { writeSafetensors } from '../../../src/graph/node/write-safetensors.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -71,15 +71,15 @@ describe('openSafetensors', () => {
     const bytes = new Uint8Array(3);
     expect(await opened.read('u8', bytes)).toBe(bytes);
     await expect(opened.read('u8', new Uint8Array(4))).rejects.toThrow(
-      'tensor "u8": the array given has length 4, wanted 3',
+      'tensor "u8": expected an array of length 3, got one of 4',
     );
     await opened.close();
   });
 
   it('refuses conversions that are not exact or not of floats, and tensors that are not there', async () => {
     const opened = await openSafetensors(python);
-    await expect(opened.readF32('i64')).rejects.toThrow('tensor "i64" is I64, wanted F32, F16 or BF16');
-    await expect(opened.readF16('f64')).rejects.toThrow('tensor "f64" is F64, wanted F32, F16 or BF16');
+    await expect(opened.readF32('i64')).rejects.toThrow('tensor "i64": expected F32, F16 or BF16, got I64');
+    await expect(opened.readF16('f64')).rejects.toThrow('tensor "f64": expected F32, F16 or BF16, got F64');
     await expect(opened.readF16('f32')).rejects.toThrow(
       /tensor "f32" holds 3.*e\+38 at 2, beyond ±65504 of f16/,
     );

@@ -10,6 +10,7 @@ import {
   readSchedule,
   type Schedule,
 } from '../../../src/graph/folders/schedule.ts';
+import { fileAt } from '../../../src/graph/node/folder-files.ts';
 
 const at = [0, 250, 500, 998, 999];
 
@@ -212,13 +213,13 @@ describe('parseSchedule', () => {
     const folder = await mkdtemp(join(tmpdir(), 'schedule-'));
     const file = join(folder, 'scheduler_config.json');
     await writeFile(file, '{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}');
-    expect((await readSchedule(file)).alphasCumprod[250]).toBe(0.5214229822158813);
+    expect((await readSchedule(...fileAt(file))).alphasCumprod[250]).toBe(0.5214229822158813);
     await writeFile(file, '{"_class_name": "DDPMScheduler", "beta_end": NaN}');
-    await expect(readSchedule(file)).rejects.toThrow(/scheduler_config\.json: beta_end: .*number/);
+    await expect(readSchedule(...fileAt(file))).rejects.toThrow(/scheduler_config\.json: beta_end: .*number/);
     await writeFile(file, '{"_class_name": ');
-    await expect(readSchedule(file)).rejects.toThrow(`${file}: not valid JSON`);
+    await expect(readSchedule(...fileAt(file))).rejects.toThrow(`${file}: not valid JSON`);
     await rm(folder, { recursive: true });
-    await expect(readSchedule(file)).rejects.toThrow(`${file}: no such file`);
+    await expect(readSchedule(...fileAt(file))).rejects.toThrow(`${file}: no such file`);
   });
 });
 

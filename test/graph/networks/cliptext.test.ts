@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
-import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import { clipText, embedTokens } from '../../../src/graph/networks/clip-text.ts';
 import { readClipTextConfig } from '../../../src/graph/networks/clip-text-config.ts';
 import { clipTextTensors, withoutBuffers } from '../../../src/graph/networks/clip-text-tensors.ts';
+import { fileAt } from '../../../src/graph/node/folder-files.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import { fromChannelMajor, type Shape } from '../../../src/kernels/device/tensor.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
@@ -17,7 +18,7 @@ const goldens = join(import.meta.dirname, '..', '..', 'golden');
 
 async function open(name: string) {
   const folder = join(goldens, `cliptext-${name}`);
-  const config = await readClipTextConfig(join(folder, 'config.json'));
+  const config = await readClipTextConfig(...fileAt(join(folder, 'config.json')));
   const weights = withoutBuffers(await openSafetensors(join(folder, 'model.safetensors')));
   const io = await openSafetensors(join(folder, 'io.safetensors'));
   const [n, tokens] = io.tensors.get('ids')!.shape as [number, number];

@@ -5,11 +5,12 @@ import { describe, expect, it } from 'vitest';
 import { ModelError, ShapeError } from '../../../src/errors.ts';
 import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
-import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import { dit, positionEmbedding } from '../../../src/graph/networks/dit.ts';
 import { parseDitConfig, readDitConfig } from '../../../src/graph/networks/dit-config.ts';
 import { ditTensors } from '../../../src/graph/networks/dit-tensors.ts';
 import { TIME_ROW, timeRows } from '../../../src/graph/networks/time-embedding.ts';
+import { fileAt } from '../../../src/graph/node/folder-files.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
@@ -23,7 +24,7 @@ async function difference(
   { family, weights = 'f32' }: { family?: Family; weights?: WeightDtype } = {},
 ): Promise<number> {
   const folder = join(import.meta.dirname, '..', '..', 'golden', `dit-${name}`);
-  const config = await readDitConfig(join(folder, 'transformer', 'config.json'));
+  const config = await readDitConfig(...fileAt(join(folder, 'transformer', 'config.json')));
   const file = await openSafetensors(join(folder, 'transformer', 'diffusion_pytorch_model.safetensors'));
   const io = await openSafetensors(join(folder, 'io.safetensors'));
   const device = await testDevice(family ? { family } : {});

@@ -3,11 +3,13 @@
 import { join } from 'node:path';
 import { type Graph, input, newGraph } from '../../../src/graph/core/graph.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
-import { openSafetensors, type TensorFile } from '../../../src/graph/files/safetensors.ts';
+import type { TensorFile } from '../../../src/graph/files/safetensors.ts';
 import { timeRowLength, timeRows } from '../../../src/graph/networks/time-embedding.ts';
 import { unet2d } from '../../../src/graph/networks/unet2d.ts';
 import { readUNet2DConfig } from '../../../src/graph/networks/unet2d-config.ts';
 import { unet2dTensors } from '../../../src/graph/networks/unet2d-tensors.ts';
+import { fileAt } from '../../../src/graph/node/folder-files.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { Value } from '../../../src/graph/ops/value.ts';
 import type { Shape } from '../../../src/kernels/device/tensor.ts';
 
@@ -36,7 +38,7 @@ async function numbers(file: TensorFile, name: string): Promise<number[]> {
 /** The network unet2d-NAME on the inputs of its io.safetensors; `close` when it has run. */
 export async function goldenUNet(name: string): Promise<GoldenUNet> {
   const folder = join(goldens, `unet2d-${name}`);
-  const config = await readUNet2DConfig(join(folder, 'unet', 'config.json'));
+  const config = await readUNet2DConfig(...fileAt(join(folder, 'unet', 'config.json')));
   const weights = await openSafetensors(join(folder, 'unet', 'diffusion_pytorch_model.safetensors'));
   const io = await openSafetensors(join(folder, 'io.safetensors'));
   const fourier = config.timeEmbeddingType === 'fourier';

@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest';
 import { fuse } from '../../../src/graph/core/fuse.ts';
 import { apply, type Graph, input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
-import { openSafetensors, type TensorFile } from '../../../src/graph/files/safetensors.ts';
+import type { TensorFile } from '../../../src/graph/files/safetensors.ts';
 import { timeRowLength, timeRows } from '../../../src/graph/networks/time-embedding.ts';
 import {
   crossAttentions,
@@ -20,6 +20,8 @@ import {
   readUNet2DConditionConfig,
 } from '../../../src/graph/networks/unet2d-condition-config.ts';
 import { unet2dConditionTensors } from '../../../src/graph/networks/unet2d-condition-tensors.ts';
+import { fileAt } from '../../../src/graph/node/folder-files.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../rungraph.ts';
@@ -40,7 +42,7 @@ type Sizes = readonly [number, number, number, number];
 /** The network of a golden: its parts and what each of them is given, as one graph. */
 async function traced(name: string) {
   const folder = join(goldens, `${prefix}${name}`);
-  const config = await readUNet2DConditionConfig(join(folder, 'config.json'));
+  const config = await readUNet2DConditionConfig(...fileAt(join(folder, 'config.json')));
   const weights = await openSafetensors(join(folder, 'diffusion_pytorch_model.safetensors'));
   const io = await openSafetensors(join(folder, 'io.safetensors'));
   const [p, c, h, w] = io.tensors.get('sample')!.shape as unknown as Sizes;

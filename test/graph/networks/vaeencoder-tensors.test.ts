@@ -1,14 +1,16 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
-import { openSafetensors, type TensorFile } from '../../../src/graph/files/safetensors.ts';
+import type { TensorFile } from '../../../src/graph/files/safetensors.ts';
 import { readVaeEncoderConfig } from '../../../src/graph/networks/vae-encoder-config.ts';
 import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vae-encoder-tensors.ts';
+import { fileAt } from '../../../src/graph/node/folder-files.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 
 const golden = async (name: string) => {
   const folder = join(import.meta.dirname, '..', '..', 'golden', `vae-${name}`, 'vae');
   return {
-    config: await readVaeEncoderConfig(join(folder, 'config.json')),
+    config: await readVaeEncoderConfig(...fileAt(join(folder, 'config.json'))),
     file: await openSafetensors(join(folder, 'diffusion_pytorch_model.safetensors')),
   };
 };

@@ -5,7 +5,6 @@ import { describe, expect, it } from 'vitest';
 import { fuse } from '../../../src/graph/core/fuse.ts';
 import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { forward } from '../../../src/graph/core/plan.ts';
-import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
 import { vaeEncoder } from '../../../src/graph/networks/vae-encoder.ts';
 import {
   parseVaeEncoderConfig,
@@ -13,6 +12,8 @@ import {
   vaeDownscale,
 } from '../../../src/graph/networks/vae-encoder-config.ts';
 import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vae-encoder-tensors.ts';
+import { fileAt } from '../../../src/graph/node/folder-files.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { type Shape, storageBytes } from '../../../src/kernels/device/tensor.ts';
@@ -27,7 +28,7 @@ async function difference(
   { family, weights = 'f32' }: { family?: Family; weights?: WeightDtype } = {},
 ): Promise<number> {
   const folder = join(import.meta.dirname, '..', '..', 'golden', `vae-${name}`);
-  const config = await readVaeEncoderConfig(join(folder, 'vae', 'config.json'));
+  const config = await readVaeEncoderConfig(...fileAt(join(folder, 'vae', 'config.json')));
   const file = await openSafetensors(join(folder, 'vae', 'diffusion_pytorch_model.safetensors'));
   const io = await openSafetensors(join(folder, 'io.safetensors'));
   const device = await testDevice(family ? { family } : {});

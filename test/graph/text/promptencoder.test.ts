@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it, vi } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
-import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
+import { folderFiles } from '../../../src/graph/node/folder-files.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import {
   encodePrompts as encode,
   type PromptEncoderOptions,
@@ -23,7 +24,7 @@ cpSync(join(golden, 'tokenizer'), temporary, { recursive: true });
 for (const file of ['vocab.json', 'merges.txt'])
   cpSync(join(goldens, 'cliptokenizer', file), join(temporary, file));
 afterAll(() => rmSync(temporary, { recursive: true }));
-const folders = { tokenizer: temporary, textEncoder: join(golden, 'text_encoder') };
+const folders = { files: folderFiles('/'), tokenizer: temporary, textEncoder: join(golden, 'text_encoder') };
 
 /** Prompts through the folders of a tokenizer and a text encoder. */
 const encodePrompts = async (
@@ -84,7 +85,7 @@ describe('encodePrompts', () => {
     [
       'a vocabulary of another size',
       'cliptext-quick-gelu',
-      /config\.json: vocab_size is 50, the tokenizer in .* gives the token 3513; wanted the folders tokenizer and text_encoder of one model$/,
+      /config\.json: vocab_size is 50, the tokenizer in .* gives the token 3513; use the folders tokenizer and text_encoder of one model$/,
     ],
     [
       'fewer positions',

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
+import { folderFiles } from '../../../src/graph/node/folder-files.ts';
 import { readTokenizer } from '../../../src/graph/text/tokenizer-files.ts';
 
 const golden = join(import.meta.dirname, '..', '..', 'golden', 'cliptokenizer');
@@ -41,6 +42,9 @@ function folderOf(files: Readonly<Record<string, unknown>>): string {
   return folder;
 }
 
+/** Reads the tokenizer of a folder on disk. */
+const readTokenizerAt = (folder: string) => readTokenizer(folderFiles(folder), '');
+
 const padded = (ids: readonly number[], { length, padding }: Case): number[] => [
   ...ids,
   ...Array<number>(length - ids.length).fill(padding),
@@ -48,7 +52,7 @@ const padded = (ids: readonly number[], { length, padding }: Case): number[] => 
 
 describe("ids are those of transformers' CLIPTokenizer", () => {
   it.each(Object.entries(expected.cases))('%s', async (_, wanted) => {
-    const { encode, length } = await readTokenizer(folderOf(wanted.files));
+    const { encode, length } = await readTokenizerAt(folderOf(wanted.files));
     expect(length).toBe(wanted.length);
     const strings = expected[wanted.strings];
     expect(wanted.ids).toHaveLength(strings.length);
@@ -65,7 +69,7 @@ describe("ids are those of transformers' CLIPTokenizer", () => {
 
   it.each(['strings', 'pairs'])('from tokenizer.json, merges as %s', async (form) => {
     const { sd2 } = expected.cases;
-    const { encode } = await readTokenizer(
+    const { encode } = await readTokenizerAt(
       folderOf({
         'vocab.json': null,
         'merges.txt': null,
@@ -101,19 +105,19 @@ describe("ids are those of transformers' CLIPTokenizer", () => {
   it('does not mind where lines end', async () => {
     const text = readFileSync(join(golden, 'merges.txt'), 'utf8').replaceAll('\n', '\r\n');
     const { sd1 } = expected.cases;
-    const { encode } = await readTokenizer(folderOf({ ...sd1!.files, 'merges.txt': `${text}\r\n` }));
+    const { encode } = await readTokenizerAt(folderOf({ ...sd1!.files, 'merges.txt': `${text}\r\n` }));
     expect([...encode(expected.strings[0]!)]).toEqual(padded(sd1!.ids[0]!, sd1!));
   });
 
   it('takes time in proportion to the text', async () => {
-    const { encode } = await readTokenizer(folderOf(expected.cases.sd1!.files));
+    const { encode } = await readTokenizerAt(folderOf(expected.cases.sd1!.files));
     const ids = encode('the '.repeat(200_000) + 'x'.repeat(100_000));
     expect(ids).toHaveLength(77);
     expect(ids[76]).toBe(size - 1);
   });
 
   it('a lone half of a surrogate pair is text too', async () => {
-    const { encode } = await readTokenizer(folderOf(expected.cases.sd1!.files));
+    const { encode } = await readTokenizerAt(folderOf(expected.cases.sd1!.files));
     expect(encode('a\ud800')).toEqual(encode('a\ufffd'));
   });
 });
@@ -132,13 +136,13 @@ describe('a folder that is not in order', () => {
     [
       'no vocab.json',
       { 'vocab.json': null },
-      /\/vocab\.json: no such file, wanted vocab\.json and merges\.txt, or tokenizer\.json; copy/,
+      /\/vocab\.json: no such file; expected vocab\.json and merges\.txt, or tokenizer\.json; copy/,
     ],
-    ['no merges.txt', { 'merges.txt': null }, /\/merges\.txt: no such file, wanted vocab\.json/],
+    ['no merges.txt', { 'merges.txt': null }, /\/merges\.txt: no such file; expected vocab\.json/],
     [
       'no configuration',
       { 'tokenizer_config.json': null, 'special_tokens_map.json': null },
-      /\/tokenizer_config\.json: no such file, wanted it or special_tokens_map\.json to know what a prompt is padded with/,
+      /\/tokenizer_config\.json: no such file; it or special_tokens_map\.json must say what a prompt is padded with/,
     ],
     [
       'no start token',
@@ -234,7 +238,7 @@ describe('a folder that is not in order', () => {
       /\/tokenizer\.json: merge 1, "ÿ ÿ", needs the token "ÿÿ"/,
     ],
   ])('%s', async (_, files, message) => {
-    const refused = readTokenizer(folderOf({ ...sd1, ...files }));
+    const refused = readTokenizerAt(folderOf({ ...sd1, ...files }));
     await expect(refused).rejects.toThrow(ModelError);
     await expect(refused).rejects.toThrow(message);
   });

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import { checkpoints } from '../../../src/pipeline/attacking/apgd.ts';
 import { attackImage } from '../../../src/pipeline/attacking/attack.ts';
 import { type AttackName, attackOf } from '../../../src/pipeline/attacking/attacks.ts';

@@ -1,7 +1,7 @@
 // Options that say which model it is, and between which classes it chooses.
 
 import { z } from 'zod';
-import { DEFAULT_MODEL } from '../../../graph/folders/model-path.ts';
+import { DEFAULT_MODEL } from '../../../graph/node/model-path.ts';
 import { integer, names, optionsOf, text } from './option.ts';
 
 const { given, spec } = optionsOf('Model');

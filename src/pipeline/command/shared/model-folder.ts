@@ -1,9 +1,9 @@
 // Where the command line finds models: where the library does, but a wrong name is a mistake of the command line.
 
 import { ModelError, UsageError } from '../../../errors.ts';
-import { modelFolder as findFolder, shippedFolder } from '../../../graph/folders/model-path.ts';
+import { modelFolder as findFolder, shippedFolder } from '../../../graph/node/model-path.ts';
 
-export { DEFAULT_MODEL } from '../../../graph/folders/model-path.ts';
+export { DEFAULT_MODEL } from '../../../graph/node/model-path.ts';
 
 /** The folder of the shipped models; the command line is never bundled, so there is one. */
 export const SHIPPED = shippedFolder()!;

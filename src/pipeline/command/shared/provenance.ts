@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { readModelFolder } from '../../../graph/folders/folder.ts';
 import type { Model } from '../../../graph/model.ts';
+import { folderFiles } from '../../../graph/node/folder-files.ts';
 
 /** How a record was made. */
 export interface Provenance {
@@ -44,7 +45,8 @@ async function shardsOf(index: string): Promise<string[]> {
  */
 export async function weightsHash(folder: string): Promise<string | null> {
   try {
-    const { weights } = await readModelFolder(folder);
+    const { files, weights: name } = await readModelFolder(folderFiles(folder));
+    const weights = files.describe(name);
     const hash = createHash('sha256');
     for (const file of weights.endsWith('.json') ? await shardsOf(weights) : [weights])
       for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);

@@ -2,9 +2,9 @@
 
 import { stat } from 'node:fs/promises';
 import { ModelError, UsageError } from '../../../errors.ts';
-import { openSafetensors } from '../../../graph/files/safetensors.ts';
 import type { Model } from '../../../graph/model.ts';
 import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
+import { openSafetensors } from '../../../graph/node/open-safetensors.ts';
 import { systemCode } from '../../images/failures.ts';
 import { checkPurifying, type PurifyingOptions } from '../../purifying/methods.ts';
 import { purificationLevels, sigmasOfSteps } from '../../purifying/purification-steps.ts';

@@ -3,7 +3,7 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../../errors.ts';
-import { convertEdm } from '../../../graph/folders/edm-pickle.ts';
+import { convertEdm } from '../../../graph/node/convert-edm.ts';
 import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { checkOutputFolder } from '../shared/checks.ts';
 import { short } from '../shared/progress.ts';

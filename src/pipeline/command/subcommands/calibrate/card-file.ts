@@ -4,7 +4,7 @@ import { constants } from 'node:fs';
 import { copyFile, cp, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { UsageError } from '../../../../errors.ts';
-import { storeTemperature } from '../../../../graph/folders/card.ts';
+import { storeTemperature } from '../../../../graph/node/store-temperature.ts';
 import { systemCode } from '../../../images/failures.ts';
 import { linesOf } from '../../../images/path-lines.ts';
 import { checkOutputFile, checkOutputFolder } from '../../shared/checks.ts';

@@ -3,7 +3,7 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../../../errors.ts';
-import { writeSafetensors } from '../../../../graph/files/safetensors-write.ts';
+import { writeSafetensors } from '../../../../graph/node/write-safetensors.ts';
 import { systemCode } from '../../../images/failures.ts';
 import { fromModelInput } from '../../../images/pixels.ts';
 import { classOf } from '../../../node/labelled.ts';

@@ -3,7 +3,8 @@
 import { randomBytes } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
 import { UsageError } from '../../../../errors.ts';
-import { type TensorData, writeSafetensors } from '../../../../graph/files/safetensors-write.ts';
+import type { TensorData } from '../../../../graph/files/tensor-data.ts';
+import { writeSafetensors } from '../../../../graph/node/write-safetensors.ts';
 import { systemCode } from '../../../images/failures.ts';
 
 export interface TensorFileWriter {

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ShapeError } from '../../../src/errors.ts';
-import { openSafetensors } from '../../../src/graph/files/safetensors.ts';
-import { writeSafetensors } from '../../../src/graph/files/safetensors-write.ts';
+import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
+import { writeSafetensors } from '../../../src/graph/node/write-safetensors.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -41,7 +41,7 @@ describe('writeSafetensors', () => {
     const bad = [
       [
         ['x', { dtype: 'F32', shape: [2, 2], data: new Float32Array(3) }],
-        'tensor "x" has 12 bytes, dtype F32 and shape [2, 2] want 16',
+        'tensor "x" of dtype F32 and shape [2, 2]: expected 16 bytes, got 12',
       ],
       [
         ['__metadata__', { dtype: 'U8', shape: [0], data: new Uint8Array(0) }],
@@ -49,7 +49,7 @@ describe('writeSafetensors', () => {
       ],
       [
         ['x', { dtype: 'U8', shape: [-1], data: new Uint8Array(0) }],
-        'tensor "x" has shape [-1], wanted whole numbers from 0 on',
+        'tensor "x" has the shape [-1]; expected whole numbers from 0 on',
       ],
     ] as const;
     for (const [tensor, message] of bad) {

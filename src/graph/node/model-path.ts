@@ -4,6 +4,8 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ModelError } from '../../errors.ts';
+import type { Files } from '../files/files.ts';
+import { folderFiles } from './folder-files.ts';
 
 /** The model that is taken when none is named. */
 export const DEFAULT_MODEL = 'fashion-mnist-multi-head';
@@ -16,6 +18,9 @@ export function shippedFolder(): string | undefined {
   const here: string | undefined = import.meta.url;
   return here?.startsWith('file:') ? fileURLToPath(new URL('../../../weights/', here)) : undefined;
 }
+
+/** Returns the folder of a shipped model. */
+export const shippedPath = (name: string): string => join(shippedFolder()!, name);
 
 const exists = (path: string): Promise<boolean> =>
   stat(path).then(
@@ -47,10 +52,17 @@ export async function shippedNames(): Promise<string[]> {
 export async function modelFolder(model: string): Promise<string> {
   if (/[/\\]/.test(model) || (await exists(model))) return model;
   const names = await shippedNames();
-  if (names.includes(model)) return join(shippedFolder()!, model);
+  if (names.includes(model)) return shippedPath(model);
   throw new ModelError(
     names.length > 0
       ? `no model "${model}": expected a model folder, or one of the shipped models ${names.join(', ')}`
       : `no model folder "${model}", and the shipped models are not next to this code, perhaps because it was bundled: give a path, such as node_modules/diffclass-stream/weights/${DEFAULT_MODEL}`,
   );
 }
+
+/**
+ * Returns the files of a model that is given by path, by the name of a shipped one, or by its files.
+ * @throws ModelError listing the shipped models if there is neither such a path nor such a name.
+ */
+export const modelFiles = async (model: string | Files): Promise<Files> =>
+  typeof model === 'string' ? folderFiles(await modelFolder(model)) : model;
