@@ -1,162 +1,170 @@
-// The seam between graph and pipeline: everything a stream needs to know of a network. Pipeline tests put a
-// fake here and run without a GPU.
+// The interface between graph and pipeline: all that a stream of images needs to know of a network. Tests of the pipeline
+// pass a fake model and run without a GPU.
 
-/** One thing an image may turn out to be: a class of the model, or a prompt. Several may share a classidx. */
+/** One answer that a classifier can give: a class of the model, or a prompt. Several may share a classidx. */
 export interface Candidate {
   readonly label: string;
   readonly classidx: number;
-  /** The text behind it, for text-conditioned models. */
+  /** The prompt, for models that are conditioned on text. */
   readonly prompt?: string;
 }
 
 /** The classidx of the candidate that stands for no class: the unconditional prediction. */
 export const NO_CLASS = -1;
 
-/** One noise level of the grid: a timestep of a discrete model or a sigma of a continuous one. */
+/** One noise level of the grid: a timestep `t` of a discrete model or a `sigma` of a continuous one. */
 export interface Level {
   readonly t?: number;
+  /** Standard deviation of the noise, in units of images in [-1, 1]. */
   readonly sigma?: number;
   /** Weight of this level's error in a candidate's weighted mean error. */
   readonly weight: number;
 }
 
 /**
- * What images like those that a model was trained on look like to it, by the errors of all its classes at one level.
- * An image whose errors are farther from every class than `threshold` is unfamiliar (see `familiarity.ts`).
+ * Statistics of the errors that the images of the training set have under all classes at one level. An image is
+ * unfamiliar if its errors are farther from those of every class than `threshold` (see `familiarity.ts`).
  */
 export interface Familiar {
-  /** The level, by the timestep or the sigma that it has. */
+  /** The timestep or the sigma of the level. */
   readonly t?: number | undefined;
   readonly sigma?: number | undefined;
-  /** `[class, class]`: mean square root of the error in every class, of images of each class. */
+  /** `[image's class, class]`: mean square root of the error under a class, over the images of a class. */
   readonly means: readonly (readonly number[])[];
-  /** `[class, class]`: inverse of their covariance within the classes. */
+  /** `[class, class]`: inverse of the covariance of these square roots within the classes of images. */
   readonly precision: readonly (readonly number[])[];
-  /** Squared distance beyond which an image is unfamiliar. */
+  /** Squared Mahalanobis distance beyond which an image is unfamiliar. */
   readonly threshold: number;
-  /** Share of held-out training images beyond the threshold. */
+  /** Share of held-out training images beyond the threshold, in [0, 1]. */
   readonly falseAlarms: number;
 }
 
-/** How a level mixes an image with noise: x_t = a·x0 + b·eps. */
+/** Signal scale `a` and noise scale `b` of a level: the noised image is x_t = a·x0 + b·eps. */
 export interface Mix {
   readonly a: number;
   readonly b: number;
 }
 
 /**
- * A batch of evaluations as four index arrays of equal length, at most `Model.batchSize`:
- * image slot, index into `candidates`, index into `levels`, and index of the noise. With `seed`, evaluation i takes its
- * noise from `seed[i]` instead of the model's own seed; a model with a file of noises ignores seeds.
+ * A batch of evaluations as index arrays of equal length, at most `Model.batchSize`: the slot of the image, the index in
+ * `candidates`, the index in `levels`, and the index of the noise.
  */
 export interface EvaluationBatch {
   readonly slot: Uint32Array;
   readonly candidate: Uint32Array;
   readonly level: Uint32Array;
   readonly noise: Uint32Array;
+  /** The seed of each evaluation's noise. Default: `Model.seed`. A model with a file of noises ignores seeds. */
   readonly seed?: BigUint64Array | undefined;
 }
 
-/** Noised images that a caller made itself, as rows [c, h, w] one after the other, and what they are thought to be. */
+/** Noised images that the caller made: rows [c, h, w] one after the other, with the candidate and the level of each. */
 export interface PredictionBatch {
   readonly xt: Float32Array;
   readonly candidate: Uint32Array;
   readonly level: Uint32Array;
 }
 
-/** Errors of a batch, and the gradient of each with regard to the image x0 in its slot, rows [c, h, w]. */
+/** The errors of a batch, and the gradient of each with respect to the image x0 in its slot, rows [c, h, w]. */
 export interface ErrorGradients {
   readonly errors: Float32Array;
   readonly gradients: Float32Array;
 }
 
-/** What a model can tell beyond errors: pixel models can, latent ones cannot. Made ready when first asked for. */
+/** Gradients and predictions of a model of pixels. Each network is planned when it is first needed. */
 export interface Differentiable {
-  /** Of the model's levels, in their order. */
+  /** Signal scale and noise scale of each of `Model.levels`. */
   readonly mixes: readonly Mix[];
   /**
-   * As `Model.errors`, with the gradient of each error with regard to its image: through the noised image into the
-   * network and, where the error compares with the image itself, through that too. Batches of at most
-   * `gradientBatchSize`.
+   * Returns what `Model.errors` returns, and the gradient of each error with respect to its image: through the noised
+   * image into the network and, for a distance from the image itself, through that too. Takes at most
+   * `gradientBatchSize` evaluations.
    */
   gradients(batch: EvaluationBatch): Promise<ErrorGradients>;
   readonly gradientBatchSize: number;
   /**
-   * The gradients [c, h, w], by view, of weighted sums of errors: where all classes come from one run of the network,
-   * the way back is one too. Undefined where each candidate is a run of its own. At most `viewBatchSize` views.
+   * Returns, for each view, the gradient [c, h, w] of a weighted sum of errors. Takes at most `viewBatchSize` views. Absent
+   * unless one forward pass predicts for all classes, so that one backward pass is enough too.
    */
   viewGradients?(views: Views, weighted: WeightedCandidates): Promise<Float32Array>;
   readonly viewBatchSize?: number;
-  /** The predicted noise eps_hat(x_t) of each row; the denoised image is (x_t - b·eps_hat) / a. */
+  /** Returns the predicted noise eps_hat(x_t) of each row. The denoised image is (x_t - b·eps_hat) / a. */
   predict(batch: PredictionBatch): Promise<Float32Array>;
-  /** Rows Jᵀ·v, where J is the Jacobian of `predict` at x_t and v the rows of `cotangent`. */
+  /** Returns rows Jᵀ·v, where J is the Jacobian of `predict` at x_t, and v the rows of `cotangent` (a vjp). */
   pullBack(batch: PredictionBatch & { readonly cotangent: Float32Array }): Promise<Float32Array>;
 }
 
-/** Noised images: the image in a slot at a level with a noise, index arrays of equal length. */
+/** Noised images that candidates share: index arrays of equal length of the slot, the level and the noise. */
 export type Views = Omit<EvaluationBatch, 'candidate'>;
 
-/** Errors of candidates at a view, each at most once, and what they are multiplied by: arrays of equal length. */
+/** The terms of weighted sums of errors, one sum per view: arrays of equal length. A candidate occurs once per view. */
 export interface WeightedCandidates {
-  /** Ascending indices of views. */
+  /** Indices of views, ascending. */
   readonly view: Uint32Array;
   readonly candidate: Uint32Array;
+  /** The factor of the candidate's error. */
   readonly weight: Float32Array;
 }
 
 /**
- * How an image becomes the square a model wants: `centre` resizes the short side and crops the centre
- * (torchvision); `adm` first halves it while it is at least twice as large (the crop ADM and DiT were trained with).
+ * How an image is brought to the shape of a model. `centre` resizes the shorter side and crops the centre, as torchvision
+ * does. `adm` first halves the image while its shorter side is at least twice as long, as ADM and DiT were trained.
  */
 export type Crop = 'centre' | 'adm';
 
-/** How noise indices are paired with levels; see `Model.noisePairing`. */
+/** How noise indices belong to levels; see `Model.noisePairing`. */
 export type NoisePairing = 'level' | 'visit';
 
-/** A loaded classifier at a fixed batch size. Calls may overlap; results come in the order of the calls. */
+/** A loaded classifier with a fixed batch size. Calls may overlap; they are answered in the order of the calls. */
 export interface Model {
   readonly name: string;
-  /** The adapter that it runs on, for results and reports. */
+  /** Name of the adapter that it runs on. */
   readonly device?: string | undefined;
-  /** The image it takes: [channels, height, width] with values in [-1, 1]. */
+  /** Shape of the images it takes; their values are in [-1, 1]. */
   readonly inputShape: readonly [channels: number, height: number, width: number];
-  /** How images are brought to that shape: by default their short side is resized and the centre cropped. */
+  /** How images are brought to that shape. Default: `centre`. */
   readonly crop?: Crop | undefined;
   readonly candidates: readonly Candidate[];
-  /** The grid, in the order in which levels are best visited. */
+  /** The grid, in the order in which its levels are best visited. */
   readonly levels: readonly Level[];
-  /** Most evaluations of a batch. */
+  /** The largest number of evaluations in a batch. */
   readonly batchSize: number;
-  /** Images that can be in flight. */
+  /** The number of images that can be on the device at once. */
   readonly slots: number;
-  /** Divides differences of weighted mean errors before the softmax, so that probabilities are calibrated. */
+  /** Calibration: probabilities are the softmax of -(weighted mean error) / temperature. */
   readonly temperature: number;
   /**
-   * How much noise comes with a gap: a candidate whose errors (weights of mean 1) add up to S more than the best one's
-   * overtakes it by the end of the grid with odds exp(-2 S / kappa). Of independent levels it is variance / mean of the
-   * difference at one. Known from recorded errors, it lets the sequential strategy decide on fewer levels.
+   * Noise-to-signal scale of error gaps, in units of errors whose weights have mean 1. If a candidate trails the best by
+   * a summed weighted error S, the odds that it still overtakes the best by the end of the grid are about
+   * exp(-2 S / kappa). For independent levels, kappa = Var(difference) / E(difference) at one level. It is estimated from
+   * recorded errors, and lets the sequential strategy decide after fewer levels.
    */
   readonly kappa?: number | undefined;
-  /** The seed of its noise, for evaluations that bring none. Undefined for a model that has a file of noises. */
+  /** Seed of the noise of evaluations that have no seed of their own. Undefined for a model with a file of noises. */
   readonly seed?: bigint | undefined;
   /**
-   * Which noise an image meets at a level. `level` (the default): noise index i belongs to level i of `levels`, so that
-   * every strategy compares the same noised images. `visit`, for a file of noises: the k-th level evaluated uses noise k.
+   * Which noise an image is mixed with at a level. `level` (the default): noise index i belongs to level i of `levels`, so
+   * that all strategies compare the same noised images. `visit`, for a file of noises: the k-th level that is evaluated
+   * takes noise k.
    */
   readonly noisePairing?: NoisePairing | undefined;
-  /** Tells images unlike those that the model was trained on; holds for all its classes and its own distance. */
+  /** How to recognise images unlike the training set. Valid for all classes of the model and its own distance only. */
   readonly familiar?: Familiar | undefined;
-  /** Bytes it holds on the device: weights, activations of every planned batch, images in slots. */
+  /** Bytes that it takes on the device: weights, activations of every planned batch, images in slots. */
   readonly deviceBytes?: number | undefined;
-  /** Puts an image [c, h, w] in [-1, 1] into a slot (and through the encoder of a latent model). */
+  /**
+   * Puts an image [c, h, w] in [-1, 1] into a slot, through the encoder of a latent model. Throws `RangeError` if the image
+   * has another length than `inputShape`.
+   */
   encode(slot: number, image: Float32Array): void;
   /**
-   * The distance between noise and prediction of every evaluation (mean over channels and pixels, before any
-   * weight), in the batch's order. Rejects with `DeviceLostError` when the device goes away.
+   * Returns the error of each evaluation of a batch: the distance between noise and prediction, averaged over channels and
+   * pixels, without a weight. Rejects with `RangeError` if the batch is too large, `OutOfMemoryError`, or
+   * `DeviceLostError` if the device is lost.
    */
   errors(batch: EvaluationBatch): Promise<Float32Array>;
-  /** Gradients and predictions, for models of pixels. */
+  /** Gradients and predictions; undefined for models of latents. */
   readonly differentiable?: Differentiable | undefined;
-  /** Frees what it holds on the device. A device passed in by the host is left alone. */
+  /** Frees what it holds on the device. Leaves a device that the host passed in alone. */
   close(): void;
 }

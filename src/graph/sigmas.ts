@@ -1,16 +1,16 @@
-// Sigmas of continuous models and how much each counts: a diffusion classifier's loss is an integral over sigma,
-// L = ∫ w(sigma) E(sigma) dsigma, and a grid with weights is a way to sum it up. E is the mean squared distance
-// of the denoised image D(x + sigma n; sigma) and x.
+// Grids of sigmas for continuous models, with weights. The loss of a diffusion classifier is an integral over sigma,
+// L = ∫ w(sigma) E(sigma) dsigma, which a weighted grid approximates by a sum. E(sigma) is the mean squared distance
+// between the denoised image D(x + sigma n; sigma) and x.
 
 import type { Level } from './model.ts';
 
-/** How a network was trained: EDM's constants (Karras et al. 2022, table 1). */
+/** Constants of EDM's training (Karras et al. 2022, table 1). */
 export interface SigmaStatistics {
-  /** Standard deviation of the data, in the network's [-1, 1] units; 0.5. */
+  /** Standard deviation of the data, in the network's [-1, 1] units. Default: 0.5. */
   readonly sigmaData?: number;
-  /** Mean of ln(sigma) in training; -1.2. */
+  /** Mean of ln(sigma) in training. Default: -1.2. */
   readonly pMean?: number;
-  /** Standard deviation of ln(sigma) in training; 1.2. */
+  /** Standard deviation of ln(sigma) in training. Default: 1.2. */
   readonly pStd?: number;
 }
 
@@ -19,19 +19,24 @@ export interface SigmaLevel extends Level {
   readonly sigma: number;
 }
 
-/** The weightings that are densities over sigma, by name. */
+/** Names of the weightings that are functions of sigma. */
 export const sigmaWeightings = ['rdc-code', 'lognormal', 'elbo'] as const;
 
 /** One of `sigmaWeightings`. */
 export type SigmaWeighting = (typeof sigmaWeightings)[number];
 
 /**
- * w(sigma), the weight of the error E(sigma) per unit of sigma:
+ * Returns the function w(sigma), the weight of the error E(sigma) per unit of sigma:
  * - `lognormal`: EDM's training loss, ((s² + sd²) / (s sd)²) p(s) with the density p of ln s ~ N(pMean, pStd²);
- * - `rdc-code`: the same as RDC released it (Chen et al., ICML 2024), whose exponent is
- *   -(ln s - pMean)² / 2 · pStd² where a normal density has -(ln s - pMean)² / (2 pStd²): an effective spread of
- *   1 / pStd, and no density (it integrates to 1 / pStd²);
+ * - `rdc-code`: the same as in RDC's released code (Chen et al., ICML 2024), whose exponent is
+ *   -(ln s - pMean)² / 2 · pStd² instead of the normal density's -(ln s - pMean)² / (2 pStd²). Its effective spread is
+ *   1 / pStd, and it is not a density (it integrates to 1 / pStd²);
  * - `elbo`: 1 / s³, the evidence lower bound of the variance-exploding process.
+ *
+ * @example
+ * import { sigmaWeight } from 'diffclass-stream';
+ * const weight = sigmaWeight('lognormal', { sigmaData: 0.5 });
+ * console.log(weight(0.3));
  */
 export function sigmaWeight(
   weighting: SigmaWeighting,
@@ -54,23 +59,22 @@ export function sigmaWeight(
 }
 
 /**
- * The error E that an EDM network makes at sigma when the output of its trained part is off by 1:
- * c_out² = (s sd)² / (s² + sd²), with sd the standard deviation of the data. Errors of a trained network are this
- * times a number between 0 and 1 that changes little with sigma, so this is the unit in which errors of different
- * sigmas can be compared.
+ * Returns the error E of an EDM network at sigma if the output of its trained part is off by 1:
+ * c_out² = (s sd)² / (s² + sd²), where sd is the standard deviation of the data. Errors of a trained network are this
+ * times a number between 0 and 1 that changes little with sigma. In this unit, errors of different sigmas can be compared.
  */
 export const normalisedError = (sigma: number, sigmaData = 0.5): number =>
   (sigma * sigmaData) ** 2 / (sigma ** 2 + sigmaData ** 2);
 
-/** `count` equally spaced values from `from` to `to`, both included; a single one is `from`. */
+/** Returns `count` equally spaced values from `from` to `to`, both included; a single value is `from`. */
 export function equallySpaced(from: number, to: number, count: number): number[] {
   const step = count > 1 ? (to - from) / (count - 1) : 0;
   return Array.from({ length: count }, (_, k) => (k > 0 && k === count - 1 ? to : from + k * step));
 }
 
 /**
- * The width dsigma that each of some different sigmas stands for, whatever their order: the distance to the next
- * higher one, for the highest the distance to the next lower. A single sigma stands for 1.
+ * Returns the width dsigma that each of some distinct sigmas, in any order, stands for: the distance to the next higher
+ * one, or for the highest sigma to the next lower one. The width of a single sigma is 1.
  */
 export function spacings(sigmas: readonly number[]): number[] {
   const rising = [...sigmas].sort((a, b) => a - b);
@@ -83,8 +87,8 @@ export function spacings(sigmas: readonly number[]): number[] {
 }
 
 /**
- * The left Riemann sum over `points`, ascending: a level at every point but the last, which only ends the last
- * interval; weight w(sigma) dsigma.
+ * Returns the levels of a left Riemann sum over ascending `points`: one at every point but the last, which only ends the
+ * last interval, with the weight w(sigma) dsigma.
  */
 export function riemannLevels(
   points: readonly number[],
@@ -101,20 +105,25 @@ export function riemannLevels(
 export const RDC_RANGE = [1e-4, 3] as const;
 
 /**
- * The grid of RDC's released classifier: linspace(1e-4, 3, 126) without its last point, weights `rdc-code`. Its
- * posterior is the softmax of -Σ weight · error (see `sumTemperature`).
+ * Returns the grid of RDC's released classifier: linspace(1e-4, 3, 126) without its last point, with weights `rdc-code`.
+ * Its posterior is the softmax of -Σ weight · error (see `sumTemperature`).
  */
 export const rdcLevels = (statistics?: SigmaStatistics): SigmaLevel[] =>
   riemannLevels(equallySpaced(...RDC_RANGE, 126), 'rdc-code', statistics);
 
-/** Cells of ln(sigma) in which `importanceLevels` sums the density up. */
+/** Cells of ln(sigma) over which `importanceLevels` integrates the density. */
 const CELLS = 8192;
 
 /**
- * The same integral by sigmas placed where it is large: density q(s) ∝ w(s) (s sd)² / (s² + sd²) on `range`, one
- * sigma at each of the quantiles (k + 1/2) / count, so that normalised errors (`normalisedError`) have the
- * same weight everywhere, and the weight of an error E is that over its unit. For `lognormal` q is the log-normal
- * density itself. The sum Σ weight · error is that of a Riemann sum over the range, and so is its posterior.
+ * Returns levels that approximate the same integral with sigmas placed where it is large: one at each of the quantiles
+ * (k + 1/2) / count of the density q(s) ∝ w(s) (s sd)² / (s² + sd²) on `range`. Normalised errors (see `normalisedError`)
+ * then have equal weights; the weight of an error E is that weight divided by the unit of E. For `lognormal`, q is the
+ * log-normal density itself. The sum Σ weight · error approximates a Riemann sum over the range, so the posterior is
+ * the same.
+ *
+ * @param count the number of levels.
+ * @param weighting see `sigmaWeight`.
+ * @param options the range of sigmas, [1e-4, 3] by default, and the constants of the training.
  */
 export function importanceLevels(
   count: number,
@@ -138,16 +147,16 @@ export function importanceLevels(
   const share = upTo[CELLS]! / count;
   let cell = 0;
   return Array.from({ length: count }, (_, k) => {
-    const wanted = (k + 0.5) * share;
-    while (upTo[cell + 1]! < wanted) cell++;
-    const within = (wanted - upTo[cell]!) / (upTo[cell + 1]! - upTo[cell]!);
+    const quantile = (k + 0.5) * share;
+    while (upTo[cell + 1]! < quantile) cell++;
+    const within = (quantile - upTo[cell]!) / (upTo[cell + 1]! - upTo[cell]!);
     const sigma = Math.exp(low + (cell + within) * step);
     return { sigma, weight: share / unit(sigma) };
   });
 }
 
 /**
- * The temperature at which the softmax of weighted mean errors is that of weighted sums, as RDC has it:
+ * Returns the temperature at which the softmax of weighted mean errors equals the softmax of weighted sums, as in RDC:
  * 1 / Σ weight.
  */
 export const sumTemperature = (levels: readonly Pick<Level, 'weight'>[]): number =>

@@ -1,11 +1,9 @@
-// The order in which noise levels are best visited: any prefix should be a fair sample of them all.
+// The order in which noise levels are visited, so that every prefix is a fair sample of all of them.
 
 import type { Level } from './model.ts';
 import { normalisedError } from './sigmas.ts';
 
-/**
- * The radical inverse of `k` in base 2 (van der Corput): 0, 1/2, 1/4, 3/4, 1/8, ...; in [0, 1).
- */
+/** Returns the radical inverse of `k` in base 2 (van der Corput), in [0, 1): 0, 1/2, 1/4, 3/4, 1/8, ... */
 export function radicalInverse(k: number): number {
   let inverse = 0;
   let digit = 0.5;
@@ -17,8 +15,8 @@ export function radicalInverse(k: number): number {
 }
 
 /**
- * The indices 0..count-1 in bit-reversed order, so that any prefix covers the grid evenly. `first` in [0, 1)
- * rotates the sequence to begin at that fraction of the grid: with 0.5 the middle comes first.
+ * Returns the indices 0 to count - 1 in bit-reversed order, so that every prefix covers the grid evenly. `first` in
+ * [0, 1) rotates the sequence to begin at that fraction of the grid: with 0.5 the middle comes first.
  */
 export function bitReversed(count: number, first = 0): number[] {
   const bits = Math.max(0, Math.ceil(Math.log2(count)));
@@ -32,21 +30,20 @@ export function bitReversed(count: number, first = 0): number[] {
 }
 
 /**
- * How much a level contributes to the weighted errors of the whole grid: its weight, times the unit of errors at
- * its sigma (`normalisedError`) where it has one. Weights over sigma go with errors that grow with sigma squared,
- * so they alone say nothing of what a level contributes.
+ * Estimates how much a level contributes to the weighted error of the whole grid: its weight, for a sigma times the unit
+ * of errors there (`normalisedError`). The weight of a sigma alone does not tell, because errors grow with sigma squared.
  */
 export const gridShare = ({ sigma, weight }: Level): number =>
   sigma === undefined ? weight : weight * normalisedError(sigma);
 
-/** Points of the unit interval tried for a level's turn, of each level. */
+/** Points of the sequence that are tried per level. */
 const TRIES = 16;
 
 /**
- * The order in which the levels of an ascending grid are visited unless somebody knows better: bit-reversed, from
- * a quarter of the grid on, so that neither of the first two levels is at its very ends. Where the levels'
- * `shares` differ, the sequence runs over the mass of the shares instead of over indices, so that any prefix is a
- * fair sample of the sum; levels that it hardly ever hits come last, the largest first.
+ * Returns the default order in which the levels of an ascending grid are visited: bit-reversed, starting at a quarter of
+ * the grid, so that neither of the first two levels is at an end. If the levels have different `shares` (see
+ * `gridShare`), the sequence runs over the cumulative shares instead of the indices, so that every prefix is a fair
+ * sample of the sum. Levels that the sequence does not hit come last, the largest share first.
  */
 export function visitingOrder(shares: number | readonly number[]): number[] {
   if (typeof shares === 'number') return bitReversed(shares, 0.25);
@@ -54,7 +51,7 @@ export function visitingOrder(shares: number | readonly number[]): number[] {
   if (!(total > 0) || shares.every((share) => share === shares[0])) return visitingOrder(shares.length);
   const ends: number[] = [];
   for (const share of shares) ends.push((ends.at(-1) ?? 0) + share / total);
-  // In the middle of the finest steps: no level is hit for being at the end of the interval.
+  // Half of the finest step: no level is hit only because a point is at the boundary between two levels.
   const offset = 0.25 + 0.5 / (shares.length * TRIES);
   const hit = new Set<number>();
   for (let k = 0; k < shares.length * TRIES; k++) {

@@ -1,14 +1,14 @@
-// What flows through the pipeline: images in, failures and results out, and the log of single evaluations.
+// The values of a stream: images, failures and results, and the log of single evaluations.
 
 import type { Model } from '../graph/model.ts';
 
-/** An image as a model takes it: `pixels` [c, h, w] in [-1, 1], the `path` it came from. */
+/** An image that fits a model: `pixels` [c, h, w] in [-1, 1], and the `path` that it came from. */
 export interface ImageItem {
   readonly path: string;
   readonly pixels: Float32Array;
 }
 
-/** An item that could not be classified. It passes through every stage as a value; the stream goes on. */
+/** An item that could not be classified. It passes through all stages as a value, and the stream goes on. */
 export interface ItemFailure {
   readonly path: string;
   readonly error: { readonly code: string; readonly message: string };
@@ -18,45 +18,45 @@ export interface ItemFailure {
 export interface RankedClass {
   readonly label: string;
   readonly classidx: number;
-  /** In [0, 1]; the probabilities of all classes, also those left out of `top`, add to 1. */
+  /** In [0, 1]. The probabilities of all classes, including those that are not in `top`, add up to 1. */
   readonly probability: number;
   /** Weighted mean error, comparable between the entries (see `verdict.ts`). */
   readonly error: number;
   /** Standard error of the gap between this error and the best one; 0 for the best itself. */
   readonly stderr: number;
-  /** Evaluations spent on the class, over all its candidates. */
+  /** Number of evaluations of the class, over all its candidates. */
   readonly evaluations: number;
   /** The best candidate's prompt, for text models. */
   readonly prompt?: string;
-  /** -log p(x | class) up to a constant, where energies are asked for (see `energyOf`). */
+  /** -log p(x | class) up to a constant, if energies are requested (see `energyOf`). */
   readonly energy?: number;
 }
 
-/** The result of one image, field by field what a line of the output holds. */
+/** The result of one image, with the fields of a line of the output. */
 export interface Classified {
   readonly path: string;
   readonly label: string;
   readonly classidx: number;
   readonly probability: number;
   readonly top: readonly RankedClass[];
-  /** Probability of the label minus that of the runner-up, in [0, 1]; 1 where there is a single class. */
+  /** Probability of the label minus that of the runner-up, in [0, 1]; 1 if there is a single class. */
   readonly margin: number;
-  /** False only where the budget ended before the strategy did. */
+  /** False only if the budget ended before the strategy did. */
   readonly decided: boolean;
-  /** Evaluations spent on the image. */
+  /** Number of evaluations of the image. */
   readonly evaluations: number;
-  /** Seconds of wall clock from the moment the image was put on the device. */
+  /** Seconds since the image was put on the device. */
   readonly seconds: number;
   readonly seed: number;
   readonly model: string;
-  /** The adapter that the model ran on; results are the same byte for byte on the same one. */
+  /** The adapter that the model ran on. Results are byte-identical on the same one. */
   readonly device?: string;
-  /** -log p(x) up to a constant, where energies are asked for (see `energyOf`), and how many levels it rests on. */
+  /** -log p(x) up to a constant, if energies are requested (see `energyOf`), and the number of levels it is based on. */
   readonly energy?: number;
   readonly energyLevels?: number;
-  /** True if the image lies outside what the model was trained on (see `Model.familiar`); absent otherwise. */
+  /** True if the image is unlike the training set (see `Model.familiar`); otherwise absent. */
   readonly unfamiliar?: true;
-  /** How the image was purified before, where it was. */
+  /** The method by which the image was purified, if it was. */
   readonly purify?: string;
 }
 
@@ -73,7 +73,7 @@ export interface EvaluationRecord {
   readonly error: number;
 }
 
-/** How far a run has come. */
+/** The progress of a run. */
 export interface Progress {
   /** Images finished, failures included. */
   readonly images: number;
@@ -84,13 +84,13 @@ export interface Progress {
   readonly imagesPerSecond: number;
 }
 
-/** How far a run has come by its counts, so many seconds after it began. */
+/** Returns the progress of a run with these counts, `seconds` after it began. */
 export const progressAfter = (
   seconds: number,
   counts: Omit<Progress, 'seconds' | 'imagesPerSecond'>,
 ): Progress => ({ ...counts, seconds, imagesPerSecond: seconds > 0 ? counts.images / seconds : 0 });
 
-/** The model and the device that made a result or a report, as they hold it. */
+/** Returns the fields of a result or a report that name the model and the device. */
 export const madeBy = ({
   name,
   device,
@@ -99,5 +99,5 @@ export const madeBy = ({
   ...(device === undefined ? {} : { device }),
 });
 
-/** True for the failures in a stream of items or results. */
+/** Whether an item or a result is a failure. */
 export const isFailure = (value: object): value is ItemFailure => 'error' in value;

@@ -179,7 +179,7 @@ describe('derivatives that cannot be had', () => {
     const rows = { xt: golden.values('xt'), candidate, level };
     const { predict, pullBack } = model.differentiable!;
     await expect(predict({ ...rows, xt: rows.xt.subarray(1) })).rejects.toThrow(
-      /xt has 1279 values, 5 images of 256 have 1280/,
+      /xt: expected 1280 values \(5 images of 256\), got 1279/,
     );
     await expect(pullBack({ ...rows, cotangent: new Float32Array(256) })).rejects.toThrow(RangeError);
     model.close();

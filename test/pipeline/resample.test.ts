@@ -149,7 +149,7 @@ describe('channels and ranges', () => {
         2,
         2,
       ),
-    ).toThrow('leaves the image of 2x2');
+    ).toThrow('expected a part of 2x2');
   });
 });
 

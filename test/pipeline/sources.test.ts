@@ -155,7 +155,7 @@ describe('standard input', () => {
     const stdin = bytes('a.png\0b.png\nnone\n');
     const items = await collect(findImages(['-'], { stdin }));
     expect(items).toMatchObject([
-      { path: 'a.png\0b.png', error: { code: 'not-found', message: expect.stringContaining('say -0') } },
+      { path: 'a.png\0b.png', error: { code: 'not-found', message: expect.stringContaining('use -0') } },
       { path: 'none', error: { code: 'not-found' } },
     ]);
   });

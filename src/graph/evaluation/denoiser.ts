@@ -1,4 +1,4 @@
-// A network as a classifier on a device: images in slots, batches of evaluations in, one number each back.
+// Runs a network as a classifier on a device: images are in slots, and each evaluation of a batch returns one number.
 
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
@@ -10,6 +10,7 @@ import { differentiable } from './differentiable.ts';
 import { type EvaluationOptions, type Network, noiseKeysOf, trace } from './evaluation.ts';
 import { splitByViews, viewsOf } from './views.ts';
 
+/** A network's classes and how to evaluate it on a device. */
 export interface DenoiserOptions extends EvaluationOptions {
   readonly name: string;
   readonly crop?: Crop | undefined;
@@ -21,17 +22,17 @@ export interface DenoiserOptions extends EvaluationOptions {
   readonly familiar?: Familiar | undefined;
   readonly weightDtype: WeightDtype;
   readonly batchSize: number;
-  /** Bytes for the activations of a gradient's run: see `GradientOptions.bytes`. */
+  /** Bytes for the activations of a batch of gradients; see `DifferentiableOptions.gradientBytes`. */
   readonly gradientBytes?: number | undefined;
 }
 
-/** What a model keeps on a device beside its network. `destroy` frees it. */
+/** What a model keeps on a device in addition to its network. `destroy` frees it. */
 export interface Attached {
-  /** Memory of graph inputs that `predict` adds and that never change (keys and values of prompts), by name. */
+  /** Memory of constant graph inputs that `Network.predict` adds (keys and values of prompts), by name. */
   readonly tables?: Readonly<Record<string, Range>>;
-  /** How an image [c, h, w] becomes what the network denoises; without it they are the same. */
+  /** Encodes images into what the network denoises. Default: the network denoises images. */
   readonly encoder?: ImageEncoder;
-  /** Bytes that all of it takes on the device. */
+  /** Bytes that all of this takes on the device. */
   readonly bytes?: number;
   destroy?(): void;
 }
@@ -39,17 +40,18 @@ export interface Attached {
 /** An encoder of images on the device. */
 export interface ImageEncoder {
   readonly inputShape: readonly [channels: number, height: number, width: number];
-  /** Encodes an image [c, h, w] in [-1, 1] into memory [c, h, w] of what the network denoises. */
+  /** Encodes an image [c, h, w] in [-1, 1], and writes the latent [c, h, w] to memory on the device. */
   encode(image: Float32Array, to: Range): void;
 }
 
-/** Views of a gradient's run where all candidates come from one: enough to fill a device. */
+/** Views per batch of gradients if one forward pass predicts for all candidates: enough to fill a device. */
 const GRADIENT_VIEWS = 32;
 
 /**
- * A network as a classifier on a device. Where memory does not suffice for the batch, half of it is tried, and
- * so on; every pipeline has run once when the promise resolves.
- * @throws OutOfMemoryError where not even a batch of one fits.
+ * Makes a model of a network on a device. If memory does not suffice for the batch, half of it is tried, and so on. Every
+ * pipeline has run once when the promise resolves, except those of networks that share a part between candidates.
+ *
+ * @throws OutOfMemoryError if not even a batch of one fits.
  */
 export async function denoiser(
   device: Device,
@@ -68,8 +70,8 @@ export async function denoiser(
 
   const { weightDtype, batchSize } = options;
   const keys = noiseKeysOf(options.noise);
-  // A network whose candidates share a part is a large one: what it does not need yet is not made, and not run. Where
-  // they share all of it, a view is what costs, and all candidates of one come together.
+  // Networks with a shared part are large: plans are not created and run before they are needed. If candidates share all
+  // of the network, the cost of a batch is in its views, and all candidates of a view come together.
   const large = network.shared !== undefined && !network.take;
   const perView = network.take && options.candidates.length;
   const runner = await openRunner(device, {
@@ -81,14 +83,14 @@ export async function denoiser(
     sharing: perView ?? large,
     warm: !large,
   });
-  // Where a view is what costs, it is images that gradients are taken of at once, not all their candidates.
+  // There, the size of a batch of gradients is also counted in views, not in candidates.
   const derivedBatch = network.take ? Math.min(batchSize, GRADIENT_VIEWS) : runner.views;
   const derivatives = encoder
     ? undefined
     : differentiable(device, network, { ...options, weights, external, batchSize: derivedBatch });
 
-  /** The smallest size that holds a batch, and its indices by the names of a plan's inputs. */
-  const place = (batch: EvaluationBatch) => {
+  /** Returns the smallest planned size that a batch fits in, and its indices by the names of the plan's inputs. */
+  const inputsOf = (batch: EvaluationBatch) => {
     const { slot, candidate, level } = batch;
     const label = Uint32Array.from(candidate, (index) => options.labels[index]!);
     const shared = network.shared && viewsOf(batch);
@@ -125,7 +127,7 @@ export async function denoiser(
     },
     encode(slot, image) {
       if (image.length !== inputLength)
-        throw new RangeError(`an image has ${image.length} values, the model takes ${inputLength}`);
+        throw new RangeError(`encode: expected an image of ${inputLength} values, got ${image.length}`);
       const to = { buffer: slots, offset: slot * slotBytes, size: slotBytes };
       if (encoder) encoder.encode(image, to);
       else gpu.queue.writeBuffer(slots, to.offset, image as Float32Array<ArrayBuffer>);
@@ -133,13 +135,13 @@ export async function denoiser(
     async errors(batch) {
       const count = batch.slot.length;
       if (count > runner.samples)
-        throw new RangeError(`a batch of ${count} evaluations, at most ${runner.samples} fit`);
+        throw new RangeError(`errors: expected at most ${runner.samples} evaluations, got ${count}`);
       const errors = new Float32Array(count);
       let at = 0;
       const runs = (network.take ? splitByViews(batch, runner.views) : [batch]).map(async (part) => {
         const from = at;
         at += part.slot.length;
-        const { size, indices } = place(part);
+        const { size, indices } = inputsOf(part);
         const { error } = await runner.run(size, indices, ['error']);
         errors.set(error!.subarray(0, part.slot.length), from);
       });

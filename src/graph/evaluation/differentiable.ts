@@ -1,5 +1,5 @@
-// What a network of images can tell beyond errors: their gradients, its predictions, and products with its Jacobian.
-// Each is a graph of its own, planned when it is first asked for.
+// Gradients of errors, predictions of the network, and products with its Jacobian, for networks of images. Each is a
+// graph of its own, which is planned when it is first needed.
 
 import type { Device } from '../../kernels/device/device.ts';
 import { fromChannelMajor, joined, type Shape, toChannelMajor } from '../../kernels/device/tensor.ts';
@@ -17,26 +17,27 @@ import {
   traceViews,
 } from './evaluation.ts';
 
+/** How to evaluate a network and its derivatives. */
 export interface DifferentiableOptions
   extends EvaluationOptions,
     Pick<RunnerOptions, 'weights' | 'weightDtype' | 'external'> {
   /** The network's class of each candidate. */
   readonly labels: readonly number[];
-  /** Most samples of a run; halved where memory does not suffice. */
+  /** The largest number of samples in a batch; halved if memory does not suffice. */
   readonly batchSize: number;
   /**
-   * Most bytes of activations of a gradient's run; 1 GiB where not given. Where a batch takes more, half of it is
-   * tried, down to 8, and then some are made again on the way back (`GradientOptions.bytes`).
+   * The largest number of bytes for the activations of a batch of gradients. Default: 1 GiB. If a batch takes more, half of
+   * it is tried, down to 8 samples; then some activations are recomputed in the backward pass (`GradientOptions.bytes`).
    */
   readonly gradientBytes?: number | undefined;
 }
 
 const GRADIENT_BYTES = 2 ** 30;
 
-/** A batch below which making activations again costs a device less than running half. */
+/** Batches of at most this size are not halved further: recomputing activations then costs less. */
 const LEAST_BATCH = 8;
 
-/** Errors of n samples, and the gradient with regard to x_t [c, n, h, w] of their sum weighted by the input `seed`. */
+/** Traces the errors of n samples, and the gradient with respect to x_t [c, n, h, w] of their sum weighted by `seed`. */
 export function traceGradients(
   network: Network,
   options: EvaluationOptions,
@@ -55,8 +56,8 @@ export function traceGradients(
 }
 
 /**
- * The gradient with regard to the noised images [c, views, h, w] of the sum of the errors of n samples, weighted by the
- * input `seed`.
+ * Traces the gradient with respect to the noised images [c, views, h, w] of the sum of the errors of n samples, weighted
+ * by the input `seed`.
  */
 export function traceViewGradients(
   network: Network & Required<Pick<Network, 'shared'>>,
@@ -72,7 +73,7 @@ export function traceViewGradients(
   return graph;
 }
 
-/** Jᵀ·v, with J the network's Jacobian at the input `xt` and v the input `cotangent`, both [c, n, h, w]. */
+/** Traces Jᵀ·v, where J is the network's Jacobian at the input `xt`, and v the input `cotangent`, both [c, n, h, w]. */
 export function tracePullBack(network: Network, n: number, bytes?: number): Graph {
   const { graph, xt, prediction } = tracePrediction(network, n);
   graph.outputs.clear();
@@ -82,7 +83,7 @@ export function tracePullBack(network: Network, n: number, bytes?: number): Grap
   return graph;
 }
 
-/** A network's derivatives on a device; `destroy` frees what they take there. */
+/** Runs a network's derivatives on a device. `destroy` frees their memory there. */
 export function differentiable(
   device: Device,
   network: Network,
@@ -95,7 +96,7 @@ export function differentiable(
   const opening = new Map<string, Promise<Runner>>();
   const opened: Runner[] = [];
   let fitting: number | undefined;
-  /** The batch, or a half of a half of it, whose gradients the budget allows for. */
+  /** Returns the largest batch, halved as often as needed, whose gradients fit in `gradientBytes`. */
   const batchSize = (): number => {
     if (fitting !== undefined) return fitting;
     const sample = costOf(traceGradients(network, options, 1)).activationBytes;
@@ -104,7 +105,7 @@ export function differentiable(
     return fitting;
   };
 
-  /** The runner of a graph of samples, or of views that share all of the network among so many candidates. */
+  /** Returns the runner of a graph. `sharing` is the number of candidates per view if they share all of the network. */
   const runnerOf = (kind: string, trace: (size: Size) => Graph, sharing?: number): Promise<Runner> => {
     let runner = opening.get(kind);
     if (!runner) {
@@ -120,7 +121,7 @@ export function differentiable(
     return runner;
   };
 
-  /** Runs a batch in as many parts as it takes, all of them on their way at once. */
+  /** Splits a batch into as many parts as it takes, and runs all of them at once. */
   async function inParts<Part>(
     runner: Runner,
     count: number,
@@ -136,7 +137,7 @@ export function differentiable(
 
   const labelsOf = (candidate: Uint32Array) => Uint32Array.from(candidate, (index) => labels[index]!);
   const shapeOf = ({ samples }: Size): Shape => [c, samples, h, w];
-  /** Rows as storage of a batch, those that are not given 0; and the first `count` rows of storage. */
+  /** Converts rows to the storage of a batch, padded with 0, and the first `count` rows of storage back. */
   const toStorage = (rows: Float32Array, size: Size) => {
     const whole = new Float32Array(size.samples * rowLength);
     whole.set(rows);
@@ -144,7 +145,7 @@ export function differentiable(
   };
   const fromStorage = (storage: Float32Array, size: Size, count: number) =>
     fromChannelMajor(storage, shapeOf(size)).subarray(0, count * rowLength);
-  /** Rows x and y as alpha x + beta y, by the levels of the rows. */
+  /** Returns rows alpha x + beta y, with the coefficients of each row's level. */
   const combined = (level: Uint32Array, x: Float32Array, y: Float32Array): Float32Array =>
     x.map((value, k) => {
       const { alpha, beta } = levels[level[Math.floor(k / rowLength)]!]!.coefficients;
@@ -154,10 +155,10 @@ export function differentiable(
   const check = (name: string, rows: Float32Array, { level }: PredictionBatch): void => {
     if (rows.length !== level.length * rowLength)
       throw new RangeError(
-        `${name} has ${rows.length} values, ${level.length} images of ${rowLength} have ${level.length * rowLength}`,
+        `${name}: expected ${level.length * rowLength} values (${level.length} images of ${rowLength}), got ${rows.length}`,
       );
   };
-  /** Runs a graph of the network alone on the rows of a batch by input, and gives the rows of its output. */
+  /** Runs a graph of the network alone on the rows of a batch, by input, and returns the rows of its output `name`. */
   async function onRows(
     kind: string,
     trace: (size: Size) => Graph,
@@ -237,7 +238,7 @@ export function differentiable(
           level: level.slice(from, to),
           noise: keys({ noise: noise.slice(from, to), seed: seed?.slice(from, to) }),
           label: labelsOf(candidate.slice(from, to)),
-          // d x_t / d x0 = a; 0 for the samples that only fill the batch.
+          // d x_t / d x0 = a; samples that only pad the batch have 0.
           seed: Float32Array.from(level.subarray(from, to), (index) => levels[index]!.coefficients.a),
         };
         const results = await runner.run(size, inputs, ['error', 'gradient']);

@@ -1,5 +1,5 @@
-// What an evaluation is, as graphs: an image in a slot is noised, the network predicts, the distance is reduced to one
-// number a sample. Around any network that can be traced; it knows nothing of folders or devices.
+// Traces evaluations as graphs: an image in a slot is noised, the network predicts, and the distance is reduced to one
+// number per sample. Works for any network that can be traced, and knows nothing of folders or devices.
 
 import type { Distance, Residual } from '../../kernels/diffusion/error-reduction.ts';
 import type { NoiseSource } from '../../kernels/diffusion/mix.ts';
@@ -9,47 +9,47 @@ import type { Coefficients } from '../folders/schedule.ts';
 import type { Level, Views } from '../model.ts';
 import type { Constant, Value } from '../ops/value.ts';
 
-/** What a network's part that depends on the candidate is given, n samples each. */
+/** The inputs of the part of a network that depends on the candidate, n samples each. */
 export interface SampleInputs {
   /** x_t [c, n, h, w]. */
   readonly xt: Value;
-  /** Index of the level, and of the candidate's class or prompt: [1, n, 1, 1]. */
+  /** Index of the level, and of the candidate's class or prompt (`label`): [1, n, 1, 1]. */
   readonly level: Value;
   readonly label: Value;
-  /** What `shared` made, repeated to the samples it belongs to. */
+  /** The values that `Network.shared` computed, repeated for the samples they belong to. */
   readonly shared: readonly Value[];
 }
 
-/** Which view a sample has (where absent, sample i has view i), and its candidate's class: [1, n, 1, 1]. */
+/** The view of each sample (default: sample i has view i), and the class of its candidate: [1, n, 1, 1]. */
 export interface TakenAt {
   readonly view?: Value;
   readonly label: Value;
 }
 
-/** A network that predicts from a noised image, a level and a class or prompt, as a part of any graph. */
+/** A network that predicts from a noised image, a level and a class or prompt, and can be traced into any graph. */
 export interface Network {
-  /** What it denoises, an image or its latent: [channels, height, width]. */
+  /** Shape of what it denoises, an image or its latent. */
   readonly image: readonly [channels: number, height: number, width: number];
-  /** The part that no candidate has a say in: made once a distinct (image, level, noise), for all its candidates. */
+  /** The part that does not depend on the candidate. It is computed once per distinct (image, level, noise). */
   readonly shared?: (graph: Graph, xt: Value, level: Value) => readonly Value[];
-  /** How samples come by their part of what `shared` made of their views; without it the view's is repeated. */
+  /** Selects each sample's part of what `shared` computed for its view. Default: all of it. */
   readonly take?: (graph: Graph, x: Value, at: TakenAt) => Value;
   /** The rest of the network: a prediction [at least c channels, n, h, w]. */
   readonly predict: (graph: Graph, inputs: SampleInputs) => Value;
 }
 
-/** A level with what it does to an image and to the network's output. */
+/** A level with its coefficients for the image and for the network's output. */
 export interface NoiseLevel extends Level {
   readonly coefficients: Coefficients;
 }
 
 /**
- * Given noises [count, c, h, w], one after the other; or the seed from which noise k is recomputed everywhere, for
- * evaluations that bring no seed of their own.
+ * Either `count` noises [count, c, h, w], or the seed from which noise k is recomputed wherever it is needed, for
+ * evaluations without a seed of their own.
  */
 export type Noise = { readonly seed: bigint } | { readonly values: Float32Array; readonly count: number };
 
-/** Packs the noise indices of a batch with the seed of each evaluation: its own, or the seed of `noise`. */
+/** Returns a function that packs the noise indices of a batch with the seed of each evaluation: its own, or `noise`'s. */
 export const noiseKeysOf = (
   noise: Noise,
 ): ((batch: Pick<Views, 'noise' | 'seed'>) => Uint32Array<ArrayBuffer>) => {
@@ -61,9 +61,9 @@ export interface EvaluationOptions {
   readonly levels: readonly NoiseLevel[];
   readonly noise: Noise;
   readonly distance: Distance;
-  /** What errors are distances of; default the noise. */
+  /** What errors are distances of. Default: the noise. */
   readonly residual?: Residual | undefined;
-  /** Images that can be in flight. */
+  /** Number of images that can be on the device at once. */
   readonly slots: number;
 }
 
@@ -71,15 +71,15 @@ function constant(name: string, values: Float32Array): Constant {
   return { name, length: values.length, values: async () => values };
 }
 
-/** Inputs [1, count, 1, 1] for indices. */
+/** Adds inputs [1, count, 1, 1] for indices. */
 const indices = (graph: Graph, count: number, ...names: string[]): Value[] =>
   names.map((name) => input(graph, name, [1, count, 1, 1]));
 
-/** An input [1, count, 1, 4] for rows of `noiseKeys`. */
+/** Adds an input [1, count, 1, 4] for rows of `noiseKeys`. */
 const noiseInput = (graph: Graph, count: number, name = 'noise'): Value =>
   input(graph, name, [1, count, 1, 4]);
 
-/** The two ends of an evaluation, as nodes of a graph that has the images in slots as its input `slots`. */
+/** Returns how to trace the two ends of an evaluation: noising the images in the input `slots`, and their errors. */
 function endsOf(
   graph: Graph,
   { image }: Network,
@@ -103,10 +103,10 @@ function endsOf(
 }
 
 /**
- * The whole evaluation of n samples as a graph with the output `error`, an input [1, n, 1, 1] for each of the indices
- * `slot`, `level` and `label`, and an input `noise` [1, n, 1, 4] (see `noiseKeys`). If the network shares a part between
- * candidates, that part is computed from the inputs `viewSlot`, `viewLevel` [1, views, 1, 1] and `viewNoise`
- * [1, views, 1, 4], and the input `view` gives the view of each sample.
+ * Traces the whole evaluation of n samples. The graph has the output `error`, the inputs `slot`, `level` and `label`
+ * [1, n, 1, 1], and the input `noise` [1, n, 1, 4] (see `noiseKeys`). If candidates share a part of the network, that part
+ * is computed from the inputs `viewSlot` and `viewLevel` [1, views, 1, 1] and `viewNoise` [1, views, 1, 4]; the input
+ * `view` [1, n, 1, 1] then has the view of each sample and takes the place of `slot`.
  */
 export function trace(network: Network, options: EvaluationOptions, n: number, views = n): Graph {
   return network.shared
@@ -114,7 +114,7 @@ export function trace(network: Network, options: EvaluationOptions, n: number, v
     : traceEach(network, options, n).graph;
 }
 
-/** The same of a network that shares a part, with the noised images [c, views, h, w] it is made of. */
+/** Traces `trace` for a network with a shared part. Also returns the noised images `viewed` [c, views, h, w]. */
 export function traceViews(
   network: Network & Required<Pick<Network, 'shared'>>,
   options: EvaluationOptions,
@@ -139,14 +139,14 @@ export function traceViews(
   return { graph, viewed, error };
 }
 
-/** What is shared, made for every sample by itself. */
+/** Traces the shared part of the network for every sample separately. */
 const sharedByEach = (
   graph: Graph,
   { shared, take }: Network,
   { xt, level, label }: Pick<SampleInputs, 'xt' | 'level' | 'label'>,
 ): readonly Value[] => (shared?.(graph, xt, level) ?? []).map((x) => (take ? take(graph, x, { label }) : x));
 
-/** The same with every part made for each sample, and with what it is made of. */
+/** Traces `trace` with no part shared. Also returns the noised images `xt` [c, n, h, w]. */
 export function traceEach(
   network: Network,
   options: EvaluationOptions,
@@ -166,8 +166,8 @@ export function traceEach(
 }
 
 /**
- * The network alone, of the inputs `xt` [c, n, h, w], `level` and `label` [1, n, 1, 1]; its output `prediction` has the
- * image's channels only.
+ * Traces the network alone, with the inputs `xt` [c, n, h, w], `level` and `label` [1, n, 1, 1]. The output `prediction`
+ * [c, n, h, w] has the channels of the image only.
  */
 export function tracePrediction(
   network: Network,

@@ -5,9 +5,9 @@ import type { Value } from '../ops/value.ts';
 import type { Network } from './evaluation.ts';
 
 /**
- * The network that runs once a view, of whose output [heads·channels, n, h, w] a sample takes its class's head. Where
- * no head is the unconditional one, that is their mean: the prediction under a uniform prior that ignores what x_t says
- * of the class.
+ * Makes a network that runs once per view. A sample takes the head of its class from the output
+ * [heads·channels, n, h, w]. If there is no unconditional head, the unconditional prediction is the mean of the heads, as
+ * under a uniform prior that ignores what x_t tells about the class.
  */
 export const multiHead = (
   image: Network['image'],

@@ -1,16 +1,16 @@
-// What fitting images to a model did to them, summed up in a few sentences: a 12-megapixel colour photo that became
-// 28x28 grey pixels still gets a label, and its user should know on what it rests.
+// Summarises in a few sentences how images were changed to fit a model. A 12-megapixel colour photo that became 28x28
+// grey pixels still gets a label, and the user should know what that label is based on.
 
 import type { Model } from '../../graph/model.ts';
 import type { Pixels } from './pixels.ts';
 
-/** Fewer levels than this left of a 16-bit image are told: a 12-bit camera's file uses the lowest 16 high bytes. */
+/** A 16-bit image with fewer grey levels than this is reported: values of a 12-bit camera have only 16 high bytes. */
 const FEW_LEVELS = 8;
 
 type Size = Pick<Pixels, 'width' | 'height'>;
 
-/** Images of one kind: how many, and the sizes of the first, the smallest and the largest. */
-interface Group {
+/** The number of some images, and the sizes of the first, the smallest and the largest. `same`: they all have one size. */
+interface Sizes {
   readonly count: number;
   readonly first: Size;
   readonly same: boolean;
@@ -20,10 +20,10 @@ interface Group {
 
 const area = ({ width, height }: Size) => width * height;
 
-function withImage(group: Group | undefined, { width, height }: Size): Group {
+function withImage(sizes: Sizes | undefined, { width, height }: Size): Sizes {
   const size = { width, height };
-  if (!group) return { count: 1, first: size, same: true, smallest: size, largest: size };
-  const { count, first, same, smallest, largest } = group;
+  if (!sizes) return { count: 1, first: size, same: true, smallest: size, largest: size };
+  const { count, first, same, smallest, largest } = sizes;
   return {
     count: count + 1,
     first,
@@ -35,8 +35,8 @@ function withImage(group: Group | undefined, { width, height }: Size): Group {
 
 const sizeText = ({ width, height }: Size) => `${width}x${height}`;
 
-/** The size that all images of a group have, about that of the first if they are alike, else the extremes. */
-function sizesOf({ first, same, smallest, largest }: Group): string {
+/** Returns the common size of some images, the approximate size if they are similar, or else the extremes. */
+function sizesText({ first, same, smallest, largest }: Sizes): string {
   if (same) return sizeText(first);
   if (area(largest) >= 4 * area(smallest)) return `${sizeText(smallest)} to ${sizeText(largest)}`;
   const rounded = (side: number) => Number(side.toPrecision(2));
@@ -55,14 +55,14 @@ const images = (count: number, kind: string) =>
 
 /** A running summary of conversions. */
 export interface Conversions {
-  /** Counts a decoded image; to be given as `onDecoded` of `loadImages`. */
+  /** Counts a decoded image. Pass it to `loadImages` as `onDecoded`. */
   readonly add: (image: Pixels) => void;
-  /** One sentence for each kind of conversion so far, such as "12 colour images of about 4000x3000 became 28x28 grey". */
+  /** Returns one sentence for each kind of conversion so far, such as "12 colour images of about 4000x3000 became 28x28 grey". */
   readonly sentences: () => string[];
 }
 
 /**
- * Sums up what is done to images to fit them to a model's input shape [c, h, w].
+ * Summarises how images are changed to fit a model's input shape [channels, height, width].
  *
  * @example
  * import { conversions, findImages, loadImages } from 'diffclass-stream';
@@ -71,7 +71,7 @@ export interface Conversions {
  * for (const sentence of done.sentences()) console.error(sentence);
  */
 export function conversions([channels, height, width]: Model['inputShape']): Conversions {
-  const groups = new Map<1 | 3, Group>();
+  const groups = new Map<1 | 3, Sizes>();
   let shallow = 0;
   return {
     add(image) {
@@ -83,9 +83,9 @@ export function conversions([channels, height, width]: Model['inputShape']): Con
       const colourOf = (of: number) => (of === 1 ? 'grey' : 'colour');
       const sentences = [...groups]
         .sort(([a], [b]) => a - b)
-        .map(([from, group]) => {
+        .map(([from, sizes]) => {
           const colour = from === channels ? '' : ` ${colourOf(channels)}`;
-          return `${images(group.count, colourOf(from))} of ${sizesOf(group)} became ${width}x${height}${colour}`;
+          return `${images(sizes.count, colourOf(from))} of ${sizesText(sizes)} became ${width}x${height}${colour}`;
         });
       if (shallow > 0)
         sentences.push(

@@ -1,6 +1,6 @@
-// Which files are images, by their names alone: folders and archives hold other files, too.
+// Tells images by the names of files, as folders and archives hold other files too.
 
-/** File name extensions that are taken for images in a folder or an archive. */
+/** Extensions of the files that count as images in a folder or an archive. */
 export const IMAGE_EXTENSIONS: readonly string[] = [
   'png',
   'jpg',
@@ -19,7 +19,7 @@ export const IMAGE_EXTENSIONS: readonly string[] = [
   'jxl',
 ];
 
-/** The extension of a path in lower case, without the dot; undefined if it has none. */
+/** Returns the extension of a path in lower case, without the dot; undefined if it has none. */
 export const extensionOf = (path: string): string | undefined =>
   /\.([^./\\]+)$/.exec(path)?.[1]?.toLowerCase();
 

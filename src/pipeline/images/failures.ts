@@ -1,4 +1,4 @@
-// The faults of single items: their stable codes in one place, and how faults of the system map to them.
+// Faults of single items: their stable codes, and which of them errors of the system get.
 
 import { ItemError } from '../../errors.ts';
 import type { ItemFailure } from '../types.ts';
@@ -8,10 +8,11 @@ export const FAILURE_CODES = {
   'not-found':
     'nothing has that name (any more), a link that leads nowhere, or a pattern that matches nothing',
   unreadable: 'the system refuses to read it',
-  'not-a-file': 'it is a device, a socket, a pipe, or a folder where a file was wanted',
+  'not-a-file': 'it is a device, a socket, a pipe, or a folder instead of a file',
   'link-loop': 'links that lead to each other',
   empty: 'a file of 0 bytes',
-  'not-an-image': 'its first bytes are those of no image format, or a value that no image can be read from',
+  'not-an-image':
+    'its first bytes are those of no image format, or it is a value that images cannot be read from',
   'invalid-pixels':
     'pixels in memory with a wrong length, size or number of channels, or values outside their range',
   'unsupported-format': 'an image format, or a variant of one, that is not decoded',
@@ -24,7 +25,7 @@ export const FAILURE_CODES = {
 /** One of the stable codes of a failed item. */
 export type FailureCode = keyof typeof FAILURE_CODES;
 
-/** An `ItemError` with a known code. */
+/** Makes an `ItemError` with one of these codes. */
 export const fault = (code: FailureCode, message: string, cause?: unknown) =>
   new ItemError(code, message, { cause });
 
@@ -43,7 +44,7 @@ const SYSTEM_MESSAGES: Partial<Readonly<Record<FailureCode, string>>> = {
   'not-a-file': 'not a regular file',
 };
 
-/** The error code of the operating system that an error carries, if any. */
+/** Returns the error code of the operating system that an error carries, if any. */
 export function systemCode(error: unknown): string | undefined {
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
@@ -51,8 +52,7 @@ export function systemCode(error: unknown): string | undefined {
 
 /**
  * Returns the `ItemError` for an error that concerns one item alone: an `ItemError` itself, or an error of the system.
- *
- * @throws any other error: a mistake of ours is not the item's fault.
+ * Throws any other error, as a bug is not the item's fault.
  */
 export function itemErrorOf(error: unknown): ItemError {
   if (error instanceof ItemError) return error;
@@ -62,7 +62,7 @@ export function itemErrorOf(error: unknown): ItemError {
   return fault(code, SYSTEM_MESSAGES[code] ?? `cannot be read (${system})`, error);
 }
 
-/** Returns the failed item for an error that concerns this path alone; any other error is thrown (`itemErrorOf`). */
+/** Returns the failed item for an error that concerns this path alone. Throws any other error (see `itemErrorOf`). */
 export function failureOf(path: string, error: unknown): ItemFailure {
   const { code, message } = itemErrorOf(error);
   return { path, error: { code, message } };

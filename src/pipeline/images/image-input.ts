@@ -1,24 +1,24 @@
-// Everything that an image can be given as. All types are structural: they match Blob, ImageData, URL, web streams
-// and sharp without naming them, so that they compile without lib DOM and without sharp.
+// The types from which an image can be read. They are structural: they match Blob, ImageData, URL, web streams and sharp
+// without naming them, so that they compile without lib DOM and without sharp.
 
 import type { ImageItem } from '../types.ts';
 import type { Pixels } from './pixels.ts';
 
-/** A decoded image that is not yet fitted to any model. `path` is its name in results, '' when it has none. */
+/** A decoded image that is not fitted to a model yet. `path` is its name in results, '' if it has none. */
 export interface DecodedImage extends Pixels {
   readonly path: string;
 }
 
-/** Pixels in memory, rows from top to bottom, channels interleaved: what a canvas, a camera or a tensor holds. */
+/** Pixels in memory, rows from top to bottom, channels interleaved, as from a canvas, a camera or a tensor. */
 export interface RawImage {
   /**
-   * [height, width, channels]. Bytes are 0 to 255; of 16-bit values the high byte is kept, as for 16-bit files; floats
-   * need `range` and are rounded to 8 bits, as a file would hold them.
+   * [height, width, channels]. Bytes are in [0, 255]. Of 16-bit values the high byte is kept, as for 16-bit files. Floats
+   * need `range`, and are rounded to 8 bits as in a file.
    */
   readonly data: Uint8Array | Uint8ClampedArray | Uint16Array | Float32Array | Float64Array;
   readonly width: number;
   readonly height: number;
-  /** 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA (the default, as in ImageData). Alpha is dropped, as for files. */
+  /** 1: grey, 2: grey and alpha, 3: RGB, 4 (default, as in ImageData): RGBA. Alpha is dropped, as for files. */
   readonly channels?: number | undefined;
   /** The float values of black and white, such as [0, 1], [-1, 1] or [0, 255]. */
   readonly range?: readonly [black: number, white: number] | undefined;
@@ -26,13 +26,13 @@ export interface RawImage {
   readonly path?: string | undefined;
 }
 
-/** The content of an image file, with a name for results. */
+/** The bytes of an image file, with a name for results. */
 export interface EncodedImage {
   readonly path: string;
   readonly data: Uint8Array | ArrayBufferLike;
 }
 
-/** Pixels that fit a model already: [c, h, w] in [-1, 1]. An `ImageItem`, whose path may be missing. */
+/** Pixels [c, h, w] in [-1, 1] that already fit a model: an `ImageItem` whose path may be missing. */
 export interface ReadyImage {
   readonly pixels: Float32Array;
   readonly path?: string | undefined;
@@ -60,8 +60,8 @@ export interface WebStreamLike {
 }
 
 /**
- * An instance of sharp, with whatever operations it was told to do. Its result is turned upright; unlike for files,
- * sharp applies an embedded colour profile.
+ * An instance of sharp, which may have operations. Its result is turned upright. Unlike for files, sharp applies an
+ * embedded colour profile.
  */
 export interface SharpLike {
   readonly clone: () => SharpLike;
@@ -82,5 +82,5 @@ export type ImageSource =
   | AsyncIterable<Uint8Array>
   | SharpLike;
 
-/** Everything that can be classified: what an image can be decoded from, or pixels that fit the model already. */
+/** Everything that can be classified: what an image can be decoded from, or pixels that already fit the model. */
 export type ImageInput = ImageSource | ReadyImage | ImageItem;

@@ -1,22 +1,22 @@
-// What bounds the reading of one image, wherever it comes from.
+// Limits on the reading of one image.
 
 import type { AbortSignalLike } from '../../host-types.ts';
 
-/** Pixels that an image may have, by its header: 64 Mi, an 8,192 x 8,192 image. */
+/** The largest number of pixels of an image, by its header: 64 Mi, as of 8,192 x 8,192. */
 export const MAX_PIXELS = 64 * 2 ** 20;
 
-/** Bytes that an encoded image may have: 256 MiB. */
+/** The largest number of bytes of an encoded image: 256 MiB. */
 export const MAX_BYTES = 256 * 2 ** 20;
 
-/** What is decoded at most. */
+/** Limits on the size of an image. */
 export interface DecodeLimits {
-  /** Pixels by the header; `MAX_PIXELS` when absent. */
+  /** The largest number of pixels, by the header. Default: 64 Mi. */
   readonly maxPixels?: number | undefined;
-  /** Bytes of the file, stream or download; `MAX_BYTES` when absent. */
+  /** The largest number of bytes of the file, stream or download. Default: 256 MiB. */
   readonly maxBytes?: number | undefined;
 }
 
-/** What is read at most, and how to stop it. */
+/** Limits on the size of an image, and a signal that stops reading it. */
 export interface ReadLimits extends DecodeLimits {
   /** Stops reading and downloading; the call then rejects with the signal's reason. */
   readonly signal?: AbortSignalLike | undefined;

@@ -1,4 +1,4 @@
-// Decoded images as 8-bit pixels, and the way from them to the numbers a network takes.
+// Decoded images as 8-bit pixels, and their conversion to and from the input of a network.
 
 /** An 8-bit image: `data` [height, width, channels], interleaved; 1 channel is grey, 3 are RGB. */
 export interface Pixels {
@@ -6,13 +6,13 @@ export interface Pixels {
   readonly height: number;
   readonly channels: 1 | 3;
   readonly data: Uint8Array;
-  /** Bits of a sample where the source had more than 8; `data` holds the high bytes. */
+  /** Bits per sample of the source if they are more than 8; `data` then has the high bytes. */
   readonly bitDepth?: number;
 }
 
 /**
- * Grey from RGB by the luma weights of ITU-R 601 in 16-bit fixed point, as Pillow's mode L rounds them; RGB
- * from grey by repeating it. An image that has the wanted channels already is returned as it is.
+ * Converts RGB to grey with the luma weights of ITU-R 601 in 16-bit fixed point, rounded as in Pillow's mode L, and grey
+ * to RGB by repeating it. An image that already has the channels is returned as it is.
  */
 export function withChannels(image: Pixels, channels: 1 | 3): Pixels {
   if (image.channels === channels) return image;
@@ -28,12 +28,12 @@ export function withChannels(image: Pixels, channels: 1 | 3): Pixels {
   return { width: image.width, height: image.height, channels, data };
 }
 
-/** The part of an image with its top left corner at (left, top). */
+/** Cuts out the part of an image with its top left corner at (left, top). Throws `RangeError` if it is not inside. */
 export function crop(image: Pixels, left: number, top: number, width: number, height: number): Pixels {
   if (left === 0 && top === 0 && width === image.width && height === image.height) return image;
   if (left < 0 || top < 0 || left + width > image.width || top + height > image.height)
     throw new RangeError(
-      `crop: ${width}x${height} at (${left}, ${top}) leaves the image of ${image.width}x${image.height}`,
+      `crop: expected a part of ${image.width}x${image.height} pixels, got ${width}x${height} at (${left}, ${top})`,
     );
   const row = width * image.channels;
   const data = new Uint8Array(row * height);
@@ -44,13 +44,13 @@ export function crop(image: Pixels, left: number, top: number, width: number, he
   return { width, height, channels: image.channels, data };
 }
 
-/** (v / 255 - 0.5) / 0.5 for every byte, each step rounded to float32 as torchvision's transforms do. */
+/** (v / 255 - 0.5) / 0.5 for every byte v, each step rounded to float32 as in torchvision's transforms. */
 const NORMALIZED = Float32Array.from({ length: 256 }, (_, v) => {
   const unit = Math.fround(v / 255);
   return Math.fround(Math.fround(unit - 0.5) / 0.5);
 });
 
-/** An image as a network takes it: [channels, height, width] with values in [-1, 1]. */
+/** Converts an image to the input of a network: [channels, height, width] in [-1, 1]. */
 export function toModelInput(image: Pixels): Float32Array {
   const { channels, data } = image;
   const plane = image.width * image.height;
@@ -60,11 +60,11 @@ export function toModelInput(image: Pixels): Float32Array {
   return out;
 }
 
-/** The way back: [channels, height, width] in [-1, 1] to 8 bits, rounded and clipped. */
+/** Converts [channels, height, width] in [-1, 1] back to 8 bits, rounded and clipped. */
 export function fromModelInput(input: Float32Array, shape: readonly [number, number, number]): Pixels {
   const [channels, height, width] = shape;
   if (channels !== 1 && channels !== 3)
-    throw new RangeError(`pixels: wanted 1 or 3 channels, got ${channels}`);
+    throw new RangeError(`pixels: expected 1 or 3 channels, got ${channels}`);
   const plane = width * height;
   const data = new Uint8Array(channels * plane);
   for (let c = 0; c < channels; c++)
@@ -75,6 +75,6 @@ export function fromModelInput(input: Float32Array, shape: readonly [number, num
   return { width, height, channels, data };
 }
 
-/** Values of an image of 8 bits in [-1, 1] as it is in [0, 1], exactly. */
+/** Converts the values of an 8-bit image from [-1, 1] to [0, 1], exactly. */
 export const toUnit = (pixels: Float32Array): Float64Array =>
   Float64Array.from(pixels, (v) => Math.round((v + 1) * 127.5) / 255);

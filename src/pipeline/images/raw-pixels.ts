@@ -1,15 +1,15 @@
-// Checks of pixels that come from the caller's memory. Values in the wrong range do not fail by themselves: the model
-// answers with a confident, wrong label. So nothing here is guessed.
+// Checks pixels that come from the caller's memory. Nothing is guessed: a model does not fail on values in the wrong
+// range, but returns a confident, wrong label.
 
 import type { Model } from '../../graph/model.ts';
 import { fault } from './failures.ts';
 import type { RawImage } from './image-input.ts';
 import type { Pixels } from './pixels.ts';
 
-/** Float values may leave their range by half a grey level, which rounding to 8 bits hides. */
+/** Float values may exceed a range of length 1 by half a grey level, which rounding to 8 bits removes. */
 const SLACK = 0.5 / 255;
 
-/** How far model pixels may leave [-1, 1]: half a grey level, which attacks and resampling in floats may use up. */
+/** Model pixels may exceed [-1, 1] by half a grey level, as after attacks and resampling in floats. */
 const TOLERANCE = 2 * SLACK;
 
 interface Extent {
@@ -31,7 +31,7 @@ function extentOf(values: ArrayLike<number>): Extent {
   return { min, max, broken: -1 };
 }
 
-/** A value in messages: at most four significant digits. */
+/** Formats a value for messages, with at most four significant digits. */
 const shown = (value: number) => String(Number(value.toPrecision(4)));
 
 const invalid = (message: string) => fault('invalid-pixels', message);
@@ -43,7 +43,7 @@ function finiteExtent(values: ArrayLike<number>): Extent {
   return extent;
 }
 
-/** Bytes from float values, black and white being the ends of the range. */
+/** Rounds float values to bytes; the ends of the range are black and white. */
 function quantised(data: Float32Array | Float64Array, range: RawImage['range']): Uint8Array {
   const { min, max } = finiteExtent(data);
   const seen = `values from ${shown(min)} to ${shown(max)}`;
@@ -69,7 +69,7 @@ function quantised(data: Float32Array | Float64Array, range: RawImage['range']):
 function bytesOf({ data, range }: RawImage): Uint8Array {
   if (data instanceof Float32Array || data instanceof Float64Array) return quantised(data, range);
   if (range !== undefined)
-    throw invalid('expected a range with floats only, got one with integers; leave it out, or give floats');
+    throw invalid('expected a range with floats only, got one with integers; leave it out, or pass floats');
   if (data instanceof Uint16Array) return Uint8Array.from(data, (value) => value >> 8);
   if (data instanceof Uint8Array) return data;
   if (data instanceof Uint8ClampedArray) return new Uint8Array(data.buffer, data.byteOffset, data.length);
@@ -79,7 +79,7 @@ function bytesOf({ data, range }: RawImage): Uint8Array {
   );
 }
 
-/** Drops alpha: grey of 1 or 2 channels, RGB of 3 or 4. */
+/** Drops alpha: keeps 1 of 1 or 2 channels, and 3 of 3 or 4. */
 function withoutAlpha(data: Uint8Array, channels: number): Uint8Array {
   if (channels === 1 || channels === 3) return data;
   const kept = channels - 1;
@@ -90,10 +90,8 @@ function withoutAlpha(data: Uint8Array, channels: number): Uint8Array {
 }
 
 /**
- * Converts pixels in memory to 8 bits without alpha, as the decoder gives them for files.
- *
- * @throws ItemError `invalid-pixels` for sizes, lengths, types or values that make no image, `too-large` for more than
- *   `maxPixels`.
+ * Converts pixels in memory to 8 bits without alpha, as files are decoded. Throws `ItemError` `invalid-pixels` for invalid
+ * sizes, lengths, types or values, and `too-large` for more than `maxPixels`.
  */
 export function rawPixels(image: RawImage, maxPixels: number): Pixels {
   const { data, width, height, channels = 4 } = image;
@@ -117,11 +115,9 @@ export function rawPixels(image: RawImage, maxPixels: number): Pixels {
 }
 
 /**
- * Checks pixels that a caller made itself for a model: as many as its input shape [c, h, w] has, finite, in [-1, 1].
- * Values of 0 to 1 are refused as well, where they can be told: a smallest value of exactly 0 is a black pixel of
- * that range, whereas 8-bit pixels in [-1, 1] are never exactly 0 (127.5 is no byte). One pass over the values.
- *
- * @throws ItemError `invalid-pixels`, which says what was seen and how to give such values.
+ * Checks that pixels for a model fit its input shape [c, h, w], are finite, and are in [-1, 1]. Values in [0, 1] are refused
+ * too if they can be recognised: if the smallest value is exactly 0, it is a black pixel of that range, because 8-bit
+ * pixels in [-1, 1] are never exactly 0 (127.5 is not a byte). Throws `ItemError` `invalid-pixels`.
  */
 export function checkPixels(pixels: Float32Array, shape: Model['inputShape']): void {
   const [channels, height, width] = shape;

@@ -1,13 +1,13 @@
-// Resizing of 8-bit images, bit for bit what Pillow's Image.resize gives: networks were trained on images that
-// went through it, and on small inputs another resampler moves decisions. Separable and antialiased (the filter
-// widens with the reduction); each of the two passes rounds to 8 bits, so that their order shows.
+// Resizes 8-bit images, bit for bit as Pillow's Image.resize does: networks were trained on images resized with it, and
+// for small inputs another resampler changes decisions. Resizing is separable and antialiased (the filter widens with
+// the reduction). Each of the two passes rounds to 8 bits, so their order matters.
 
 import { crop, type Pixels } from './pixels.ts';
 
 /** Resampling filters by their usual names. */
 export type Filter = 'box' | 'bilinear' | 'bicubic' | 'lanczos';
 
-/** Bits behind the binary point of a weight: 32, less 8 of a pixel, less 2 for what a negative lobe overshoots. */
+/** Bits after the binary point of a weight: 32, less 8 for a pixel, less 2 for the overshoot of negative lobes. */
 const PRECISION = 32 - 8 - 2;
 
 const sinc = (x: number) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
@@ -21,7 +21,7 @@ function cubic(x: number): number {
   return 0;
 }
 
-/** The filters' kernels and how far they reach, in output pixels. */
+/** The kernel of each filter and its radius, in output pixels. */
 const FILTERS: Readonly<Record<Filter, { readonly support: number; readonly at: (x: number) => number }>> = {
   box: { support: 0.5, at: (x) => (x > -0.5 && x <= 0.5 ? 1 : 0) },
   bilinear: { support: 1, at: (x) => Math.max(0, 1 - Math.abs(x)) },
@@ -29,11 +29,11 @@ const FILTERS: Readonly<Record<Filter, { readonly support: number; readonly at: 
   lanczos: { support: 3, at: (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0) },
 };
 
-/** For every output position: the first input position it reads, how many, and their fixed-point weights. */
+/** For every output position: the first input position, the number of them, and their weights in fixed point. */
 interface Weights {
   readonly first: Int32Array;
   readonly count: Int32Array;
-  /** [output, taps], `taps` a row. */
+  /** [output, taps], `taps` values per row. */
   readonly values: Int32Array;
   readonly taps: number;
 }
@@ -67,7 +67,7 @@ function weightsFor(from: number, to: number, filter: Filter): Weights {
   return { first, count, values, taps };
 }
 
-/** What an output value of a pass is before rounding: half a unit, so that the shift rounds. */
+/** The initial value of a sum: half a unit, so that the shift rounds. */
 const HALF = 1 << (PRECISION - 1);
 
 const clip8 = (sum: number) => Math.min(255, Math.max(0, sum >> PRECISION));
@@ -109,22 +109,20 @@ function vertical(image: Pixels, height: number, filter: Filter): Pixels {
 }
 
 /**
- * Resizes an image to width x height.
- * Horizontally first, unless the height shrinks by more than twice what the width does: the order of Pillow 13
- * (earlier versions never swap, which moves a few pixels of such tall images by 1).
- *
- * @throws RangeError when a side is not a positive integer.
+ * Resizes an image to width x height: horizontally first, unless the height shrinks by more than twice as much as the
+ * width. That is the order of Pillow 13; earlier versions never swap, which changes a few pixels of such tall images by 1.
+ * Throws `RangeError` if a side is not a positive integer.
  */
 export function resize(image: Pixels, width: number, height: number, filter: Filter = 'bicubic'): Pixels {
   if (!Number.isInteger(width) || !Number.isInteger(height) || width < 1 || height < 1)
-    throw new RangeError(`resize: wanted sides of 1 or more, got ${width}x${height}`);
+    throw new RangeError(`resize: expected sides of 1 or more, got ${width}x${height}`);
   const across = (from: Pixels) => (width === from.width ? from : horizontal(from, width, filter));
   const down = (from: Pixels) => (height === from.height ? from : vertical(from, height, filter));
   const shrink = image.height - height;
   return shrink > 0 && shrink > 2 * (image.width - width) ? across(down(image)) : down(across(image));
 }
 
-/** Python's round: halves go to the even neighbour. */
+/** Rounds to the nearest integer, halves to the even one, as Python's round. */
 function roundHalfEven(x: number): number {
   const down = Math.floor(x);
   const half = x - down === 0.5;
@@ -132,9 +130,9 @@ function roundHalfEven(x: number): number {
 }
 
 /**
- * Resizes so that the image just covers width x height and crops the centre: torchvision's Resize(side) and
- * CenterCrop(side), with their rounding (the longer side down, the crop's corner to even).
- * The aspect ratio is kept; an image of that size already is returned untouched.
+ * Resizes an image so that it just covers width x height, and crops the centre, as torchvision's Resize(side) and
+ * CenterCrop(side), with their rounding (the longer side down, the corner of the crop to even). Keeps the aspect ratio.
+ * Returns an image of that size as it is.
  */
 export function resizeAndCrop(
   image: Pixels,
@@ -152,15 +150,13 @@ export function resizeAndCrop(
 }
 
 /**
- * The square of that side which ADM, and DiT after it, were trained on (Dhariwal and Nichol 2021): the image is halved
- * by `box` while its short side is at least twice as long, then that side is resized to the wanted one by `bicubic`,
- * and the centre is cut out. Sides round to even halves, the corner of the cut down.
- *
- * @throws RangeError when the side is not a positive integer.
+ * Crops an image to a square as ADM, and DiT after it, were trained (Dhariwal and Nichol 2021): halves it by `box` while
+ * its shorter side is at least 2 * side, resizes that side to `side` by `bicubic`, and cuts out the centre. Sides round
+ * halves to even, the corner of the cut rounds down. Throws `RangeError` if the side is not a positive integer.
  */
 export function admCrop(image: Pixels, side: number): Pixels {
   if (!Number.isInteger(side) || side < 1)
-    throw new RangeError(`admCrop: wanted a side of 1 or more, got ${side}`);
+    throw new RangeError(`admCrop: expected a side of 1 or more, got ${side}`);
   let halved = image;
   while (Math.min(halved.width, halved.height) >= 2 * side)
     halved = resize(halved, Math.floor(halved.width / 2), Math.floor(halved.height / 2), 'box');

@@ -1,4 +1,4 @@
-// Tables in CSV files, row by row.
+// Reads tables in CSV files, row by row.
 
 import { readFile } from 'node:fs/promises';
 import { Readable } from 'node:stream';
@@ -8,40 +8,39 @@ import { systemCode } from '../images/failures.ts';
 import { textOf } from '../images/text-encoding.ts';
 import { systemPath } from './system-path.ts';
 
-/** A row of a table: its texts by the names of their columns, and the line of the file that it ends in, from 1. */
+/** A row of a table: its texts by the names of their columns, and the line of the file in which it ends, from 1. */
 export interface CsvRow {
   readonly row: Readonly<Record<string, string>>;
   readonly line: number;
 }
 
-/** What may stand between columns; Excel writes semicolons where the comma is the decimal point. */
+/** Separators of columns. Excel writes semicolons if the comma is the decimal separator. */
 const SEPARATORS = [',', ';', '\t'] as const;
 
-/** The separator that is most frequent in the line of column names, outside quotes. */
+/** Returns the separator that is most frequent in the line of column names, outside quotes. */
 function separatorOf(text: string): string {
   const names = /^(?:"[^"]*"|[^"\r\n])*/.exec(text.trimStart())?.[0].replaceAll(/"[^"]*"/g, '') ?? '';
   const counts = SEPARATORS.map((separator) => names.split(separator).length);
   return SEPARATORS[counts.indexOf(Math.max(...counts))]!;
 }
 
-/** Text in pieces, so that rows are parsed as they are asked for. */
-function* pieces(text: string, size = 65_536): Generator<string> {
+/** Splits text into chunks, so that rows are parsed as they are pulled. */
+function* chunksOf(text: string, size = 65_536): Generator<string> {
   for (let at = 0; at < text.length; at += size) yield text.slice(at, at + size);
 }
 
 /**
- * The rows of a CSV file after the one that names the columns. Columns are separated by commas, semicolons or tabs,
- * as the row of names shows. The file is UTF-8, UTF-16 with a byte order mark, or Windows-1252. Empty lines and spaces
- * around values do not count.
- *
- * @throws UsageError naming the file if it cannot be read or is not CSV.
+ * Yields the rows of a CSV file after the one that names the columns. Columns are separated by commas, semicolons or
+ * tabs, whichever is most frequent in the row of names. The file is UTF-8, UTF-16 with a byte order mark, or
+ * Windows-1252. Empty lines and spaces around values are ignored. Throws `UsageError` naming the file if it cannot be read
+ * or is not CSV.
  */
 export async function* csvRows(path: string): AsyncGenerator<CsvRow> {
   const bytes = await readFile(systemPath(path)).catch((error: unknown) => {
     throw new UsageError(`${path}: cannot be read (${systemCode(error) ?? error})`);
   });
   const text = textOf(bytes);
-  const source = Readable.from(pieces(text));
+  const source = Readable.from(chunksOf(text));
   const parser = parse({
     columns: true,
     delimiter: separatorOf(text),

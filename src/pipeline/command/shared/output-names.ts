@@ -3,7 +3,7 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
 import { UsageError } from '../../../errors.ts';
-import { findPlaced, isImage, type NamedImage } from '../../node/sources.ts';
+import { findBelow, isImage, type NamedImage } from '../../node/sources.ts';
 import { systemPath } from '../../node/system-path.ts';
 import type { ItemFailure } from '../../types.ts';
 import { identityOf, realPath } from './output-file.ts';
@@ -50,7 +50,7 @@ export function isBeneath(path: string, folder: string): boolean {
   return way === '' || !(way === '..' || way.startsWith(`..${sep}`) || way.startsWith('/'));
 }
 
-/** An image that was found, the folder that the input named (see `findPlaced`), and the name of what is made of it. */
+/** An image that was found, the folder that the input named (see `findBelow`), and the name of what is made of it. */
 export interface NamedInput {
   readonly path: string;
   /** The image: its path, or what was found in an archive. */
@@ -90,7 +90,7 @@ export async function* namedInputs(
   const { files, folders } = await namedThemselves(inputs);
   const readFolders = folders.filter((folder) => folder === realOut || !isBeneath(realOut, folder));
   if (readFolders.includes(realOut)) refuse(`${out} is an input too, and its images`);
-  for await (const { found, root } of findPlaced(inputs, { stdin, nul })) {
+  for await (const { found, root } of findBelow(inputs, { stdin, nul })) {
     if (!isImage(found)) {
       yield found;
       continue;
