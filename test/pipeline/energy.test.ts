@@ -114,7 +114,7 @@ describe('the command line', () => {
   test('--energy wants levels that all classes and images share', () => {
     expect(settingsOf('a', '--strategy', 'all', '--energy').energy).toBe(true);
     expect(settingsOf('a').energy).toBe(false);
-    expect(() => settingsOf('a', '--energy')).toThrow('--energy wants --strategy all or staged');
+    expect(() => settingsOf('a', '--energy')).toThrow('--energy needs --strategy staged or all');
   });
 
   test('as CSV every line has as many fields as there are columns, also that of a failed item', async () => {

@@ -223,14 +223,14 @@ describe('the command', () => {
     ['--method lm-adam --out o', /no INPUT/],
     [
       'a.png --method best --out o',
-      /--method: wanted lm-adam, lm-momentum, lm-residual, diffpure, got "best"/,
+      /--method: expected lm-adam, lm-momentum, lm-residual, diffpure, got "best"/,
     ],
     ['a.png --method lm-adam --out o --eps 8', /--eps: pixels are in \[0, 1\].*8\/255, got 8/],
-    ['a.png --method lm-adam --out o --eps 8/0', /--eps: wanted a number above 0/],
-    ['a.png --method lm-adam --out o --sigmas 0.4,,0.5', /--sigmas: wanted numbers above 0/],
+    ['a.png --method lm-adam --out o --eps 8/0', /--eps: expected a number above 0/],
+    ['a.png --method lm-adam --out o --sigmas 0.4,,0.5', /--sigmas: expected numbers above 0/],
     ['a.png --method lm-adam --out o --sigmas 0.4 --steps 3', /--sigmas: 1 sigmas for 3 steps/],
     ['a.png --method lm-adam --out o --t-star 100', /--t-star belongs to diffpure/],
-    ['a.png --method diffpure --out o --t-star cifar9', /--t-star: wanted an integer.*cifar10-linf/],
+    ['a.png --method diffpure --out o --t-star cifar9', /--t-star: expected an integer.*cifar10-linf/],
     [
       'a.png --method lm-adam --out o --noise none.safetensors',
       /none\.safetensors: the noise cannot be read/,

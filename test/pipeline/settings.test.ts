@@ -8,7 +8,6 @@ import { readOptions } from '../../src/pipeline/command/options/table.ts';
 import { checkModel, modelOptions } from '../../src/pipeline/command/shared/model-choice.ts';
 import { modelFolder } from '../../src/pipeline/command/shared/model-folder.ts';
 import { readSettings } from '../../src/pipeline/command/subcommands/classify/settings.ts';
-import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { fakeCandidates, fakeModel, runTrial } from './fake.ts';
 import { SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
 import { temporaryFolder, write } from './imagefiles.ts';
@@ -26,7 +25,7 @@ describe('options', () => {
       inputs: ['a.png'],
       nul: false,
       model: 'fashion-mnist-multi-head',
-      strategy: 'sequential',
+      deciding: { record: 'sequential, default confidence' },
       seed: 0,
       output: '-',
       format: undefined,
@@ -45,7 +44,7 @@ describe('options', () => {
     const settings = settingsOf('a', '--labels', 'cat', '--template', 'a {}', '--template', 'two {}s');
     expect(settings.template).toEqual(['a {}', 'two {}s']);
     expect(() => settingsOf('a', '--labels', 'cat', '--template', 'a {}', '--template', 'x')).toThrow(
-      '--template: wanted a text with {} in the place of the name, got "a {},x"',
+      '--template: expected a text with {} in the place of the name, got "a {},x"',
     );
   });
 
@@ -65,8 +64,7 @@ describe('options', () => {
       inputs: ['x', '-'],
       nul: true,
       labels: ['A', 'B,C'],
-      nSamples: [50, 500],
-      toKeep: [5, 1],
+      deciding: { record: 'staged 50,500 to 5,1', gridLength: 500 },
       budget: 100,
       timesteps: 'even:10',
       loss: 'l1',
@@ -85,30 +83,30 @@ describe('options', () => {
   test.each([
     ['', 'no INPUT'],
     ['- -', 'standard input can be read only once'],
-    ['a --strategy best', '--strategy: wanted sequential, staged or all, got "best"'],
-    ['a --budget 0', '--budget: wanted an integer of 1 or more, got "0"'],
-    ['a --budget 1e3', '--budget: wanted'],
-    ['a --batch many', '--batch: wanted auto or an integer of 1 or more, got "many"'],
-    ['a --confidence 1', '--confidence: wanted a number between 0 and 1'],
-    ['a --seed -1', '--seed: wanted an integer from 0 to'],
-    ['a --n-samples 5,x', '--n-samples: wanted'],
-    ['a --strategy staged', '--strategy staged wants --n-samples and --to-keep'],
-    ['a --strategy staged --n-samples 5,50 --to-keep 1', '--n-samples has 2 stages, --to-keep 1'],
-    ['a --to-keep 1', 'belong to --strategy staged'],
+    ['a --strategy best', '--strategy: expected sequential, staged or all, got "best"'],
+    ['a --budget 0', '--budget: expected an integer of 1 or more, got "0"'],
+    ['a --budget 1e3', '--budget: expected'],
+    ['a --batch many', '--batch: expected auto or an integer of 1 or more, got "many"'],
+    ['a --confidence 1', '--confidence: expected a number between 0 and 1'],
+    ['a --seed -1', '--seed: expected an integer from 0 to'],
+    ['a --n-samples 5,x', '--n-samples: expected'],
+    ['a --strategy staged', '--strategy staged needs --n-samples and --to-keep'],
+    ['a --strategy staged --n-samples 5,50 --to-keep 1', '--n-samples has 2 stages, --to-keep has 1'],
+    ['a --to-keep 1', '--to-keep belongs to --strategy staged'],
     ['a --strategy all --confidence 0.9', '--confidence belongs to'],
     ['a --timesteps even:5 --sigmas linspace:1:2:3', 'exclude each other'],
-    ['a --sigmas even:5', '--sigmas: wanted linspace:A:B:N, importance:N'],
-    ['a --timesteps 5', '--timesteps: wanted even:N'],
+    ['a --sigmas even:5', '--sigmas: expected linspace:A:B:N, importance:N'],
+    ['a --timesteps 5', '--timesteps: expected even:N'],
     ['a --prompts p --labels A', 'exclude each other'],
     ['a --template {}', '--template wants --labels'],
-    ['a --labels A --template photo', '--template: wanted a text with {}'],
-    ['a --labels A,,B', '--labels: wanted names separated by commas'],
+    ['a --labels A --template photo', '--template: expected a text with {}'],
+    ['a --labels A,,B', '--labels: expected names separated by commas'],
     ['a --resume', '--resume needs --output FILE'],
     ['a --errors x --output x', 'same file'],
-    ['a --log-level loud', '--log-level: wanted silent'],
-    ['a --preset paper', '--preset: wanted paper-cifar10, '],
-    ['a --preset toString', '--preset: wanted paper-cifar10, '],
-    ['a --preset paper-pets --n-samples 5', '--n-samples has 1 stages, --to-keep 2'],
+    ['a --log-level loud', '--log-level: expected silent'],
+    ['a --preset paper', '--preset: expected paper-cifar10, '],
+    ['a --preset toString', '--preset: expected paper-cifar10, '],
+    ['a --preset paper-pets --n-samples 5', '--n-samples has 1 stages, --to-keep has 2'],
   ])('%s', (line, message) => {
     expect(() => settingsOf(...line.split(' ').filter(Boolean))).toThrow(message);
   });
@@ -128,7 +126,10 @@ describe('presets', () => {
     ['paper-cifar100', 100, [20, 50, 100, 500], [20, 10, 5, 1], 'l1', 5550],
   ])('%s', async (name, classes, nSamples, toKeep, loss, evaluations) => {
     const settings = settingsOf('a', '--preset', name);
-    expect(settings).toMatchObject({ strategy: 'staged', nSamples, toKeep, loss });
+    expect(settings).toMatchObject({
+      deciding: { record: `staged ${nSamples} to ${toKeep}` },
+      loss,
+    });
     const levels = (await modelOptions(settings)).levels!(TEXT_SUMMARY);
     const densest = Math.max(...nSamples);
     const step = 1000 / densest;
@@ -136,16 +137,22 @@ describe('presets', () => {
       Array.from({ length: densest }, (_, k) => Math.floor(step / 2) + k * step),
     );
     expect(levels.every(({ weight }) => weight === 1)).toBe(true);
-    const strategy = staged({ nSamples, toKeep });
-    const trial = runTrial(strategy, { candidates: fakeCandidates(classes), levels }, (c) => c);
+    const trial = runTrial(
+      settings.deciding.strategy,
+      { candidates: fakeCandidates(classes), levels },
+      (c) => c,
+    );
     expect(trial.evaluations).toBe(evaluations);
   });
 
   test('paper-pets looks at t = 22, 62, ..., 982 first; the grid is t = 2, 6, ..., 998', async () => {
     const settings = settingsOf('a', '--preset', 'paper-pets');
     const levels = (await modelOptions(settings)).levels!(TEXT_SUMMARY);
-    const strategy = staged({ nSamples: settings.nSamples!, toKeep: settings.toKeep! });
-    const { visited } = runTrial(strategy, { candidates: fakeCandidates(3), levels }, (c) => c);
+    const { visited } = runTrial(
+      settings.deciding.strategy,
+      { candidates: fakeCandidates(3), levels },
+      (c) => c,
+    );
     const ts = visited.map((level) => levels[level]!.t!);
     expect(ts.slice(0, 25)).toEqual(Array.from({ length: 25 }, (_, k) => 22 + 40 * k));
     expect([...ts].sort((a, b) => a - b)).toEqual(Array.from({ length: 250 }, (_, k) => 2 + 4 * k));
@@ -153,7 +160,7 @@ describe('presets', () => {
 
   test('paper-dit: every class at t = 2, 6, ..., 998', async () => {
     const settings = settingsOf('a', '--preset', 'paper-dit');
-    expect(settings).toMatchObject({ strategy: 'all', loss: 'l2' });
+    expect(settings).toMatchObject({ deciding: { record: 'all' }, loss: 'l2' });
     const levels = (await modelOptions(settings)).levels!(SUMMARY);
     expect(levels.map(({ t }) => t!).sort((a, b) => a - b)).toEqual(
       Array.from({ length: 250 }, (_, k) => 2 + 4 * k),
@@ -164,26 +171,21 @@ describe('presets', () => {
     expect(
       settingsOf('a', '--preset', 'paper-cifar10', '--n-samples', '25,250', '--loss', 'l2'),
     ).toMatchObject({
-      strategy: 'staged',
-      nSamples: [25, 250],
-      toKeep: [5, 1],
+      deciding: { record: 'staged 25,250 to 5,1' },
       loss: 'l2',
       timesteps: undefined,
     });
     expect(settingsOf('a', '--preset', 'paper-cifar10', '--strategy', 'all')).toMatchObject({
-      strategy: 'all',
-      nSamples: undefined,
-      toKeep: undefined,
+      deciding: { record: 'all' },
       timesteps: 'even:500',
       loss: 'l1',
     });
     expect(settingsOf('a', '--preset', 'fast', '--confidence', '0.95')).toMatchObject({
-      strategy: 'sequential',
-      confidence: 0.95,
+      deciding: { record: 'sequential, 0.95 confidence' },
       timesteps: 'even:50',
     });
     const continuous = settingsOf('a', '--preset', 'fast', '--sigmas', 'linspace:1:2:3', '--strategy', 'all');
-    expect(continuous).toMatchObject({ confidence: undefined, timesteps: undefined });
+    expect(continuous).toMatchObject({ deciding: { record: 'all' }, timesteps: undefined });
   });
 
   test('every preset is one that may be typed', () => {

@@ -1,7 +1,7 @@
 // Commands as people see them: their options and their help.
 
 import { Command } from 'commander';
-import { addOptions, type OptionName } from './options/table.ts';
+import { addOptionSet, addOptions, type Group, type OptionName } from './options/table.ts';
 import { readVersion } from './shared/provenance.ts';
 import type { Subcommand } from './shared/subcommand.ts';
 import { SUBCOMMANDS } from './subcommands/list.ts';
@@ -40,7 +40,7 @@ function otherCommands(): string {
 
 /** Makes the commander command of a subcommand. It throws `CommanderError` instead of ending the process. */
 export function createCommand(subcommand: Subcommand, { out, err }: Texts): Command {
-  const { name, summary, operands, usage, options, help } = subcommand;
+  const { name, summary, operands, usage, options, entryOptions = {}, help } = subcommand;
   const isMain = subcommand === MAIN;
   const title = isMain ? 'diffclass-stream' : `diffclass-stream ${name}`;
   const command = new Command(title)
@@ -52,6 +52,7 @@ export function createCommand(subcommand: Subcommand, { out, err }: Texts): Comm
   for (const [syntax, text] of Object.entries(operands)) command.argument(syntax, text);
   if (isMain) command.version(readVersion());
   addOptions(command, [...options, ...commonOptions(subcommand)]);
+  for (const [group, set] of Object.entries(entryOptions)) addOptionSet(command, group as Group, set);
   command.addHelpText('after', help);
   if (isMain)
     command.addHelpText('after', `Other commands, each with a --help of its own:\n${otherCommands()}`);

@@ -1,14 +1,15 @@
-// Every candidate on every level: the exhaustive classifier that the others are measured against.
+// `all`: evaluates every candidate on every level. Other strategies are measured against this exhaustive classifier.
 
 import { ascending } from './levels.ts';
+import type { StrategyEntry } from './strategy-entry.ts';
 import type { Strategy } from './trial.ts';
 
-/** Evaluations asked for at a time, so that a large grid of many candidates is never one enormous round. */
-const ROUND = 4096;
+/** The most evaluations of a round, which keeps a large grid of many candidates from being one enormous round. */
+const ROUND_EVALUATIONS = 4096;
 
 /**
- * Never drops a candidate. Levels are visited in ascending order; with a file of noises, noise k therefore belongs to the
- * k-th level of the ascending grid.
+ * Returns a strategy that never drops a candidate. It visits levels in ascending order; with a file of noises, noise k
+ * therefore belongs to the k-th level of the ascending grid.
  *
  * @example
  * import { all, openClassifier } from 'diffclass-stream';
@@ -20,9 +21,16 @@ export const all =
   (): Strategy =>
   ({ candidates, levels }) => {
     const order = ascending(levels);
-    const round = Math.max(1, Math.floor(ROUND / candidates.length));
+    const round = Math.max(1, Math.floor(ROUND_EVALUATIONS / candidates.length));
     return ({ survivors, visited }) => ({
       survivors,
       levels: order.slice(visited.length, visited.length + round),
     });
   };
+
+export const allEntry: StrategyEntry = {
+  name: 'all',
+  summary: 'never',
+  options: {},
+  choose: () => ({ strategy: all(), record: 'all' }),
+};

@@ -3,8 +3,10 @@
 import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
 import { gridShare, visitingOrder } from '../../graph/visiting.ts';
+import { fraction } from '../option-schemas.ts';
 import { ascending } from './levels.ts';
 import { studentTail } from './statistics.ts';
+import type { StrategyEntry } from './strategy-entry.ts';
 import {
   bestOf,
   type Counted,
@@ -180,3 +182,21 @@ const pairedT = (grid: readonly Pick<Counted, 'share'>[]): Test => {
 };
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
+
+export const sequentialEntry: StrategyEntry<Pick<SequentialOptions, 'confidence'>> = {
+  name: 'sequential',
+  summary: 'each as soon as it is unlikely to win',
+  options: {
+    confidence: {
+      flags: '--confidence <p>',
+      help: 'sequential: probability with which the label must be that of strategy all (0.99)',
+      schema: fraction,
+      expected: 'a number between 0 and 1',
+    },
+  },
+  energyRefusal: 'sequential drops classes after levels that differ from image to image',
+  choose: ({ confidence }) => ({
+    strategy: sequential(confidence === undefined ? {} : { confidence }),
+    record: `sequential, ${confidence ?? 'default'} confidence`,
+  }),
+};

@@ -2,7 +2,9 @@
 // fixed number of candidates.
 
 import { UsageError } from '../../errors.ts';
+import { integers } from '../option-schemas.ts';
 import { ascending } from './levels.ts';
+import type { StrategyEntry } from './strategy-entry.ts';
 import { type Strategy, type Trial, weightedMean } from './trial.ts';
 
 /** Stage k looks at a sub-grid of `nSamples[k]` levels and keeps the `toKeep[k]` best. */
@@ -85,3 +87,37 @@ function check(nSamples: readonly number[], toKeep: readonly number[]): void {
   if (toKeep.at(-1) !== 1)
     throw new UsageError(`staged: the last stage keeps 1 candidate, got ${toKeep.at(-1)}`);
 }
+
+export const stagedEntry: StrategyEntry<Partial<StagedSchedule>> = {
+  name: 'staged',
+  summary: 'in the stages of --n-samples and --to-keep',
+  options: {
+    nSamples: {
+      flags: '--n-samples <list>',
+      help: 'staged: noise levels of each stage, such as 50,500; by default the grid has as many levels as the largest',
+      schema: integers,
+      expected: 'integers of 1 or more, separated by commas',
+    },
+    toKeep: {
+      flags: '--to-keep <list>',
+      help: 'staged: candidates kept after each stage, such as 5,1',
+      schema: integers,
+      expected: 'integers of 1 or more, separated by commas',
+    },
+  },
+  choose({ nSamples, toKeep }) {
+    if (!nSamples || !toKeep)
+      throw new UsageError(
+        '--strategy staged needs --n-samples and --to-keep, such as --n-samples 50,500 --to-keep 5,1',
+      );
+    if (nSamples.length !== toKeep.length)
+      throw new UsageError(
+        `--n-samples has ${nSamples.length} stages, --to-keep has ${toKeep.length}; give both the same number`,
+      );
+    return {
+      strategy: staged({ nSamples, toKeep }),
+      record: `staged ${nSamples.join(',')} to ${toKeep.join(',')}`,
+      gridLength: Math.max(...nSamples),
+    };
+  },
+};

@@ -418,7 +418,9 @@ describe('evaluate', () => {
     expect(await refused()).toContain('--eps is missing');
     expect(await refused('--eps', '3')).toContain('expected a linf radius of at most 1');
     expect(await refused('--eps', '0.1', '--gradient', 'full')).toContain('--gradient needs --purify');
-    expect(await refused('--eps', '0.1', '--attacks', 'fgsm')).toContain('--attacks: wanted different names');
+    expect(await refused('--eps', '0.1', '--attacks', 'fgsm')).toContain(
+      '--attacks: expected different names',
+    );
     expect(await refused('--attacks', 'none', '--resume')).toContain('--resume needs --output');
     mkdirSync(join(set, 'unicorn'));
     write(set, { 'unicorn/1.png': png(1) });

@@ -3,105 +3,100 @@
 import { z } from 'zod';
 import { ATTACKS } from '../../attacking/attacks.ts';
 import { GRADIENT_MODES } from '../../attacking/purified-classifier.ts';
-import { flag, integer, optionsOf, radius, stepCount, text } from './option.ts';
-
-const { given, spec } = optionsOf('Attacking');
+import type { OptionSet } from '../../option.ts';
+import { count, flag, integer, radius, stepCount, text } from '../../option-schemas.ts';
 
 export const ATTACKING = {
-  attack: spec({
+  attack: {
     flags: '--attack <name>',
     help: `how images are attacked: ${ATTACKS.join(', ')}; -t are targeted`,
     schema: z.enum(ATTACKS),
-    wanted: ATTACKS.join(', '),
+    expected: ATTACKS.join(', '),
     fallback: 'apgd-ce',
-  }),
-  attacks: spec({
+  },
+  attacks: {
     flags: '--attacks <list>',
     help: `the attacks to run, in this order: ${ATTACKS.join(', ')}; or none`,
     schema: z
       .string()
       .transform((list) => (list === 'none' ? [] : list.split(',').map((name) => name.trim())))
       .pipe(z.array(z.enum(ATTACKS)).refine((list) => new Set(list).size === list.length)),
-    wanted: `different names of ${ATTACKS.join(', ')}, separated by commas, or none`,
+    expected: `different names of ${ATTACKS.join(', ')}, separated by commas, or none`,
     fallback: 'apgd-ce,apgd-t',
-  }),
-  attackSteps: given({
+  },
+  attackSteps: {
     ...stepCount,
     flags: '--steps <n>',
     help: 'steps per run (100); for square, queries per run (5000)',
-  }),
-  restarts: given({
+  },
+  restarts: {
     flags: '--restarts <n>',
     help: 'runs from different starting points (1); for targeted attacks, target classes (9)',
     schema: integer(1, 10_000),
-    wanted: 'an integer from 1 to 10000',
-  }),
-  eot: spec({
+    expected: 'an integer from 1 to 10000',
+  },
+  eot: {
     flags: '--eot <n>',
     help: "draws of the defence's randomness that each gradient is averaged over",
     schema: integer(1, 10_000),
-    wanted: 'an integer from 1 to 10000',
+    expected: 'an integer from 1 to 10000',
     fallback: '1',
-  }),
-  randomness: spec({
+  },
+  randomness: {
     flags: '--randomness <name>',
     help: "whether the attacker knows the defence's random numbers: known, or fresh ones in every step",
     schema: z.enum(['known', 'fresh']),
-    wanted: 'known or fresh',
+    expected: 'known or fresh',
     fallback: 'known',
-  }),
-  attackStepSize: given({
+  },
+  attackStepSize: {
     ...radius,
     flags: '--step-size <size>',
     help: 'pgd: size of a step, for pixels in [0, 1] (2.5 eps / steps)',
-  }),
-  levelsPerStep: given({
+  },
+  levelsPerStep: {
     flags: '--levels-per-step <n>',
     help: 'noise levels that each draw of the attack uses, in turn; the judge always uses all of them (all)',
-    schema: integer(1),
-    wanted: 'an integer of 1 or more',
-  }),
-  gradient: given({
+    ...count,
+  },
+  gradient: {
     flags: '--gradient <mode>',
     help: 'gradient of --purify: identity (BPDA), full (through every step), or transfer (attack without it) (identity)',
     schema: z.enum(GRADIENT_MODES),
-    wanted: GRADIENT_MODES.join(', '),
-  }),
-  truth: given({
+    expected: GRADIENT_MODES.join(', '),
+  },
+  truth: {
     flags: '--truth <folders|file>',
     help: 'true classes: folders (the names of the folders that images are in), or a CSV file path,label with paths relative to it',
     schema: text,
-    wanted: 'folders, or a CSV file',
-  }),
-  labelsFrom: given({
+    expected: 'folders, or a CSV file',
+  },
+  labelsFrom: {
     flags: '--labels-from <folders|file>',
     help: 'an older name of --truth',
     schema: text,
-    wanted: 'folders, or a CSV file',
-  }),
-  labelsCsv: given({
+    expected: 'folders, or a CSV file',
+  },
+  labelsCsv: {
     flags: '--labels-csv <file>',
     help: 'as --truth FILE, but with paths relative to SET',
     schema: text,
-    wanted: 'a CSV file',
-  }),
-  everyAttack: spec({
+    expected: 'a CSV file',
+  },
+  everyAttack: {
     flags: '--every-attack',
     help: 'run every attack on every image, also on those that an earlier attack broke',
-    schema: flag,
-    wanted: 'no value',
-    fallback: false,
-  }),
-  save: given({
+    ...flag,
+  },
+  save: {
     flags: '--save <folder>',
     help: 'write every adversarial image there, as PNG and, before it became 8 bits, as safetensors',
     schema: text,
-    wanted: 'a folder',
-  }),
-  images: given({
+    expected: 'a folder',
+  },
+  images: {
     flags: '--images <n>',
     help: 'how many images to take (all); from class folders, the same number of each class',
-    schema: integer(1),
-    wanted: 'an integer of 1 or more',
-  }),
-} as const;
+    ...count,
+  },
+} as const satisfies OptionSet;

@@ -1,21 +1,30 @@
-// Several options under one name, as if typed: the published schedules, and a quick one.
+// Several options under one name, as if they were given one by one: the published schedules, and a quick one.
 
-const staged = (nSamples: string, toKeep: string, loss: 'l1' | 'l2') =>
-  ({ strategy: 'staged', nSamples, toKeep, loss }) as const;
+import type { OptionValues } from '../../option.ts';
 
-/** Options of a preset, as they would be typed. */
-export interface Preset {
-  readonly strategy: 'sequential' | 'staged' | 'all';
-  readonly nSamples?: string;
-  readonly toKeep?: string;
-  readonly confidence?: string;
-  readonly timesteps?: string;
-  readonly loss?: 'l1' | 'l2';
+/** The texts of options by their names. */
+type Texts = Readonly<Record<string, string>>;
+
+/** A preset: its strategy, the options of that strategy, and options that count under any strategy. */
+interface Preset {
+  readonly strategy: string;
+  readonly own: Texts;
+  /** Options instead of `own` if another strategy is given. */
+  readonly otherwise?: Texts;
+  readonly shared: Texts;
 }
 
+/** A staged schedule. Under another strategy its densest grid of noise levels stays. */
+const staged = (nSamples: string, toKeep: string, loss: 'l1' | 'l2'): Preset => ({
+  strategy: 'staged',
+  own: { nSamples, toKeep },
+  otherwise: { timesteps: `even:${nSamples.split(',').at(-1)}` },
+  shared: { loss },
+});
+
 /**
- * Schedules of Li et al. (ICCV 2023) by data set, their DiT grid (every class at t = 2, 6, ..., 998 of 1,000),
- * and `fast`.
+ * The schedules of Li et al. (ICCV 2023) by data set; their DiT grid (every class at t = 2, 6, ..., 998 of 1,000); and
+ * `fast`.
  */
 export const PRESETS: Readonly<Record<string, Preset>> = {
   'paper-cifar10': staged('50,500', '5,1', 'l1'),
@@ -27,39 +36,31 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
   'paper-aircraft': staged('20,50,100,500', '20,10,5,1', 'l2'),
   'paper-objectnet': staged('50,100,500,1000', '25,10,5,1', 'l2'),
   'paper-imagenet': staged('50,100,500,1000', '500,50,10,1', 'l2'),
-  'paper-dit': { strategy: 'all', timesteps: 'even:250', loss: 'l2' },
-  fast: { strategy: 'sequential', confidence: '0.9', timesteps: 'even:50' },
+  'paper-dit': { strategy: 'all', own: {}, shared: { timesteps: 'even:250', loss: 'l2' } },
+  fast: { strategy: 'sequential', own: { confidence: '0.9' }, shared: { timesteps: 'even:50' } },
 };
 
-/** What `--help` says of the presets. */
+const kebabCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+/** The list of presets for `--help`. */
 export const PRESET_HELP = Object.entries(PRESETS)
-  .map(([name, preset]) => `  ${name.padEnd(16)} ${asTyped(preset)}`)
+  .map(([name, { strategy, own, shared }]) => {
+    const options = Object.entries({ strategy, ...own, ...shared });
+    const texts = options.map(([option, text]) => `--${kebabCase(option)} ${text}`);
+    return `  ${name.padEnd(16)} ${texts.join(' ')}`;
+  })
   .join('\n');
 
-function asTyped({ strategy, nSamples, toKeep, confidence, timesteps, loss }: Preset): string {
-  const parts = [`--strategy ${strategy}`];
-  if (nSamples) parts.push(`--n-samples ${nSamples} --to-keep ${toKeep}`);
-  if (confidence) parts.push(`--confidence ${confidence}`);
-  if (timesteps) parts.push(`--timesteps ${timesteps}`);
-  if (loss) parts.push(`--loss ${loss}`);
-  return parts.join(' ');
-}
-
-/**
- * What was typed, with the preset's options for what was not. Under another strategy than the preset's, what
- * belongs to the preset's own is left out, but its grid of noise levels stays.
- */
-export function withPreset(typed: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  const preset = PRESETS[String(typed.preset)];
-  if (!preset) return typed;
-  const { nSamples, toKeep, confidence, timesteps, ...rest } = preset;
-  const same = (typed.strategy ?? preset.strategy) === preset.strategy;
-  const grid = nSamples && !same ? `even:${Math.max(...nSamples.split(',').map(Number))}` : timesteps;
-  return {
-    ...rest,
-    ...(same && nSamples ? { nSamples, toKeep } : {}),
-    ...(same && confidence ? { confidence } : {}),
-    ...(grid && typed.sigmas === undefined ? { timesteps: grid } : {}),
-    ...typed,
+/** Adds the options of the preset in `given`, if there is one, to those that were given, which override it. */
+export function withPreset(given: OptionValues): OptionValues {
+  const preset = PRESETS[String(given.preset)];
+  if (!preset) return given;
+  const { strategy, own, otherwise, shared } = preset;
+  const { timesteps, ...options }: Partial<Texts> = {
+    strategy,
+    ...shared,
+    ...((given.strategy ?? strategy) === strategy ? own : otherwise),
   };
+  const grid = timesteps === undefined || given.sigmas !== undefined ? {} : { timesteps };
+  return { ...options, ...grid, ...given };
 }

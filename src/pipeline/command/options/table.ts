@@ -1,33 +1,61 @@
-// Every option of every command, once: how it is typed, what its help says, what it may hold. A command picks
-// those it has by name.
+// All options of all commands. A command picks those it has by name, and adds the options of registries (strategies,
+// attacks, purifications), which are known only by their entries.
 
-import { type Command, Option } from 'commander';
+import { type Command, Option as CommanderOption } from 'commander';
 import type { z } from 'zod';
 import { UsageError } from '../../../errors.ts';
+import type { Option, OptionSet, OptionValues } from '../../option.ts';
 import { ATTACKING } from './attack-options.ts';
 import { DECIDING } from './deciding-options.ts';
 import { MODEL } from './model-options.ts';
-import type { Spec } from './option.ts';
 import { OUTPUT } from './output-options.ts';
 import { PURIFYING } from './purify-options.ts';
 import { RUNNING } from './running-options.ts';
 
-/** All options, by the names their values have here; two that are typed alike belong to different commands. */
+/** Headings of help texts, each with its options. */
+const GROUPS = {
+  Model: MODEL,
+  Deciding: DECIDING,
+  Purifying: PURIFYING,
+  Attacking: ATTACKING,
+  Output: OUTPUT,
+  Running: RUNNING,
+} as const satisfies Record<string, OptionSet>;
+
+/** A heading of a help text. */
+export type Group = keyof typeof GROUPS;
+
+/** All options by the names of their values; two with the same flag belong to different commands. */
 export const OPTIONS = { ...MODEL, ...DECIDING, ...PURIFYING, ...ATTACKING, ...OUTPUT, ...RUNNING } as const;
 
-/** The name of an option, as in `nSamples`. */
+/** The name of an option, as in `imageSize`. */
 export type OptionName = keyof typeof OPTIONS;
+
+/** The value of an option: undefined is one if there is no fallback. */
+type ValueOf<O> = O extends { schema: z.ZodType; fallback: string | false }
+  ? z.output<O['schema']>
+  : O extends { schema: z.ZodType }
+    ? z.output<O['schema']> | undefined
+    : never;
 
 /** The checked values of some options. */
 export type Values<Name extends OptionName> = {
-  readonly [N in Name]: z.output<(typeof OPTIONS)[N]['schema']>;
+  readonly [N in Name]: ValueOf<(typeof OPTIONS)[N]>;
 };
 
-/** Gives a command some options; those that are not typed have no value. */
+const groupOf = (name: OptionName): Group =>
+  (Object.keys(GROUPS) as Group[]).find((group) => name in GROUPS[group])!;
+
+/** Gives a command some options by their names. Those that are not given have no value in `command.opts()`. */
 export function addOptions(command: Command, names: readonly OptionName[]): Command {
-  for (const name of names) {
-    const { flags, group, help, fallback, several }: Spec<z.ZodType> = OPTIONS[name];
-    const option = new Option(flags, fallback ? `${help} (default: ${fallback})` : help);
+  for (const name of names) addOptionSet(command, groupOf(name), { [name]: OPTIONS[name] });
+  return command;
+}
+
+/** Gives a command a set of options, under a heading of its help. */
+export function addOptionSet(command: Command, group: Group, options: OptionSet): Command {
+  for (const { flags, help, fallback, several } of Object.values(options)) {
+    const option = new CommanderOption(flags, fallback ? `${help} (default: ${fallback})` : help);
     if (several)
       option.argParser((value, before: readonly string[] | undefined) => [...(before ?? []), value]);
     command.addOption(option.helpGroup(`${group}:`));
@@ -36,21 +64,22 @@ export function addOptions(command: Command, names: readonly OptionName[]): Comm
 }
 
 /**
- * The values of some options, each checked by itself.
+ * Reads the values of some options, each checked by itself; `given` is `command.opts()`.
  *
- * @throws UsageError, one sentence naming the option, what was got and what was wanted.
+ * @throws UsageError, one sentence naming the option, the text given and the values it may have.
  */
-export function readOptions<Name extends OptionName>(
-  names: readonly Name[],
-  typed: Readonly<Record<string, unknown>>,
-): Values<Name> {
-  const entries = names.map((name) => {
-    const { flags, schema, wanted, fallback }: Spec<z.ZodType> = OPTIONS[name];
-    const option = new Option(flags);
-    const value = typed[option.attributeName()];
-    const result = schema.safeParse(value ?? fallback);
-    if (!result.success) throw new UsageError(`${option.long}: wanted ${wanted}, got "${value}"`);
-    return [name, result.data];
-  });
-  return Object.fromEntries(entries) as Values<Name>;
+export const readOptions = <Name extends OptionName>(names: readonly Name[], given: OptionValues) =>
+  readOptionSet(Object.fromEntries(names.map((name) => [name, OPTIONS[name]])), given) as Values<Name>;
+
+/** Reads the values of a set of options, as `readOptions` does. @throws UsageError */
+export const readOptionSet = (options: OptionSet, given: OptionValues): OptionValues =>
+  Object.fromEntries(Object.entries(options).map(([name, option]) => [name, readOption(option, given)]));
+
+function readOption({ flags, schema, expected, fallback }: Option, given: OptionValues): unknown {
+  const option = new CommanderOption(flags);
+  const text = given[option.attributeName()];
+  if (text === undefined && fallback === undefined) return undefined;
+  const result = schema.safeParse(text ?? fallback);
+  if (!result.success) throw new UsageError(`${option.long}: expected ${expected}, got "${text}"`);
+  return result.data;
 }

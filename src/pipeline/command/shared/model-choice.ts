@@ -8,6 +8,7 @@ import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
 import { RDC_RANGE } from '../../../graph/sigmas.ts';
 import { gridShare, visitingOrder } from '../../../graph/visiting.ts';
 import { ascending, parseGrid } from '../../deciding/levels.ts';
+import type { ChosenStrategy } from '../../deciding/strategy-entry.ts';
 import { sigmaLevels, weigh, weightings } from '../../deciding/weighting.ts';
 import { systemCode } from '../../images/failures.ts';
 import type { Values } from '../options/table.ts';
@@ -19,8 +20,7 @@ export type OpenFolder = (folder: string, options: OpenModelOptions) => Promise<
 /** The settings that say how evaluations are made, whatever they are for. */
 export type EvaluationSettings = Values<
   'imageSize' | 'timesteps' | 'sigmas' | 'loss' | 'weighting' | 'seed' | 'noise' | 'batch' | 'concurrency'
-> &
-  Partial<Values<'strategy' | 'nSamples'>>;
+> & { readonly deciding?: Pick<ChosenStrategy, 'gridLength'> };
 
 /** The settings that say what is chosen between. */
 export type ChoiceSettings = Values<'labels' | 'template' | 'prompts'>;
@@ -45,15 +45,15 @@ async function readWeights(path: string): Promise<number[]> {
 /** Whether a model's noise levels are sigmas. */
 const isContinuous = ({ levels }: ModelSummary): boolean => levels[0]?.sigma !== undefined;
 
-/** The grid that is asked for: by name, or by a staged schedule, whose grid is as long as its densest stage. */
+/** Returns the grid that is asked for: by an option, or by a strategy that says how many levels its grid has. */
 function gridText(
-  { timesteps, sigmas, strategy, nSamples }: EvaluationSettings,
+  { timesteps, sigmas, deciding }: EvaluationSettings,
   model: ModelSummary,
 ): string | undefined {
   if (timesteps ?? sigmas) return timesteps ?? sigmas;
-  if (strategy !== 'staged' || !nSamples) return undefined;
-  const densest = Math.max(...nSamples);
-  return isContinuous(model) ? `linspace:${RDC_RANGE.join(':')}:${densest + 1}:left` : `even:${densest}`;
+  const length = deciding?.gridLength;
+  if (length === undefined) return undefined;
+  return isContinuous(model) ? `linspace:${RDC_RANGE.join(':')}:${length + 1}:left` : `even:${length}`;
 }
 
 /** The grid in visiting order with its weights; weights of a file belong to the ascending grid. */

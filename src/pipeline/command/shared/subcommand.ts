@@ -1,6 +1,7 @@
 // What a subcommand is: its help, its options, and what it does.
 
-import type { OptionName } from '../options/table.ts';
+import type { OptionSet } from '../../option.ts';
+import type { Group, OptionName } from '../options/table.ts';
 import type { Surroundings } from './surroundings.ts';
 
 /** The options that were typed, by the names that commander gives them, as texts. */
@@ -17,6 +18,8 @@ export interface Subcommand<Settings extends object = object> {
   readonly usage?: string;
   /** Its options, in the order of its help. */
   readonly options: readonly OptionName[];
+  /** Options that strategies, attacks or purifications declare, by their heading in its help. */
+  readonly entryOptions?: Readonly<Partial<Record<Group, OptionSet>>>;
   /** The end of its help, after the options. */
   readonly help: string;
   /** Opens models on a device, and so has the option --device. */

@@ -2,15 +2,12 @@
 
 import type { AbortSignalLike } from '../../../../host-types.ts';
 import { classifyImages } from '../../../classifying/classify-images.ts';
-import { all } from '../../../deciding/all.ts';
-import { sequential } from '../../../deciding/sequential.ts';
-import { staged } from '../../../deciding/staged.ts';
-import type { Strategy } from '../../../deciding/trial.ts';
+import { STRATEGIES } from '../../../deciding/strategies.ts';
 import { IMAGE_EXTENSIONS } from '../../../images/extensions.ts';
 import { loadImages } from '../../../node/load.ts';
 import { findImages } from '../../../node/sources.ts';
 import type { ClassifyOptions } from '../../../operators/classify-options.ts';
-
+import { optionsOf } from '../../../option.ts';
 import { until } from '../../../stream/iterables.ts';
 import { purifyImages, stepsBy } from '../../../stream/purify.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
@@ -35,20 +32,7 @@ import { CLASSIFY, readSettings, type Settings } from './settings.ts';
 /** The strategy and the budget of settings. */
 function deciding(settings: Settings): Pick<ClassifyOptions, 'strategy' | 'budget'> {
   const { budget } = settings;
-  return { strategy: strategyOf(settings), ...(budget === undefined ? {} : { budget }) };
-}
-
-function strategyOf({ strategy, nSamples, toKeep, confidence }: Settings): Strategy {
-  switch (strategy) {
-    case 'all':
-      return all();
-    case 'staged':
-      return staged({ nSamples: nSamples ?? [], toKeep: toKeep ?? [] });
-    case 'sequential':
-      return sequential(confidence === undefined ? {} : { confidence });
-    default:
-      return strategy satisfies never;
-  }
+  return { strategy: settings.deciding.strategy, ...(budget === undefined ? {} : { budget }) };
 }
 
 /** What puts a stream of images through a purification, where the settings ask for one. */
@@ -239,6 +223,7 @@ export const classify: Subcommand<Settings> = {
   operands: { '[INPUT...]': 'image files, folders, patterns or -' },
   usage: '[classify] [options] INPUT...',
   options: CLASSIFY,
+  entryOptions: { Deciding: optionsOf(STRATEGIES) },
   help: HELP,
   usesDevice: true,
   read: readSettings,

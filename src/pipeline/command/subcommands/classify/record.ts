@@ -5,12 +5,6 @@ import { evaluationRecord, fileDigest } from '../../shared/evaluation-record.ts'
 import { listed, type RunRecord } from '../../shared/run-record.ts';
 import type { Settings } from './settings.ts';
 
-/** The strategy with its options, as it would be typed. */
-function strategyText({ strategy, confidence, nSamples, toKeep }: Settings): string {
-  if (strategy === 'staged') return `staged ${nSamples?.join(',')} to ${toKeep?.join(',')}`;
-  return strategy === 'sequential' ? `sequential, ${confidence ?? 'default'} confidence` : strategy;
-}
-
 /** The record of a run of `classify` with an opened model. */
 export async function classifyRecord(settings: Settings, model: Model, folder: string): Promise<RunRecord> {
   const { purifying, budget, topK, energy, timings } = settings;
@@ -22,7 +16,7 @@ export async function classifyRecord(settings: Settings, model: Model, folder: s
         prompt === undefined ? label : `${classidx} ${prompt}`,
       ),
     ),
-    strategy: strategyText(settings),
+    strategy: settings.deciding.record,
     budget: budget ?? 'none',
     purify: purifying ? `${JSON.stringify(purification)}, noise ${await fileDigest(noiseFile)}` : 'none',
     'top-k': topK,

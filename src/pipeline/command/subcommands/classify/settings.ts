@@ -1,8 +1,11 @@
 // What `classify` is asked for, checked: from the texts of options to values, before anything is opened.
 
 import { UsageError } from '../../../../errors.ts';
+import { chooseStrategy, STRATEGIES } from '../../../deciding/strategies.ts';
+import type { ChosenStrategy } from '../../../deciding/strategy-entry.ts';
+import { entryOf, namesOf, optionsOf } from '../../../option.ts';
 import { withPreset } from '../../options/presets.ts';
-import { type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { type OptionName, readOptionSet, readOptions, type Values } from '../../options/table.ts';
 import { formatOfFile } from '../../shared/format.ts';
 import { checkInputs } from '../../shared/inputs.ts';
 import { checkShared } from '../../shared/option-checks.ts';
@@ -17,10 +20,7 @@ export const CLASSIFY = [
   'imageSize',
   'preset',
   'strategy',
-  'confidence',
   'budget',
-  'nSamples',
-  'toKeep',
   'timesteps',
   'sigmas',
   'loss',
@@ -43,7 +43,8 @@ export const CLASSIFY = [
 ] as const satisfies readonly OptionName[];
 
 /** A checked command line. */
-export interface Settings extends Omit<Values<(typeof CLASSIFY)[number]>, 'null'> {
+export interface Settings extends Omit<Values<(typeof CLASSIFY)[number]>, 'null' | 'strategy'> {
+  readonly deciding: ChosenStrategy;
   readonly inputs: readonly string[];
   /** Paths on standard input end in NUL. */
   readonly nul: boolean;
@@ -57,35 +58,30 @@ export interface Settings extends Omit<Values<(typeof CLASSIFY)[number]>, 'null'
  * @throws UsageError, one sentence naming the option, what was got and what was wanted.
  */
 export function readSettings(inputs: readonly string[], typed: Readonly<Record<string, unknown>>): Settings {
-  const { null: nul, ...values } = readOptions(CLASSIFY, withPreset(typed));
+  const given = withPreset(typed);
+  const { null: nul, strategy, ...values } = readOptions(CLASSIFY, given);
   const settings = {
     ...values,
+    deciding: chooseStrategy(strategy, readOptionSet(optionsOf(STRATEGIES), given)),
     nul,
     purifying: purifyingOf(values),
     inputs: nul && !inputs.includes('-') ? [...inputs, '-'] : inputs,
   };
   checkTogether(settings);
+  const { energyRefusal } = entryOf(STRATEGIES, strategy);
+  if (settings.energy && energyRefusal !== undefined) {
+    const others = STRATEGIES.filter((other) => other.energyRefusal === undefined);
+    throw new UsageError(`--energy needs --strategy ${namesOf(others)}: ${energyRefusal}`);
+  }
   return settings;
 }
 
 function checkTogether(settings: Settings): void {
-  const { inputs, strategy, nSamples, toKeep, output } = settings;
+  const { inputs, output } = settings;
   const refuse = (message: string) => {
     throw new UsageError(message);
   };
   checkInputs(inputs);
-  if (strategy === 'staged' && !(nSamples && toKeep))
-    refuse('--strategy staged wants --n-samples and --to-keep, such as --n-samples 50,500 --to-keep 5,1');
-  if (strategy !== 'staged' && (nSamples || toKeep))
-    refuse('--n-samples and --to-keep belong to --strategy staged');
-  if (nSamples && toKeep && nSamples.length !== toKeep.length)
-    refuse(`--n-samples has ${nSamples.length} stages, --to-keep ${toKeep.length}`);
-  if (strategy !== 'sequential' && settings.confidence !== undefined)
-    refuse('--confidence belongs to --strategy sequential');
-  if (settings.energy && strategy === 'sequential')
-    refuse(
-      '--energy wants --strategy all or staged: sequential drops classes after levels that differ from image to image',
-    );
   if (settings.prompts && settings.labels) refuse('--prompts and --labels exclude each other');
   if (settings.template && !settings.labels) refuse('--template wants --labels to fill in');
   checkShared(settings);
