@@ -16,9 +16,9 @@ import {
   keysAndValues,
   unet2dCondition,
   unet2dConditionShared,
+  unet2dConditionTensors,
 } from '../src/graph/networks/unet2d-condition.ts';
 import { readUNet2DConditionConfig } from '../src/graph/networks/unet2d-condition-config.ts';
-import { unet2dConditionTensors } from '../src/graph/networks/unet2d-condition-tensors.ts';
 import { fileAt } from '../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../src/graph/node/open-safetensors.ts';
 import { openDevice } from '../src/kernels/device/device.ts';

@@ -9,6 +9,7 @@ import { costOf } from '../src/graph/core/cost.ts';
 import { apply, type Graph, input, newGraph, output } from '../src/graph/core/graph.ts';
 import { plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
+import { lengthOf } from '../src/graph/files/expected-tensors.ts';
 import type { Parameters } from '../src/graph/files/parameters.ts';
 import { timeRowLength } from '../src/graph/networks/time-embedding.ts';
 import {
@@ -20,7 +21,6 @@ import {
   parseUNet2DConditionConfig,
   readUNet2DConditionConfig,
 } from '../src/graph/networks/unet2d-condition-config.ts';
-import { unet2dConditionTensors } from '../src/graph/networks/unet2d-condition-tensors.ts';
 import { fileAt } from '../src/graph/node/folder-files.ts';
 import type { Value } from '../src/graph/ops/value.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
@@ -49,14 +49,11 @@ const side = Number(options.size);
 const candidates = Number(options.candidates);
 const tokens = Number(options.tokens);
 
-const tensors = new Map(unet2dConditionTensors(config).map(({ name, shape }) => [name, shape]));
-const elements = (shape: readonly number[]): number => shape.reduce((product, length) => product * length, 1);
 /** Random weights that keep the scale of what passes through. */
-const parameters: Parameters = (...names) => {
-  const shapes = names.map((name) => tensors.get(name)!);
-  const length = shapes.reduce((sum, shape) => sum + elements(shape), 0);
-  const scale = shapes[0]!.length === 1 ? 1 : Math.sqrt(3 / elements(shapes[0]!.slice(1)));
-  return { name: names.join('+'), length, values: async () => randomValues(length).map((v) => v * scale) };
+const parameters: Parameters = (name, shape) => {
+  const length = lengthOf(shape);
+  const scale = shape.length === 1 ? 1 : Math.sqrt((3 * shape[0]!) / length);
+  return { name, length, values: async () => randomValues(length).map((v) => v * scale) };
 };
 
 /** `views` views, and `samples` samples of them; keys and values given, or made of contexts. */

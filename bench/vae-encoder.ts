@@ -13,14 +13,10 @@ import { parseArgs } from 'node:util';
 import { input, newGraph, output } from '../src/graph/core/graph.ts';
 import { plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
+import { lengthOf } from '../src/graph/files/expected-tensors.ts';
 import type { Parameters } from '../src/graph/files/parameters.ts';
-import { vaeEncoder } from '../src/graph/networks/vae-encoder.ts';
-import {
-  parseVaeEncoderConfig,
-  readVaeEncoderConfig,
-  type VaeEncoderConfig,
-} from '../src/graph/networks/vae-encoder-config.ts';
-import { vaeEncoderParameters, vaeEncoderTensors } from '../src/graph/networks/vae-encoder-tensors.ts';
+import { vaeEncoder, vaeEncoderParameters } from '../src/graph/networks/vae-encoder.ts';
+import { parseVaeEncoderConfig, readVaeEncoderConfig } from '../src/graph/networks/vae-encoder-config.ts';
 import { fileAt } from '../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../src/graph/node/open-safetensors.ts';
 import { type Family, openDevice } from '../src/kernels/device/device.ts';
@@ -39,11 +35,9 @@ const { values: options } = parseArgs({
 const MIB = 2 ** 20;
 
 /** Weights of a variance that keeps activations of about size 1; norms of 1. */
-function randomParameters(config: VaeEncoderConfig): Parameters {
-  const shapes = new Map(vaeEncoderTensors(config).map(({ name, shape }) => [name, shape]));
-  const make = (name: string): Float32Array => {
-    const shape = shapes.get(name)!;
-    const length = shape.reduce((product, side) => product * side, 1);
+const randomParameters: Parameters = (name, shape) => {
+  const length = lengthOf(shape);
+  const values = async (): Promise<Float32Array> => {
     if (shape.length === 1) return new Float32Array(length).fill(name.endsWith('weight') ? 1 : 0);
     const bound = Math.sqrt((3 * shape[0]!) / length);
     let state = 1;
@@ -52,21 +46,8 @@ function randomParameters(config: VaeEncoderConfig): Parameters {
       return bound * (state / 2 ** 31 - 1);
     });
   };
-  return (...names) => {
-    const length = names.reduce((sum, name) => sum + shapes.get(name)!.reduce((a, b) => a * b, 1), 0);
-    const values = async () => {
-      const all = new Float32Array(length);
-      let at = 0;
-      for (const name of names) {
-        const part = make(name);
-        all.set(part, at);
-        at += part.length;
-      }
-      return all;
-    };
-    return { name: names.join('+'), length, values };
-  };
-}
+  return { name, length, values };
+};
 
 const stableDiffusion = {
   block_out_channels: [128, 256, 512, 512],
@@ -91,7 +72,7 @@ const config = folder
   ? await readVaeEncoderConfig(...fileAt(join(folder, 'config.json')))
   : parseVaeEncoderConfig(stableDiffusion, 'Stable Diffusion');
 const file = folder ? await openSafetensors(join(folder, 'diffusion_pytorch_model.safetensors')) : undefined;
-const parameters = file ? vaeEncoderParameters(file, config) : randomParameters(config);
+const parameters = file ? vaeEncoderParameters(file, config) : randomParameters;
 const graph = newGraph();
 output(graph, 'latent', vaeEncoder(graph, parameters, config, input(graph, 'image', [3, 1, size, size])));
 const weights = weightStore(device);

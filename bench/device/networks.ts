@@ -5,17 +5,17 @@ import { costOf } from '../../src/graph/core/cost.ts';
 import { type Graph, input, newGraph, output } from '../../src/graph/core/graph.ts';
 import { plan } from '../../src/graph/core/plan.ts';
 import { type WeightStore, weightStore } from '../../src/graph/core/weight-store.ts';
-import { dit } from '../../src/graph/networks/dit.ts';
+import { type ExpectedTensor, lengthOf } from '../../src/graph/files/expected-tensors.ts';
+import { dit, ditTensors } from '../../src/graph/networks/dit.ts';
 import { parseDitConfig } from '../../src/graph/networks/dit-config.ts';
-import { ditTensors } from '../../src/graph/networks/dit-tensors.ts';
 import { TIME_ROW, timeRowLength, timeRows } from '../../src/graph/networks/time-embedding.ts';
 import {
   keysAndValues,
   unet2dCondition,
   unet2dConditionShared,
+  unet2dConditionTensors,
 } from '../../src/graph/networks/unet2d-condition.ts';
 import { parseUNet2DConditionConfig } from '../../src/graph/networks/unet2d-condition-config.ts';
-import { unet2dConditionTensors } from '../../src/graph/networks/unet2d-condition-tensors.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../src/kernels/device/routine.ts';
 import { checked, idle, readBack, submit } from '../../src/kernels/device/runtime.ts';
@@ -66,13 +66,17 @@ export interface Network {
   readonly inputs: (batch: number) => Readonly<Record<string, ArrayBufferView<ArrayBuffer>>>;
 }
 
+/** Returns the number of a network's parameters. */
+const count = (tensors: readonly ExpectedTensor[]): number =>
+  tensors.reduce((sum, { shape }) => sum + lengthOf(shape), 0);
+
 export function stableDiffusion(): Network {
   const config = parseUNet2DConditionConfig(SD15, 'SD 1.5');
-  const parameters = randomParameters(unet2dConditionTensors(config));
+  const parameters = randomParameters();
   const length = timeRowLength(config);
   return {
     name: 'SD 1.5 UNet',
-    parameters: parameters.count,
+    parameters: count(unet2dConditionTensors(config)),
     trace(batch) {
       const graph = newGraph();
       const context = input(graph, 'context', [config.crossAttentionDim, batch, 77, 1]);
@@ -91,10 +95,10 @@ export function stableDiffusion(): Network {
 
 export function ditXl2(): Network {
   const config = parseDitConfig(DIT_XL_2, 'DiT-XL/2');
-  const parameters = randomParameters(ditTensors(config));
+  const parameters = randomParameters();
   return {
     name: 'DiT-XL/2',
-    parameters: parameters.count,
+    parameters: count(ditTensors(config)),
     trace(batch) {
       const graph = newGraph();
       const inputs = {

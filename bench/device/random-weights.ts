@@ -1,7 +1,7 @@
 // Weights for networks that are only timed: random, so that nothing is special about them, and scaled by the fan-in, so
 // that values keep their size through every layer. 860 M values are made from one block of a million.
 
-import type { ExpectedTensor } from '../../src/graph/files/expected-tensors.ts';
+import { lengthOf } from '../../src/graph/files/expected-tensors.ts';
 import type { Parameters } from '../../src/graph/files/parameters.ts';
 import { f32ToF16 } from '../../src/kernels/device/half.ts';
 import type { Elements } from '../../src/kernels/device/routine.ts';
@@ -31,11 +31,8 @@ export function fillRandom(values: Float32Array<ArrayBuffer>): Float32Array<Arra
   return values;
 }
 
-/** Parameters of a network by the list of its tensors; no file is read. */
-export function randomParameters(
-  expected: readonly ExpectedTensor[],
-): Parameters & { readonly count: number } {
-  const shapes = new Map(expected.map(({ name, shape }) => [name, shape]));
+/** Returns parameters with random values in the shapes that a network requests; no file is read. */
+export function randomParameters(): Parameters {
   const blocks = new Map<string, Elements>();
   /** The block times `scale` plus `offset`, as floats or halves. */
   const blockOf = (half: boolean, scale: number, offset: number): Elements => {
@@ -52,46 +49,26 @@ export function randomParameters(
     }
     return block;
   };
-  const parameters: Parameters = (...names) => {
-    const parts = names.map((name) => {
-      const shape = shapes.get(name);
-      if (!shape) throw new Error(`the network asks for ${name}, which is not among its tensors`);
-      const length = shape.reduce((product, side) => product * side, 1);
-      const isNorm = shape.length === 1 && name.endsWith('weight');
-      // Uniform values in [-s, s) have a deviation of s / sqrt(3).
-      const scale = shape.length > 1 ? Math.sqrt((3 * shape[0]!) / length) : isNorm ? 0.1 : 0.05;
-      return { length, scale, offset: isNorm ? 1 : 0 };
-    });
-    const length = parts.reduce((sum, part) => sum + part.length, 0);
+  return (name, shape) => {
+    const length = lengthOf(shape);
+    const isNorm = shape.length === 1 && name.endsWith('weight');
+    // Uniform values in [-s, s) have a deviation of s / sqrt(3).
+    const scale = shape.length > 1 ? Math.sqrt((3 * shape[0]!) / length) : isNorm ? 0.1 : 0.05;
     const read = async (from: number, into: Elements): Promise<void> => {
-      let begin = 0;
-      for (const part of parts) {
-        const end = Math.min(from + into.length, begin + part.length);
-        const block = blockOf(into instanceof Uint16Array, part.scale, part.offset);
-        for (let at = Math.max(from, begin); at < end; ) {
-          // The place in the block depends on the place in the tensor alone.
-          const within = (at - begin) % BLOCK;
-          const count = Math.min(end - at, BLOCK - within);
-          into.set(block.subarray(within, within + count), at - from);
-          at += count;
-        }
-        begin += part.length;
+      const block = blockOf(into instanceof Uint16Array, scale, isNorm ? 1 : 0);
+      for (let at = from; at < from + into.length; ) {
+        // The place in the block depends on the place in the tensor alone.
+        const within = at % BLOCK;
+        const count = Math.min(from + into.length - at, BLOCK - within);
+        into.set(block.subarray(within, within + count), at - from);
+        at += count;
       }
     };
-    return {
-      name: names.join('+'),
-      length,
-      read,
-      async values() {
-        const all = new Float32Array(length);
-        await read(0, all);
-        return all;
-      },
+    const values = async () => {
+      const all = new Float32Array(length);
+      await read(0, all);
+      return all;
     };
+    return { name, length, read, values };
   };
-  const count = expected.reduce(
-    (sum, { shape }) => sum + shape.reduce((product, side) => product * side, 1),
-    0,
-  );
-  return Object.assign(parameters, { count });
 }

@@ -8,6 +8,8 @@ import { type Candidate, type Model, NO_CLASS } from '../../src/graph/model.ts';
 import { describeModel } from '../../src/graph/models/describe.ts';
 import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
 import { readModel } from '../../src/graph/models/summarise.ts';
+import { edmTensors } from '../../src/graph/networks/edm-unet.ts';
+import { parseEdmConfig } from '../../src/graph/networks/read-edm-config.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 import { rdcLevels } from '../../src/graph/sigmas.ts';
@@ -64,6 +66,15 @@ const worst = (got: readonly number[], wanted: readonly number[]): number => {
 
 describe.each(NAMES)('%s', (name) => {
   const golden = edmGolden(name);
+
+  it("has the tensors of EDM's state, but for the resampling filters", () => {
+    const { config, tensors } = golden;
+    const weights = Object.entries(tensors).filter(([tensor]) => !tensor.endsWith('.resample_filter'));
+    const recorded = edmTensors(parseEdmConfig(config, 'c'));
+    expect(Object.fromEntries(recorded.map(({ name, shape }) => [name, shape]))).toEqual(
+      Object.fromEntries(weights),
+    );
+  });
 
   it("every evaluation's error, and RDC's logits and posterior: relative 5e-4", async () => {
     const { sigma_data: sigmaData = 0.5 } = golden.config as { sigma_data?: number };
@@ -250,7 +261,7 @@ describe('folders that are not in order', () => {
     [
       'of another filter',
       (tensors) => tensors.get('model.dec.8x8_up.skip.resample_filter')!.fill(0.5),
-      '"model.dec.8x8_up.skip.resample_filter" is [0.5, 0.5, 0.5, 0.5], only the mean of 2x2 is supported',
+      'expected "model.dec.8x8_up.skip.resample_filter" to be the mean of 2x2 pixels, got [0.5, 0.5, 0.5, 0.5]',
     ],
   ])('a tensor is %s', async (_what, change, message) => {
     const path = join(await spoil({}), 'model.safetensors');

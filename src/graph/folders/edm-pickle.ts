@@ -7,7 +7,7 @@ import type { TensorInfo } from '../files/safetensors.ts';
 import type { SafetensorsDtype } from '../files/safetensors-header.ts';
 import type { TensorData } from '../files/tensor-data.ts';
 import { readTorch, TorchTensor } from '../files/torch-file.ts';
-import { edmTensors } from '../networks/edm-tensors.ts';
+import { edmTensors } from '../networks/edm-unet.ts';
 import { parseEdmConfig } from '../networks/read-edm-config.ts';
 
 /** The arguments of EDMPrecond and its network, as `config.json` has them. */

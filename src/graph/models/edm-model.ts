@@ -10,8 +10,7 @@ import type { EdmFolder } from '../folders/folder.ts';
 import type { Coefficients } from '../folders/schedule.ts';
 import type { Level } from '../model.ts';
 import type { EdmConfig } from '../networks/edm-config.ts';
-import { edmParameters } from '../networks/edm-tensors.ts';
-import { edmUNet, labelRows, noiseRows } from '../networks/edm-unet.ts';
+import { edmParameters, edmUNet, labelRows, noiseRows } from '../networks/edm-unet.ts';
 import type { Constant, Value } from '../ops/value.ts';
 
 /**

@@ -10,9 +10,8 @@ import { weightStore } from '../core/weight-store.ts';
 import type { ImageEncoder } from '../evaluation/denoiser.ts';
 import { openTensorFile } from '../files/safetensors.ts';
 import type { VaeFolder } from '../folders/folder.ts';
-import { vaeEncoder } from '../networks/vae-encoder.ts';
+import { vaeEncoder, vaeEncoderParameters } from '../networks/vae-encoder.ts';
 import { vaeDownscale } from '../networks/vae-encoder-config.ts';
-import { vaeEncoderParameters } from '../networks/vae-encoder-tensors.ts';
 
 /** An encoder with the bytes it takes on the device, and what frees it. */
 export interface OwnedEncoder extends ImageEncoder {

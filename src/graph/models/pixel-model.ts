@@ -9,8 +9,7 @@ import type { TensorFile } from '../files/safetensors.ts';
 import type { PixelModelFolder } from '../folders/folder.ts';
 import type { Level } from '../model.ts';
 import { timeRowLength, timeRows } from '../networks/time-embedding.ts';
-import { unet2d } from '../networks/unet2d.ts';
-import { unet2dTensors } from '../networks/unet2d-tensors.ts';
+import { unet2d, unet2dTensors } from '../networks/unet2d.ts';
 import type { Constant, Value } from '../ops/value.ts';
 
 /**

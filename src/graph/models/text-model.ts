@@ -20,8 +20,8 @@ import {
   keysAndValues,
   unet2dCondition,
   unet2dConditionShared,
+  unet2dConditionTensors,
 } from '../networks/unet2d-condition.ts';
-import { unet2dConditionTensors } from '../networks/unet2d-condition-tensors.ts';
 import type { Value } from '../ops/value.ts';
 import { encodePrompts, readTextEncoder } from '../text/prompt-encoder.ts';
 import { imageEncoder, latentShape } from './latent-model.ts';

@@ -6,8 +6,7 @@ import { parametersOf } from '../files/parameters.ts';
 import type { TensorFile } from '../files/safetensors.ts';
 import type { TransformerFolder } from '../folders/folder.ts';
 import type { Level } from '../model.ts';
-import { dit } from '../networks/dit.ts';
-import { ditTensors } from '../networks/dit-tensors.ts';
+import { dit, ditTensors } from '../networks/dit.ts';
 import { TIME_ROW, timeRows } from '../networks/time-embedding.ts';
 
 /**

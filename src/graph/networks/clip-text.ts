@@ -1,23 +1,26 @@
-// transformers' CLIPTextModel as a graph: token and position embeddings, layers of causal attention and an MLP, a
-// last norm. (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision".)
+// transformers' CLIPTextModel as a graph: token and position embeddings, layers of causal attention and an MLP, and a
+// last norm (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision").
 //
-// The embeddings are added on the host: a table of 49,408 tokens is more than some devices bind at once, and a text
-// needs few of its rows.
+// The host adds the embeddings, because some devices cannot bind a table of 49,408 tokens at once, and a text needs few
+// of its rows.
 
 import { ModelError } from '../../errors.ts';
 import { type Shape, toChannelMajor } from '../../kernels/device/tensor.ts';
-import { apply, type Graph } from '../core/graph.ts';
+import { apply, type Graph, input } from '../core/graph.ts';
+import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
 import type { TensorFile } from '../files/safetensors.ts';
 import type { Value } from '../ops/value.ts';
 import type { ClipTextConfig } from './clip-text-config.ts';
-import { PREFIX } from './clip-text-tensors.ts';
-import { layerNorm, linear, projections } from './layers.ts';
+import { type Layers, layerNorm, linear, projections, recordTensors, thirds } from './layers.ts';
+
+/** The prefix that published checkpoints put before every name; transformers 5 leaves it out. */
+const PREFIX = 'text_model.';
 
 /**
- * The sum of token and position embeddings of n texts of equal length, as channel-major storage of
- * [hiddenSize, n, tokens, 1]. Of the token table only the rows that the texts need are read.
- * @throws ModelError where a text is longer than the positions, or an id is not in the table.
+ * Returns the sums of token and position embeddings of n texts of equal length, as channel-major storage of
+ * [hiddenSize, n, tokens, 1]. Reads only the rows of the token table that the texts need.
+ * @throws ModelError if a text is longer than the table of positions, or an id is not in the token table.
  */
 export async function embedTokens(
   file: TensorFile,
@@ -28,15 +31,15 @@ export async function embedTokens(
   const tokens = ids[0]?.length ?? 0;
   if (tokens > maxPositionEmbeddings)
     throw new ModelError(
-      `${file.path}: a text of ${tokens} tokens is longer than max_position_embeddings ${maxPositionEmbeddings}`,
+      `${file.path}: expected a text of at most ${maxPositionEmbeddings} tokens (max_position_embeddings), got ${tokens}`,
     );
   const rows = new Map<number, Float32Array>();
   const table = nameIn(file, 'embeddings.token_embedding.weight');
   for (const id of new Set(ids.flatMap((text) => [...text]))) {
     if (id >= vocabSize)
       throw new ModelError(
-        `${file.path}: the tokenizer gives the token ${id}, the text encoder's vocab_size is ${vocabSize}; ` +
-          'wanted the folders tokenizer and text_encoder of one model',
+        `${file.path}: expected tokens below vocab_size ${vocabSize}, got token ${id} from the tokenizer; ` +
+          'take the folders tokenizer and text_encoder from the same model',
       );
     const row = new Float32Array(c);
     await file.readPart(table, id * c, row);
@@ -55,36 +58,58 @@ export async function embedTokens(
   return toChannelMajor(sums, shape);
 }
 
-/** What a file calls a tensor of the network. */
+/** Returns the name under which a file has a tensor of the network. */
 const nameIn = (file: TensorFile, name: string): string =>
   file.tensors.has(PREFIX + name) ? PREFIX + name : name;
 
 /**
- * Adds the network to the graph: from embedded tokens x [hiddenSize, n, tokens, 1] to the last hidden state, behind
- * the last norm, of the same shape.
+ * Adds the network to the graph: from embedded tokens x [hiddenSize, n, tokens, 1] to the last hidden state after the
+ * last norm, which has the same shape.
  */
 export function clipText(graph: Graph, parameters: Parameters, config: ClipTextConfig, x: Value): Value {
   const { hiddenSize: width, numAttentionHeads: heads, layerNormEps: eps, hiddenAct } = config;
-  const layers = { graph, parameters };
+  const layers: Layers = { graph, parameters: prefixed(parameters) };
   const scale = 1 / Math.sqrt(width / heads);
   let h = x;
   for (let i = 0; i < config.numHiddenLayers; i++) {
-    const layer = `${PREFIX}encoder.layers.${i}`;
+    const layer = `encoder.layers.${i}`;
     const names = ['q_proj', 'k_proj', 'v_proj'].map((part) => `${layer}.self_attn.${part}`);
     const normed = layerNorm(layers, h, `${layer}.layer_norm1`, eps);
-    const qkv = projections(layers, normed, names, 3 * width, true);
-    const [q, k, v] = [0, 1, 2].map((part) =>
-      apply(graph, 'slice', { from: part * width, count: width }, { x: qkv }),
-    );
+    const [q, k, v] = thirds(layers, projections(layers, normed, names, width, { bias: true }));
     const attended = apply(graph, 'attention', { heads, scale, causal: true }, { q, k, v });
-    h = apply(graph, 'add', {}, { x1: linear(layers, attended, `${layer}.self_attn.out_proj`), x2: h });
+    const projected = linear(layers, attended, `${layer}.self_attn.out_proj`, width);
+    h = apply(graph, 'add', {}, { x1: projected, x2: h });
     const hidden = linear(
       layers,
       layerNorm(layers, h, `${layer}.layer_norm2`, eps),
       `${layer}.mlp.fc1`,
-      hiddenAct,
+      config.intermediateSize,
+      { activation: hiddenAct },
     );
-    h = apply(graph, 'add', {}, { x1: linear(layers, hidden, `${layer}.mlp.fc2`), x2: h });
+    h = apply(graph, 'add', {}, { x1: linear(layers, hidden, `${layer}.mlp.fc2`, width), x2: h });
   }
-  return layerNorm(layers, h, `${PREFIX}final_layer_norm`, eps);
+  return layerNorm(layers, h, 'final_layer_norm', eps);
+}
+
+/** Requests parameters with the prefix `text_model.` or, as transformers 5 writes them, without. */
+const prefixed =
+  (parameters: Parameters): Parameters =>
+  (name, shape) =>
+    parameters(PREFIX + name, shape, name);
+
+/** Returns the tensors of a CLIPTextModel. */
+export const clipTextTensors = (config: ClipTextConfig): readonly ExpectedTensor[] =>
+  recordTensors(({ graph, parameters }) => {
+    const { vocabSize, maxPositionEmbeddings, hiddenSize } = config;
+    // The graph does not read the tables: `embedTokens` does, on the host.
+    prefixed(parameters)('embeddings.token_embedding.weight', [vocabSize, hiddenSize]);
+    prefixed(parameters)('embeddings.position_embedding.weight', [maxPositionEmbeddings, hiddenSize]);
+    clipText(graph, parameters, config, input(graph, 'x', [hiddenSize, 1, 1, 1]));
+  });
+
+/** Leaves out the position numbers 0, 1, 2, ..., which older versions of transformers saved next to the weights. */
+export function withoutBuffers(file: TensorFile): TensorFile {
+  const tensors = new Map(file.tensors);
+  for (const prefix of [PREFIX, '']) tensors.delete(`${prefix}embeddings.position_ids`);
+  return { ...file, tensors };
 }

@@ -1,29 +1,32 @@
-// DiT as a graph: patches of a latent through transformer blocks that time and class modulate (adaLN-Zero).
-// (Peebles and Xie 2023, "Scalable Diffusion Models with Transformers".)
+// diffusers' DiTTransformer2DModel as a graph: patches of a latent pass through transformer blocks that are modulated by
+// time and class, adaLN-Zero (Peebles and Xie 2023, "Scalable Diffusion Models with Transformers").
 
 import { ShapeError } from '../../errors.ts';
-import { apply, type Graph } from '../core/graph.ts';
+import { apply, type Graph, input } from '../core/graph.ts';
+import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
 import type { Constant, Value } from '../ops/value.ts';
 import type { DitConfig } from './dit-config.ts';
-import { type Layers, linear, selfAttention, weightAndBias } from './layers.ts';
+import { type Layers, linear, recordTensors, selfAttention, weightAndBias } from './layers.ts';
+import { TIME_ROW, timeRowLength } from './time-embedding.ts';
 
 export interface DitInputs {
   /** x_t [inChannels, n, h, w]; h and w are multiples of the patch size. */
   readonly sample: Value;
   /** Rows of `timeRows(TIME_ROW, ...)` [256, n, 1, 1]. */
   readonly time: Value;
-  /** Index of the class [1, n, 1, 1]; the number of classes itself stands for none. */
+  /** Index of the class [1, n, 1, 1]; an index equal to the number of classes stands for no class. */
   readonly label: Value;
 }
 
-/** Of every norm but the one in front of the MLP. */
+/** The epsilon of every norm but the one before the MLP. */
 const EPS = 1e-6;
 
 /**
- * The position embedding [channels, rows, columns]: the first half of the channels are sinusoids of the column, the
- * second of the row, each half sines, then cosines. `base` is the side of the grid the network was made for: on
- * another one positions are spread over the same range. In f32 where diffusers is, for its very values.
+ * Returns the position embedding [channels, rows, columns]. The first half of the channels are sinusoids of the column,
+ * the second half of the row; each half holds sines, then cosines. `base` is the side of the grid that the network was
+ * trained on; the positions of another grid are spread over the same range. Rounds to f32 where diffusers does, so that
+ * the values are equal.
  */
 export function positionEmbedding(
   channels: number,
@@ -46,28 +49,29 @@ export function positionEmbedding(
   return out;
 }
 
-/** The i-th `count` channels of a modulation: its shifts, scales or gates. */
+/** Cuts the i-th `count` channels out of a modulation: its shifts, scales or gates. */
 const part = ({ graph }: Layers, x: Value, i: number, count: number): Value =>
   apply(graph, 'slice', { from: i * count, count }, { x });
 
-/** silu(time embedding + class embedding) [width, n, 1, 1] of a block. */
-function conditioning(layers: Layers, { time, label }: DitInputs, name: string): Value {
+/** Adds silu(time embedding + class embedding) [width, n, 1, 1] of a block; every block has its own embedders. */
+function conditioning(layers: Layers, config: DitConfig, { time, label }: DitInputs, name: string): Value {
   const { graph, parameters } = layers;
-  const hidden = linear(layers, time, `${name}.timestep_embedder.linear_1`, 'silu');
-  const timeEmbedding = linear(layers, hidden, `${name}.timestep_embedder.linear_2`);
-  const table = parameters(`${name}.class_embedder.embedding_table.weight`);
-  const channels = timeEmbedding.shape[0];
-  const attributes = { entries: table.length / channels, channels };
-  const classEmbedding = apply(graph, 'gather', attributes, { index: label }, { table });
+  const channels = widthOf(config);
+  const embedder = `${name}.timestep_embedder`;
+  const hidden = linear(layers, time, `${embedder}.linear_1`, channels, { activation: 'silu' });
+  const timeEmbedding = linear(layers, hidden, `${embedder}.linear_2`, channels);
+  const entries = config.numEmbedsAdaNorm + 1;
+  const table = parameters(`${name}.class_embedder.embedding_table.weight`, [entries, channels]);
+  const classEmbedding = apply(graph, 'gather', { entries, channels }, { index: label }, { table });
   const sum = apply(graph, 'add', {}, { x1: timeEmbedding, x2: classEmbedding });
   return apply(graph, 'activation', { activation: 'silu' }, { x: sum });
 }
 
-/** Attention and MLP, each behind a modulated norm and let in by a gate. */
+/** Adds attention and an MLP. Each follows a modulated norm, and its result is added after multiplication by a gate. */
 function block(layers: Layers, config: DitConfig, x: Value, condition: Value, name: string): Value {
-  const { graph, parameters } = layers;
+  const { graph } = layers;
   const width = x.shape[0];
-  const modulation = linear(layers, condition, `${name}.norm1.linear`);
+  const modulation = linear(layers, condition, `${name}.norm1.linear`, 6 * width);
   const [shift1, scale1, gate1, shift2, scale2, gate2] = [0, 1, 2, 3, 4, 5].map((i) =>
     part(layers, modulation, i, width),
   );
@@ -80,27 +84,30 @@ function block(layers: Layers, config: DitConfig, x: Value, condition: Value, na
   const attended = apply(graph, 'gatedAdd', {}, { x1: x, x2: h, gate: gate1 });
 
   const { weight: gamma, bias: beta } = config.normElementwiseAffine
-    ? weightAndBias(parameters, `${name}.norm3`)
+    ? weightAndBias(layers, `${name}.norm3`, [width])
     : { weight: undefined, bias: undefined };
   const attributes = { eps: config.normEps };
   h = apply(graph, 'layerNorm', attributes, { x: attended, scale: scale2, shift: shift2 }, { gamma, beta });
-  h = linear(layers, h, `${name}.ff.net.0.proj`, config.activation);
-  h = linear(layers, h, `${name}.ff.net.2`);
+  h = linear(layers, h, `${name}.ff.net.0.proj`, 4 * width, { activation: config.activation });
+  h = linear(layers, h, `${name}.ff.net.2`, width);
   return apply(graph, 'gatedAdd', {}, { x1: attended, x2: h, gate: gate2 });
 }
 
+const widthOf = ({ numAttentionHeads, attentionHeadDim }: DitConfig): number =>
+  numAttentionHeads * attentionHeadDim;
+
 /**
- * Adds the network to the graph and returns its output [outChannels, n, h, w]; with learned variance the first
- * inChannels are the prediction.
- * @throws ShapeError where the sample is not made of whole patches.
+ * Adds the network to the graph and returns its output [outChannels, n, h, w]. If the network also predicts a variance,
+ * the first inChannels are the prediction.
+ * @throws ShapeError if the sides of the sample are not multiples of the patch size.
  */
 export function dit(graph: Graph, parameters: Parameters, config: DitConfig, inputs: DitInputs): Value {
   const layers: Layers = { graph, parameters };
   const { patchSize: p, sampleSize, interpolationScale } = config;
-  const width = config.numAttentionHeads * config.attentionHeadDim;
-  const [, , h, w] = inputs.sample.shape;
+  const width = widthOf(config);
+  const [inChannels, , h, w] = inputs.sample.shape;
   if (h % p !== 0 || w % p !== 0)
-    throw new ShapeError(`dit: a sample of ${h}x${w} is not made of whole patches of ${p}x${p}`);
+    throw new ShapeError(`dit: expected a sample whose sides are multiples of ${p}, got ${h}x${w}`);
   const grid = [h / p, w / p] as const;
   const positions: Constant = {
     name: `positions ${width} ${grid.join('x')} ${sampleSize / p} ${interpolationScale}`,
@@ -112,20 +119,32 @@ export function dit(graph: Graph, parameters: Parameters, config: DitConfig, inp
     'conv2d',
     { outChannels: width, kernel: [p, p], stride: p, padding: [0, 0, 0, 0] },
     { x: inputs.sample },
-    weightAndBias(parameters, 'pos_embed.proj'),
+    weightAndBias(layers, 'pos_embed.proj', [width, inChannels, p, p]),
   );
   let x = apply(graph, 'addImage', {}, { x: patches }, { image: positions });
   let first: Value | undefined;
   for (let i = 0; i < config.numLayers; i++) {
     const name = `transformer_blocks.${i}`;
-    const condition = conditioning(layers, inputs, `${name}.norm1.emb`);
+    const condition = conditioning(layers, config, inputs, `${name}.norm1.emb`);
     first ??= condition;
     x = block(layers, config, x, condition, name);
   }
 
-  // The output is modulated by what the first block's embedders make.
-  const modulation = linear(layers, first!, 'proj_out_1');
+  // The embedders of the first block also modulate the output.
+  const modulation = linear(layers, first!, 'proj_out_1', 2 * width);
   const [shift, scale] = [0, 1].map((i) => part(layers, modulation, i, width));
   x = apply(graph, 'layerNorm', { eps: EPS }, { x, scale, shift });
-  return apply(graph, 'depthToSpace', { block: p }, { x: linear(layers, x, 'proj_out_2') });
+  const patchesOut = linear(layers, x, 'proj_out_2', p ** 2 * config.outChannels);
+  return apply(graph, 'depthToSpace', { block: p }, { x: patchesOut });
 }
+
+/** Returns the tensors of a DiTTransformer2DModel. The position embedding is computed and is not one of them. */
+export const ditTensors = (config: DitConfig): readonly ExpectedTensor[] =>
+  recordTensors(({ graph, parameters }) => {
+    const { inChannels, patchSize } = config;
+    dit(graph, parameters, config, {
+      sample: input(graph, 'sample', [inChannels, 1, patchSize, patchSize]),
+      time: input(graph, 'time', [timeRowLength(TIME_ROW), 1, 1, 1]),
+      label: input(graph, 'label', [1, 1, 1, 1]),
+    });
+  });

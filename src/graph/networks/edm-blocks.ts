@@ -1,22 +1,21 @@
-// What EDM's UNets are made of, in the order in which it runs: the one list that their tensors and their graphs
-// follow.
+// The modules of EDM's UNets, in the order in which they run.
 
 import type { EdmConfig } from './edm-config.ts';
 
 /** A module of the encoder or decoder. */
 export interface EdmBlock {
-  /** In the checkpoint, such as `32x32_block0`. */
+  /** The name in the checkpoint, such as `32x32_block0`. */
   readonly name: string;
   readonly from: number;
   readonly to: number;
   readonly resample?: 'down' | 'up' | undefined;
-  /** Heads of its attention, 0 without; undefined: no block but the convolution that the encoder begins with. */
+  /** Heads of its attention, or 0 without attention; undefined for the convolution that the encoder begins with. */
   readonly heads?: number | undefined;
-  /** It takes the last output of the encoder that is left, behind what came before. */
+  /** Whether the last unused output of the encoder is appended to its input. */
   readonly joins?: boolean;
 }
 
-/** The modules of encoder and decoder; `channels` are those that the decoder ends with. */
+/** Returns the modules of encoder and decoder, and the channels of the decoder's output. */
 export function edmBlocks(config: EdmConfig): {
   readonly encoder: readonly EdmBlock[];
   readonly decoder: readonly EdmBlock[];
@@ -25,7 +24,7 @@ export function edmBlocks(config: EdmConfig): {
   const { modelType, modelChannels, channelMult, numBlocks, imgResolution, imgChannels } = config;
   const isSong = modelType === 'SongUNet';
   const attends = (resolution: number) => config.attnResolutions.includes(resolution);
-  // SongUNet attends with one head of all channels; DhariwalUNet with heads of 64, and not where there are fewer.
+  // A SongUNet has one head of all channels; a DhariwalUNet has heads of 64 channels, and none if there are fewer.
   const heads = (attention: boolean, channels: number) =>
     attention ? (isSong ? 1 : Math.floor(channels / 64)) : 0;
   const encoder: EdmBlock[] = [];

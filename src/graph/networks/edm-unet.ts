@@ -1,28 +1,47 @@
-// EDM's UNets as a graph: ddpm++ (Song et al. 2021) and ADM (Dhariwal and Nichol 2021) as Karras et al. (2022) have
-// them, which differ in how the embedding is made, where it enters a block, and how a block's sums are scaled.
+// EDM's UNets as a graph: ddpm++ (Song et al. 2021) and ADM (Dhariwal and Nichol 2021) in the versions of Karras et al.
+// (2022). They differ in how the embedding is computed, where it enters a block, and how a block's sums are scaled.
 
-import { apply, type Graph } from '../core/graph.ts';
-import type { Parameters } from '../files/parameters.ts';
+import { ModelError } from '../../errors.ts';
+import { apply, type Graph, input } from '../core/graph.ts';
+import type { ExpectedTensor } from '../files/expected-tensors.ts';
+import { type Parameters, parametersOf } from '../files/parameters.ts';
+import type { TensorFile } from '../files/safetensors.ts';
 import { type Constant, derived, type Value } from '../ops/value.ts';
 import { type EdmBlock, edmBlocks } from './edm-blocks.ts';
 import { type EdmConfig, normGroups } from './edm-config.ts';
-import { embeddingWidths, outputNames, skipProjects } from './edm-tensors.ts';
-import { conv3x3, groupNorm, type Layers, linear, weightAndBias } from './layers.ts';
+import {
+  conv1x1,
+  conv3x3,
+  groupNorm,
+  type Layers,
+  linear,
+  projections,
+  recordTensors,
+  thirds,
+  weightAndBias,
+} from './layers.ts';
 
 export interface EdmInputs {
   /** x_t [imgChannels, n, h, w], before any scaling. */
   readonly sample: Value;
-  /** Rows c_in, then 0, that the sample is multiplied by and shifted by: [2·imgChannels, n, 1, 1]. */
+  /** Rows c_in, which multiply the sample, then rows 0, which are added to it: [2·imgChannels, n, 1, 1]. */
   readonly scale: Value;
   /** Rows of `noiseRows` [noise width, n, 1, 1]. */
   readonly noise: Value;
-  /** Rows of `labelRows` [labelDim, n, 1, 1], for a network of classes. */
+  /** Rows of `labelRows` [labelDim, n, 1, 1], if the network is class-conditional. */
   readonly label?: Value | undefined;
 }
 
+/** Returns the channels of the embedding that every block projects, and of the sinusoids of the noise level. */
+const embeddingWidths = ({ modelChannels, channelMultEmb, channelMultNoise }: EdmConfig) => ({
+  embedding: modelChannels * channelMultEmb,
+  noise: modelChannels * channelMultNoise,
+});
+
 /**
- * The embedding's sinusoids of c_noise = ln(sigma) / 4, a row for each sigma: frequencies from 1 down to 1/10000. A
- * SongUNet takes sines first, and the last frequency is 1/10000 itself; a DhariwalUNet cosines, and ends just before.
+ * Returns the sinusoids of c_noise = ln(sigma) / 4, one row per sigma, with frequencies from 1 down to 1/10000. A SongUNet
+ * has the sines first, and its last frequency is 1/10000; a DhariwalUNet has the cosines first, and its last frequency is
+ * one step above 1/10000.
  */
 export function noiseRows(config: EdmConfig, sigmas: readonly number[]): Float32Array {
   const { noise: width } = embeddingWidths(config);
@@ -40,8 +59,8 @@ export function noiseRows(config: EdmConfig, sigmas: readonly number[]): Float32
 }
 
 /**
- * What the network is told of a class, a row for each of labelDim classes and a last one, all 0, for none. A SongUNet
- * takes one-hot rows times sqrt(labelDim).
+ * Returns the network's input for each of labelDim classes, one row per class, and a last row of zeros for no class. The
+ * rows are one-hot; those of a SongUNet are multiplied by sqrt(labelDim).
  */
 export function labelRows({ modelType, labelDim }: EdmConfig): Float32Array {
   const rows = new Float32Array((labelDim + 1) * labelDim);
@@ -50,24 +69,25 @@ export function labelRows({ modelType, labelDim }: EdmConfig): Float32Array {
   return rows;
 }
 
-/** act of the embedding [embedding width, n, 1, 1] that every block projects. */
+/** Adds silu(embedding) [embedding width, n, 1, 1], which every block projects. */
 function embed(layers: Layers, config: EdmConfig, { noise, label }: EdmInputs): Value {
-  const { graph, parameters } = layers;
+  const { graph } = layers;
+  const { embedding, noise: noiseWidth } = embeddingWidths(config);
   const sum = (x1: Value, x2: Value) => apply(graph, 'add', {}, { x1, x2 });
+  const layer = (k: 0 | 1, x: Value, activation: 'silu' | 'none' = 'silu') =>
+    linear(layers, x, `model.map_layer${k}`, embedding, { activation });
   if (config.modelType === 'SongUNet') {
-    const x = label ? sum(noise, linear(layers, label, 'model.map_label')) : noise;
-    return linear(layers, linear(layers, x, 'model.map_layer0', 'silu'), 'model.map_layer1', 'silu');
+    const x = label ? sum(noise, linear(layers, label, 'model.map_label', noiseWidth)) : noise;
+    return layer(1, layer(0, x));
   }
-  const hidden = linear(layers, noise, 'model.map_layer0', 'silu');
-  if (!label) return linear(layers, hidden, 'model.map_layer1', 'silu');
-  const { embedding } = embeddingWidths(config);
-  const weight = parameters('model.map_label.weight');
-  const ofLabel = apply(graph, 'linear', { outChannels: embedding }, { x: label }, { weight });
-  const x = sum(linear(layers, hidden, 'model.map_layer1'), ofLabel);
+  const hidden = layer(0, noise);
+  if (!label) return layer(1, hidden);
+  const ofLabel = projections(layers, label, ['model.map_label'], embedding, { bias: false });
+  const x = sum(layer(1, hidden, 'none'), ofLabel);
   return apply(graph, 'activation', { activation: 'silu' }, { x });
 }
 
-/** Rows of a weight or bias that come as q, k, v of a channel, q, k, v of the next: all q, then all k, then all v. */
+/** Reorders the rows of a weight or bias from q, k, v of each channel in turn to all q, then all k, then all v. */
 const apart = (of: Constant, channels: number): Constant =>
   derived(of, 'q, k, v apart', (values) => {
     const width = values.length / (3 * channels);
@@ -80,20 +100,19 @@ const apart = (of: Constant, channels: number): Constant =>
     return made;
   });
 
-/** proj(attention(qkv(x))) of pixels to each other. */
+/** Adds proj(attention(qkv(x))) of the pixels to each other. */
 function attention(layers: Layers, x: Value, name: string, heads: number): Value {
-  const { graph, parameters } = layers;
+  const { graph } = layers;
   const [channels] = x.shape;
-  const { weight, bias } = weightAndBias(parameters, `${name}.qkv`);
+  const { weight, bias } = weightAndBias(layers, `${name}.qkv`, [3 * channels, channels, 1, 1]);
   const constants = { weight: apart(weight, channels), bias: apart(bias, channels) };
   const qkv = apply(graph, 'linear', { outChannels: 3 * channels }, { x }, constants);
-  const part = (i: number) => apply(graph, 'slice', { from: i * channels, count: channels }, { x: qkv });
-  const inputs = { q: part(0), k: part(1), v: part(2) };
+  const [q, k, v] = thirds(layers, qkv);
   const scale = 1 / Math.sqrt(channels / heads);
-  return linear(layers, apply(graph, 'attention', { heads, scale }, inputs), `${name}.proj`);
+  return conv1x1(layers, apply(graph, 'attention', { heads, scale }, { q, k, v }), `${name}.proj`, channels);
 }
 
-/** norm, silu, (resample), conv, embedding, norm, silu, conv; plus the skip; plus attention. */
+/** Adds norm, silu, (resample), conv, embedding, norm, silu, conv; plus the skip; plus attention. */
 function block(
   layers: Layers,
   config: EdmConfig,
@@ -103,7 +122,7 @@ function block(
   embedding: Value,
 ): Value {
   const { graph } = layers;
-  const { resample, heads } = made;
+  const { from, to, resample, heads } = made;
   const isSong = config.modelType === 'SongUNet';
   const norm = (value: Value, of: string, activation: 'silu' | 'none', rows?: Value) => {
     const attributes = { groups: normGroups(value.shape[0]), eps: isSong ? 1e-6 : 1e-5, activation };
@@ -114,17 +133,21 @@ function block(
   const sum = (x1: Value, x2: Value) =>
     apply(graph, 'add', isSong ? { scale: Math.SQRT1_2 } : {}, { x1, x2 });
 
-  const rows = linear(layers, embedding, `${name}.affine`);
-  let h = conv3x3(layers, resampled(norm(x, 'norm0', 'silu')), `${name}.conv0`);
+  const rows = linear(layers, embedding, `${name}.affine`, isSong ? to : 2 * to);
+  let h = conv3x3(layers, resampled(norm(x, 'norm0', 'silu')), `${name}.conv0`, to);
   if (isSong) h = apply(graph, 'addRows', {}, { x: h, embedding: rows });
   h = norm(h, 'norm1', 'silu', isSong ? undefined : rows);
   let skip = resampled(x);
-  if (skipProjects(config, made)) skip = linear(layers, skip, `${name}.skip`);
-  h = sum(conv3x3(layers, h, `${name}.conv1`), skip);
+  // A SongUNet projects the skip of every block that resamples, also if the channels stay the same.
+  if (from !== to || (resample && isSong)) skip = conv1x1(layers, skip, `${name}.skip`, to);
+  h = sum(conv3x3(layers, h, `${name}.conv1`, to), skip);
   return heads ? sum(attention(layers, norm(h, 'norm2', 'none'), name, heads), h) : h;
 }
 
-/** Adds F(c_in x; c_noise, label) to the graph and returns it: [imgChannels, n, h, w], of every head in turn where there are heads. */
+/**
+ * Adds F(c_in·x; c_noise, label) to the graph and returns it: [imgChannels, n, h, w]. A multi-head network returns the
+ * channels of all its heads, one head after the other.
+ */
 export function edmUNet(graph: Graph, parameters: Parameters, config: EdmConfig, inputs: EdmInputs): Value {
   const layers: Layers = { graph, parameters };
   const isSong = config.modelType === 'SongUNet';
@@ -136,7 +159,7 @@ export function edmUNet(graph: Graph, parameters: Parameters, config: EdmConfig,
     const name = `model.enc.${made.name}`;
     h =
       made.heads === undefined
-        ? conv3x3(layers, h, name, inputs.scale)
+        ? conv3x3(layers, h, name, made.to, inputs.scale)
         : block(layers, config, h, made, name, embedding);
     skips.push(h);
   }
@@ -144,7 +167,54 @@ export function edmUNet(graph: Graph, parameters: Parameters, config: EdmConfig,
     const x = made.joins ? apply(graph, 'concat', {}, { x0: h, x1: skips.pop() }) : h;
     h = block(layers, config, x, made, `model.dec.${made.name}`, embedding);
   }
-  const { outNorm, outConv } = outputNames(config.modelType, config.imgResolution);
+  const last = `model.dec.${config.imgResolution}x${config.imgResolution}_aux`;
+  const [outNorm, outConv] = isSong ? [`${last}_norm`, `${last}_conv`] : ['model.out_norm', 'model.out_conv'];
   const attributes = { groups: normGroups(channels), eps: isSong ? 1e-6 : 1e-5, activation: 'silu' } as const;
-  return conv3x3(layers, groupNorm(layers, h, outNorm, attributes), outConv);
+  const outChannels = (config.heads ?? 1) * config.imgChannels;
+  return conv3x3(layers, groupNorm(layers, h, outNorm, attributes), outConv, outChannels);
+}
+
+/** Returns the tensors of an EDM network by the names of EDMPrecond's state, without the resampling filters. */
+export const edmTensors = (config: EdmConfig): readonly ExpectedTensor[] =>
+  recordTensors(({ graph, parameters }) => {
+    const { imgChannels, labelDim, augmentDim } = config;
+    const { noise } = embeddingWidths(config);
+    const side = 2 ** (config.channelMult.length - 1);
+    // The graph does not read this weight: augmentation labels are used in training only, and 0 otherwise.
+    if (augmentDim > 0) parameters('model.map_augment.weight', [noise, augmentDim]);
+    edmUNet(graph, parameters, config, {
+      sample: input(graph, 'sample', [imgChannels, 1, side, side]),
+      scale: input(graph, 'scale', [2 * imgChannels, 1, 1, 1]),
+      noise: input(graph, 'noise', [noise, 1, 1, 1]),
+      ...(labelDim > 0 ? { label: input(graph, 'label', [labelDim, 1, 1, 1]) } : {}),
+    });
+  });
+
+/**
+ * Returns the parameters of an EDM network. The file may also hold the filters of its resampling, which EDM saves but
+ * which are no weights.
+ * @throws ModelError if the file does not hold the network's tensors, or if a filter is not the mean of 2x2 pixels.
+ */
+export async function edmParameters(file: TensorFile, config: EdmConfig): Promise<Parameters> {
+  const tensors = new Map(file.tensors);
+  const { encoder, decoder } = edmBlocks(config);
+  const resampling = (part: string, blocks: readonly EdmBlock[]) =>
+    blocks.filter(({ resample }) => resample).map(({ name }) => `model.${part}.${name}`);
+  for (const block of [...resampling('enc', encoder), ...resampling('dec', decoder)])
+    for (const layer of ['conv0', 'skip']) {
+      const filter = `${block}.${layer}.resample_filter`;
+      const shape = tensors.get(filter)?.shape;
+      if (!shape) continue;
+      if (shape.join() !== '1,1,2,2')
+        throw new ModelError(
+          `${file.path}: wrong shape "${filter}": expected [1, 1, 2, 2], got [${shape.join(', ')}]`,
+        );
+      const values = await file.readF32(filter);
+      if (values.some((value) => value !== 0.25))
+        throw new ModelError(
+          `${file.path}: expected "${filter}" to be the mean of 2x2 pixels, got [${values.join(', ')}]`,
+        );
+      tensors.delete(filter);
+    }
+  return parametersOf({ ...file, tensors }, edmTensors(config));
 }

@@ -1,57 +1,95 @@
-// Layers that several networks have: a weight's name in diffusers' checkpoints, and the op that it belongs to.
+// Layers that several networks have. Each requests its weights by the names of PyTorch's modules, with the shapes that
+// follow from its input.
 
 import type { Activation } from '../../kernels/elementwise/activation.ts';
-import { apply, type Graph } from '../core/graph.ts';
+import { apply, type Graph, newGraph } from '../core/graph.ts';
+import { type ExpectedTensor, lengthOf } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
-import type { Constant, Value } from '../ops/value.ts';
+import { type Constant, concatenated, type Value } from '../ops/value.ts';
 
-/** Where layers are added, and where their weights come from. */
+/** The graph that layers are added to, and the source of their weights. */
 export interface Layers {
   readonly graph: Graph;
   readonly parameters: Parameters;
 }
 
-/** The constants of a layer that has both. */
-export const weightAndBias = (
-  parameters: Parameters,
-  name: string,
-): { readonly weight: Constant; readonly bias: Constant } => ({
-  weight: parameters(`${name}.weight`),
-  bias: parameters(`${name}.bias`),
-});
-
-/** act(weight x + bias) at every pixel: nn.Linear over channels, and the 1x1 convolution. */
-export function linear(
-  { graph, parameters }: Layers,
-  x: Value,
-  name: string,
-  activation: Activation = 'none',
-): Value {
-  const { weight, bias } = weightAndBias(parameters, name);
-  return apply(graph, 'linear', { outChannels: bias.length, activation }, { x }, { weight, bias });
+/**
+ * Returns the tensors that a network requests, in the order of the requests. `run` adds the network to an empty graph,
+ * which never runs, with the smallest sample that the network accepts. `run` also requests the tensors that a file must
+ * hold although the graph does not read them.
+ */
+export function recordTensors(run: (layers: Layers) => void): readonly ExpectedTensor[] {
+  const tensors = new Map<string, ExpectedTensor>();
+  const parameters: Parameters = (name, shape, oldName) => {
+    tensors.set(name, { name, shape, oldName });
+    const values = () => Promise.reject(new Error(`${name} was only recorded and has no values`));
+    return { name, length: lengthOf(shape), values };
+  };
+  run({ graph: newGraph(), parameters });
+  return [...tensors.values()];
 }
 
-/** Several layers of one input as one product: a value [outChannels of them all, n, h, w]. */
+/** Requests the weight of a layer in the given shape, and its bias with one value per row of the weight. */
+export const weightAndBias = (
+  { parameters }: Layers,
+  name: string,
+  shape: readonly [rows: number, ...columns: number[]],
+  oldName?: string,
+): { readonly weight: Constant; readonly bias: Constant } => ({
+  weight: parameters(`${name}.weight`, shape, oldName && `${oldName}.weight`),
+  bias: parameters(`${name}.bias`, [shape[0]], oldName && `${oldName}.bias`),
+});
+
+export interface LinearOptions {
+  readonly activation?: Activation;
+  /** The name of the layer in older checkpoints. */
+  readonly oldName?: string | undefined;
+}
+
+/** Adds act(weight·x + bias) at every pixel: nn.Linear over channels. */
+export function linear(
+  layers: Layers,
+  x: Value,
+  name: string,
+  outChannels: number,
+  { activation = 'none', oldName }: LinearOptions = {},
+): Value {
+  const constants = weightAndBias(layers, name, [outChannels, x.shape[0]], oldName);
+  return apply(layers.graph, 'linear', { outChannels, activation }, { x }, constants);
+}
+
+/** Adds a 1x1 convolution: the same product as `linear`, from a weight that is stored with four dimensions. */
+export function conv1x1(layers: Layers, x: Value, name: string, outChannels: number): Value {
+  const constants = weightAndBias(layers, name, [outChannels, x.shape[0], 1, 1]);
+  return apply(layers.graph, 'linear', { outChannels }, { x }, constants);
+}
+
+export interface ProjectionsOptions {
+  readonly bias: boolean;
+  /** The names of the layers in older checkpoints. */
+  readonly oldNames?: readonly string[] | undefined;
+}
+
+/** Adds several linear layers of one input, with `outChannels` each, as one product: [layers · outChannels, n, h, w]. */
 export function projections(
   { graph, parameters }: Layers,
   x: Value,
   names: readonly string[],
   outChannels: number,
-  bias: boolean,
+  { bias, oldNames }: ProjectionsOptions,
 ): Value {
-  return apply(
-    graph,
-    'linear',
-    { outChannels },
-    { x },
-    {
-      weight: parameters(...names.map((name) => `${name}.weight`)),
-      ...(bias ? { bias: parameters(...names.map((name) => `${name}.bias`)) } : {}),
-    },
-  );
+  const joined = (part: 'weight' | 'bias', shape: readonly number[]) =>
+    concatenated(
+      names.map((name, i) => parameters(`${name}.${part}`, shape, oldNames && `${oldNames[i]}.${part}`)),
+    );
+  const constants = {
+    weight: joined('weight', [outChannels, x.shape[0]]),
+    bias: bias ? joined('bias', [outChannels]) : undefined,
+  };
+  return apply(graph, 'linear', { outChannels: names.length * outChannels }, { x }, constants);
 }
 
-/** `length` values of a constant, from element `from` on. */
+/** Returns `length` values of a constant, from element `from` on. */
 function part({ name, values, read }: Constant, from: number, length: number): Constant {
   return {
     name: `${name}[${from}:${from + length}]`,
@@ -61,65 +99,82 @@ function part({ name, values, read }: Constant, from: number, length: number): C
   };
 }
 
-/** The first or second half of a layer's channels out. Both in one buffer may be more than a device binds. */
-export function linearHalf({ graph, parameters }: Layers, x: Value, name: string, half: 0 | 1): Value {
-  const { weight, bias } = weightAndBias(parameters, name);
-  const outChannels = bias.length / 2;
+/**
+ * Adds one half of a linear layer: the first or second `outChannels` of its 2 · outChannels. The weights of both halves
+ * in one buffer may be more than a device binds at once.
+ */
+export function linearHalf(layers: Layers, x: Value, name: string, outChannels: number, half: 0 | 1): Value {
+  const { weight, bias } = weightAndBias(layers, name, [2 * outChannels, x.shape[0]]);
   const of = (constant: Constant) => part(constant, (half * constant.length) / 2, constant.length / 2);
-  return apply(graph, 'linear', { outChannels }, { x }, { weight: of(weight), bias: of(bias) });
+  return apply(layers.graph, 'linear', { outChannels }, { x }, { weight: of(weight), bias: of(bias) });
 }
 
-/** A 3x3 convolution that keeps the size. */
-export function conv3x3({ graph, parameters }: Layers, x: Value, name: string, affine?: Value): Value {
-  const { weight, bias } = weightAndBias(parameters, name);
-  const attributes = { outChannels: bias.length, kernel: [3, 3], stride: 1, padding: [1, 1, 1, 1] } as const;
-  return apply(graph, 'conv2d', attributes, { x, affine }, { weight, bias });
+/** Adds a 3x3 convolution that keeps the size. */
+export function conv3x3(layers: Layers, x: Value, name: string, outChannels: number, affine?: Value): Value {
+  const constants = weightAndBias(layers, name, [outChannels, x.shape[0], 3, 3]);
+  const attributes = { outChannels, kernel: [3, 3], stride: 1, padding: [1, 1, 1, 1] } as const;
+  return apply(layers.graph, 'conv2d', attributes, { x, affine }, constants);
 }
 
-/** act(GN(x) (1 + scale) + shift), with scale and shift the rows of `embedding`, where given. */
+/** Adds act(GN(x)·(1 + scale) + shift); scale and shift are the rows of `embedding`, or 0 without it. */
 export function groupNorm(
-  { graph, parameters }: Layers,
+  layers: Layers,
   x: Value,
   name: string,
   attributes: { readonly groups: number; readonly eps: number; readonly activation: Activation },
   embedding?: Value,
 ): Value {
-  const { weight: gamma, bias: beta } = weightAndBias(parameters, name);
-  return apply(graph, 'groupNorm', attributes, { x, embedding }, { gamma, beta });
+  const { weight: gamma, bias: beta } = weightAndBias(layers, name, [x.shape[0]]);
+  return apply(layers.graph, 'groupNorm', attributes, { x, embedding }, { gamma, beta });
 }
 
-/** LN(x) over the channels of each pixel. */
-export function layerNorm({ graph, parameters }: Layers, x: Value, name: string, eps: number): Value {
-  const { weight: gamma, bias: beta } = weightAndBias(parameters, name);
-  return apply(graph, 'layerNorm', { eps }, { x }, { gamma, beta });
+/** Adds LN(x) over the channels of each pixel. */
+export function layerNorm(layers: Layers, x: Value, name: string, eps: number): Value {
+  const { weight: gamma, bias: beta } = weightAndBias(layers, name, [x.shape[0]]);
+  return apply(layers.graph, 'layerNorm', { eps }, { x }, { gamma, beta });
 }
 
-export interface HeadsOf {
+export interface AttentionOptions {
   readonly heads: number;
   readonly headDim: number;
+  /** Whether older checkpoints call the layers `query`, `key`, `value` and `proj_attn`. */
+  readonly oldNames?: boolean;
 }
 
-/** softmax(qᵀk / sqrt(headDim)) over v, heads of the channels; then the layer `to_out.0`. */
+/** Adds softmax(qᵀk / sqrt(headDim)) over v, per head; then the layer `to_out.0`. */
 export function attend(
   layers: Layers,
   name: string,
-  { heads, headDim }: HeadsOf,
+  { heads, headDim, oldNames = false }: AttentionOptions,
   inputs: { readonly q: Value; readonly k: Value; readonly v: Value },
+  outChannels: number,
 ): Value {
   const attended = apply(layers.graph, 'attention', { heads, scale: 1 / Math.sqrt(headDim) }, { ...inputs });
-  return linear(layers, attended, `${name}.to_out.0`);
+  const oldName = oldNames ? `${name}.proj_attn` : undefined;
+  return linear(layers, attended, `${name}.to_out.0`, outChannels, { oldName });
 }
 
-/** Attention of pixels to each other: one product makes q, k and v. */
+/** Adds attention of the pixels of x to each other; one product computes q, k and v. */
 export function selfAttention(
   layers: Layers,
   x: Value,
   name: string,
-  { heads, headDim, bias }: HeadsOf & { readonly bias: boolean },
+  options: AttentionOptions & { readonly bias: boolean },
 ): Value {
+  const { heads, headDim, bias, oldNames } = options;
   const count = heads * headDim;
-  const names = ['to_q', 'to_k', 'to_v'].map((part) => `${name}.${part}`);
-  const qkv = projections(layers, x, names, 3 * count, bias);
-  const part = (i: number) => apply(layers.graph, 'slice', { from: i * count, count }, { x: qkv });
-  return attend(layers, name, { heads, headDim }, { q: part(0), k: part(1), v: part(2) });
+  const named = (names: readonly string[]) => names.map((layer) => `${name}.${layer}`);
+  const qkv = projections(layers, x, named(['to_q', 'to_k', 'to_v']), count, {
+    bias,
+    oldNames: oldNames ? named(['query', 'key', 'value']) : undefined,
+  });
+  const [q, k, v] = thirds(layers, qkv);
+  return attend(layers, name, options, { q, k, v }, x.shape[0]);
+}
+
+/** Cuts a value into its first, second and last third of channels. */
+export function thirds({ graph }: Layers, x: Value): readonly [Value, Value, Value] {
+  const count = x.shape[0] / 3;
+  const third = (i: number) => apply(graph, 'slice', { from: i * count, count }, { x });
+  return [third(0), third(1), third(2)];
 }

@@ -1,5 +1,5 @@
-// The layers of a UNet2DConditionModel in the order in which they run: what its tensors, its graph and its list of
-// cross-attentions are made from.
+// The layers of a UNet2DConditionModel in the order in which they run. Its graph and its list of cross-attentions follow
+// from them.
 
 import type { UNet2DConditionConfig } from './unet2d-condition-config.ts';
 
@@ -7,60 +7,54 @@ import type { UNet2DConditionConfig } from './unet2d-condition-config.ts';
 export interface Transformer {
   readonly kind: 'transformer';
   readonly name: string;
-  readonly channels: number;
   readonly heads: number;
   readonly headDim: number;
-  /** heads · headDim: the channels that fit, where the heads do not divide them. */
+  /** heads · headDim, which is less than the channels if the heads do not divide them. */
   readonly inner: number;
   readonly blocks: number;
-  /** The attentions of a block that look at the prompt, by number: both of them, or the second. */
+  /** The numbers of the attentions of a block that are cross-attentions: both, or the second. */
   readonly crossed: readonly (1 | 2)[];
+  /** Whether the first and last layer are stored as matrices, not as 1x1 convolutions. */
+  readonly linearProjection: boolean;
 }
 
 export type Layer =
   | {
       readonly kind: 'resnet';
       readonly name: string;
-      readonly from: number;
+      /** Channels of the output. */
       readonly to: number;
       readonly outputScale: number;
     }
   | Transformer
   /** Halves the size. */
-  | { readonly kind: 'downsample'; readonly name: string; readonly channels: number }
-  /** To the size of the next skip. */
-  | { readonly kind: 'upsample'; readonly name: string; readonly channels: number }
-  /** What is here is kept as a skip. */
+  | { readonly kind: 'downsample'; readonly name: string }
+  /** Upsamples to the size of the next skip. */
+  | { readonly kind: 'upsample'; readonly name: string }
+  /** Keeps the current value as a skip. */
   | { readonly kind: 'keep' }
-  /** The channels of the latest skip are joined to what is here. */
+  /** Appends the channels of the latest skip to the current value. */
   | { readonly kind: 'join' };
 
-/** Everything between `conv_in` and `conv_norm_out`. */
+/** Returns everything between `conv_in` and `conv_norm_out`. */
 export function unet2dConditionLayers(config: UNet2DConditionConfig): readonly Layer[] {
   const { blockOutChannels: widths, layersPerBlock } = config;
   const layers: Layer[] = [{ kind: 'keep' }];
-  const skips = [widths[0]!];
-  let width = widths[0]!;
-  const keep = (): void => {
-    layers.push({ kind: 'keep' });
-    skips.push(width);
-  };
-  const resnet = (name: string, to: number, from = width, outputScale = 1): void => {
-    layers.push({ kind: 'resnet', name, from, to, outputScale });
-    width = to;
+  const resnet = (name: string, level: number, outputScale = 1): void => {
+    layers.push({ kind: 'resnet', name, to: widths[level]!, outputScale });
   };
   const transformer = (name: string, level: number, onlyCross = config.onlyCrossAttention[level]!): void => {
     const heads = config.numAttentionHeads[level]!;
-    const headDim = Math.floor(width / heads);
+    const headDim = Math.floor(widths[level]! / heads);
     layers.push({
       kind: 'transformer',
       name,
-      channels: width,
       heads,
       headDim,
       inner: heads * headDim,
       blocks: config.transformerLayersPerBlock[level]!,
       crossed: onlyCross ? [1, 2] : [2],
+      linearProjection: config.useLinearProjection,
     });
   };
 
@@ -68,20 +62,19 @@ export function unet2dConditionLayers(config: UNet2DConditionConfig): readonly L
   for (const [level, type] of config.downBlockTypes.entries()) {
     const block = `down_blocks.${level}`;
     for (let j = 0; j < layersPerBlock[level]!; j++) {
-      resnet(`${block}.resnets.${j}`, widths[level]!);
+      resnet(`${block}.resnets.${j}`, level);
       if (type === 'CrossAttnDownBlock2D') transformer(`${block}.attentions.${j}`, level);
-      keep();
+      layers.push({ kind: 'keep' });
     }
     if (level === last) continue;
-    layers.push({ kind: 'downsample', name: `${block}.downsamplers.0.conv`, channels: width });
-    keep();
+    layers.push({ kind: 'downsample', name: `${block}.downsamplers.0.conv` }, { kind: 'keep' });
   }
 
   const scale = config.midBlockScaleFactor;
-  if (config.midBlockType) resnet('mid_block.resnets.0', width, width, scale);
+  if (config.midBlockType) resnet('mid_block.resnets.0', last, scale);
   if (config.midBlockType === 'UNetMidBlock2DCrossAttn') {
     transformer('mid_block.attentions.0', last, false);
-    resnet('mid_block.resnets.1', width, width, scale);
+    resnet('mid_block.resnets.1', last, scale);
   }
 
   for (const [i, type] of config.upBlockTypes.entries()) {
@@ -89,10 +82,10 @@ export function unet2dConditionLayers(config: UNet2DConditionConfig): readonly L
     const level = last - i;
     for (let j = 0; j <= layersPerBlock[level]!; j++) {
       layers.push({ kind: 'join' });
-      resnet(`${block}.resnets.${j}`, widths[level]!, width + skips.pop()!);
+      resnet(`${block}.resnets.${j}`, level);
       if (type === 'CrossAttnUpBlock2D') transformer(`${block}.attentions.${j}`, level);
     }
-    if (level > 0) layers.push({ kind: 'upsample', name: `${block}.upsamplers.0.conv`, channels: width });
+    if (level > 0) layers.push({ kind: 'upsample', name: `${block}.upsamplers.0.conv` });
   }
   return layers;
 }

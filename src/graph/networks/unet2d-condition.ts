@@ -1,12 +1,14 @@
-// diffusers' UNet2DConditionModel as a graph, the network of Stable Diffusion 1.x and 2.x (Rombach et al. 2022,
-// "High-Resolution Image Synthesis with Latent Diffusion Models"), cut in two at its first cross-attention: what
-// stands in front of it depends on the noised latent and the time, and is the same for every prompt.
+// diffusers' UNet2DConditionModel as a graph: the network of Stable Diffusion 1.x and 2.x (Rombach et al. 2022,
+// "High-Resolution Image Synthesis with Latent Diffusion Models"). It is cut in two at its first cross-attention: the
+// part before depends only on the noised latent and the time, so that all prompts share it.
 
-import { apply, type Graph } from '../core/graph.ts';
+import { apply, type Graph, input } from '../core/graph.ts';
+import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
 import type { Constant, Value } from '../ops/value.ts';
 import {
   attend,
+  conv1x1,
   conv3x3,
   groupNorm,
   type Layers,
@@ -14,25 +16,27 @@ import {
   linear,
   linearHalf,
   projections,
+  recordTensors,
   selfAttention,
 } from './layers.ts';
 import { downsample, type ResnetLayers, resnet, upsample } from './resnet.ts';
+import { timeRowLength } from './time-embedding.ts';
 import type { UNet2DConditionConfig } from './unet2d-condition-config.ts';
 import { type Layer, type Transformer, unet2dConditionLayers } from './unet2d-condition-layers.ts';
 
-/** A cross-attention by the name of its tensors, with the channels of its keys and of its values. */
+/** A cross-attention: the prefix of its tensors' names, and the channels of its keys and of its values. */
 export interface CrossAttention {
   readonly name: string;
   readonly inner: number;
 }
 
-/** What a prompt is to one cross-attention: [inner, n, tokens, 1] each. */
+/** The keys and values of prompts for one cross-attention, [inner, n, tokens, 1] each. */
 export interface KeysAndValues {
   readonly k: Value;
   readonly v: Value;
 }
 
-/** The cross-attention with these keys and values for each of n samples. */
+/** Returns the keys and values of a cross-attention, for each of n samples. */
 export type CrossAttend = (name: string, inner: number) => KeysAndValues;
 
 export interface SharedInputs {
@@ -43,17 +47,19 @@ export interface SharedInputs {
 }
 
 export interface ConditionInputs {
-  /** What `unet2dConditionShared` returned, each repeated to n samples. */
+  /** The values that `unet2dConditionShared` returned, each repeated to n samples. */
   readonly shared: readonly Value[];
   readonly crossAttention: CrossAttend;
 }
 
 const GROUP_NORM_EPS = 1e-6;
 const LAYER_NORM_EPS = 1e-5;
+/** Hidden channels of a feed-forward network per channel of its input. */
+const FEED_FORWARD = 4;
 
 const blockOf = ({ name }: Transformer, i: number): string => `${name}.transformer_blocks.${i}`;
 
-/** Every cross-attention of the network, in the order in which they run. */
+/** Returns the cross-attentions of the network, in the order in which they run. */
 export const crossAttentions = (config: UNet2DConditionConfig): readonly CrossAttention[] =>
   unet2dConditionLayers(config).flatMap((layer) =>
     layer.kind !== 'transformer'
@@ -63,7 +69,7 @@ export const crossAttentions = (config: UNet2DConditionConfig): readonly CrossAt
         ).flat(),
   );
 
-/** The keys and values of a cross-attention for encoded prompts, `context` [crossAttentionDim, n, tokens, 1]. */
+/** Adds the keys and values of a cross-attention for encoded prompts `context` [crossAttentionDim, n, tokens, 1]. */
 export function keysAndValues(
   graph: Graph,
   parameters: Parameters,
@@ -71,86 +77,94 @@ export function keysAndValues(
   context: Value,
 ): KeysAndValues {
   const project = (part: string) =>
-    projections({ graph, parameters }, context, [`${name}.${part}`], inner, false);
+    projections({ graph, parameters }, context, [`${name}.${part}`], inner, { bias: false });
   return { k: project('to_k'), v: project('to_v') };
 }
 
 const sum = ({ graph }: Layers, x1: Value, x2: Value): Value => apply(graph, 'add', {}, { x1, x2 });
 
-/** Where a transformer block stands before it looks at the prompt: its tokens, and what they ask. */
-interface Question {
+/** The state of a transformer block before a cross-attention: its tokens, and their queries. */
+interface Queried {
   readonly hidden: Value;
   readonly q: Value;
 }
 
-/** What the tokens ask in attention number k of block i. */
-function ask(layers: Layers, transformer: Transformer, i: number, k: 1 | 2, hidden: Value): Question {
+/** Adds the queries of the tokens for attention number k of block i. */
+function query(layers: Layers, transformer: Transformer, i: number, k: 1 | 2, hidden: Value): Queried {
   const block = blockOf(transformer, i);
   const h = layerNorm(layers, hidden, `${block}.norm${k}`, LAYER_NORM_EPS);
-  return { hidden, q: projections(layers, h, [`${block}.attn${k}.to_q`], transformer.inner, false) };
+  const q = projections(layers, h, [`${block}.attn${k}.to_q`], transformer.inner, { bias: false });
+  return { hidden, q };
 }
 
-/** Block i up to its first look at the prompt. */
-function beforeCross(layers: Layers, transformer: Transformer, i: number, hidden: Value): Question {
+/** Adds block i up to its first cross-attention. */
+function beforeCross(layers: Layers, transformer: Transformer, i: number, hidden: Value): Queried {
   const [first] = transformer.crossed;
-  if (first === 1) return ask(layers, transformer, i, 1, hidden);
+  if (first === 1) return query(layers, transformer, i, 1, hidden);
   const block = blockOf(transformer, i);
   const h = layerNorm(layers, hidden, `${block}.norm1`, LAYER_NORM_EPS);
   const attended = selfAttention(layers, h, `${block}.attn1`, { ...transformer, bias: false });
-  return ask(layers, transformer, i, 2, sum(layers, attended, hidden));
+  return query(layers, transformer, i, 2, sum(layers, attended, hidden));
 }
 
-/** Block i from its first look at the prompt on. */
+/** Adds block i from its first cross-attention on. */
 function fromCross(
   layers: Layers,
   transformer: Transformer,
   i: number,
-  question: Question,
+  queried: Queried,
   crossAttention: CrossAttend,
 ): Value {
   const block = blockOf(transformer, i);
-  let { hidden, q } = question;
+  const { inner } = transformer;
+  let { hidden, q } = queried;
   for (const [j, k] of transformer.crossed.entries()) {
-    if (j > 0) ({ q } = ask(layers, transformer, i, k, hidden));
+    if (j > 0) ({ q } = query(layers, transformer, i, k, hidden));
     const name = `${block}.attn${k}`;
-    const attended = attend(layers, name, transformer, { q, ...crossAttention(name, transformer.inner) });
+    const inputs = { q, ...crossAttention(name, inner) };
+    const attended = attend(layers, name, transformer, inputs, inner);
     hidden = sum(layers, attended, hidden);
   }
   const h = layerNorm(layers, hidden, `${block}.norm3`, LAYER_NORM_EPS);
-  const half = (i: 0 | 1) => linearHalf(layers, h, `${block}.ff.net.0.proj`, i);
+  const half = (i: 0 | 1) => linearHalf(layers, h, `${block}.ff.net.0.proj`, FEED_FORWARD * inner, i);
   const gated = apply(layers.graph, 'geglu', {}, { x1: half(0), x2: half(1) });
-  return sum(layers, linear(layers, gated, `${block}.ff.net.2`), hidden);
+  return sum(layers, linear(layers, gated, `${block}.ff.net.2`, inner), hidden);
 }
 
-/** A transformer up to its first look at the prompt. */
-function enter(layers: ResnetLayers, transformer: Transformer, x: Value): Question {
-  const { name } = transformer;
+/** The layer that projects a transformer's input and output. */
+const projectionOf = ({ linearProjection }: Transformer) => (linearProjection ? linear : conv1x1);
+
+/** Adds a transformer up to its first cross-attention. */
+function enter(layers: ResnetLayers, transformer: Transformer, x: Value): Queried {
+  const { name, inner } = transformer;
   const attributes = { groups: layers.normNumGroups, eps: GROUP_NORM_EPS, activation: 'none' } as const;
   const h = groupNorm(layers, x, `${name}.norm`, attributes);
-  return beforeCross(layers, transformer, 0, linear(layers, h, `${name}.proj_in`));
+  const projected = projectionOf(transformer)(layers, h, `${name}.proj_in`, inner);
+  return beforeCross(layers, transformer, 0, projected);
 }
 
-/** The rest of a transformer, whose input was x. */
+/** Adds the rest of a transformer, whose input was x. */
 function leave(
   layers: Layers,
   transformer: Transformer,
   x: Value,
-  question: Question,
+  queried: Queried,
   crossAttention: CrossAttend,
 ): Value {
-  let hidden = fromCross(layers, transformer, 0, question, crossAttention);
+  let hidden = fromCross(layers, transformer, 0, queried, crossAttention);
   for (let i = 1; i < transformer.blocks; i++)
     hidden = fromCross(layers, transformer, i, beforeCross(layers, transformer, i, hidden), crossAttention);
-  return sum(layers, linear(layers, hidden, `${transformer.name}.proj_out`), x);
+  const projected = projectionOf(transformer)(layers, hidden, `${transformer.name}.proj_out`, x.shape[0]);
+  return sum(layers, projected, x);
 }
 
-/** What flows through the network: the value at hand, and the skips that wait. */
+/** The state between two layers: the current value, and the skips that are not joined yet. */
 interface Flow {
   readonly h: Value;
   readonly skips: readonly Value[];
 }
 
-/** A layer that asks nothing of the prompt. */
+/** Adds a layer that does not depend on the prompt. */
 function step(
   layers: ResnetLayers,
   config: UNet2DConditionConfig,
@@ -166,7 +180,7 @@ function step(
         skips: skips.slice(0, -1),
       };
     case 'resnet':
-      return { h: resnet(layers, h, layer.name, { outputScale: layer.outputScale }), skips };
+      return { h: resnet(layers, h, layer.name, layer.to, { outputScale: layer.outputScale }), skips };
     case 'downsample':
       return { h: downsample(layers, h, layer.name, config.downsamplePadding), skips };
     case 'upsample': {
@@ -193,7 +207,7 @@ const resnetLayers = (
   scaleShift: resnetTimeScaleShift === 'scale_shift',
 });
 
-/** The layers in front of the first transformer, that transformer, and those behind it. */
+/** Returns the layers before the first transformer, that transformer, and the layers after it. */
 function cut(config: UNet2DConditionConfig) {
   const layers = unet2dConditionLayers(config);
   const at = layers.findIndex(({ kind }) => kind === 'transformer');
@@ -204,7 +218,7 @@ function cut(config: UNet2DConditionConfig) {
   };
 }
 
-/** 2 x - 1. */
+/** Adds 2·x - 1. */
 function centred(graph: Graph, x: Value): Value {
   const c = x.shape[0];
   const constant = (name: string, values: readonly number[]): Constant => ({
@@ -224,9 +238,9 @@ function centred(graph: Graph, x: Value): Value {
 }
 
 /**
- * Adds to the graph what no prompt has a say in: everything up to the first cross-attention. Returned is what the
- * rest of the network needs, values of p samples: the embedding of the time, the first transformer's query, tokens
- * and input, and the skips so far.
+ * Adds the part of the network that does not depend on the prompt: everything up to the first cross-attention. Returns
+ * what the rest of the network needs, values of p samples: the embedding of the time; the query, tokens and input of the
+ * first transformer; and the skips so far.
  */
 export function unet2dConditionShared(
   graph: Graph,
@@ -235,24 +249,22 @@ export function unet2dConditionShared(
   { sample, time }: SharedInputs,
 ): readonly Value[] {
   const { before, transformer } = cut(config);
+  const { actFn: activation, timeEmbeddingDim: channels } = config;
   const mlp = { graph, parameters };
-  const embedding = linear(
-    mlp,
-    linear(mlp, time, 'time_embedding.linear_1', config.actFn),
-    'time_embedding.linear_2',
-    config.actFn, // the embedding is only ever used through this
-  );
+  const hiddenTime = linear(mlp, time, 'time_embedding.linear_1', channels, { activation });
+  // The activation after the second layer is that of the resnets, which all apply it to the embedding.
+  const embedding = linear(mlp, hiddenTime, 'time_embedding.linear_2', channels, { activation });
   const layers = resnetLayers(graph, parameters, config, embedding);
   const x = config.centerInputSample ? centred(graph, sample) : sample;
-  let flow: Flow = { h: conv3x3(layers, x, 'conv_in'), skips: [] };
+  let flow: Flow = { h: conv3x3(layers, x, 'conv_in', config.blockOutChannels[0]!), skips: [] };
   for (const layer of before) flow = step(layers, config, layer, flow);
   const { hidden, q } = enter(layers, transformer, flow.h);
   return [embedding, q, hidden, flow.h, ...flow.skips];
 }
 
 /**
- * Adds the rest of the network and returns its output [outChannels, n, h, w]. `crossAttention` is asked for every
- * entry of `crossAttentions`, once and in that order.
+ * Adds the rest of the network and returns its output [outChannels, n, h, w]. Calls `crossAttention` once for every
+ * entry of `crossAttentions`, in that order.
  */
 export function unet2dCondition(
   graph: Graph,
@@ -267,10 +279,25 @@ export function unet2dCondition(
   for (const layer of after) {
     if (layer.kind !== 'transformer') flow = step(layers, config, layer, flow);
     else {
-      const question = enter(layers, layer, flow.h);
-      flow = { ...flow, h: leave(layers, layer, flow.h, question, crossAttention) };
+      const queried = enter(layers, layer, flow.h);
+      flow = { ...flow, h: leave(layers, layer, flow.h, queried, crossAttention) };
     }
   }
   const attributes = { groups: config.normNumGroups, eps: config.normEps, activation: config.actFn };
-  return conv3x3(layers, groupNorm(layers, flow.h, 'conv_norm_out', attributes), 'conv_out');
+  const normed = groupNorm(layers, flow.h, 'conv_norm_out', attributes);
+  return conv3x3(layers, normed, 'conv_out', config.outChannels);
 }
+
+/** Returns the tensors of a UNet2DConditionModel, as diffusers names and shapes them. */
+export const unet2dConditionTensors = (config: UNet2DConditionConfig): readonly ExpectedTensor[] =>
+  recordTensors(({ graph, parameters }) => {
+    const side = 2 ** (config.blockOutChannels.length - 1);
+    const context = input(graph, 'context', [config.crossAttentionDim, 1, 1, 1]);
+    const shared = unet2dConditionShared(graph, parameters, config, {
+      sample: input(graph, 'sample', [config.inChannels, 1, side, side]),
+      time: input(graph, 'time', [timeRowLength(config), 1, 1, 1]),
+    });
+    const crossAttention: CrossAttend = (name, inner) =>
+      keysAndValues(graph, parameters, { name, inner }, context);
+    unet2dCondition(graph, parameters, config, { shared, crossAttention });
+  });

@@ -36,3 +36,28 @@ export const derived = (
   make: (values: Float32Array) => Float32Array,
   length = of.length,
 ): Constant => ({ name: `${of.name} ${how}`, length, values: async () => make(await of.values()) });
+
+/** A constant that holds the values of several constants, one after the other. Its name joins their names with `+`. */
+export function concatenated(parts: readonly Constant[]): Constant {
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  const read = async (from: number, into: Elements) => {
+    let begin = 0;
+    for (const part of parts) {
+      const first = Math.max(from, begin);
+      const end = Math.min(from + into.length, begin + part.length);
+      if (first < end) await part.read!(first - begin, into.subarray(first - from, end - from));
+      begin += part.length;
+    }
+  };
+  const values = async () => {
+    const all = new Float32Array(length);
+    let begin = 0;
+    for (const part of parts) {
+      all.set(await part.values(), begin);
+      begin += part.length;
+    }
+    return all;
+  };
+  const name = parts.map((part) => part.name).join('+');
+  return { name, length, values, ...(parts.every((part) => part.read) ? { read } : {}) };
+}

@@ -13,9 +13,8 @@ import { type Files, nameIn } from '../files/files.ts';
 import { parametersOf } from '../files/parameters.ts';
 import { openTensorFile } from '../files/safetensors.ts';
 import { findWeights, type WeightFile } from '../folders/weights.ts';
-import { clipText, embedTokens } from '../networks/clip-text.ts';
+import { clipText, clipTextTensors, embedTokens, withoutBuffers } from '../networks/clip-text.ts';
 import { type ClipTextConfig, readClipTextConfig } from '../networks/clip-text-config.ts';
-import { clipTextTensors, withoutBuffers } from '../networks/clip-text-tensors.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { readTokenizer } from './tokenizer-files.ts';
 

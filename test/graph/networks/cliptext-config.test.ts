@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
 import { checkTensors } from '../../../src/graph/files/expected-tensors.ts';
 import type { TensorFile, TensorInfo } from '../../../src/graph/files/safetensors.ts';
+import { clipTextTensors, withoutBuffers } from '../../../src/graph/networks/clip-text.ts';
 import { parseClipTextConfig } from '../../../src/graph/networks/clip-text-config.ts';
-import { clipTextTensors, withoutBuffers } from '../../../src/graph/networks/clip-text-tensors.ts';
 
 const golden = (name: string, file: string) =>
   readFileSync(new URL(`../../golden/cliptext-${name}/${file}`, import.meta.url));

@@ -4,9 +4,13 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
-import { clipText, embedTokens } from '../../../src/graph/networks/clip-text.ts';
+import {
+  clipText,
+  clipTextTensors,
+  embedTokens,
+  withoutBuffers,
+} from '../../../src/graph/networks/clip-text.ts';
 import { readClipTextConfig } from '../../../src/graph/networks/clip-text-config.ts';
-import { clipTextTensors, withoutBuffers } from '../../../src/graph/networks/clip-text-tensors.ts';
 import { fileAt } from '../../../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
@@ -77,10 +81,10 @@ describe('embedTokens', () => {
     await embedTokens(counted, config, [text, Int32Array.of(48, 7, 1, 49, 49, 49)]);
     expect(reads.sort((a, b) => a - b)).toEqual([1, 3, 7, 48, 49]);
     await expect(embedTokens(weights, config, [Int32Array.of(48, 50)])).rejects.toThrow(
-      /model\.safetensors: the tokenizer gives the token 50, the text encoder's vocab_size is 50; wanted/,
+      /model\.safetensors: expected tokens below vocab_size 50, got token 50 from the tokenizer; take/,
     );
     await expect(embedTokens(weights, { ...config, maxPositionEmbeddings: 20 }, ids)).rejects.toThrow(
-      /a text of 77 tokens is longer than max_position_embeddings 20$/,
+      /expected a text of at most 20 tokens \(max_position_embeddings\), got 77$/,
     );
     await Promise.all([weights.close(), io.close()]);
   });

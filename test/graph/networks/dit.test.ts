@@ -5,9 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { ModelError, ShapeError } from '../../../src/errors.ts';
 import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { parametersOf } from '../../../src/graph/files/parameters.ts';
-import { dit, positionEmbedding } from '../../../src/graph/networks/dit.ts';
+import { dit, ditTensors, positionEmbedding } from '../../../src/graph/networks/dit.ts';
 import { parseDitConfig, readDitConfig } from '../../../src/graph/networks/dit-config.ts';
-import { ditTensors } from '../../../src/graph/networks/dit-tensors.ts';
 import { TIME_ROW, timeRows } from '../../../src/graph/networks/time-embedding.ts';
 import { fileAt } from '../../../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
@@ -78,6 +77,18 @@ describe('dit equals diffusers', () => {
     };
     const parameters = () => ({ name: 'w', length: 1, values: async () => new Float32Array(1) });
     expect(() => dit(graph, parameters, config, values)).toThrow(ShapeError);
+  });
+});
+
+describe('ditTensors', () => {
+  it.each(names)("are those of diffusers' %s", async (name) => {
+    const folder = join(import.meta.dirname, '..', '..', 'golden', `dit-${name}`, 'transformer');
+    const file = await openSafetensors(join(folder, 'diffusion_pytorch_model.safetensors'));
+    await file.close();
+    const recorded = ditTensors(await readDitConfig(...fileAt(join(folder, 'config.json'))));
+    expect(Object.fromEntries(recorded.map(({ name, shape }) => [name, shape]))).toEqual(
+      Object.fromEntries([...file.tensors].map(([name, { shape }]) => [name, shape])),
+    );
   });
 });
 

@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
 import { checkTensors } from '../../../src/graph/files/expected-tensors.ts';
 import type { SafetensorsDtype, TensorInfo } from '../../../src/graph/files/safetensors.ts';
+import { unet2dTensors } from '../../../src/graph/networks/unet2d.ts';
 import { parseUNet2DConfig } from '../../../src/graph/networks/unet2d-config.ts';
-import { unet2dTensors } from '../../../src/graph/networks/unet2d-tensors.ts';
 
 const golden = JSON.parse(
   readFileSync(new URL('../../golden/unet2d-tensors.json', import.meta.url), 'utf8'),
@@ -82,7 +82,7 @@ describe('checkTensors', () => {
     expect(refusal((all) => all.delete('conv_in.bias'))).toBe('m: missing tensor "conv_in.bias"');
     expect(refusal((all) => all.set('conv_inn.bias', [8]))).toBe('m: unexpected tensor "conv_inn.bias"');
     expect(refusal((all) => all.set('conv_in.bias', [1, 8]))).toBe(
-      'm: wrong shape "conv_in.bias" has [1, 8], wanted [8]',
+      'm: wrong shape "conv_in.bias": expected [8], got [1, 8]',
     );
     expect(
       refusal((all) => {
@@ -95,10 +95,15 @@ describe('checkTensors', () => {
   it('shows the first few of many', () => {
     const count = expected.length;
     expect(refusal((all) => all.clear())).toBe(
-      `m: ${count} missing tensors, first "conv_in.weight", "conv_in.bias", "time_embedding.linear_1.weight"`,
+      `m: ${count} missing tensors, first ${expected
+        .slice(0, 3)
+        .map(({ name }) => `"${name}"`)
+        .join(', ')}`,
     );
     expect(refusal(() => {}, 'I8')).toMatch(
-      new RegExp(`^m: ${count} wrong dtypes, first "conv_in.weight" is I8, wanted`),
+      new RegExp(
+        `^m: ${count} wrong dtypes, first "time_embedding.linear_1.weight": expected F32, F16 or BF16, got I8`,
+      ),
     );
   });
 

@@ -5,9 +5,8 @@ import { ModelError } from '../../../src/errors.ts';
 import { checkTensors } from '../../../src/graph/files/expected-tensors.ts';
 import type { TensorInfo } from '../../../src/graph/files/safetensors.ts';
 import { timeRowLength } from '../../../src/graph/networks/time-embedding.ts';
-import { crossAttentions } from '../../../src/graph/networks/unet2d-condition.ts';
+import { crossAttentions, unet2dConditionTensors } from '../../../src/graph/networks/unet2d-condition.ts';
 import { parseUNet2DConditionConfig } from '../../../src/graph/networks/unet2d-condition-config.ts';
-import { unet2dConditionTensors } from '../../../src/graph/networks/unet2d-condition-tensors.ts';
 
 const parse = (config: Record<string, unknown>) =>
   parseUNet2DConditionConfig({ _class_name: 'UNet2DConditionModel', ...config }, 'c');
@@ -303,7 +302,7 @@ describe('unet2dConditionTensors', () => {
     expect(refusal(() => {})).toBe('accepted');
     expect(refusal((all) => all.delete(name))).toBe(`m: missing tensor "${name}"`);
     expect(refusal((all) => all.set(name, [32, 768]))).toBe(
-      `m: wrong shape "${name}" has [32, 768], wanted [32, 1280]`,
+      `m: wrong shape "${name}": expected [32, 1280], got [32, 768]`,
     );
     expect(refusal((all) => all.set('add_embedding.linear_1.bias', [8]))).toBe(
       'm: unexpected tensor "add_embedding.linear_1.bias"',
@@ -311,7 +310,7 @@ describe('unet2dConditionTensors', () => {
     // the other kind of projection
     const projection = 'mid_block.attentions.0.proj_in.weight';
     expect(refusal((all) => all.set(projection, [64, 64]))).toBe(
-      `m: wrong shape "${projection}" has [64, 64], wanted [64, 64, 1, 1]`,
+      `m: wrong shape "${projection}": expected [64, 64, 1, 1], got [64, 64]`,
     );
   });
 });

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { fuse } from '../../../src/graph/core/fuse.ts';
 import { apply, type Graph, input, newGraph, output } from '../../../src/graph/core/graph.ts';
-import { parametersOf } from '../../../src/graph/files/parameters.ts';
+import { lengthOf } from '../../../src/graph/files/expected-tensors.ts';
+import { type Parameters, parametersOf } from '../../../src/graph/files/parameters.ts';
 import type { TensorFile } from '../../../src/graph/files/safetensors.ts';
 import { timeRowLength, timeRows } from '../../../src/graph/networks/time-embedding.ts';
 import {
@@ -14,12 +15,12 @@ import {
   keysAndValues,
   unet2dCondition,
   unet2dConditionShared,
+  unet2dConditionTensors,
 } from '../../../src/graph/networks/unet2d-condition.ts';
 import {
   parseUNet2DConditionConfig,
   readUNet2DConditionConfig,
 } from '../../../src/graph/networks/unet2d-condition-config.ts';
-import { unet2dConditionTensors } from '../../../src/graph/networks/unet2d-condition-tensors.ts';
 import { fileAt } from '../../../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
@@ -172,9 +173,9 @@ describe('the graph', () => {
     const config = parseUNet2DConditionConfig({ _class_name: 'UNet2DConditionModel' }, 'c');
     const graph = newGraph();
     const shapes = new Map(unet2dConditionTensors(config).map(({ name, shape }) => [name, shape]));
-    const parameters = (...all: string[]) => {
-      const length = all.reduce((sum, name) => sum + shapes.get(name)!.reduce((a, b) => a * b, 1), 0);
-      return { name: all.join('+'), length, values: async () => new Float32Array(length) };
+    const parameters: Parameters = (name) => {
+      const length = lengthOf(shapes.get(name)!);
+      return { name, length, values: async () => new Float32Array(length) };
     };
     const context = input(graph, 'context', [768, 1, 77, 1]);
     expect(() => keysAndValues(graph, parameters, crossAttentions(config)[0]!, context)).toThrow(

@@ -2,8 +2,8 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
 import type { TensorFile } from '../../../src/graph/files/safetensors.ts';
+import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vae-encoder.ts';
 import { readVaeEncoderConfig } from '../../../src/graph/networks/vae-encoder-config.ts';
-import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vae-encoder-tensors.ts';
 import { fileAt } from '../../../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 
@@ -33,7 +33,7 @@ describe('vaeEncoderParameters', () => {
   it('reads attention by its old names, matrices and 1x1 convolutions alike', async () => {
     for (const name of ['sd', 'conv']) {
       const { config, file } = await golden(name);
-      const value = vaeEncoderParameters(file, config)(`${attention}.to_out.0.weight`);
+      const value = vaeEncoderParameters(file, config)(`${attention}.to_out.0.weight`, []);
       expect(await value.values()).toEqual(await file.readF32(`${attention}.proj_attn.weight`));
       await file.close();
     }
@@ -74,7 +74,7 @@ describe('vaeEncoderParameters', () => {
     expect(refusal((all) => all.delete('quant_conv.bias'))).toBe('m: missing tensor "quant_conv.bias"');
     const weight = 'encoder.conv_in.weight';
     expect(refusal((all) => all.set(weight, { ...info, name: weight, shape: [8, 3, 1, 1] }))).toBe(
-      `m: wrong shape "${weight}" has [8, 3, 1, 1], wanted [8, 3, 3, 3]`,
+      `m: wrong shape "${weight}": expected [8, 3, 3, 3], got [8, 3, 1, 1]`,
     );
     await file.close();
   });

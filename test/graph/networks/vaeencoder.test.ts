@@ -5,13 +5,14 @@ import { describe, expect, it } from 'vitest';
 import { fuse } from '../../../src/graph/core/fuse.ts';
 import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { forward } from '../../../src/graph/core/plan.ts';
-import { vaeEncoder } from '../../../src/graph/networks/vae-encoder.ts';
+import { lengthOf } from '../../../src/graph/files/expected-tensors.ts';
+import type { Parameters } from '../../../src/graph/files/parameters.ts';
+import { vaeEncoder, vaeEncoderParameters } from '../../../src/graph/networks/vae-encoder.ts';
 import {
   parseVaeEncoderConfig,
   readVaeEncoderConfig,
   vaeDownscale,
 } from '../../../src/graph/networks/vae-encoder-config.ts';
-import { vaeEncoderParameters, vaeEncoderTensors } from '../../../src/graph/networks/vae-encoder-tensors.ts';
 import { fileAt } from '../../../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
@@ -79,11 +80,10 @@ describe('an encoder of the real size', () => {
         },
         'c',
       );
-      const shapes = new Map(vaeEncoderTensors(config).map(({ name, shape }) => [name, shape]));
       const graph = newGraph();
-      const parameters = (...names: string[]) => ({
-        name: names.join('+'),
-        length: names.reduce((sum, name) => sum + shapes.get(name)!.reduce((a, b) => a * b, 1), 0),
+      const parameters: Parameters = (name, shape) => ({
+        name,
+        length: lengthOf(shape),
         values: async () => new Float32Array(0),
       });
       output(graph, 'latent', vaeEncoder(graph, parameters, config, input(graph, 'image', [3, 1, 512, 512])));
