@@ -1,9 +1,11 @@
 // Auto-PGD (Croce and Hein, ICML 2020, algorithm 1): gradient ascent with momentum whose step is halved, and which
 // goes back to its best point, where the loss has stopped rising.
 
+import type { OptionValues } from '../option.ts';
 import { type Attack, type AttackTrial, startIn } from './attack.ts';
+import type { AttackEntry } from './attack-entry.ts';
 import { ascent, project } from './ball.ts';
-import type { LossOf } from './losses.ts';
+import { crossEntropy, dlr, type LossOf, targetedCrossEntropy, targetedDlr, targetOf } from './losses.ts';
 
 /** Share of the way that is the new step's; the rest is momentum. */
 const ALPHA = 0.75;
@@ -74,3 +76,52 @@ export const apgd =
       }
     }
   };
+
+/** What all entries of APGD have in common. */
+const entry = {
+  options: {},
+  defaults: { steps: 100, restarts: 1 },
+  leastClasses: 2,
+  usesGradients: true,
+} as const;
+
+/** AutoAttack aims at nine classes, one per restart. */
+const targeted = { ...entry, defaults: { steps: 100, restarts: 9 } } as const;
+
+export const apgdCeEntry: AttackEntry<OptionValues, 'apgd-ce'> = {
+  ...entry,
+  name: 'apgd-ce',
+  summary: 'APGD on the cross-entropy',
+  make: ({ steps }) => apgd({ steps, loss: ({ label }) => crossEntropy(label) }),
+};
+
+export const apgdDlrEntry: AttackEntry<OptionValues, 'apgd-dlr'> = {
+  ...entry,
+  name: 'apgd-dlr',
+  summary: 'APGD on the difference of logits ratio',
+  leastClasses: 3,
+  make: ({ steps }) => apgd({ steps, loss: ({ label }) => dlr(label) }),
+};
+
+export const apgdTargetedEntry: AttackEntry<OptionValues, 'apgd-t'> = {
+  ...targeted,
+  name: 'apgd-t',
+  summary: 'targeted APGD on the difference of logits ratio',
+  leastClasses: 4,
+  make: ({ steps }) =>
+    apgd({
+      steps,
+      loss: ({ label, clean, restart }) => targetedDlr(label, targetOf(clean, label, restart)),
+    }),
+};
+
+export const apgdCeTargetedEntry: AttackEntry<OptionValues, 'apgd-ce-t'> = {
+  ...targeted,
+  name: 'apgd-ce-t',
+  summary: 'targeted APGD on the cross-entropy',
+  make: ({ steps }) =>
+    apgd({
+      steps,
+      loss: ({ label, clean, restart }) => targetedCrossEntropy(targetOf(clean, label, restart)),
+    }),
+};

@@ -2,20 +2,16 @@
 
 import { distance } from '../norms.ts';
 import { attackImage } from './attack.ts';
-import { type AttackName, attackOf } from './attacks.ts';
+import { type AttackChoice, type AttackName, attackOf } from './attacks.ts';
 import type { Ball } from './ball.ts';
 import type { Defended, Expectation, Queries } from './defended.ts';
 import { argmax, marginOf } from './losses.ts';
 import { quantise } from './quantise.ts';
 
 /** An attack with its settings. */
-export interface AttackPlan {
+export interface AttackPlan extends AttackChoice {
   readonly attack: AttackName;
-  /** Steps of a run; queries of `square`. */
-  readonly steps: number;
   readonly restarts: number;
-  /** `pgd`: in [0, 1] pixel units; see `PgdOptions`. */
-  readonly stepSize?: number | undefined;
 }
 
 /** Who is attacked, how far an image may go, and who says whether it is broken. */
@@ -65,14 +61,14 @@ export interface Outcome extends Prediction {
  */
 export async function attackAndJudge(
   { attacked, judge, transfer = false, seed, norm, eps, eot, randomness }: Campaign,
-  { attack, steps, restarts, stepSize }: AttackPlan,
+  { attack, restarts, ...choice }: AttackPlan,
   victim: { readonly x: Float64Array; readonly label: number; readonly key: string },
 ): Promise<Outcome> {
   const { label } = victim;
   const sees = attacked === judge && attacked.period === 1;
   const verify = async (x: Float64Array) => sees || (await judged(judge, x, label)).margin < 0;
   const found = await attackImage(attacked, victim, {
-    attack: attackOf(attack, { steps, stepSize }, attacked.classes),
+    attack: attackOf(attack, choice, attacked.classes),
     name: attack,
     restarts,
     seed,

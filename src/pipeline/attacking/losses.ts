@@ -2,8 +2,6 @@
 // forms that keep their digits where the classifier is certain, since a diffusion classifier's small temperature
 // makes it so almost everywhere.
 
-import { UsageError } from '../../errors.ts';
-
 /** A loss and its gradient with regard to the logits. */
 export interface Loss {
   readonly value: number;
@@ -114,8 +112,9 @@ export const targetedDlr =
     );
   };
 
-/** Refuses a loss that wants more classes than there are. */
-export function wantClasses(attack: string, wanted: number, classes: number): void {
-  if (classes < wanted)
-    throw new UsageError(`--attack ${attack} compares ${wanted} classes, the model has ${classes}`);
+/** Returns the class that a restart of a targeted attack aims at: the wrong classes by falling logit, over and over. */
+export function targetOf(clean: Float64Array, label: number, restart: number): number {
+  const without = [label];
+  for (let i = restart % (clean.length - 1); i > 0; i--) without.push(argmax(clean, ...without));
+  return argmax(clean, ...without);
 }

@@ -1,6 +1,8 @@
 // Projected gradient ascent with a fixed step (Madry et al., ICLR 2018).
 
+import { radius } from '../option-schemas.ts';
 import { type Attack, type AttackTrial, startIn } from './attack.ts';
+import type { AttackEntry } from './attack-entry.ts';
 import { ascent, project } from './ball.ts';
 import { crossEntropy } from './losses.ts';
 
@@ -28,3 +30,19 @@ export const pgd =
       );
     }
   };
+
+export const pgdEntry: AttackEntry<Pick<PgdOptions, 'stepSize'>, 'pgd'> = {
+  name: 'pgd',
+  summary: 'steps of one size along the gradient of the cross-entropy',
+  options: {
+    stepSize: {
+      ...radius,
+      flags: '--step-size <size>',
+      help: 'pgd: size of a step, for pixels in [0, 1] (2.5 eps / steps)',
+    },
+  },
+  defaults: { steps: 100, restarts: 1 },
+  leastClasses: 2,
+  usesGradients: true,
+  make: pgd,
+};

@@ -2,7 +2,9 @@
 // gradient. A change stays where it makes the margin z_y - max z_j smaller.
 
 import { l2 } from '../norms.ts';
+import type { OptionValues } from '../option.ts';
 import type { Attack, AttackTrial } from './attack.ts';
+import type { AttackEntry } from './attack-entry.ts';
 import { project } from './ball.ts';
 import { marginOf } from './losses.ts';
 import type { Random } from './random.ts';
@@ -165,3 +167,14 @@ function inL2({ asked, centre, ball, random }: AttackTrial): Search {
     },
   };
 }
+
+export const squareEntry: AttackEntry<OptionValues, 'square'> = {
+  name: 'square',
+  summary: 'random squares, which need no gradient; its steps are queries',
+  options: {},
+  defaults: { steps: 5000, restarts: 1 },
+  leastClasses: 2,
+  usesGradients: false,
+  leastSharedSteps: 200,
+  make: ({ steps }) => square({ queries: steps }),
+};

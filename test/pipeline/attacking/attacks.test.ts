@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { UsageError } from '../../../src/errors.ts';
 import { type AttackOptions, attackImage } from '../../../src/pipeline/attacking/attack.ts';
-import { ATTACKS, type AttackName, attackOf, targetOf } from '../../../src/pipeline/attacking/attacks.ts';
+import { ATTACKS, type AttackName, attackOf } from '../../../src/pipeline/attacking/attacks.ts';
 import {
   argmax,
   crossEntropy,
@@ -12,6 +12,7 @@ import {
   marginOf,
   targetedCrossEntropy,
   targetedDlr,
+  targetOf,
 } from '../../../src/pipeline/attacking/losses.ts';
 import { quantise } from '../../../src/pipeline/attacking/quantise.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';

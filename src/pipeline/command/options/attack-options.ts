@@ -1,10 +1,17 @@
 // Options of attacks and of measuring robustness.
 
 import { z } from 'zod';
-import { ATTACKS } from '../../attacking/attacks.ts';
+import { ATTACK_ENTRIES, ATTACKS } from '../../attacking/attacks.ts';
 import { GRADIENT_MODES } from '../../attacking/purified-classifier.ts';
 import type { OptionSet } from '../../option.ts';
-import { count, flag, integer, radius, stepCount, text } from '../../option-schemas.ts';
+import { count, flag, integer, stepCount, text } from '../../option-schemas.ts';
+
+/** Lists the default of a setting for a help text: the commonest one, and the attacks with another. */
+function byDefault(setting: 'steps' | 'restarts'): string {
+  const usual = ATTACK_ENTRIES[0]!.defaults[setting];
+  const others = ATTACK_ENTRIES.filter(({ defaults }) => defaults[setting] !== usual);
+  return [usual, ...others.map(({ name, defaults }) => `${name}: ${defaults[setting]}`)].join(', ');
+}
 
 export const ATTACKING = {
   attack: {
@@ -27,11 +34,11 @@ export const ATTACKING = {
   attackSteps: {
     ...stepCount,
     flags: '--steps <n>',
-    help: 'steps per run (100); for square, queries per run (5000)',
+    help: `steps per run; square: queries per run (${byDefault('steps')})`,
   },
   restarts: {
     flags: '--restarts <n>',
-    help: 'runs from different starting points (1); for targeted attacks, target classes (9)',
+    help: `runs from different starting points; targeted attacks: target classes (${byDefault('restarts')})`,
     schema: integer(1, 10_000),
     expected: 'an integer from 1 to 10000',
   },
@@ -48,11 +55,6 @@ export const ATTACKING = {
     schema: z.enum(['known', 'fresh']),
     expected: 'known or fresh',
     fallback: 'known',
-  },
-  attackStepSize: {
-    ...radius,
-    flags: '--step-size <size>',
-    help: 'pgd: size of a step, for pixels in [0, 1] (2.5 eps / steps)',
   },
   levelsPerStep: {
     flags: '--levels-per-step <n>',

@@ -1,6 +1,8 @@
 // The dry run of `attack` and `evaluate`: how many queries attacks may take, and how long queries take.
 
+import { ATTACK_ENTRIES } from '../../attacking/attacks.ts';
 import type { AttackPlan, Campaign } from '../../attacking/campaign.ts';
+import { entryOf } from '../../option.ts';
 import type { Forecast } from './forecast.ts';
 import { short } from './progress.ts';
 import type { Opened } from './robust.ts';
@@ -21,9 +23,10 @@ export function mostQueries(plans: readonly AttackPlan[], { attacked, judge, eot
   let [judged, logits, gradients] = [1, 0, 0];
   const verified = attacked === judge && attacked.period === 1 ? 0 : 1;
   for (const { attack, steps, restarts } of plans) {
-    const points = restarts * (attack === 'square' ? steps : steps + 1);
-    logits += eot * (attack === 'square' ? 1 + points : 1);
-    gradients += attack === 'square' ? 0 : eot * points;
+    const { usesGradients } = entryOf(ATTACK_ENTRIES, attack);
+    const points = restarts * (usesGradients ? steps + 1 : steps);
+    logits += eot * (usesGradients ? 1 : 1 + points);
+    gradients += usesGradients ? eot * points : 0;
     judged += 2 + verified * (1 + points);
   }
   return { judge: judged, logits, gradients };

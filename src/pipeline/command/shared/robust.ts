@@ -2,15 +2,16 @@
 
 import { UsageError } from '../../../errors.ts';
 import type { Model } from '../../../graph/model.ts';
-import { type AttackName, DEFAULTS } from '../../attacking/attacks.ts';
+import { ATTACK_ENTRIES, type AttackName } from '../../attacking/attacks.ts';
 import type { AttackPlan, Campaign } from '../../attacking/campaign.ts';
 import { classifierBy, type DiffusionClassifier } from '../../attacking/diffusion-classifier.ts';
 import { type GradientMode, type Purifier, purified } from '../../attacking/purified-classifier.ts';
+import { checkOwners, entryOf, longFlag, namesOf, type OptionValues, optionsOf } from '../../option.ts';
 import type { OpenModel } from '../../stream/batcher.ts';
 import { denoisingBy, imagesInFlight } from '../../stream/denoising.ts';
 import { stepsBy } from '../../stream/purify.ts';
 import { acquire } from '../../stream/sharing.ts';
-import type { OptionName, Values } from '../options/table.ts';
+import { type OptionName, readOptionSet, type Values } from '../options/table.ts';
 import { candidatesFor } from './candidates.ts';
 import { checkModel, evaluationOptions, type OpenFolder } from './model-choice.ts';
 import { modelFolder } from './model-folder.ts';
@@ -22,6 +23,9 @@ import {
   purifierOptions,
   purifyingOf,
 } from './purifying.ts';
+
+/** The options that single attacks have. */
+export const ATTACK_OPTIONS = optionsOf(ATTACK_ENTRIES);
 
 /** Options of both commands, in the order of their help. */
 export const ROBUST = [
@@ -36,7 +40,6 @@ export const ROBUST = [
   'norm',
   'eps',
   'attackSteps',
-  'attackStepSize',
   'restarts',
   'eot',
   'randomness',
@@ -50,6 +53,8 @@ export const ROBUST = [
 
 /** Checked options of both commands. */
 export interface RobustSettings extends Values<(typeof ROBUST)[number]> {
+  /** Values of the options that single attacks have. */
+  readonly attackValues: OptionValues;
   /** `--eps` as it was typed, such as 8/255. */
   readonly epsText: string | undefined;
   readonly purifying: PurifyingSettings | undefined;
@@ -67,7 +72,7 @@ export function checkRobust(
   typed: Readonly<Record<string, unknown>>,
 ): RobustSettings {
   const epsText = typed.eps === undefined ? undefined : String(typed.eps);
-  const { eps, norm = 'linf', eot, noise, gradient, attackStepSize, attackSteps, purify } = values;
+  const { eps, norm = 'linf', eot, noise, gradient, attackSteps, purify } = values;
   const refuse = (message: string): never => {
     throw new UsageError(message);
   };
@@ -78,29 +83,39 @@ export function checkRobust(
     );
   if (eps !== undefined && norm === 'linf' && eps > 1)
     refuse(`--eps: expected a linf radius of at most 1, for pixels in [0, 1], such as 8/255; got ${epsText}`);
-  if (attackStepSize !== undefined && !attacks.includes('pgd'))
-    refuse('--step-size belongs to the attack pgd');
-  if (attackSteps !== undefined && attacks.length > 1 && attacks.includes('square') && attackSteps < 200)
-    refuse(
-      `--steps: square needs 200 queries or more, got ${attackSteps} for all attacks; run square by itself`,
-    );
+  const attackValues = readOptionSet(ATTACK_OPTIONS, typed);
+  const chosen = attacks.map((attack) => entryOf(ATTACK_ENTRIES, attack));
+  const title = (option: string) => longFlag(ATTACK_OPTIONS[option]!);
+  checkOwners(ATTACK_ENTRIES, chosen, attackValues, { kind: 'the attack ', title });
+  for (const { name, leastSharedSteps = 0 } of chosen)
+    if (attackSteps !== undefined && attacks.length > 1 && attackSteps < leastSharedSteps)
+      refuse(
+        `--steps: ${name} needs ${leastSharedSteps} steps or more, got ${attackSteps} for all attacks; run ${name} by itself`,
+      );
   if (noise !== undefined && (eot > 1 || values.randomness === 'fresh'))
     refuse('--noise holds the noise of one draw; --eot and --randomness fresh need --seed instead');
   if (gradient !== undefined && purify === undefined) refuse('--gradient needs --purify METHOD');
-  return { ...values, epsText, purifying: purifyingOf(values), gradientMode: gradient ?? 'identity' };
+  return {
+    ...values,
+    attackValues,
+    epsText,
+    purifying: purifyingOf(values),
+    gradientMode: gradient ?? 'identity',
+  };
 }
 
-/** An attack with the settings given, or its own. */
+/** Returns an attack with the settings given, or else its defaults. */
 export function planOf(
   attack: AttackName,
-  { attackSteps, restarts, attackStepSize }: RobustSettings,
+  { attackSteps, restarts, attackValues }: Pick<RobustSettings, 'attackSteps' | 'restarts' | 'attackValues'>,
 ): AttackPlan {
-  const own = DEFAULTS[attack];
+  const { defaults, options } = entryOf(ATTACK_ENTRIES, attack);
+  const own = Object.keys(options).map((name) => [name, attackValues[name]]);
   return {
     attack,
-    steps: attackSteps ?? own.steps,
-    restarts: restarts ?? own.restarts,
-    ...(attack === 'pgd' ? { stepSize: attackStepSize } : {}),
+    steps: attackSteps ?? defaults.steps,
+    restarts: restarts ?? defaults.restarts,
+    ...Object.fromEntries(own),
   };
 }
 
@@ -144,10 +159,12 @@ export async function openCampaign(
   };
   try {
     checkModel(settings, model);
-    if (!model.differentiable && attacks.some((attack) => attack !== 'square'))
+    if (!model.differentiable && attacks.some((attack) => entryOf(ATTACK_ENTRIES, attack).usesGradients)) {
+      const others = ATTACK_ENTRIES.filter(({ usesGradients }) => !usesGradients);
       throw new UsageError(
-        `${model.name} has no gradients with respect to pixels; use the attack square, which needs none`,
+        `${model.name} has no gradients with respect to pixels; use the attack ${namesOf(others)}, which needs none`,
       );
+    }
     const whole = classifierBy(batcher);
     const seen =
       levelsPerStep === undefined ? whole : classifierBy(batcher, { levelsPerDraw: levelsPerStep });

@@ -23,6 +23,7 @@ import { writePng } from '../shared/png-file.ts';
 import { duration, short } from '../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../shared/provenance.ts';
 import {
+  ATTACK_OPTIONS,
   checkRobust,
   type Opened,
   openCampaign,
@@ -319,6 +320,7 @@ export const attack: Subcommand<AttackSettings> = {
   summary: 'Make adversarial examples: change images slightly, so that the model classifies them wrong.',
   operands: { '[INPUT...]': 'image files, folders, patterns or -' },
   options: ATTACK,
+  entryOptions: { Attacking: ATTACK_OPTIONS },
   help: HELP,
   usesDevice: true,
   read: readSettings,

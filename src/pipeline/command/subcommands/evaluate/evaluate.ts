@@ -22,6 +22,7 @@ import { type ClaimedFile, claimFile } from '../../shared/output-file.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
 import {
+  ATTACK_OPTIONS,
   checkRobust,
   type Opened,
   openCampaign,
@@ -102,9 +103,22 @@ const named = (path: string | undefined) => path && basename(path);
 function fingerprint(settings: EvaluateSettings, folder: string, weights: string | null): Fingerprint {
   const { output, json, resume, overwrite, save, dryRun, ...all } = settings;
   const { batch, concurrency, images, everyAttack, attacks, gradientMode: _, purifying: __, ...rest } = all;
-  const { epsText, set, model: ___, truth, labelsCsv, noise, weighting, purifyNoise, ...own } = rest;
+  const {
+    attackValues,
+    epsText,
+    set,
+    model: ___,
+    truth,
+    labelsCsv,
+    noise,
+    weighting,
+    purifyNoise,
+    ...own
+  } = rest;
   return {
     ...own,
+    // Also part of the plans; logs of earlier versions have it here.
+    attackStepSize: attackValues.stepSize,
     ...{ noise: named(noise), weighting: named(weighting), purifyNoise: named(purifyNoise) },
     eps: epsText,
     set: named(resolve(set)),
@@ -335,6 +349,7 @@ export const evaluate: Subcommand<EvaluateSettings> = {
   summary: 'Measure the clean and the robust accuracy of a model on labelled images.',
   operands: { '<SET>': 'labelled images' },
   options: EVALUATE,
+  entryOptions: { Attacking: ATTACK_OPTIONS },
   help: HELP,
   usesDevice: true,
   read: readSettings,
