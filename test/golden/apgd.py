@@ -1,10 +1,12 @@
-"""A small undefended classifier of Fashion-MNIST, and what APGD makes of it in PyTorch.
+"""Makes apgd/: a small classifier of Fashion-MNIST without a defence, and its accuracy under APGD in PyTorch.
 
-Trains two strided convolutions and a linear layer, writes its weights, the first test images and labels (IDX,
-gzipped), and for every (attack, norm, eps) how many of the images are still classified correctly after APGD
-(Croce and Hein 2020, algorithm 1, written from the paper). Also logits and input gradients of three images.
+    python3 apgd.py [FOLDER]    # seeded; FOLDER holds Fashion-MNIST (default /usr/share/datasets/fashion-mnist)
 
-python test/golden/apgd.py [FOLDER of Fashion-MNIST]
+Trains two strided convolutions and a linear layer. APGD is algorithm 1 of Croce and Hein (2020), written from the paper.
+
+net.safetensors  the weights; the logits of the test images; losses and input gradients of the first three images.
+robust.json      for every (attack, norm, eps) the number of images that are still classified correctly after the attack.
+*.gz             the first test images and their labels (IDX).
 """
 
 import gzip
@@ -81,7 +83,7 @@ def norm2(v):
 def project(z, x, eps, norm):
     if norm == "linf":
         return torch.max(torch.min(z, x + eps), x - eps).clamp(0, 1)
-    # The ball first, then the box, which is nearer to x than what it clips.
+    # Project onto the ball first. Clamping to the box afterwards only moves the point closer to x.
     d = z - x
     return (x + d * (eps / norm2(d).clamp(min=1e-12)).clamp(max=1)).clamp(0, 1)
 
@@ -98,7 +100,7 @@ def checkpoints(steps):
 
 
 def apgd(net, x, loss, y, eps, norm, steps):
-    """Best points of one restart, and which images were misclassified on the way."""
+    """Runs one restart of APGD. Returns which images were misclassified at any of its points."""
     noise = torch.rand_like(x) * 2 - 1 if norm == "linf" else torch.randn_like(x)
     start = noise * eps if norm == "linf" else noise / norm2(noise) * eps
     at = project(x + start, x, eps, norm)

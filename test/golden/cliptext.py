@@ -1,11 +1,12 @@
-"""Writes cliptext-NAME/: tiny CLIPTextModels of transformers with random weights, and what they answer.
+"""Makes cliptext-NAME/: tiny CLIPTextModels of transformers with random weights, and their outputs.
 
-    python3 cliptext.py      # seeded; needs cliptokenizer/ (cliptokenizer.py)
+    python3 cliptext.py      # seeded; needs cliptokenizer/, made by cliptokenizer.py
 
-config.json, model.safetensors  weights are rounded to the stored dtype first, then the network runs in float32.
+config.json, model.safetensors  the model; weights are rounded to the stored dtype first, then the network runs in float32.
 io.safetensors                  ids [n, tokens] and last_hidden_state [n, tokens, hidden].
-cliptext-prompts/ holds a pipeline's two folders instead, tokenizer/ (its small files; the vocabulary is cliptokenizer/'s)
-and text_encoder/, with prompts.json: prompts and their last hidden states.
+
+cliptext-prompts/ instead holds two folders of a pipeline: tokenizer/ (only its small files; the vocabulary is that of
+cliptokenizer/) and text_encoder/. prompts.json has the prompts, io.safetensors their last hidden states.
 """
 
 import json
@@ -19,13 +20,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 HERE = Path(__file__).parent
 
 MODELS = {
-    # Stable Diffusion 1.x in small: the published names and buffer, halves, heads of 10
+    # Stable Diffusion 1.x in small: the published tensor names and buffer, float16, heads of dimension 10
     "quick-gelu": dict(vocab_size=50, hidden_size=40, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=77,
                        hidden_act="quick_gelu", names="text_model.", buffer=True, dtype=torch.float16, padding=49),
-    # 2.x: gelu, another depth, padded with 0; heads of 33; the names of transformers 5
+    # Stable Diffusion 2.x: gelu, another depth, padding with 0, heads of dimension 33, the tensor names of transformers 5
     "gelu": dict(vocab_size=50, hidden_size=66, intermediate_size=100, num_hidden_layers=3, num_attention_heads=2, max_position_embeddings=20,
                  hidden_act="gelu", layer_norm_eps=1e-6, names="", buffer=False, dtype=torch.bfloat16, padding=0),
-    # gelu by tanh, three heads of 5, few positions
+    # gelu approximated by tanh, three heads of dimension 5, few positions
     "gelu-new": dict(vocab_size=30, hidden_size=15, intermediate_size=20, num_hidden_layers=1, num_attention_heads=3, max_position_embeddings=7,
                      hidden_act="gelu_new", names="text_model.", buffer=False, dtype=torch.float32, padding=29),
 }  # fmt: skip
@@ -45,7 +46,7 @@ def make(seed, dtype, **config):
                 p.copy_(0.2 * noise)
             elif "embedding" in name:
                 p.copy_(noise)
-            else:  # q and k large enough that attention is sharp
+            else:  # q and k are large enough to make attention sharp
                 p.copy_(noise * (2 if "q_proj" in name or "k_proj" in name else 1) / p[0].numel() ** 0.5)
     return model.to(dtype).float()
 

@@ -1,9 +1,10 @@
-"""Makes crop/: images and what ADM's crop makes of them with Pillow (Dhariwal and Nichol 2021; DiT has the same).
+"""Makes crop/: images, and the results of ADM's crop with Pillow (Dhariwal and Nichol 2021; DiT uses the same crop).
 
-    python3 crop.py            # seeded; rewrites the folder beside this file
+    python3 crop.py            # seeded; rewrites crop/
 
-The crop, in Pillow's terms: halve with BOX while the short side is at least twice the wanted one, resize the short
-side with BICUBIC (sides by Python's round), cut the centre (its corner rounded down).
+In Pillow's terms, the crop does three things. It halves the image with BOX while the short side is at least twice the
+target. It resizes the short side to the target with BICUBIC (sides by Python's round). It cuts out the centre, with the
+corner rounded down.
 """
 
 import json
@@ -15,13 +16,13 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 
-CASES = [  # mode, from (width, height), side
+CASES = [  # mode, (width, height) of the input, target side
     ("RGB", (150, 97), 32),  # halved once, to an odd width
-    ("RGB", (131, 263), 16),  # three times, tall, odd throughout
-    ("L", (64, 64), 32),  # halved to the very size
+    ("RGB", (131, 263), 16),  # halved three times; a tall image with odd sides
+    ("L", (64, 64), 32),  # halved to exactly the target size
     ("RGB", (21, 31), 32),  # enlarged
-    ("L", (33, 45), 28),  # only resized; a width that ends on a half
-    ("RGB", (90, 63), 32),  # just not halved
+    ("L", (33, 45), 28),  # resized, but not halved
+    ("RGB", (90, 63), 32),  # slightly too small to be halved
 ]  # fmt: skip
 
 

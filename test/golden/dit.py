@@ -1,9 +1,9 @@
-"""Makes dit-NAME/: tiny DiTs with random weights in diffusers' layout, and what they give.
+"""Makes dit-NAME/: tiny DiTs with random weights in diffusers' layout, and their outputs.
 
-    python3 dit.py             # seeded; rewrites the folders beside this file
+    python3 dit.py             # seeded; rewrites the folders next to this file
 
-io.safetensors: sample [n, c, h, w], timestep, class_labels, output; `.1` is a second sample, of another size.
-Weights are rounded to the stored dtype first, then the network runs in float32.
+io.safetensors holds sample.K [n, c, h, w], timestep.K, class_labels.K and output.K. K = 0 and K = 1 are two inputs of
+possibly different sizes. Weights are rounded to the stored dtype first, then the network runs in float32.
 """
 
 import json
@@ -20,7 +20,7 @@ CASES = {
     # DiT-XL/2 in small: patches of 2, learned variance
     "patch2": dict(kind=DiTTransformer2DModel, dtype=torch.float16, sizes=[8, 12], config=dict(
         num_attention_heads=2, attention_head_dim=12, out_channels=8, num_layers=3, sample_size=8, num_embeds_ada_norm=10)),
-    # the class that DiT once shared, patches of 4, a norm with weights, no biases in attention, positions scaled
+    # Transformer2DModel, the class of older DiT files: patches of 4, a norm with weights, no biases in attention, scaled positions
     "patch4": dict(kind=Transformer2DModel, dtype=torch.float32, sizes=[20, 20], config=dict(
         num_attention_heads=3, attention_head_dim=4, in_channels=4, num_layers=2, sample_size=20, patch_size=4, num_embeds_ada_norm=7,
         norm_type="ada_norm_zero", activation_fn="gelu", attention_bias=False, interpolation_scale=1.5, norm_eps=1e-3)),
@@ -45,7 +45,7 @@ def main():
                 p.copy_(noise)
             else:
                 p.copy_(noise / p[0].numel() ** 0.5)
-        for p in model.parameters():  # not the position embedding, which is no parameter
+        for p in model.parameters():  # the position embedding is not a parameter, so it is not rounded
             p.copy_(p.to(case["dtype"]).float())
         folder = HERE / f"dit-{name}"
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,14 +1,19 @@
-"""Makes edm/NAME.json: EDM networks with random weights as RDC's released classifier, in double precision.
+"""Makes edm/NAME.json: EDM networks with random weights, evaluated as in RDC's released classifier, in double precision.
 
     python3 edm.py
 
-Weights, noises and images are not stored: a linear congruential generator seeded by their names makes the same here
-and in test/graph/edmfolder.ts. A file holds `config` and `tensors` (of the folder), `image` (bytes [h][w][c]) and, for RDC's grid
-linspace(1e-4, 3, 126) without its last point, the k-th sigma with noise k: `errors` [class][sigma], the mean of
-(D(x + sigma n, sigma, class) - x)^2; `logits`, minus their sums with the weights as RDC has coded them; `posterior`, the
-softmax. `gradients` are those of an error with regard to the image, [c][h][w], each with `sigma` (its index) and `label`.
-`nobody` are errors without a class, by the zero label or the last head, and `uncond` of the network in uncond/, which takes no
-class. SongUNet and EDMPrecond are those of weights/cifar-10/edm.py; DhariwalUNet stands here.
+Weights, noises and images are not stored. A linear congruential generator, seeded by their names, makes the same ones here
+and in test/graph/edmfolder.ts. RDC's grid is linspace(1e-4, 3, 126) without its last point; the k-th sigma uses noise k.
+
+config, tensors  of the model folder.
+image            bytes [h][w][c].
+errors           [class][sigma]: the mean of (D(x + sigma n, sigma, class) - x)^2.
+logits           minus the sums of the errors with the weights in RDC's code; posterior is their softmax.
+gradients        of an error with respect to the image, [c][h][w], each with `sigma` (its index) and `label`.
+nobody           errors without a class, given a zero label or from the last head.
+uncond           the errors of the network in uncond/, which takes no class.
+
+SongUNet and EDMPrecond are those of weights/cifar-10/edm.py; DhariwalUNet is defined here.
 """
 
 import json
@@ -28,7 +33,7 @@ from edm import Conv2d, EDMPrecond, GroupNorm, Linear, UNetBlock, positional  # 
 
 
 class DhariwalUNet(nn.Module):
-    """ADM's UNet (Dhariwal and Nichol 2021) as EDM has it."""
+    """ADM's UNet (Dhariwal and Nichol 2021) in EDM's version."""
 
     def __init__(self, img_resolution, in_channels, out_channels, label_dim=0, augment_dim=0, model_channels=192,
                  channel_mult=(1, 2, 3, 4), channel_mult_emb=4, num_blocks=3, attn_resolutions=(32, 16, 8), dropout=0.10,
@@ -89,17 +94,17 @@ edm.EDMPrecond.networks["DhariwalUNet"] = DhariwalUNet
 
 SONG = dict(img_channels=3, model_type="SongUNet", model_channels=8, channel_mult_emb=3, num_blocks=1, dropout=0.13)
 CASES = {
-    # The ddpm++ of CIFAR-10 in little: attention in the middle and at 4x4, augmentation labels that nothing uses.
+    # CIFAR-10's ddpm++ in small: attention in the middle and at 4x4, and augmentation labels that are never used.
     "song": dict(
         config=dict(img_resolution=8, label_dim=3, augment_dim=9, label_dropout=0.1, channel_mult=[2, 3], attn_resolutions=[4],
                     channel_mult_noise=2, use_fp16=True, sigma_min=0, **SONG),
         uncond=dict(img_resolution=8, augment_dim=9, channel_mult=[1, 3], attn_resolutions=[8], **SONG),
     ),
-    # Three classes and none from one run.
+    # Predictions for three classes and an unconditional one from one run.
     "heads": dict(
         config=dict(img_resolution=8, heads=4, channel_mult=[1, 2], attn_resolutions=[4], **SONG),
     ),
-    # Two heads at 4x4, none at 8x8 where a head would not be full.
+    # Two heads at 4x4. None at 8x8, where there are fewer channels than a head needs.
     "dhariwal": dict(
         config=dict(img_resolution=8, img_channels=3, label_dim=4, model_type="DhariwalUNet", model_channels=32, channel_mult=[1, 4],
                     num_blocks=1, attn_resolutions=[8, 4], sigma_data=0.6),
@@ -108,7 +113,7 @@ CASES = {
 
 
 def uniform(name, count):
-    """`count` numbers in [0, 1) of the generator that the name seeds (FNV-1a)."""
+    """Returns `count` numbers in [0, 1) from the generator that is seeded by the name (FNV-1a)."""
     state = 2166136261
     for byte in name.encode():
         state = (state ^ byte) * 16777619 % 2**32
@@ -120,7 +125,8 @@ def uniform(name, count):
 
 
 def weight(name, shape):
-    """Matrices and kernels of variance 1 / fan in, biases within 0.3 of 0 and norms' weights within 0.3 of 1."""
+    """Returns random weights: matrices and kernels of variance 1 / fan in, biases within 0.3 of 0, and weights of norms
+    within 0.3 of 1."""
     spread = math.sqrt(3 / math.prod(shape[1:])) if len(shape) > 1 else 0.3
     middle = 1 if len(shape) == 1 and name.endswith("weight") else 0
     values = middle + spread * (2 * uniform(name, math.prod(shape)) - 1)
@@ -128,7 +134,7 @@ def weight(name, shape):
 
 
 def network(config, prefix=""):
-    """The network of a configuration in double precision; its weights are float32 numbers."""
+    """Returns the network of a configuration in double precision; its weights are float32 numbers."""
     net = EDMPrecond(**config)
     state = net.state_dict()
     for name, w in state.items():
@@ -149,7 +155,8 @@ def rdc_weights(points, sd=0.5, mean=-1.2, std=1.2):
 
 
 def denoised(net, xs, sigma, label, classes):
-    """D(x_sigma; sigma, label) of a network that is told the label, or has a head for it; the last is no class."""
+    """Returns D(x_sigma; sigma, label) of a network that takes the label or has a head for it. The last label means no
+    class."""
     if net.heads:
         return net(xs, sigma)[:, label]
     onehot = torch.eye(classes + 1)[[label], :classes].double()
@@ -164,7 +171,7 @@ def errors(net, x, noise, sigmas, label, classes):
 
 
 def gradient(net, x, noise, sigmas, k, label, classes):
-    """d error / d x, through the noised image and the target."""
+    """Returns d error / d x, through the noised image and through the target."""
     x = x[None].clone().requires_grad_()
     error = ((denoised(net, x + sigmas[k] * noise[k], sigmas[k], label, classes) - x) ** 2).mean()
     (dx,) = torch.autograd.grad(error, x)

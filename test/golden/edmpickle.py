@@ -1,9 +1,9 @@
-"""Pickles as NVlabs/edm writes them and state dicts as others keep them, of one tiny network: test/golden/edmpickle/.
+"""Makes edmpickle/: tiny networks, pickled as NVlabs/edm does it, and their state dicts as others store them.
 
-python3 test/golden/edmpickle.py
+    python3 edmpickle.py
 
-EDM's modules are pickled by a decorator that replaces an object by a call of _reconstruct_persistent_obj with a
-dictionary: the class's source and name, and the object's state, in which are the arguments it was made with.
+A decorator pickles EDM's modules. It replaces each object by a call of _reconstruct_persistent_obj with a dictionary that
+holds the source and the name of the class and the state of the object; the state includes the constructor's arguments.
 """
 import copy
 import importlib.util
@@ -74,7 +74,7 @@ for parent, child in [("torch_utils", "persistence"), ("dnnlib", "util"), ("trai
     setattr(sys.modules[parent], child, sys.modules[f"{parent}.{child}"])
 
 def network(name, save, *args, **kwargs):
-    """A network with random weights in half precision, its state as safetensors, and what `save` makes of it."""
+    """Makes a network with random weights in half precision, writes its state as safetensors, and calls `save` with it."""
     net = edm.EDMPrecond(*args, model_type="SongUNet", model_channels=4, num_blocks=1, dropout=0.1, **kwargs)
     for tensor in net.parameters():
         torch.nn.init.normal_(tensor, std=0.3)
@@ -115,7 +115,7 @@ network(
 )
 network("uncond", kept_old("uncond"), 2, 1, channel_mult=[1], channel_mult_emb=1, attn_resolutions=[])
 
-# Views, shared storages, dtypes.
+# Tensors that are views, that share storage, and of every dtype.
 base = torch.arange(24, dtype=torch.float32)
 views = {
     "whole": base.reshape(2, 3, 4),

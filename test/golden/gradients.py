@@ -1,14 +1,15 @@
-"""Makes gradients/: derivatives of the networks beside this file, by torch's autograd.
+"""Makes gradients/: derivatives of the networks next to this file, by torch's autograd.
 
-    python3 gradients.py       # after make.py; rewrites gradients/
+    python3 gradients.py       # after make.py and edm.py; rewrites gradients/
 
-parameters.json            in double precision, a network unet2d-NAME: for every parameter the norm of d mean(output^2) / d parameter, and its
-                           product with cos(1), cos(2), .. in the parameter's order; inputs are those of io.safetensors.
-                           edm-song: the same of the sum of the three errors whose gradients edm/song.json holds.
-errors-TYPE.safetensors    a model errors-TYPE: evaluations `rows` (image, candidate or -1, t, noise), of the losses
-                           l2, l1 and huber; `error` and `gradient` = d error / d x0 (the noise is held fixed); for the
-                           noised images `xt` of the same rows the predicted noise `eps_hat` and `pulled`, the product of
-                           its transposed Jacobian with the images themselves.
+parameters.json            in double precision, for each network unet2d-NAME: for every parameter, the norm of
+                           d mean(output^2) / d parameter and its product with cos(1), cos(2), .. in the order of the
+                           parameter. The inputs are those of io.safetensors. edm-song has the same for the sum of the three
+                           errors whose gradients are in edm/song.json.
+errors-TYPE.safetensors    for each model errors-TYPE: evaluations `rows` (image, candidate or -1, t, noise) and, for the
+                           losses l2, l1 and huber, `error` and `gradient` = d error / d x0 (the noise is held fixed). For
+                           the noised images `xt` of the same rows: the predicted noise `eps_hat`, and `pulled`, the product
+                           of its transposed Jacobian with the images.
 """
 
 import json

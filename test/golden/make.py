@@ -1,20 +1,20 @@
-"""Makes the golden files of this folder: what diffusers, PyTorch and Pillow answer on small inputs.
+"""Makes golden files of this folder: what diffusers, PyTorch and Pillow compute from small inputs.
 
-    python3 make.py            # everything, seeded; rewrites the folders beside this file
+    python3 make.py            # seeded; rewrites everything listed here, next to this file
 
-unet2d-NAME/   tiny UNet2DModels with random weights in diffusers' layout. io.safetensors: sample, timestep,
-               class_labels (where there are classes), output, and sample_gradient = d mean(output^2) / d sample.
-               Weights are rounded to the stored dtype first, then the network runs in float32. unet2d-table also
-               holds the activations after conv_in, each down block, the mid block and each up block, of the first
-               image only.
-               UNet2DModel does support SkipDown/AttnSkipDown/SkipUp/AttnSkipUp (3-channel images only).
-               DownBlock2D and UpBlock2D ignore downsample_type and upsample_type (always a convolution);
-               only the Attn blocks read them. class_embed_type "identity" takes embeddings [n, time dim] as labels.
+unet2d-NAME/     tiny UNet2DModels with random weights in diffusers' layout. io.safetensors holds sample, timestep,
+                 class_labels (if there are classes), output, and sample_gradient = d mean(output^2) / d sample. Weights are
+                 rounded to the stored dtype first, then the network runs in float32. unet2d-table also holds the
+                 activations after conv_in and after each down, mid and up block, of the first image only.
 schedulers.json  alphas_cumprod (float32 values, printed exactly) at twelve levels.
-errors-TYPE/   a model a prediction type with the errors and survivors of the published staged elimination; the
-               distance is always taken between noises: a v or x0 prediction is first turned into eps_hat.
-               errors-noise.safetensors holds the noise, errors-images/ the images as PNG and as x0 in [-1, 1].
-resize/        Pillow's resampling, input and output as PNG.
+errors-TYPE/     one model per prediction type, with the errors and survivors of the published staged elimination. Errors are
+                 always distances between noises: a v or x0 prediction is first converted to eps_hat.
+errors-noise.safetensors holds the noise; errors-images/ holds the images as PNG and as x0 in [-1, 1].
+resize/          Pillow's resampling: inputs and outputs as PNG.
+
+About diffusers: UNet2DModel supports SkipDown, AttnSkipDown, SkipUp and AttnSkipUp blocks, for 3-channel images only.
+DownBlock2D and UpBlock2D ignore downsample_type and upsample_type and always use a convolution; only the Attn blocks read
+these options. With class_embed_type "identity", the labels are embeddings [n, time dim].
 """
 
 import json
@@ -56,7 +56,7 @@ UNETS = {
         down_block_types=["ResnetDownsampleBlock2D", "ResnetDownsampleBlock2D", "AttnDownBlock2D"],
         up_block_types=["AttnUpBlock2D", "ResnetUpsampleBlock2D", "ResnetUpsampleBlock2D"], attention_head_dim=4, freq_shift=1, dtype=torch.float16,
     ),
-    # NCSN++: Fourier features of log(timestep), output divided by the timestep, image pyramid with FIR filters
+    # NCSN++: Fourier features of log(timestep), output divided by the timestep, an image pyramid with FIR filters
     "fourier-skip": dict(
         in_channels=3, out_channels=3, time_embedding_type="fourier", mid_block_scale_factor=math.sqrt(2), norm_eps=1e-6, norm_num_groups=None,
         block_out_channels=[32, 32], down_block_types=["SkipDownBlock2D", "AttnSkipDownBlock2D"],
@@ -64,18 +64,18 @@ UNETS = {
     ),
     # Fourier features with the plain blocks
     "fourier": dict(time_embedding_type="fourier", mid_block_scale_factor=math.sqrt(2), num_class_embeds=3, block_out_channels=[8, 16], dtype=torch.float16),
-    # embeddings given as labels, no attention anywhere, twice as many outputs (learned variance), odd 7x7
+    # embeddings as labels, no attention, twice as many output channels (learned variance), an odd size (7x7)
     "identity": dict(
         sample_size=14, in_channels=2, out_channels=4, class_embed_type="identity", add_attention=False, time_embedding_dim=24,
         down_block_types=["DownBlock2D", "DownBlock2D"], up_block_types=["UpBlock2D", "UpBlock2D"], act_fn="relu", flip_sin_to_cos=False,
     ),
-    # attention blocks that resample with a residual block, groups of the middle attention's norm, centred input
+    # attention blocks that resample with a residual block, attn_norm_num_groups, centred input
     "resnet-type": dict(
         downsample_type="resnet", upsample_type="resnet", attn_norm_num_groups=2, center_input_sample=True, layers_per_block=2,
         down_block_types=["AttnDownBlock2D", "AttnDownBlock2D"], up_block_types=["AttnUpBlock2D", "AttnUpBlock2D"],
         num_class_embeds=5, resnet_time_scale_shift="scale_shift", act_fn="mish", attention_head_dim=4, dtype=torch.float16,
     ),
-    # attention blocks that resample with a convolution, padding 0 on 28 -> 14, a mixed time dimension
+    # attention blocks that resample with a convolution, padding 0 on 28 -> 14, a time dimension of its own
     "attn-conv": dict(
         sample_size=28, block_out_channels=[8, 8, 16], downsample_padding=0, num_class_embeds=4, time_embedding_dim=40,
         down_block_types=["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"], up_block_types=["UpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
@@ -85,7 +85,7 @@ UNETS = {
 
 
 def randomise(model, generator):
-    """Random norms and biases (never 0 or 1), class embeddings large enough to matter."""
+    """Sets random norms and biases (never 0 or 1), and class embeddings large enough to matter."""
     with torch.no_grad():
         for name, p in model.named_parameters():
             noise = torch.randn(p.shape, generator=generator)
@@ -179,11 +179,11 @@ def schedulers():
 
 
 LOSSES = {"l2": F.mse_loss, "l1": F.l1_loss, "huber": F.huber_loss}
-SCHEDULES = [([8, 32], [5, 1]), ([5, 12, 30], [6, 2, 1]), ([10, 25], [3, 1])]  # nested, not nested and cut off, M does not divide T
+SCHEDULES = [([8, 32], [5, 1]), ([5, 12, 30], [6, 2, 1]), ([10, 25], [3, 1])]  # in turn: nested stages; stages not nested and cut off; M does not divide T
 
 
 def noise_of(prediction, kind, xt, alpha_bar):
-    """eps_hat from a prediction of noise, v or x0."""
+    """Converts a prediction of noise, v or x0 to eps_hat."""
     if kind == "v_prediction":
         return alpha_bar.sqrt() * prediction + (1 - alpha_bar).sqrt() * xt
     if kind == "sample":
@@ -192,7 +192,7 @@ def noise_of(prediction, kind, xt, alpha_bar):
 
 
 def staged(error_of, classes, n_samples, to_keep, levels=1000):
-    """The published staged elimination; error_of(t, noise, candidates) gives errors [candidates]."""
+    """Runs the published staged elimination; error_of(t, noise, candidates) returns errors [candidates]."""
     most = max(n_samples)
     grid = list(range(levels // most // 2, levels, levels // most))[:most]
     alive, sums, seen, stages = list(range(classes)), {c: [] for c in range(classes)}, [], []
@@ -248,7 +248,7 @@ def errors():
 
                     stages = staged(error_of, classes, n_samples, to_keep)
                     cases.append(dict(image=i, loss=loss, n_samples=n_samples, to_keep=to_keep, stages=stages, label=stages[-1]["survivors"][0]))
-        text = json.dumps(cases).replace('{"image"', '\n{"image"')  # one case a line
+        text = json.dumps(cases).replace('{"image"', '\n{"image"')  # one case per line
         (folder / "expected.json").write_text(text + "\n")
         print(f"errors-{kind}: labels {[c['label'] for c in cases]}")
 
@@ -258,7 +258,7 @@ def resize():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     rng = np.random.default_rng(3)
-    cases = [  # mode, filter, from (width, height), to (width, height)
+    cases = [  # mode, filter, (width, height) of the input, (width, height) of the output
         ("RGB", "bicubic", (61, 47), (32, 32)), ("RGB", "bicubic", (17, 23), (64, 51)), ("L", "bicubic", (28, 28), (32, 32)),
         ("L", "bicubic", (97, 33), (28, 28)), ("RGB", "bilinear", (50, 75), (21, 32)), ("RGB", "bilinear", (13, 9), (40, 40)),
         ("L", "bilinear", (31, 64), (7, 5)), ("L", "bilinear", (7, 7), (29, 28)), ("RGB", "bicubic", (32, 32), (33, 31)),

@@ -1,13 +1,14 @@
 """Makes multihead-null/ and multihead-plain/: tiny UNet2DModels whose conv_out predicts for every class at once.
 
-    python3 multihead.py
+    python3 multihead.py       # seeded; imports make.py
 
-multihead-null   10 classes and an unconditional head behind them: out_channels 11, in_channels 1.
-multihead-plain  3 classes of 3 channels: out_channels 9; no id2label, `multi_head` says what it is; v-prediction.
-expected.json    error of every (image, timestep, noise) for every class and, last, without a class: the extra head,
-                 or the mean of the heads where there is none; then d error / d x0 of the first image's first
-                 evaluation for class 1 and without a class.
-Random weights; noise and images are in io.safetensors.
+multihead-null   10 classes and, after them, an unconditional head: out_channels 11, in_channels 1.
+multihead-plain  3 classes of 3 channels each: out_channels 9. It has no id2label; `multi_head` marks it as multi-head. It
+                 predicts v.
+expected.json    the error of every (image, timestep, noise) for every class and, last, without a class. The error without a
+                 class comes from the extra head or, if there is none, from the mean of the heads.
+io.safetensors   images, noise, and the gradients d error / d x0 of the first evaluation of the first image, for class 1 and
+                 without a class.
 """
 
 import json
@@ -38,7 +39,7 @@ def golden(seed, name, classes, null, kind, **config):
     noise = torch.randn(len(TIMESTEPS), c, side, side, generator=g)
 
     def errors_of(x, t, k):
-        """Errors [classes + 1] of an image [1, c, h, w]; the last is the unconditional prediction's."""
+        """Returns the errors [classes + 1] of an image [1, c, h, w]; the last is that of the unconditional prediction."""
         alpha_bar = scheduler.alphas_cumprod[t]
         xt = alpha_bar.sqrt() * x + (1 - alpha_bar).sqrt() * noise[k : k + 1]
         heads = model(xt, torch.tensor(t)).sample.unflatten(1, (-1, c))

@@ -1,12 +1,15 @@
-"""Makes the pipeline-NAME folders: whole tiny random pipelines and what diffusers and transformers make of them.
+"""Makes pipeline-NAME/: whole tiny random pipelines, and what diffusers and transformers compute with them.
 
-    python3 pipelines.py            # everything, seeded; rewrites the folders beside this file
+    python3 pipelines.py            # seeded; rewrites the folders next to this file; imports make.py
 
-Each is a folder as people have them (diffusers' save_pretrained, float16 files, one of them in shards and as the
-fp16 variant). images/ holds PNGs of other sizes than the model's; noise.safetensors the noise [n, c, h, w];
-expected.json, a case an image: latent (mean, times the scaling factor, of the preprocessed image) and the published
-staged elimination with every evaluation's error, as errors-TYPE has it. Weights are rounded to float16 first, then
-everything runs in float32; an error is always a distance between noises. prompts.csv has two prompts of one class.
+Each is a folder as people have them: saved by diffusers' save_pretrained in float16, one of them in shards and as the fp16
+variant. Weights are rounded to float16 first, then everything runs in float32. Errors are always distances between noises.
+
+images/            PNGs whose sizes differ from the model's.
+noise.safetensors  the noise [n, c, h, w].
+expected.json      one case per image: the latent of the preprocessed image (mean times scaling factor) and the published
+                   staged elimination with the error of every evaluation, in the form of errors-TYPE.
+prompts.csv        the prompts; two of them belong to the same class.
 """
 
 import copy
@@ -37,7 +40,7 @@ UNET = dict(in_channels=4, out_channels=4, layers_per_block=1, norm_num_groups=4
 VAE = dict(latent_channels=4, norm_num_groups=2, down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2, block_out_channels=[4, 8])
 
 TEXT_MODELS = {
-    # 1x1 projections, a number of heads for all, quick_gelu, padding with the end token, f = 8 as published
+    # 1x1 projections, the same number of heads everywhere, quick_gelu, padding with the end token, f = 8 as published
     "sd1": dict(
         unet=dict(
             block_out_channels=[8, 16, 16], cross_attention_dim=24, attention_head_dim=2,
@@ -47,7 +50,7 @@ TEXT_MODELS = {
         text=dict(hidden_size=24, num_attention_heads=3, num_hidden_layers=2, hidden_act="quick_gelu"),
         scheduler=lambda: PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1), loss="l2",
     ),
-    # linear projections, heads a block, gelu, padding with "!"; in shards, as the fp16 variant
+    # linear projections, heads per block, gelu, padding with "!"; saved in shards, as the fp16 variant
     "sd2": dict(
         unet=dict(
             block_out_channels=[8, 24], cross_attention_dim=32, attention_head_dim=[2, 3], use_linear_projection=True,
@@ -70,7 +73,7 @@ SCHEDULE = ([4, 12], [3, 1])
 
 
 def tokenizer(folder, pad):
-    """CLIP's tokenizer with the byte alphabet and a few merges."""
+    """Makes CLIP's tokenizer with the byte alphabet and a few merges."""
     letters = sorted(ByteLevel.alphabet())
     merges = ["p h", "ph o", "t o</w>", "pho to</w>", "o f</w>", "d o", "do g</w>", "c a", "ca t</w>", "t h", "th e</w>", "i n", "in g</w>"]
     vocab = letters + [letter + "</w>" for letter in letters] + [m.replace(" ", "") for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
@@ -82,7 +85,7 @@ def tokenizer(folder, pad):
 
 
 def randomise(model, seed):
-    """Random norms and biases (never 0 or 1), matrices that keep the size of what goes through."""
+    """Sets random norms and biases (never 0 or 1), and matrices that keep the scale of their inputs."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -94,14 +97,14 @@ def randomise(model, seed):
             elif name.endswith(("embedding.weight", "embedding_table.weight")):
                 p.copy_(0.5 * noise)
             else:
-                p.copy_((4 if "attn2" in name else 1.2) * noise / p[0].numel() ** 0.5)  # what conditions is heard
-        for p in model.parameters():  # not the buffers: diffusers computes them anew when it loads
+                p.copy_((4 if "attn2" in name else 1.2) * noise / p[0].numel() ** 0.5)  # attn2 is larger, so that the prompt matters
+        for p in model.parameters():  # buffers are not rounded, because diffusers recomputes them when it loads
             p.copy_(p.half().float())
     return model.eval()
 
 
 def pictures(folder, sizes, seed):
-    """Smooth random RGB images, written as PNG."""
+    """Makes smooth random RGB images and writes them as PNG."""
     g = torch.Generator().manual_seed(seed)
     folder.mkdir()
     images = []
@@ -125,7 +128,7 @@ def centre(image, size):
 
 
 def short_side(image, size):
-    """torchvision's Resize(size) and CenterCrop(size)."""
+    """Applies torchvision's Resize(size) and CenterCrop(size)."""
     w, h = image.size
     to = (size, int(size * h / w)) if w <= h else (int(size * w / h), size)
     return centre(image.resize(to, Image.BICUBIC), size)
@@ -142,7 +145,7 @@ def adm(image, size):
 
 
 def record(folder, pipe, inputs, predict, candidates, loss, noise):
-    """expected.json: predict(x_t, t, candidates) gives the network's first channels for every candidate."""
+    """Writes expected.json; predict(x_t, t, candidates) returns the network's first channels for every candidate."""
     cases = []
     save_file({"noise": noise}, folder / "noise.safetensors")
     for i, image in enumerate(inputs):
@@ -161,7 +164,7 @@ def record(folder, pipe, inputs, predict, candidates, loss, noise):
 
 
 def save(pipe, folder, **options):
-    """As float16 files; the networks themselves stay as they are."""
+    """Saves the pipeline as float16 files; the networks in memory do not change."""
     half = {name: copy.deepcopy(part).half() if isinstance(part, torch.nn.Module) else part for name, part in pipe.components.items()}
     made = type(pipe)(**half) if isinstance(pipe, DiTPipeline) else type(pipe)(**half, requires_safety_checker=False)
     made.save_pretrained(folder, **options)

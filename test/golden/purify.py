@@ -1,11 +1,12 @@
-"""Makes purify/: what purification makes of a few images, by torch's autograd and optimizers, in double precision.
+"""Makes purify/: a few purified images, computed with torch's autograd and optimizers in double precision.
 
     python3 purify.py          # after make.py and edm.py; rewrites purify/
 
-cases.json             `name`, `model` and the options as they are typed, noise and folders left out. Step i takes noise i of
+cases.json             name, model, and the options as they are typed, without noise and folders. Step i uses noise i of
                        errors-noise.safetensors, or the i-th noise of edm.py.
-MODEL.safetensors      `NAME/IMAGE`, the image purified, [c, h, w] in [-1, 1]: of errors-MODEL/ the images of errors-images,
-                       as `sample` is of the network under its null class; of edm-song edm.py's image, by the network in uncond/.
+MODEL.safetensors      NAME/IMAGE: the purified image, [c, h, w] in [-1, 1]. errors-MODEL/ purifies the images of
+                       errors-images by the network under its null class. edm-song purifies edm.py's image by the network in
+                       uncond/.
 """
 
 import importlib.util
@@ -20,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from gradients import load
 
 HERE = Path(__file__).parent
-spec = importlib.util.spec_from_file_location("edm_goldens", HERE / "edm.py")  # which imports another edm.py itself
+spec = importlib.util.spec_from_file_location("edm_goldens", HERE / "edm.py")  # loaded by path, because it imports another module called edm
 edm = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(edm)
 OUT = HERE / "purify"
@@ -45,7 +46,7 @@ CASES = {
 
 
 class Discrete:
-    """A model of timesteps: a, b of a timestep, and D of an image noised by them."""
+    """A model with discrete timesteps: signal scale a and noise scale b of each, and the predicted noise."""
 
     def __init__(self, kind):
         folder = HERE / f"errors-{kind}"
@@ -78,7 +79,7 @@ class Discrete:
 
 
 class Continuous:
-    """EDM's network without classes."""
+    """EDM's network without classes, for any sigma."""
 
     def __init__(self):
         self.net = edm.network(edm.CASES["song"]["uncond"], "uncond ")

@@ -1,7 +1,7 @@
-"""Writes safetensors-python.safetensors (every kind of tensor a model file may hold, by the format's own library)
-and half.json (hashes of numpy's half conversions).
+"""Makes safetensors-python.safetensors (every kind of tensor that a model file may hold, written by the format's own
+library) and half.json (hashes of numpy's half-precision conversions).
 
-Usage: python test/golden/safetensors_files.py
+    python3 safetensors_files.py
 """
 
 import hashlib

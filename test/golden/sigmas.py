@@ -1,5 +1,7 @@
-# Weights of RDC's classifier by its formulas, in numpy and scipy-free: test/golden/sigmas.json
-# python3 test/golden/sigmas.py
+# Makes sigmas.json: the weights of RDC's classifier by its formulas, in numpy.
+#
+#     python3 sigmas.py
+#
 import json
 import os
 
@@ -28,8 +30,8 @@ for name, points in [("grid", grid), ("uneven", uneven)]:
         "elbo": (np.diff(points) / points[:-1] ** 3).tolist(),
     }
 
-# The integrals over [1e-4, 3] of w(s) E(s) for the error of the best denoiser of N(0, 0.2^2), by Simpson's rule on
-# 200,001 points of ln s.
+# Integrals of w(s) E(s) over [1e-4, 3], where E is the error of the best denoiser of N(0, 0.2^2). Simpson's rule on 200,001
+# points of ln s.
 u = np.linspace(np.log(1e-4), np.log(3), 200_001)
 s = np.exp(u)
 E = s**2 * 0.2**2 / (s**2 + 0.2**2)

@@ -1,6 +1,6 @@
-"""Writes unet2d-tensors.json: configurations of diffusers' UNet2DModel and the state dict each has.
+"""Makes unet2d-tensors.json: configurations of diffusers' UNet2DModel, each with the names and shapes of its state dict.
 
-Usage: python test/golden/unet2d_tensors.py [--random N SEED]   (N random configurations to standard output)
+    python3 unet2d_tensors.py [--random N SEED]   # --random: prints N random configurations instead
 """
 
 import json
@@ -14,7 +14,7 @@ import torch
 DOWN = ["DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"]
 UP = ["UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"]
 
-# Small widths; each line is there for what it names last.
+# Small widths; the comment on each case names what it tests.
 CASES = [
     # conv_shortcut in both halves, attention in the middle only
     dict(block_out_channels=[8, 16], down_block_types=["DownBlock2D"] * 2, up_block_types=["UpBlock2D"] * 2,
@@ -23,7 +23,7 @@ CASES = [
     dict(block_out_channels=[8, 16, 16], down_block_types=["DownBlock2D", "AttnDownBlock2D", "DownBlock2D"],
          up_block_types=["UpBlock2D", "AttnUpBlock2D", "UpBlock2D"], norm_num_groups=8, num_class_embeds=10,
          in_channels=1, out_channels=1, attention_head_dim=4),
-    # a table is ignored beside class_embed_type timestep
+    # a class table is ignored if class_embed_type is timestep
     dict(block_out_channels=[8, 8], down_block_types=["AttnDownBlock2D", "DownBlock2D"],
          up_block_types=["UpBlock2D", "AttnUpBlock2D"], norm_num_groups=2, class_embed_type="timestep",
          num_class_embeds=7, attention_head_dim=None),
@@ -43,13 +43,13 @@ CASES = [
     # no attention in the middle
     dict(block_out_channels=[8, 12], down_block_types=["DownBlock2D"] * 2, up_block_types=["UpBlock2D"] * 2,
          norm_num_groups=4, add_attention=False, layers_per_block=1),
-    # no middle
+    # no middle block
     dict(block_out_channels=[8, 12, 20], down_block_types=DOWN, up_block_types=UP, norm_num_groups=4,
          mid_block_type=None, layers_per_block=1, attention_head_dim=4),
     # a head dimension that does not divide the channels
     dict(block_out_channels=[12, 20], down_block_types=["AttnDownBlock2D"] * 2, up_block_types=["AttnUpBlock2D"] * 2,
          norm_num_groups=4, attention_head_dim=8, layers_per_block=1, downsample_padding=0, act_fn="gelu"),
-    # one level: nothing is resampled
+    # one level: no resampling
     dict(block_out_channels=[8], down_block_types=["AttnDownBlock2D"], up_block_types=["AttnUpBlock2D"],
          norm_num_groups=8, layers_per_block=3, num_class_embeds=1),
 ]
@@ -75,7 +75,7 @@ def random_config(rng):
         class_embed_type=class_embed_type, num_class_embeds=rng.choice([None, 1, 10]),
         act_fn=rng.choice(["silu", "swish", "mish", "gelu", "relu"]),
     )
-    for key in list(config):  # some keys absent, for the defaults
+    for key in list(config):  # some keys are left out, to test the defaults
         if key in ("in_channels", "out_channels", "add_attention", "mid_block_type", "downsample_type",
                    "upsample_type", "act_fn", "layers_per_block") and rng.random() < 0.3:
             del config[key]

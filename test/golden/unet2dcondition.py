@@ -1,11 +1,11 @@
-"""Writes unet2dcondition-NAME/: tiny UNet2DConditionModels with random weights, and what diffusers makes of two noised
-latents and five samples of them; and unet2dcondition-tensors.json: configurations with the state dict each has.
+"""Makes unet2dcondition-NAME/: tiny UNet2DConditionModels with random weights, and diffusers' outputs for two noised
+latents and five samples of them. Also makes unet2dcondition-tensors.json: configurations with a digest of their state dicts.
 
-Usage: python test/golden/unet2dcondition.py
+    python3 unet2dcondition.py
 
-io.safetensors: sample [2, c, h, w] and timestep [2], the two views; view [5], the view of each sample; context
-[5, tokens, dim], a prompt a sample; output [5, c, h, w]. Weights are rounded to the stored dtype first, then the
-network runs in float32.
+io.safetensors: sample [2, c, h, w] and timestep [2] of the two views; view [5], the view of each sample; context
+[5, tokens, dim], one prompt per sample; output [5, c, h, w]. Weights are rounded to the stored dtype first, then the network
+runs in float32.
 """
 
 import json
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 HERE = Path(__file__).parent
 DOWN, CROSS_DOWN, UP, CROSS_UP = "DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"
 
-# What Stable Diffusion has, small: 1x1 projections, one number of heads.
+# Stable Diffusion in small: 1x1 projections, the same number of heads everywhere.
 SMALL = dict(
     sample_size=8, block_out_channels=[8, 16], layers_per_block=1, norm_num_groups=4, cross_attention_dim=12, attention_head_dim=2,
     down_block_types=[CROSS_DOWN, DOWN], up_block_types=[UP, CROSS_UP],
@@ -30,29 +30,29 @@ SMALL = dict(
 CASES = {
     # Stable Diffusion 1.x: eight heads everywhere, so that small levels have small heads
     "sd1": dict(attention_head_dim=8, layers_per_block=2, norm_num_groups=8, dtype=torch.float16),
-    # Stable Diffusion 2.x: matrices, heads by level
+    # Stable Diffusion 2.x: linear projections, heads per level
     "sd2": dict(block_out_channels=[8, 16, 16], down_block_types=[CROSS_DOWN, CROSS_DOWN, DOWN], up_block_types=[UP, CROSS_UP, CROSS_UP],
                 attention_head_dim=[2, 4, 4], use_linear_projection=True, tokens=7, dtype=torch.float16),
-    # 2.1 at 768 pixels: v-prediction, upcast attention; rectangular, heads larger than a fused kernel holds
+    # 2.1 at 768 pixels: v-prediction, upcast attention; a rectangular input, and heads larger than a fused kernel supports
     "v": dict(block_out_channels=[36], down_block_types=[CROSS_DOWN], up_block_types=[UP], mid_block_type=None, attention_head_dim=1,
               use_linear_projection=True, upcast_attention=True, sample_size=[4, 8], dtype=torch.float16),
-    # both attentions of the upper level look at the prompt; scale and shift, another activation, fewer skips than layers
+    # both attentions of the first level attend to the prompt; scale and shift, another activation, fewer skips than layers
     "only-cross": dict(only_cross_attention=[True, False], resnet_time_scale_shift="scale_shift", act_fn="gelu", mid_block_scale_factor=1.4142135,
                        down_block_types=[CROSS_DOWN, CROSS_DOWN], up_block_types=[CROSS_UP, CROSS_UP], dtype=torch.float16),
-    # layers by level and two transformer blocks behind a resnet in the middle and below
+    # layers per level; two transformer blocks after each resnet in the middle and on the lower level
     "layers": dict(layers_per_block=[1, 2], transformer_layers_per_block=[1, 2], down_block_types=[CROSS_DOWN, CROSS_DOWN],
                    up_block_types=[CROSS_UP, UP], time_embedding_dim=20, freq_shift=1, flip_sin_to_cos=False, norm_eps=1e-6, dtype=torch.float16),
-    # the prompt comes in late: no cross-attention on the way down; centred input, four more channels out
+    # the prompt enters late, without cross-attention on the way down; centred input, four more output channels
     "late": dict(down_block_types=[DOWN, DOWN], up_block_types=[UP, CROSS_UP], mid_block_type="UNetMidBlock2D", center_input_sample=True,
                  out_channels=8, downsample_padding=0, dtype=torch.float16),
-    # no middle, as in distilled models; sides that cannot be halved twice; heads that do not divide the channels
+    # no middle block, as in distilled models; sides that cannot be halved twice; heads that do not divide the channels
     "odd": dict(block_out_channels=[8, 12, 12], down_block_types=[DOWN, CROSS_DOWN, CROSS_DOWN], up_block_types=[CROSS_UP, CROSS_UP, UP],
                 mid_block_type=None, sample_size=[9, 7], attention_head_dim=[2, 5, 3], tokens=4, dtype=torch.float32),
 }  # fmt: skip
 
 
 def randomised(config, seed, dtype):
-    """Random norms and biases (never 0 or 1), weights that keep the scale."""
+    """Makes a model with random norms and biases (never 0 or 1) and weights that keep the scale of their inputs."""
     torch.manual_seed(seed)
     model = UNet2DConditionModel(**config).eval()
     g = torch.Generator().manual_seed(seed)
@@ -92,13 +92,13 @@ def make(name, seed, tokens=5, dtype=torch.float32, **changes):
     print(f"{name}: {count} parameters, output up to {output.abs().max():.2f}, of which the prompt changes {prompt:.2f}")
 
 
-# Full-size configurations as they are published, and what the small ones above leave out.
+# Full-size configurations as they are published, and cases that the small ones above leave out.
 SD1 = dict(sample_size=64, cross_attention_dim=768)
 SD2 = dict(sample_size=64, cross_attention_dim=1024, attention_head_dim=[5, 10, 20, 20], use_linear_projection=True)
 TENSORS = [
     SD1,
     SD2,
-    # distilled: one layer, no middle
+    # distilled: one layer, no middle block
     dict(SD1, layers_per_block=1, mid_block_type=None, block_out_channels=[320, 640, 1280], down_block_types=[CROSS_DOWN] * 3,
          up_block_types=[CROSS_UP] * 3),
 ]  # fmt: skip
@@ -112,7 +112,8 @@ def state(config):
 
 
 def summary(config):
-    """Names and shapes as one digest, and their number: the full lists of full-size networks are long."""
+    """Returns the number of tensors and parameters, and one digest of all names and shapes, because the full lists of
+    full-size networks are long."""
     import hashlib
 
     made = state(config)

@@ -1,11 +1,11 @@
-"""Makes vae-NAME/: tiny AutoencoderKLs with random weights in diffusers' layout, and what their encoders give.
+"""Makes vae-NAME/: tiny AutoencoderKLs with random weights in diffusers' layout, and the outputs of their encoders.
 
-    python3 vae.py             # seeded; rewrites the folders beside this file
+    python3 vae.py             # seeded; rewrites the folders next to this file
 
-io.safetensors: image.K [n, 3, h, w] in [-1, 1] and latent.K, the posterior's mean less shift_factor, times
-scaling_factor. Weights are rounded to the stored dtype first, then the network runs in float32. Files hold the
-decoder as well, as published ones do. Attention is stored under the names of before 2023 where `old` says so,
-as matrices or as the 1x1 convolutions of the first checkpoints.
+io.safetensors holds image.K [n, 3, h, w] in [-1, 1] and latent.K: (the posterior's mean minus shift_factor) times
+scaling_factor. Weights are rounded to the stored dtype first, then the network runs in float32. The files also hold the
+decoder, as published files do. If `old` is set, attention has the names from before 2023, stored as matrices ("linear") or
+as the 1x1 convolutions of the first checkpoints ("conv").
 """
 
 import json
@@ -21,10 +21,10 @@ HERE = Path(__file__).parent
 OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
 CASES = {
-    # Stable Diffusion's in small, as its first folders have it
+    # Stable Diffusion's autoencoder in small, as in its first folders
     "sd": dict(config=dict(block_out_channels=[8, 16, 16], layers_per_block=1, norm_num_groups=4, sample_size=32),
                old="linear", dtype=torch.float16, images=[(2, 32, 32), (1, 24, 40)]),
-    # 1x1 convolutions for matrices; odd sizes, which lose their last row and column on the way
+    # 1x1 convolutions instead of matrices; odd sizes, which lose their last row and column on the way
     "conv": dict(config=dict(block_out_channels=[8, 8], layers_per_block=2, norm_num_groups=2, scaling_factor=0.5, act_fn="gelu"),
                  old="conv", dtype=torch.bfloat16, images=[(3, 18, 27), (1, 9, 7)]),
     # no quant_conv, a shift, more channels than a picture
@@ -50,7 +50,7 @@ def randomise(model, generator):
 
 
 def stored(state, old):
-    """The state dict as a file of its time has it."""
+    """Returns the state dict with the names and shapes that files of that time have."""
     if old is None:
         return dict(state)
     out = {}
