@@ -118,7 +118,7 @@ export type {
 export type { DecodeLimits, ReadLimits } from './pipeline/images/limits.ts';
 export type { Pixels } from './pipeline/images/pixels.ts';
 export type { PrepareOptions } from './pipeline/images/prepare.ts';
-export type { Filter } from './pipeline/images/resample.ts';
+export type { Filter } from './pipeline/images/resize.ts';
 export { type ImageFromOptions, type ItemOptions, imageFrom } from './pipeline/node/image-from.ts';
 export { type LoadOptions, loadImages } from './pipeline/node/load.ts';
 export { type OpenClassifierOptions, openClassifier } from './pipeline/node/open-classifier.ts';
@@ -144,7 +144,7 @@ export {
   type Purified,
   type PurifyOptions,
   purifyImages,
-} from './pipeline/stream/purify.ts';
+} from './pipeline/stream/purify-images.ts';
 export type { ClassifierInfo } from './pipeline/stream/sharing.ts';
 export type {
   Classified,

@@ -280,7 +280,9 @@ describe('lost devices', () => {
         return model;
       };
       await expect(collect(classifyImages(images(0, 20), openModel))).rejects.toThrow(
-        new ModelError('fake: the model was opened again with other candidates or levels'),
+        new ModelError(
+          'fake: expected the same candidates and levels after opening the model again, got others',
+        ),
       );
       expect(models.map(({ closed }) => closed)).toEqual([1, 1]);
     }

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
 import type { OpenFolder } from '../../src/pipeline/command/shared/model-choice.ts';
 import { toModelInput } from '../../src/pipeline/images/pixels.ts';
-import { admCrop, resizeAndCrop } from '../../src/pipeline/images/resample.ts';
+import { admCrop, resizeAndCrop } from '../../src/pipeline/images/resize.ts';
 import { decodePng, encodePng } from '../../src/pipeline/node/png.ts';
 import { cli, linesOf } from './capture.ts';
 import type { Fake } from './fake.ts';

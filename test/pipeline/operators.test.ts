@@ -136,7 +136,7 @@ describe('streamOperator', () => {
         for (;;) yield emitted++;
       })(),
     );
-    await expect(values(endless.pipe(same(10)))).rejects.toThrow('more than 10 items wait');
+    await expect(values(endless.pipe(same(10)))).rejects.toThrow('expected at most 10 items to wait');
     expect(emitted).toBeLessThanOrEqual(12);
   });
 

@@ -7,7 +7,7 @@ import { purify } from '../../src/pipeline/operators/purify.ts';
 import { METHODS, type PurifyingOptions } from '../../src/pipeline/purifying/methods.ts';
 import { purificationLevels } from '../../src/pipeline/purifying/purification-steps.ts';
 import { pulled } from '../../src/pipeline/stream/observable.ts';
-import { type Purified, type PurifyOptions, purifyImages } from '../../src/pipeline/stream/purify.ts';
+import { type Purified, type PurifyOptions, purifyImages } from '../../src/pipeline/stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../../src/pipeline/types.ts';
 import { collect, hash } from './fake.ts';
 import {

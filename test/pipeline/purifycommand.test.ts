@@ -9,7 +9,7 @@ import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 import { toModelInput } from '../../src/pipeline/images/pixels.ts';
 import { decodePng, encodePng } from '../../src/pipeline/node/png.ts';
-import { type Purified, purifyImages } from '../../src/pipeline/stream/purify.ts';
+import { type Purified, purifyImages } from '../../src/pipeline/stream/purify-images.ts';
 import { cli, linesOf } from './capture.ts';
 import { collect, gauss, hash } from './fake.ts';
 import { gaussianModel, timestepSigmas, timesteps } from './fakedenoiser.ts';

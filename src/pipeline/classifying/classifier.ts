@@ -6,7 +6,7 @@ import type { AsyncDisposableLike } from '../../host-types.ts';
 import type { ImageInput } from '../images/image-input.ts';
 import type { ClassifyOptions } from '../operators/classify-options.ts';
 import type { Batcher } from '../stream/batcher.ts';
-import { batcherOfClassifier, type ClassifierInfo, register, type Share } from '../stream/sharing.ts';
+import { batcherOfClassifier, type ClassifierInfo, register, type SharedBatcher } from '../stream/sharing.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { classifyImages, classifyStream } from './classify-images.ts';
 
@@ -44,8 +44,8 @@ export type ReadImage = (
   options: Pick<ClassifyOptions, 'signal'> & Pick<Model, 'crop'>,
 ) => Promise<ImageItem>;
 
-/** Makes a classifier of a share in a batcher, which the classifier then owns. Single images are read by `readImage`. */
-export function classifierOf({ batcher, drain }: Share, readImage: ReadImage): Classifier {
+/** Makes a classifier of a batcher, which it then owns. Single images are read by `readImage`. */
+export function classifierOf({ batcher, drain }: SharedBatcher, readImage: ReadImage): Classifier {
   // All single calls together are one user of the batcher.
   const single = batcher.user();
   let handles = 0;

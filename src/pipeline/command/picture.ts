@@ -2,7 +2,7 @@
 
 import { stripVTControlCharacters } from 'node:util';
 import { type Pixels, withChannels } from '../images/pixels.ts';
-import { resize } from '../images/resample.ts';
+import { resize } from '../images/resize.ts';
 
 /** Characters from dark to bright. */
 const RAMP = ' .:-=+*#%@';

@@ -3,7 +3,7 @@
 import { UsageError } from '../../errors.ts';
 import type { Crop, Model } from '../../graph/model.ts';
 import { type Pixels, toModelInput, withChannels } from './pixels.ts';
-import { admCrop, type Filter, resizeAndCrop } from './resample.ts';
+import { admCrop, type Filter, resizeAndCrop } from './resize.ts';
 
 /** How an image is fitted to a model's shape. */
 export interface PrepareOptions {

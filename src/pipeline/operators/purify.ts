@@ -1,7 +1,7 @@
 import type { OperatorFunction } from 'rxjs';
 import type { OpenModel } from '../stream/batcher.ts';
 import { streamOperator } from '../stream/observable.ts';
-import { type Purified, type PurifyOptions, purifyImages } from '../stream/purify.ts';
+import { type Purified, type PurifyOptions, purifyImages } from '../stream/purify-images.ts';
 import type { ImageItem, ItemFailure } from '../types.ts';
 
 /**

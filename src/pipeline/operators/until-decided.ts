@@ -1,7 +1,7 @@
 import type { OperatorFunction } from 'rxjs';
 import type { AbortSignalLike } from '../../host-types.ts';
-import { bell } from '../stream/bell.ts';
 import { isImage, type Passing } from '../stream/flight.ts';
+import { notifier } from '../stream/notifier.ts';
 import { pulled, pullOf, streamOperator } from '../stream/observable.ts';
 
 /**
@@ -49,13 +49,13 @@ async function* rounds(
   let pulling = false;
   let exhausted = false;
   let failed: { readonly error: unknown } | undefined;
-  const feeder = bell();
-  const results = bell();
+  const feeder = notifier();
+  const results = notifier();
 
   const fail = (error: unknown): void => {
     failed ??= { error };
-    feeder.ring();
-    results.ring();
+    feeder.notify();
+    results.notify();
   };
 
   const pull = async (): Promise<void> => {
@@ -67,8 +67,8 @@ async function* rounds(
       again.push(value);
       inRounds++;
     }
-    feeder.ring();
-    results.ring();
+    feeder.notify();
+    results.notify();
   };
 
   /** What goes into the rounds: images that come round again, and new ones as there is room. */
@@ -78,7 +78,7 @@ async function* rounds(
       if (failed || stopped.aborted || (exhausted && inRounds === 0)) return;
       const room = inRounds < limit && ready.length === 0;
       if (room && !pulling && !exhausted) pull().catch(fail);
-      await feeder.rung();
+      await feeder.wait();
     }
   }
 
@@ -90,9 +90,9 @@ async function* rounds(
         if (isImage(value)) value.lease.release();
         inRounds--;
         ready.push(value);
-        results.ring();
+        results.notify();
       }
-      feeder.ring();
+      feeder.notify();
     }
   };
 
@@ -105,13 +105,13 @@ async function* rounds(
       if (signal.aborted) throw signal.reason;
       if (failed) throw failed.error;
       if (exhausted && inRounds === 0) return;
-      feeder.ring();
-      await results.rung();
+      feeder.notify();
+      await results.wait();
     }
   } finally {
     signal.removeEventListener('abort', abort);
     stop.abort(signal.reason);
-    feeder.ring();
+    feeder.notify();
     if (!exhausted) {
       const returned = source.return?.();
       if (pulling) returned?.catch(() => undefined);

@@ -1,12 +1,17 @@
-// The one place where a model is run. Streams, single calls, purifications and attacks ask for evaluations of their
-// images; the batcher fills common batches with them and replaces a lost device. It decides when things run, never what
-// is asked, so no result depends on who else asks.
+// Runs a model. Streams, single calls, purifications and attacks request evaluations of their images; the batcher fills
+// common batches with them and replaces a lost device. It decides when something runs, never what runs, so no result
+// depends on other requests.
+//
+// Its parts: `queues.ts` (what waits, served fairly), `slots.ts` (which image is in which slot), `jobs.ts` (what is
+// requested, and how a batch of it runs), `answers.ts` (from a batch back to the jobs), `recovery.ts` (what to do if the
+// model fails).
 
 import { ItemError, ModelError, UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
+import { type Batch, deliver, rowsOfBatch, settle } from './answers.ts';
 import {
-  type BatchPart,
+  type Answers,
   batchSizeOf,
   type ErrorSums,
   type Evaluations,
@@ -21,56 +26,51 @@ import {
 } from './jobs.ts';
 import { Queues, type User } from './queues.ts';
 import { recoveryFrom } from './recovery.ts';
+import { Slots } from './slots.ts';
 
 /**
- * Opens a model: once at the start, and again after a lost device. After the device ran out of memory, `batchSize` is
- * the size to try, half of the one before.
+ * Opens a model: once at the start, and again after a lost device. If the device ran out of memory, `batchSize` is the
+ * size to try, half of the previous one.
  */
 export type OpenModel = (request?: { readonly batchSize: number }) => Promise<Model>;
 
-/** Batches in flight, so that the device never waits for JavaScript. */
+/** Number of batches in flight: with two, the device never waits for JavaScript. */
 export const DEPTH = 2;
 
-interface Batch {
-  readonly kind: Kind;
-  readonly parts: readonly BatchPart[];
-}
-
-/** What an image asks of the model while it has a slot. Promises reject once the image is released. */
+/** An image with a slot, and what can be requested for it. Promises reject after the image is released. */
 export interface LeasedImage {
-  /** The errors of some evaluations, in their order. Rejects with `ItemError` if one is NaN or infinite. */
+  /** Returns the errors of some evaluations, in their order. Rejects with `ItemError` if one is NaN or infinity. */
   errors(rows: Evaluations): Promise<Float32Array>;
-  /** Errors with their gradients with respect to the image. */
+  /** Passes each error and its gradient with respect to the image to `onRow`. */
   gradients(rows: Evaluations, onRow: OnRow): Promise<void>;
-  /** Gradients of weighted sums of errors, one per view; undefined if the model gains nothing by it. */
+  /** Passes the gradient of each weighted sum of errors to `onRow`; undefined if that would not be cheaper. */
   readonly sums?: (rows: ErrorSums, onRow: OnRow) => Promise<void>;
-  /** Gives the slot back; what was asked and not sent rejects with `reason`. A second call does nothing. */
+  /** Gives the slot back. Requests that were not sent reject with `reason`. A second call does nothing. */
   release(reason?: unknown): void;
 }
 
 /**
- * Runs a model for any number of users at once. Owns the model.
+ * Runs a model, which it owns, for any number of users at once.
  *
- * A full batch goes out while fewer than two are in flight. A partial batch goes out only if none is in flight and
- * everybody who could ask for more has had a turn of the event loop to do so.
+ * A full batch is sent while fewer than two are in flight. A partial batch is sent only if none is in flight and all
+ * users have had a turn of the event loop to request more.
  *
- * Lost device (`DeviceLostError`): the model is opened again, and what was in flight runs again. Out of memory: the same
- * with half the batch. Two losses without a finished batch between them, and any other error of the model, end
- * everything with that error.
+ * If the device is lost (`DeviceLostError`), the model is opened again, and what was in flight runs again. If the device
+ * runs out of memory, the same happens with half the batch. After two losses without a finished batch between them, and
+ * after any other error of the model, everything rejects with that error.
  */
 export class Batcher {
   #model: Model;
   #evaluations = 0;
   readonly #openModel: OpenModel;
   readonly #queues = new Queues();
-  /** Every image that was given a slot and is not released, in that order. */
-  readonly #leases = new Set<Lease>();
-  #freeSlots: number[];
+  readonly #slots: Slots;
   readonly #inFlight = new Set<Batch>();
-  /** Settles when the answers to all batches so far were taken: answers are taken in the order of the batches. */
-  #taken: Promise<void> = Promise.resolve();
+  /** Resolves after the answers to all batches so far were delivered, which happens in the order of the batches. */
+  #delivered: Promise<void> = Promise.resolve();
+  /** Losses of the device since a batch last finished. */
   #losses = 0;
-  #request: { readonly batchSize: number } | undefined;
+  #reopenWith: { readonly batchSize: number } | undefined;
   #reopening = false;
   #turn: NodeJS.Immediate | undefined;
   #ended: { readonly reason: unknown } | undefined;
@@ -79,29 +79,29 @@ export class Batcher {
   constructor(openModel: OpenModel, model: Model) {
     this.#openModel = openModel;
     this.#model = model;
-    this.#freeSlots = slotsOf(model);
+    this.#slots = new Slots(model.slots);
   }
 
-  /** The model as it is now: another one after a lost device, with the same candidates and levels. */
+  /** The current model. After a lost device it is another one with the same candidates and levels. */
   get model(): Model {
     return this.#model;
   }
 
-  /** Rows answered so far: evaluations, gradients, products with the Jacobian. */
+  /** Number of rows answered so far: evaluations, gradients and products with the Jacobian. */
   get evaluations(): number {
     return this.#evaluations;
   }
 
-  /** Joins as somebody who shares slots and batches fairly with the others: a stream, or all single calls together. */
+  /** Adds a user, who shares slots and batches fairly with the others: a stream, or all single calls together. */
   user(): User {
     return this.#queues.user();
   }
 
   /**
-   * Waits for a slot and puts an image [c, h, w] there. A free slot goes to the user that has the fewest.
+   * Waits for a slot and puts an image [c, h, w] there. A free slot goes to the user with the fewest slots.
    *
    * @throws ItemError for another shape than the model takes, UsageError for a seed if the model has a file of noises,
-   *   the reason of `signal` if it aborts before there is a slot, and what ended the batcher.
+   *   the reason of `signal` if it aborts before a slot is free, and the error that ended the batcher, if any.
    */
   lease(
     user: User,
@@ -126,7 +126,7 @@ export class Batcher {
         },
         grant: () => {
           signal?.removeEventListener('abort', cancel);
-          this.#leases.add(lease);
+          this.#slots.leases.add(lease);
           resolve(this.#leased(user, lease));
         },
       };
@@ -140,25 +140,25 @@ export class Batcher {
     });
   }
 
-  /** Runs the network alone at a noised image. */
+  /** Runs the network alone on a noised image. */
   predict(user: User, kind: 'predict' | 'pullBack', rows: Prediction, onRow: OnRow): Promise<void> {
-    return this.#ask(user, { kind, rows }, onRow, rows.xt);
+    return this.#request(user, { kind, rows }, onRow, rows.xt);
   }
 
-  /** Rejects everything that waits or is in flight with `reason`, and closes the model. A second call does nothing. */
+  /** Rejects all requests with `reason`, and closes the model. A second call does nothing. */
   close(reason: unknown = new UsageError('the classifier is closed')): void {
     if (this.#ended) return;
     this.#ended = { reason };
     clearImmediate(this.#turn);
-    for (const { parts } of this.#inFlight) for (const { job } of parts) this.#settle(job, { reason });
+    for (const { parts } of this.#inFlight) for (const { job } of parts) settle(job, { reason });
     this.#inFlight.clear();
-    for (const { job } of this.#queues.clear(reason)) this.#settle(job, { reason });
-    this.#leases.clear();
+    for (const { job } of this.#queues.clear(reason)) settle(job, { reason });
+    this.#slots.leases.clear();
     this.#draining?.done();
     if (!this.#reopening) this.#model.close();
   }
 
-  /** Takes no new image, waits until those that have a slot are released, and closes the model. */
+  /** Refuses new images, waits until those with a slot are released, and closes the model. */
   async drain(): Promise<void> {
     if (this.#ended) return;
     this.#draining ??= waiter();
@@ -168,11 +168,12 @@ export class Batcher {
     this.close();
   }
 
+  /** Lets `drain` go on if no image has a slot. */
   #drained(): void {
-    if (this.#leases.size === 0) this.#draining?.done();
+    if (this.#slots.leases.size === 0) this.#draining?.done();
   }
 
-  /** @throws what ended everything, and ItemError for an image of another shape than the model takes. */
+  /** Throws the error that ended the batcher, if any, and `ItemError` for an image of another shape than the model takes. */
   #check(image?: Float32Array): void {
     if (this.#ended) throw this.#ended.reason;
     const [c, h, w] = this.#model.inputShape;
@@ -183,35 +184,36 @@ export class Batcher {
       );
   }
 
+  /** Makes the requests of an image with a slot. */
   #leased(user: User, lease: Lease): LeasedImage {
-    const ask = (work: Work, onRow: OnRow): Promise<void> => {
+    const request = (work: Work, onRow: OnRow): Promise<void> => {
       if (lease.released) return Promise.reject(new Error('the image was released'));
-      return this.#ask(user, work, onRow);
+      return this.#request(user, work, onRow);
     };
     return {
       errors: async (rows) => {
         const errors = new Float32Array(rows.level.length);
-        await ask({ kind: 'errors', lease, rows }, (i, error) => {
+        await request({ kind: 'errors', lease, rows }, (i, error) => {
           errors[i] = error;
         });
         return errors;
       },
-      gradients: (rows, onRow) => ask({ kind: 'gradients', lease, rows }, onRow),
+      gradients: (rows, onRow) => request({ kind: 'gradients', lease, rows }, onRow),
       ...(this.#model.differentiable?.viewGradients && {
-        sums: (rows: ErrorSums, onRow: OnRow) => ask({ kind: 'sums', lease, rows }, onRow),
+        sums: (rows: ErrorSums, onRow: OnRow) => request({ kind: 'sums', lease, rows }, onRow),
       }),
       release: (reason) => this.#release(user, lease, reason),
     };
   }
 
-  #ask(user: User, work: Work, onRow: OnRow, image?: Float32Array): Promise<void> {
+  #request(user: User, work: Work, onRow: OnRow, image?: Float32Array): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#check(image);
       batchSizeOf(this.#model, work.kind); // throws if the model cannot answer
       const count = rowsOf(work);
       const job: Job = { work, count, onRow, answered: 0, settled: false, resolve, reject };
       if (count === 0) {
-        this.#settle(job);
+        settle(job);
         return;
       }
       this.#queues.push(user, { job, from: 0, to: count });
@@ -223,14 +225,13 @@ export class Batcher {
     if (this.#ended || lease.released) return;
     lease.released = true;
     user.slots--;
-    for (const { job } of this.#queues.drop(user, lease)) this.#settle(job, { reason });
+    for (const { job } of this.#queues.drop(user, lease)) settle(job, { reason });
     this.#vacate(lease);
   }
 
-  /** Frees the slot of a released image once nothing of it is in flight. */
+  /** Frees the slot of a released image if nothing of it is in flight, and gives it to the next one. */
   #vacate(lease: Lease): void {
-    if (!lease.released || lease.inFlight > 0 || !this.#leases.delete(lease)) return;
-    if (lease.slot !== undefined) this.#freeSlots.push(lease.slot);
+    if (!this.#slots.vacate(lease)) return;
     this.#drained();
     this.#fillSlots();
   }
@@ -238,12 +239,12 @@ export class Batcher {
   /** Gives free slots to images that lost theirs with a device, then to those that wait for one. */
   #fillSlots(): void {
     if (this.#paused) return;
-    for (const lease of this.#leases) {
-      if (lease.slot !== undefined || lease.released) continue;
-      if (this.#freeSlots.length === 0) return;
-      if (!this.#encode(lease)) return;
-    }
-    while (this.#freeSlots.length > 0) {
+    while (this.#slots.hasFree) {
+      const evicted = this.#slots.nextWithout();
+      if (evicted) {
+        if (!this.#encode(evicted)) return;
+        continue;
+      }
       const request = this.#queues.nextWaiting();
       if (!request) return;
       request.grant();
@@ -251,11 +252,11 @@ export class Batcher {
     }
   }
 
-  /** Puts an image into a free slot; false if the model failed, which is dealt with. */
+  /** Puts an image into a free slot. Returns false if the model failed, after starting the recovery. */
   #encode(lease: Lease): boolean {
-    lease.slot = this.#freeSlots.pop()!;
+    const slot = this.#slots.assign(lease);
     try {
-      this.#model.encode(lease.slot, lease.image);
+      this.#model.encode(slot, lease.image);
       return true;
     } catch (error) {
       this.#lose(error, 'errors');
@@ -263,11 +264,12 @@ export class Batcher {
     }
   }
 
-  /** Whether there is no model to send anything to, yet or any more. */
+  /** Whether nothing can be sent now: the model is being opened again, or is closed. */
   get #paused(): boolean {
     return this.#reopening || this.#ended !== undefined;
   }
 
+  /** Sends as many full batches as may be in flight; if none is, a partial one after a turn of the event loop. */
   #pump(): void {
     if (this.#paused) return;
     while (this.#inFlight.size < DEPTH) {
@@ -283,15 +285,15 @@ export class Batcher {
     });
   }
 
-  /** Sends a batch of a kind; false if nothing of it can be sent. */
+  /** Sends a batch of a kind. Returns false if no row of it can be sent. */
   #send(kind: Kind): boolean {
     const parts = this.#queues.take(kind, batchSizeOf(this.#model, kind));
     if (parts.length === 0) return false;
     const batch: Batch = { kind, parts };
     this.#inFlight.add(batch);
     const answers = runBatch(this.#model, kind, parts);
-    const before = this.#taken;
-    this.#taken = answers.then(
+    const before = this.#delivered;
+    this.#delivered = answers.then(
       async (found) => {
         await before;
         if (!this.#inFlight.delete(batch)) return;
@@ -311,44 +313,19 @@ export class Batcher {
     return true;
   }
 
-  #answer(
-    { kind, parts }: Batch,
-    { errors, gradients }: { errors?: Float32Array; gradients?: Float32Array },
-  ): void {
-    const count = parts.reduce((sum, { from, to }) => sum + to - from, 0);
-    const answers = (errors ?? gradients!).length;
-    if (errors ? answers !== count : answers % count !== 0)
-      throw new ModelError(`${this.#model.name}: expected ${count} answers (${kind}), got ${answers}`);
-    const length = gradients ? gradients.length / count : 0;
-    this.#evaluations += count;
-    let at = 0;
-    for (const { job, from, to } of parts) {
+  /** Passes the answers to a batch on, and frees the slots of released images that waited for them. */
+  #answer(batch: Batch, answers: Answers): void {
+    for (const job of deliver(this.#model, batch, answers)) this.#queues.forget(job);
+    this.#evaluations += rowsOfBatch(batch);
+    const leases = batch.parts.flatMap(({ job, from, to }) => {
       const { lease } = job.work;
       if (lease) lease.inFlight -= to - from;
-      for (let i = from; i < to; i++, at++) {
-        if (job.settled) continue;
-        const error = errors?.[at] ?? 0;
-        const gradient = gradients?.subarray(at * length, (at + 1) * length) ?? NOTHING;
-        if (Number.isFinite(error) && gradient.every(Number.isFinite)) job.onRow(i, error, gradient);
-        else {
-          this.#queues.forget(job);
-          this.#settle(job, { reason: notFinite(this.#model, job.work, i, error) });
-        }
-      }
-      job.answered += to - from;
-      if (job.answered === job.count) this.#settle(job);
-      if (lease) this.#vacate(lease);
-    }
+      return lease ?? [];
+    });
+    for (const lease of leases) this.#vacate(lease);
   }
 
-  #settle(job: Job, failure?: { readonly reason: unknown }): void {
-    if (job.settled) return;
-    job.settled = true;
-    if (failure) job.reject(failure.reason);
-    else job.resolve();
-  }
-
-  /** Meets an error of the model: opens it again, or ends everything. */
+  /** Opens the model again after an error, or closes the batcher with that error. */
   #lose(error: unknown, kind: Kind): void {
     if (this.#paused) return;
     const size = batchSizeOf(this.#model, kind);
@@ -358,21 +335,18 @@ export class Batcher {
       return;
     }
     this.#losses = recovery.losses;
-    this.#request = recovery.request ?? this.#request;
+    this.#reopenWith = recovery.request ?? this.#reopenWith;
     this.#reopening = true;
     this.#queues.putBack([...this.#inFlight].flatMap(({ parts }) => parts));
     this.#inFlight.clear();
-    for (const lease of this.#leases) {
-      lease.slot = undefined;
-      lease.inFlight = 0;
-      if (lease.released) this.#leases.delete(lease);
-    }
+    this.#slots.renumber(0);
     this.#model.close();
-    this.#openModel(this.#request)
+    this.#openModel(this.#reopenWith)
       .then((model) => this.#reopened(model, recovery.request && { error, kind, size }))
       .catch((failed: unknown) => this.close(failed));
   }
 
+  /** Goes on with a model that was opened again. `full` is the batch for which memory did not suffice. */
   #reopened(
     model: Model,
     full: { readonly error: unknown; readonly kind: Kind; readonly size: number } | undefined,
@@ -385,35 +359,22 @@ export class Batcher {
     this.#reopening = false;
     this.#model = model;
     if (model.candidates.length !== before.candidates.length || model.levels.length !== before.levels.length)
-      throw new ModelError(`${before.name}: the model was opened again with other candidates or levels`);
+      throw new ModelError(
+        `${before.name}: expected the same candidates and levels after opening the model again, got others`,
+      );
     if (full && batchSizeOf(model, full.kind) >= full.size) throw full.error;
-    this.#freeSlots = slotsOf(model);
+    this.#slots.renumber(model.slots);
     this.#drained();
     this.#fillSlots();
     this.#pump();
   }
 }
 
-const NOTHING = new Float32Array(0);
-
-/** The slots of a model, the first to be used last in the list. */
-const slotsOf = ({ slots }: Model): number[] => Array.from({ length: slots }, (_, i) => slots - 1 - i);
-
+/** Makes a promise with the function that resolves it. */
 function waiter() {
   let done = (): void => {};
   const promise = new Promise<void>((resolve) => {
     done = resolve;
   });
   return { promise, done };
-}
-
-function notFinite({ name, candidates, levels }: Model, { rows }: Work, i: number, error: number): ItemError {
-  const index = typeof rows.level === 'number' ? rows.level : rows.level[i]!;
-  const { t, sigma } = levels[index] ?? {};
-  const where = t === undefined ? `sigma ${sigma}` : `t ${t}`;
-  const candidate =
-    'candidate' in rows && typeof rows.candidate !== 'number' ? rows.candidate[i]! : undefined;
-  const label = candidate === undefined ? undefined : candidates[candidate]?.label;
-  const what = label === undefined ? 'NaN or infinity' : `${error} as the error for "${label}"`;
-  return new ItemError('not-finite', `${name}: the model returned ${what} at ${where}`);
 }

@@ -1,5 +1,5 @@
-// A network under no class, as purifications ask it: gradients of its error, its predictions, and products with its
-// Jacobian, for many images at once.
+// Connects purifications with a model: unconditional gradients of the error, predictions, and products with the Jacobian,
+// for many images at once.
 
 import { UnsupportedError } from '../../errors.ts';
 import { type Mix, type Model, NO_CLASS } from '../../graph/model.ts';
@@ -8,15 +8,15 @@ import type { Denoising } from '../purifying/chain.ts';
 import { type Batcher, DEPTH } from './batcher.ts';
 import { batchSizeOf, derivativesOf } from './jobs.ts';
 
-/** Returns what the levels of a model do to an image. @throws UnsupportedError for a model without gradients. */
+/** Returns signal scale and noise scale of a model's levels. Throws `UnsupportedError` for a model without gradients. */
 export const mixesOf = (model: Model): readonly Mix[] => derivativesOf(model).mixes;
 
-/** Returns how many images keep two batches full if each asks for one thing at a time. */
+/** Returns how many images keep two batches full if each has one request at a time. */
 export const imagesInFlight = ({ model }: Batcher): number =>
   DEPTH * Math.max(1, Math.min(batchSizeOf(model, 'gradients'), model.slots));
 
 /**
- * Answers purifications by a model that was opened for no class. Calls reject with the reason of `signal` after it
+ * Returns the functions by which purifications use an unconditional model. They reject with the reason of `signal` after it
  * aborted, and with `ItemError` if the model returns NaN or infinity.
  *
  * @throws UnsupportedError for a model without gradients (of latents), or without a candidate for no class.

@@ -1,4 +1,4 @@
-// What flows between the operators that `classify` is made of.
+// The values between the operators of which `classify` is composed.
 
 import type { Model } from '../../graph/model.ts';
 import type { Group, Round, Trial } from '../deciding/trial.ts';
@@ -6,7 +6,7 @@ import type { ItemFailure } from '../types.ts';
 import type { LeasedImage } from './batcher.ts';
 import type { Positioned } from './input-order.ts';
 
-/** What strategies and verdicts need to know of a model. */
+/** The properties of a model that strategies and verdicts use. */
 export type ModelFacts = Pick<
   Model,
   'name' | 'candidates' | 'levels' | 'kappa' | 'noisePairing' | 'temperature' | 'seed' | 'device' | 'familiar'
@@ -20,15 +20,15 @@ export interface ImageInFlight extends Positioned {
   /** The seed of its noise, if it is not the model's own. */
   readonly seed?: number | bigint | undefined;
   readonly trial: Trial;
-  /** What the last elimination asked for; if undefined, all that is left of the grid. */
+  /** What the last elimination requested. If undefined, the rest of the grid is evaluated. */
   readonly look?: Round | undefined;
-  /** What the last aggregation added to the trial. */
+  /** The evaluations that the last aggregation added to the trial. */
   readonly evaluated?: readonly Group[] | undefined;
-  /** When it was put on the device, in milliseconds. */
+  /** Time at which it was put on the device, in milliseconds. */
   readonly started: number;
 }
 
-/** An image at one (level, noise) which its candidates share: number `index` of the `of` that a look fans out to. */
+/** An image at one (level, noise), which its candidates share. It is number `index` of the `of` groups of a round. */
 export interface SharedFan {
   readonly image: ImageInFlight;
   readonly fan: Group;
@@ -36,21 +36,21 @@ export interface SharedFan {
   readonly of: number;
 }
 
-/** A shared fan with the error of each of its candidates, or with the fault of the image. */
+/** A shared fan with the error of each of its candidates, or with the failure of the image. */
 export type Errors = SharedFan &
   ({ readonly errors: Float32Array } | { readonly failure: ItemFailure['error'] });
 
-/** What every operator lets pass: images with nothing left to evaluate, and failures. */
+/** What passes through every operator: images with nothing left to evaluate, and failures. */
 export type Passing = ImageInFlight | ItemFailure;
 
-/** Makes a failure of an image. */
+/** Returns the failure of an image. */
 export const failedImage = (
   { path, position }: Pick<ImageInFlight, 'path' | 'position'>,
   error: ItemFailure['error'],
 ): ItemFailure => ({ path, error, ...(position === undefined ? {} : { position }) });
 
-/** True for images in flight. */
+/** Whether a value is an image in flight. */
 export const isImage = (value: object): value is ImageInFlight => 'trial' in value;
 
-/** True for shared fans, also those with errors. */
+/** Whether a value is a shared fan, with or without errors. */
 export const isFan = (value: object): value is SharedFan => 'fan' in value;

@@ -1,17 +1,17 @@
-// Results in the order of the source, although images finish in any order.
+// Restores the order of the source, as images finish in any order.
 
-import { bell } from './bell.ts';
+import { notifier } from './notifier.ts';
 
-/** The place of an item in its source, counted from 0. */
+/** An item with its position in the source, from 0. */
 export interface Positioned {
   readonly position?: number | undefined;
 }
 
 /**
- * Numbers the items of a source, runs them, and yields what comes out in the order of the source, without numbers.
+ * Numbers the items of a source, runs them, and yields the results in the order of the source, without numbers.
  *
- * @param run gives every item back once, in any order, with its number.
- * @param window how many items may be under way or held back: no more are pulled until the oldest is there.
+ * @param run returns one result per item, in any order, with the number of the item.
+ * @param window the largest number of items that are being run or held back. No more are pulled before the oldest is done.
  */
 export async function* inInputOrder<A extends object, B extends object>(
   source: AsyncIterable<A>,
@@ -19,12 +19,12 @@ export async function* inInputOrder<A extends object, B extends object>(
   window: number,
 ): AsyncGenerator<B> {
   const held = new Map<number, B>();
-  const room = bell();
+  const room = notifier();
   let yielded = 0;
   async function* numbered(): AsyncGenerator<A & Positioned> {
     let position = 0;
     for await (const item of source) {
-      while (position - yielded >= window) await room.rung();
+      while (position - yielded >= window) await room.wait();
       yield { ...item, position: position++ };
     }
   }
@@ -32,7 +32,7 @@ export async function* inInputOrder<A extends object, B extends object>(
     held.set(position!, value as unknown as B);
     for (let next = held.get(yielded); next; next = held.get(yielded)) {
       held.delete(yielded++);
-      room.ring();
+      room.notify();
       yield next;
     }
   }

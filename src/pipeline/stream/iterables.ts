@@ -1,14 +1,15 @@
-import type { AbortSignalLike } from '../../host-types.ts';
+// Async iterables that end at a signal, or are mapped with bounded concurrency.
 
-// Two bounded ways through an async iterable.
+import type { AbortSignalLike } from '../../host-types.ts';
 
 const ended = { done: true, value: undefined } as const;
 
-/** Lets go of an iterator without waiting: its last `next` may never settle (an idle standard input). */
+/** Ends an iterator without waiting, because its last `next` may never settle (an idle standard input). */
 function release(iterator: AsyncIterator<unknown>): void {
   iterator.return?.().then(undefined, () => undefined);
 }
 
+/** Returns the next result of an iterator, or its end if the signal aborts first. */
 function nextUntil<T>(iterator: AsyncIterator<T>, signal: AbortSignalLike): Promise<IteratorResult<T>> {
   return new Promise((resolve, reject) => {
     const stop = () => resolve(ended);
@@ -27,7 +28,7 @@ function nextUntil<T>(iterator: AsyncIterator<T>, signal: AbortSignalLike): Prom
   });
 }
 
-/** The values of a source until the signal is raised; then it ends normally, at once. */
+/** Yields the values of a source until the signal aborts; then it ends normally, at once. */
 export async function* until<T>(source: AsyncIterable<T>, signal: AbortSignalLike): AsyncGenerator<T> {
   const iterator = source[Symbol.asyncIterator]();
   try {
@@ -42,8 +43,8 @@ export async function* until<T>(source: AsyncIterable<T>, signal: AbortSignalLik
 }
 
 /**
- * Maps a source with at most `limit` calls under way, in the source's order. At most `limit` results wait, and
- * nothing is pulled from the source before somebody pulls here.
+ * Maps a source in its order, with at most `limit` calls at a time. At most `limit` results wait, and nothing is pulled from
+ * the source before a result is pulled here.
  */
 export async function* mapOrdered<T, R>(
   source: AsyncIterable<T>,
@@ -60,7 +61,7 @@ export async function* mapOrdered<T, R>(
     for (;;) {
       while (waiting.length < limit) {
         const pending = step();
-        pending.catch(() => undefined); // reported when its turn comes
+        pending.catch(() => undefined); // thrown when its turn comes
         waiting.push(pending);
       }
       const result = await waiting.shift()!;

@@ -1,16 +1,16 @@
-// What images ask of a model, and how what several of them ask becomes one batch.
+// What is requested of a model, and how the requests of several images become one batch.
 
 import { UnsupportedError } from '../../errors.ts';
 import type { Differentiable, EvaluationBatch, Model, Views } from '../../graph/model.ts';
 import { joined } from '../../kernels/device/tensor.ts';
 
-/** An image in a slot of the model. The slot is undefined while the image waits for one, as after a lost device. */
+/** An image's right to a slot of the model. The slot is undefined while the image waits for one, as after a lost device. */
 export interface Lease {
   readonly image: Float32Array;
-  /** The seed of its noise; the model's own if undefined. */
+  /** The seed of its noise. Default: the model's own. */
   readonly seed: bigint | undefined;
   slot: number | undefined;
-  /** Rows that were sent and are not back yet. */
+  /** Number of rows that were sent and are not answered yet. */
   inFlight: number;
   released: boolean;
 }
@@ -30,7 +30,7 @@ export interface ErrorSums {
   readonly weights: (i: number) => readonly number[];
 }
 
-/** A prediction at a noised image [c, h, w] that the caller made, or the product of `cotangent` with its Jacobian. */
+/** A prediction for a noised image [c, h, w] of the caller's, or the product of its Jacobian with `cotangent`. */
 export interface Prediction {
   readonly xt: Float32Array;
   readonly candidate: number;
@@ -39,7 +39,7 @@ export interface Prediction {
 }
 
 /**
- * What is asked, by the call of the model that answers it:
+ * A request, by the function of the model that answers it:
  * - `errors` and `gradients`: `Model.errors` and `Differentiable.gradients` of evaluations;
  * - `sums`: `Differentiable.viewGradients`, one row per view;
  * - `predict` and `pullBack`: the network alone, one row.
@@ -49,20 +49,20 @@ export type Work =
   | { readonly kind: 'sums'; readonly lease: Lease; readonly rows: ErrorSums }
   | { readonly kind: 'predict' | 'pullBack'; readonly lease?: undefined; readonly rows: Prediction };
 
-/** The calls of a model that a batch can be made of. */
+/** The kinds of requests. A batch has one kind. */
 export type Kind = Work['kind'];
 
-/** Takes the answer to row `i` of a job. `gradient` [c, h, w] is only lent, and empty where nothing asked for one. */
+/** Receives the answer to row `i` of a job. `gradient` [c, h, w] is valid during the call, and empty for `errors`. */
 export type OnRow = (i: number, error: number, gradient: Float32Array) => void;
 
-/** Work under way. Its rows go out in order, in as many batches as it takes, and are answered in order. */
+/** Work that was requested. Its rows are sent in order, in as many batches as it takes, and are answered in order. */
 export interface Job {
   readonly work: Work;
   readonly count: number;
   readonly onRow: OnRow;
-  /** Rows answered so far. */
+  /** Number of rows answered so far. */
   answered: number;
-  /** True once it is resolved or rejected: answers that still come are dropped. */
+  /** Whether it is resolved or rejected. Later answers are dropped. */
   settled: boolean;
   readonly resolve: () => void;
   readonly reject: (reason: unknown) => void;
@@ -81,7 +81,7 @@ export interface Answers {
   readonly gradients?: Float32Array;
 }
 
-/** Returns the derivatives of a model. @throws UnsupportedError if it has none, as models of latents. */
+/** Returns the derivatives of a model. Throws `UnsupportedError` if it has none, as models of latents. */
 export function derivativesOf({ name, differentiable }: Model): Differentiable {
   if (differentiable) return differentiable;
   throw new UnsupportedError(
@@ -89,17 +89,17 @@ export function derivativesOf({ name, differentiable }: Model): Differentiable {
   );
 }
 
-/** Returns how many rows of a kind fill a batch of a model. */
+/** Returns the number of rows in a full batch of a kind. Throws `UnsupportedError` if the model cannot answer the kind. */
 export function batchSizeOf(model: Model, kind: Kind): number {
   if (kind === 'errors') return model.batchSize;
   const { gradientBatchSize, viewBatchSize = gradientBatchSize } = derivativesOf(model);
   return kind === 'sums' ? viewBatchSize : gradientBatchSize;
 }
 
-/** Counts the rows of some work. */
+/** Returns the number of rows of some work. */
 export const rowsOf = ({ lease, rows }: Work): number => (lease ? rows.level.length : 1);
 
-/** Runs a batch of parts of one kind, whose images are in their slots, and returns the answers in order. */
+/** Runs a batch of parts of one kind, whose images are in slots, and returns the answers in order. */
 export async function runBatch(model: Model, kind: Kind, parts: readonly BatchPart[]): Promise<Answers> {
   switch (kind) {
     case 'errors':
@@ -116,14 +116,14 @@ export async function runBatch(model: Model, kind: Kind, parts: readonly BatchPa
   }
 }
 
-/** Collects a value of every row of a batch. */
+/** Returns one value per row of a batch. */
 function eachRow<T>(parts: readonly BatchPart[], of: (work: Work, i: number) => T): T[] {
   const values: T[] = [];
   for (const { job, from, to } of parts) for (let i = from; i < to; i++) values.push(of(job.work, i));
   return values;
 }
 
-/** Slots, levels, noise indices and, if any image brings its own, seeds of a batch of leased images. */
+/** Returns slots, levels, noise indices and, if any image has its own, seeds of a batch. */
 function viewBatch(model: Model, parts: readonly BatchPart[]): Views {
   const rows = eachRow(parts, (work, i) => {
     const { lease, rows } = work as Extract<Work, { readonly lease: Lease }>;

@@ -1,12 +1,12 @@
-// The RxJS face of pulled streams. RxJS has no back-pressure: whoever subscribes is pushed to. So an observable made here
-// remembers how to be pulled; an operator made here chains that, and the one subscription at the end drives the whole
-// chain at the pace of its last stage. Ordinary RxJS operators in between push, but their source waits for whoever is
-// pulled behind them.
+// Connects RxJS with pulled streams. RxJS has no back-pressure: subscribers are pushed to. So an observable made here
+// remembers how to pull it. Operators made here pull each other, and the subscription at the end drives the whole chain at
+// the pace of its last stage. Ordinary RxJS operators in between push, but their source waits for the stage that is
+// pulled after them.
 
 import { Observable, type OperatorFunction, Subject, takeUntil } from 'rxjs';
 import type { AbortSignalLike } from '../../host-types.ts';
-import { bell } from './bell.ts';
 import { until } from './iterables.ts';
+import { notifier } from './notifier.ts';
 import { stoppable } from './pull.ts';
 
 /** Begins a run of a stream, as a subscription does; the run stops at once when `signal` aborts. */
@@ -14,22 +14,23 @@ export type Pull<T> = (signal: AbortSignalLike) => AsyncIterable<T>;
 
 const pulls = new WeakMap<object, Pull<unknown>>();
 
-/** Makes sources wait as long as their consumer has enough. */
+/** Returns a promise for which sources wait while their consumer has enough items; undefined if they need not wait. */
 type Gate = () => Promise<void> | undefined;
 
-/** The gate of the queue that subscribes right now: sources that this subscription reaches wait at it. */
+/** The gate of the queue that is subscribing now: sources that this subscription reaches wait at it. */
 let subscribing: Gate | undefined;
 
 /**
- * Makes an observable of an async iterable, read one item after the other; what is emitted is never buffered. Each
- * subscription is a run of its own, and unsubscribing ends it at once: the signal aborts, the iterator is told to return.
+ * Makes an observable of an async iterable. Items are read one after the other, and nothing is buffered. Each subscription
+ * is a separate run, and unsubscribing ends it at once: the signal aborts, and `return` of the iterator is called.
  *
  * Operators of this library applied to it directly pull it at their own pace. Ordinary RxJS operators that emit while
  * they receive (`map`, `filter`, `tap`, `scan`, `take`, ...) may stand in between: the source then waits whenever items
  * wait in front of the library's operator, so memory stays bounded at any length. Operators that hold values back on
  * their own (`mergeMap` or `concatMap` with promises, `delay`, `buffer`) hide how much waits; use `mapPulled` instead.
  *
- * @param source an async iterable, or a function that begins one.
+ * @param source an async iterable, or a function that makes one for each subscription.
+ * @return an observable of its items.
  *
  * @example
  * import { findImages, loadImages, openClassifier } from 'diffclass-stream';
@@ -67,16 +68,16 @@ export function pulled<T>(source: AsyncIterable<T> | Pull<T>): Observable<T> {
   return observable;
 }
 
-/** The most items of a plain observable that wait to be pulled, unless an operator is given another number. */
+/** Default for the largest number of items of a plain observable that wait to be pulled. */
 export const QUEUE = 1024;
 
-/** Items that wait in front of an operator before pulled sources further up wait, too. */
+/** Pulled sources further up wait while at least so many items wait in front of an operator. */
 const ENOUGH = 16;
 
 /**
- * Returns how to pull an observable: the way it remembers, or, for a plain one, through a queue. The queue subscribes at
- * once, as an operator would, and holds at most `queue` items that wait to be pulled. Sources made by `pulled` wait as
- * long as items wait; one item more than `queue` is an error of the stream, since other sources cannot be made to wait.
+ * Returns a function that pulls an observable: directly if it was made by `pulled`, otherwise through a queue. The queue
+ * subscribes at once, as an operator would, and holds at most `queue` items. Sources made by `pulled` wait while items are
+ * in the queue. Other sources cannot be made to wait, so one item more than `queue` is an error of the stream.
  */
 export function pullOf<T>(observable: Observable<T>, queue = QUEUE): Pull<T> {
   const remembered = pulls.get(observable) as Pull<T> | undefined;
@@ -84,9 +85,12 @@ export function pullOf<T>(observable: Observable<T>, queue = QUEUE): Pull<T> {
 }
 
 /**
- * Makes an operator of a function over async iterables. On a pulled source it is pulled itself: nothing is buffered but
- * what `f` holds. On any other observable up to `queue` items wait (see `pullOf`). What `f` reads ends when `signal`
- * aborts, also while an item is awaited.
+ * Makes an operator of a function over async iterables.
+ *
+ * @param f maps the source to results. The source that `f` reads ends when `signal` aborts, even while `f` awaits an item.
+ * @param queue the largest number of items that wait if the source is a plain observable. A pulled source is pulled:
+ *   nothing is buffered but what `f` holds.
+ * @return an operator whose observable is pulled.
  *
  * @example
  * import { streamOperator } from 'diffclass-stream/operators';
@@ -103,15 +107,16 @@ export const streamOperator =
   (source) =>
     pulled((signal) => f(until(pullOf(source, queue)(signal), signal), signal));
 
+/** Pulls a plain observable through a queue. */
 function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignalLike): AsyncIterable<T> {
   const waiting: T[] = [];
-  const arrived = bell();
+  const arrived = notifier();
   let ended: { readonly error?: unknown; readonly failed: boolean } | undefined;
   let enough: { readonly promise: Promise<void>; readonly open: () => void } | undefined;
   const end = (failed: boolean, error?: unknown): void => {
     ended ??= { failed, error };
     enough?.open();
-    arrived.ring();
+    arrived.notify();
   };
   const left$ = new Subject<void>();
   const stop = (): void => {
@@ -135,12 +140,12 @@ function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignal
           end(
             true,
             new Error(
-              `more than ${limit} items wait: this source pushes faster than its items are taken; make it pulled(iterable), and use mapPulled in place of operators that hold values back`,
+              `expected at most ${limit} items to wait, got more: this source pushes faster than its items are taken; make it pulled(iterable), and use mapPulled instead of operators that hold values back`,
             ),
           );
           left$.next();
         }
-        arrived.ring();
+        arrived.notify();
       },
       error: (error) => end(true, error),
       complete: () => end(false),
@@ -160,7 +165,7 @@ function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignal
         }
         if (ended?.failed) throw ended.error;
         if (ended) return;
-        await arrived.rung();
+        await arrived.wait();
       }
     } finally {
       signal.removeEventListener('abort', stop);
@@ -169,6 +174,7 @@ function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignal
   });
 }
 
+/** Makes a promise with the function that resolves it, after calling `opened`. */
 function opening(opened: () => void) {
   let open = (): void => {};
   const promise = new Promise<void>((resolve) => {

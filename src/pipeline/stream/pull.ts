@@ -1,13 +1,14 @@
+// Pulled streams: bounded concurrency over an async iterable, and stopping at once.
+
 import type { AbortSignalLike } from '../../host-types.ts';
-// Streams that are pulled: bounded concurrency over an async iterable, and stopping at once.
 
 /**
- * Runs `task` on the items of a source, at most `limit` at a time, and yields results as they finish. An item
- * is pulled only when all results so far have been taken, so the source is never more than `limit` items (and
- * the one being pulled) ahead of the consumer.
+ * Runs `task` on the items of a source, at most `limit` at a time, and yields results as they finish. An item is pulled
+ * only after all results so far were taken, so the source is never more than `limit` items (and the one being pulled)
+ * ahead of the consumer.
  *
- * When the source or a task fails, or `signal` aborts, results that are ready still come; then it throws that
- * error, or the signal's reason. The source is told to return whenever it is left early.
+ * If the source or a task fails, or `signal` aborts, results that are ready are still yielded; then it throws that error,
+ * or the signal's reason. If the source is left early, its `return` is called.
  */
 export async function* concurrently<A, B>(
   source: AsyncIterable<A>,
@@ -65,9 +66,9 @@ export async function* concurrently<A, B>(
 }
 
 /**
- * An iterator over a generator whose `return()` takes effect at once: `signal` aborts, also while a result is
- * awaited (a bare generator would first run to its next `yield`), and the pending `next()` ends as done. With
- * `outer`, that signal stops it too, and then `next()` rejects with its reason.
+ * Makes an iterator over a generator whose `return()` takes effect at once: `signal` aborts, even while a result is awaited
+ * (a bare generator would first run to its next `yield`), and the pending `next()` ends as done. The signal `outer` stops
+ * it too; then `next()` rejects with its reason.
  */
 export function stoppable<T>(
   make: (signal: AbortSignalLike) => AsyncGenerator<T, undefined>,
@@ -96,7 +97,7 @@ export function stoppable<T>(
   };
 }
 
-/** Waits for a value unless `signal` aborts first, which throws its reason; a value too late is disposed of. */
+/** Waits for a value. If `signal` aborts first, throws its reason, and disposes of the value when it comes. */
 export async function unlessAborted<T>(
   pending: Promise<T>,
   signal: AbortSignalLike,

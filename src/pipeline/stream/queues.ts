@@ -1,17 +1,17 @@
-// Who waits for a slot, and what waits to be sent: queues that are served fairly, user by user.
+// Queues of images that wait for a slot, and of rows that wait to be sent. They are served fairly, user by user.
 
 import type { BatchPart, Job, Kind, Lease } from './jobs.ts';
 
-/** A stream, or all single calls of a classifier together: the unit between which slots and batches are shared. */
+/** A stream, or all single calls of a classifier together. Slots and batches are shared fairly between users. */
 export interface User {
-  /** Slots that its images have. */
+  /** Number of slots that its images have. */
   slots: number;
 }
 
 /** An image that waits for a slot. */
 export interface LeaseRequest {
   readonly lease: Lease;
-  /** Called once the image is in a slot. */
+  /** Called when the image gets a slot. */
   readonly grant: () => void;
   readonly reject: (reason: unknown) => void;
 }
@@ -21,29 +21,33 @@ interface Waiting extends User {
   readonly parts: Map<Kind, BatchPart[]>;
 }
 
-/** What the users of a model wait for. */
+/** All that the users of a model wait for. */
 export class Queues {
-  /** In the order of service: whoever was served goes to the end. */
+  /** In the order of service: a user that was served goes to the end. */
   readonly #users = new Set<Waiting>();
   readonly #owners = new WeakMap<Job, Waiting>();
+  /** Number of rows that wait, by kind. */
   readonly #rows = new Map<Kind, number>();
 
+  /** Adds a user. */
   user(): User {
     return { slots: 0, requests: new Set(), parts: new Map() } as Waiting;
   }
 
+  /** Adds an image that waits for a slot. */
   wait(user: User, request: LeaseRequest): void {
     const waiting = user as Waiting;
     waiting.requests.add(request);
     this.#users.add(waiting);
   }
 
+  /** Removes an image that waits for a slot. */
   cancel(user: User, request: LeaseRequest): void {
     (user as Waiting).requests.delete(request);
     this.#leave(user as Waiting);
   }
 
-  /** Takes the next image that gets a slot: the first one of the user with the fewest slots. */
+  /** Removes and returns the image that gets the next slot: the first one of the user with the fewest slots. */
   nextWaiting(): LeaseRequest | undefined {
     let next: Waiting | undefined;
     for (const user of this.#users)
@@ -56,6 +60,7 @@ export class Queues {
     return request;
   }
 
+  /** Adds rows that wait to be sent. */
   push(user: User, part: BatchPart): void {
     const waiting = user as Waiting;
     this.#owners.set(part.job, waiting);
@@ -64,7 +69,7 @@ export class Queues {
     this.#users.add(waiting);
   }
 
-  /** Finds a kind of which at least `least` rows wait, looking at the users in the order of service. */
+  /** Returns a kind of which at least `least` rows wait: the first one, looking at users in the order of service. */
   kindWith(least: (kind: Kind) => number): Kind | undefined {
     for (const { parts } of this.#users)
       for (const [kind, queue] of parts)
@@ -72,7 +77,7 @@ export class Queues {
     return undefined;
   }
 
-  /** Takes up to `room` rows of a kind whose images are in slots, one part of each user in turn. */
+  /** Removes and returns up to `room` rows of a kind whose images are in slots, one part of each user in turn. */
   take(kind: Kind, room: number): BatchPart[] {
     const taken: BatchPart[] = [];
     let left = room;
@@ -107,7 +112,7 @@ export class Queues {
     return taken;
   }
 
-  /** Puts parts that were sent in front of everything else of their users, in the same order. */
+  /** Puts parts that were sent back in front of everything else of their users, in the same order. */
   putBack(parts: readonly BatchPart[]): void {
     for (const part of [...parts].reverse()) {
       const { work, settled } = part.job;
@@ -119,12 +124,12 @@ export class Queues {
     }
   }
 
-  /** Drops what an image still waits for and returns it. */
+  /** Removes and returns what still waits of an image. */
   drop(user: User, lease: Lease): BatchPart[] {
     return this.#remove(user as Waiting, ({ job }) => job.work.lease === lease);
   }
 
-  /** Drops what a job still waits for. */
+  /** Removes what still waits of a job. */
   forget(job: Job): void {
     const owner = this.#owners.get(job);
     if (owner) this.#remove(owner, (part) => part.job === job);
@@ -139,7 +144,7 @@ export class Queues {
     }
   }
 
-  /** Empties everything: rejects images that wait for a slot and returns the parts that wait to be sent. */
+  /** Rejects every image that waits for a slot, and removes and returns all parts that wait to be sent. */
   clear(reason: unknown): BatchPart[] {
     this.refuse(reason);
     return [...this.#users].flatMap((user) => this.#remove(user, () => true));

@@ -1,11 +1,12 @@
-// What to do about a model that fails while it runs.
+// Decides what to do if a model fails while it runs.
 
 import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 
+/** How to open the model again. */
 export interface Recovery {
-  /** Losses of the device since a batch last came back, this one included. */
+  /** Number of losses of the device since a batch last finished, including this one. */
   readonly losses: number;
-  /** What to ask for when the model is opened again with less memory. */
+  /** The smaller batch to open the model with, if memory did not suffice. */
   readonly request?: { readonly batchSize: number };
 }
 

@@ -1,27 +1,27 @@
-// Who owns an opened model. Streams that are given the same model share its batcher, and the last one closes it.
+// Ownership of opened models. Streams with the same model share its batcher, and the last of them closes it.
 
 import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
 import { Batcher, type OpenModel } from './batcher.ts';
 
-/** A share in a batcher. The batcher ends, and its model closes, when the last share is released. */
-export interface Share {
+/** A batcher that several owners may share. It closes, with its model, when the last owner has released it. */
+export interface SharedBatcher {
   readonly batcher: Batcher;
-  /** Gives the share back; if it is the last one, what is in flight rejects with `reason`. A second call does nothing. */
+  /** Ends the ownership. After the last one, what is in flight rejects with `reason`. A second call does nothing. */
   release(reason?: unknown): void;
-  /** The same, but if it is the last share, images in flight finish first. */
+  /** Ends the ownership, but lets images in flight finish before the batcher closes. */
   drain(): Promise<void>;
 }
 
 interface Entry {
   readonly batcher: Batcher;
-  /** Infinite for a model that stays its caller's. */
-  shares: number;
+  /** Number of owners; infinite for a model that the caller owns. */
+  owners: number;
 }
 
 const entries = new WeakMap<Model, Entry>();
 
-/** What an opened classifier tells of its model, and what operators take as one. */
+/** The properties of its model that an opened classifier has. Operators take it as their classifier. */
 export type ClassifierInfo = Pick<
   Model,
   'name' | 'device' | 'inputShape' | 'crop' | 'candidates' | 'levels' | 'temperature' | 'slots' | 'batchSize'
@@ -29,13 +29,13 @@ export type ClassifierInfo = Pick<
 
 const classifiers = new WeakMap<ClassifierInfo, Batcher>();
 
-/** Makes an object known as a classifier that runs on a batcher; without one, it is a classifier no more. */
+/** Registers an object as a classifier that runs on a batcher. Without a batcher, removes it. */
 export function register(classifier: ClassifierInfo, batcher: Batcher | undefined): void {
   if (batcher) classifiers.set(classifier, batcher);
   else classifiers.delete(classifier);
 }
 
-/** Returns the batcher of an open classifier. @throws UsageError for anything else. */
+/** Returns the batcher of an open classifier. Throws `UsageError` for anything else. */
 export function batcherOfClassifier(classifier: ClassifierInfo): Batcher {
   const batcher = classifiers.get(classifier);
   if (batcher) return batcher;
@@ -44,39 +44,38 @@ export function batcherOfClassifier(classifier: ClassifierInfo): Batcher {
   );
 }
 
-/** Returns the batcher of a model that stays its caller's: nobody here closes it, or opens it again. */
+/** Returns the batcher of a model that the caller owns: it is never closed or opened again here. */
 export function batcherOf(model: Model): Batcher {
   const entry = entries.get(model);
   if (entry) return entry.batcher;
   const batcher = new Batcher(async () => model, model);
-  entries.set(model, { batcher, shares: Number.POSITIVE_INFINITY });
+  entries.set(model, { batcher, owners: Number.POSITIVE_INFINITY });
   return batcher;
 }
 
 /**
- * Opens a model, or joins those who were given the same model object before.
- *
- * @throws UsageError for a model that was closed when the last of its users ended.
+ * Opens a model and returns its batcher. If `openModel` returns a model that is open already, its batcher is shared.
+ * Throws `UsageError` for a model that was closed when its last owner ended.
  */
-export async function acquire(openModel: OpenModel): Promise<Share> {
+export async function acquire(openModel: OpenModel): Promise<SharedBatcher> {
   const model = await openModel();
   let entry = entries.get(model);
-  if (entry?.shares === 0)
+  if (entry?.owners === 0)
     throw new UsageError(
       `${model.name}: this model was closed when the stream that owned it ended; to use one model many times, open it with openClassifier`,
     );
   if (!entry) {
-    entry = { batcher: new Batcher(openModel, model), shares: 0 };
+    entry = { batcher: new Batcher(openModel, model), owners: 0 };
     entries.set(model, entry);
   }
   const shared = entry;
-  shared.shares++;
+  shared.owners++;
   let released = false;
-  /** Gives the share back once; true if it was the last one. */
+  /** Ends this ownership once. Returns whether it was the last one. */
   const isLast = (): boolean => {
     if (released) return false;
     released = true;
-    return --shared.shares === 0;
+    return --shared.owners === 0;
   };
   return {
     batcher: shared.batcher,

@@ -13,7 +13,7 @@ import { randomOf } from '../../../src/pipeline/attacking/random.ts';
 import type { PurifyingOptions } from '../../../src/pipeline/purifying/methods.ts';
 import { purificationLevels } from '../../../src/pipeline/purifying/purification-steps.ts';
 import { denoisingBy } from '../../../src/pipeline/stream/denoising.ts';
-import { stepsBy } from '../../../src/pipeline/stream/purify.ts';
+import { stepsBy } from '../../../src/pipeline/stream/purify-images.ts';
 import { acquire } from '../../../src/pipeline/stream/sharing.ts';
 import { cli } from '../capture.ts';
 import { temporaryFolder, write } from '../imagefiles.ts';

@@ -9,7 +9,7 @@ import { type GradientMode, type Purifier, purified } from '../../attacking/puri
 import { checkOwners, entryOf, longFlag, namesOf, type OptionValues, optionsOf } from '../../option.ts';
 import type { OpenModel } from '../../stream/batcher.ts';
 import { denoisingBy, imagesInFlight } from '../../stream/denoising.ts';
-import { stepsBy } from '../../stream/purify.ts';
+import { stepsBy } from '../../stream/purify-images.ts';
 import { acquire } from '../../stream/sharing.ts';
 import { type OptionName, readOptionSet, type Values } from '../options/table.ts';
 import { candidatesFor } from './candidates.ts';

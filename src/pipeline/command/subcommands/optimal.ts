@@ -7,7 +7,7 @@ import { OPTIMAL_CLASS } from '../../../graph/folders/optimal-folder.ts';
 import { writeSafetensors } from '../../../graph/node/write-safetensors.ts';
 import { failureOf, systemCode } from '../../images/failures.ts';
 import { type Pixels, withChannels } from '../../images/pixels.ts';
-import { resizeAndCrop } from '../../images/resample.ts';
+import { resizeAndCrop } from '../../images/resize.ts';
 import { classOf, findLabelled, type Labelled } from '../../node/labelled.ts';
 import { mapOrdered } from '../../stream/iterables.ts';
 import { type ItemFailure, isFailure } from '../../types.ts';

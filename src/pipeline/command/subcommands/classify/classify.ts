@@ -9,7 +9,7 @@ import { findImages } from '../../../node/sources.ts';
 import type { ClassifyOptions } from '../../../operators/classify-options.ts';
 import { optionsOf } from '../../../option.ts';
 import { until } from '../../../stream/iterables.ts';
-import { purifyImages, stepsBy } from '../../../stream/purify.ts';
+import { purifyImages, stepsBy } from '../../../stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
 import { evaluationLines } from '../../shared/format.ts';
 import { countInputs } from '../../shared/inputs.ts';

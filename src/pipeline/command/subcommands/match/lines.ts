@@ -2,7 +2,7 @@
 
 import { UsageError } from '../../../../errors.ts';
 import { type Matches, scoreOf } from '../../../deciding/matching.ts';
-import type { PairErrors } from '../../../stream/match.ts';
+import type { PairErrors } from '../../../stream/pair-errors.ts';
 import { PathSet } from '../../shared/path-set.ts';
 import { ifThere, keepLines, wholeLines } from '../../shared/resume.ts';
 import type { MatchItem } from './pairs.ts';

@@ -11,7 +11,7 @@ import { failureOf } from '../../../images/failures.ts';
 import { loadImage } from '../../../node/load.ts';
 import type { Batcher } from '../../../stream/batcher.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
-import { pairErrors } from '../../../stream/match.ts';
+import { pairErrors } from '../../../stream/pair-errors.ts';
 import { acquire } from '../../../stream/sharing.ts';
 import { madeBy, progressAfter } from '../../../types.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';

@@ -10,7 +10,7 @@ import { fromModelInput } from '../../../images/pixels.ts';
 import { DECODERS, loadItem } from '../../../node/load.ts';
 import { systemPath } from '../../../node/system-path.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
-import { purifyImages, stepsBy } from '../../../stream/purify.ts';
+import { purifyImages, stepsBy } from '../../../stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { checkOutputFolder } from '../../shared/checks.ts';

@@ -1,4 +1,4 @@
-// Images in, purified images out: every image walks its own chain of steps, and what they ask fills common batches.
+// Purifies streams of images: every image goes through its own chain of steps, and their requests fill common batches.
 
 import { faultOf } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
@@ -24,48 +24,58 @@ import { acquire } from './sharing.ts';
 /** How to purify; everything but the method has a default. */
 export interface PurifyOptions extends PurifyingOptions {
   /**
-   * Noises [n, c, h, w], one after the other, instead of those of the seed: step i takes noise i. The model is to be
-   * opened with the same.
+   * Noises [n, c, h, w] instead of those of the seed: step i takes noise i. The model must be opened with the same
+   * noises.
    */
   readonly noise?: Float32Array | undefined;
-  /** Images in flight; as many as keep the model's batches full when absent. */
+  /** Number of images in flight. Default: as many as keep the model's batches full. */
   readonly concurrency?: number | undefined;
-  /** Told after every image. */
+  /** Called after every image. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
-  /** Stops at once: images that are ready still come, then the stream rejects with the signal's reason. */
+  /** Stops at once: images that are ready are still yielded, then the stream rejects with the signal's reason. */
   readonly signal?: AbortSignalLike | undefined;
-  /** Milliseconds of a clock. */
+  /** A clock in milliseconds. Default: `Date.now`. */
   readonly now?: (() => number) | undefined;
 }
 
-/** What was done to an image. */
+/** How an image was purified. */
 export interface Purification {
-  /** How far it moved, for pixels in [0, 1]. */
+  /** Distances between the image before and after, for pixels in [0, 1]. */
   readonly linf: number;
   readonly l2: number;
-  /** Evaluations of the network, each gradient one. */
+  /** Number of evaluations of the network; a gradient counts as one. */
   readonly evaluations: number;
-  /** Seconds of wall clock from its first step to its last. */
+  /** Seconds from its first step to its last. */
   readonly seconds: number;
   readonly model: string;
   /** The adapter that the model ran on. */
   readonly device?: string;
 }
 
-/** An item that was purified. */
+/** An item with its pixels purified. */
 export type Purified<Item extends ImageItem = ImageItem> = Item & { readonly purification: Purification };
 
 /**
- * Purifies a stream of images with bounded memory: an item is pulled when fewer than `concurrency` images are in
- * flight and all purified ones have been taken. They come as they are ready, in no particular order; failures pass,
- * and an image that cannot be purified becomes one. What becomes of an image is a function of its pixels and the
- * options alone: not of the batch, the concurrency or its neighbours.
+ * Purifies a stream of images with bounded memory: an item is pulled only if fewer than `concurrency` images are in
+ * flight and all purified ones were taken. Images are yielded as they are ready, in any order. Failures pass through; an
+ * image that cannot be purified becomes one. The result depends on the image's pixels and the options only, not on the
+ * batch, the concurrency or other images.
  *
- * `openModel` opens a model with `unconditional`, `distance: 'l2'`, and `purificationLevels(options)` as its levels;
- * again after a lost device. It is opened when the first image is asked for, and closed at the end, on an error, on
- * `signal` and on `return()`.
+ * @param source images with `pixels` [c, h, w] in [-1, 1], and failures.
+ * @param openModel opens a model with `unconditional`, `distance: 'l2'`, and `purificationLevels(options)` as its levels,
+ *   again after a lost device. It is called when the first image is pulled. The model is closed at the end, on an error,
+ *   on `signal` and on `return()`.
+ * @param options the method and its settings.
+ * @throws UsageError for invalid options, UnsupportedError for a model without gradients.
  *
- * @throws UsageError for options that cannot be meant, UnsupportedError for a model without gradients.
+ * @example
+ * import { findImages, loadImages, openModel, purificationLevels, purifyImages } from 'diffclass-stream';
+ *
+ * const options = { method: 'lm-momentum', eps: 8 / 255 } as const;
+ * const levels = purificationLevels(options);
+ * const images = loadImages(findImages(['photos']), [3, 32, 32]);
+ * const open = () => openModel('cifar-10', { unconditional: true, distance: 'l2', levels });
+ * for await (const image of purifyImages(images, open, options)) console.log(image.path);
  */
 export const purifyImages = <Item extends ImageItem>(
   source: AsyncIterable<Item | ItemFailure>,
@@ -112,8 +122,8 @@ async function* run<Item extends ImageItem>(
 }
 
 /**
- * The steps of a purification by an opened model, the same for every image.
- * @throws UsageError, UnsupportedError or ModelError where model, options and noise do not fit.
+ * Returns the steps of a purification with a model, which are the same for every image. Throws `UsageError`,
+ * `UnsupportedError` or `ModelError` if model, options and noise do not fit together.
  */
 export function stepsBy(
   model: Model,
@@ -126,7 +136,7 @@ export function stepsBy(
   return purificationSteps(options, { name, mixes, noise });
 }
 
-/** Sends one image through the steps. Its own fault comes back as a failure; faults of the device reject. */
+/** Runs one image through the steps. Returns a failure for a fault of the image; rejects on faults of the device. */
 async function purifyImage<Item extends ImageItem>(
   item: Item,
   {
@@ -144,13 +154,13 @@ async function purifyImage<Item extends ImageItem>(
   const started = now();
   let evaluations = 0;
   const counted: Denoising = {
-    lossGradient: (...asked) => {
+    lossGradient: (...args) => {
       evaluations++;
-      return denoising.lossGradient(...asked);
+      return denoising.lossGradient(...args);
     },
-    predict: (...asked) => {
+    predict: (...args) => {
       evaluations++;
-      return denoising.predict(...asked);
+      return denoising.predict(...args);
     },
     pullBack: denoising.pullBack,
   };

@@ -1,4 +1,4 @@
-// One item of images and captions: the errors of all pairs, on the same noise, and what they match.
+// Errors of all pairs of an item's images and captions, on the same noise, and which of them match.
 
 import { ascending } from '../deciding/levels.ts';
 import { lessUnconditional, type Matches, matchesOf } from '../deciding/matching.ts';
@@ -6,7 +6,7 @@ import { fanOut, startTrial } from '../deciding/trial.ts';
 import type { Batcher } from './batcher.ts';
 import type { User } from './queues.ts';
 
-/** Images and the captions that belong to them, ready for a model. */
+/** Images of an item, and the captions that belong to them. */
 export interface Pairs {
   /** Images [c, h, w] in [-1, 1]. */
   readonly images: readonly Float32Array[];
@@ -16,20 +16,20 @@ export interface Pairs {
   readonly unconditional: number;
 }
 
-/** What an item's errors are, and what they match. */
+/** Errors of an item's pairs, and which of them match. */
 export interface PairErrors extends Matches {
   /** Weighted mean error over the grid: `errors[i][j]` of image i under caption j. */
   readonly errors: readonly (readonly number[])[];
-  /** That of each image under the empty prompt. */
+  /** Weighted mean error of each image under the empty prompt. */
   readonly unconditional: readonly number[];
-  /** What is matched by errors less the unconditional ones. */
+  /** What matches by errors minus the unconditional ones. */
   readonly lessUnconditional: Matches;
   readonly evaluations: number;
 }
 
 /**
- * Evaluates every image of an item under every caption of it, and under none, at every level of the model's grid, on
- * noise that all of them share (see `fanOut`). Rejects with `ItemError` if the fault is the item's.
+ * Evaluates every image of an item with each of its captions and with the empty prompt, at every level of the model's
+ * grid, on the same noise (see `fanOut`). Rejects with `ItemError` if the fault is the item's.
  */
 export async function pairErrors(
   batcher: Batcher,
@@ -49,7 +49,7 @@ export async function pairErrors(
   };
 }
 
-/** The weighted mean error of an image under each candidate, by its index. */
+/** Returns the weighted mean error of an image under each candidate, by index of the candidate. */
 async function meanErrors(
   batcher: Batcher,
   user: User,

@@ -7,7 +7,7 @@ import {
   toModelInput,
   withChannels,
 } from '../../src/pipeline/images/pixels.ts';
-import { admCrop, type Filter, resize, resizeAndCrop } from '../../src/pipeline/images/resample.ts';
+import { admCrop, type Filter, resize, resizeAndCrop } from '../../src/pipeline/images/resize.ts';
 import { decodeFile } from '../../src/pipeline/node/decode.ts';
 
 interface Case {
