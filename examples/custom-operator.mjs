@@ -1,6 +1,6 @@
 // @ts-check
-// An operator of your own between `errors` and `aggregate`: it sees the error of every candidate at every noise level,
-// and here prints the mean error per level in the end. The pipeline is `classify`, written out.
+// A custom operator between `errors` and `aggregate`: it sees the error of every candidate at every noise level, and
+// prints the mean error per level at the end. The pipeline is `classify`, written out.
 //
 //   node custom-operator.mjs IMAGES
 

@@ -1,6 +1,6 @@
 // @ts-check
-// Results into a slow consumer, here a compressed file. `pipeline` takes the next result only when the one before was
-// written, and the classifier reads no further ahead than the images in flight: nothing piles up, however many there are.
+// Writes results to a slow consumer, here a compressed file. `pipeline` takes the next result only after the previous one
+// was written, and the classifier reads no further ahead than the images in flight, so memory stays bounded.
 //
 //   node custom-sink.mjs IMAGES results.jsonl.gz
 

@@ -1,13 +1,13 @@
 // @ts-check
-// A strategy of your own: after every noise level, the worse half of the candidates is dropped.
+// A custom strategy: after every noise level, the worse half of the candidates is dropped.
 //
 //   node custom-strategy.mjs IMAGE...
 
 import { findImages, loadImages, openClassifier } from 'diffclass-stream';
 
 /**
- * Bound once to a model, then asked with the trial of an image whenever all that it asked for is there. It answers which
- * candidates stay, and at which levels they are evaluated next; no levels end the trial.
+ * Called once with the model. The function that it returns is called with the trial of an image after each of its rounds,
+ * and returns which candidates stay and at which levels they are evaluated next; no levels end the trial.
  *
  * @type {import('diffclass-stream').Strategy}
  */

@@ -1,6 +1,6 @@
 // @ts-check
 // Classifies uploaded images. All requests share one classifier: their evaluations fill common batches, and no answer
-// depends on who else asks. A client that goes away stops its work on the device.
+// depends on other requests. If a client disconnects, its work on the device stops.
 //
 //   node http-server.mjs [PORT] [MODEL]
 //   curl --data-binary @photo.png http://localhost:8080/classify

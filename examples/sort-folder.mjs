@@ -1,6 +1,6 @@
 // @ts-check
-// Copies every image below a folder into a folder named after its label. What was not decided, or is unlike the images
-// that the model was trained on, goes to "unsure".
+// Copies every image below a folder to a folder named after its label. Images that were not decided, or are unlike the
+// images that the model was trained on, go to "unsure".
 //
 //   node sort-folder.mjs PHOTOS SORTED [MODEL]
 

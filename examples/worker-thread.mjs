@@ -1,5 +1,5 @@
 // @ts-check
-// A classifier in a worker thread: the main thread sends paths and gets results, and never waits for the device.
+// Runs a classifier in a worker thread: the main thread sends paths and receives results, and never waits for the device.
 //
 //   node worker-thread.mjs IMAGE...
 

@@ -1,4 +1,4 @@
-// `diffclass-stream/attacks`: adversarial attacks on diffusion classifiers, with or without a purification in front.
+// The exports of `diffclass-stream/attacks`: adversarial attacks on diffusion classifiers, with or without purification.
 
 export {
   type Attack,

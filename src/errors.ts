@@ -1,12 +1,12 @@
-// Errors that a caller can act on. Each message says what was expected, what came instead, and what to do about it.
-// This file imports nothing, so that everything can import it.
+// Errors that a caller can act on. Each message says what was expected, what was found instead, and what to do about it.
+// This file imports nothing, so that every file can import it.
 
-/** Shapes that do not fit together. Thrown while a graph is built, before anything runs. */
+/** Shapes do not fit together. Thrown while a graph is built, before anything runs. */
 export class ShapeError extends Error {
   override readonly name = 'ShapeError';
 }
 
-/** A configuration, value or format that is understood but not supported. */
+/** A configuration, value or format is known but not supported. */
 export class UnsupportedError extends Error {
   override readonly name = 'UnsupportedError';
 }
@@ -16,7 +16,7 @@ export class NoDeviceError extends Error {
   override readonly name = 'NoDeviceError';
 }
 
-/** The device was lost during a run; what was in flight can be run again on a new device. */
+/** The device was lost during a run. The work in flight can be run again on a new device. */
 export class DeviceLostError extends Error {
   override readonly name = 'DeviceLostError';
 }
@@ -26,17 +26,17 @@ export class OutOfMemoryError extends Error {
   override readonly name = 'OutOfMemoryError';
 }
 
-/** A model folder that cannot be used; the message names the file and, if there is one, the tensor. */
+/** A model folder cannot be used. The message names the file and, if one is at fault, the tensor. */
 export class ModelError extends Error {
   override readonly name = 'ModelError';
 }
 
-/** Options that are invalid or contradict each other; the command line ends with status 2. */
+/** Options are invalid or contradict each other. The command exits with status 2. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** The failure of one item, which a stream passes on as a value. `code` is stable, `message` is for people. */
+/** One item failed; a stream passes the failure on as a value. `code` is stable, `message` is for people. */
 export class ItemError extends Error {
   override readonly name = 'ItemError';
   readonly code: string;
@@ -47,7 +47,7 @@ export class ItemError extends Error {
   }
 }
 
-/** Returns the failure that an `ItemError` carries; throws any other error, as it is not about one item. */
+/** Returns the failure that an `ItemError` describes. Throws any other error, as it does not concern one item. */
 export function faultOf(error: unknown): { readonly code: string; readonly message: string } {
   if (!(error instanceof ItemError)) throw error;
   return { code: error.code, message: error.message };

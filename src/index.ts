@@ -1,5 +1,4 @@
-// The library: what `import { ... } from 'diffclass-stream'` offers. RxJS operators are in `/operators`, attacks in
-// `/attacks`, kernels in `/kernels`.
+// The exports of `diffclass-stream`. RxJS operators are in `/operators`, attacks in `/attacks`, kernels in `/kernels`.
 
 export {
   DeviceLostError,

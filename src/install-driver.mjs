@@ -1,6 +1,6 @@
-// Installs a software Vulkan driver where a machine has no WebGPU adapter, as setup-driver.mjs plans it for its
-// distribution. Plain JavaScript without dependencies: setup.mjs runs it before anything is installed, and
-// `diffclass-stream doctor --fix` from the installed package.
+// Installs a software Vulkan driver on a machine without a WebGPU adapter, as setup-driver.mjs plans it for the
+// distribution. It is plain JavaScript without dependencies, because setup.mjs runs it before anything is installed;
+// `diffclass-stream doctor --fix` runs it from the installed package.
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
@@ -27,11 +27,11 @@ function aptSources() {
   return paths.map((path) => ({ name: basename(path), text: readIfThere(path) }));
 }
 
-/** How this machine gets a software Vulkan driver, by its own files. */
+/** Plans, from this machine's own files, how it gets a software Vulkan driver. */
 export const driverPlan = () => planDriver(parseOsRelease(readIfThere('/etc/os-release')), aptSources());
 
 /**
- * Runs a command; what it prints is shown if it fails, and as it comes if `live`.
+ * Runs a command. Shows its output if it fails or, if `live`, at once. Returns whether it succeeded.
  * @param {readonly string[]} command
  * @param {boolean} live
  * @param {string} [input]
@@ -48,9 +48,9 @@ function runs([program = '', ...args], live, input) {
 
 /**
  * Installs a software Vulkan driver with apt, as root or through sudo without a password.
- * @param {(text: string) => void} say receives a sentence for every step
- * @param {{ readonly live?: boolean }} [options] `live` shows what apt prints as it comes, and not only if it fails
- * @returns {string | undefined} what to do by hand if it cannot be installed
+ * @param {(text: string) => void} say called with a sentence before every step
+ * @param {{ readonly live?: boolean }} [options] `live`: show the output of apt at once, and not only if it fails
+ * @returns {string | undefined} what to do by hand, if the driver cannot be installed
  */
 export function installDriver(say, { live = true } = {}) {
   const plan = driverPlan();
@@ -67,7 +67,7 @@ export function installDriver(say, { live = true } = {}) {
     if (!runs(root ? write : ['sudo', '-n', ...write], false, plan.addSource)) return byHand;
   }
   const { update, install } = driverCommands(plan, root ? 'root' : 'sudo');
-  // A broken list of some other vendor fails the update without harm to this package: the install decides.
+  // The status of the update is ignored: a broken list of another vendor makes it fail, but not the installation.
   runs(update, live);
   return runs(install, live) ? undefined : byHand;
 }

@@ -1,4 +1,4 @@
-// `diffclass-stream/operators`: RxJS operators from images to results, and what custom ones are made of.
+// The exports of `diffclass-stream/operators`: RxJS operators from images to results, and functions to make custom ones.
 
 export type { Decide } from './pipeline/deciding/bind.ts';
 export type { Group as Fan, Round as Look } from './pipeline/deciding/trial.ts';

@@ -1,7 +1,7 @@
-// Which software Vulkan driver a machine without an adapter should get, and from where. Pure functions of the
+// Plans which software Vulkan driver a machine without an adapter gets, and from where. These are pure functions of the
 // machine's own files, so that every distribution can be tested on any machine; install-driver.mjs carries the plan out.
 
-/** Deb822 spellings of the options that one-line apt sources write in brackets. */
+/** Names in deb822 files of the options that one-line apt sources have in brackets. */
 const OPTION_FIELDS = {
   'signed-by': 'Signed-By',
   arch: 'Architectures',
@@ -14,7 +14,7 @@ const OPTION_FIELDS = {
   'by-hash': 'By-Hash',
 };
 
-/** Fields of an entry that say what is fetched rather than how it is trusted. */
+/** Fields of an entry about what is fetched; all others are about how it is verified. */
 const CONTENT_FIELDS = new Set([
   'types',
   'uris',
@@ -30,7 +30,7 @@ const PACKAGES = ['libvulkan1', 'mesa-vulkan-drivers'];
 const BACKPORTS = 'bookworm-backports';
 
 /**
- * Reads os-release text into its keys.
+ * Parses the text of an os-release file into its keys and values.
  * @param {string} text
  * @returns {Record<string, string>}
  */
@@ -44,8 +44,8 @@ export function parseOsRelease(text) {
 }
 
 /**
- * Reads one apt sources file, deb822 (`.sources`) or one-line (`.list`), into its enabled binary entries.
- * @param {string} name the file's name, whose ending tells the format
+ * Parses an apt sources file, deb822 (`.sources`) or one-line (`.list`), into its enabled binary entries.
+ * @param {string} name the file's name, whose extension determines the format
  * @param {string} text
  * @returns {{uris: string[], suites: string[], components: string[], options: Record<string, string>}[]}
  */
@@ -93,13 +93,13 @@ function parseOneLine(line) {
 }
 
 /**
- * Says how this machine gets a software driver that Dawn accepts.
- * Debian 12's own Mesa (22) is refused, so it takes the one of its backports, from the mirror that the machine's
- * sources already name; later Debian and Ubuntu releases take their own.
+ * Plans how a machine gets a software driver that Dawn accepts. Dawn refuses Debian 12's own Mesa (22), so Debian 12 gets
+ * Mesa from its backports, on the mirror that the machine's sources already name; later Debian and Ubuntu releases get
+ * their own.
  * @param {Record<string, string>} osRelease
  * @param {{name: string, text: string}[]} sources files of apt's sources
  * @returns {{packages: string[], release?: string, addSource?: string} | {sentence: string}}
- *   packages to install, from which release, and the text of the sources file to add first; or why not
+ *   the packages to install, their release, and the text of the sources file to add first; or what to do by hand
  */
 export function planDriver(osRelease, sources) {
   const family = [osRelease.ID, ...(osRelease.ID_LIKE ?? '').split(' ')];
@@ -129,7 +129,7 @@ export function planDriver(osRelease, sources) {
 }
 
 /**
- * The commands of a plan, in order, each as [program, ...arguments].
+ * Returns the commands of a plan, each as [program, ...arguments]; `update` runs before `install`.
  * @param {{packages: string[], release?: string}} plan
  * @param {'root' | 'sudo'} privilege
  * @returns {{update: string[], install: string[]}}

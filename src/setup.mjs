@@ -1,7 +1,7 @@
-// Makes a fresh clone ready: npm packages, a WebGPU adapter, the compiled command. Plain JavaScript without
-// dependencies, because it runs before there are any. `npm run demo` and `npm test` start with it; when there is
-// nothing to do it says nothing and takes a fraction of a second. Everything it says goes to standard error.
-// `npm run demo` passes --demo: it needs what a user of the package has, and the compiler, but no developer tools.
+// Prepares a fresh clone: installs npm packages and a WebGPU adapter, and compiles the command. It is plain JavaScript
+// without dependencies, because it runs before there are any. `npm run demo` and `npm test` start with it. If there is
+// nothing to do, it prints nothing and takes a fraction of a second. All output goes to standard error. `npm run demo`
+// passes --demo: it needs the packages of a user and the compiler, but no developer tools.
 
 import { spawnSync } from 'node:child_process';
 import {
@@ -37,7 +37,7 @@ function checkNode() {
   }
 }
 
-/** Runs a command with its output on standard error; tells whether it succeeded. */
+/** Runs a command with its output on standard error. Returns whether it succeeded. */
 function runs(program, args, options = {}) {
   const result = spawnSync(program, args, { cwd: ROOT, stdio: ['ignore', 2, 2], ...options });
   return result.status === 0;
@@ -45,22 +45,22 @@ function runs(program, args, options = {}) {
 
 const readJson = (path) => JSON.parse(readFileSync(path, 'utf8'));
 
-/** What the demo takes from devDependencies: the compiler, and RxJS, which users of the package bring themselves. */
+/** What the demo needs of devDependencies: the compiler, and RxJS, which users of the package install themselves. */
 const DEMO_PACKAGES = ['typescript', 'rxjs'];
 
-/** Those packages of the lockfile, by path, that the demo or development needs. */
-function wantedPackages(packages, forDemo) {
+/** Returns the packages of the lockfile, by path, that the demo or development needs. */
+function neededPackages(packages, forDemo) {
   const demoPaths = DEMO_PACKAGES.map((name) => `node_modules/${name}`);
   return Object.entries(packages).filter(
     ([path, { dev }]) => path !== '' && !(forDemo && dev && !demoPaths.includes(path)),
   );
 }
 
-/** Whether node_modules holds what the lockfile asks for (optional packages may be of other platforms). */
-function packagesMatch(wanted) {
+/** Whether node_modules has these packages of the lockfile (optional ones may be for other platforms). */
+function packagesMatch(needed) {
   try {
     const installed = readJson(join(ROOT, 'node_modules/.package-lock.json')).packages;
-    return wanted.every(([path, entry]) => {
+    return needed.every(([path, entry]) => {
       const found = installed[path];
       if (entry.optional && !found) return true;
       const same = found?.version === entry.version && found?.integrity === entry.integrity;
@@ -78,12 +78,12 @@ function runNpm(args) {
     npm && basename(npm) === 'npm-cli.js'
       ? runs(process.execPath, [npm, ...all])
       : runs('npm', all, { shell: process.platform === 'win32' });
-  if (!done) throw new SetupError('npm could not install the packages; the reason stands above.');
+  if (!done) throw new SetupError('npm could not install the packages; the reason is above.');
 }
 
 function installPackages(forDemo) {
   const { packages } = readJson(join(ROOT, 'package-lock.json'));
-  if (packagesMatch(wantedPackages(packages, forDemo))) return;
+  if (packagesMatch(neededPackages(packages, forDemo))) return;
   say('installing npm packages');
   runNpm(['ci', forDemo ? '--omit=dev' : '--include=dev']);
   if (!forDemo) return;
@@ -92,7 +92,7 @@ function installPackages(forDemo) {
   runNpm(['install', '--no-save', '--save-prod', '--omit=dev', ...named]);
 }
 
-/** The child's half of the probe: asks Dawn for an adapter and a device, and prints what it found. */
+/** Runs in the child process of `findAdapter`: requests an adapter and a device from Dawn, and prints the adapter. */
 async function probe() {
   const { create } = await import('webgpu');
   const adapter = await create([]).requestAdapter();
@@ -103,7 +103,7 @@ async function probe() {
   process.exit(0);
 }
 
-/** Description of the adapter that Dawn gives, or null. In a process of its own: a driver may crash it. */
+/** Returns the description of Dawn's adapter, or null. Uses a separate process, because a driver may crash it. */
 function findAdapter() {
   const child = spawnSync(process.execPath, [SELF, '--probe'], {
     cwd: ROOT,
@@ -117,7 +117,7 @@ function findAdapter() {
   }
 }
 
-/** Changes whenever an adapter found once might be gone: Node, Dawn, the installed drivers, the choice of one. */
+/** Returns a key that changes if an adapter may have gone: with Node, Dawn, the installed drivers and the chosen one. */
 function probeKey() {
   const modified = ICD_FOLDERS.map((path) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0);
   const chosen = ['VK_DRIVER_FILES', 'VK_ADD_DRIVER_FILES', 'VK_ICD_FILENAMES'].map(
@@ -132,7 +132,7 @@ function ensureAdapter() {
   try {
     if (readJson(memory).key === probeKey()) return;
   } catch {
-    // never probed, or not remembered
+    // There is no adapter in the cache.
   }
   let adapter = findAdapter();
   if (!adapter && process.platform === 'linux') {
@@ -162,7 +162,7 @@ function newestChange(folder) {
 const PROGRAM = join(ROOT, 'dist/pipeline/command/cli.js');
 const DECLARATIONS = join(ROOT, 'dist/index.d.ts');
 
-/** Whether what is compiled is newer than its sources. The demo needs no declarations. */
+/** Whether the compiled files are newer than their sources. The demo needs no declarations. */
 function isBuilt(forDemo) {
   const configs = ['package.json', 'tsconfig.json', 'tsconfig.build.json'].map(
     (name) => statSync(join(ROOT, name)).mtimeMs,
@@ -172,19 +172,19 @@ function isBuilt(forDemo) {
   return Math.min(...built) > Math.max(newestChange(join(ROOT, 'src')), ...configs);
 }
 
-/** Compiles src. For the demo types are not checked: the packages that declare the types of Node are not there. */
+/** Compiles src. For the demo types are not checked, because the packages with the types of Node are not installed. */
 function build(forDemo) {
   const unchecked = ['--noCheck', '--types', 'null', '--declaration', 'false', '--declarationMap', 'false'];
   const compiler = join(ROOT, 'node_modules/typescript/bin/tsc');
   if (!runs(process.execPath, [compiler, '-p', 'tsconfig.build.json', ...(forDemo ? unchecked : [])])) {
-    throw new SetupError('the TypeScript sources do not compile; the errors stand above.');
+    throw new SetupError('the TypeScript sources do not compile; the errors are above.');
   }
   offer();
 }
 
 /**
- * Makes the command one that npx finds in this folder. npx would link it by itself, but remembers how it found it
- * the first time: not there, or not to be executed after the next compilation.
+ * Links the command so that npx finds it in this folder. npx would link it too, but keeps what it found the first time:
+ * no file, or after the next compilation one that is not executable.
  */
 function offer() {
   if (process.platform === 'win32') return;

@@ -1,4 +1,4 @@
-// The opened classifier: one model on a device for any number of calls and streams at once.
+// The classifier: one model on a device, for any number of calls and streams at once.
 
 import { ItemError, UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
@@ -10,13 +10,13 @@ import { batcherOfClassifier, type ClassifierInfo, register, type SharedBatcher 
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { classifyImages, classifyStream } from './classify-images.ts';
 
-/** An opened model. Results never depend on who else uses it; all users share its slots and batches fairly. */
+/** An opened model. All users share its slots and batches fairly; results never depend on other users. */
 export interface Classifier extends ClassifierInfo, AsyncDisposableLike {
   /**
-   * Classifies one image: the path of a file, or anything `imageFrom` takes.
+   * Classifies one image: the path of a file, or anything that `imageFrom` takes.
    *
    * @throws ItemError (`code`, `message`) for an image that cannot be read or classified, UsageError if strategy, budget
-   *   and model do not fit or the classifier is closed, the reason of `options.signal`, DeviceLostError if the device was
+   *   and model do not fit together or the classifier is closed, the reason of `options.signal`, DeviceLostError if the device is
    *   lost twice in a row.
    */
   classify(image: ImageInput, options?: ClassifyOptions): Promise<Classified>;
@@ -31,7 +31,7 @@ export interface Classifier extends ClassifierInfo, AsyncDisposableLike {
   /** Returns another handle of the same opened model. The model closes with its last handle. */
   share(): Classifier;
   /**
-   * Takes no new image, lets images in flight finish and, with the last handle, frees the device. Streams that are still
+   * Refuses new images. With the last handle, waits for the images in flight and frees the device; streams that are still
    * open then end with an error. A second call only waits for the first.
    */
   close(): Promise<void>;
@@ -100,7 +100,7 @@ const INFO = [
   'batchSize',
 ] as const satisfies readonly (keyof ClassifierInfo)[];
 
-/** What a classifier tells of its model, read from the model of the moment: another one after a lost device. */
+/** Makes properties that read from the current model, which is another one after a lost device. */
 function infoOf(batcher: Batcher): ClassifierInfo {
   const info = {};
   for (const key of INFO)

@@ -1,4 +1,4 @@
-// Images in, results out, as an async iterable.
+// Classifies a stream of images, as an async iterable.
 
 import type { AbortSignalLike } from '../../host-types.ts';
 import { classifyAs } from '../operators/classify.ts';
@@ -10,21 +10,20 @@ import type { ClassifierInfo } from '../stream/sharing.ts';
 import type { Classified, ImageItem, ItemFailure } from '../types.ts';
 
 /**
- * Classifies a stream of images with bounded memory: an item is pulled when fewer than `concurrency` images are in
- * flight and every result so far has been taken, so the source is never more than `concurrency` items (and the one being
+ * Classifies a stream of images with bounded memory: an item is pulled only if fewer than `concurrency` images are in
+ * flight and all results so far were taken. So the source is never more than `concurrency` items (and the one being
  * pulled) ahead of the consumer.
  *
- * Results come as soon as they are decided, each once, in completion order or, with `order: 'input'`, in the order of the
- * source. Failures among the items pass through, and an image that cannot be classified becomes one. What an image asks
- * for, and so its result, is a function of its own errors alone: not of the batch size, the concurrency or its
- * neighbours.
+ * Results are yielded as soon as they are decided, in completion order or, with `order: 'input'`, in the order of the
+ * source. Failures pass through; an image that cannot be classified becomes one. The evaluations of an image, and so its
+ * result, depend on its own errors only, not on the batch size, the concurrency or other images.
  *
- * A model that `classifier` opens is opened when the first result is asked for, and closed at the end, on an error, on
- * `signal` and on `return()`, even while a result is awaited. An opened classifier stays open.
- *
- * @param source images, and items that have failed already.
- * @param classifier an open classifier, or how to open a model that this stream owns.
- * @throws UsageError if strategy, budget and model do not fit (from the first `next()`).
+ * @param source images with `pixels` [c, h, w] in [-1, 1], and failures.
+ * @param classifier an open classifier, which stays open; or a function that opens a model which this stream then owns. It
+ *   is called when the first result is pulled. The model is closed at the end, on an error, on `signal` and on
+ *   `return()`, even while a result is awaited.
+ * @param options strategy, budget, seed, concurrency and more; see `ClassifyOptions`.
+ * @throws UsageError if strategy, budget and model do not fit together (from the first `next()`).
  *
  * @example
  * import { classifyImages, findImages, loadImages, openClassifier } from 'diffclass-stream';
@@ -40,7 +39,7 @@ export const classifyImages = (
   options: ClassifyOptions = {},
 ): AsyncIterableIterator<Classified | ItemFailure, undefined> => classifyStream(source, classifier, options);
 
-/** `classifyImages` for a given user of the classifier. */
+/** Classifies as `classifyImages` does, for a given user of the classifier. */
 export const classifyStream = (
   source: AsyncIterable<ImageItem | ItemFailure>,
   classifier: ClassifierInfo | OpenModel,

@@ -6,15 +6,16 @@ import type { OpenModel } from '../stream/batcher.ts';
 import { acquire } from '../stream/sharing.ts';
 import { itemFrom } from './image-from.ts';
 
-/** How to open a classifier. Options of a run (strategy, budget, seed, topK, signal) go with each call instead. */
+/** How to open a classifier. Options of a run (strategy, budget, seed, topK, signal) are passed to each call instead. */
 export interface OpenClassifierOptions extends OpenModelOptions {}
 
 /**
- * Opens a classifier: a shipped model by its name, a model folder by its path, or what `model` opens.
+ * Opens a classifier: a shipped model by its name, a model folder by its path, or the model that a function opens.
  *
- * @param model name, path, or a function that opens a model, again after a lost device.
- * @param options the device, candidates, levels and the rest that is settled once (see `OpenModelOptions`).
- * @throws ModelError for a folder that is not in order, NoDeviceError where there is no usable device.
+ * @param model a name, a path, or a function that opens a model, again after a lost device.
+ * @param options the device, candidates, levels and all else that is fixed when opening (see `OpenModelOptions`).
+ * @return the classifier. Close it at the end.
+ * @throws ModelError if the folder is not a valid model, NoDeviceError if there is no usable device.
  *
  * @example
  * import { openClassifier } from 'diffclass-stream';

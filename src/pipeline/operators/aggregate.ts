@@ -4,12 +4,21 @@ import { type Errors, failedImage, type ImageInFlight, isFan, type Passing } fro
 import { streamOperator } from '../stream/observable.ts';
 
 /**
- * Gathers the errors of an image: once all fans of its last round are there, in whatever order, the image comes out with
- * them in its trial. An image with a fault leaves its slot and becomes a failure.
+ * Gathers the errors of an image. After all fans of its last round have arrived, in any order, emits the image with their
+ * errors in its trial. An image with a failed evaluation leaves its slot and becomes a failure. Other failures pass.
  *
- * Holds the fans of images whose round is not complete, at most all of those in flight.
+ * Holds the fans of incomplete rounds, at most those of all images in flight.
  *
  * @return an operator from errors to images in flight.
+ *
+ * @example
+ * import { findImages, loadImages, openClassifier } from 'diffclass-stream';
+ * import { aggregate, encode, errors, fanOut, pulled, verdict } from 'diffclass-stream/operators';
+ *
+ * const classifier = await openClassifier('fashion-mnist-multi-head');
+ * pulled(loadImages(findImages(['photos']), classifier.inputShape))
+ *   .pipe(encode(classifier), fanOut(), errors(classifier), aggregate(), verdict())
+ *   .subscribe((result) => console.log(result));
  */
 export const aggregate = (): OperatorFunction<Errors | Passing, Passing> =>
   streamOperator(async function* (arriving: AsyncIterable<Errors | Passing>) {
@@ -28,6 +37,7 @@ export const aggregate = (): OperatorFunction<Errors | Passing, Passing> =>
     }
   });
 
+/** Adds the errors of a round to the trial of its image, in the order in which the groups were requested. */
 function complete(image: ImageInFlight, round: readonly Errors[]): Passing {
   const failed = round.find((part) => 'failure' in part);
   if (failed && 'failure' in failed) {

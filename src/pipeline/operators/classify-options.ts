@@ -1,4 +1,4 @@
-// How to classify, and what is told on the way.
+// Options of a classification, and the calls of its observers.
 
 import type { AbortSignalLike } from '../../host-types.ts';
 import type { Group, Strategy } from '../deciding/trial.ts';
@@ -14,19 +14,19 @@ import {
   progressAfter,
 } from '../types.ts';
 
-/** How to classify; every field has a default. */
+/** How to classify. Every field has a default. */
 export interface ClassifyOptions extends ResultOptions {
   /** Default: `sequential()`. */
   readonly strategy?: Strategy | undefined;
-  /** The most evaluations spent on an image, at least one per candidate; `decided` is false if it ends a trial. */
+  /** The largest number of evaluations per image, at least one per candidate. If it ends a trial, `decided` is false. */
   readonly budget?: number | undefined;
-  /** The seed of the noise. Default: the one the classifier was opened with. */
+  /** The seed of the noise. Default: the seed with which the classifier was opened. */
   readonly seed?: number | bigint | undefined;
-  /** Images in flight, at most the classifier's slots, which is the default. */
+  /** Number of images in flight, at most `classifier.slots`, which is the default. */
   readonly concurrency?: number | undefined;
-  /** Order of the results; `input` holds back results until those before them are there. Default: `completion`. */
+  /** Order of the results. `input` holds results back until all earlier ones are done. Default: `completion`. */
   readonly order?: 'completion' | 'input' | undefined;
-  /** Gets the evaluations of an image, level by level, as soon as a round of it is complete; awaited. */
+  /** Receives the evaluations of an image, level by level, after each of its rounds. A returned promise is awaited. */
   readonly onEvaluations?: ((records: readonly EvaluationRecord[]) => void | Promise<void>) | undefined;
   /** Called after every round and every image. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
@@ -34,13 +34,13 @@ export interface ClassifyOptions extends ResultOptions {
   readonly signal?: AbortSignalLike | undefined;
 }
 
-/** The same, and whom the stream counts as; by default every stream is a user of its own (see `Batcher.user`). */
+/** Options with the user that the stream belongs to (see `Batcher.user`). Default: every stream is a separate user. */
 export interface StreamOptions extends ClassifyOptions {
   readonly user?: User | undefined;
 }
 
-/** Returns what tells `onEvaluations` and `onProgress` of rounds and of results. */
-export function monitor({ onEvaluations, onProgress, now = Date.now }: ClassifyOptions) {
+/** Returns functions that call `onEvaluations` and `onProgress` after a round and after a result. */
+export function observers({ onEvaluations, onProgress, now = Date.now }: ClassifyOptions) {
   const began = now();
   const counts = { images: 0, failures: 0, evaluations: 0 };
   const report = (): void => onProgress?.(progressAfter((now() - began) / 1000, { ...counts }));
@@ -59,7 +59,7 @@ export function monitor({ onEvaluations, onProgress, now = Date.now }: ClassifyO
   };
 }
 
-/** Returns the records of an image's last evaluations. */
+/** Returns one record for each of an image's last evaluations. */
 function recordsOf({ path, trial }: ImageInFlight, fans: readonly Group[]): EvaluationRecord[] {
   const first = trial.visited.length - fans.length;
   return fans.flatMap(({ level, noise, candidates }, k) => {

@@ -8,7 +8,7 @@ import { unlessAborted } from '../stream/pull.ts';
 import { acquire, type ClassifierInfo, register } from '../stream/sharing.ts';
 import type { Classified, ImageItem, ItemFailure } from '../types.ts';
 import { aggregate } from './aggregate.ts';
-import { type ClassifyOptions, monitor, type StreamOptions } from './classify-options.ts';
+import { type ClassifyOptions, observers, type StreamOptions } from './classify-options.ts';
 import { eliminate } from './eliminate.ts';
 import { encodeAs } from './encode.ts';
 import { errors } from './errors.ts';
@@ -21,15 +21,15 @@ import { verdict } from './verdict.ts';
  * Classifies images: `encode`, then rounds of `eliminate`, `fanOut`, `errors` and `aggregate` until the strategy has
  * finished, then `verdict`, for as many images at a time as the classifier has slots.
  *
- * Results come as soon as they are decided. Failures of single items are values; an error of the device ends the stream,
- * once. Unsubscribing stops the work in flight, as does `options.signal`; a model that the stream has opened is closed
- * then, an opened classifier stays open. A pulled source is never read further ahead than the images in flight; of a plain
- * observable up to `queue` items wait.
+ * Results are emitted as soon as they are decided. Failures of single items are values; an error of the device ends the
+ * stream, once. Unsubscribing and `options.signal` stop the work in flight. A model that the stream has opened is closed at
+ * its end; an opened classifier stays open. A pulled source is never read further ahead than the images in flight; of a
+ * plain observable up to `queue` items wait.
  *
- * @param classifier an open classifier, or how to open a model that this stream owns, again after a lost device. Streams
- *   whose function returns the same model share it, and the last one closes it.
- * @param options strategy, budget, seed, concurrency and the rest; see `ClassifyOptions`.
- * @return an operator from images to results.
+ * @param classifier an open classifier, or a function that opens a model which this stream then owns, again after a lost
+ *   device. Streams whose function returns the same model share it, and the last one closes it.
+ * @param options strategy, budget, seed, concurrency and more; see `ClassifyOptions`.
+ * @return an operator from images to results. It throws UsageError if strategy, budget and model do not fit together.
  *
  * @example
  * import { findImages, loadImages, openClassifier, sequential } from 'diffclass-stream';
@@ -45,7 +45,7 @@ export const classify = (
   options: ClassifyOptions & { readonly queue?: number } = {},
 ): OperatorFunction<ImageItem | ItemFailure, Classified | ItemFailure> => classifyAs(classifier, options);
 
-/** `classify` for a given user of the classifier. */
+/** Classifies as `classify` does, for a given user of the classifier. */
 export const classifyAs = (
   classifier: ClassifierInfo | OpenModel,
   options: StreamOptions & { readonly queue?: number },
@@ -59,7 +59,7 @@ export const classifyAs = (
     return orReason(results, options.signal);
   }, options.queue);
 
-/** The results; if the signal cut them short, its reason is thrown at the end. */
+/** Yields the results. If the signal has aborted by the end, throws its reason. */
 async function* orReason<T>(
   results: AsyncIterable<T>,
   signal: AbortSignalLike | undefined,
@@ -68,10 +68,10 @@ async function* orReason<T>(
   signal?.throwIfAborted();
 }
 
-/** With `order: 'input'`, images that may be held back or in flight, as a multiple of those in flight. */
+/** With `order: 'input'`, at most so many images for each one in flight are in flight or held back. */
 const WINDOW = 4;
 
-/** Classifies with a model that is opened now and closed at the end. */
+/** Opens a model, runs a stream with it, and closes the model at the end. */
 async function* owning<T>(
   openModel: OpenModel,
   run: (classifier: ClassifierInfo) => AsyncIterable<T>,
@@ -91,6 +91,7 @@ async function* owning<T>(
   }
 }
 
+/** Composes the operators of a classification. */
 function composed(
   classifier: ClassifierInfo,
   images: AsyncIterable<ImageItem | ItemFailure>,
@@ -100,17 +101,17 @@ function composed(
   const { strategy, budget, concurrency = classifier.slots, order = 'completion' } = options;
   bind(classifier, { strategy, budget });
   const limit = Math.max(1, Math.min(concurrency, classifier.slots));
-  const told = monitor(options);
+  const observe = observers(options);
   const round = pipe(
     eliminate(strategy, { budget }),
     fanOut(),
     errors(classifier),
     aggregate(),
-    tapPulled(told.round),
+    tapPulled(observe.round),
   );
   const decide = pipe(encodeAs(classifier, options, options.user), untilDecided(round, limit));
   const decided = (source: AsyncIterable<ImageItem | ItemFailure>) =>
     pullOf(pulled(source).pipe(decide))(signal);
   const ordered = order === 'input' ? inInputOrder(images, decided, WINDOW * limit) : decided(images);
-  return pullOf(pulled(ordered).pipe(verdict(options), tapPulled(told.result)))(signal);
+  return pullOf(pulled(ordered).pipe(verdict(options), tapPulled(observe.result)))(signal);
 }

@@ -6,13 +6,13 @@ import { isImage, type Passing } from '../stream/flight.ts';
 import { streamOperator } from '../stream/observable.ts';
 
 /**
- * Asks a strategy which candidates stay and what to evaluate next; `fanOut` then does what it asks for. A trial that has
- * ended asks for nothing, and passes through all further rounds to `verdict`.
+ * Applies a strategy: it decides which candidates stay and what `fanOut` evaluates next. An image whose trial has ended
+ * requests nothing and passes through all further rounds to `verdict`.
  *
  * @param strategy sequential by default.
- * @param options `budget`: the most evaluations spent on an image, at least one for each candidate.
+ * @param options `budget`: the largest number of evaluations per image, at least one per candidate.
  * @return an operator from images in flight to images in flight. It throws UsageError if strategy, budget and model do
- *   not fit.
+ *   not fit together.
  *
  * @example
  * import { findImages, loadImages, openClassifier, staged } from 'diffclass-stream';

@@ -10,26 +10,25 @@ import type { User } from '../stream/queues.ts';
 import { batcherOfClassifier, type ClassifierInfo } from '../stream/sharing.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 
-/** How images are put on the device. */
+/** Options of `encode`. */
 export interface EncodeOptions {
-  /** The seed of the noise these images are compared on. Default: the classifier's own. */
+  /** The seed of the noise that is mixed with these images. Default: the classifier's own. */
   readonly seed?: number | bigint | undefined;
-  /** A clock in milliseconds. */
+  /** A clock in milliseconds. Default: `Date.now`. */
   readonly now?: (() => number) | undefined;
 }
 
 /**
- * Puts images on the device, through the encoder of a latent model, and begins their trials.
+ * Puts images on the device, through the encoder of a latent model, and starts their trials.
  *
- * Waits for a free slot before every image, so at most `classifier.slots` are in flight, those of other users of the
- * classifier included; a slot is free again once `verdict` or `untilDecided` has the image. When the subscription ends,
- * slots of images that are still in flight are freed. An image of the wrong shape, or with
- * values outside [-1, 1], becomes a failure; failures pass.
- * Buffers nothing (but see `streamOperator` for plain observables).
+ * Waits for a free slot before every image, so at most `classifier.slots` images are in flight, including those of other
+ * users of the classifier. `verdict` and `untilDecided` free the slot of an image. When the subscription ends, the slots
+ * of images still in flight are freed. An image of the wrong shape or with values outside [-1, 1] becomes a failure;
+ * failures pass. Buffers nothing (but see `streamOperator` for plain observables).
  *
  * @param classifier an open classifier.
- * @param options the seed.
- * @return an operator from images to images in flight.
+ * @param options the seed of the noise.
+ * @return an operator from images with `pixels` [c, h, w] in [-1, 1] to images in flight.
  *
  * @example
  * import { findImages, loadImages, openClassifier } from 'diffclass-stream';
@@ -46,7 +45,7 @@ export const encode = (
   options: EncodeOptions = {},
 ): OperatorFunction<ImageItem | ItemFailure, ImageInFlight | ItemFailure> => encodeAs(classifier, options);
 
-/** `encode` for a given user of the classifier; without one, every subscription is a user of its own. */
+/** Encodes as `encode` does, for a given user of the classifier. Default: every subscription is a separate user. */
 export const encodeAs = (
   classifier: ClassifierInfo,
   { seed, now = Date.now }: EncodeOptions,

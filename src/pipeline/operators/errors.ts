@@ -6,15 +6,15 @@ import { concurrently } from '../stream/pull.ts';
 import { batcherOfClassifier, type ClassifierInfo } from '../stream/sharing.ts';
 
 /**
- * Evaluates: every shared fan comes back with the error of each of its candidates. Evaluations of all images in flight,
- * also those of other streams, share batches, so values may overtake each other.
+ * Evaluates: emits every shared fan with the error of each of its candidates. Evaluations of all images in flight,
+ * including those of other streams, share batches, so values may overtake each other.
  *
- * At most `ahead` fans are in flight; the default keeps batches full when a single candidate is left. An error that is
- * NaN or infinite becomes the failure of its image; errors of the device end the stream.
+ * If an error is NaN or infinity, its image becomes a failure; errors of the device end the stream.
  *
- * @param classifier the classifier that the images were put on by `encode`.
- * @param ahead fans in flight; three batches by default.
- * @return an operator from shared fans to the same with errors.
+ * @param classifier the classifier that was passed to `encode`.
+ * @param ahead the largest number of fans in flight. Default: three batches, which keeps batches full even if every fan
+ *   has a single candidate.
+ * @return an operator from shared fans to the same with errors. For an example, see `aggregate`.
  */
 export const errors = (
   classifier: ClassifierInfo,

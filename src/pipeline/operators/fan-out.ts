@@ -5,12 +5,12 @@ import { type ImageInFlight, isImage, type Passing, type SharedFan } from '../st
 import { streamOperator } from '../stream/observable.ts';
 
 /**
- * Fans an image out to what its last elimination asked for: one value per (level, noise), shared by all surviving
- * candidates. An image for which no elimination was made fans out to the whole grid, in ascending order.
+ * Splits an image into the evaluations that its last elimination requested: one value per (level, noise), shared by all
+ * surviving candidates. Without an elimination, the image is evaluated on the whole grid, in ascending order.
  *
- * An image with nothing left to evaluate passes, as do failures. Buffers nothing.
+ * Images with nothing left to evaluate and failures pass. Buffers nothing.
  *
- * @return an operator from images in flight to shared fans.
+ * @return an operator from images in flight to shared fans. For an example, see `aggregate`.
  */
 export const fanOut = (): OperatorFunction<Passing, SharedFan | Passing> =>
   streamOperator(async function* (passing: AsyncIterable<Passing>) {
@@ -21,6 +21,7 @@ export const fanOut = (): OperatorFunction<Passing, SharedFan | Passing> =>
     }
   });
 
+/** Returns a round over the levels that were not visited, in ascending order. */
 function rest({ trial }: ImageInFlight): Round {
   const visited = new Set(trial.visited);
   return {

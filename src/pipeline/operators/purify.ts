@@ -5,15 +5,15 @@ import { type Purified, type PurifyOptions, purifyImages } from '../stream/purif
 import type { ImageItem, ItemFailure } from '../types.ts';
 
 /**
- * Purifies images, so that perturbations made to fool a classifier are gone before one sees them: by likelihood
- * maximisation (`lm-adam`, `lm-momentum`, `lm-residual`) or by `diffpure`.
+ * Removes adversarial perturbations from images, so that a classifier does not see them: by likelihood maximisation
+ * (`lm-adam`, `lm-momentum`, `lm-residual`; Chen et al., ICML 2024) or by `diffpure` (Nie et al., ICML 2022).
  *
- * Images come as they are ready, as many in flight as fill the model's batches. Failures of single items are
- * values; an error of the device ends the stream, once. Unsubscribing stops the work in flight and closes the model,
- * as does `options.signal`. A pulled source is never read further ahead than the images in flight; of a plain
- * observable up to `queue` items wait.
+ * Images are emitted as they are ready; as many are in flight as fill the model's batches. Failures of single items are
+ * values; an error of the device ends the stream, once. Unsubscribing and `options.signal` stop the work in flight and
+ * close the model. A pulled source is never read further ahead than the images in flight; of a plain observable up to
+ * `queue` items wait.
  *
- * @param openModel opens the model under no class, at the levels of the steps; again after a lost device.
+ * @param openModel opens the unconditional model at the levels of the steps, again after a lost device.
  * @param options the method and its settings; see `PurifyOptions`.
  * @return an operator from images to purified images, which `classify` takes.
  *

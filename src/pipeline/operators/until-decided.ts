@@ -5,15 +5,15 @@ import { notifier } from '../stream/notifier.ts';
 import { pulled, pullOf, streamOperator } from '../stream/observable.ts';
 
 /**
- * Sends images through a round of operators again and again, until their trials have ended.
+ * Sends images through a round of operators repeatedly, until their trials have ended.
  *
- * The rounds go on whether or not results are taken, so a slow consumer does not stop the device. An image is pulled
- * when fewer than `limit` images are in the rounds and all results so far were taken: at most `limit` results wait. An
+ * The rounds continue even if results are not taken, so a slow consumer does not stop the device. An image is pulled only
+ * if fewer than `limit` images are in the rounds and all results so far were taken, so at most `limit` results wait. An
  * image whose trial has ended leaves its slot.
  *
  * @param round an operator that contains `eliminate`.
- * @param limit images in the rounds.
- * @return an operator from images in flight to images with an ended trial.
+ * @param limit the largest number of images in the rounds.
+ * @return an operator from images in flight to images whose trial has ended.
  *
  * @example
  * import { findImages, loadImages, openClassifier, sequential } from 'diffclass-stream';
@@ -71,7 +71,7 @@ async function* rounds(
     results.notify();
   };
 
-  /** What goes into the rounds: images that come round again, and new ones as there is room. */
+  /** Yields what enters the rounds: images that need another round, and new ones if fewer than `limit` are in them. */
   async function* feed(): AsyncGenerator<Passing> {
     for (;;) {
       while (again.length > 0) yield again.shift()!;

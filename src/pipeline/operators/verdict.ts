@@ -5,12 +5,12 @@ import { streamOperator } from '../stream/observable.ts';
 import type { Classified, ItemFailure } from '../types.ts';
 
 /**
- * Ends the trial of an image: its slot is free again, and its result comes out. If the strategy would have gone on, or
- * was never asked, the result is the best guess so far and, unless the whole grid was evaluated, `decided` is false.
- * Failures pass. Buffers nothing.
+ * Ends the trial of an image: frees its slot and emits its result. If the strategy had not finished, or there was none,
+ * the result is the best guess so far; `decided` is then false unless the whole grid was evaluated. Failures pass. Buffers
+ * nothing.
  *
  * @param options `topK`, `temperature` and `energy`, as for `classify`.
- * @return an operator from images in flight to results.
+ * @return an operator from images in flight to results. For an example, see `aggregate`.
  */
 export const verdict = (options: ResultOptions = {}): OperatorFunction<Passing, Classified | ItemFailure> =>
   streamOperator(async function* (passing: AsyncIterable<Passing>) {
