@@ -80,7 +80,7 @@ describe('plan', () => {
     const made = plan({ ...device, capabilities }, graph, { weights, weightDtype: 'f32' });
     await expect(made).rejects.toThrow(OutOfMemoryError);
     await expect(made).rejects.toThrow(
-      'wide takes 1280000 bytes, more than the device binds at once (1048576)',
+      'expected weights of at most 1048576 bytes, which the device can bind, got wide of 1280000',
     );
     expect(weights.bytes()).toBe(0);
   });

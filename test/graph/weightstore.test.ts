@@ -75,7 +75,9 @@ describe('weightStore', () => {
     const constant = { name: 'large', length: 12, values: async () => values };
     const packing = packMatrix(3, 4, 'f16');
     await expect(store.get(constant, packing)).rejects.toThrow(ModelError);
-    await expect(store.get(constant, packing)).rejects.toThrow(/large holds 70000 at 7, beyond ±65504/);
+    await expect(store.get(constant, packing)).rejects.toThrow(
+      /large: expected values within ±65504 \(f16\), got 70000 at 7/,
+    );
     values[7] = 1;
     await expect(store.get(constant, packing)).resolves.toMatchObject({ size: 32 });
     store.destroy();

@@ -1,43 +1,46 @@
-// Where values lie, before any memory is made: what is a range of another value, and how much is alive at once.
+// Decides, before any memory is allocated, which values are ranges of other values, and how much memory is alive at once.
 
 import { pitch, type Shape, storageBytes } from '../../kernels/device/tensor.ts';
+import { opOf } from '../ops/table.ts';
 import type { Value } from '../ops/value.ts';
 import type { Graph, Node } from './graph.ts';
 
-/** A value's place: bytes into the storage of another value, or of itself. */
-export interface Place {
+/** The storage of a value: bytes into the storage of the value `root`, which may be the value itself. */
+export interface ValueLocation {
   readonly root: number;
   readonly offset: number;
 }
 
-/** Where every value lies, and which nodes are only views and need not run. */
+/** The locations of all values, and the nodes that need not run because their outputs are views of other values. */
 export interface Layout {
-  readonly places: ReadonlyMap<number, Place>;
+  readonly locations: ReadonlyMap<number, ValueLocation>;
   readonly views: ReadonlySet<Node>;
-  /** Most bytes alive at once of what nodes make; kernels' scratch comes on top. */
+  /** The largest number of bytes of node outputs that are alive at once, without the kernels' scratch memory. */
   readonly peakBytes: number;
 }
 
 const rowBytes = (shape: Shape, rows: number): number => rows * pitch(shape) * 4;
 
-/** Lays slices and concatenations over the memory of their whole, except those in `excluded`. */
+/** Places slices, and the parts of concatenations, in the memory of their whole, except for the nodes in `excluded`. */
 function layOver(
   graph: Graph,
   alignment: number,
   excluded: ReadonlySet<Node>,
-): Pick<Layout, 'places' | 'views'> {
+): Pick<Layout, 'locations' | 'views'> {
   const parents = new Map<number, { of: number; offset: number }>();
   const views = new Set<Node>();
   const kept = new Set([...graph.inputs.values(), ...graph.outputs.values()].map((value) => value.id));
   for (const node of graph.nodes) {
     if (excluded.has(node)) continue;
-    if (node.op === 'slice') {
+    const op = opOf(node);
+    const first = op.firstChannel?.(node.attributes);
+    if (first !== undefined) {
       const x = node.inputs.x!;
-      const offset = rowBytes(x.shape, node.attributes.from);
+      const offset = rowBytes(x.shape, first);
       if (offset % alignment !== 0 || kept.has(node.output.id)) continue;
       parents.set(node.output.id, { of: x.id, offset });
       views.add(node);
-    } else if (node.op === 'concat') {
+    } else if (op.joinsInputs) {
       const parts = Object.values(node.inputs);
       let rows = 0;
       const offsets = parts.map((part) => {
@@ -54,7 +57,7 @@ function layOver(
       views.add(node);
     }
   }
-  const places = new Map<number, Place>();
+  const locations = new Map<number, ValueLocation>();
   for (const { id } of valuesOf(graph)) {
     let root = id;
     let offset = 0;
@@ -62,9 +65,9 @@ function layOver(
       offset += up.offset;
       root = up.of;
     }
-    places.set(id, { root, offset });
+    locations.set(id, { root, offset });
   }
-  return { places, views };
+  return { locations, views };
 }
 
 const valuesOf = ({ inputs, nodes }: Graph): Value[] => [
@@ -72,32 +75,32 @@ const valuesOf = ({ inputs, nodes }: Graph): Value[] => [
   ...nodes.map(({ output }) => output),
 ];
 
-/** The layout with every view that can be had without a dispatch reading and writing one buffer. */
+/** Returns the layout with as many views as possible without a dispatch that reads and writes the same buffer. */
 function withoutClashes(
   graph: Graph,
   alignment: number,
   given: ReadonlySet<Node>,
-): Pick<Layout, 'places' | 'views'> {
+): Pick<Layout, 'locations' | 'views'> {
   const excluded = new Set(given);
   for (;;) {
     const found = layOver(graph, alignment, excluded);
-    const rootOf = (value: Value) => found.places.get(value.id)!.root;
+    const rootOf = (value: Value) => found.locations.get(value.id)!.root;
     const clash = graph.nodes.find(
       (node) =>
         !found.views.has(node) &&
         Object.values(node.inputs).some((value) => rootOf(value) === rootOf(node.output)),
     );
     if (!clash) return found;
-    // The concatenation that put the clashing output beside its own input goes back to copying.
+    // The concatenation that put the clashing output into one buffer with its own input copies instead.
     const whole = [...found.views].find(
-      (node) => node.op === 'concat' && rootOf(node.output) === rootOf(clash.output) && !excluded.has(node),
+      (node) => opOf(node).joinsInputs && rootOf(node.output) === rootOf(clash.output) && !excluded.has(node),
     );
     if (!whole) throw new Error(`${clash.op}: no layout without a buffer both read and written`);
     excluded.add(whole);
   }
 }
 
-/** Concatenations with a part that is read after the whole no longer is: as a view it holds on to all of the whole. */
+/** Returns the concatenations with a part that is read later than the whole: as a view, the part keeps the whole alive. */
 function outlived({ nodes }: Graph): Node[] {
   const last = new Map<number, number>();
   nodes.forEach((node, i) => {
@@ -105,17 +108,18 @@ function outlived({ nodes }: Graph): Node[] {
   });
   const end = ({ id }: Value) => last.get(id) ?? Number.POSITIVE_INFINITY;
   return nodes.filter(
-    (node) => node.op === 'concat' && Object.values(node.inputs).some((part) => end(part) > end(node.output)),
+    (node) =>
+      opOf(node).joinsInputs && Object.values(node.inputs).some((part) => end(part) > end(node.output)),
   );
 }
 
-/** The last node that needs what lies at each root; a graph's outputs are needed for ever. */
+/** Returns the last node that uses the storage of each root. The storage of the graph's outputs is used until the end. */
 export function lastUses(
   nodes: readonly Node[],
   outputs: Graph['outputs'],
-  places: Layout['places'],
+  locations: Layout['locations'],
 ): Map<number, number> {
-  const rootOf = ({ id }: Value) => places.get(id)!.root;
+  const rootOf = ({ id }: Value) => locations.get(id)!.root;
   const last = new Map<number, number>();
   nodes.forEach((node, i) => {
     for (const value of [...Object.values(node.inputs), node.output]) last.set(rootOf(value), i);
@@ -124,17 +128,17 @@ export function lastUses(
   return last;
 }
 
-function peakOf(graph: Graph, { places, views }: Pick<Layout, 'places' | 'views'>): number {
+function peakOf(graph: Graph, { locations, views }: Pick<Layout, 'locations' | 'views'>): number {
   const nodes = graph.nodes.filter((node) => !views.has(node));
   const shapes = new Map(valuesOf(graph).map(({ id, shape }) => [id, shape]));
   const given = new Set([...graph.inputs.values()].map(({ id }) => id));
   const ending = nodes.map((): number[] => []);
-  for (const [root, i] of lastUses(nodes, graph.outputs, places)) ending[i]?.push(root);
+  for (const [root, i] of lastUses(nodes, graph.outputs, locations)) ending[i]?.push(root);
   const alive = new Set<number>();
   let bytes = 0;
   let peak = 0;
   nodes.forEach((node, i) => {
-    const { root } = places.get(node.output.id)!;
+    const { root } = locations.get(node.output.id)!;
     if (!alive.has(root) && !given.has(root)) {
       alive.add(root);
       bytes += storageBytes(shapes.get(root)!);
@@ -146,9 +150,9 @@ function peakOf(graph: Graph, { places, views }: Pick<Layout, 'places' | 'views'
 }
 
 /**
- * Lays out a fused graph: slices and the parts of concatenations are ranges of their whole where the alignment allows
- * it and no dispatch would read and write one buffer; a concatenation is copied where that takes less memory.
- * Which ones is tried one after the other; a `rough` layout, for comparisons, copies all that might be worth it or none.
+ * Lays out a fused graph. Slices and the parts of concatenations are ranges of their whole if the alignment allows it and
+ * no dispatch would read and write the same buffer. A concatenation is copied if that takes less memory: this is tried
+ * for each candidate in turn. A `rough` layout, which is for comparisons, copies either all candidates or none.
  */
 export function layout(graph: Graph, alignment: number, rough = false): Layout {
   const measured = (excluded: ReadonlySet<Node>): Layout => {

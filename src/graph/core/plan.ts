@@ -1,10 +1,10 @@
-// A plan: a graph at fixed shapes, ready to run on a device. Nodes are fused, memory is shared by liveness,
-// pipelines and bind groups are made once, and a run is one compute pass.
+// A plan: a graph at fixed shapes, ready to run on a device. Nodes are fused, memory is shared by liveness, pipelines and
+// bind groups are created once, and a run is one compute pass.
 //
-// Memory: a value lives from the node that makes it to the last that reads it. Values that are not alive
-// together share a buffer; two that meet in one dispatch never do, because WebGPU refuses a buffer that is
-// read and written at once. A concatenation costs nothing where its parts can be made in place: channel-major
-// rows make them ranges of the whole.
+// Memory: a value is alive from the node that computes it to the last node that reads it. Values that are not alive at the
+// same time share a buffer. Two values of one dispatch never share one, because WebGPU refuses a buffer that is read and
+// written at once. A concatenation costs nothing if its parts can be computed in place: as rows are channel-major, the
+// parts are ranges of the whole.
 
 import { OutOfMemoryError } from '../../errors.ts';
 import type { GpuComputePass } from '../../host-types.ts';
@@ -24,29 +24,33 @@ export interface PlanOptions {
   readonly weights: WeightStore;
   readonly weightDtype: WeightDtype;
   /**
-   * Most bytes that the weights of all convolutions may take on the device for the sake of speed, that is, kept
-   * transformed; where they would take more, all are kept as they are (`compact` in `Conv2dOptions`). 1 GiB where not given: small
-   * networks are fast, and one of 860 M parameters takes 1.7 GB as f16 where it would take 9.
+   * The most bytes that the transformed weights of all convolutions may take on the device. If they would take more, none
+   * is kept transformed, which is slower (`compact` in `Conv2dOptions`). Default: 1 GiB, with which small networks are
+   * fast, and a network of 860 M parameters takes 1.7 GB as f16 instead of 9 GB.
    */
   readonly transformedBytes?: number;
-  /** Memory that plans of one model share, which then run one after another; without it a plan has its own. */
+  /** Memory that the plans of a model share; they then run one after another. Default: the plan has its own memory. */
   readonly pool?: ActivationPool;
-  /** Memory for inputs that the caller keeps itself, shared between plans. */
+  /** Memory of inputs that the caller owns and that plans share, by the names of the inputs. */
   readonly external?: Readonly<Record<string, Range>>;
 }
 
 export interface Plan {
-  /** Where to write each input, and where each output is found after a run. */
+  /** The memory in which the caller writes each input before a run. */
   readonly inputs: ReadonlyMap<string, Range>;
+  /** The memory that holds each output after a run. */
   readonly outputs: ReadonlyMap<string, Range>;
   readonly launches: readonly Launch[];
-  /** Bytes of activations and scratch, weights not counted. */
+  /** Bytes of activations and scratch memory, without the weights. */
   readonly bytes: number;
   encode(pass: GpuComputePass): void;
   destroy(): void;
 }
 
-/** Buffers-to-be, shared by what is not alive at the same time; a slot is as large as the largest it served. */
+/**
+ * Returns an empty list of slots: future buffers, each of which holds values that are not alive at the same time. A slot
+ * is as large as its largest value.
+ */
 function newSlots() {
   const sizes: number[] = [];
   const free = new Set<number>();
@@ -76,20 +80,20 @@ function newSlots() {
 }
 
 /**
- * Makes a graph ready to run: `encode` it into a pass as often as wanted.
- * @throws OutOfMemoryError where one value or weight alone is larger than the device can bind.
+ * Makes a graph ready to run: `encode` adds a run to a pass, any number of times.
+ * @throws OutOfMemoryError if a single value or weight is larger than the device can bind.
  */
 export async function plan(device: Device, traced: Graph, options: PlanOptions): Promise<Plan> {
   const { capabilities } = device;
   const graph = fuse(traced);
-  const { places, views } = layout(graph, capabilities.storageAlignment);
+  const { locations, views } = layout(graph, capabilities.storageAlignment);
   const nodes = graph.nodes.filter((node) => !views.has(node));
   const shapes = new Map<number, Shape>();
   for (const value of graph.inputs.values()) shapes.set(value.id, value.shape);
   for (const node of graph.nodes) shapes.set(node.output.id, node.output.shape);
 
-  const rootOf = (value: Value) => places.get(value.id)!.root;
-  const lastUse = lastUses(nodes, graph.outputs, places);
+  const rootOf = (value: Value) => locations.get(value.id)!.root;
+  const lastUse = lastUses(nodes, graph.outputs, locations);
 
   const slots = newSlots();
   const slotOf = new Map<number, number>();
@@ -119,21 +123,21 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
   const tooLarge = slots.sizes.find((size) => size > capabilities.maxBindingBytes);
   if (tooLarge !== undefined)
     throw new OutOfMemoryError(
-      `a value of ${tooLarge} bytes is more than the device binds at once (${capabilities.maxBindingBytes})`,
+      `expected values of at most ${capabilities.maxBindingBytes} bytes, which the device can bind, got one of ${tooLarge}`,
     );
   nodes.forEach((node, i) => {
     for (const [name, constant] of Object.entries(node.constants)) {
       const bytes = routines[i]!.packing[name]?.bytes ?? 4 * constant.length;
       if (bytes > capabilities.maxBindingBytes)
         throw new OutOfMemoryError(
-          `${constant.name} takes ${bytes} bytes, more than the device binds at once (${capabilities.maxBindingBytes})`,
+          `expected weights of at most ${capabilities.maxBindingBytes} bytes, which the device can bind, got ${constant.name} of ${bytes}`,
         );
     }
   });
   const own = options.pool ? undefined : activationPool(device);
   const buffers = (options.pool ?? own!).take(slots.sizes);
   const rangeOf = (value: Value): Range => {
-    const { root, offset } = places.get(value.id)!;
+    const { root, offset } = locations.get(value.id)!;
     const external = externals.get(root);
     if (external)
       return { buffer: external.buffer, offset: external.offset + offset, size: external.size - offset };
@@ -182,14 +186,14 @@ export const forward = (
   compact = false,
 ): Routine => opOf(node).forward(capabilities, shapesOf(node), node.attributes, weights, compact);
 
-/** How every node runs, in a way that the budget for weights allows. */
+/** Chooses the kernels of every node, within the budget for transformed weights. */
 function routinesOf(nodes: readonly Node[], capabilities: Capabilities, options: PlanOptions): Routine[] {
   const { weightDtype, transformedBytes = TRANSFORMED_BYTES } = options;
   const fast = nodes.map((node) => forward(node, capabilities, weightDtype));
   const bytes = new Map<string, number>();
   nodes.forEach((node, i) => {
-    const weight = node.op === 'conv2d' && node.constants.weight;
-    if (weight) bytes.set(weight.name, fast[i]!.packing.weight!.bytes);
+    const { weight } = node.constants;
+    if (weight && opOf(node).transformsWeight) bytes.set(weight.name, fast[i]!.packing.weight!.bytes);
   });
   const total = [...bytes.values()].reduce((sum, size) => sum + size, 0);
   return total <= transformedBytes

@@ -1,22 +1,22 @@
-// Memory of activations shared by the plans of one model: they run one after another, so that each may write where
-// the others did.
+// Memory of activations that the plans of a model share. They run one after another, so that each may overwrite the
+// values of the others.
 
 import type { GpuBuffer } from '../../host-types.ts';
 import type { Device } from '../../kernels/device/device.ts';
 import { createStorage } from '../../kernels/device/runtime.ts';
 
 export interface ActivationPool {
-  /** A buffer of at least each size, no two the same; other callers are given them too. */
+  /** Returns one distinct buffer per size, at least that large. Other callers get the same buffers. */
   take(sizes: readonly number[]): GpuBuffer[];
   readonly bytes: () => number;
-  /** Destroys every buffer; the plans that were given them are of no more use. */
+  /** Destroys all buffers, and so makes the plans that use them useless. */
   destroy(): void;
 }
 
 /**
- * An empty pool. It grows least where the plan that wants most memory comes first, as the one of the largest batch.
- * What a plan of the pool holds, its inputs and outputs too, lasts until another plan of the pool runs: write inputs in
- * front of each run, and copy outputs in the submission of the run or in the next.
+ * Returns an empty pool. Create the plan with the largest memory need (the largest batch) first; the pool then never
+ * grows again. The values of a plan, including its inputs and outputs, are lost if another plan of the pool runs: write
+ * the inputs before each run, and copy the outputs in the submission of the run or in the next one.
  */
 export function activationPool(device: Device): ActivationPool {
   const buffers: GpuBuffer[] = [];

@@ -7,7 +7,7 @@ import { storageBytes } from '../../kernels/device/tensor.ts';
 import { opOf } from '../ops/table.ts';
 import type { Value } from '../ops/value.ts';
 import { flopOf } from './cost.ts';
-import { fuse, needed } from './fuse.ts';
+import { fuse, inLoadsOf, needed, readers } from './fuse.ts';
 import type { Graph, Node } from './graph.ts';
 import { layout } from './layout.ts';
 
@@ -52,19 +52,18 @@ function rebuilt(graph: Graph, { there, back }: Passes, kept: Kept): { nodes: No
 }
 
 /**
- * Returns the group norms that the forward pass fuses into the loads of convolutions, so that their outputs never exist
- * in memory, and that the gradients need as values.
+ * Returns the values that the gradients need but that never exist in memory in the forward pass, because `fuse` leaves
+ * only the rows of their norms.
  */
 function appliedInLoads({ there, read, outputs }: Passes): Set<number> {
   const kept = new Set([...outputs.values()].map(({ id }) => id));
-  const readers = new Map<number, Node[]>();
-  for (const node of there)
-    for (const { id } of Object.values(node.inputs)) readers.set(id, [...(readers.get(id) ?? []), node]);
-  const found = there.filter(({ op, output: { id } }) => {
-    const own = readers.get(id) ?? [];
-    if (op !== 'groupNorm' || !read.has(id) || kept.has(id)) return false;
-    return own.length > 0 && own.every((node) => node.op === 'conv2d' && node.inputs.x?.id === id);
-  });
+  const use = readers(there);
+  const found = there.filter(
+    (node) =>
+      read.has(node.output.id) &&
+      !kept.has(node.output.id) &&
+      inLoadsOf(node, use.get(node.output.id))?.rows !== undefined,
+  );
   return new Set(found.map(({ output }) => output.id));
 }
 

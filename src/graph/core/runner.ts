@@ -1,5 +1,5 @@
-// A graph at several batch sizes, ready to run: plans that share their memory, made when first wanted, and the way of a
-// run's numbers to the device and back.
+// A graph at several batch sizes, ready to run: plans that share their memory and are created at their first use, and the
+// transfer of a run's inputs to the device and of its outputs back.
 
 import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
@@ -11,8 +11,8 @@ import { type Plan, plan } from './plan.ts';
 import { type ActivationPool, activationPool } from './pool.ts';
 import type { WeightStore } from './weight-store.ts';
 
-/** Samples of a plan, and the distinct (slot, level, noise) among them, which share a part of the network. */
-export interface Size {
+/** The samples of a run, and its views: the distinct (slot, level, noise) of the samples, which share a part of the network. */
+export interface RunSize {
   readonly samples: number;
   readonly views: number;
 }
@@ -20,51 +20,52 @@ export interface Size {
 export interface RunnerOptions {
   readonly weights: WeightStore;
   readonly weightDtype: WeightDtype;
-  /** Memory of inputs that the caller keeps. */
+  /** Memory of inputs that the caller owns, by the names of the inputs. */
   readonly external: Readonly<Record<string, Range>>;
-  readonly trace: (size: Size) => Graph;
-  /** Most samples of a run; halved, and halved again, where memory does not suffice. */
+  readonly trace: (size: RunSize) => Graph;
+  /** The most samples of a run. It is halved repeatedly while the device has too little memory. */
   readonly largest: number;
   /**
-   * Samples share a part of the network, so that plans differ in their views too; a number where they share all of it,
-   * so that views are what costs: most samples of a view.
+   * Whether the samples of a view share a part of the network, so that plans also differ in their number of views. A
+   * number means that they share all of it, so that only views cost time: the most samples per view.
    */
   readonly sharing?: boolean | number;
-  /** Makes every size at once and runs it, so that no batch waits for a compiler. */
+  /** Whether all sizes are created and run immediately, so that no batch waits for the shader compiler. */
   readonly warm?: boolean;
 }
 
 export interface Runner {
-  /** Most samples of a run, and most views. */
+  /** The most samples and views of a run. */
   readonly samples: number;
   readonly views: number;
   readonly bytes: () => number;
-  /** The smallest size that holds so many samples and views; undefined where none does. */
-  fitting(samples: number, views?: number): Size | undefined;
+  /** Returns the smallest size that holds the samples and views; undefined if there is none. */
+  fitting(samples: number, views?: number): RunSize | undefined;
   /**
-   * Runs a size on inputs by name, zeros where they are short of the size, and gives the storage of outputs by name.
-   * Runs may overlap; they happen, and come back, in the order of the calls. Rejects with `DeviceLostError` when the
-   * device goes away.
+   * Runs a size and returns the storage of the outputs, by name. Inputs are given by name; an input that is shorter than
+   * the size is padded with zeros. Calls may overlap; runs are executed, and results returned, in the order of the calls.
+   * Rejects with `DeviceLostError` if the device is lost.
    */
   run(
-    size: Size,
+    size: RunSize,
     inputs: Readonly<Record<string, ArrayBufferView>>,
     outputs: readonly string[],
   ): Promise<Record<string, Float32Array<ArrayBuffer>>>;
   destroy(): void;
 }
 
-/** A plan with its staging memory, a buffer a run on its way. */
+/** A plan, and the staging buffers that no run uses at the moment. */
 interface Planned {
   readonly plan: Plan;
   readonly staging: GPUBuffer[];
 }
 
 /**
- * Every size that is planned: the largest batch and halves of it, so that a short batch is not run at full length;
- * and where samples share a part of the network, the same for as many views as samples, for a quarter and for one.
+ * Returns the sizes, smallest first: the largest batch, and repeated halves of it, so that a short batch does not run at
+ * full length. If samples share a part of the network, each has three variants: one view, a view per 4 samples, and a view
+ * per sample.
  */
-function sizesOf(largest: number, sharing: boolean | number): Size[] {
+function sizesOf(largest: number, sharing: boolean | number): RunSize[] {
   if (typeof sharing === 'number')
     return sizesOf(Math.ceil(largest / sharing), false).map(({ views }) => ({
       samples: views * sharing,
@@ -79,15 +80,15 @@ function sizesOf(largest: number, sharing: boolean | number): Size[] {
   });
 }
 
-const keyOf = ({ samples, views }: Size) => `${samples} ${views}`;
+const keyOf = ({ samples, views }: RunSize) => `${samples} ${views}`;
 
 /**
- * The runner of a graph, its largest size ready.
- * @throws OutOfMemoryError where not even a batch of one fits.
+ * Returns the runner of a graph, with the plan of its largest size.
+ * @throws OutOfMemoryError if not even a batch of one sample fits into the device's memory.
  */
 export async function openRunner(device: Device, options: RunnerOptions): Promise<Runner> {
   const { weights, weightDtype, external, trace, sharing = false, warm = false } = options;
-  const make = async (size: Size, pool: ActivationPool): Promise<Planned> => ({
+  const make = async (size: RunSize, pool: ActivationPool): Promise<Planned> => ({
     plan: await plan(device, trace(size), { weights, weightDtype, external, pool }),
     staging: [],
   });
@@ -113,7 +114,7 @@ export async function openRunner(device: Device, options: RunnerOptions): Promis
     }
   };
   const { sizes, plans, pool } = await open(options.largest);
-  const planned = (size: Size): Promise<Planned> => {
+  const planned = (size: RunSize): Promise<Planned> => {
     let made = plans.get(keyOf(size));
     if (!made) {
       made = checked(device, () => make(size, pool));
@@ -136,7 +137,7 @@ export async function openRunner(device: Device, options: RunnerOptions): Promis
       const { queue } = device.gpu;
       for (const [name, values] of Object.entries(inputs)) {
         const { buffer, offset, size: bytes } = chosen.inputs.get(name)!;
-        // The plans share their memory: what a short batch leaves over must be an index too.
+        // The plans share their memory: the rest of a short batch must hold valid indices too, so it is zeroed.
         const padded = new Uint8Array(bytes);
         padded.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
         queue.writeBuffer(buffer, offset, padded);

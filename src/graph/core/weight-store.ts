@@ -1,6 +1,6 @@
-// One copy of every weight on the device, in the layout its kernels want, however many plans use it. Weights go from
-// their file to the device's memory a part at a time: what loading takes beyond them is a few parts, and the memory
-// that a device keeps for what it has not copied yet.
+// One copy of each weight on the device, in the layout of its kernels, shared by all plans. Weights are copied from their
+// file to the device in parts. Loading therefore takes, in addition to the weights, only the memory of a few parts, and
+// what the device holds of parts that it has not copied yet.
 
 import { ModelError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
@@ -10,23 +10,23 @@ import { createFilled, idle, type Range } from '../../kernels/device/runtime.ts'
 import type { Constant } from '../ops/value.ts';
 
 export interface WeightStore {
-  /** The constant in a routine's layout, packed and uploaded the first time. */
+  /** Returns the constant in a routine's layout. Packs and uploads it at the first call. */
   get(constant: Constant, packing: Packing | undefined): Promise<Range>;
   readonly bytes: () => number;
   destroy(): void;
 }
 
-/** Elements of a part. */
+/** The elements of a part. */
 const PART = 1 << 20;
 
-/** Bytes on their way to the device that are waited for: Dawn holds a second copy of them until they have arrived. */
-const UNDER_WAY = 2 ** 25;
+/** The most bytes that are being copied at the same time: Dawn holds a second copy of them until they have arrived. */
+const MOST_PENDING = 2 ** 25;
 
-/** An empty store on a device. */
+/** Returns an empty store on a device. */
 export function weightStore(device: Device): WeightStore {
   const held = new Map<string, Promise<Range>>();
   let total = 0;
-  let underWay = 0;
+  let pending = 0;
   let last: Promise<unknown> = Promise.resolve();
   const parts: Partial<Record<WeightDtype, readonly Elements[]>> = {};
 
@@ -41,7 +41,7 @@ export function weightStore(device: Device): WeightStore {
       const start = (from: number, turn: number) => {
         const part = memory[turn]!.subarray(0, Math.min(count, constant.length - from)) as Elements;
         const done = read(from, part);
-        done.catch(() => {}); // whoever awaits it hears of it; nobody does where a part before it failed
+        done.catch(() => {}); // The loop below reports the error, unless an earlier part has failed.
         return { part, done };
       };
       let next = start(0, 0);
@@ -55,11 +55,11 @@ export function weightStore(device: Device): WeightStore {
     };
     const buffer = await createFilled(device, bytes, fill, label);
     total += buffer.size;
-    underWay += buffer.size;
-    if (underWay >= UNDER_WAY) {
+    pending += buffer.size;
+    if (pending >= MOST_PENDING) {
       device.gpu.queue.submit([]);
       await idle(device);
-      underWay = 0;
+      pending = 0;
     }
     return { buffer, offset: 0, size: buffer.size };
   }
@@ -69,7 +69,7 @@ export function weightStore(device: Device): WeightStore {
       const key = `${constant.name} ${packing?.key ?? 'f32'}`;
       const found = held.get(key);
       if (found) return found;
-      // One at a time: they share the memory of their parts, and two files' reads would only meet on the disk.
+      // Weights are uploaded one at a time: they share the memory of the parts, and parallel reads gain nothing on a disk.
       const range = last.then(() => upload(constant, packing, key));
       last = range.catch(() => held.delete(key));
       held.set(key, range);
@@ -84,7 +84,7 @@ export function weightStore(device: Device): WeightStore {
   };
 }
 
-/** How a constant is read in parts; one without `read` has its values in memory, or makes them there. */
+/** Returns the function that reads a constant in parts. A constant without `read` is read from its values in memory. */
 async function reader({ name, values, read }: Constant): Promise<NonNullable<Constant['read']>> {
   if (read) return read;
   const all = await values();
@@ -94,12 +94,12 @@ async function reader({ name, values, read }: Constant): Promise<NonNullable<Con
     const overflow = f32ToF16(part, into);
     if (overflow >= 0)
       throw new ModelError(
-        `${name} holds ${part[overflow]} at ${from + overflow}, beyond ±${MAX_F16} of f16`,
+        `${name}: expected values within ±${MAX_F16} (f16), got ${part[overflow]} at ${from + overflow}`,
       );
   };
 }
 
-/** Two arrays of at least `count` elements, kept for the weights to come: one is read while the other is placed. */
+/** Returns two arrays of at least `count` elements, which are reused: one is filled while the other is packed. */
 function partsOf(
   kept: Partial<Record<WeightDtype, readonly Elements[]>>,
   dtype: WeightDtype,

@@ -6,7 +6,7 @@ import { fromChannelMajor, joined, type Shape, toChannelMajor } from '../../kern
 import { costOf } from '../core/cost.ts';
 import { differentiate } from '../core/gradient.ts';
 import { type Graph, input, output } from '../core/graph.ts';
-import { openRunner, type Runner, type RunnerOptions, type Size } from '../core/runner.ts';
+import { openRunner, type Runner, type RunnerOptions, type RunSize } from '../core/runner.ts';
 import type { Differentiable, PredictionBatch } from '../model.ts';
 import {
   type EvaluationOptions,
@@ -62,7 +62,7 @@ export function traceGradients(
 export function traceViewGradients(
   network: Network & Required<Pick<Network, 'shared'>>,
   options: EvaluationOptions,
-  { samples, views }: Size,
+  { samples, views }: RunSize,
   bytes?: number,
 ): Graph {
   const { graph, viewed, error } = traceViews(network, options, samples, views);
@@ -106,7 +106,7 @@ export function differentiable(
   };
 
   /** Returns the runner of a graph. `sharing` is the number of candidates per view if they share all of the network. */
-  const runnerOf = (kind: string, trace: (size: Size) => Graph, sharing?: number): Promise<Runner> => {
+  const runnerOf = (kind: string, trace: (size: RunSize) => Graph, sharing?: number): Promise<Runner> => {
     let runner = opening.get(kind);
     if (!runner) {
       const sizes = sharing ? { largest: batchSize() * sharing, sharing } : { largest: batchSize() };
@@ -125,7 +125,7 @@ export function differentiable(
   async function inParts<Part>(
     runner: Runner,
     count: number,
-    run: (from: number, to: number, size: Size) => Promise<Part>,
+    run: (from: number, to: number, size: RunSize) => Promise<Part>,
   ): Promise<Part[]> {
     const parts: Promise<Part>[] = [];
     for (let from = 0; from < count; from += runner.samples) {
@@ -136,14 +136,14 @@ export function differentiable(
   }
 
   const labelsOf = (candidate: Uint32Array) => Uint32Array.from(candidate, (index) => labels[index]!);
-  const shapeOf = ({ samples }: Size): Shape => [c, samples, h, w];
+  const shapeOf = ({ samples }: RunSize): Shape => [c, samples, h, w];
   /** Converts rows to the storage of a batch, padded with 0, and the first `count` rows of storage back. */
-  const toStorage = (rows: Float32Array, size: Size) => {
+  const toStorage = (rows: Float32Array, size: RunSize) => {
     const whole = new Float32Array(size.samples * rowLength);
     whole.set(rows);
     return toChannelMajor(whole, shapeOf(size));
   };
-  const fromStorage = (storage: Float32Array, size: Size, count: number) =>
+  const fromStorage = (storage: Float32Array, size: RunSize, count: number) =>
     fromChannelMajor(storage, shapeOf(size)).subarray(0, count * rowLength);
   /** Returns rows alpha x + beta y, with the coefficients of each row's level. */
   const combined = (level: Uint32Array, x: Float32Array, y: Float32Array): Float32Array =>
@@ -161,7 +161,7 @@ export function differentiable(
   /** Runs a graph of the network alone on the rows of a batch, by input, and returns the rows of its output `name`. */
   async function onRows(
     kind: string,
-    trace: (size: Size) => Graph,
+    trace: (size: RunSize) => Graph,
     { candidate, level }: PredictionBatch,
     rows: Readonly<Record<string, Float32Array>>,
     name: string,
@@ -185,7 +185,8 @@ export function differentiable(
     shared &&
     take &&
     (async ({ slot, level, noise, seed }, { view, candidate, weight }) => {
-      const trace = (size: Size) => traceViewGradients({ ...network, shared }, options, size, gradientBytes);
+      const trace = (size: RunSize) =>
+        traceViewGradients({ ...network, shared }, options, size, gradientBytes);
       const runner = await runnerOf('viewGradients', trace, labels.length);
       const parts: Promise<Float32Array>[] = [];
       let first = 0;
@@ -255,14 +256,14 @@ export function differentiable(
     async predict(batch) {
       const { xt, level } = batch;
       check('xt', xt, batch);
-      const trace = ({ samples }: Size) => tracePrediction(network, samples).graph;
+      const trace = ({ samples }: RunSize) => tracePrediction(network, samples).graph;
       return combined(level, await onRows('predict', trace, batch, { xt }, 'prediction'), xt);
     },
     async pullBack(batch) {
       const { xt, level, cotangent } = batch;
       check('xt', xt, batch);
       check('cotangent', cotangent, batch);
-      const trace = ({ samples }: Size) => tracePullBack(network, samples, gradientBytes);
+      const trace = ({ samples }: RunSize) => tracePullBack(network, samples, gradientBytes);
       const pulled = await onRows('pullBack', trace, batch, { xt, cotangent }, 'gradient');
       return combined(level, pulled, cotangent);
     },

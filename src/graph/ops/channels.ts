@@ -18,6 +18,7 @@ export const concatOp: Op<ConcatAttributes> = {
   },
   constants: none,
   flop: copies,
+  joinsInputs: true,
   forward: (capabilities, { inputs }) => concat(capabilities, { inputs: Object.values(inputs) }),
   backward({ inputs, dy, needs, apply }) {
     const gradients: Record<string, Value> = {};
@@ -47,6 +48,7 @@ export const sliceOp: Op<SliceAttributes> = {
   },
   constants: none,
   flop: copies,
+  firstChannel: ({ from }) => from,
   forward: (capabilities, { inputs, output }, { from, count }) =>
     copyChannels(capabilities, { x: inputs.x!, from, y: output, channels: count }),
   backward: ({ attributes: { from }, inputs: { x }, dy, apply }) => ({

@@ -4,8 +4,8 @@ import { conv2d, outputSize } from '../../kernels/conv2d/conv2d.ts';
 import { weightGradient } from '../../kernels/conv2d/weight-gradient.ts';
 import { columns, type Shape } from '../../kernels/device/tensor.ts';
 import type { Activation } from '../../kernels/elementwise/activation.ts';
-import { depthToSpaceOp, sliceOp } from './channels.ts';
-import { addRowsOp, scaledOp, scaleRowsOp } from './elementwise.ts';
+import { concatOp, depthToSpaceOp, sliceOp } from './channels.ts';
+import { addRowsOp, multiplyOp, scaledOp, scaleRowsOp } from './elementwise.ts';
 import { type Apply, check, checkShape, elements, none, type Op, rowsOf } from './op.ts';
 import { padOp } from './resample.ts';
 import { sumColumnsOp, sumPixelsOp } from './sums.ts';
@@ -41,6 +41,10 @@ export const conv2dOp: Op<Conv2dAttributes> = {
     bias: outChannels,
   }),
   flop: ({ inputs: { x }, output }, { kernel }) => 2 * elements(output) * x![0] * kernel[0] * kernel[1],
+  transformsWeight: true,
+  loads: ({ rows }, { kernel, stride, upsample }) =>
+    rows !== undefined || (kernel[0] === 3 && kernel[1] === 3 && stride === 1 && !upsample),
+  adds: (_, { scale = 1 }) => scale === 1,
   forward(capabilities, { inputs, has }, { activation, ...attributes }, weights, compact) {
     return conv2d(capabilities, {
       ...attributes,
@@ -56,13 +60,13 @@ export const conv2dOp: Op<Conv2dAttributes> = {
   backward({ attributes, inputs: { x, affine }, constants: { weight }, dy, needs, apply }) {
     const { kernel, stride, padding, activation = 'none', scale: factor = 1 } = attributes;
     check(
-      !attributes.upsample && (!affine || (activation === 'none' && !needs('affine'))),
+      !attributes.upsample && (!affine || activation === 'none'),
       () =>
         'conv2d: a convolution with a fused norm or upsampling has no derivative; differentiate the graph before fusing it',
     );
     const scaled = (value: Value) => (factor === 1 ? value : apply(scaledOp, { factor }, { x: value }));
     const rows = (from: number) => apply(sliceOp, { from, count: x!.shape[0] }, { x: affine });
-    const gradient = () => inputGradient(attributes, x!.shape, weight!, dy, apply);
+    /** a·x + b, which is what the weights see. */
     const seen = () =>
       affine
         ? apply(
@@ -74,9 +78,19 @@ export const conv2dOp: Op<Conv2dAttributes> = {
             },
           )
         : x;
+    const dSeen =
+      needs('x') || needs('affine') ? inputGradient(attributes, x!.shape, weight!, dy, apply) : undefined;
+    const sums = (value: Value) => apply(sumPixelsOp, {}, { x: value });
     return {
-      ...(needs('x')
-        ? { x: affine ? apply(scaleRowsOp, {}, { x: gradient(), gate: rows(0) }) : gradient() }
+      ...(needs('x') ? { x: affine ? apply(scaleRowsOp, {}, { x: dSeen, gate: rows(0) }) : dSeen! } : {}),
+      ...(needs('affine')
+        ? {
+            affine: apply(
+              concatOp,
+              {},
+              { x0: sums(apply(multiplyOp, {}, { x1: dSeen, x2: x })), x1: sums(dSeen!) },
+            ),
+          }
         : {}),
       ...(needs('weight')
         ? { weight: scaled(apply(weightGradientOp, { kernel, stride, padding }, { x: seen(), dy })) }
@@ -204,7 +218,10 @@ function inputGradient(
   return apply(padOp, { offset: [-top, -left], size: [h, w] }, { x: dealt });
 }
 
-/** The gradient [oc, 1, 1, c·kh·kw] of a convolution's weights, from its x and dy. */
+/**
+ * The gradient [oc, 1, 1, c·kh·kw] of a convolution's weights, from its x and dy. Classification differentiates only with
+ * respect to images; the gradients of constants, here, in `sums.ts` and in their kernels, are kept for a trainer.
+ */
 export type WeightGradientAttributes = Pick<Conv2dAttributes, 'kernel' | 'stride' | 'padding'>;
 
 export const weightGradientOp: Op<WeightGradientAttributes> = {

@@ -83,6 +83,7 @@ export const addOp: Op<AddAttributes> = {
   constants: none,
   flop: perElement,
   cheap: true,
+  addition: ({ scale = 1 }) => ({ operand: 'residual', scale, into: ['x1', 'x2'] }),
   forward: (capabilities, { inputs }, { scale = 1 }) => add(capabilities, { x: inputs.x1!, scale }),
   backward({ attributes: { scale: factor = 1 }, dy, apply }) {
     const gradient = factor === 1 ? dy : apply(scaledOp, { factor }, { x: dy });
@@ -131,6 +132,7 @@ export const addRowsOp: Op<AddRowsAttributes> = {
   constants: none,
   flop: perElement,
   cheap: true,
+  addition: () => ({ operand: 'embedding', scale: 1, into: ['x'] }),
   forward: (capabilities, { inputs }) => addRows(capabilities, { x: inputs.x! }),
   backward: ({ dy, needs, apply }) => ({
     x: dy,

@@ -24,6 +24,8 @@ export const linearOp: Op<LinearAttributes> = {
   },
   constants: ({ x }, { outChannels }) => ({ weight: outChannels * x![0], bias: outChannels }),
   flop: ({ inputs: { x }, output }) => 2 * elements(output) * x![0],
+  adds: ({ operand }, { activation = 'none', scale = 1 }) =>
+    operand === 'residual' && activation === 'none' && scale === 1,
   forward: (capabilities, { inputs, has }, attributes, weights) =>
     linear(capabilities, {
       ...attributes,

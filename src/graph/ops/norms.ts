@@ -41,6 +41,10 @@ export const groupNormOp: Op<GroupNormAttributes> = {
   constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
   flop: perElement,
   cheap: true,
+  inLoad: ({ activation, ...attributes }) => ({
+    attributes: { activation },
+    rows: { op: groupNormAffineOp as Op<never>, attributes: attributes as never },
+  }),
   forward: (capabilities, { inputs, has }, attributes) =>
     groupNorm(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
   backward(node) {
@@ -75,6 +79,7 @@ export const groupNormGradientOp: Op<GroupNormAttributes> = {
   },
   constants: ({ x }) => ({ gamma: x![0], beta: x![0] }),
   flop: perElement,
+  adds: ({ operand, scale }) => operand === 'residual' && scale === 1,
   forward: (capabilities, { inputs, has }, attributes) =>
     groupNormGradient(capabilities, {
       ...attributes,

@@ -26,6 +26,20 @@ export interface Op<Attributes> {
    * keep it in memory when memory is short.
    */
   readonly cheap?: true;
+  /** Set if the output is the channels of x from the returned one on, so that it can be a range of x's memory. */
+  firstChannel?(attributes: Attributes): number;
+  /** Set if the output is the channels of all inputs, one after the other, so that they can be ranges of its memory. */
+  readonly joinsInputs?: true;
+  /** Returns how consumers can apply the op to x while they load it; undefined if they cannot with these attributes. */
+  inLoad?(attributes: Attributes): InLoad | undefined;
+  /** Returns whether the kernels can apply an op to x while they load it. */
+  loads?(inLoad: InLoad, attributes: Attributes): boolean;
+  /** Set if the op adds two inputs, which the op that computes one of them may be able to do (`adds`). */
+  addition?(attributes: Attributes): Addition;
+  /** Returns whether the kernels can do an addition to the output. */
+  adds?(addition: Addition, attributes: Attributes): boolean;
+  /** Set if the kernels may keep the constant `weight` transformed, which takes more memory, unless `compact` is set. */
+  readonly transformsWeight?: true;
   /** Chooses the kernels for a device; `compact` as in `Conv2dOptions`. */
   forward(
     capabilities: Capabilities,
@@ -41,6 +55,23 @@ export interface Op<Attributes> {
    * that is left out, such as an index, has no gradient.
    */
   backward?(node: Differentiated<Attributes>): Readonly<Record<string, Value>>;
+}
+
+/** An op that consumers apply to x in their loads: nearest upsampling, or act(a·x + b) if it has rows. */
+export interface InLoad {
+  /** The attributes that the consumers get. */
+  readonly attributes: object;
+  /** The op that computes the rows a and b, which become the input `affine` of the consumers, from the same operands. */
+  readonly rows?: { readonly op: Op<never>; readonly attributes: never };
+}
+
+/** An addition y = (x1 + x2)·scale that the op that computes x1 or x2 may be able to do. */
+export interface Addition {
+  /** The operand that the other summand becomes: of the same shape, or one number per channel and sample. */
+  readonly operand: 'residual' | 'embedding';
+  readonly scale: number;
+  /** The names of the inputs whose ops may do the addition. */
+  readonly into: readonly string[];
 }
 
 /** The shapes of a node's operands and output, from which its kernels are chosen. */

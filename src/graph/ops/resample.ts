@@ -20,6 +20,7 @@ export const upsampleOp: Op<UpsampleAttributes> = {
   constants: none,
   flop: copies,
   cheap: true,
+  inLoad: ({ size }) => (size ? undefined : { attributes: { upsample: 2 } }),
   forward: (capabilities, { inputs, output }) =>
     upsampleNearest(capabilities, { x: inputs.x!, size: [output[2], output[3]] }),
   backward: ({ inputs: { x }, dy, apply }) => ({
