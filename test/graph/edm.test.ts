@@ -214,7 +214,7 @@ describe('folders that are not in order', () => {
     [
       'a name missing',
       { id2label: { 0: 'a', 2: 'c' } },
-      'id2label names 2 classes and not 1, wanted all of 0 to 2',
+      'expected all of 0 to 2 in id2label, got 2 classes without 1',
     ],
     ['a negative sigma_data', { sigma_data: -1 }, 'sigma_data: '],
     [
@@ -237,7 +237,7 @@ describe('folders that are not in order', () => {
       expect(model.heads).toBe(4);
     }
     await expect(readModel(await spoil({ id2label: names(2) }, '', 'heads'))).rejects.toThrow(
-      `${join(spoilt, 'config.json')}: 2 classes for 4 heads, wanted 4, or 3 and a null head`,
+      `${join(spoilt, 'config.json')}: expected 4 classes for 4 heads, or 3 and a null head, got 2`,
     );
   });
 
@@ -306,7 +306,9 @@ describe('folders that are not in order', () => {
       temperature: 0.25,
     });
     await writeFile(join(spoilt, 'card.json'), JSON.stringify({ timesteps: [1] }));
-    await expect(readModel(spoilt)).rejects.toThrow("timesteps are given, but the model's levels are sigmas");
+    await expect(readModel(spoilt)).rejects.toThrow(
+      "expected sigmas, which are the model's levels, got timesteps",
+    );
   });
 
   it('levels that the model does not have', async () => {

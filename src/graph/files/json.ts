@@ -1,4 +1,4 @@
-// JSON that others wrote: parsed, checked by a schema, and refused with one sentence that names the file.
+// Parses JSON from model files and checks it against schemas. Errors are one sentence that names the file.
 
 import type { ZodError, ZodType } from 'zod';
 import { ModelError } from '../../errors.ts';
@@ -6,19 +6,19 @@ import { type Files, readWhole } from './files.ts';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** Deepest nesting accepted; what we read has less than 10, and a parser can be kept busy with millions. */
+/** Deepest nesting accepted. The files read here have less than 10; millions would keep a parser busy. */
 const MAX_DEPTH = 100;
 
-/** What a walk over JSON text sees that `JSON.parse` does not say. */
+/** What `JSON.parse` does not report about a text. */
 interface Scan {
   readonly depth: number;
-  /** The first key that one object holds twice: `JSON.parse` keeps the last, so a file could say two things at once. */
+  /** The first key that one object holds twice. `JSON.parse` keeps the last value, so a file could hold two meanings. */
   readonly duplicate: string | undefined;
-  /** Start and end of the NaN and Infinity that Python's json writes although JSON has none. */
+  /** Start and end of every NaN and Infinity, which Python's json writes although JSON has none. */
   readonly pythonNumbers: readonly (readonly [start: number, end: number])[];
 }
 
-/** Walks over text that may or may not be JSON, in linear time and without recursion. */
+/** Scans text that may or may not be JSON, in linear time and without recursion. */
 function scan(text: string): Scan {
   const keys: (Set<string> | undefined)[] = [];
   const pythonNumbers: (readonly [number, number])[] = [];
@@ -64,7 +64,7 @@ function scan(text: string): Scan {
   return { depth, duplicate, pythonNumbers };
 }
 
-/** The position of the quote that ends the string beginning at `start`, or the end of the text. */
+/** Returns the position of the quote that ends the string beginning at `start`, or the end of the text. */
 function stringEnd(text: string, start: number): number {
   for (let end = start; ; ) {
     end = text.indexOf('"', end + 1);
@@ -75,7 +75,7 @@ function stringEnd(text: string, start: number): number {
   }
 }
 
-/** A key without its quotes and escapes; as it stands when it is not a JSON string. */
+/** Returns a key without its quotes and escapes; unchanged if it is not a JSON string. */
 function decoded(token: string): string {
   if (!token.includes('\\')) return token.slice(1, -1);
   try {
@@ -86,9 +86,9 @@ function decoded(token: string): string {
 }
 
 /**
- * Parses UTF-8 JSON of which no object holds a key twice; throws `ModelError` naming `file` otherwise.
- * Python writes infinities without quotes (`"lambda_min_clipped": -Infinity` in scheduler files): with `python`
- * they become strings, so that a schema that wants a number there still refuses them.
+ * Parses UTF-8 JSON. Python writes infinities without quotes (`"lambda_min_clipped": -Infinity` in scheduler files); with
+ * `python` they become strings, so that a schema that expects a number there still refuses them.
+ * @throws ModelError naming `file` if it is not JSON or one of its objects holds a key twice.
  */
 export function parseJson(bytes: Uint8Array, file: string, python = false): unknown {
   let text: string;
@@ -107,19 +107,19 @@ export function parseJson(bytes: Uint8Array, file: string, python = false): unkn
     throw new ModelError(`${file}: not valid JSON (${oneLine((error as Error).message)})`);
   }
   if (duplicate !== undefined)
-    throw new ModelError(`${file}: the key ${quote(duplicate)} stands twice in one object`);
+    throw new ModelError(`${file}: one object holds the key ${quote(duplicate)} twice`);
   return value;
 }
 
 /** Puts quotes around parts of a text. */
 function quoted(text: string, parts: Scan['pythonNumbers']): string {
-  const pieces: string[] = [];
+  const done: string[] = [];
   let from = 0;
   for (const [start, end] of parts) {
-    pieces.push(text.slice(from, start), '"', text.slice(start, end), '"');
+    done.push(text.slice(from, start), '"', text.slice(start, end), '"');
     from = end;
   }
-  return pieces.join('') + text.slice(from);
+  return done.join('') + text.slice(from);
 }
 
 /** Reads and parses a JSON file. @throws ModelError naming it if it cannot be read or is not JSON. */
@@ -127,7 +127,7 @@ export async function readJson(files: Files, name: string): Promise<unknown> {
   return parseJson(await readWhole(files, name), files.describe(name), true);
 }
 
-/** Checks a parsed value by a schema; throws `ModelError` with the file, the path inside and what was wanted. */
+/** Checks a parsed value by a schema. @throws ModelError with the file, the path inside it and what is wrong there. */
 export function checked<T>(schema: ZodType<T>, value: unknown, file: string): T {
   const result = schema.safeParse(value);
   if (!result.success) throw new ModelError(`${file}: ${firstIssue(result.error)}`);
@@ -140,7 +140,7 @@ function firstIssue(error: ZodError): string {
   return `${path === '' ? '' : `${path}: `}${oneLine(issue.message)}`;
 }
 
-/** A name from a file for a message: quoted, control characters escaped, cut when long. */
+/** Returns a name from a file as a message shows it: in quotes, control characters escaped, cut if it is long. */
 export function quote(name: unknown): string {
   const short =
     typeof name === 'string' ? name.slice(0, 200) : Array.isArray(name) ? name.slice(0, 50) : name;

@@ -1,8 +1,8 @@
-// The numbers and texts of a pickle, read off its bytes one after the other.
+// Reads the numbers and texts of a pickle from its bytes, one after the other.
 
 import { ModelError } from '../../errors.ts';
 
-/** Bytes that a line of text may have. */
+/** Most bytes of a line of text. */
 const LONGEST = 1 << 20;
 
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
@@ -16,8 +16,8 @@ function latin1(bytes: Uint8Array): string {
 }
 
 /**
- * Reads `bytes` from `start` on, little-endian but for `f64`. What is cut short or makes no sense is thrown as
- * `refuse` makes it, a ModelError that begins with `file` and names the place.
+ * Returns a reader of `bytes` from `start` on. Numbers are little-endian, apart from `f64`. Every read throws
+ * `ModelError`, beginning with `file` and naming the position, if the pickle is cut short or malformed.
  */
 export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -40,24 +40,25 @@ export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
     return utf8.decode(bytes.subarray(from, at - 1));
   };
   return {
-    /** The place of the next byte. */
+    /** Returns the position of the next byte. */
     at: () => at,
-    /** Bytes from there to the end. */
+    /** Returns how many bytes are left. */
     left,
+    /** Returns the error of the current position. */
     refuse,
     raw,
     u8,
     u16: () => view.getUint16(take(2), true),
     i32: () => view.getInt32(take(4), true),
     u32: () => view.getUint32(take(4), true),
-    /** A length, which cannot be longer than all bytes. */
+    /** Reads a length, which is at most that of all bytes. */
     u64() {
       const value = view.getBigUint64(take(8), true);
       if (value > BigInt(bytes.length)) throw refuse('the pickle is cut short');
       return Number(value);
     },
     f64: () => view.getFloat64(take(8)),
-    /** An integer in two's complement, as a number where it is one exactly. */
+    /** Reads an integer in two's complement; returns a number if it is exact as one, else a bigint. */
     long(count: number): number | bigint {
       if (count > 256) throw refuse(`an integer of ${count} bytes`);
       let value = 0n;
@@ -67,15 +68,15 @@ export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
     },
     utf8: (count: number) => utf8.decode(raw(count)),
     latin1: (count: number) => latin1(raw(count)),
-    /** A line without its line feed. */
+    /** Reads a line, without its line feed. */
     line,
-    /** The number that a text says. */
+    /** Parses a number. */
     number(text: string): number {
       const value = Number(text);
-      if (text.trim() === '' || Number.isNaN(value)) throw refuse(`"${text.slice(0, 40)}" is no number`);
+      if (text.trim() === '' || Number.isNaN(value)) throw refuse(`"${text.slice(0, 40)}" is not a number`);
       return value;
     },
-    /** A line of text in quotes, without anything that is escaped. */
+    /** Reads a line of text in quotes that has no escapes. */
     quoted(): string {
       const text = line();
       const quote = text[0];
@@ -85,7 +86,7 @@ export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
         !text.endsWith(quote) ||
         text.includes('\\')
       )
-        throw refuse('a text of protocol 0 that is not plain');
+        throw refuse('expected a text of protocol 0 in quotes and without escapes');
       return text.slice(1, -1);
     },
   };

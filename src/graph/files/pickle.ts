@@ -1,21 +1,20 @@
-// Python pickles as plain data. A pickle is a program for a small stack machine that may call anything by its name;
-// this reader runs that machine and calls nothing: what is to be called is asked of the caller, who knows a few names
-// and refuses the rest. Protocols 0 to 4, https://github.com/python/cpython/blob/main/Lib/pickletools.py.
+// Reads Python pickles as plain data. A pickle is a program for a small stack machine that may call anything by its name.
+// This reader runs that machine but calls nothing itself: it asks its caller, who knows a few names and refuses the rest. Protocols 0 to 4, https://github.com/python/cpython/blob/main/Lib/pickletools.py.
 
 import { pickleBytes } from './pickle-bytes.ts';
 
-/** Something named by its module, which nobody has looked up. */
+/** The name of something in a Python module, which is never looked up. */
 export class PickledGlobal {
   constructor(readonly name: string) {}
 }
 
-/** An instance as plain data: the name of its class, and its state once there is one. */
+/** An instance as plain data: the name of its class, and its state as soon as it is read. */
 export class PickledObject {
   state: Pickled = null;
   constructor(readonly className: string) {}
 }
 
-/** A value that the caller made of a call or of a persistent id. */
+/** A value that the caller returned for a call or for a persistent id. */
 export interface Made {
   readonly made: unknown;
 }
@@ -35,24 +34,23 @@ export type Pickled =
   | PickledMap
   | Pickled[];
 
-/** A dictionary whose keys are text or numbers. */
+/** A dictionary; its keys are text or numbers. */
 export interface PickledMap extends Map<string | number, Pickled> {}
 
-/** What the caller knows of names; both throw for whatever they do not. */
+/** What the caller knows about names. `call` and `persistent` throw for everything that they do not know. */
 export interface PickleNames {
-  /** The result of calling something: of REDUCE, and of NEWOBJ, which makes an instance. */
+  /** Returns the result of a call: of REDUCE, or of NEWOBJ, which creates an instance. */
   readonly call: (callable: PickledGlobal, args: readonly Pickled[], isNew: boolean) => Pickled;
-  /** What a persistent id stands for. */
+  /** Returns the value of a persistent id. */
   readonly persistent: (id: Pickled) => Pickled;
-  /** Whether a name may be mentioned at all. */
+  /** Returns whether the pickle may mention a name. */
   readonly allows: (name: string) => boolean;
 }
 
 /**
- * Runs the pickle at `start` of `bytes`. `end` is the first byte behind it.
- *
- * @throws ModelError, one sentence that begins with `file`: a name that is not allowed, an operation that is not of
- *   protocols 0 to 4, or a pickle that is cut short or makes no sense.
+ * Runs the pickle at `start` of `bytes`. Returns its value and `end`, the first byte after it.
+ * @throws ModelError, one sentence that begins with `file`, for a name that is not allowed, an operation outside protocols
+ * 0 to 4, and a pickle that is cut short or malformed.
  */
 export function readPickle(
   bytes: Uint8Array,
@@ -83,28 +81,28 @@ export function readPickle(
     return items;
   };
   const list = (value: Pickled): Pickled[] => {
-    if (!Array.isArray(value)) throw refuse('a list was wanted');
+    if (!Array.isArray(value)) throw refuse('expected a list');
     return value;
   };
   const fill = (target: Pickled, items: readonly Pickled[]) => {
-    if (!(target instanceof Map) || items.length % 2 !== 0) throw refuse('a dictionary was wanted');
+    if (!(target instanceof Map) || items.length % 2 !== 0) throw refuse('expected a dictionary');
     for (let k = 0; k < items.length; k += 2) {
       const key = items[k]!;
       if (typeof key !== 'string' && typeof key !== 'number')
-        throw refuse('the key of a dictionary is neither text nor a number');
+        throw refuse('expected text or a number as the key of a dictionary');
       target.set(key, items[k + 1]!);
     }
   };
   const add = (target: Pickled, items: readonly Pickled[]) => {
-    if (!(target instanceof Set)) throw refuse('a set was wanted');
+    if (!(target instanceof Set)) throw refuse('expected a set');
     for (const item of items) target.add(item);
   };
   const global = (name: string): PickledGlobal => {
-    if (!names.allows(name)) throw refuse(`the pickle asks for ${name.slice(0, 200)}, which is not read`);
+    if (!names.allows(name)) throw refuse(`the pickle names ${name.slice(0, 200)}, which is not supported`);
     return new PickledGlobal(name);
   };
   const call = (callable: Pickled, args: Pickled, isNew = false): Pickled => {
-    if (!(callable instanceof PickledGlobal)) throw refuse('something is called that is no name');
+    if (!(callable instanceof PickledGlobal)) throw refuse('it calls something that is not a name');
     return names.call(callable, list(args), isNew);
   };
   const remember = (index: number) => void memo.set(index, top());
@@ -118,7 +116,7 @@ export function readPickle(
     const op = u8();
     switch (op) {
       case 0x80: // PROTO
-        if (u8() > 4) throw refuse('a protocol above 4');
+        if (u8() > 4) throw refuse('expected a protocol up to 4');
         break;
       case 0x95: // FRAME
         if (u64() > read.left()) throw refuse('the pickle is cut short');
@@ -251,9 +249,9 @@ export function readPickle(
         break;
       case 0x64: {
         // DICT
-        const made = new Map<string | number, Pickled>();
-        fill(made, toMark());
-        push(made);
+        const dictionary = new Map<string | number, Pickled>();
+        fill(dictionary, toMark());
+        push(dictionary);
         break;
       }
       case 0x73: {
@@ -312,7 +310,7 @@ export function readPickle(
         // STACK_GLOBAL
         const name = pop();
         const module = pop();
-        if (typeof name !== 'string' || typeof module !== 'string') throw refuse('a name that is no text');
+        if (typeof name !== 'string' || typeof module !== 'string') throw refuse('expected text as a name');
         push(global(`${module}.${name}`));
         break;
       }
@@ -332,10 +330,9 @@ export function readPickle(
         // BUILD
         const state = pop();
         const target = top();
-        // A dictionary of a class of its own may have attributes, too (a state dict's `_metadata`): they are no entries.
+        // A dictionary may have attributes as well (a state dict's `_metadata`); they are not entries and are dropped.
         if (target instanceof Map && (state === null || state instanceof Map)) break;
-        if (!(target instanceof PickledObject))
-          throw refuse('a state is given to something that is no object');
+        if (!(target instanceof PickledObject)) throw refuse('expected an object to receive a state');
         target.state = state;
         break;
       }
@@ -346,7 +343,7 @@ export function readPickle(
         push(names.persistent(pop()));
         break;
       default:
-        throw refuse(`operation 0x${op.toString(16).padStart(2, '0')} is not read`);
+        throw refuse(`operation 0x${op.toString(16).padStart(2, '0')} is not supported`);
     }
   }
 }

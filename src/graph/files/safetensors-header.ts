@@ -1,6 +1,6 @@
 // The header of a safetensors file: 8 bytes with its length (u64, little-endian), that many bytes of JSON
 // {name: {dtype, shape, data_offsets: [begin, end]}}, then the data without holes. The file may come from
-// anywhere, so nothing in it is believed: whatever is odd ends in a ModelError naming the file and the tensor.
+// anywhere, so everything in it is checked: any fault is a ModelError naming the file and the tensor.
 
 import { ModelError } from '../../errors.ts';
 import { parseJson, quote } from './json.ts';
@@ -49,27 +49,27 @@ export interface TensorInfo {
   readonly bytes: number;
 }
 
-/** What a header says: the tensors by name in the order of their data, and `__metadata__`. */
+/** A parsed header: the tensors by name in the order of their data, and `__metadata__`. */
 export interface SafetensorsHeader {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: ReadonlyMap<string, string>;
 }
 
 /**
- * The length of the header from the file's first 8 bytes.
- * Throws `ModelError` when it is over 100 MB or does not fit in the file.
+ * Returns the length of the header from the file's first 8 bytes.
+ * @throws ModelError if it is over 100 MB or does not fit in the file.
  */
 export function headerLength(prefix: Uint8Array, file: string, fileBytes: number): number {
   if (prefix.length < 8)
-    throw new ModelError(`${file}: ${fileBytes} bytes are too few for a safetensors file`);
+    throw new ModelError(`${file}: expected at least 8 bytes of a safetensors file, got ${fileBytes}`);
   const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true);
   if (length > BigInt(MAX_HEADER_BYTES))
     throw new ModelError(
-      `${file}: a header of ${length} bytes, at most ${MAX_HEADER_BYTES} are accepted (is this a safetensors file?)`,
+      `${file}: expected a header of at most ${MAX_HEADER_BYTES} bytes, got ${length} (is this a safetensors file?)`,
     );
   if (8n + length > BigInt(fileBytes))
     throw new ModelError(
-      `${file}: a header of ${length} bytes does not fit in a file of ${fileBytes} (cut off?)`,
+      `${file}: a header of ${length} bytes does not fit in a file of ${fileBytes} bytes (cut off?)`,
     );
   return Number(length);
 }
@@ -77,7 +77,7 @@ export function headerLength(prefix: Uint8Array, file: string, fileBytes: number
 /**
  * Reads the JSON of a header and checks every entry: known dtypes, shapes of whole numbers, offsets inside the
  * file that match dtype and shape, data without holes, overlaps or trailing bytes.
- * Throws `ModelError` naming the file and the tensor.
+ * @throws ModelError naming the file and the tensor.
  */
 export function parseHeader(json: Uint8Array, file: string, fileBytes: number): SafetensorsHeader {
   if (json[0] !== 0x7b)
@@ -100,7 +100,7 @@ function parseMetadata(entry: unknown, file: string): ReadonlyMap<string, string
   const metadata = new Map<string, string>();
   for (const [key, value] of Object.entries(entry)) {
     if (typeof value !== 'string')
-      throw new ModelError(`${file}: __metadata__ ${quote(key)} is ${quote(value)}, wanted a string`);
+      throw new ModelError(`${file}: __metadata__ ${quote(key)}: expected a string, got ${quote(value)}`);
     metadata.set(key, value);
   }
   return metadata;
@@ -124,9 +124,8 @@ function parseEntry(
     throw refuse(`has an unknown dtype ${quote(dtype)}`);
   const known = dtype as SafetensorsDtype;
 
-  if (!isWholeNumbers(shape)) throw refuse(`has shape ${quote(shape)}, wanted whole numbers from 0 on`);
-  if (shape.length > MAX_RANK)
-    throw refuse(`has ${shape.length} dimensions, at most ${MAX_RANK} are accepted`);
+  if (!isWholeNumbers(shape)) throw refuse(`has shape ${quote(shape)}; expected whole numbers from 0 on`);
+  if (shape.length > MAX_RANK) throw refuse(`has ${shape.length} dimensions; expected at most ${MAX_RANK}`);
   let elements = 1;
   for (const size of shape) {
     elements *= size;
@@ -138,13 +137,15 @@ function parseEntry(
     throw refuse(`of dtype ${known} has shape ${quote(shape)}, not a whole number of bytes`);
 
   if (!isWholeNumbers(offsets) || offsets.length !== 2)
-    throw refuse(`has data_offsets ${quote(offsets)}, wanted [begin, end]`);
+    throw refuse(`has data_offsets ${quote(offsets)}; expected [begin, end]`);
   const [begin, end] = offsets as [number, number];
   const dataBytes = fileBytes - dataBegin;
   if (begin > end || end > dataBytes)
     throw refuse(`has data_offsets [${begin}, ${end}], outside the ${dataBytes} bytes of data in the file`);
   if (end - begin !== bits / 8)
-    throw refuse(`has ${end - begin} bytes, dtype ${known} and shape [${shape.join(', ')}] want ${bits / 8}`);
+    throw refuse(
+      `of dtype ${known} and shape [${shape.join(', ')}]: expected ${bits / 8} bytes, got ${end - begin}`,
+    );
   return {
     name,
     dtype: known,
@@ -155,7 +156,7 @@ function parseEntry(
   };
 }
 
-/** Sorts by position and checks that the data is covered exactly once. */
+/** Sorts the tensors by position and checks that they cover the data exactly once. */
 function checkCoverage(found: TensorInfo[], file: string, dataBegin: number, fileBytes: number): void {
   found.sort((a, b) => a.begin - b.begin || a.bytes - b.bytes);
   let end = dataBegin;
@@ -166,12 +167,12 @@ function checkCoverage(found: TensorInfo[], file: string, dataBegin: number, fil
       );
     if (tensor.begin > end)
       throw new ModelError(
-        `${file}: tensor ${quote(tensor.name)} leaves a hole of ${tensor.begin - end} bytes before it that no tensor owns`,
+        `${file}: tensor ${quote(tensor.name)} has ${tensor.begin - end} bytes before it that belong to no tensor`,
       );
     end = tensor.begin + tensor.bytes;
   }
   if (end !== fileBytes)
-    throw new ModelError(`${file}: ${fileBytes - end} bytes after the last tensor belong to none`);
+    throw new ModelError(`${file}: ${fileBytes - end} bytes after the last tensor belong to no tensor`);
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>

@@ -1,4 +1,4 @@
-// Zip archives whose entries are stored as they are, which is how torch.save writes them: where each entry's bytes lie.
+// Finds the entries of zip archives that are stored without compression, as torch.save writes them.
 
 import { ModelError } from '../../errors.ts';
 
@@ -11,13 +11,13 @@ const MOST_ENTRIES = 1_000_000;
 
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
-/** Whether bytes begin as a zip archive does. */
+/** Returns whether bytes begin like a zip archive. */
 export const isZip = (bytes: Uint8Array): boolean =>
   bytes.length >= 4 && bytes[0] === 0x50 && bytes[1] === 0x4b && bytes[2] === 3 && bytes[3] === 4;
 
 /**
- * The entries of an archive by name, as parts of `bytes`.
- * @throws ModelError, one sentence that begins with `file`, where the archive is broken or an entry is compressed.
+ * Returns the entries of an archive by name, as parts of `bytes`.
+ * @throws ModelError, one sentence that begins with `file`, if the archive is broken or an entry is compressed.
  */
 export function zipEntries(bytes: Uint8Array, file: string): ReadonlyMap<string, Uint8Array> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -43,7 +43,7 @@ export function zipEntries(bytes: Uint8Array, file: string): ReadonlyMap<string,
     count = u64(end64 + 32);
     at = u64(end64 + 48);
   }
-  if (count > MOST_ENTRIES) throw refuse(`the archive has ${count} entries`);
+  if (count > MOST_ENTRIES) throw refuse(`expected at most ${MOST_ENTRIES} entries, got ${count}`);
 
   const entries = new Map<string, Uint8Array>();
   for (let k = 0; k < count; k++) {
@@ -58,7 +58,7 @@ export function zipEntries(bytes: Uint8Array, file: string): ReadonlyMap<string,
     const extraEnd = nameAt + nameLength + extraLength;
     for (let extra = nameAt + nameLength; extra + 4 <= extraEnd; extra += 4 + u16(extra + 2)) {
       if (u16(extra) !== 1) continue;
-      // Zip64: the sizes and the offset that did not fit, in this order.
+      // Zip64: the extra field holds those of the sizes and the offset that did not fit, in this order.
       let wide = extra + 4;
       if (size === 0xffffffff) {
         size = u64(wide);
@@ -67,9 +67,9 @@ export function zipEntries(bytes: Uint8Array, file: string): ReadonlyMap<string,
       if (u32(at + 20) === 0xffffffff) wide += 8;
       if (offset === 0xffffffff) offset = u64(wide);
     }
-    if (u32(offset) !== LOCAL) throw refuse(`"${name}" is not where the directory says`);
+    if (u32(offset) !== LOCAL) throw refuse(`"${name}" is not at the position in the directory`);
     const from = within(offset + 30 + u16(offset + 26) + u16(offset + 28), size);
-    if (entries.has(name)) throw refuse(`"${name}" is there twice`);
+    if (entries.has(name)) throw refuse(`"${name}" is an entry twice`);
     entries.set(name, bytes.subarray(from, from + size));
     at = extraEnd + commentLength;
   }

@@ -1,11 +1,11 @@
-// What torch.save and EDM's training wrote, as plain data: tensors, dictionaries and objects that are nothing but their
-// state. Nothing of a file is executed; see `pickle.ts`.
+// Reads files of torch.save and of EDM's training as plain data: tensors, dictionaries, and objects that consist of their
+// state only. Nothing of a file is executed; see `pickle.ts`.
 
 import { ModelError } from '../../errors.ts';
 import { type Pickled, PickledGlobal, PickledObject, readPickle } from './pickle.ts';
 import { isZip, zipEntries } from './stored-zip.ts';
 
-/** The storages of torch by name: what they hold, and the bytes of an element. */
+/** Torch's storages by name: the dtype and the bytes per element. */
 const STORAGES: ReadonlyMap<string, readonly [dtype: string, bytes: number]> = new Map([
   ['torch.FloatStorage', ['F32', 4]],
   ['torch.HalfStorage', ['F16', 2]],
@@ -19,7 +19,7 @@ const STORAGES: ReadonlyMap<string, readonly [dtype: string, bytes: number]> = n
   ['torch.BoolStorage', ['BOOL', 1]],
 ]);
 
-/** Numbers one after the other, little-endian, which several tensors may share. */
+/** Little-endian numbers that several tensors may share. */
 export class TorchStorage {
   readonly made = 'storage';
   bytes: Uint8Array | undefined;
@@ -30,7 +30,7 @@ export class TorchStorage {
   ) {}
 }
 
-/** A tensor as torch stores it: a view of a storage. Offset and strides count elements. */
+/** A tensor as torch stores it: a view of a storage. Offset and strides are in elements. */
 export class TorchTensor {
   readonly made = 'tensor';
   constructor(
@@ -40,7 +40,7 @@ export class TorchTensor {
     readonly strides: readonly number[],
   ) {}
 
-  /** Its elements in row-major order: a part of the file where they lie so, a copy where they do not. */
+  /** Returns the elements in row-major order: a part of the file if they are stored so, else a copy. */
   contiguous(): Uint8Array {
     const { storage, offset, shape, strides } = this;
     const { elementBytes: size } = storage;
@@ -69,7 +69,7 @@ export class TorchTensor {
   }
 }
 
-/** Names that are data by themselves, or calls whose result is data; whatever else a file asks for is refused. */
+/** Functions and classes whose results are data; every other call is refused. */
 const CALLS = [
   'collections.OrderedDict',
   'dnnlib.util.EasyDict',
@@ -88,14 +88,14 @@ type Call = (typeof CALLS)[number];
 
 const MENTIONED: ReadonlySet<string> = new Set(['builtins.object', '__builtin__.object', ...STORAGES.keys()]);
 
-/** Classes whose instances EDM's pickles hold: they are read as the state they were saved with. */
+/** Classes whose instances EDM's pickles hold; of an instance only its saved state is read. */
 const CLASSES = /^(training(\.\w+)*|torch\.nn(\.\w+)*|_imported_module_[0-9a-f]+)\.[A-Za-z_]\w*$/;
 
 const isCall = (name: string): name is Call => CALLS.some((known) => known === name);
 
 const MAGIC = 0x1950a86a20f9469cfc6cn;
 const MOST_AXES = 16;
-/** A pickle holds storages as torch.save's bytes, and these hold no further ones. */
+/** A pickle may hold storages as bytes of torch.save, and those hold no further ones. */
 const DEEPEST = 2;
 
 const size = (value: Pickled | undefined): value is number =>
@@ -103,14 +103,14 @@ const size = (value: Pickled | undefined): value is number =>
 
 function tensorOf([storage, offset, shape, strides]: readonly Pickled[], refuse: (what: string) => Error) {
   if (!(storage instanceof TorchStorage) || !size(offset) || !Array.isArray(shape) || !Array.isArray(strides))
-    throw refuse('a tensor without a storage, a shape and strides');
+    throw refuse('a tensor has no storage, shape or strides');
   if (shape.length !== strides.length || shape.length > MOST_AXES || ![...shape, ...strides].every(size))
-    throw refuse('a tensor whose shape or strides are no sizes');
+    throw refuse('the shape or strides of a tensor are not sizes');
   const [sides, steps] = [shape as number[], strides as number[]];
   const count = sides.reduce((product, side) => product * side, 1);
   const last = offset + sides.reduce((sum, side, axis) => sum + (side - 1) * steps[axis]!, 0);
   if (count > storage.length || (count > 0 && !(last < storage.length)))
-    throw refuse(`a tensor [${sides.join(', ')}] that goes beyond its storage of ${storage.length} elements`);
+    throw refuse(`a tensor [${sides.join(', ')}] exceeds its storage of ${storage.length} elements`);
   return new TorchTensor(storage, offset, sides, steps);
 }
 
@@ -120,13 +120,13 @@ function latin1Bytes(text: string): Uint8Array {
   return bytes;
 }
 
-/** Runs a pickle whose persistent ids are storages, found by `storage`. */
+/** Runs a pickle whose persistent ids are storages; `storage` returns the one of a key, which may be the new one. */
 function readTorchPickle(
   bytes: Uint8Array,
   file: string,
   start: number,
   depth: number,
-  storage: (made: TorchStorage, key: string) => TorchStorage,
+  storage: (storage: TorchStorage, key: string) => TorchStorage,
 ) {
   const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
   const call = (name: Call, args: readonly Pickled[]): Pickled => {
@@ -136,23 +136,23 @@ function readTorchPickle(
       case 'dnnlib.util.EasyDict': {
         const pairs = args.length === 0 ? [] : first;
         const entries = pairs instanceof Map ? [...pairs] : pairs;
-        if (!Array.isArray(entries)) throw refuse(`${name} of something that is no list of pairs`);
-        const made = new Map<string | number, Pickled>();
+        if (!Array.isArray(entries)) throw refuse(`${name}: expected a list of pairs`);
+        const dictionary = new Map<string | number, Pickled>();
         for (const pair of entries) {
           const [key, value] = Array.isArray(pair) ? pair : [];
           if ((typeof key !== 'string' && typeof key !== 'number') || value === undefined)
-            throw refuse(`${name} of something that is no list of pairs`);
-          made.set(key, value);
+            throw refuse(`${name}: expected a list of pairs`);
+          dictionary.set(key, value);
         }
-        return made;
+        return dictionary;
       }
       case 'torch._utils._rebuild_tensor_v2':
         return tensorOf(args, refuse);
       case 'torch._utils._rebuild_parameter':
-        if (!(first instanceof TorchTensor)) throw refuse('a parameter that is no tensor');
+        if (!(first instanceof TorchTensor)) throw refuse('expected a tensor as a parameter');
         return first;
       case 'torch.storage._load_from_bytes':
-        if (!(first instanceof Uint8Array)) throw refuse('a storage that is no bytes');
+        if (!(first instanceof Uint8Array)) throw refuse('expected bytes as a storage');
         return readTorch(first, file, depth + 1);
       case 'torch.Size':
         return first ?? [];
@@ -160,22 +160,22 @@ function readTorchPickle(
         const name = first instanceof Map ? first.get('class_name') : undefined;
         const state = first instanceof Map ? first.get('state') : undefined;
         if (typeof name !== 'string' || state === undefined)
-          throw refuse('a persistent object without a class_name and a state');
-        const made = new PickledObject(name);
-        made.state = state;
-        return made;
+          throw refuse('a persistent object has no class_name or state');
+        const object = new PickledObject(name);
+        object.state = state;
+        return object;
       }
       case 'copyreg._reconstructor':
       case 'copy_reg._reconstructor':
         if (!(first instanceof PickledGlobal) || !CLASSES.test(first.name) || args[2] !== null)
-          throw refuse(`${name} of something that is no object`);
+          throw refuse(`${name}: expected an object`);
         return new PickledObject(first.name);
       case 'builtins.set':
       case '__builtin__.set':
         return new Set(Array.isArray(first) ? first : []);
       case '_codecs.encode':
         if (typeof first !== 'string' || args[1] !== 'latin1')
-          throw refuse('_codecs.encode of something else than bytes');
+          throw refuse('_codecs.encode: expected bytes as latin1');
         return latin1Bytes(first);
       default:
         return name satisfies never;
@@ -188,13 +188,13 @@ function readTorchPickle(
       call({ name }, args, isNew) {
         if (isCall(name)) return call(name, args);
         if (isNew && args.length === 0 && CLASSES.test(name)) return new PickledObject(name);
-        throw refuse(`the pickle calls ${name}, which is not done`);
+        throw refuse(`the pickle calls ${name}, which is not supported`);
       },
       persistent(id) {
         const [tag, type, key, , length, view = null] = Array.isArray(id) ? id : [];
         const kind = type instanceof PickledGlobal ? STORAGES.get(type.name) : undefined;
         if (tag !== 'storage' || !kind || typeof key !== 'string' || !size(length) || view !== null)
-          throw refuse('a persistent id that is no storage');
+          throw refuse('a persistent id is not a storage');
         return storage(new TorchStorage(...kind, length), key);
       },
     },
@@ -206,38 +206,39 @@ function readTorchPickle(
 const tooShort = (file: string) =>
   new ModelError(`${file}: the file is cut short: a storage's bytes are missing`);
 
-/** Storages as entries of an archive: torch.save since 1.6. */
+/** Reads a zip archive, whose entries are the storages: torch.save since 1.6. */
 function readZip(bytes: Uint8Array, file: string, depth: number): Pickled {
   const entries = zipEntries(bytes, file);
   const pickles = [...entries.keys()].filter((name) => name.endsWith('/data.pkl') || name === 'data.pkl');
   if (pickles.length !== 1)
-    throw new ModelError(`${file}: an archive without one data.pkl is not torch.save's`);
+    throw new ModelError(`${file}: expected one data.pkl in an archive of torch.save, got ${pickles.length}`);
   const under = pickles[0]!.slice(0, -'data.pkl'.length);
   const order = entries.get(`${under}byteorder`);
   if (order && new TextDecoder().decode(order) !== 'little')
-    throw new ModelError(`${file}: its numbers are big-endian, which is not read`);
+    throw new ModelError(`${file}: its numbers are big-endian, which is not supported`);
   const storages = new Map<string, TorchStorage>();
-  return readTorchPickle(entries.get(pickles[0]!)!, file, 0, depth, (made, key) => {
+  return readTorchPickle(entries.get(pickles[0]!)!, file, 0, depth, (storage, key) => {
     const known = storages.get(key);
-    if (known) return sameStorage(known, made, file);
-    made.bytes = entries.get(`${under}data/${key}`);
-    if (!made.bytes || made.bytes.length < made.length * made.elementBytes) throw tooShort(file);
-    storages.set(key, made);
-    return made;
+    if (known) return sameStorage(known, storage, file);
+    storage.bytes = entries.get(`${under}data/${key}`);
+    if (!storage.bytes || storage.bytes.length < storage.length * storage.elementBytes) throw tooShort(file);
+    storages.set(key, storage);
+    return storage;
   }).value;
 }
 
-function sameStorage(known: TorchStorage, made: TorchStorage, file: string): TorchStorage {
-  if (known.dtype !== made.dtype || known.length !== made.length)
-    throw new ModelError(`${file}: a storage is given two kinds or lengths`);
+/** Returns a storage that is mentioned again. @throws ModelError if it has another dtype or length now. */
+function sameStorage(known: TorchStorage, again: TorchStorage, file: string): TorchStorage {
+  if (known.dtype !== again.dtype || known.length !== again.length)
+    throw new ModelError(`${file}: a storage has two dtypes or lengths`);
   return known;
 }
 
-/** Storages behind the pickle: torch.save before 1.6, and inside of plain pickles. */
+/** Reads a file with the storages after the pickle: torch.save before 1.6, and storages inside plain pickles. */
 function readLegacy(bytes: Uint8Array, file: string, depth: number): Pickled {
   const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
   const none = () => {
-    throw refuse('a storage before its time');
+    throw refuse('a storage in the header');
   };
   const header: Pickled[] = [];
   let at = 0;
@@ -247,25 +248,25 @@ function readLegacy(bytes: Uint8Array, file: string, depth: number): Pickled {
     at = end;
     if (k === 0 && value !== MAGIC) throw refuse('the bytes of a storage are not those of torch.save');
   }
-  if (header[1] !== 1001) throw refuse(`torch.save's version ${header[1]} is not read`);
+  if (header[1] !== 1001) throw refuse(`torch.save's version ${header[1]} is not supported`);
   const system = header[2];
   if (system instanceof Map && system.get('little_endian') === false)
-    throw refuse('its numbers are big-endian, which is not read');
+    throw refuse('its numbers are big-endian, which is not supported');
   const storages = new Map<string, TorchStorage>();
-  const { value, end } = readTorchPickle(bytes, file, at, depth, (made, key) => {
+  const { value, end } = readTorchPickle(bytes, file, at, depth, (storage, key) => {
     const known = storages.get(key);
-    if (known) return sameStorage(known, made, file);
-    storages.set(key, made);
-    return made;
+    if (known) return sameStorage(known, storage, file);
+    storages.set(key, storage);
+    return storage;
   });
   const keys = readTorchPickle(bytes, file, end, depth, none);
   at = keys.end;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (const key of Array.isArray(keys.value) ? keys.value : []) {
     const storage = typeof key === 'string' ? storages.get(key) : undefined;
-    if (!storage) throw refuse('a storage that nothing has asked for');
+    if (!storage) throw refuse('a storage that no tensor uses');
     if (at + 8 > bytes.length) throw tooShort(file);
-    if (view.getBigInt64(at, true) !== BigInt(storage.length)) throw refuse('a storage is given two lengths');
+    if (view.getBigInt64(at, true) !== BigInt(storage.length)) throw refuse('a storage has two lengths');
     const length = storage.length * storage.elementBytes;
     if (at + 8 + length > bytes.length) throw tooShort(file);
     storage.bytes = bytes.subarray(at + 8, at + 8 + length);
@@ -283,14 +284,14 @@ const LEGACY = Uint8Array.from([
 /**
  * Reads a file of torch.save (either form), or a pickle that holds tensors, such as EDM's snapshots of networks.
  *
- * @throws ModelError, one sentence that begins with `file`, for whatever is not tensors, dictionaries, lists and the
- *   objects of EDM as plain data, naming it; and for files that are broken or cut short.
+ * @throws ModelError, one sentence that begins with `file`, if the file is broken or cut short, or holds anything but
+ * tensors, dictionaries, lists and the objects of EDM.
  */
 export function readTorch(bytes: Uint8Array, file: string, depth = 0): Pickled {
-  if (depth > DEEPEST) throw new ModelError(`${file}: storages within storages within storages`);
+  if (depth > DEEPEST) throw new ModelError(`${file}: storages are nested more than ${DEEPEST} deep`);
   if (isZip(bytes)) return readZip(bytes, file, depth);
   if (LEGACY.every((byte, k) => bytes[k] === byte)) return readLegacy(bytes, file, depth);
   return readTorchPickle(bytes, file, 0, depth, () => {
-    throw new ModelError(`${file}: a plain pickle has no persistent ids`);
+    throw new ModelError(`${file}: a plain pickle may not have persistent ids`);
   }).value;
 }

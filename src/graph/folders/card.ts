@@ -1,4 +1,4 @@
-// card.json: how a model classifies best, found once by whoever made or calibrated it. Everything is optional.
+// card.json: how a model classifies best, found once when it was trained or calibrated. Every entry is optional.
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
@@ -7,22 +7,22 @@ import type { Files } from '../files/files.ts';
 import { checked, readJson } from '../files/json.ts';
 import type { Familiar } from '../model.ts';
 
-/** What a card may say. */
+/** The entries of a card. */
 export interface Card {
-  /** Timesteps in the order in which they are best visited, each once. */
+  /** Timesteps in the best order of visiting them, each once. */
   readonly timesteps?: readonly number[] | undefined;
-  /** The same of a model whose levels are sigmas. */
+  /** The same for a model whose levels are sigmas. */
   readonly sigmas?: readonly number[] | undefined;
   /** Weight of the errors of each of `timesteps` or `sigmas`, in the same order. */
   readonly weights?: readonly number[] | undefined;
   /** Divides differences of weighted mean errors before the softmax. */
   readonly temperature?: number | undefined;
-  /** How much noise comes with a gap; see `Model.kappa`. */
+  /** Noise-to-signal scale of error gaps; see `Model.kappa`. */
   readonly kappa?: number | undefined;
   readonly loss?: Distance | undefined;
   /** See `Model.familiar`. */
   readonly familiar?: Familiar | undefined;
-  /** Only the first so many class embeddings are classes (a null class for guidance usually comes last). */
+  /** How many of the first class embeddings are classes (a null class for guidance usually comes last). */
   readonly classes?: number | undefined;
 }
 
@@ -65,15 +65,15 @@ export async function readCard(
   return parseCard(await readJson(files, CARD), numTrainTimesteps, files.describe(CARD));
 }
 
-/** The card of a parsed `card.json`; `file` is for messages. */
+/** Checks a parsed `card.json`; `file` is for messages. */
 export function parseCard(value: unknown, numTrainTimesteps: number | undefined, file: string): Card {
   const card = checked(cardSchema, value, file);
   const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
   const { timesteps, sigmas, weights } = card;
   if (numTrainTimesteps === undefined && timesteps)
-    throw refuse("timesteps are given, but the model's levels are sigmas");
+    throw refuse("expected sigmas, which are the model's levels, got timesteps");
   if (numTrainTimesteps !== undefined && sigmas)
-    throw refuse("sigmas are given, but the model's levels are timesteps");
+    throw refuse("expected timesteps, which are the model's levels, got sigmas");
   const outside = timesteps?.find((t) => t >= numTrainTimesteps!);
   if (outside !== undefined)
     throw refuse(`timestep ${outside} is outside 0 to ${numTrainTimesteps! - 1} of the schedule`);
@@ -82,9 +82,9 @@ export function parseCard(value: unknown, numTrainTimesteps: number | undefined,
   const seen = new Set<number>();
   const twice = levels?.find((level) => seen.size === seen.add(level).size);
   if (twice !== undefined) throw refuse(`${one} ${twice} is listed twice`);
-  if (weights && !levels) throw refuse(`weights are given without the ${several} they belong to`);
+  if (weights && !levels) throw refuse(`expected ${several} for the weights, got none`);
   if (weights && weights.length !== levels?.length)
-    throw refuse(`${weights.length} weights for ${levels?.length} ${several}`);
+    throw refuse(`expected ${levels?.length} weights for as many ${several}, got ${weights.length}`);
   if (weights?.every((weight) => weight === 0)) throw refuse('all weights are 0');
   if (card.familiar) checkFamiliar(card.familiar, one, refuse);
   return card;

@@ -1,4 +1,4 @@
-// EDM's published networks, and state dicts of EDMPrecond as others keep them, made into a model folder.
+// Reads EDM's published networks, and state dicts of EDMPrecond from other training code.
 
 import { ModelError } from '../../errors.ts';
 import { checkTensors } from '../files/expected-tensors.ts';
@@ -10,16 +10,16 @@ import { readTorch, TorchTensor } from '../files/torch-file.ts';
 import { edmTensors } from '../networks/edm-unet.ts';
 import { parseEdmConfig } from '../networks/read-edm-config.ts';
 
-/** The arguments of EDMPrecond and its network, as `config.json` has them. */
+/** The arguments of EDMPrecond and its network, as they are in `config.json`. */
 export type EdmArguments = Readonly<Record<string, unknown>>;
 
-/** A network made of a pickle: its `config.json`, and its tensors by EDM's names. */
+/** A network from a pickle: its `config.json`, and its tensors by EDM's names. */
 export interface EdmNetwork {
   readonly config: EdmArguments;
   readonly tensors: readonly (readonly [name: string, tensor: TensorData])[];
 }
 
-/** EDMPrecond's arguments by position. */
+/** The names of EDMPrecond's positional arguments. */
 const POSITIONAL = [
   'img_resolution',
   'img_channels',
@@ -31,13 +31,13 @@ const POSITIONAL = [
   'model_type',
 ];
 
-/** Modules and submodules of a network, at most so many and so deep: no network has more. */
+/** Limits on modules and on their nesting, which no network reaches: a broken pickle's modules may contain each other. */
 const MOST_MODULES = 100_000;
 const DEEPEST = 64;
 
 type Tensors = ReadonlyMap<string, TorchTensor>;
 
-/** A module's tensors by torch's names: its own parameters and buffers, then those of its modules. */
+/** Returns a module's tensors by torch's names: its own parameters and buffers, then those of its modules. */
 function stateOf(module: PickledObject, refuse: (what: string) => Error): Tensors {
   const found = new Map<string, TorchTensor>();
   let modules = 0;
@@ -47,17 +47,17 @@ function stateOf(module: PickledObject, refuse: (what: string) => Error): Tensor
     const skipped = part('_non_persistent_buffers_set');
     for (const key of ['_parameters', '_buffers']) {
       const tensors = part(key);
-      if (!(tensors instanceof Map)) throw refuse(`${className} is no module of torch: it has no ${key}`);
+      if (!(tensors instanceof Map)) throw refuse(`${className} is not a module of torch: it has no ${key}`);
       for (const [name, tensor] of tensors) {
         if (tensor === null || (key === '_buffers' && skipped instanceof Set && skipped.has(name))) continue;
-        if (!(tensor instanceof TorchTensor)) throw refuse(`"${prefix}${name}" is no tensor`);
+        if (!(tensor instanceof TorchTensor)) throw refuse(`"${prefix}${name}" is not a tensor`);
         found.set(`${prefix}${name}`, tensor);
       }
     }
     const inner = part('_modules');
     for (const [name, sub] of inner instanceof Map ? inner : []) {
       if (sub === null) continue;
-      if (!(sub instanceof PickledObject)) throw refuse(`"${prefix}${name}" is no module`);
+      if (!(sub instanceof PickledObject)) throw refuse(`"${prefix}${name}" is not a module`);
       walk(sub, `${prefix}${name}.`, depth + 1);
     }
   };
@@ -65,29 +65,32 @@ function stateOf(module: PickledObject, refuse: (what: string) => Error): Tensor
   return found;
 }
 
-/** An argument as JSON holds it. */
+/** Returns an argument as JSON holds it. */
 function plain(value: Pickled, refuse: (what: string) => Error, depth = 0): unknown {
   if (value === null || typeof value === 'boolean' || typeof value === 'string') return value;
   if (typeof value === 'number') return value === Number.POSITIVE_INFINITY ? 'Infinity' : value;
   if (Array.isArray(value) && depth < 4) return value.map((item) => plain(item, refuse, depth + 1));
-  throw refuse('an argument of its constructor is neither a number, a text nor a list of these');
+  throw refuse('expected numbers, texts and lists of these as arguments of EDMPrecond');
 }
 
-/** The arguments that an EDM object was made with. */
+/** Returns the arguments that an EDM object was constructed with. */
 function argumentsOf({ className, state }: PickledObject, refuse: (what: string) => Error): EdmArguments {
   if (className !== 'EDMPrecond')
-    throw refuse(`the network is ${className}, wanted EDMPrecond (other preconditionings are not supported)`);
+    throw refuse(
+      `expected a network of EDMPrecond, got ${className} (other preconditionings are not supported)`,
+    );
   const [args, kwargs] = ['_init_args', '_init_kwargs'].map((key) =>
     state instanceof Map ? state.get(key) : undefined,
   );
   if (!Array.isArray(args) || !(kwargs instanceof Map))
-    throw refuse('EDMPrecond does not say what it was made with (_init_args, _init_kwargs)');
-  if (args.length > POSITIONAL.length) throw refuse(`EDMPrecond was made with ${args.length} arguments`);
+    throw refuse('EDMPrecond does not hold the arguments of its constructor (_init_args, _init_kwargs)');
+  if (args.length > POSITIONAL.length)
+    throw refuse(`expected at most ${POSITIONAL.length} arguments of EDMPrecond, got ${args.length}`);
   const named = [...args.map((value, k) => [POSITIONAL[k]!, value] as const), ...kwargs];
   return Object.fromEntries(named.map(([key, value]) => [key, plain(value, refuse)]));
 }
 
-/** The arguments of EDMPrecond as far as names and shapes of its tensors tell them. */
+/** Infers the arguments of EDMPrecond from names and shapes of its tensors. */
 export function inferArguments(
   tensors: ReadonlyMap<string, { readonly shape: readonly number[] }>,
 ): EdmArguments {
@@ -120,7 +123,7 @@ export function inferArguments(
   };
 }
 
-/** The network of a file: tensors by EDM's names, and what it was made with where the file says so. */
+/** Returns the network of a file: tensors by EDM's names, and its arguments if the file holds them. */
 function networkOf(
   value: Pickled,
   refuse: (what: string) => Error,
@@ -129,11 +132,13 @@ function networkOf(
   if (network instanceof PickledObject)
     return { tensors: stateOf(network, refuse), config: argumentsOf(network, refuse) };
   if (!(network instanceof Map) || network.size === 0)
-    throw refuse('holds no network: wanted "ema", or a state dict of EDMPrecond');
+    throw refuse('expected a network under "ema", or a state dict of EDMPrecond');
   const tensors = new Map<string, TorchTensor>();
   for (const [name, tensor] of network) {
     if (typeof name !== 'string' || !(tensor instanceof TorchTensor))
-      throw refuse(`"${name}" is no tensor: wanted "ema", or a state dict of EDMPrecond`);
+      throw refuse(
+        `expected a network under "ema", or a state dict of EDMPrecond, got "${name}" that is not a tensor`,
+      );
     tensors.set(name, tensor);
   }
   return { tensors };
@@ -141,10 +146,10 @@ function networkOf(
 
 const FLOATS: ReadonlySet<string> = new Set(['F32', 'F16', 'BF16', 'F64']);
 
-/** A tensor for safetensors; double precision, which no network is run in, becomes single. */
+/** Returns a tensor for safetensors; double precision, in which no network is run, becomes single. */
 function dataOf(name: string, tensor: TorchTensor, refuse: (what: string) => Error): TensorData {
   const { dtype } = tensor.storage;
-  if (!FLOATS.has(dtype)) throw refuse(`"${name}" holds ${dtype}, wanted floating-point numbers`);
+  if (!FLOATS.has(dtype)) throw refuse(`"${name}": expected floating-point numbers, got ${dtype}`);
   const bytes = tensor.contiguous();
   if (dtype !== 'F64') return { dtype: dtype as SafetensorsDtype, shape: tensor.shape, data: bytes };
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -171,12 +176,15 @@ export function readEdmPickle(bytes: Uint8Array, path: string, given?: EdmArgume
   return { config, tensors: data };
 }
 
-/** Throws unless the tensors are those of the architecture; EDM's resampling filters are none of its weights. */
+/**
+ * Throws unless the tensors are those of the architecture. EDM's resampling filters are not among its weights. `isGiven`
+ * is whether the arguments come from the file or the caller, rather than from `inferArguments`.
+ */
 function checkArchitecture(
   path: string,
   config: EdmArguments,
   data: readonly (readonly [string, TensorData])[],
-  said: boolean,
+  isGiven: boolean,
 ): void {
   const named = data.filter(([name]) => !name.endsWith('.resample_filter'));
   const infos = new Map(
@@ -188,9 +196,9 @@ function checkArchitecture(
   try {
     checkTensors(edmTensors(parseEdmConfig(config, path)), { path, tensors: infos });
   } catch (error) {
-    if (said || !(error instanceof ModelError)) throw error;
+    if (isGiven || !(error instanceof ModelError)) throw error;
     throw new ModelError(
-      `${path}: names and shapes do not tell the architecture, say --config FILE with EDMPrecond's arguments (${error.message})`,
+      `${path}: the architecture cannot be inferred from names and shapes; give --config FILE with EDMPrecond's arguments (${error.message})`,
     );
   }
 }

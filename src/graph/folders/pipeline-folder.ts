@@ -1,4 +1,4 @@
-// A model folder as diffusers saves a pipeline: what is in it, checked as far as can be without reading weights.
+// A model folder as diffusers saves a pipeline: what is in it, checked as far as is possible without reading weights.
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
@@ -30,8 +30,8 @@ export interface PixelModelFolder extends CommonFolder {
   /** The name of every class, in the order of their numbers; empty for a model without classes. */
   readonly labels: readonly string[];
   /**
-   * Predictions that the network makes at once, for a multi-head model: one a class, and where there is one more than
-   * `labels` it is the unconditional one. Undefined for a network that is told the class.
+   * Predictions that a multi-head model makes at once: one per class; if there is one more than `labels`, the last is
+   * unconditional. Undefined for a network that is conditioned on the class.
    */
   readonly heads?: number | undefined;
 }
@@ -46,7 +46,7 @@ export interface TextModelFolder extends CommonFolder {
   readonly kind: 'text';
   readonly unet: UNet2DConditionConfig;
   readonly vae: VaeFolder;
-  /** The pipeline's folders of the text encoder and the tokenizer. */
+  /** The folders of the text encoder and the tokenizer, by name. */
   readonly textEncoder: string;
   readonly tokenizer: string;
 }
@@ -62,7 +62,7 @@ export interface TransformerFolder extends CommonFolder {
 /** Every kind of pipeline that this version runs. */
 export type PipelineFolder = PixelModelFolder | TextModelFolder | TransformerFolder;
 
-/** Pipelines that are read, by the kind of their folder. */
+/** The kinds of folders of all supported pipelines. */
 const pipelines: ReadonlyMap<string, PipelineFolder['kind']> = new Map([
   ['DDPMPipeline', 'pixel'],
   ['DDIMPipeline', 'pixel'],
@@ -71,7 +71,7 @@ const pipelines: ReadonlyMap<string, PipelineFolder['kind']> = new Map([
   ['DiTPipeline', 'transformer'],
 ]);
 
-/** Pipelines that people have and that are not read: what they are. */
+/** Known pipelines that are not supported, with what they are. */
 const others: ReadonlyMap<string, string> = new Map([
   ['EDMPrecond', 'an EDM model, whose folder has a config.json and no model_index.json'],
   ['StableDiffusionXLPipeline', 'Stable Diffusion XL, whose two text encoders are not supported'],
@@ -80,8 +80,8 @@ const others: ReadonlyMap<string, string> = new Map([
   ['StableDiffusionInpaintPipeline', 'an inpainting model, whose network also takes a mask'],
   ['StableDiffusionUpscalePipeline', 'an upscaler, whose network also takes a small image'],
 ]);
-const WANTED =
-  'wanted Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline';
+const SUPPORTED =
+  'expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline';
 
 const component = z.tuple([z.string().nullable(), z.string().nullable()]);
 const indexSchema = z.object({
@@ -98,14 +98,14 @@ const indexSchema = z.object({
 type Index = z.output<typeof indexSchema>;
 type Part = 'unet' | 'vae' | 'text_encoder' | 'tokenizer' | 'transformer';
 
-/** What the readers of the kinds share: where they read, and what they found on the way. */
+/** What the readers of all kinds share. */
 interface Reading {
   readonly files: Files;
   readonly index: Index;
   readonly indexFile: string;
-  /** Throws unless the index names one of the classes for a part; a part it leaves out is taken for what it should be. */
-  readonly expect: (part: Part, ...wanted: string[]) => void;
-  /** Schedule, card and weights of the denoising network in `part`. */
+  /** Throws if the index names another class for a part; a part that it leaves out is assumed to be as expected. */
+  readonly expect: (part: Part, ...classes: string[]) => void;
+  /** Reads the schedule and the card, and finds the weights of the denoising network in `part`. */
   readonly common: (part: 'unet' | 'transformer') => Promise<CommonFolder>;
 }
 
@@ -124,10 +124,12 @@ export async function readPipelineFolder(files: Files): Promise<PipelineFolder> 
     files,
     index,
     indexFile,
-    expect(part, ...wanted) {
-      const got = index[part]?.[1];
-      if (index[part] && !wanted.includes(got ?? ''))
-        throw new ModelError(`${indexFile}: the ${part} is ${quote(got)}, wanted ${wanted.join(' or ')}`);
+    expect(part, ...classes) {
+      const actual = index[part]?.[1];
+      if (index[part] && !classes.includes(actual ?? ''))
+        throw new ModelError(
+          `${indexFile}: expected the ${part} to be ${classes.join(' or ')}, got ${quote(actual)}`,
+        );
     },
     async common(part) {
       const weights = await findWeights(files, part, 'diffusion_pytorch_model');
@@ -159,11 +161,11 @@ async function readPixelModel({
   const unetFile = files.describe('unet/config.json');
   const unet = await readUNet2DConfig(files, 'unet/config.json');
   if (!unet.sampleSize)
-    throw new ModelError(`${unetFile}: sample_size is missing, a pixel model needs the size of its images`);
+    throw new ModelError(`${unetFile}: sample_size is missing; a pixel model needs the size of its images`);
   const heads = headsOf(index, unet, unetFile, indexFile);
   if (heads === undefined && unet.outChannels !== unet.inChannels)
     throw new ModelError(
-      `${unetFile}: out_channels is ${unet.outChannels}, wanted in_channels ${unet.inChannels} (learned variances are not supported${unet.classEmbedding === 'none' ? '; a multi-head model names its classes in id2label' : ''})`,
+      `${unetFile}: expected out_channels ${unet.inChannels} as in_channels, got ${unet.outChannels} (learned variances are not supported${unet.classEmbedding === 'none' ? '; a multi-head model names its classes in id2label' : ''})`,
     );
   const shared = await common('unet');
   if (heads === undefined) {
@@ -175,27 +177,30 @@ async function readPixelModel({
 }
 
 /**
- * The heads of a multi-head network (Chen et al. 2024, section on multi-head diffusion): out_channels / in_channels,
- * where `multi_head` says so, or where a network that is told no class has as many heads as id2label has names, or one
- * more. @throws ModelError where `multi_head` is said of a network that is none.
+ * Returns the number of heads of a multi-head network (Chen et al. 2024, section on multi-head diffusion), undefined for
+ * other networks. It is out_channels / in_channels if `multi_head` is set, or if the network is not conditioned on a class
+ * and has as many heads as id2label has names, or one more.
+ * @throws ModelError if `multi_head` is set for a network that is not one.
  */
 function headsOf(
-  { multi_head: said, id2label }: Index,
+  { multi_head: marked, id2label }: Index,
   unet: UNet2DConfig,
   unetFile: string,
   indexFile: string,
 ): number | undefined {
   const heads = unet.outChannels / unet.inChannels;
   const named = Object.keys(id2label ?? {}).length;
-  if (!said) {
+  if (!marked) {
     const known = unet.classEmbedding === 'none' && named > 1 && (heads === named || heads === named + 1);
-    return known && said !== false ? heads : undefined;
+    return known && marked !== false ? heads : undefined;
   }
   if (unet.classEmbedding !== 'none')
-    throw new ModelError(`${indexFile}: multi_head, but the network is told its class (${unetFile})`);
+    throw new ModelError(
+      `${indexFile}: multi_head is set, but the network is conditioned on a class (${unetFile})`,
+    );
   if (!Number.isInteger(heads) || heads < 2)
     throw new ModelError(
-      `${unetFile}: out_channels is ${unet.outChannels}, a multi-head model wants in_channels ${unet.inChannels} for every class`,
+      `${unetFile}: expected out_channels to be in_channels ${unet.inChannels} per class in a multi-head model, got ${unet.outChannels}`,
     );
   return heads;
 }
@@ -210,7 +215,7 @@ async function readTextModel({ files, expect, common }: Reading): Promise<TextMo
   const vae = await readVae(files, unet.inChannels, unetFile);
   if (unet.outChannels !== unet.inChannels)
     throw new ModelError(
-      `${unetFile}: out_channels is ${unet.outChannels}, wanted in_channels ${unet.inChannels} (learned variances are not supported)`,
+      `${unetFile}: expected out_channels ${unet.inChannels} as in_channels, got ${unet.outChannels} (learned variances are not supported)`,
     );
   const { hiddenSize } = await readClipTextConfig(files, 'text_encoder/config.json');
   if (hiddenSize !== unet.crossAttentionDim)
@@ -258,7 +263,7 @@ async function readVae(files: Files, inChannels: number, file: string): Promise<
   return { config, files, weights: await findWeights(files, 'vae', 'diffusion_pytorch_model') };
 }
 
-/** The schedule, which also says what the network predicts: nothing is guessed where the file is missing. */
+/** Reads the schedule, which also states what the network predicts; nothing is guessed if the file is missing. */
 async function readScheduler(files: Files): Promise<Schedule> {
   const file = 'scheduler/scheduler_config.json';
   if (!(await files.list('scheduler'))?.includes('scheduler_config.json'))
@@ -271,6 +276,6 @@ async function readScheduler(files: Files): Promise<Schedule> {
 function notSupported(file: string, pipeline: string): ModelError {
   const known = others.get(pipeline);
   return new ModelError(
-    `${file}: ${quote(pipeline)} is ${known ?? 'a pipeline that is not supported'}; ${WANTED}`,
+    `${file}: ${quote(pipeline)} is ${known ?? 'a pipeline that is not supported'}; ${SUPPORTED}`,
   );
 }

@@ -1,6 +1,6 @@
-// The noise schedule of a discrete model, from diffusers' scheduler_config.json. Only what training fixed is
-// read (betas and what the network predicts); how a sampler would step is of no concern to a classifier, so
-// PNDM, Euler and the other samplers' files, as Stable Diffusion folders hold them, serve as well.
+// Reads the noise schedule of a discrete model from diffusers' scheduler_config.json: only what training fixed, which is
+// the betas and what the network predicts. A classifier does not depend on how a sampler steps, so the files of PNDM,
+// Euler and other samplers, which Stable Diffusion folders hold, are accepted as well.
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
@@ -10,13 +10,13 @@ import { checked, quote, readJson } from '../files/json.ts';
 /** What the network's output means: the noise eps, v = a eps - b x0, or the image x0. */
 export type PredictionType = 'epsilon' | 'v_prediction' | 'sample';
 
-/** The noise levels t = 0 .. numTrainTimesteps - 1 a network was trained on. */
+/** The noise levels t = 0 .. numTrainTimesteps - 1 that a network was trained on. */
 export interface Schedule {
   readonly numTrainTimesteps: number;
   /**
    * alphaBar(t) = prod (1 - beta), float32 values: bit for bit those of diffusers' `alphas_cumprod` for linear,
    * scaled_linear, squaredcos_cap_v2, laplace, exp and trained betas; within 3 ulp for sigmoid, and within
-   * 6e-7 relative where alphaBar > 0.01 under rescale_betas_zero_snr, where torch's own sqrt and sigmoid are not
+   * 6e-7 relative for alphaBar > 0.01 under rescale_betas_zero_snr, because torch's own sqrt and sigmoid are not
    * correctly rounded.
    */
   readonly alphasCumprod: Float64Array;
@@ -37,7 +37,7 @@ interface SchedulerClass {
   readonly betaStart: number;
   readonly betaEnd: number;
   readonly schedules: readonly BetaSchedule[];
-  /** What alphaBar of the last timestep becomes under `rescale_betas_zero_snr`; undefined: the class has no such key. */
+  /** What alphaBar of the last timestep becomes under `rescale_betas_zero_snr`; undefined if the class has no such key. */
   readonly zeroSnr?: number;
 }
 
@@ -83,37 +83,33 @@ export async function readSchedule(files: Files, name: string): Promise<Schedule
   return parseSchedule(await readJson(files, name), files.describe(name));
 }
 
-/** The schedule of a parsed `scheduler_config.json`; `file` is for messages. */
+/** Returns the schedule of a parsed `scheduler_config.json`; `file` is for messages. */
 export function parseSchedule(config: unknown, file: string): Schedule {
   const got = checked(fields, config, file);
   const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
   const known = classes.get(got._class_name);
   if (!known)
     throw refuse(
-      `the scheduler ${quote(got._class_name)} is not supported, wanted one of ${[...classes.keys()].join(', ')}`,
+      `expected one of the schedulers ${[...classes.keys()].join(', ')}, got ${quote(got._class_name)}`,
     );
   const predictionType = got.prediction_type;
   if (predictionType !== 'epsilon' && predictionType !== 'v_prediction' && predictionType !== 'sample')
-    throw refuse(
-      `prediction_type ${quote(predictionType)} is not supported, wanted epsilon, v_prediction or sample`,
-    );
+    throw refuse(`expected prediction_type epsilon, v_prediction or sample, got ${quote(predictionType)}`);
   if (got.use_flow_sigmas) throw refuse('use_flow_sigmas is not supported: a flow has no betas');
   if (got.timestep_type != null && got.timestep_type !== 'discrete')
-    throw refuse(`timestep_type ${quote(got.timestep_type)} is not supported, wanted discrete`);
+    throw refuse(`expected timestep_type discrete, got ${quote(got.timestep_type)}`);
 
   const steps = got.num_train_timesteps;
   let betas: Float32Array;
   if (got.trained_betas != null) {
     if (got.trained_betas.length !== steps)
-      throw refuse(
-        `trained_betas holds ${got.trained_betas.length} numbers, num_train_timesteps is ${steps}`,
-      );
+      throw refuse(`expected ${steps} trained_betas as num_train_timesteps, got ${got.trained_betas.length}`);
     betas = Float32Array.from(got.trained_betas);
   } else {
     const name = known.schedules.find((schedule) => schedule === got.beta_schedule);
     if (!name)
       throw refuse(
-        `beta_schedule ${quote(got.beta_schedule)} is not supported, ${got._class_name} has ${known.schedules.join(', ')}`,
+        `expected beta_schedule ${known.schedules.join(', ')} of ${got._class_name}, got ${quote(got.beta_schedule)}`,
       );
     betas = makeBetas(name, got.beta_start ?? known.betaStart, got.beta_end ?? known.betaEnd, steps);
   }
@@ -132,14 +128,16 @@ export function parseSchedule(config: unknown, file: string): Schedule {
 }
 
 /**
- * The mixing coefficients of timestep `t`: x_t = a x0 + b eps with a = sqrt(alphaBar), b = sqrt(1 - alphaBar),
+ * Returns the mixing coefficients of timestep `t`: x_t = a x0 + b eps with a = sqrt(alphaBar), b = sqrt(1 - alphaBar),
  * and eps_hat = alpha output + beta x_t, which turns every parametrisation into a prediction of the noise:
  * epsilon 1, 0; v (Salimans and Ho 2022, v = a eps - b x0) a, b; sample (x0) -a/b, 1/b.
  */
 export function coefficients(schedule: Schedule, t: number): Coefficients {
   const alphaBar = schedule.alphasCumprod[t];
   if (alphaBar === undefined)
-    throw new RangeError(`timestep ${t} is outside 0 .. ${schedule.numTrainTimesteps - 1} of the model`);
+    throw new RangeError(
+      `expected a timestep from 0 to ${schedule.numTrainTimesteps - 1} of the model, got ${t}`,
+    );
   const a = Math.sqrt(alphaBar);
   const b = Math.sqrt(1 - alphaBar);
   switch (schedule.predictionType) {
@@ -182,14 +180,14 @@ function makeBetas(name: BetaSchedule, start: number, end: number, steps: number
   }
 }
 
-/** Betas whose running product follows a continuous alphaBar(t), t in [0, 1], none above 0.999. */
+/** Returns betas whose running product follows a continuous alphaBar(t), t in [0, 1]; none is above 0.999. */
 function fromAlphaBar(alphaBar: (t: number) => number, steps: number): Float32Array {
   return Float32Array.from({ length: steps }, (_, i) =>
     Math.min(1 - alphaBar((i + 1) / steps) / alphaBar(i / steps), 0.999),
   );
 }
 
-/** torch.linspace in float32, bit for bit: counted from the nearer end, each value rounded once. */
+/** Does what torch.linspace does in float32, bit for bit: counts from the nearer end and rounds each value once. */
 function linspace(start: number, end: number, steps: number): Float32Array {
   const first = Math.fround(start);
   const last = Math.fround(end);
@@ -200,7 +198,7 @@ function linspace(start: number, end: number, steps: number): Float32Array {
   );
 }
 
-/** torch.cumprod of float32 alphas: the product is carried in f64 and rounded to float32 at every element. */
+/** Does what torch.cumprod does to float32 alphas: multiplies in f64 and rounds to float32 at every element. */
 function cumprod(betas: Float32Array): Float32Array {
   let product = 1;
   return betas.map((value) => {

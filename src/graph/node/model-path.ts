@@ -1,4 +1,4 @@
-// Which folder a model's name or path means.
+// Finds the folder of a model that is given by path or by name.
 
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,12 +7,12 @@ import { ModelError } from '../../errors.ts';
 import type { Files } from '../files/files.ts';
 import { folderFiles } from './folder-files.ts';
 
-/** The model that is taken when none is named. */
+/** The model that is used if none is given. */
 export const DEFAULT_MODEL = 'fashion-mnist-multi-head';
 
 /**
- * The folder of the shipped models, three folders above this file both in the sources and compiled. Undefined in a bundle
- * that keeps no addresses of modules.
+ * Returns the folder of the shipped models, three folders above this file both in the sources and compiled; undefined in a
+ * bundle that does not keep the addresses of modules.
  */
 export function shippedFolder(): string | undefined {
   const here: string | undefined = import.meta.url;
@@ -28,7 +28,7 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** Names of the shipped models, sorted; none if they are not next to this code. */
+/** Returns the names of the shipped models, sorted; none if they are not next to this code. */
 export async function shippedNames(): Promise<string[]> {
   const folder = shippedFolder();
   if (folder === undefined) return [];
@@ -45,8 +45,8 @@ export async function shippedNames(): Promise<string[]> {
 }
 
 /**
- * Returns the folder of a model that is given by path or by the name of a shipped one. A path that exists comes first,
- * and what holds a slash is always a path.
+ * Returns the folder of a model that is given by path or by the name of a shipped one. A path that exists
+ * takes precedence, and anything with a slash is a path.
  * @throws ModelError listing the shipped models if there is neither.
  */
 export async function modelFolder(model: string): Promise<string> {

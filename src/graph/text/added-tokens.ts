@@ -1,18 +1,18 @@
-// Tokens that stand in a text as they are and are found before anything else is done with it: the start, end
-// and padding tokens, and those that a fine-tune added. Which there are, and where they may match, is spread over up
-// to four files; the rules here are those of transformers 5.
+// Added tokens: the start, end and padding tokens, and those that a fine-tune added. They are cut out of a text before
+// anything else is done with it. Up to four files define them and how they match; the rules here are those of
+// transformers 5.
 
 import { z } from 'zod';
 
 /** How an added token matches. */
 export interface AddedToken {
   readonly content: string;
-  /** The white space on this side belongs to the match. */
+  /** Whether white space on this side belongs to the match. */
   readonly lstrip: boolean;
   readonly rstrip: boolean;
-  /** No match inside a word. */
+  /** Whether it does not match inside a word. */
   readonly singleWord: boolean;
-  /** Sought in the normalised text (so that case does not matter), else in the text as it came. */
+  /** Whether it is searched for in the normalised text (so that case does not matter), or else in the original text. */
   readonly normalized: boolean;
 }
 
@@ -26,9 +26,9 @@ const flags = {
 };
 const tokenObject = z.object(flags);
 const token = z.union([z.string(), tokenObject], {
-  error: 'wanted a token, as a string or an object with content',
+  error: 'expected a token: a string or an object with content',
 });
-/** A list of tokens, or tokens by a name of their own. */
+/** A list of tokens, or tokens by names of their own. */
 const tokens = z.union([z.array(token), z.record(z.string(), token).transform(Object.values<Token>)]);
 type Token = z.infer<typeof token>;
 type TokenObject = z.infer<typeof tokenObject>;
@@ -45,7 +45,7 @@ const ROLES = [
 ] as const;
 type Role = (typeof ROLES)[number];
 
-/** What CLIP's tokenizer has where the files name none. */
+/** The tokens of CLIP's tokenizer, for roles that the files do not name. */
 const DEFAULTS: Partial<Record<Role, string>> = {
   bos_token: '<|startoftext|>',
   eos_token: '<|endoftext|>',
@@ -53,7 +53,7 @@ const DEFAULTS: Partial<Record<Role, string>> = {
   pad_token: '<|endoftext|>',
 };
 
-/** Of `tokenizer_config.json` and `special_tokens_map.json`, the keys that name tokens. */
+/** The keys of `tokenizer_config.json` and `special_tokens_map.json` that name tokens. */
 export const namedTokensSchema = z.object({
   ...(Object.fromEntries(ROLES.map((role) => [role, token.nullish()])) as Record<
     Role,
@@ -73,7 +73,7 @@ export const addedTokensFileSchema = z.record(z.string(), z.int().min(0));
 /** `added_tokens` of `tokenizer.json`. */
 export const addedTokensListSchema = z.array(z.object({ ...flags, id: z.int().min(0) }));
 
-/** What the files of a folder say of added tokens. */
+/** What the files of a folder hold about added tokens. */
 export interface AddedTokenFiles {
   readonly config: NamedTokens & {
     readonly added_tokens_decoder?: z.infer<typeof addedTokensDecoderSchema> | undefined;
@@ -83,7 +83,7 @@ export interface AddedTokenFiles {
   readonly tokenizerJson?: z.infer<typeof addedTokensListSchema> | undefined;
 }
 
-/** All added tokens of a folder, in order, with the id that a file gives; and which token has which role. */
+/** All added tokens of a folder, in order, with the id that a file gives; and the token of each role. */
 export interface AddedTokens {
   readonly tokens: readonly (AddedToken & { readonly id: number | undefined })[];
   readonly roles: Readonly<Record<'bos' | 'eos' | 'unk' | 'pad', string>>;
@@ -92,9 +92,9 @@ export interface AddedTokens {
 const contentOf = (value: Token): string => (typeof value === 'string' ? value : value.content);
 
 /**
- * Brings the files together. `added_tokens_decoder` is the last word where it is there; else `special_tokens_map.json`
- * overrides `tokenizer_config.json`, and ids come from `added_tokens.json` and `tokenizer.json`. A role's token
- * written as a plain string is sought in the text as it came.
+ * Combines the files. If there is an `added_tokens_decoder`, it decides; otherwise `special_tokens_map.json` overrides
+ * `tokenizer_config.json`, and ids come from `added_tokens.json` and `tokenizer.json`. A role's token that is a plain
+ * string is searched for in the original text.
  */
 export function gatherAddedTokens(files: AddedTokenFiles): AddedTokens {
   const { config, specialTokensMap, addedTokens, tokenizerJson } = files;
@@ -149,7 +149,7 @@ export function gatherAddedTokens(files: AddedTokenFiles): AddedTokens {
   };
 }
 
-/** A part of a text: an added token's id, or text between them. */
+/** A part of a text: an added token's id, or the text between two. */
 type Part = number | string;
 
 const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
@@ -159,7 +159,7 @@ const startsWithWord = new RegExp(`^${WORD}`, 'u');
 const spaceAtEnd = /\p{White_Space}*$/u;
 const spaceAtStart = /^\p{White_Space}*/u;
 
-/** A function that cuts a text at the tokens given with their ids: at the leftmost one, and there at the longest. */
+/** Returns a function that cuts a text at tokens: at the leftmost match first, and at the longest token there. */
 export function splitter(
   tokens: readonly (AddedToken & { readonly id: number })[],
 ): (text: string) => Part[] {

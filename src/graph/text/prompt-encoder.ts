@@ -1,5 +1,5 @@
-// From prompts to the contexts that a UNet's cross-attention reads: tokenizer and text encoder of a pipeline, opened,
-// run and let go again, because nothing of them is needed once the prompts are encoded.
+// Encodes prompts to the contexts that a UNet's cross-attention reads. The tokenizer and the text encoder of a pipeline are
+// opened, run and freed, because they are not needed any more as soon as the prompts are encoded.
 
 import { ModelError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
@@ -33,7 +33,7 @@ export interface TextEncoderSummary extends WeightFile {
 
 export interface PromptEncoderOptions {
   readonly weightDtype?: WeightDtype;
-  /** Prompts of a run; the last run's missing ones are computed and dropped. */
+  /** Prompts per run. The last run is filled up with copies, whose results are dropped. */
   readonly chunk?: number;
 }
 
@@ -56,7 +56,7 @@ export async function readTextEncoder({
   const tokenizer = await readTokenizer(files, folder);
   if (tokenizer.length > config.maxPositionEmbeddings)
     throw new ModelError(
-      `${configFile}: max_position_embeddings is ${config.maxPositionEmbeddings}, ` +
+      `${configFile}: max_position_embeddings is ${config.maxPositionEmbeddings}, but ` +
         `the texts of ${files.describe(folder)} have ${tokenizer.length} tokens`,
     );
   const largest = Math.max(...tokenizer.encode(''));
@@ -69,10 +69,10 @@ export async function readTextEncoder({
 }
 
 /**
- * The last hidden states of prompts, [n, tokens, hiddenSize] row after row: `tokens` is the tokenizer's length, 77, and
- * the order that of transformers' `last_hidden_state`. A prompt's numbers do not depend on the others. Everything
- * that is held on the device meanwhile, weights too, is freed before it returns.
- * @throws ModelError where the weights are not in order; OutOfMemoryError where the device has no memory for the encoder.
+ * Returns the last hidden states of prompts, [n, tokens, hiddenSize] in row-major order like transformers'
+ * `last_hidden_state`; `tokens` is the tokenizer's length, 77. A prompt's values do not depend on the other prompts.
+ * Everything on the device, including weights, is freed before it returns.
+ * @throws ModelError if the weights are not in order; OutOfMemoryError if the device has no memory for the encoder.
  */
 export async function encodePrompts(
   device: Device,

@@ -1,4 +1,4 @@
-// The folder `tokenizer/` of a pipeline, in each of the forms in which versions of transformers save it: one file
+// Reads the folder `tokenizer/` of a pipeline in every form in which versions of transformers save it: one file
 // `tokenizer.json`, or `vocab.json` and `merges.txt`.
 
 import { z } from 'zod';
@@ -16,7 +16,7 @@ import {
 import { END_OF_WORD, type Merges, pairKey } from './byte-pairs.ts';
 import { type Tokenizer, tokenizer, type Vocabulary } from './tokenizer.ts';
 
-/** Ids of a text where the configuration names no number, or transformers' 1e30 for "not known". */
+/** Ids per text if the configuration has no number, or transformers' 1e30 for "not known". */
 const DEFAULT_LENGTH = 77;
 const UNKNOWN_LENGTH = 1e6;
 
@@ -38,7 +38,7 @@ const tokenizerJsonSchema = z.object({
   }),
 });
 
-/** Words, their pairs, and the file to name when something is wrong with either. */
+/** Tokens, merges, and the file that messages about them name. */
 interface Model {
   readonly file: string;
   readonly ids: ReadonlyMap<string, number>;
@@ -47,8 +47,8 @@ interface Model {
 }
 
 /**
- * Reads the folder `tokenizer/`: `tokenizer.json`, or else `vocab.json` and `merges.txt`; and which tokens start, end
- * and pad a text, from `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
+ * Reads the folder `tokenizer/`: the vocabulary from `tokenizer.json`, or else from `vocab.json` and `merges.txt`; and the
+ * tokens that start, end and pad a text from `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
  * @throws ModelError naming the file that is missing or not a CLIP tokenizer's, and what to do.
  */
 export async function readTokenizer(files: Files, folder: string): Promise<Tokenizer> {
@@ -108,10 +108,11 @@ async function readTokenizerJson(files: Files, name: string): Promise<Model> {
   const file = files.describe(name);
   const { model, added_tokens } = await readChecked(tokenizerJsonSchema, files, name);
   const { type, end_of_word_suffix: suffix } = model;
-  if (type && type !== 'BPE') throw new ModelError(`${file}: the model is ${quote(type)}, wanted CLIP's BPE`);
+  if (type && type !== 'BPE')
+    throw new ModelError(`${file}: expected the model to be CLIP's BPE, got ${quote(type)}`);
   if (suffix != null && suffix !== END_OF_WORD)
     throw new ModelError(
-      `${file}: end_of_word_suffix is ${quote(suffix)}, wanted CLIP's ${quote(END_OF_WORD)}`,
+      `${file}: expected CLIP's end_of_word_suffix ${quote(END_OF_WORD)}, got ${quote(suffix)}`,
     );
   const ids = vocabularyOf(model.vocab, file);
   const pairs = model.merges.map((merge) => (typeof merge === 'string' ? merge.split(' ') : merge));
@@ -156,7 +157,7 @@ function ranked(
     const [left, right] = pair;
     if (pair.length !== 2 || !left || !right)
       throw new ModelError(
-        `${place(i)} is ${quote(pair.join(' '))}, wanted two tokens with a space between them`,
+        `${place(i)}: expected two tokens with a space between them, got ${quote(pair.join(' '))}`,
       );
     const stranger = [left, right, left + right].find((token) => !ids.has(token));
     if (stranger !== undefined)
@@ -169,7 +170,7 @@ function ranked(
   return merges;
 }
 
-/** Every added token with its id, in order; of two with one content the later one counts. New ones come last. */
+/** Returns every added token with its id, in order. Of two with the same content the later one counts; new ones come last. */
 function numbered(
   { tokens, roles }: AddedTokens,
   ids: ReadonlyMap<string, number>,
@@ -188,7 +189,7 @@ function numbered(
     const id = known ?? next++;
     if (token.id !== undefined && token.id !== id)
       throw new ModelError(
-        `${file}: the added token ${quote(content)} has the id ${token.id}, its place in the vocabulary is ${id}`,
+        `${file}: the added token ${quote(content)} has the id ${token.id}, but its id in the vocabulary is ${id}`,
       );
     found.set(content, { ...token, id });
   }
@@ -198,12 +199,12 @@ function numbered(
 function textLength(config: z.infer<typeof configSchema>, file: string): number {
   for (const key of ['padding_side', 'truncation_side'] as const)
     if ((config[key] ?? 'right') !== 'right')
-      throw new ModelError(`${file}: ${key} ${quote(config[key])} is not supported, wanted right`);
+      throw new ModelError(`${file}: expected ${key} right, got ${quote(config[key])}`);
   const { tokenizer_class: type, model_max_length: length } = config;
   if (type && type !== 'CLIPTokenizer' && type !== 'CLIPTokenizerFast')
-    throw new ModelError(`${file}: tokenizer_class is ${quote(type)}, wanted CLIPTokenizer`);
+    throw new ModelError(`${file}: expected tokenizer_class CLIPTokenizer, got ${quote(type)}`);
   if (length == null || length >= UNKNOWN_LENGTH) return DEFAULT_LENGTH;
   if (!Number.isInteger(length) || length < 2)
-    throw new ModelError(`${file}: model_max_length is ${length}, wanted a whole number from 2 on`);
+    throw new ModelError(`${file}: expected a whole number from 2 on as model_max_length, got ${length}`);
   return length;
 }

@@ -1,22 +1,22 @@
-// CLIP's tokenizer as transformers' CLIPTokenizer runs it: added tokens are cut out; the rest is composed (NFC),
-// runs of white space become one space, letters small; words are contractions, runs of letters, single digits and
+// CLIP's tokenizer, as transformers' CLIPTokenizer runs it. Added tokens are cut out. The rest is composed (NFC), runs of
+// white space become one space, and letters become lower case. Words are contractions, runs of letters, single digits and
 // runs of anything else; each word is byte pair encoded.
 
 import { type AddedToken, splitter } from './added-tokens.ts';
 import { bytePairs, type Merges } from './byte-pairs.ts';
 
-/** Text to token ids, all of one length. */
+/** Turns texts into token ids, always of the same length. */
 export interface Tokenizer {
-  /** Ids of a text; CLIP's `model_max_length` is 77. */
+  /** Ids per text; CLIP's `model_max_length` is 77. */
   readonly length: number;
   /**
-   * The ids [length] of a text: the start token, the text's tokens, the end token, and padding. A long text is cut so
-   * that the end token is kept.
+   * Returns the ids [length] of a text: the start token, the text's tokens, the end token, and padding. A long text is cut
+   * such that the end token is kept.
    */
   encode(text: string): Int32Array<ArrayBuffer>;
 }
 
-/** What a tokenizer is made of. */
+/** The data of a tokenizer. */
 export interface Vocabulary {
   readonly ids: ReadonlyMap<string, number>;
   readonly merges: Merges;
@@ -24,12 +24,12 @@ export interface Vocabulary {
   readonly start: number;
   readonly end: number;
   readonly padding: number;
-  /** Stands for a byte that the vocabulary lacks. */
+  /** The id of a byte that the vocabulary lacks. */
   readonly unknown: number;
   readonly length: number;
 }
 
-/** NFC, one space for a run of white space, small letters; a letter at a time, so that no final sigma arises. */
+/** Composes, joins white space and lowers letters, one at a time, so that a last Greek sigma stays an ordinary one. */
 function normalise(text: string): string {
   const spaced = text.normalize('NFC').replace(/\p{White_Space}+/gu, ' ');
   return Array.from(spaced, (letter) => letter.toLowerCase()).join('');
@@ -37,7 +37,7 @@ function normalise(text: string): string {
 
 const WORDS = /<\|(?:start|end)oftext\|>|'(?:s|t|re|ve|m|ll|d)|\p{L}+|\p{N}|[^\p{White_Space}\p{L}\p{N}]+/gu;
 
-/** The words of a normalised text. What looks like a special token and is none falls apart as text does. */
+/** Yields the words of a normalised text. What only looks like a special token is split like other text. */
 function* words(text: string): Generator<string> {
   for (const [word] of text.matchAll(WORDS)) {
     const [, name] = /^<\|(\w+)\|>$/.exec(word) ?? [];
@@ -46,7 +46,7 @@ function* words(text: string): Generator<string> {
   }
 }
 
-/** A tokenizer of a vocabulary in memory; `readTokenizer` makes one of a folder. */
+/** Returns the tokenizer of a vocabulary in memory; `readTokenizer` reads one from a folder. */
 export function tokenizer(vocabulary: Vocabulary): Tokenizer {
   const { added, start, end, padding, length } = vocabulary;
   const encodeWord = bytePairs(vocabulary.ids, vocabulary.merges, vocabulary.unknown);
@@ -61,9 +61,9 @@ export function tokenizer(vocabulary: Vocabulary): Tokenizer {
     for (const part of splitText(text)) {
       if (typeof part === 'number') yield part;
       else
-        for (const piece of splitNormalised(normalise(part))) {
-          if (typeof piece === 'number') yield piece;
-          else for (const word of words(piece)) yield* encodeWord(word);
+        for (const inner of splitNormalised(normalise(part))) {
+          if (typeof inner === 'number') yield inner;
+          else for (const word of words(inner)) yield* encodeWord(word);
         }
     }
   }

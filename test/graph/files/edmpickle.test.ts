@@ -52,7 +52,7 @@ describe('a model folder of', () => {
     },
   );
 
-  it('a state dict whose architecture is not that of its names asks for it, and takes what it is told', async () => {
+  it('a state dict whose names do not determine its architecture needs a configuration', async () => {
     const out = join(folder, 'told');
     const config = join(folder, 'told.json');
     writeFileSync(config, JSON.stringify({ num_blocks: 2 }));
@@ -60,12 +60,12 @@ describe('a model folder of', () => {
     writeFileSync(config, JSON.stringify({ sigma_data: 0.25, label_dropout: 0.1 }));
     const told = await convertEdm(golden('cond.pt'), out, { config });
     expect(told.config).toMatchObject({ sigma_data: 0.25, label_dropout: 0.1, label_dim: 3 });
-    await expect(convertEdm(golden('views.pt'), out)).rejects.toThrow('say --config FILE');
+    await expect(convertEdm(golden('views.pt'), out)).rejects.toThrow('give --config FILE');
     await expect(convertEdm(join(folder, 'none.pkl'), out)).rejects.toThrow('cannot be read');
   });
 });
 
-it('the ImageNet-64 network is told from names and shapes', () => {
+it('the ImageNet-64 network is inferred from names and shapes', () => {
   const shapes: Record<string, number[]> = {
     'model.map_layer0.weight': [768, 192],
     'model.map_label.weight': [768, 1000],
@@ -138,19 +138,19 @@ const text = (value: string) => `X${u32(value.length)}${value}`;
 
 describe('refuses, and executes nothing:', () => {
   it.each([
-    ['os.system', pickle('cos\nsystem\n', text('true'), 0x85, 'R.'), 'asks for os.system'],
+    ['os.system', pickle('cos\nsystem\n', text('true'), 0x85, 'R.'), 'names os.system'],
     [
       'posix.system by its stack',
       pickle(text('posix'), text('system'), 0x93, text('true'), 0x85, 'R.'),
-      'asks for posix.system',
+      'names posix.system',
     ],
-    ['builtins.eval', pickle('cbuiltins\neval\n', text('1'), 0x85, 'R.'), 'asks for builtins.eval'],
-    ['builtins.getattr', pickle('cbuiltins\ngetattr\n.'), 'asks for builtins.getattr'],
-    ['torch.hub.load', pickle('ctorch.hub\nload\n.'), 'asks for torch.hub.load'],
+    ['builtins.eval', pickle('cbuiltins\neval\n', text('1'), 0x85, 'R.'), 'names builtins.eval'],
+    ['builtins.getattr', pickle('cbuiltins\ngetattr\n.'), 'names builtins.getattr'],
+    ['torch.hub.load', pickle('ctorch.hub\nload\n.'), 'names torch.hub.load'],
     [
       'a name beneath an allowed one',
       pickle('ccollections\nOrderedDict.__init__\n.'),
-      'asks for collections.OrderedDict.__init__',
+      'names collections.OrderedDict.__init__',
     ],
     [
       'a class of torch that is called',
@@ -165,7 +165,7 @@ describe('refuses, and executes nothing:', () => {
     ['INST', pickle('(', text('true'), 'ios\nsystem\n.'), 'operation 0x69'],
     ['OBJ', pickle('(ctorch.nn\nLinear\no.'), 'operation 0x6f'],
     ['an extension code', pickle(0x82, 1, '.'), 'operation 0x82'],
-    ['protocol 5', Buffer.from([0x80, 5, 0x4e, 0x2e]), 'protocol above 4'],
+    ['protocol 5', Buffer.from([0x80, 5, 0x4e, 0x2e]), 'expected a protocol up to 4'],
     ['bytes of a giant length', pickle('B', u32(0xffffffff), 'x.'), 'cut short'],
     ['a frame of a giant length', pickle(0x95, '\xff\xff\xff\xff\xff\xff\xff\xff', 'N.'), 'cut short'],
     ['nothing behind it', pickle('N'), 'cut short'],
@@ -173,13 +173,13 @@ describe('refuses, and executes nothing:', () => {
     ['an empty stack', pickle('.'), 'stack is empty'],
     ['a memo that is not there', pickle('h\x07.'), 'nothing was remembered as 7'],
     ['marks without end', pickle('('.repeat(1000), '.'), 'stack is empty'],
-    ['a persistent id', pickle(text('x'), 'Q.'), 'a persistent id that is no storage'],
+    ['a persistent id', pickle(text('x'), 'Q.'), 'a persistent id is not a storage'],
     [
       'a storage that is no file',
       pickle('ctorch.storage\n_load_from_bytes\n', 'C\x03abc', 0x85, 'R.'),
       'the stack is empty',
     ],
-    ['a dictionary with a tuple as key', pickle('}', ')', 'N', 's.'), 'neither text nor a number'],
+    ['a dictionary with a tuple as key', pickle('}', ')', 'N', 's.'), 'expected text or a number as the key'],
   ])('%s', (_, bytes, message) => {
     expect(() => readTorch(bytes, 'bad.pkl')).toThrow(ModelError);
     expect(() => readTorch(bytes, 'bad.pkl')).toThrow(new RegExp(`^bad\\.pkl: .*(${message})`));
@@ -240,11 +240,11 @@ describe('refuses, and executes nothing:', () => {
   });
 
   it.each([
-    ['beyond its storage', [0, [13], [1]], 'beyond its storage of 12'],
-    ['from beyond its storage', [9, [2, 2], [2, 1]], 'beyond its storage'],
-    ['of a giant size by strides of 0', [0, [2 ** 40], [0]], 'beyond its storage'],
-    ['of negative strides', [3, [3], [-1]], 'no sizes'],
-    ['of a shape without strides', [0, [2, 2], [1]], 'no sizes'],
+    ['exceeds its storage', [0, [13], [1]], 'exceeds its storage of 12'],
+    ['from exceeds its storage', [9, [2, 2], [2, 1]], 'exceeds its storage'],
+    ['of a giant size by strides of 0', [0, [2 ** 40], [0]], 'exceeds its storage'],
+    ['of negative strides', [3, [3], [-1]], 'not sizes'],
+    ['of a shape without strides', [0, [2, 2], [1]], 'not sizes'],
   ] as const)('a tensor %s', (_, [offset, shape, strides], message) => {
     const int = (n: number) => (n > 2 ** 31 ? `\x8a\x06${'\x00'.repeat(5)}\x01` : `J${u32(n >>> 0)}`);
     const tuple = (values: readonly number[]) => `(${values.map(int).join('')}t`;

@@ -150,7 +150,7 @@ describe('readModelFolder', () => {
     [
       'a Stable Diffusion folder with another network',
       indexWith({ _class_name: 'StableDiffusionPipeline' }),
-      'model_index.json: the unet is "UNet2DModel", wanted UNet2DConditionModel',
+      'model_index.json: expected the unet to be UNet2DConditionModel, got "UNet2DModel"',
     ],
     [
       'a DiT folder without its transformer',
@@ -160,32 +160,32 @@ describe('readModelFolder', () => {
     [
       'SDXL',
       indexWith({ _class_name: 'StableDiffusionXLPipeline' }),
-      'model_index.json: "StableDiffusionXLPipeline" is Stable Diffusion XL, whose two text encoders are not supported; wanted Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline',
+      'model_index.json: "StableDiffusionXLPipeline" is Stable Diffusion XL, whose two text encoders are not supported; expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline',
     ],
     [
       'Stable Diffusion 3',
       indexWith({ _class_name: 'StableDiffusion3Pipeline' }),
-      /^model_index\.json: "StableDiffusion3Pipeline" is Stable Diffusion 3, a flow model .*; wanted /,
+      /^model_index\.json: "StableDiffusion3Pipeline" is Stable Diffusion 3, a flow model .*; expected /,
     ],
     [
       'Flux',
       indexWith({ _class_name: 'FluxPipeline' }),
-      /^model_index\.json: "FluxPipeline" is a Flux model, .*; wanted /,
+      /^model_index\.json: "FluxPipeline" is a Flux model, .*; expected /,
     ],
     [
       'a pipeline nobody knows',
       indexWith({ _class_name: 'MyPipeline' }),
-      /^model_index\.json: "MyPipeline" is a pipeline that is not supported; wanted /,
+      /^model_index\.json: "MyPipeline" is a pipeline that is not supported; expected /,
     ],
     [
       'another network',
       indexWith({ unet: ['diffusers', 'UNet2DConditionModel'] }),
-      'model_index.json: the unet is "UNet2DConditionModel", wanted UNet2DModel',
+      'model_index.json: expected the unet to be UNet2DModel, got "UNet2DConditionModel"',
     ],
     [
       'EDM in an index',
       indexWith({ _class_name: 'EDMPrecond' }),
-      /^model_index\.json: "EDMPrecond" is an EDM model, whose folder has a config\.json and no model_index\.json; wanted /,
+      /^model_index\.json: "EDMPrecond" is an EDM model, whose folder has a config\.json and no model_index\.json; expected /,
     ],
     [
       'a component',
@@ -200,27 +200,27 @@ describe('readModelFolder', () => {
     [
       'a hole in id2label',
       indexWith({ id2label: { 0: 'a', 2: 'c' } }),
-      'model_index.json: id2label names 2 classes and not 1, wanted all of 0 to 2',
+      'model_index.json: expected all of 0 to 2 in id2label, got 2 classes without 1',
     ],
     [
       'a hole in id2label of all',
       { ...indexWith({ id2label: { 0: 'a', 3: 'd' } }), ...unetWith({ num_class_embeds: 4 }) },
-      'model_index.json: id2label names 2 classes and not 1, wanted all of 0 to 3',
+      'model_index.json: expected all of 0 to 3 in id2label, got 2 classes without 1',
     ],
     [
       'too many labels',
       unetWith({ num_class_embeds: 2 }),
-      'model_index.json: id2label has the key "2", wanted the numbers 0 to 1',
+      'model_index.json: expected the keys 0 to 1 in id2label, got "2"',
     ],
     [
       'far too few labels',
       unetWith({ num_class_embeds: 10 }),
-      'model_index.json: id2label names 3 classes and not 3, wanted all of 0 to 9',
+      'model_index.json: expected all of 0 to 9 in id2label, got 3 classes without 3',
     ],
     [
       'a label that is no number',
       indexWith({ id2label: { 0: 'a', 1: 'b', '02': 'c' } }),
-      'model_index.json: id2label has the key "02", wanted the numbers 0 to 2',
+      'model_index.json: expected the keys 0 to 2 in id2label, got "02"',
     ],
     [
       'a label that is no text',
@@ -235,39 +235,39 @@ describe('readModelFolder', () => {
     [
       'a class twice',
       { 'model_index.json': '{"_class_name":"DDPMPipeline","id2label":{"0":"a","0":"b"}}' },
-      'model_index.json: the key "0" stands twice in one object',
+      'model_index.json: one object holds the key "0" twice',
     ],
     ['no unet config', { 'unet/config.json': undefined }, 'unet/config.json: no such file'],
     ['a broken unet config', { 'unet/config.json': '{,}' }, /^unet\/config\.json: not valid JSON/],
     [
       'no size',
       unetWith({ sample_size: null }),
-      'unet/config.json: sample_size is missing, a pixel model needs the size of its images',
+      'unet/config.json: sample_size is missing; a pixel model needs the size of its images',
     ],
     [
       'learned variances',
       unetWith({ out_channels: 2 }),
-      'unet/config.json: out_channels is 2, wanted in_channels 1 (learned variances are not supported)',
+      'unet/config.json: expected out_channels 1 as in_channels, got 2 (learned variances are not supported)',
     ],
     [
       'learned variances where no class is told',
       unetWith({ out_channels: 2, num_class_embeds: null }),
-      'unet/config.json: out_channels is 2, wanted in_channels 1 (learned variances are not supported; a multi-head model names its classes in id2label)',
+      'unet/config.json: expected out_channels 1 as in_channels, got 2 (learned variances are not supported; a multi-head model names its classes in id2label)',
     ],
     [
-      'heads of a network that is told its class',
+      'heads of a network that is conditioned on a class',
       { ...unetWith({ out_channels: 3 }), ...indexWith({ multi_head: true }) },
-      /^model_index\.json: multi_head, but the network is told its class/,
+      /^model_index\.json: multi_head is set, but the network is conditioned on a class/,
     ],
     [
       'heads that are none',
       { ...unetWith({ num_class_embeds: null }), ...indexWith({ multi_head: true }) },
-      'unet/config.json: out_channels is 1, a multi-head model wants in_channels 1 for every class',
+      'unet/config.json: expected out_channels to be in_channels 1 per class in a multi-head model, got 1',
     ],
     [
       'other classes than heads',
       { ...unetWith({ num_class_embeds: null, out_channels: 5 }), ...indexWith({ multi_head: true }) },
-      'model_index.json: 3 classes for 5 heads, wanted 5, or 4 and a null head',
+      'model_index.json: expected 5 classes for 5 heads, or 4 and a null head, got 3',
     ],
     ['no weights', noWeights, 'unet/diffusion_pytorch_model.safetensors: no such file'],
     [
@@ -288,7 +288,7 @@ describe('readModelFolder', () => {
     [
       'another scheduler',
       { 'scheduler/scheduler_config.json': { _class_name: 'ScoreSdeVeScheduler' } },
-      /^scheduler\/scheduler_config\.json: the scheduler "ScoreSdeVeScheduler" is not supported/,
+      /^scheduler\/scheduler_config\.json: expected one of the schedulers .*, got "ScoreSdeVeScheduler"$/,
     ],
     ['a broken card', { 'card.json': '{' }, /^card\.json: not valid JSON/],
     [

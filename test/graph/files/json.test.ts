@@ -17,9 +17,9 @@ describe('parseJson', () => {
   });
 
   it.each<[text: string, message: string | RegExp]>([
-    ['{"a": 1, "b": {}, "a": 2}', 'f: the key "a" stands twice in one object'],
-    ['{"a": {"x": "y", "\\u0078": 0}}', 'f: the key "x" stands twice in one object'],
-    ['[{"a": 1}, {"b": 1, "b": 1}]', 'f: the key "b" stands twice in one object'],
+    ['{"a": 1, "b": {}, "a": 2}', 'f: one object holds the key "a" twice'],
+    ['{"a": {"x": "y", "\\u0078": 0}}', 'f: one object holds the key "x" twice'],
+    ['[{"a": 1}, {"b": 1, "b": 1}]', 'f: one object holds the key "b" twice'],
     ['{"a": 1, "a"', /^f: not valid JSON \(/],
     ['{"a": "\\', /^f: not valid JSON \(/],
     ['}]:":', /^f: not valid JSON \(/],

@@ -119,13 +119,21 @@ describe('hostile files', () => {
     `"${name}":{"dtype":"${dtype}","shape":${shape},"data_offsets":[${begin},${end}]}`;
 
   it.each<[what: string, bytes: Uint8Array, message: string | RegExp]>([
-    ['nothing', new Uint8Array(0), '0 bytes are too few for a safetensors file'],
-    ['a huge header', file('{}', 0, 100_000_001n), /^a header of 100000001 bytes, at most 100000000/],
-    ['a header length of 2^64 - 1', file('{}', 0, 2n ** 64n - 1n), /^a header of 18446744073709551615 bytes/],
+    ['nothing', new Uint8Array(0), 'expected at least 8 bytes of a safetensors file, got 0'],
+    [
+      'a huge header',
+      file('{}', 0, 100_000_001n),
+      /^expected a header of at most 100000000 bytes, got 100000001/,
+    ],
+    [
+      'a header length of 2^64 - 1',
+      file('{}', 0, 2n ** 64n - 1n),
+      /^expected a header of at most 100000000 bytes, got 18446744073709551615/,
+    ],
     [
       'a header beyond the file',
       file('{}', 0, 3n),
-      'a header of 3 bytes does not fit in a file of 10 (cut off?)',
+      'a header of 3 bytes does not fit in a file of 10 bytes (cut off?)',
     ],
     ['no JSON object', file('[]', 0), /^the header does not begin with '{'/],
     ['an empty header', file('', 0), /^the header does not begin with '{'/],
@@ -138,12 +146,12 @@ describe('hostile files', () => {
     [
       'a repeated tensor',
       file(`{${entry('a', 'U8', '[1]', 0, 1)},${entry('\\u0061', 'U8', '[1]', 1, 2)}}`, 2),
-      'the key "a" stands twice in one object',
+      'one object holds the key "a" twice',
     ],
     [
       'a repeated field',
       file('{"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}', 1),
-      'the key "dtype" stands twice in one object',
+      'one object holds the key "dtype" twice',
     ],
     [
       '__proto__',
@@ -174,22 +182,22 @@ describe('hostile files', () => {
     [
       'a negative size',
       file(`{${entry('a', 'U8', '[-1,-1]', 0, 1)}}`, 1),
-      'tensor "a" has shape [-1,-1], wanted whole numbers from 0 on',
+      'tensor "a" has shape [-1,-1]; expected whole numbers from 0 on',
     ],
     [
       'a fraction',
       file(`{${entry('a', 'U8', '[1.5]', 0, 1)}}`, 1),
-      'tensor "a" has shape [1.5], wanted whole numbers from 0 on',
+      'tensor "a" has shape [1.5]; expected whole numbers from 0 on',
     ],
     [
       'a size as text',
       file(`{${entry('a', 'U8', '["1"]', 0, 1)}}`, 1),
-      'tensor "a" has shape ["1"], wanted whole numbers from 0 on',
+      'tensor "a" has shape ["1"]; expected whole numbers from 0 on',
     ],
     [
       'a shape that is none',
       file(`{${entry('a', 'U8', '{"0":1}', 0, 1)}}`, 1),
-      'tensor "a" has shape {"0":1}, wanted whole numbers from 0 on',
+      'tensor "a" has shape {"0":1}; expected whole numbers from 0 on',
     ],
     [
       'an overflowing shape',
@@ -199,7 +207,7 @@ describe('hostile files', () => {
     [
       'too many dimensions',
       file(`{${entry('a', 'U8', `[${'1,'.repeat(64)}1]`, 0, 1)}}`, 1),
-      'tensor "a" has 65 dimensions, at most 64 are accepted',
+      'tensor "a" has 65 dimensions; expected at most 64',
     ],
     [
       'deep nesting',
@@ -224,12 +232,12 @@ describe('hostile files', () => {
     [
       'one offset',
       file('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0]}}', 1),
-      'tensor "a" has data_offsets [0], wanted [begin, end]',
+      'tensor "a" has data_offsets [0]; expected [begin, end]',
     ],
     [
       'a negative offset',
       file(`{${entry('a', 'U8', '[1]', -1, 0)}}`, 1),
-      'tensor "a" has data_offsets [-1,0], wanted [begin, end]',
+      'tensor "a" has data_offsets [-1,0]; expected [begin, end]',
     ],
     [
       'offsets the wrong way',
@@ -244,7 +252,7 @@ describe('hostile files', () => {
     [
       'a size that does not match',
       file(`{${entry('a', 'F32', '[2]', 0, 4)}}`, 4),
-      'tensor "a" has 4 bytes, dtype F32 and shape [2] want 8',
+      'tensor "a" of dtype F32 and shape [2]: expected 8 bytes, got 4',
     ],
     [
       'an overlap',
@@ -259,12 +267,12 @@ describe('hostile files', () => {
     [
       'a hole',
       file(`{${entry('a', 'U8', '[1]', 0, 1)},${entry('b', 'U8', '[1]', 3, 4)}}`, 4),
-      'tensor "b" leaves a hole of 2 bytes before it that no tensor owns',
+      'tensor "b" has 2 bytes before it that belong to no tensor',
     ],
     [
       'trailing bytes',
       file(`{${entry('a', 'U8', '[1]', 0, 1)}}`, 5),
-      '4 bytes after the last tensor belong to none',
+      '4 bytes after the last tensor belong to no tensor',
     ],
     [
       'metadata that is no object',
@@ -274,7 +282,7 @@ describe('hostile files', () => {
     [
       'metadata that is no text',
       file('{"__metadata__":{"a":1}}', 0),
-      '__metadata__ "a" is 1, wanted a string',
+      '__metadata__ "a": expected a string, got 1',
     ],
   ])('%s', async (_what, bytes, message) => {
     const got = await refusal(bytes);

@@ -15,14 +15,14 @@ import { fileAt } from '../../../src/graph/node/folder-files.ts';
 const at = [0, 250, 500, 998, 999];
 
 /** Exactly, but for what torch itself does not round correctly (see `Schedule`). */
-function expectClose(got: number, wanted: number, exact: boolean): void {
-  if (exact) expect(got).toBe(wanted);
-  else expect(Math.abs(got - wanted)).toBeLessThanOrEqual(wanted * (wanted > 0.01 ? 6e-7 : 2e-5));
+function expectClose(got: number, expected: number, exact: boolean): void {
+  if (exact) expect(got).toBe(expected);
+  else expect(Math.abs(got - expected)).toBeLessThanOrEqual(expected * (expected > 0.01 ? 6e-7 : 2e-5));
 }
 
 describe('parseSchedule', () => {
   // alphas_cumprod of diffusers 0.42.1 at the timesteps above
-  it.each<[name: string, config: Record<string, unknown>, wanted: number[]]>([
+  it.each<[name: string, config: Record<string, unknown>, expected: number[]]>([
     [
       'DDPM',
       {},
@@ -96,12 +96,12 @@ describe('parseSchedule', () => {
         6.144378858152777e-6,
       ],
     ],
-  ])('%s %j', (name, config, wanted) => {
+  ])('%s %j', (name, config, expected) => {
     const schedule = parseSchedule({ _class_name: `${name}Scheduler`, ...config }, 'scheduler_config.json');
     expect(schedule).toMatchObject({ numTrainTimesteps: 1000, predictionType: 'epsilon' });
     expect(schedule.alphasCumprod).toHaveLength(1000);
     const exact = config.beta_schedule !== 'sigmoid' && config.rescale_betas_zero_snr !== true;
-    wanted.forEach((value, i) => {
+    expected.forEach((value, i) => {
       expectClose(schedule.alphasCumprod[at[i]!]!, value, exact);
     });
   });
@@ -112,8 +112,8 @@ describe('parseSchedule', () => {
       num_train_timesteps: 4,
       trained_betas: [0.1, 0.2, 0.3, 0.4],
     };
-    const wanted = [0.8999999761581421, 0.7199999690055847, 0.5040000081062317, 0.30239999294281006];
-    expect([...parseSchedule(config, 'f').alphasCumprod]).toEqual(wanted);
+    const expected = [0.8999999761581421, 0.7199999690055847, 0.5040000081062317, 0.30239999294281006];
+    expect([...parseSchedule(config, 'f').alphasCumprod]).toEqual(expected);
   });
 
   it('handles one timestep', () => {
@@ -145,32 +145,32 @@ describe('parseSchedule', () => {
     [
       'another class',
       { _class_name: 'EDMEulerScheduler' },
-      /^f: the scheduler "EDMEulerScheduler" is not supported, wanted one of DDPMScheduler, /,
+      /^f: expected one of the schedulers DDPMScheduler, .*, got "EDMEulerScheduler"$/,
     ],
     [
       'a flow',
       { _class_name: 'FlowMatchEulerDiscreteScheduler' },
-      /^f: the scheduler "FlowMatchEulerDiscreteScheduler" is not supported/,
+      /^f: expected one of the schedulers .*, got "FlowMatchEulerDiscreteScheduler"$/,
     ],
     [
       'an unknown prediction',
       { _class_name: 'DDPMScheduler', prediction_type: 'flow_prediction' },
-      'f: prediction_type "flow_prediction" is not supported, wanted epsilon, v_prediction or sample',
+      'f: expected prediction_type epsilon, v_prediction or sample, got "flow_prediction"',
     ],
     [
       'an unknown schedule',
       { _class_name: 'DDPMScheduler', beta_schedule: 'cosine' },
-      'f: beta_schedule "cosine" is not supported, DDPMScheduler has linear, scaled_linear, squaredcos_cap_v2, sigmoid, laplace',
+      'f: expected beta_schedule linear, scaled_linear, squaredcos_cap_v2, sigmoid, laplace of DDPMScheduler, got "cosine"',
     ],
     [
       "another class's schedule",
       { _class_name: 'DDIMScheduler', beta_schedule: 'sigmoid' },
-      'f: beta_schedule "sigmoid" is not supported, DDIMScheduler has linear, scaled_linear, squaredcos_cap_v2',
+      'f: expected beta_schedule linear, scaled_linear, squaredcos_cap_v2 of DDIMScheduler, got "sigmoid"',
     ],
     [
       'too few betas',
       { _class_name: 'DDPMScheduler', trained_betas: [0.1] },
-      'f: trained_betas holds 1 numbers, num_train_timesteps is 1000',
+      'f: expected 1000 trained_betas as num_train_timesteps, got 1',
     ],
     ['a beta of 2', { _class_name: 'DDPMScheduler', beta_end: 2 }, /^f: beta_end: /],
     [
@@ -187,7 +187,7 @@ describe('parseSchedule', () => {
     [
       'continuous timesteps',
       { _class_name: 'EulerDiscreteScheduler', timestep_type: 'continuous' },
-      'f: timestep_type "continuous" is not supported, wanted discrete',
+      'f: expected timestep_type discrete, got "continuous"',
     ],
     [
       'rescaling where there is none',
@@ -244,7 +244,7 @@ describe('coefficients', () => {
   it('refuses timesteps outside the schedule', () => {
     for (const t of [-1, 2, 0.5])
       expect(() => coefficients(schedule('epsilon'), t)).toThrow(
-        `timestep ${t} is outside 0 .. 1 of the model`,
+        `expected a timestep from 0 to 1 of the model, got ${t}`,
       );
   });
 });

@@ -169,17 +169,17 @@ describe('a folder that is not in order', () => {
     [
       'a merge of one',
       { 'merges.txt': lines((all) => all.splice(3, 1, 'abc')) },
-      /\/merges\.txt: line 4 is "abc", wanted two tokens/,
+      /\/merges\.txt: line 4: expected two tokens .*, got "abc"/,
     ],
     [
       'a merge of three',
       { 'merges.txt': lines((all) => all.splice(9, 1, 'a b c')) },
-      /\/merges\.txt: line 10 is "a b c", wanted two/,
+      /\/merges\.txt: line 10: expected two tokens .*, got "a b c"/,
     ],
     [
       'an empty line',
       { 'merges.txt': lines((all) => all.splice(5, 0, '')) },
-      /\/merges\.txt: line 6 is "", wanted two tokens/,
+      /\/merges\.txt: line 6: expected two tokens .*, got ""/,
     ],
     [
       'a merge into nothing',
@@ -189,37 +189,37 @@ describe('a folder that is not in order', () => {
     [
       'an added token with an id of another vocabulary',
       { 'added_tokens.json': { '<cat-toy>': 49408 }, 'tokenizer_config.json': config },
-      /\/vocab\.json: the added token "<cat-toy>" has the id 49408, its place in the vocabulary is 3514$/,
+      /\/vocab\.json: the added token "<cat-toy>" has the id 49408, but its id in the vocabulary is 3514$/,
     ],
     [
       'another tokenizer',
       { 'tokenizer_config.json': { tokenizer_class: 'T5Tokenizer' } },
-      /tokenizer_config\.json: tokenizer_class is "T5Tokenizer", wanted CLIPTokenizer$/,
+      /tokenizer_config\.json: expected tokenizer_class CLIPTokenizer, got "T5Tokenizer"$/,
     ],
     [
       'padding in front',
       { 'tokenizer_config.json': { padding_side: 'left' } },
-      /padding_side "left" is not supported, wanted right$/,
+      /expected padding_side right, got "left"$/,
     ],
     [
       'no length',
       { 'tokenizer_config.json': { model_max_length: 1 } },
-      /model_max_length is 1, wanted a whole number from 2 on$/,
+      /expected a whole number from 2 on as model_max_length, got 1$/,
     ],
     [
       'a token that is a number',
       { 'special_tokens_map.json': { pad_token: 3 } },
-      /special_tokens_map\.json: pad_token: wanted a token, as a string/,
+      /special_tokens_map\.json: pad_token: expected a token: a string/,
     ],
     [
       'a tokenizer.json of another kind',
       { 'tokenizer.json': { model: { type: 'WordPiece', vocab: {}, merges: [] } } },
-      /\/tokenizer\.json: the model is "WordPiece", wanted CLIP's BPE$/,
+      /\/tokenizer\.json: expected the model to be CLIP's BPE, got "WordPiece"$/,
     ],
     [
       'a tokenizer.json whose words do not end',
       { 'tokenizer.json': { model: { end_of_word_suffix: '', vocab: {}, merges: [] } } },
-      /\/tokenizer\.json: end_of_word_suffix is "", wanted CLIP's "<\/w>"$/,
+      /\/tokenizer\.json: expected CLIP's end_of_word_suffix "<\/w>", got ""$/,
     ],
     [
       'a broken merge in tokenizer.json',
