@@ -119,7 +119,11 @@ describe('calibrate', () => {
       ['--timesteps', 'even:4'],
       /--timesteps: a card's temperature holds for/,
     ],
-    ['nothing to hold out', ['--per-class', '1'], /4 images leave 4 to fit to and 0 held out/],
+    [
+      'nothing to hold out',
+      ['--per-class', '1'],
+      /expected images to fit to and images to hold out, got 4 and 0/,
+    ],
   ])('%s: one sentence, status 2, no card', async (_, options, message) => {
     const { set, model, card } = labelledSet();
     const { status, out, err } = await cli(

@@ -131,7 +131,7 @@ describe('locks', () => {
     const { status, err } = await cli([image, '--output', output, '--errors', join(folder, 'link.jsonl')]);
     expect([status, err]).toEqual([
       2,
-      'diffclass-stream: --errors and --output are the same file; expected two\n',
+      'diffclass-stream: --errors and --output name the same file; expected two files\n',
     ]);
   });
 

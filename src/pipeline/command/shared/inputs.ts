@@ -5,24 +5,32 @@ import type { AbortSignalLike } from '../../../host-types.ts';
 import { findImages } from '../../node/sources.ts';
 import { until } from '../../stream/iterables.ts';
 
-/** @throws UsageError where there is nothing to read, or standard input is to be read twice. */
-export function checkInputs(inputs: readonly string[]): void {
+/**
+ * Returns the inputs of a command line; with -0 (`nul`) they include standard input.
+ *
+ * @throws UsageError if there is nothing to read, or if standard input is to be read twice.
+ */
+export function inputsOf(operands: readonly string[], nul: boolean): readonly string[] {
+  const inputs = nul && !operands.includes('-') ? [...operands, '-'] : operands;
   if (inputs.length === 0)
     throw new UsageError(
-      'no INPUT: wanted image files, folders, patterns, or - for paths on standard input (--help says more)',
+      'no INPUT: expected image files, folders, patterns, or - for paths on standard input (see --help)',
     );
   if (inputs.filter((input) => input === '-').length > 1)
     throw new UsageError('-: standard input can be read only once');
+  return inputs;
 }
 
-/** Counts the images of the inputs in a walk of its own, for the ETA; never what comes by standard input. */
+/**
+ * Counts the images of the inputs in a walk of its own, for the time that is left. Returns undefined if it was stopped,
+ * or if paths come by standard input, which can be read only once.
+ */
 export async function countInputs(
   inputs: readonly string[],
   stop: AbortSignalLike,
-  tell: (total: number) => void,
-): Promise<void> {
-  if (inputs.includes('-')) return;
+): Promise<number | undefined> {
+  if (inputs.includes('-')) return undefined;
   let total = 0;
   for await (const _ of until(findImages(inputs, { namesOnly: true }), stop)) total++;
-  if (!stop.aborted) tell(total);
+  return stop.aborted ? undefined : total;
 }

@@ -1,19 +1,59 @@
-// A model that is opened before the stream of images that will use it.
+// Models that are opened before the stream of images that will use them.
 
 import type { Model } from '../../../graph/model.ts';
 import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
+import type { OpenModel } from '../../stream/batcher.ts';
+import { stepsBy } from '../../stream/purify-images.ts';
 import type { OpenFolder } from './model-choice.ts';
+import { hostNoise, type PurifyingSettings } from './purifying.ts';
 
-/** Opens a model at once, so that its faults show before any output is touched, and again when asked to. */
-export async function opener(openModel: OpenFolder, folder: string, options: OpenModelOptions) {
+/** A model that is open. */
+export interface OpenedModel {
+  readonly model: Model;
+  /** Hands the model over at the first call; opens it again at later ones. */
+  readonly open: OpenModel;
+  /** Closes the model unless it was handed over. */
+  readonly close: () => void;
+}
+
+/** Opens a model before it is needed, so that what is wrong with it shows before any output is touched. */
+export async function openAhead(
+  openModel: OpenFolder,
+  folder: string,
+  options: OpenModelOptions,
+): Promise<OpenedModel> {
   const model = await openModel(folder, options);
   let unused: Model | undefined = model;
-  const open = async (wanted?: { readonly batchSize: number }) => {
-    const first = unused;
-    unused = undefined;
-    return first ?? openModel(folder, { ...options, ...wanted });
+  return {
+    model,
+    async open(request) {
+      const first = unused;
+      unused = undefined;
+      return first ?? openModel(folder, { ...options, ...request });
+    },
+    close: () => unused?.close(),
   };
-  /** Closes the model unless somebody has taken it over. */
-  const close = () => unused?.close();
-  return { model, open, close };
+}
+
+/** The network of a purification that is open, with the noise of its file. */
+export interface OpenedPurification extends OpenedModel {
+  readonly noise: Float32Array | undefined;
+}
+
+/** Opens the network of a purification. @throws UsageError or UnsupportedError if it cannot purify in this way. */
+export async function openPurification(
+  purifying: PurifyingSettings,
+  openModel: OpenFolder,
+  folder: string,
+  options: OpenModelOptions,
+): Promise<OpenedPurification> {
+  const opened = await openAhead(openModel, folder, options);
+  try {
+    const noise = await hostNoise(purifying, opened.model);
+    stepsBy(opened.model, { ...purifying, noise });
+    return { ...opened, noise };
+  } catch (error) {
+    opened.close();
+    throw error;
+  }
 }

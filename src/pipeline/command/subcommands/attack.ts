@@ -5,18 +5,15 @@ import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'nod
 import { UsageError } from '../../../errors.ts';
 import { attackAndJudge, judged, type Prediction } from '../../attacking/campaign.ts';
 import type { Queries } from '../../attacking/defended.ts';
-import { type Share, shareOf } from '../../attacking/wilson.ts';
-import { failureOf, systemCode } from '../../images/failures.ts';
+import { shareOf } from '../../attacking/wilson.ts';
+import { systemCode } from '../../images/failures.ts';
 import { fromModelInput, toUnit } from '../../images/pixels.ts';
 import { loadImage } from '../../node/load.ts';
-import { mapOrdered, until } from '../../stream/iterables.ts';
-import { unlessAborted } from '../../stream/pull.ts';
-import { type ItemFailure, isFailure, madeBy, progressAfter } from '../../types.ts';
+import { type ItemFailure, isFailure, madeBy } from '../../types.ts';
 import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { checkOutputFolder } from '../shared/checks.ts';
 import { writeForecast } from '../shared/forecast.ts';
-import { checkInputs } from '../shared/inputs.ts';
-import { type Interruption, interruptible } from '../shared/interruption.ts';
+import { inputsOf } from '../shared/inputs.ts';
 import { modelFolder } from '../shared/model-folder.ts';
 import { type NamedInput, namedInputs, pngName } from '../shared/output-names.ts';
 import { writePng } from '../shared/png-file.ts';
@@ -32,6 +29,8 @@ import {
   type RobustSettings,
 } from '../shared/robust.ts';
 import { forecastRobust } from '../shared/robust-forecast.ts';
+import { interruptedText, type Run, runCommand } from '../shared/run-command.ts';
+import { runItems } from '../shared/run-items.ts';
 import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 import { placeOf, readLabels } from '../shared/truths.ts';
@@ -76,8 +75,7 @@ Examples:
 /** Checks a command line of `attack`. @throws UsageError, one sentence. */
 function readSettings(inputs: readonly string[], typed: Typed): AttackSettings {
   const { null: nul, out, truth: given, labelsFrom, ...values } = readOptions(ATTACK, typed);
-  const all = nul && !inputs.includes('-') ? [...inputs, '-'] : inputs;
-  checkInputs(all);
+  const all = inputsOf(inputs, nul);
   if (out === undefined) throw new UsageError('--out is missing; name the folder for the adversarial images');
   if (given !== undefined && labelsFrom !== undefined)
     throw new UsageError('--truth and --labels-from mean the same; leave one out');
@@ -178,112 +176,51 @@ async function attackOne(
   };
 }
 
-interface Report {
-  readonly clean: Share;
-  readonly robust: Share;
-  readonly images: readonly ReportLine[];
-  readonly failures: readonly ItemFailure[];
-}
-
-async function attackAll(
-  settings: AttackSettings,
-  surroundings: Surroundings,
-  opened: Opened,
-  interruption: Interruption,
-): Promise<Report> {
-  const { reporter } = surroundings;
-  const lines: ReportLine[] = [];
-  const failures: ItemFailure[] = [];
-  const began = Date.now();
-  const run = async (item: AttackedImage | ItemFailure): Promise<ReportLine | ItemFailure> => {
-    if (isFailure(item)) return item;
-    try {
-      return await unlessAborted(attackOne(item, settings, opened), interruption.drop);
-    } catch (error) {
-      if (error instanceof UsageError || interruption.drop.aborted) throw error;
-      return failureOf(item.path, error);
-    }
-  };
-  try {
-    const source = until(attackedImages(settings, surroundings), interruption.stop);
-    for await (const result of mapOrdered(source, opened.concurrency, run)) {
-      if (isFailure(result)) {
-        failures.push(result);
-        reporter.log('warn', `${result.path}: ${result.error.message}`);
-      } else lines.push(result);
-      const images = lines.length + failures.length;
-      const counts = { images, failures: failures.length, evaluations: 0 };
-      reporter.progress(progressAfter((Date.now() - began) / 1000, counts), 0, undefined);
-    }
-  } catch (error) {
-    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
-  }
-  const right = lines.filter(({ label, clean }) => label === clean);
-  const held = right.filter(({ broken }) => !broken).length;
-  reporter.log(
-    'info',
-    `${short(lines.length)} images attacked in ${duration((Date.now() - began) / 1000)}: ` +
-      `${right.length} were right, ${held} still are`,
-  );
-  return {
-    clean: shareOf(right.length, lines.length),
-    robust: shareOf(held, lines.length),
-    images: lines,
-    failures,
-  };
-}
-
-/** Checks what can be checked without the model: the table of labels, and where images go. @throws UsageError */
-async function checkFiles({ truth, out }: AttackSettings): Promise<void> {
-  if (truth !== 'folders') await readLabels(truth);
-  await checkOutputFolder('--out', out);
-}
-
 /** Says how long the attack will take. */
-async function dryRun(settings: AttackSettings, surroundings: Surroundings): Promise<number> {
+async function dryRun(settings: AttackSettings, surroundings: Surroundings, run: Run): Promise<void> {
   let images = 0;
   for await (const item of attackedImages(settings, surroundings)) if (!isFailure(item)) images++;
   const opened = await openCampaign(settings, surroundings.openModel, [settings.attack]);
-  try {
-    // The clean image is judged, and what comes of it twice; the attack asks for its logits.
-    const least = { judge: 3, logits: settings.eot, gradients: 0 };
-    const plans = [planOf(settings.attack, settings)];
-    const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
-    await writeForecast(surroundings.stdout, forecast, settings.json);
-    return 0;
-  } finally {
-    opened.close();
-  }
+  run.atEnd(opened.close);
+  // The clean image is judged, and what comes of it twice; the attack asks for its logits.
+  const least = { judge: 3, logits: settings.eot, gradients: 0 };
+  const plans = [planOf(settings.attack, settings)];
+  const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
+  await writeForecast(surroundings.stdout, forecast, settings.json);
 }
 
-/**
- * Attacks what the settings name and writes images and report. Returns the exit status: 0 all attacked, 1 some items
- * failed, 130 interrupted (the report then holds what was done).
- *
- * @throws UsageError, ModelError and the device's errors, which end the run.
- */
-async function attackInputs(settings: AttackSettings, surroundings: Surroundings): Promise<number> {
-  const { openModel, signals, reporter } = surroundings;
-  const {
-    attack: name,
-    out,
-    purifying,
-    gradientMode,
-    levelsPerStep,
-    seed,
-    norm = 'linf',
-    epsText,
-  } = settings;
-  const folder = await modelFolder(settings.model);
-  await checkFiles(settings);
-  if (settings.dryRun) return dryRun(settings, surroundings);
-  const opened = await openCampaign(settings, openModel, [name]);
-  const interruption = interruptible(signals, () =>
-    reporter.log('warn', 'interrupted; finishing the images under attack (once more to stop now)'),
-  );
-  try {
+/** Attacks what the settings name, and writes the images and the report; after an interruption, of what was finished. */
+const attackInputs = (settings: AttackSettings, surroundings: Surroundings): Promise<number> =>
+  runCommand(surroundings, async (run) => {
+    const { openModel, reporter } = surroundings;
+    const { attack: name, out, truth, purifying, gradientMode, levelsPerStep, seed } = settings;
+    const { norm = 'linf', epsText } = settings;
+    const folder = await modelFolder(settings.model);
+    if (truth !== 'folders') await readLabels(truth);
+    await checkOutputFolder('--out', out);
+    if (settings.dryRun) {
+      await dryRun(settings, surroundings, run);
+      return { failures: 0 };
+    }
+    const opened = await openCampaign(settings, openModel, [name]);
+    run.atEnd(opened.close);
+    const interruption = run.listen(interruptedText('the images under attack'));
     const made = { ...provenanceOf(opened.model), weights: await weightsHash(folder) };
-    const { clean, robust, images, failures } = await attackAll(settings, surroundings, opened, interruption);
+    const {
+      results: images,
+      failures,
+      seconds,
+    } = await runItems(attackedImages(settings, surroundings), (item) => attackOne(item, settings, opened), {
+      concurrency: opened.concurrency,
+      interruption,
+      reporter,
+    });
+    const right = images.filter(({ label, clean }) => label === clean);
+    const held = right.filter(({ broken }) => !broken).length;
+    reporter.log(
+      'info',
+      `${short(images.length)} images attacked in ${duration(seconds)}: ${right.length} were right, ${held} still are`,
+    );
     const { eot, randomness } = opened.campaign;
     const report = {
       ...madeBy(opened.model),
@@ -296,8 +233,8 @@ async function attackInputs(settings: AttackSettings, surroundings: Surroundings
       seed,
       ...(levelsPerStep === undefined ? {} : { levelsPerStep }),
       ...(purifying ? { purify: purifying.method, gradient: gradientMode } : {}),
-      clean,
-      robust,
+      clean: shareOf(right.length, images.length),
+      robust: shareOf(held, images.length),
       images,
       failures,
     };
@@ -307,13 +244,8 @@ async function attackInputs(settings: AttackSettings, surroundings: Surroundings
       .catch((error: unknown) => {
         throw new UsageError(`--out: ${file} cannot be written (${systemCode(error) ?? error})`);
       });
-    if (interruption.status > 0) return interruption.status;
-    return failures.length > 0 ? 1 : 0;
-  } finally {
-    interruption.release();
-    opened.close();
-  }
-}
+    return { failures: failures.length };
+  });
 
 export const attack: Subcommand<AttackSettings> = {
   name: 'attack',

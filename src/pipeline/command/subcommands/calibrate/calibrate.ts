@@ -15,7 +15,6 @@ import {
 import { failureOf } from '../../../images/failures.ts';
 import { prepareImage } from '../../../images/prepare.ts';
 import { classOf, findLabelled, type Labelled } from '../../../node/labelled.ts';
-import type { OpenModel } from '../../../stream/batcher.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../../../types.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
@@ -23,12 +22,14 @@ import { nearest } from '../../shared/candidates.ts';
 import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
-import { interruptible } from '../../shared/interruption.ts';
+import type { Interruption } from '../../shared/interruption.ts';
 import { checkSet } from '../../shared/labelled-set.ts';
 import { checkModel, modelOptions } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
+import { type OpenedModel, openAhead } from '../../shared/opened-model.ts';
 import { checkShared } from '../../shared/option-checks.ts';
-import { short } from '../../shared/progress.ts';
+import { type Reporter, short } from '../../shared/progress.ts';
+import { type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
 import { streamWriter } from '../../shared/sinks.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
@@ -137,44 +138,56 @@ function outcomeOf({ top }: Classified, { classidx }: Truth): ClassErrors {
   };
 }
 
-/**
- * Calibrates a model as the settings say and prints what came of it. Returns the exit status: 0 done, 1 some images
- * could not be read, 130 interrupted (then nothing is stored).
- *
- * @throws UsageError, ModelError and the device's errors, which end the run.
- */
-async function calibrateModel(settings: CalibrateSettings, surroundings: Surroundings): Promise<number> {
-  const { openModel, stdin, stdout, signals, reporter } = surroundings;
-  const { set, heldOut: fraction, perClass, bins, seed, concurrency, json } = settings;
-  const folder = await modelFolder(settings.model);
-  const options = await modelOptions(settings);
-  await checkSet({ set });
-  if (settings.dryRun) return dryRun(settings, surroundings, folder, options);
-  const canAsk = !surroundings.quiet && 'isTTY' in stdin && stdin.isTTY === true;
-  const destination = await destinationOf(settings, folder, canAsk);
+/** Says how long the calibration will take. */
+async function dryRun(
+  settings: CalibrateSettings,
+  { openModel, stdout }: Surroundings,
+  folder: string,
+  options: OpenModelOptions,
+  run: Run,
+): Promise<void> {
+  let images = 0;
+  for await (const item of findLabelled(settings.set, settings)) if (!isFailure(item)) images++;
   const model = await openModel(folder, options);
-  let unused = true;
-  const open: OpenModel = (wanted) => {
-    if (!unused) return openModel(folder, { ...options, ...wanted });
-    unused = false;
-    return Promise.resolve(model);
+  run.atEnd(() => model.close());
+  const opening = process.uptime();
+  checkModel(settings, model);
+  const { exhaustive, atOnce } = evaluationsOf(model, { strategy: all() });
+  const inFlight = Math.min(images, settings.concurrency ?? model.slots, model.slots);
+  const timing = await timeEvaluations(model, inFlight, atOnce);
+  const image = secondsOf(timing, { least: exhaustive, typical: exhaustive, most: exhaustive });
+  const forecast = {
+    model: model.name,
+    images,
+    work: { text: `${short(exhaustive)} evaluations per image`, data: { evaluations: exhaustive } },
+    timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
+    time: runTimeOf(images, image, opening + timing.once),
   };
-  const { inputShape, crop, candidates, temperature: before } = model;
-  const interruption = interruptible(signals, () => reporter.log('warn', 'interrupted'));
+  await writeForecast(stdout, forecast, settings.json);
+}
+const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
+
+/** The outcomes of all images of the set that could be read, in the order of the set. */
+async function classifySet(
+  { set, perClass, seed, concurrency }: CalibrateSettings,
+  { model: { inputShape, crop, candidates }, open }: OpenedModel,
+  reporter: Reporter,
+  interruption: Interruption,
+): Promise<{ readonly outcomes: readonly ClassErrors[]; readonly failures: number }> {
   const truths: Truth[] = [];
-  let failed = 0;
-  try {
-    checkModel(settings, model);
-    const load = async (item: Labelled | ItemFailure): Promise<ImageItem | ItemFailure> => {
-      if (isFailure(item)) return item;
-      // Images are told apart by their number: a table may name one twice.
-      const path = String(truths.push(truthOf(item, candidates)) - 1);
-      try {
-        return { path, pixels: prepareImage(await item.pixels(), inputShape, { crop }) };
-      } catch (error) {
-        return failureOf(item.path, error);
-      }
-    };
+  const load = async (item: Labelled | ItemFailure): Promise<ImageItem | ItemFailure> => {
+    if (isFailure(item)) return item;
+    // Images are told apart by their number: a table may name one twice.
+    const path = String(truths.push(truthOf(item, candidates)) - 1);
+    try {
+      return { path, pixels: prepareImage(await item.pixels(), inputShape, { crop }) };
+    } catch (error) {
+      return failureOf(item.path, error);
+    }
+  };
+  const found = new Map<number, ClassErrors>();
+  let failures = 0;
+  await untilDropped(interruption, async () => {
     const images = until(mapOrdered(findLabelled(set, { perClass }), 4, load), interruption.stop);
     const results = classifyImages(images, open, {
       strategy: all(),
@@ -184,25 +197,48 @@ async function calibrateModel(settings: CalibrateSettings, surroundings: Surroun
       ...(concurrency === undefined ? {} : { concurrency }),
       onProgress: (now) => reporter.progress(now, 0, undefined),
     });
-    const found = new Map<number, ClassErrors>();
     for await (const result of results) {
       if (isFailure(result)) {
-        failed++;
+        failures++;
         reporter.log('warn', `${result.path}: ${result.error.message}`);
       } else found.set(Number(result.path), outcomeOf(result, truths[Number(result.path)]!));
     }
-    if (interruption.status > 0) return interruption.status;
-    // Results come as they are done; in the order of the set again, so that the parts are always the same.
-    const outcomes = [...found].sort(([a], [b]) => a - b).map(([, outcome]) => outcome);
+  });
+  // Results come as they are finished. In the order of the set again, the parts are always the same.
+  const outcomes = [...found].sort(([a], [b]) => a - b).map(([, outcome]) => outcome);
+  return { outcomes, failures };
+}
+
+/** Calibrates a model and prints what came of it; after an interruption nothing is stored. */
+const calibrateModel = (settings: CalibrateSettings, surroundings: Surroundings): Promise<number> =>
+  runCommand(surroundings, async (run) => {
+    const { openModel, stdin, stdout, reporter, quiet } = surroundings;
+    const { set, heldOut: fraction, bins, json } = settings;
+    const folder = await modelFolder(settings.model);
+    const options = await modelOptions(settings);
+    await checkSet({ set });
+    if (settings.dryRun) {
+      await dryRun(settings, surroundings, folder, options, run);
+      return { failures: 0 };
+    }
+    const canAsk = !quiet && 'isTTY' in stdin && stdin.isTTY === true;
+    const destination = await destinationOf(settings, folder, canAsk);
+    const opened = await openAhead(openModel, folder, options);
+    run.atEnd(opened.close);
+    const interruption = run.listen('interrupted');
+    checkModel(settings, opened.model);
+    const { name, temperature: before } = opened.model;
+    const { outcomes, failures } = await classifySet(settings, opened, reporter, interruption);
+    if (interruption.status > 0) return { failures };
     const { fit, heldOut } = holdOut(outcomes, fraction);
     if (fit.length === 0 || heldOut.length === 0)
       throw new UsageError(
-        `${set}: ${outcomes.length} images leave ${fit.length} to fit to and ${heldOut.length} held out; wanted some of both`,
+        `${set}: expected images to fit to and images to hold out, got ${fit.length} and ${heldOut.length}; add images or change --held-out`,
       );
     const after = fitTemperature(fit);
     const calibration: Calibration = {
-      model: model.name,
-      images: { fit: fit.length, heldOut: heldOut.length, failed },
+      model: name,
+      images: { fit: fit.length, heldOut: heldOut.length, failed: failures },
       temperature: { before, after },
       before: reliabilityOf(heldOut, before, bins),
       after: reliabilityOf(heldOut, after, bins),
@@ -211,48 +247,8 @@ async function calibrateModel(settings: CalibrateSettings, surroundings: Surroun
     await streamWriter(stdout).write(
       json ? `${JSON.stringify(calibration)}\n` : calibrationText(calibration),
     );
-    return failed > 0 ? 1 : 0;
-  } catch (error) {
-    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
-    return interruption.status;
-  } finally {
-    interruption.release();
-    if (unused) model.close();
-  }
-}
-
-/** Says how long the calibration will take. */
-async function dryRun(
-  settings: CalibrateSettings,
-  { openModel, stdout }: Surroundings,
-  folder: string,
-  options: OpenModelOptions,
-): Promise<number> {
-  let images = 0;
-  for await (const item of findLabelled(settings.set, settings)) if (!isFailure(item)) images++;
-  const model = await openModel(folder, options);
-  const opening = process.uptime();
-  try {
-    checkModel(settings, model);
-    const { exhaustive, atOnce } = evaluationsOf(model, { strategy: all() });
-    const inFlight = Math.min(images, settings.concurrency ?? model.slots, model.slots);
-    const timing = await timeEvaluations(model, inFlight, atOnce);
-    const image = secondsOf(timing, { least: exhaustive, typical: exhaustive, most: exhaustive });
-    const forecast = {
-      model: model.name,
-      images,
-      work: { text: `${short(exhaustive)} evaluations per image`, data: { evaluations: exhaustive } },
-      timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
-      time: runTimeOf(images, image, opening + timing.once),
-    };
-    await writeForecast(stdout, forecast, settings.json);
-    return 0;
-  } finally {
-    model.close();
-  }
-}
-
-const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
+    return { failures };
+  });
 
 /** A calibration for a person. */
 export function calibrationText({ model, images, temperature, before, after, stored }: Calibration): string {

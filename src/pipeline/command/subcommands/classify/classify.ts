@@ -9,17 +9,24 @@ import { findImages } from '../../../node/sources.ts';
 import type { ClassifyOptions } from '../../../operators/classify-options.ts';
 import { optionsOf } from '../../../option.ts';
 import { until } from '../../../stream/iterables.ts';
-import { purifyImages, stepsBy } from '../../../stream/purify-images.ts';
+import { purifyImages } from '../../../stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
 import { evaluationLines } from '../../shared/format.ts';
-import { countInputs } from '../../shared/inputs.ts';
-import { type Interruption, interruptible } from '../../shared/interruption.ts';
+import type { Interruption } from '../../shared/interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
-import { opener } from '../../shared/opened-model.ts';
+import { type OpenedModel, openAhead, openPurification } from '../../shared/opened-model.ts';
 import { duration, short } from '../../shared/progress.ts';
-import { hostNoise, purifierOptions } from '../../shared/purifying.ts';
+import { purifierOptions } from '../../shared/purifying.ts';
 import { notDone } from '../../shared/resume.ts';
+import {
+  interruptedText,
+  type Outcome,
+  type Run,
+  runCommand,
+  untilDropped,
+} from '../../shared/run-command.ts';
+import { followProgress } from '../../shared/stream-progress.ts';
 import type { Subcommand } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { dryRun } from './dry-run.ts';
@@ -35,104 +42,78 @@ function deciding(settings: Settings): Pick<ClassifyOptions, 'strategy' | 'budge
   return { strategy: settings.deciding.strategy, ...(budget === undefined ? {} : { budget }) };
 }
 
-/** What puts a stream of images through a purification, where the settings ask for one. */
-interface Purifier {
-  readonly through: (
-    images: AsyncIterable<ImageItem | ItemFailure>,
-  ) => AsyncIterable<ImageItem | ItemFailure>;
-  readonly close: () => void;
-}
+/** What puts a stream of images through a purification. */
+type Purifier = (images: AsyncIterable<ImageItem | ItemFailure>) => AsyncIterable<ImageItem | ItemFailure>;
 
-/** Opens what purifies, and checks that it can. */
-async function purifier(
+/** Opens what purifies the images first; without --purify nothing does. */
+async function openPurifier(
   { purifying, batch, concurrency, imageSize }: Settings,
   openModel: OpenFolder,
   folder: string,
   signal: AbortSignalLike,
+  run: Run,
 ): Promise<Purifier> {
-  if (!purifying) return { through: (images) => images, close: () => undefined };
-  const { model, open, close } = await opener(
-    openModel,
-    folder,
-    await purifierOptions(purifying, { batch, imageSize }),
-  );
-  try {
-    const noise = await hostNoise(purifying, model);
-    stepsBy(model, { ...purifying, noise });
-    const options = { ...purifying, noise, concurrency, signal };
-    return { through: (images) => purifyImages(images, open, options), close };
-  } catch (error) {
-    close();
-    throw error;
-  }
+  if (!purifying) return (images) => images;
+  const modelOptions = await purifierOptions(purifying, { batch, imageSize });
+  const { noise, open, close } = await openPurification(purifying, openModel, folder, modelOptions);
+  run.atEnd(close);
+  return (images) => purifyImages(images, open, { ...purifying, noise, concurrency, signal });
 }
 
-/** What a stream of results runs on. */
-interface Running {
-  readonly opened: Awaited<ReturnType<typeof opener>>;
+/** What the images of a run go through. */
+interface Opened {
+  readonly classifier: OpenedModel;
   readonly purifier: Purifier;
   readonly results: Results;
   readonly claims: Claims;
   readonly interruption: Interruption;
 }
 
-/** Everything between the opened model and the last line; returns how many items failed. */
-async function stream(
+/** Classifies all images and writes their results. */
+async function classifyAll(
   settings: Settings,
-  { stdin, reporter, quiet }: Surroundings,
-  { opened: { model, open }, purifier: { through }, results, claims, interruption }: Running,
-): Promise<{ readonly failures: number; readonly readerGone: boolean }> {
-  const counts = { skipped: 0, undecided: 0 };
-  let total: number | undefined;
-  let last: Progress = { images: 0, failures: 0, evaluations: 0, seconds: 0, imagesPerSecond: 0 };
-  const finished = new AbortController();
+  surroundings: Surroundings,
+  { classifier: { model, open }, purifier, results, claims, interruption }: Opened,
+  run: Run,
+): Promise<Outcome> {
+  const { stdin, reporter } = surroundings;
+  const { inputs, nul, topK, order, energy, concurrency, purifying } = settings;
+  let undecided = 0;
+  const progress = followProgress(inputs, surroundings, interruption.stop, run);
   const notes = inputNotes(model);
   const { onPassedOver, onDecoded } = notes;
-  const found = apartFrom(findImages(settings.inputs, { stdin, nul: settings.nul, onPassedOver }), claims);
-  const fresh = results.done ? notDone(found, results.done, () => counts.skipped++) : found;
+  const found = apartFrom(findImages(inputs, { stdin, nul, onPassedOver }), claims);
+  const fresh = results.done ? notDone(found, results.done, progress.onSkip) : found;
   const loaded = until(
     loadImages(fresh, model.inputShape, { crop: model.crop, onDecoded }),
     interruption.stop,
   );
-  const { purifying } = settings;
-  const counting = quiet
-    ? undefined
-    : countInputs(settings.inputs, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
-        total = n;
-      }).catch(() => undefined);
-  try {
-    const classified = classifyImages(through(loaded), open, {
+  await untilDropped(interruption, async () => {
+    const classified = classifyImages(purifier(loaded), open, {
       ...deciding(settings),
-      topK: settings.topK,
-      order: settings.order,
-      energy: settings.energy,
+      topK,
+      order,
+      energy,
       seed: settings.noise === undefined ? settings.seed : undefined,
       signal: interruption.drop,
-      ...(settings.concurrency === undefined ? {} : { concurrency: settings.concurrency }),
+      ...(concurrency === undefined ? {} : { concurrency }),
       ...(results.errors
         ? { onEvaluations: (records) => results.errors!.write(evaluationLines(records)) }
         : {}),
-      onProgress: (now) => {
-        last = now;
-        reporter.progress(now, counts.skipped, total);
-      },
+      onProgress: progress.onProgress,
     });
     for await (const result of classified) {
-      if (!isFailure(result) && !result.decided) counts.undecided++;
+      if (!isFailure(result) && !result.decided) undecided++;
       await results.write(purifying && !isFailure(result) ? { ...result, purify: purifying.method } : result);
       if (results.closed) break;
       notes.onResult(result);
     }
-  } catch (error) {
-    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
-  } finally {
-    finished.abort();
-    await counting;
-    await results.close();
-  }
+  });
+  const { last, skipped } = progress;
   const isNothing = last.images === 0 && interruption.status > 0;
   if (!results.closed && !isNothing)
-    for (const line of [summary(last, counts), ...notes.sentences()]) reporter.log('info', line);
+    for (const line of [summary(last, { skipped, undecided }), ...notes.sentences()])
+      reporter.log('info', line);
   return { failures: last.failures, readerGone: results.closed };
 }
 
@@ -164,58 +145,36 @@ function summary(
 
 const several = (count: number, noun: string) => `${short(count)} ${noun}${count === 1 ? '' : 's'}`;
 
-/**
- * Classifies what the settings name and writes the results. Returns the exit status: 0 all classified, 1 some
- * items failed, 130 interrupted (143 by SIGTERM).
- *
- * @throws UsageError, ModelError and the device's errors, which end the run.
- */
-async function classifyInputs(settings: Settings, surroundings: Surroundings): Promise<number> {
-  const { openModel, stdout, signals, reporter } = surroundings;
-  const folder = await modelFolder(settings.model);
-  const options = await modelOptions(settings);
-  const claims = settings.dryRun ? undefined : await claimOutputs(settings);
-  try {
-    const opened = await opener(openModel, folder, options);
+/** Classifies what the settings name and writes the results. */
+const classifyInputs = (settings: Settings, surroundings: Surroundings): Promise<number> =>
+  runCommand(surroundings, async (run) => {
+    const { openModel, reporter } = surroundings;
+    const folder = await modelFolder(settings.model);
+    const options = await modelOptions(settings);
+    const claims = settings.dryRun ? undefined : await claimOutputs(settings, run);
+    const classifier = await openAhead(openModel, folder, options);
+    run.atEnd(classifier.close);
     const opening = process.uptime();
-    const { name, candidates, levels, batchSize, slots } = opened.model;
+    const { model, open } = classifier;
+    const { name, candidates, levels, batchSize, slots } = model;
     reporter.log(
       'debug',
       `${name}: ${candidates.length} candidates, ${levels.length} noise levels, batches of ${batchSize}, ${slots} images in flight`,
     );
-    const interruption = interruptible(signals, () =>
-      reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
-    );
-    let before: Purifier | undefined;
-    try {
-      checkModel(settings, opened.model);
-      if (!claims) {
-        const { model, open } = opened;
-        const run = { settings, surroundings, folder, modelOptions: options, model, open };
-        return await dryRun({ ...run, deciding: deciding(settings), opening });
-      }
-      before = await purifier(settings, openModel, folder, interruption.drop);
-      const results = await openResults({
-        settings,
-        claims,
-        stdout,
-        reporter,
-        labels: candidates.map(({ label }) => label),
-        record: await classifyRecord(settings, opened.model, folder),
-      });
-      const running = { opened, purifier: before, results, claims, interruption };
-      const { failures, readerGone } = await stream(settings, surroundings, running);
-      if (interruption.status > 0) return interruption.status;
-      return failures > 0 && !readerGone ? 1 : 0;
-    } finally {
-      interruption.release();
-      before?.close();
-      opened.close();
+    const interruption = run.listen(interruptedText('the images in flight'));
+    checkModel(settings, model);
+    if (!claims) {
+      const planned = { settings, surroundings, folder, modelOptions: options, model, open, opening };
+      await dryRun({ ...planned, deciding: deciding(settings) }, run);
+      return { failures: 0 };
     }
-  } finally {
-    await claims?.release();
-  }
-}
+    const purifier = await openPurifier(settings, openModel, folder, interruption.drop, run);
+    const labels = candidates.map(({ label }) => label);
+    const record = await classifyRecord(settings, model, folder);
+    const results = await openResults({ settings, claims, surroundings, labels, record });
+    run.atEnd(results.close);
+    return classifyAll(settings, surroundings, { classifier, purifier, results, claims, interruption }, run);
+  });
 
 export const classify: Subcommand<Settings> = {
   name: 'classify',

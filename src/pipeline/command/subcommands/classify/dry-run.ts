@@ -10,13 +10,14 @@ import type { OpenModel } from '../../../stream/batcher.ts';
 import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
+import type { Run } from '../../shared/run-command.ts';
 import { streamWriter } from '../../shared/sinks.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { estimateOf, estimateText } from './estimate.ts';
 import { SAMPLE, sampleOf } from './sample-run.ts';
 import type { Settings } from './settings.ts';
 
-/** What a dry run is about: the run as it would be. */
+/** The run as it would be. */
 export interface DryRun {
   readonly settings: Settings;
   readonly surroundings: Surroundings;
@@ -31,12 +32,12 @@ export interface DryRun {
 }
 
 /** Says what the run would cost, on standard output: a line of JSON if JSON lines are asked for by name. */
-export async function dryRun(run: DryRun): Promise<number> {
-  const { settings, model, folder, opening, deciding } = run;
-  const { stdin, stdout, describe, openModel } = run.surroundings;
+export async function dryRun(planned: DryRun, run: Run): Promise<void> {
+  const { settings, model, folder, opening, deciding } = planned;
+  const { stdin, stdout, describe, openModel } = planned.surroundings;
   const { purifying, concurrency, nul } = settings;
   const demand = evaluationsOf(model, deciding);
-  const { cost, problems } = await describe(folder, run.modelOptions);
+  const { cost, problems } = await describe(folder, planned.modelOptions);
   if (!cost) throw new ModelError(problems[0] ?? `${folder}: its cost is not known`);
   const first: string[] = [];
   let images = 0;
@@ -45,17 +46,13 @@ export async function dryRun(run: DryRun): Promise<number> {
   const inFlight = Math.max(1, Math.min(images, concurrency ?? model.slots, model.slots));
   const timing = await timeEvaluations(model, inFlight, demand.atOnce);
   const purification = purifying && (await timePurification(purifying, settings, images, folder, openModel));
-  try {
-    const deviceBytes = model.deviceBytes ?? null;
-    const load = (path: string) => loadItem(path, model.inputShape, { crop: model.crop });
-    const purify = purification?.purify ?? ((pixels) => Promise.resolve(pixels));
-    const sample = first.length > 0 ? await sampleOf(first, load, purify, run.open, deciding) : undefined;
-    const measured = { images, demand, timing, sample, cost, opening, deviceBytes, purification };
-    const estimate = estimateOf(model, measured);
-    const json = settings.format === 'jsonl';
-    await streamWriter(stdout).write(json ? `${JSON.stringify(estimate)}\n` : estimateText(estimate));
-    return 0;
-  } finally {
-    purification?.close();
-  }
+  if (purification) run.atEnd(purification.close);
+  const deviceBytes = model.deviceBytes ?? null;
+  const load = (path: string) => loadItem(path, model.inputShape, { crop: model.crop });
+  const purify = purification?.purify ?? ((pixels) => Promise.resolve(pixels));
+  const sample = first.length > 0 ? await sampleOf(first, load, purify, planned.open, deciding) : undefined;
+  const measured = { images, demand, timing, sample, cost, opening, deviceBytes, purification };
+  const estimate = estimateOf(model, measured);
+  const json = settings.format === 'jsonl';
+  await streamWriter(stdout).write(json ? `${JSON.stringify(estimate)}\n` : estimateText(estimate));
 }

@@ -5,12 +5,14 @@ import type { Found } from '../../../node/sources.ts';
 import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
 import type { Format } from '../../options/output-options.ts';
 import { formatOfFile, headerOf, lineOf } from '../../shared/format.ts';
-import { type ClaimedFile, claimFile, identityOf, realPath } from '../../shared/output-file.ts';
+import { type ClaimedFile, identityOf, realPath } from '../../shared/output-file.ts';
 import type { PathSet } from '../../shared/path-set.ts';
-import type { Reporter } from '../../shared/progress.ts';
-import { dropTornLine, takeUp } from '../../shared/resume.ts';
-import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
-import { fileWriter, type Output, streamWriter, type Writer } from '../../shared/sinks.ts';
+import { openOutput } from '../../shared/resumable-output.ts';
+import { dropTornLine } from '../../shared/resume.ts';
+import type { Run } from '../../shared/run-command.ts';
+import type { RunRecord } from '../../shared/run-record.ts';
+import { fileWriter, type Output, type Writer } from '../../shared/sinks.ts';
+import type { Surroundings } from '../../shared/surroundings.ts';
 import { cutEnd, cutStart } from './display-width.ts';
 import type { Settings } from './settings.ts';
 import { textLines } from './text-lines.ts';
@@ -19,32 +21,19 @@ import { textLines } from './text-lines.ts';
 export interface Claims {
   readonly output: ClaimedFile | undefined;
   readonly errors: ClaimedFile | undefined;
-  release(): Promise<void>;
 }
 
 /** Claims the files that the settings name. @throws UsageError if one of them cannot be written. */
-export async function claimOutputs({
-  inputs,
-  output,
-  errors,
-}: Pick<Settings, 'inputs' | 'output' | 'errors'>): Promise<Claims> {
-  const results = output === '-' ? undefined : await claimFile(output, { option: '--output', inputs });
-  try {
-    if (results && errors !== undefined && (await realPath(errors)) === results.path)
-      throw new UsageError('--errors and --output are the same file; expected two');
-    const log = errors === undefined ? undefined : await claimFile(errors, { option: '--errors', inputs });
-    return {
-      output: results,
-      errors: log,
-      async release() {
-        await results?.release();
-        await log?.release();
-      },
-    };
-  } catch (error) {
-    await results?.release();
-    throw error;
-  }
+export async function claimOutputs(
+  { inputs, output: outputPath, errors: errorsPath }: Pick<Settings, 'inputs' | 'output' | 'errors'>,
+  { claim }: Pick<Run, 'claim'>,
+): Promise<Claims> {
+  const output = outputPath === '-' ? undefined : await claim(outputPath, { option: '--output', inputs });
+  if (output && errorsPath !== undefined && (await realPath(errorsPath)) === output.path)
+    throw new UsageError('--errors and --output name the same file; expected two files');
+  const errors =
+    errorsPath === undefined ? undefined : await claim(errorsPath, { option: '--errors', inputs });
+  return { output, errors };
 }
 
 /** The format of results: as asked for, else lines for people on a terminal, else by the name of the output. */
@@ -76,8 +65,7 @@ export interface Results {
 export interface OpenOptions {
   readonly settings: Settings;
   readonly claims: Claims;
-  readonly stdout: Output;
-  readonly reporter: Reporter;
+  readonly surroundings: Pick<Surroundings, 'stdout' | 'reporter'>;
   /** Labels of the candidates. */
   readonly labels: readonly string[];
   /** What results depend on. */
@@ -86,13 +74,15 @@ export interface OpenOptions {
 
 /** Opens the output, and takes up what it holds if the settings say so. @throws UsageError if it is of another run. */
 export async function openResults(options: OpenOptions): Promise<Results> {
-  const { settings, claims, stdout, reporter, labels } = options;
-  const { energy, timings } = settings;
+  const { settings, claims, surroundings, labels, record } = options;
+  const { stdout, reporter } = surroundings;
+  const { energy, timings, resume } = settings;
   const format = formatFor(settings, stdout);
   const onTerminal = claims.output === undefined && stdout.isTTY === true;
-  const { writer, done, isNew } = await openWriter(options, format);
-  if (claims.errors && settings.resume) await dropTornLine(claims.errors.path);
-  const errors = claims.errors && (await fileWriter(claims.errors.path, settings.resume));
+  const written = { format, resume, record, energy, timings };
+  const { writer, done, isNew } = await openOutput(claims.output, written, surroundings);
+  if (claims.errors && resume) await dropTornLine(claims.errors.path);
+  const errors = claims.errors && (await fileWriter(claims.errors.path, resume));
   if (isNew && headerOf(format, settings)) await writer.write(headerOf(format, settings));
   const textOf = textLines({
     labels,
@@ -124,24 +114,6 @@ export async function openResults(options: OpenOptions): Promise<Results> {
       await errors?.close();
     },
   };
-}
-
-async function openWriter(
-  { settings, claims, stdout, reporter, record }: OpenOptions,
-  format: Format,
-): Promise<{ readonly writer: Writer; readonly done: PathSet | undefined; readonly isNew: boolean }> {
-  if (!claims.output) return { writer: streamWriter(stdout), done: undefined, isNew: true };
-  const { path, isFile } = claims.output;
-  if (!settings.resume || format === 'text') {
-    const writer = await fileWriter(path, false);
-    if (isFile && format !== 'text') await writeRecord(path, record);
-    return { writer, done: undefined, isNew: true };
-  }
-  const check = await sameRun(path, record, (text) => reporter.log('warn', text));
-  const { done, bytes } = await takeUp(path, format, { ...settings, check });
-  const writer = await fileWriter(path, true);
-  if (isFile) await writeRecord(path, record);
-  return { writer, done, isNew: bytes === 0 };
 }
 
 /** Passes what is found on, unless it is one of the files that are written. @throws UsageError if it is. */

@@ -7,7 +7,7 @@ import { entryOf, namesOf, optionsOf } from '../../../option.ts';
 import { withPreset } from '../../options/presets.ts';
 import { type OptionName, readOptionSet, readOptions, type Values } from '../../options/table.ts';
 import { formatOfFile } from '../../shared/format.ts';
-import { checkInputs } from '../../shared/inputs.ts';
+import { inputsOf } from '../../shared/inputs.ts';
 import { checkShared } from '../../shared/option-checks.ts';
 import { CLASSIFY_PURIFYING, type PurifyingSettings, purifyingOf } from '../../shared/purifying.ts';
 
@@ -65,7 +65,7 @@ export function readSettings(inputs: readonly string[], typed: Readonly<Record<s
     deciding: chooseStrategy(strategy, readOptionSet(optionsOf(STRATEGIES), given)),
     nul,
     purifying: purifyingOf(values),
-    inputs: nul && !inputs.includes('-') ? [...inputs, '-'] : inputs,
+    inputs: inputsOf(inputs, nul),
   };
   checkTogether(settings);
   const { energyRefusal } = entryOf(STRATEGIES, strategy);
@@ -77,11 +77,10 @@ export function readSettings(inputs: readonly string[], typed: Readonly<Record<s
 }
 
 function checkTogether(settings: Settings): void {
-  const { inputs, output } = settings;
+  const { output } = settings;
   const refuse = (message: string) => {
     throw new UsageError(message);
   };
-  checkInputs(inputs);
   if (settings.prompts && settings.labels) refuse('--prompts and --labels exclude each other');
   if (settings.template && !settings.labels) refuse('--template wants --labels to fill in');
   checkShared(settings);

@@ -6,19 +6,15 @@ import { UsageError } from '../../../../errors.ts';
 import type { AttackName } from '../../../attacking/attacks.ts';
 import { attackAndJudge, judged } from '../../../attacking/campaign.ts';
 import { nextAttack, type Result, type Table, tableOf, tableText } from '../../../attacking/robustness.ts';
-import { failureOf } from '../../../images/failures.ts';
 import { toUnit } from '../../../images/pixels.ts';
 import { prepareImage } from '../../../images/prepare.ts';
-import { mapOrdered, until } from '../../../stream/iterables.ts';
-import { unlessAborted } from '../../../stream/pull.ts';
-import { type ItemFailure, isFailure, madeBy, progressAfter } from '../../../types.ts';
+import { madeBy } from '../../../types.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { checkOutputFile, checkOutputFolder } from '../../shared/checks.ts';
 import { writeForecast } from '../../shared/forecast.ts';
-import { type Interruption, interruptible } from '../../shared/interruption.ts';
+import type { Interruption } from '../../shared/interruption.ts';
 import { checkSet, countImages, imagesOf, type SetImage } from '../../shared/labelled-set.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
-import { type ClaimedFile, claimFile } from '../../shared/output-file.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
 import {
@@ -31,6 +27,8 @@ import {
   type RobustSettings,
 } from '../../shared/robust.ts';
 import { forecastRobust } from '../../shared/robust-forecast.ts';
+import { type Run, runCommand } from '../../shared/run-command.ts';
+import { runItems } from '../../shared/run-items.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
@@ -138,18 +136,17 @@ function add(results: Results, result: Result): void {
   results.set(result.key, own.set(result.attack, result));
 }
 
-/** What one run of `evaluate` works with. */
-interface Run {
+/** What the images of a run go through. */
+interface Evaluation {
   readonly settings: EvaluateSettings;
   readonly opened: Opened;
   readonly results: Results;
   readonly log: Writer | undefined;
   readonly interruption: Interruption;
-  readonly reporter: Surroundings['reporter'];
 }
 
 /** Runs what is missing of one image, and records each result. */
-async function evaluateImage(item: SetImage, { settings, opened, results, log, interruption }: Run) {
+async function evaluateImage(item: SetImage, { settings, opened, results, log, interruption }: Evaluation) {
   const { model, campaign, labels } = opened;
   const { attacks, everyAttack: every, save } = settings;
   const { key } = item;
@@ -175,44 +172,6 @@ async function evaluateImage(item: SetImage, { settings, opened, results, log, i
         : { saved: await saveAdversarial(save, adversarial, labels, model.inputShape) };
     await record({ key, attack, label, prediction, margin, right: !found.broken, queries, ...saved });
   }
-}
-
-/** Runs all images; returns the results of those that were asked for, and how many images failed. */
-async function evaluateAll(run: Run): Promise<{ readonly results: Result[]; readonly failures: number }> {
-  const { settings, opened, results, interruption, reporter } = run;
-  const taken = new Set<string>();
-  const began = Date.now();
-  let count = 0;
-  let failures = 0;
-  const each = async (item: SetImage | ItemFailure): Promise<ItemFailure | undefined> => {
-    if (isFailure(item)) return item;
-    taken.add(item.key);
-    try {
-      await unlessAborted(evaluateImage(item, run), interruption.drop);
-      return undefined;
-    } catch (error) {
-      if (error instanceof UsageError || interruption.drop.aborted) throw error;
-      return failureOf(item.path, error);
-    }
-  };
-  try {
-    const source = until(imagesOf(settings), interruption.stop);
-    for await (const failure of mapOrdered(source, opened.concurrency, each)) {
-      count++;
-      if (failure) {
-        failures++;
-        reporter.log('warn', `${failure.path}: ${failure.error.message}`);
-      }
-      const counts = { images: count, failures, evaluations: 0 };
-      reporter.progress(progressAfter((Date.now() - began) / 1000, counts), 0, settings.images);
-    }
-  } catch (error) {
-    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
-  }
-  const { name } = opened.model;
-  reporter.log('info', `${short(count)} images of ${name} in ${duration((Date.now() - began) / 1000)}`);
-  // A log may know more images than were asked for this time.
-  return { results: [...taken].flatMap((key) => [...(results.get(key)?.values() ?? [])]), failures };
 }
 
 /** @throws UsageError if the output exists and neither --resume nor --overwrite was given. */
@@ -245,72 +204,6 @@ async function goodResults(results: readonly Result[], save: string | undefined)
   return good;
 }
 
-/**
- * Evaluates what the settings name and writes the table. Returns the exit status: 0 all evaluated, 1 some images
- * failed, 130 interrupted (then without a table).
- *
- * @throws UsageError, ModelError and the device's errors, which end the run.
- */
-async function evaluateSet(settings: EvaluateSettings, surroundings: Surroundings): Promise<number> {
-  if (settings.dryRun) return dryRun(settings, surroundings);
-  await checkFiles(settings);
-  const { output } = settings;
-  const claims: ClaimedFile[] = [];
-  try {
-    for (const path of output === '-' ? [] : [output, logOf(output)])
-      claims.push(await claimFile(path, { option: '--output', inputs: [settings.set] }));
-    return await evaluateLocked(settings, surroundings);
-  } finally {
-    for (const claimed of claims) await claimed.release();
-  }
-}
-
-/** Evaluates while the output and its log are locked. */
-async function evaluateLocked(settings: EvaluateSettings, surroundings: Surroundings): Promise<number> {
-  const { openModel, stdout, signals, reporter } = surroundings;
-  const { output, resume, attacks, json, everyAttack: every } = settings;
-  const folder = await modelFolder(settings.model);
-  const of = fingerprint(settings, folder, await weightsHash(folder));
-  const earlier = resume ? await readLog(logOf(output), of) : NOTHING;
-  const opened = await openCampaign(settings, openModel, attacks);
-  const interruption = interruptible(signals, () =>
-    reporter.log(
-      'warn',
-      `interrupted; finishing the attacks under way${output === '-' ? '' : ' (--resume goes on from there)'}`,
-    ),
-  );
-  let log: Writer | undefined;
-  try {
-    const now = provenanceOf(opened.model);
-    const made = earlier.made ?? now;
-    if (made.version !== now.version || made.device !== now.device)
-      reporter.log(
-        'warn',
-        `the earlier results are of version ${made.version} on ${made.device ?? 'another device'}`,
-      );
-    if (output !== '-') log = await openLog(logOf(output), of, made, earlier);
-    const held = await goodResults(earlier.results, settings.save);
-    const run = { settings, opened, results: held, log, interruption, reporter };
-    const { results, failures } = await evaluateAll(run);
-    if (interruption.status > 0) return interruption.status;
-    const table = tableOf(results, attacks, { every });
-    const text = json
-      ? `${JSON.stringify({ ...report(settings, opened, table, failures), options: of, ...made })}\n`
-      : tableText(
-          table,
-          attacks.length > 0 ? `, attacks in ${settings.norm ?? 'linf'} with eps ${settings.epsText}` : '',
-        );
-    const writer = output === '-' ? streamWriter(stdout) : await fileWriter(output, false);
-    await writer.write(text);
-    await writer.close();
-    return failures > 0 ? 1 : 0;
-  } finally {
-    interruption.release();
-    await log?.close();
-    opened.close();
-  }
-}
-
 /** The table with what it was made with. */
 function report(settings: EvaluateSettings, { model, campaign }: Opened, table: Table, failures: number) {
   const { norm, eot, randomness, seed } = campaign;
@@ -329,20 +222,82 @@ function report(settings: EvaluateSettings, { model, campaign }: Opened, table: 
 }
 
 /** Says how long the evaluation will take. */
-async function dryRun(settings: EvaluateSettings, { openModel, stdout }: Surroundings): Promise<number> {
+async function dryRun(
+  settings: EvaluateSettings,
+  { openModel, stdout }: Surroundings,
+  run: Run,
+): Promise<void> {
   const { attacks, json } = settings;
   const images = await countImages(settings);
   const opened = await openCampaign(settings, openModel, attacks);
-  try {
-    const plans = attacks.map((attack) => planOf(attack, settings));
-    const least = { judge: 1, logits: 0, gradients: 0 };
-    const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
-    await writeForecast(stdout, forecast, json);
-    return 0;
-  } finally {
-    opened.close();
-  }
+  run.atEnd(opened.close);
+  const plans = attacks.map((attack) => planOf(attack, settings));
+  const least = { judge: 1, logits: 0, gradients: 0 };
+  const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
+  await writeForecast(stdout, forecast, json);
 }
+
+/** Evaluates what the settings name and writes the table; after an interruption there is none. */
+const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Promise<number> =>
+  runCommand(surroundings, async (run) => {
+    const { openModel, stdout, reporter } = surroundings;
+    const { set, output, resume, attacks, json, everyAttack: every } = settings;
+    if (settings.dryRun) {
+      await dryRun(settings, surroundings, run);
+      return { failures: 0 };
+    }
+    await checkFiles(settings);
+    for (const path of output === '-' ? [] : [output, logOf(output)])
+      await run.claim(path, { option: '--output', inputs: [set] });
+    const folder = await modelFolder(settings.model);
+    const of = fingerprint(settings, folder, await weightsHash(folder));
+    const earlier = resume ? await readLog(logOf(output), of) : NOTHING;
+    const opened = await openCampaign(settings, openModel, attacks);
+    run.atEnd(opened.close);
+    const interruption = run.listen(
+      output === '-'
+        ? 'interrupted; finishing the attacks under way'
+        : 'interrupted; finishing the attacks under way (--resume goes on from there)',
+    );
+    const now = provenanceOf(opened.model);
+    const made = earlier.made ?? now;
+    if (made.version !== now.version || made.device !== now.device)
+      reporter.log(
+        'warn',
+        `the earlier results are of version ${made.version} on ${made.device ?? 'another device'}`,
+      );
+    const log = output === '-' ? undefined : await openLog(logOf(output), of, made, earlier);
+    if (log) run.atEnd(log.close);
+    const results = await goodResults(earlier.results, settings.save);
+    const evaluation = { settings, opened, results, log, interruption };
+    const keys = new Set<string>();
+    const { concurrency, model } = opened;
+    const evaluated = await runItems(
+      imagesOf(settings),
+      (item) => {
+        keys.add(item.key);
+        return evaluateImage(item, evaluation);
+      },
+      { concurrency, interruption, reporter, total: settings.images },
+    );
+    const failures = evaluated.failures.length;
+    const images = evaluated.results.length + failures;
+    reporter.log('info', `${short(images)} images of ${model.name} in ${duration(evaluated.seconds)}`);
+    if (interruption.status > 0) return { failures };
+    // A log may know more images than were asked for this time.
+    const asked = [...keys].flatMap((key) => [...(results.get(key)?.values() ?? [])]);
+    const table = tableOf(asked, attacks, { every });
+    const text = json
+      ? `${JSON.stringify({ ...report(settings, opened, table, failures), options: of, ...made })}\n`
+      : tableText(
+          table,
+          attacks.length > 0 ? `, attacks in ${settings.norm ?? 'linf'} with eps ${settings.epsText}` : '',
+        );
+    const writer = output === '-' ? streamWriter(stdout) : await fileWriter(output, false);
+    await writer.write(text);
+    await writer.close();
+    return { failures };
+  });
 
 export const evaluate: Subcommand<EvaluateSettings> = {
   name: 'evaluate',

@@ -18,14 +18,14 @@ import { type OptionName, readOptions, type Values } from '../../options/table.t
 import { fileDigest } from '../../shared/evaluation-record.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
-import { type Interruption, interruptible } from '../../shared/interruption.ts';
+import type { Interruption } from '../../shared/interruption.ts';
 import { checkModel, evaluationOptions } from '../../shared/model-choice.ts';
 import { modelDigest } from '../../shared/model-digest.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { checkShared } from '../../shared/option-checks.ts';
-import { claimFile } from '../../shared/output-file.ts';
 import { PathSet } from '../../shared/path-set.ts';
 import { duration, short } from '../../shared/progress.ts';
+import { interruptedText, type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
 import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
@@ -138,35 +138,30 @@ async function countItems(table: string): Promise<{ readonly items: number; read
 }
 
 /** Says how long matching will take, by the captions of the first group of items. */
-async function dryRun(settings: MatchSettings, { openModel, stdout }: Surroundings): Promise<number> {
+async function dryRun(settings: MatchSettings, { openModel, stdout }: Surroundings, run: Run): Promise<void> {
   const folder = await modelFolder(settings.model);
   const options = await evaluationOptions(settings);
   const { items, pairs } = await countItems(settings.table);
   for await (const group of inGroups(readItems(settings.table))) {
     const model = await openModel(folder, { ...options, candidates: candidatesOf(group).choose });
+    run.atEnd(() => model.close());
     const opening = process.uptime();
-    try {
-      checkModel(settings, model);
-      const evaluations = (pairs * model.levels.length) / items;
-      const { captions } = group[0]!;
-      const among = new Set([...captions, '']).size;
-      const timing = await timeEvaluations(model, model.slots, among * model.levels.length, among);
-      const item = secondsOf(timing, { least: evaluations, typical: evaluations, most: evaluations });
-      const forecast = {
-        model: model.name,
-        images: items,
-        noun: 'items',
-        work: { text: `${short(evaluations)} evaluations per item`, data: { evaluations } },
-        timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
-        time: runTimeOf(items, item, opening + timing.once),
-      };
-      await writeForecast(stdout, forecast, false);
-      return 0;
-    } finally {
-      model.close();
-    }
+    checkModel(settings, model);
+    const evaluations = (pairs * model.levels.length) / items;
+    const { captions } = group[0]!;
+    const among = new Set([...captions, '']).size;
+    const timing = await timeEvaluations(model, model.slots, among * model.levels.length, among);
+    const item = secondsOf(timing, { least: evaluations, typical: evaluations, most: evaluations });
+    const forecast = {
+      model: model.name,
+      images: items,
+      noun: 'items',
+      work: { text: `${short(evaluations)} evaluations per item`, data: { evaluations } },
+      timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
+      time: runTimeOf(items, item, opening + timing.once),
+    };
+    return writeForecast(stdout, forecast, false);
   }
-  return 0;
 }
 
 /** Runs all items, group by group: a model is opened for the captions of each. Returns what made the results. */
@@ -205,16 +200,18 @@ async function matchAll(
       made = madeBy(batcher.model);
       checkModel(settings, batcher.model);
       results.writer ??= await results.open();
+      const { writer } = results;
       const ahead = Math.max(1, Math.min(8, batcher.model.slots));
       const source = until(each(items), interruption.stop);
-      for await (const line of mapOrdered(source, ahead, (item) => matchItem(batcher, item, places))) {
-        count(tally, line);
-        await results.writer.write(`${safeJson(line)}\n`);
-        if (results.writer.closed) return made;
-        report();
-      }
-    } catch (error) {
-      if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
+      await untilDropped(interruption, async () => {
+        for await (const line of mapOrdered(source, ahead, (item) => matchItem(batcher, item, places))) {
+          count(tally, line);
+          await writer.write(`${safeJson(line)}\n`);
+          if (writer.closed) return;
+          report();
+        }
+      });
+      if (writer.closed) return made;
     } finally {
       interruption.drop.removeEventListener('abort', drop);
       release();
@@ -232,59 +229,6 @@ async function* each<T>(values: readonly T[]): AsyncGenerator<T> {
 const percent = ({ score, interval: [low, high] }: Score) =>
   `${(100 * score).toFixed(1)} % (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})`;
 
-/**
- * Matches what the settings name and writes an item a line, then the summary. Returns the exit status: 0 all
- * matched, 1 some items failed, 130 interrupted (then without a summary).
- *
- * @throws UsageError, ModelError and the device's errors, which end the run.
- */
-async function matchPairs(settings: MatchSettings, surroundings: Surroundings): Promise<number> {
-  const { stdout, signals, reporter } = surroundings;
-  const { output, resume, seed } = settings;
-  if (settings.dryRun) return dryRun(settings, surroundings);
-  const claimed =
-    output === '-' ? undefined : await claimFile(output, { option: '--output', inputs: [settings.table] });
-  let results: Results | undefined;
-  let interruption: Interruption | undefined;
-  try {
-    const earlier =
-      claimed && resume ? await earlierItems(claimed.path) : { done: new PathSet(), tally: newTally() };
-    const record = await recordOf(settings);
-    if (claimed && resume) {
-      const check = await sameRun(claimed.path, record, (text) => reporter.log('warn', text));
-      check({ results: earlier.tally.items, models: new Set(), seeds: new Set() });
-    }
-    results = {
-      async open() {
-        if (!claimed) return streamWriter(stdout);
-        if (resume) await dropUnfinished(claimed.path);
-        const writer = await fileWriter(claimed.path, resume);
-        if (claimed.isFile) await writeRecord(claimed.path, record);
-        return writer;
-      },
-    };
-    interruption = interruptible(signals, () =>
-      reporter.log('warn', 'interrupted; finishing the items in flight (once more to stop now)'),
-    );
-    const made = await matchAll(settings, surroundings, results, earlier, interruption);
-    if (results.writer?.closed) return 0;
-    if (interruption.status > 0) return interruption.status;
-    const summary = summaryOf(earlier.tally, { seed, ...made });
-    results.writer ??= await results.open();
-    await results.writer.write(`${safeJson({ summary })}\n`);
-    for (const [what, { text, image, group }] of [
-      ['', summary],
-      ['less the unconditional error: ', summary.lessUnconditional],
-    ] as const)
-      reporter.log('info', `${what}text ${percent(text)}, image ${percent(image)}, group ${percent(group)}`);
-    return summary.failures > 0 ? 1 : 0;
-  } finally {
-    interruption?.release();
-    await results?.writer?.close();
-    await claimed?.release();
-  }
-}
-
 /** What the lines depend on; known before a model is opened, as each group of captions opens one. */
 async function recordOf(settings: MatchSettings): Promise<RunRecord> {
   const { model, imageSize, timesteps, sigmas, loss, weighting, seed, noise } = settings;
@@ -299,6 +243,50 @@ async function recordOf(settings: MatchSettings): Promise<RunRecord> {
     noise: await fileDigest(noise),
   };
 }
+
+/** Matches what the settings name: one line per item, and the summary at the end unless the run was interrupted. */
+const matchPairs = (settings: MatchSettings, surroundings: Surroundings): Promise<number> =>
+  runCommand(surroundings, async (run) => {
+    const { stdout, reporter } = surroundings;
+    const { table, output, resume, seed } = settings;
+    if (settings.dryRun) {
+      await dryRun(settings, surroundings, run);
+      return { failures: 0 };
+    }
+    const claimed =
+      output === '-' ? undefined : await run.claim(output, { option: '--output', inputs: [table] });
+    const earlier =
+      claimed && resume ? await earlierItems(claimed.path) : { done: new PathSet(), tally: newTally() };
+    const record = await recordOf(settings);
+    if (claimed && resume) {
+      const check = await sameRun(claimed.path, record, (text) => reporter.log('warn', text));
+      check({ results: earlier.tally.items, models: new Set(), seeds: new Set() });
+    }
+    const results: Results = {
+      async open() {
+        if (!claimed) return streamWriter(stdout);
+        if (resume) await dropUnfinished(claimed.path);
+        const writer = await fileWriter(claimed.path, resume);
+        if (claimed.isFile) await writeRecord(claimed.path, record);
+        return writer;
+      },
+    };
+    run.atEnd(() => results.writer?.close());
+    const interruption = run.listen(interruptedText('the items in flight'));
+    const made = await matchAll(settings, surroundings, results, earlier, interruption);
+    const { failures } = earlier.tally;
+    const readerGone = results.writer?.closed === true;
+    if (readerGone || interruption.status > 0) return { failures, readerGone };
+    const summary = summaryOf(earlier.tally, { seed, ...made });
+    results.writer ??= await results.open();
+    await results.writer.write(`${safeJson({ summary })}\n`);
+    for (const [what, { text, image, group }] of [
+      ['', summary],
+      ['less the unconditional error: ', summary.lessUnconditional],
+    ] as const)
+      reporter.log('info', `${what}text ${percent(text)}, image ${percent(image)}, group ${percent(group)}`);
+    return { failures };
+  });
 
 export const match: Subcommand<MatchSettings> = {
   name: 'match',

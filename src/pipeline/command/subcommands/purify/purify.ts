@@ -10,30 +10,31 @@ import { fromModelInput } from '../../../images/pixels.ts';
 import { DECODERS, loadItem } from '../../../node/load.ts';
 import { systemPath } from '../../../node/system-path.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
-import { purifyImages, stepsBy } from '../../../stream/purify-images.ts';
+import { purifyImages } from '../../../stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { checkOutputFolder } from '../../shared/checks.ts';
 import { evaluationRecord } from '../../shared/evaluation-record.ts';
 import { writeForecast } from '../../shared/forecast.ts';
-import { checkInputs, countInputs } from '../../shared/inputs.ts';
-import { type Interruption, interruptible } from '../../shared/interruption.ts';
+import { inputsOf } from '../../shared/inputs.ts';
+import type { Interruption } from '../../shared/interruption.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
-import { opener } from '../../shared/opened-model.ts';
-import { type ClaimedFile, claimFile } from '../../shared/output-file.ts';
+import { type OpenedPurification, openPurification } from '../../shared/opened-model.ts';
 import { namedInputs, pngName } from '../../shared/output-names.ts';
 import { writePng } from '../../shared/png-file.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
+import { checkPurifyingFlags, type PurifyingSettings, purifierOptions } from '../../shared/purifying.ts';
+import { type OpenOutput, openOutput } from '../../shared/resumable-output.ts';
 import {
-  checkPurifyingFlags,
-  hostNoise,
-  type PurifyingSettings,
-  purifierOptions,
-} from '../../shared/purifying.ts';
-import { takeUp } from '../../shared/resume.ts';
-import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
-import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
+  interruptedText,
+  type Outcome,
+  type Run,
+  runCommand,
+  untilDropped,
+} from '../../shared/run-command.ts';
+import type { RunRecord } from '../../shared/run-record.ts';
+import { followProgress } from '../../shared/stream-progress.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { runTimeOf } from '../../shared/timing.ts';
@@ -100,8 +101,7 @@ function readSettings(inputs: readonly string[], typed: Typed): PurifySettings {
   if (out === undefined) throw new UsageError('--out is missing; name the folder for the purified images');
   const purifying = { method, steps, eps, norm, stepSize, sigmas, tStar, seed, noiseFile };
   checkPurifyingFlags(purifying, '--');
-  const all = nul && !inputs.includes('-') ? [...inputs, '-'] : inputs;
-  checkInputs(all);
+  const all = inputsOf(inputs, nul);
   if (rest.resume && rest.output === '-')
     throw new UsageError('--resume needs --output FILE to read what is done');
   if (rest.resume && rest.tensors !== undefined)
@@ -134,52 +134,38 @@ function load(
   });
 }
 
+/** Where the results go. */
 interface Results {
-  readonly lines: Writer;
+  readonly output: OpenOutput;
   readonly tensors: TensorFileWriter | undefined;
 }
 
-/** Purifies everything and writes it; returns how many items failed. */
-async function stream(
+/** Purifies all images and writes them. */
+async function purifyAll(
   settings: PurifySettings,
   surroundings: Surroundings,
-  { model, open }: Awaited<ReturnType<typeof opener>>,
-  noise: Float32Array | undefined,
-  { lines, tensors }: Results,
-  done: { has(path: string): boolean } | undefined,
+  { model, open, noise }: OpenedPurification,
+  { output: { writer, done }, tensors }: Results,
   interruption: Interruption,
-): Promise<number> {
-  const { purifying, out, seed, concurrency, timings } = settings;
-  const { reporter, quiet } = surroundings;
+  run: Run,
+): Promise<Outcome> {
+  const { purifying, inputs, out, seed, concurrency, timings } = settings;
+  const { reporter } = surroundings;
   const shape = model.inputShape;
-  let skipped = 0;
-  let total: number | undefined;
-  let last: Progress = { images: 0, failures: 0, evaluations: 0, seconds: 0, imagesPerSecond: 0 };
-  const finished = new AbortController();
-  const counting = quiet
-    ? undefined
-    : countInputs(settings.inputs, AbortSignal.any([finished.signal, interruption.stop]), (n) => {
-        total = n;
-      }).catch(() => undefined);
-  const images = until(
-    load(settings, surroundings, shape, done, () => skipped++),
-    interruption.stop,
-  );
-  try {
+  const progress = followProgress(inputs, surroundings, interruption.stop, run);
+  const images = until(load(settings, surroundings, shape, done, progress.onSkip), interruption.stop);
+  await untilDropped(interruption, async () => {
     const purified = purifyImages(images, open, {
       ...purifying,
       noise,
       concurrency,
       signal: interruption.drop,
-      onProgress: (now) => {
-        last = now;
-        reporter.progress(now, skipped, total);
-      },
+      onProgress: progress.onProgress,
     });
     for await (const result of purified) {
       if (isFailure(result)) {
         reporter.log('warn', `${result.path}: ${result.error.message}`);
-        await lines.write(`${safeJson(result)}\n`);
+        await writer.write(`${safeJson(result)}\n`);
       } else {
         const image = join(out, pngName(result.name));
         await writePng(image, fromModelInput(result.pixels, shape));
@@ -194,19 +180,15 @@ async function stream(
           seed,
           model: name,
         };
-        await lines.write(`${safeJson(line)}\n`);
+        await writer.write(`${safeJson(line)}\n`);
       }
-      if (lines.closed) break;
+      if (writer.closed) break;
     }
-  } catch (error) {
-    if (!interruption.drop.aborted || error !== interruption.drop.reason) throw error;
-  } finally {
-    finished.abort();
-    await counting;
-  }
+  });
   await tensors?.finish();
-  if (!lines.closed) reporter.log('info', summary(last, skipped));
-  return last.failures;
+  const { last, skipped } = progress;
+  if (!writer.closed) reporter.log('info', summary(last, skipped));
+  return { failures: last.failures, readerGone: writer.closed };
 }
 
 function summary({ images, failures, seconds }: Progress, skipped: number): string {
@@ -219,86 +201,56 @@ function summary({ images, failures, seconds }: Progress, skipped: number): stri
 }
 
 /** Says how long purifying will take. */
-async function dryRun(settings: PurifySettings, surroundings: Surroundings, folder: string): Promise<number> {
+async function dryRun(
+  settings: PurifySettings,
+  surroundings: Surroundings,
+  folder: string,
+  run: Run,
+): Promise<void> {
   const { purifying } = settings;
   let images = 0;
   for await (const item of namedInputs(settings, surroundings)) if (!isFailure(item)) images++;
   const start = process.uptime();
   const timed = await timePurification(purifying, settings, images, folder, surroundings.openModel);
-  try {
-    const { model, steps, timing, seconds, once } = timed;
-    const forecast = {
-      model,
-      images,
-      work: { text: `${steps} steps of ${purifying.method} per image`, data: { steps } },
-      timed: `${timing.runs} times ${timing.units} images at once`,
-      time: runTimeOf(images, seconds, start + once),
-    };
-    await writeForecast(surroundings.stdout, forecast, false);
-    return 0;
-  } finally {
-    timed.close();
-  }
+  run.atEnd(timed.close);
+  const { model, steps, timing, seconds, once } = timed;
+  const forecast = {
+    model,
+    images,
+    work: { text: `${steps} steps of ${purifying.method} per image`, data: { steps } },
+    timed: `${timing.runs} times ${timing.units} images at once`,
+    time: runTimeOf(images, seconds, start + once),
+  };
+  await writeForecast(surroundings.stdout, forecast, false);
 }
 
-/**
- * Purifies what the settings name. Returns the exit status: 0 all purified, 1 some items failed, 130 interrupted
- * (143 by SIGTERM), with everything that was finished by then written.
- *
- * @throws UsageError, ModelError, UnsupportedError and the device's errors, which end the run.
- */
-async function purifyInputs(settings: PurifySettings, surroundings: Surroundings): Promise<number> {
-  const { openModel, signals, reporter } = surroundings;
-  const { purifying, out, output, tensors, inputs } = settings;
-  const folder = await modelFolder(settings.model);
-  if (settings.dryRun) return dryRun(settings, surroundings, folder);
-  await checkOutputFolder('--out', out);
-  const options = await purifierOptions(purifying, settings);
-  const claims: ClaimedFile[] = [];
-  const claim = async (path: string, option: '--output' | '--tensors') => {
-    const claimed = await claimFile(path, { option, inputs, binary: option === '--tensors' });
-    claims.push(claimed);
-    return claimed;
-  };
-  let opened: Awaited<ReturnType<typeof opener>> | undefined;
-  let interruption: Interruption | undefined;
-  let lines: Writer | undefined;
-  let tensorFile: TensorFileWriter | undefined;
-  try {
-    const file = output === '-' ? undefined : await claim(output, '--output');
-    if (tensors !== undefined) await claim(tensors, '--tensors');
-    opened = await opener(openModel, folder, options);
-    interruption = interruptible(signals, () =>
-      reporter.log('warn', 'interrupted; finishing the images in flight (once more to stop now)'),
-    );
-    const noise = await hostNoise(purifying, opened.model);
-    stepsBy(opened.model, { ...purifying, noise });
+/** Purifies what the settings name, and writes the images and a line for each. */
+const purifyInputs = (settings: PurifySettings, surroundings: Surroundings): Promise<number> =>
+  runCommand(surroundings, async (run) => {
+    const { purifying, out, output, tensors, inputs, resume } = settings;
+    const folder = await modelFolder(settings.model);
+    if (settings.dryRun) {
+      await dryRun(settings, surroundings, folder, run);
+      return { failures: 0 };
+    }
+    await checkOutputFolder('--out', out);
+    const options = await purifierOptions(purifying, settings);
+    const file = output === '-' ? undefined : await run.claim(output, { option: '--output', inputs });
+    if (tensors !== undefined) await run.claim(tensors, { option: '--tensors', inputs, binary: true });
+    const opened = await openPurification(purifying, surroundings.openModel, folder, options);
+    run.atEnd(opened.close);
+    const interruption = run.listen(interruptedText('the images in flight'));
     const record = await recordOf(settings, opened.model, folder);
-    const results = await openLines(file, settings.resume, surroundings, record);
-    lines = results.lines;
+    const lines = await openOutput(file, { format: 'jsonl', resume, record }, surroundings);
+    run.atEnd(lines.writer.close);
     await mkdir(systemPath(out), { recursive: true }).catch((error: unknown) => {
       throw new UsageError(`--out: ${out} cannot be made (${systemCode(error) ?? error})`);
     });
-    tensorFile = tensors === undefined ? undefined : await tensorFileWriter(tensors);
-    const failures = await stream(
-      settings,
-      surroundings,
-      opened,
-      noise,
-      { lines, tensors: tensorFile },
-      results.done,
-      interruption,
-    );
-    if (interruption.status > 0) return interruption.status;
-    return failures > 0 && !lines.closed ? 1 : 0;
-  } finally {
-    interruption?.release();
-    await lines?.close();
-    await tensorFile?.close();
-    opened?.close();
-    for (const claimed of claims) await claimed.release();
-  }
-}
+    const tensorFile = tensors === undefined ? undefined : await tensorFileWriter(tensors);
+    if (tensorFile) run.atEnd(tensorFile.close);
+    const results = { output: lines, tensors: tensorFile };
+    return purifyAll(settings, surroundings, opened, results, interruption, run);
+  });
 
 /** What the lines depend on. */
 async function recordOf(
@@ -310,23 +262,6 @@ async function recordOf(
     ...(await evaluationRecord({ seed, noise: noiseFile, loss: undefined }, model, folder)),
     purify: JSON.stringify(purification),
   };
-}
-
-/** Opens what lines are written to, and takes up what it holds if `resume` says so. */
-async function openLines(
-  file: ClaimedFile | undefined,
-  resume: boolean,
-  { stdout, reporter }: Surroundings,
-  record: RunRecord,
-): Promise<{ readonly lines: Writer; readonly done: { has(path: string): boolean } | undefined }> {
-  if (!file) return { lines: streamWriter(stdout), done: undefined };
-  const warn = (text: string) => reporter.log('warn', text);
-  const earlier = resume
-    ? await takeUp(file.path, 'jsonl', { check: await sameRun(file.path, record, warn) })
-    : undefined;
-  const lines = await fileWriter(file.path, resume);
-  if (file.isFile) await writeRecord(file.path, record);
-  return { lines, done: earlier?.done };
 }
 
 export const purify: Subcommand<PurifySettings> = {

@@ -1,0 +1,69 @@
+// What the runs of all commands that work through many images have in common: what is closed at their end, the files that
+// they claim, how they are interrupted, and their exit status.
+
+import { type Interruption, interruptible } from './interruption.ts';
+import { type ClaimedFile, type ClaimOptions, claimFile } from './output-file.ts';
+import type { Surroundings } from './surroundings.ts';
+
+/** A run of a command. */
+export interface Run {
+  /** Registers what is to be done at the end of the run, however it ends; what is registered last is done first. */
+  readonly atEnd: (cleanup: () => unknown) => void;
+  /** Claims an output file until the end of the run (see `claimFile`). */
+  readonly claim: (path: string, options: ClaimOptions) => Promise<ClaimedFile>;
+  /** Makes the first SIGINT or SIGTERM from now on say `message` and let the run finish what is in flight. */
+  readonly listen: (message: string) => Interruption;
+}
+
+/** How a run ended. */
+export interface Outcome {
+  /** Items that failed. */
+  readonly failures: number;
+  /** Nobody reads the results any more, so that failures do not matter. */
+  readonly readerGone?: boolean;
+}
+
+/** What is said at the first interruption. */
+export const interruptedText = (finishing: string): string =>
+  `interrupted; finishing ${finishing} (once more to stop now)`;
+
+/**
+ * Runs a command. Returns the exit status: 0 if all went well, 1 if some items failed, and 130 (143 by SIGTERM) if the
+ * run was interrupted.
+ *
+ * @throws what `body` throws, after everything is closed.
+ */
+export async function runCommand(
+  { signals, reporter }: Pick<Surroundings, 'signals' | 'reporter'>,
+  body: (run: Run) => Promise<Outcome>,
+): Promise<number> {
+  const cleanups: (() => unknown)[] = [];
+  let interruption: Interruption | undefined;
+  const atEnd = (cleanup: () => unknown) => void cleanups.push(cleanup);
+  const claim = async (path: string, options: ClaimOptions) => {
+    const claimed = await claimFile(path, options);
+    atEnd(claimed.release);
+    return claimed;
+  };
+  const listen = (message: string) => {
+    interruption = interruptible(signals, () => reporter.log('warn', message));
+    atEnd(interruption.release);
+    return interruption;
+  };
+  try {
+    const { failures, readerGone = false } = await body({ atEnd, claim, listen });
+    if (interruption && interruption.status > 0) return interruption.status;
+    return failures > 0 && !readerGone ? 1 : 0;
+  } finally {
+    for (const cleanup of cleanups.reverse()) await cleanup();
+  }
+}
+
+/** Does work that ends early, and without an error, if the interruption drops what is in flight. */
+export async function untilDropped({ drop }: Interruption, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!drop.aborted || error !== drop.reason) throw error;
+  }
+}
