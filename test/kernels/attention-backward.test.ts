@@ -10,7 +10,10 @@ import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './suite.ts';
 
-/** Of the forward's cases those that differ in where tokens and heads end, and one too large for a tile of each family. */
+/**
+ * Of the forward's cases those that differ in where tokens and heads end, and one too large for a tile of
+ * each family.
+ */
 const chosen = cases.filter(
   ({ options: { queries, keys, n } }) => queries * keys * n < 6000 || queries === 144,
 );

@@ -109,7 +109,7 @@ describe('attention shapes', () => {
     expect(() => attention(capabilities, options)).toThrow(ShapeError);
     expect(() => attention(capabilities, options)).toThrow('0 queries');
     expect(() => attention(capabilities, { ...options, queries: 3, causal: true })).toThrow(
-      '3 queries and 4 keys, a causal attention has as many of both',
+      'expected as many keys as queries in a causal attention, got 3 queries and 4 keys',
     );
   });
 });

@@ -6,7 +6,8 @@ import { describe, expect, it } from './suite.ts';
 
 const SCALES = [0.5, 40, 3];
 
-// Fewer rows than invocations of a column, as many, many; columns that are no vec4s, and more than a workgroup has.
+// Fewer rows than invocations of a column, as many, many; columns that are no vec4s, and more than a
+// workgroup has.
 describe.each([
   [1, 3],
   [16, 16],

@@ -41,7 +41,9 @@ export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
   return device;
 }
 
-/** Closes the devices, so that `testDevice` opens new ones: after a lost device, or when no more are needed. */
+/**
+ * Closes the devices, so that `testDevice` opens new ones: after a lost device, or when no more are needed.
+ */
 export async function closeTestDevices(): Promise<void> {
   const devices = [...opened.values()];
   opened.clear();

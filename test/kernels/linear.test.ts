@@ -45,7 +45,8 @@ describe.each(FAMILIES)('linear, %s', (family) => {
     const inputs = inputsOf(options);
     const y = await run(here, options, inputs);
     const terms = options.x[0];
-    // A sum of random terms grows as sqrt(terms), and so does the number of its roundings' standard deviations.
+    // A sum of random terms grows as sqrt(terms), and so does the number of its roundings' standard
+    // deviations.
     const rounding = EPS * (8 + terms) + (options.weights === 'f16' ? 2 * F16_EPS * Math.sqrt(terms) : 0);
     const { difference, index } = maxDifference(y, referenceLinear(options, inputs));
     expect(difference, `at ${index}`).toBeLessThan(rounding);

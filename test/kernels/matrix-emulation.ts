@@ -1,6 +1,6 @@
-// Rewrites a kernel on matrix units so that it runs on a device without them: each load becomes a note of where the
-// matrix lies, and each product is summed element by element from there. So the addresses of units of any size and of
-// subgroups of any width can be tested on a software driver.
+// Rewrites a kernel on matrix units so that it runs on a device without them: each load becomes a note of
+// where the matrix lies, and each product is summed element by element from there. So the addresses of units
+// of any size and of subgroups of any width can be tested on a software driver.
 
 import type { Kernel } from '../../src/kernels/device/kernel.ts';
 import type { MatrixTile } from '../../src/kernels/gemm/gemm-matrix.ts';
@@ -30,7 +30,8 @@ export function emulated(kernel: Kernel, tile: MatrixTile, lanes: number): Kerne
     })[load];
   const target = kernel.wgsl.includes('var<workgroup> scratch') ? 'scratch' : 'c';
   const parts = Array.from({ length: each / 4 }, (_, v) => v);
-  // Vectors of four and constant indices: a software driver takes minutes over arrays and loops in each product.
+  // Vectors of four and constant indices: a software driver takes minutes over arrays and loops in each
+  // product.
   const helpers = /* wgsl */ `
 alias Sum = array<vec4f, ${each / 4}>;
 fn multiply(a0: vec2u, b0: vec2u, sum: Sum, lane: u32) -> Sum {

@@ -1,5 +1,5 @@
-// What goes back through resampling, slices and padding. Each forward here copies pixels, so that its reference, given
-// numbers of pixels for pixels, says which pixel every gradient belongs to.
+// What goes back through resampling, slices and padding. Each forward here copies pixels, so that its
+// reference, given numbers of pixels for pixels, says which pixel every gradient belongs to.
 
 import { ShapeError } from '../../src/errors.ts';
 import type { Family } from '../../src/kernels/device/device.ts';

@@ -1,6 +1,7 @@
-// What a kernel test file is written with. Under Vitest these are Vitest's own functions (the projects that run kernels
-// have `globals: true`). Outside it, `bench -- device --mode test` runs the same files on a device that has no Vitest:
-// there the functions record the tests, and `runCase` runs one and tells the largest error next to its bound.
+// What a kernel test file is written with. Under Vitest these are Vitest's own functions (the projects that
+// run kernels have `globals: true`). Outside it, `bench -- device --mode test` runs the same files on a
+// device that has no Vitest: there the functions record the tests, and `runCase` runs one and tells the
+// largest error next to its bound.
 
 type Vitest = Pick<typeof import('vitest'), 'afterAll' | 'describe' | 'expect' | 'it'>;
 
@@ -31,7 +32,10 @@ export interface CaseResult {
 class Skipped extends Error {}
 class Failed extends Error {}
 
-/** Calls of a file's top level, kept so that its tests can be collected anew, with new devices, after a lost device. */
+/**
+ * Calls of a file's top level, kept so that its tests can be collected anew, with new devices, after a lost
+ * device.
+ */
 let topLevel: (() => void)[] = [];
 let collecting = false;
 let cases: RecordedCase[] = [];
@@ -176,8 +180,8 @@ function expectRecorded(actual: unknown, label = '') {
 }
 
 /**
- * Returns a function that collects the tests of the file that was imported last. Each call runs the bodies of its
- * `describe` again, so that they ask for devices again.
+ * Returns a function that collects the tests of the file that was imported last. Each call runs the bodies of
+ * its `describe` again, so that they ask for devices again.
  */
 export function takeFile(): () => readonly RecordedCase[] {
   const calls = topLevel;

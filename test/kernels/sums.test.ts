@@ -8,7 +8,9 @@ import { afterAll, describe, expect, it } from './suite.ts';
 const EPS = 2 ** -23;
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 
-/** Around the length from which a row is added up by several teams, and the longest sums of a training batch. */
+/**
+ * Around the length from which a row is added up by several teams, and the longest sums of a training batch.
+ */
 const long: readonly Shape[] = [
   [3, 2, 32, 64],
   [3, 1, 1, 2049],

@@ -54,7 +54,8 @@ describe.each(FAMILIES)('gradients of weights, %s', (family) => {
       return y!;
     };
     const whole = await run(here.capabilities.maxBindingBytes);
-    // 1024 terms one after the other, then at most 64 sums of them, each near its mean: roundings walk at random.
+    // 1024 terms one after the other, then at most 64 sums of them, each near its mean: roundings walk at
+    // random.
     const bound = 16 * EPS * n * oh * ow;
     expect(maxDifference(whole, want).difference).toBeLessThan(bound);
     // As little as the way that is taken holds for 1024 columns, or as many tiles.

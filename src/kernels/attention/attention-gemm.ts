@@ -1,4 +1,5 @@
-// Attention as two batched GEMMs around a softmax: for heads and token counts that fill a GEMM's tiles.
+// Attention as two batched GEMMs around a softmax, for heads and token counts that fill a GEMM's tiles.
+// attention.ts lists the versions of attention and their rates.
 
 import type { Capabilities } from '../device/device.ts';
 import type { Routine, Step } from '../device/routine.ts';
@@ -20,15 +21,18 @@ import {
   unpackHeads,
 } from './attention-pack.ts';
 
-/** Scores are made and used in parts of at most so many bytes, so that a long sequence needs no huge scratch. */
+/**
+ * The most bytes of scores at a time: they are computed and used in parts, so that long sequences need no
+ * huge scratch.
+ */
 const SCORE_BYTES = 64 * 2 ** 20;
 /**
- * Rows of the score matrix are keys, its columns queries: s[j][i] = scale Σ_d k[d][j] q[d][i], softmax down the
- * columns (each lane owns whole columns: nothing is reduced across lanes), y[d][i] = Σ_j v[d][j] s[j][i].
- * Channel-major q and k are the k-major factors of the first product as they are; v is transposed for the second.
- * Token counts that are no multiple of 4 go through padded copies, because a GEMM reads vec4s.
- * Causal: a part of the queries is multiplied with the keys up to its last one, and the softmax gives keys behind
- * a query the weight 0.
+ * Rows of the score matrix are keys and its columns are queries: s[j][i] = scale Σ_d k[d][j] q[d][i]. The
+ * softmax runs down the columns (each lane owns whole columns, so nothing is reduced across lanes). Then
+ * y[d][i] = Σ_j v[d][j] s[j][i]. Channel-major q and k already are the k-major factors of the first product;
+ * v is transposed for the second. Token counts that are not multiples of 4 need padded copies, because a GEMM
+ * reads vec4s. Causal: a part of the queries is multiplied with the keys up to its last query, and the
+ * softmax gives keys after a query the weight 0.
  */
 export function attentionByGemm(capabilities: Capabilities, options: AttentionOptions): Routine {
   const { heads, headDim, n, queries, keys, scale, causal = false } = options;

@@ -1,4 +1,4 @@
-// The sizes of an attention, which its kernels and their backward share.
+// The sizes of an attention, shared by its kernels and those of its gradients.
 
 export interface AttentionOptions {
   readonly heads: number;
@@ -11,6 +11,9 @@ export interface AttentionOptions {
   readonly keys: number;
   /** Factor of the scores before the softmax, usually headDim^-1/2. */
   readonly scale: number;
-  /** If true, query i sees only the keys 0 to i, and `queries` must equal `keys`. Default: every query sees every key. */
+  /**
+   * If true, query i sees only the keys 0 to i, and `queries` must equal `keys`. Default: every query sees
+   * every key.
+   */
   readonly causal?: boolean;
 }

@@ -1,4 +1,4 @@
-// Heads as the matrices that a GEMM reads: as they lie in rows of activations, or moved into padded ones.
+// Heads as the matrices that a GEMM reads: in place in the rows of an activation, or copied to padded rows.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk } from '../device/indexing.ts';
@@ -16,16 +16,25 @@ export interface Heads {
   readonly pitch: number;
 }
 
-/** Rounded up to whole vec4s. */
+/** Rounds up to a multiple of 4. */
 export const pad4 = (v: number): number => ceilDiv(v, 4) * 4;
 
-/** Elements of `packHeads`: matrices [head][n] of dim rows of tokens, padded to a multiple of 4. */
+/**
+ * Returns the elements that `packHeads` writes: matrices [head][n] of dim rows of tokens, padded to a
+ * multiple of 4.
+ */
 export const packedHeads = ({ heads, dim, n, tokens }: Heads): number => heads * n * dim * pad4(tokens);
 
-/** Elements of `transposeHeads`: matrices [head][n] of token rows of dim, padded to a multiple of 4. */
+/**
+ * Returns the elements that `transposeHeads` writes: matrices [head][n] of token rows of dim, padded to a
+ * multiple of 4.
+ */
 export const transposedHeads = ({ heads, dim, n, tokens }: Heads): number => heads * n * tokens * pad4(dim);
 
-/** A kernel that moves `count` elements, one a step of a walk; `width` is the length of the packed rows. */
+/**
+ * Returns a kernel that moves `count` elements, one per step of a walk; `width` is the length of the packed
+ * rows.
+ */
 function mover(
   capabilities: Capabilities,
   name: string,
@@ -47,14 +56,16 @@ function mover(
       u32('pitch', pitch),
     ],
     body: /* wgsl */ `${QUOTIENT}
-/** Where channel \`row\` of head h lies at token t of sample s. */
+/** Returns the index of channel \`row\` of head h at token t of sample s. */
 fn element(h: u32, s: u32, row: u32, t: u32) -> u32 { return (h * u.dim + row) * u.pitch + s * u.tokens + t; }
 ${main(body)}`,
     grid,
   });
 }
 
-/** packed[h][s][d][t] = x[h·dim + d][s][t]; a step moves four tokens, the last one repeated behind the end. */
+/**
+ * packed[h][s][d][t] = x[h·dim + d][s][t]; a step moves four tokens and repeats the last one after the end.
+ */
 export function packHeads(capabilities: Capabilities, heads: Heads): Kernel {
   return mover(
     capabilities,
@@ -75,7 +86,9 @@ export function packHeads(capabilities: Capabilities, heads: Heads): Kernel {
   );
 }
 
-/** packed[h][s][t][d] = x[h·dim + d][s][t]; a step moves four channels, the last one repeated behind the end. */
+/**
+ * packed[h][s][t][d] = x[h·dim + d][s][t]; a step moves four channels and repeats the last one after the end.
+ */
 export function transposeHeads(capabilities: Capabilities, heads: Heads): Kernel {
   return mover(
     capabilities,
@@ -116,7 +129,7 @@ export function unpackHeads(capabilities: Capabilities, heads: Heads): Kernel {
   );
 }
 
-/** Where the matrices [heads][n] of a tensor lie. */
+/** The layout of the matrices [heads][n] of a tensor. */
 export interface Place {
   readonly operand: string;
   readonly pitch: number;
@@ -124,7 +137,7 @@ export interface Place {
   readonly outer: number;
 }
 
-/** The same from matrix (h, s) and element `at` on. */
+/** Returns the layout from matrix (h, s) and element `at` on. */
 export const from = ({ pitch, inner, outer }: Place, h = 0, s = 0, at = 0): Matrices => ({
   pitch,
   inner,
@@ -132,7 +145,7 @@ export const from = ({ pitch, inner, outer }: Place, h = 0, s = 0, at = 0): Matr
   offset: h * outer + s * inner + at,
 });
 
-/** Heads in the rows of an activation. */
+/** Returns the layout of heads in the rows of an activation. */
 export const inRows = (operand: string, { pitch, tokens, dim }: Heads): Place => ({
   operand,
   pitch,
@@ -140,7 +153,7 @@ export const inRows = (operand: string, { pitch, tokens, dim }: Heads): Place =>
   outer: dim * pitch,
 });
 
-/** Heads as `packHeads` makes them. */
+/** Returns the layout of heads that `packHeads` copied. */
 export const padded = (operand: string, { tokens, dim, n }: Heads): Place => ({
   operand,
   pitch: pad4(tokens),
@@ -148,14 +161,17 @@ export const padded = (operand: string, { tokens, dim, n }: Heads): Place => ({
   outer: n * dim * pad4(tokens),
 });
 
-/** Ranges [start, size) that cover `count` in steps. */
+/** Yields (start, size) of the parts that cover `count` in steps. */
 export function* parts(count: number, step: number): Generator<readonly [start: number, size: number]> {
   for (let start = 0; start < count; start += step) yield [start, Math.min(step, count - start)];
 }
 
-/** Factors of products, with the copies of them that are needed added to a routine's steps and scratch. */
+/**
+ * Returns functions that make factors of products; they add the copies they need to a routine's steps and
+ * scratch.
+ */
 export const factors = (capabilities: Capabilities, steps: Step[], scratch: Record<string, number>) => ({
-  /** Channel by channel, as it lies or, where rows of tokens are no whole vec4s, a padded copy. */
+  /** Channels as rows: in place, or a padded copy if rows of tokens are not whole vec4s. */
   channels(operand: string, heads: Heads): Place {
     if (heads.tokens % 4 === 0) return inRows(operand, heads);
     const copy = `${operand}Packed`;
@@ -163,7 +179,7 @@ export const factors = (capabilities: Capabilities, steps: Step[], scratch: Reco
     steps.push({ kernel: packHeads(capabilities, heads), operands: [operand, copy] });
     return padded(copy, heads);
   },
-  /** Token by token, a transposed copy. */
+  /** Tokens as rows: a transposed copy. */
   tokens(operand: string, heads: Heads): Place {
     const copy = `${operand}Transposed`;
     scratch[copy] = 4 * transposedHeads(heads);
@@ -178,10 +194,12 @@ export const factors = (capabilities: Capabilities, steps: Step[], scratch: Reco
   },
 });
 
-/** How matrices of scores are made in parts of at most `limit` elements: heads, samples and queries at a time. */
+/**
+ * Returns the heads, samples and queries of a part of the score matrices that has at most `limit` elements.
+ */
 export function scoreParts(
   { heads, n, queries }: { readonly heads: number; readonly n: number; readonly queries: number },
-  /** Elements for each query. */
+  /** Elements per query. */
   along: number,
   limit: number,
 ): { readonly headStep: number; readonly sampleStep: number; readonly queryStep: number } {
@@ -197,5 +215,5 @@ export function scoreParts(
   };
 }
 
-/** Columns of a part of a matrix too large for one part: whole tiles of every family. */
+/** Queries per part are a multiple of this, a whole number of tiles in every family. */
 const QUERY_STEP = 128;

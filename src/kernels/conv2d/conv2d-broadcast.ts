@@ -1,5 +1,5 @@
-// The general convolution for subgroups of few lanes: an implicit matrix product whose weights are broadcast from lane
-// to lane. For strides, kernels and sizes that no transform serves.
+// The general convolution for subgroups of few lanes: an implicit matrix product whose weights are broadcast
+// from lane to lane. It serves strides, kernels and sizes that have no transform.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor } from '../device/indexing.ts';
@@ -22,9 +22,10 @@ import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-we
 
 /**
  * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands.
- * A workgroup is one subgroup and computes 32 channels (16 where there are no more) at 32 columns, with 8 lanes. A lane
- * gathers the four pixels of a tap that are its own and loads its share of the tap's weights: 8 loads for 128 products.
- * 32 channels, stride 2, from 14x14, n = 64: 2.3 ms where the plain kernel takes 6.8 (bench/kernels.ts, `conv2d`).
+ * A workgroup is one subgroup. With 8 lanes it computes 32 channels (16 if there are no more) at 32 columns.
+ * A lane gathers its own four pixels of a tap and loads its share of the tap's weights: 8 loads for 128
+ * products. 32 channels, stride 2, from 14x14, n = 64: 2.3 ms; the direct kernel takes 6.8 (bench/kernels.ts,
+ * `conv2d`).
  */
 export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry: Geometry): Routine {
   const { y, weights, fused } = geometry;

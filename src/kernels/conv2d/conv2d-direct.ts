@@ -1,4 +1,4 @@
-// The general convolution: any kernel, stride, padding and enlargement. Plain WGSL, correct everywhere.
+// The general convolution for any kernel, stride, padding and enlargement, in WGSL without optional features.
 
 import { divisor } from '../device/indexing.ts';
 import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
@@ -21,7 +21,8 @@ const LANES = 64;
 
 /**
  * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands.
- * An invocation computes 4 output channels at 4 consecutive columns, so 16 products an input vec4 and weight vec4.
+ * An invocation computes 4 output channels at 4 consecutive columns: 16 products per input vec4 and weight
+ * vec4.
  */
 export function directPlain(geometry: Geometry): Routine {
   const { y, weights, fused } = geometry;

@@ -1,6 +1,6 @@
-// Weights of a transformed convolution made on the device, each time it runs: they take 4 times the memory of the
-// weights for F(4x4, 3x3), 8 times where these are halves, and in a large network only one convolution needs them at
-// a time.
+// Transforms a convolution's weights on the device each time it runs. For F(4x4, 3x3) transformed weights
+// take 4 times the memory of the f32 weights, or 8 times that of f16 weights, and a large network needs those
+// of only one convolution at a time.
 
 import { divisor, QUOTIENT } from '../device/indexing.ts';
 import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
@@ -12,15 +12,15 @@ import { paddedChannels, weightElement, weightWgsl } from './conv2d-weights.ts';
 
 const LANES = 32;
 
-/** A row of R times three values, as WGSL. */
+/** Returns WGSL of a row of R times three values. */
 function product(row: readonly number[], value: (k: number) => string): string {
   const terms = row.flatMap((r, k) => (r === 0 ? [] : [r === 1 ? value(k) : `${r} * ${value(k)}`]));
   return terms.join(' + ');
 }
 
 /**
- * factors[place][ic][o - first] = R g Rᵀ of the weights g of the output channels o from `first`, a multiple of 4, on.
- * An invocation transforms the weights of an input channel and four output channels.
+ * factors[place][ic][o - first] = R g Rᵀ of the weights g of the output channels o from `first`, a multiple
+ * of 4, on. An invocation transforms the weights of an input channel and four output channels.
  */
 export function transformWeights(
   geometry: Geometry,

@@ -1,9 +1,10 @@
-// 3x3 convolution on matrix units as an implicit GEMM: rows are output channels, columns are output pixels, and k runs
-// over taps and input channels.
+// 3x3 convolution on matrix units as an implicit GEMM: rows are output channels, columns are output pixels,
+// and k runs over taps and input channels.
 //
-// A step stages, for one row of taps and `tile.depth` channels, three copies of the pixels: shifted left by one, as they
-// are, shifted right by one. Units must load from addresses aligned to 16 bytes, so a shifted tap cannot be read out of
-// one copy. The shifts happen in registers, on pairs of halves, between one aligned load and three aligned stores.
+// For one row of taps and `tile.depth` channels, a step stages three copies of the pixels: shifted left by
+// one, unshifted, and shifted right by one. Units must load from addresses aligned to 16 bytes, so they
+// cannot read a shifted tap from a single copy. Pixels are shifted in registers, on pairs of f16 values,
+// between one aligned load and three aligned stores. gemm/gemm-matrix.ts has the measured rates.
 
 import { ShapeError } from '../../errors.ts';
 import { defineKernel, type Kernel, read, type Uniform, u32 } from '../device/kernel.ts';
@@ -24,7 +25,7 @@ import {
 } from '../gemm/gemm-matrix.ts';
 import { unroll } from '../gemm/gemm-spec.ts';
 
-/** Taps of a row of the kernel, all staged in one step. */
+/** Taps of a row of the kernel; a step stages all of them. */
 export const TAPS = 3;
 
 /** A convolution with 3x3 taps and padding 1. */
@@ -35,7 +36,7 @@ export interface MatrixConv extends MatrixOut {
   readonly xType: WeightDtype;
 }
 
-/** The shape of the result. */
+/** Returns the shape of the result. */
 export const convShape = ({ x, outChannels, stride }: MatrixConv): Shape => [
   outChannels,
   x[1],
@@ -43,10 +44,12 @@ export const convShape = ({ x, outChannels, stride }: MatrixConv): Shape => [
   Math.ceil(x[3] / stride),
 ];
 
-/** Output channels in the packed weight: whole tiles of rows. */
+/** Returns the output channels of the packed weight, rounded up to whole tiles of rows. */
 const packedRows = (outChannels: number, rows: number): number => Math.ceil(outChannels / rows) * rows;
 
-/** Packs a weight [out, in, 3, 3] to halves [tap][in][out], out padded with zeros to a multiple of `rows`. */
+/**
+ * Packs a weight [out, in, 3, 3] as f16 [tap][in][out], with out padded with zeros to a multiple of `rows`.
+ */
 export function packTaps(outChannels: number, channels: number, rows: number): Packing {
   const wide = packedRows(outChannels, rows);
   const each = channels * 9;
@@ -66,7 +69,7 @@ export function packTaps(outChannels: number, channels: number, rows: number): P
   };
 }
 
-/** Why a convolution cannot run with a tile, or undefined. */
+/** Returns why a convolution cannot run with a tile, or undefined if it can. */
 export function convFault(tile: MatrixTile, conv: MatrixConv): string | undefined {
   const [c, , h, w] = conv.x;
   const y = convShape(conv);
@@ -80,15 +83,16 @@ export function convFault(tile: MatrixTile, conv: MatrixConv): string | undefine
   return undefined;
 }
 
-/** The low half of word a and the low half of word b as one word, and likewise for high halves. */
+/** Returns WGSL that joins the low 16 bits of words a and b, and the same for the high 16 bits. */
 const low = (a: string, b: string) => `(${a} & 0xffffu) | (${b} << 16u)`;
 const high = (a: string, b: string) => `(${a} >> 16u) | (${b} & 0xffff0000u)`;
-/** The high half of a, then the low half of b. */
+/** Returns WGSL that joins the high 16 bits of a and the low 16 bits of b. */
 const across = (a: string, b: string) => `(${a} >> 16u) | (${b} << 16u)`;
 
 /**
- * The words of the three shifted copies of `load` output pixels, from the words `w0, w1, ...` of their input pixels and
- * the words `left` (whose high half is the pixel before) and `right` (whose low half is the pixel after).
+ * Returns the words of the three shifted copies of `load` output pixels, computed from the words `w0, w1,
+ * ...` of their input pixels, `left` (whose high 16 bits are the pixel before) and `right` (whose low 16 bits
+ * are the pixel after).
  */
 function shifted(load: number, stride: 1 | 2): readonly (readonly string[])[] {
   const words = load / 2;
@@ -103,7 +107,10 @@ function shifted(load: number, stride: 1 | 2): readonly (readonly string[])[] {
       ];
 }
 
-/** A kernel for `MatrixConv`. Its operands are `a x x [bias] c`, where a is the weight packed by `packTaps`. */
+/**
+ * Returns a kernel for `MatrixConv`. Its operands are `a x x [bias] c`, where a is the weight packed by
+ * `packTaps`.
+ */
 export function conv2dMatrix(tile: MatrixTile, lanes: number, conv: MatrixConv): Kernel {
   const fault = convFault(tile, conv);
   if (fault) throw new ShapeError(`conv2d on matrix units: ${fault}`);
@@ -114,12 +121,13 @@ export function conv2dMatrix(tile: MatrixTile, lanes: number, conv: MatrixConv):
   const wide = tile.columns / load;
   const total = depth * wide;
   const items = Math.ceil(total / threads);
-  // All items of an invocation are the same pixels of different channels if a turn is whole rows of the strip.
+  // If a round covers whole rows of the strip, all items of an invocation are the same pixels of different
+  // channels.
   const places = threads % wide === 0 ? 1 : items;
   const placeOf = (s: number): number => (places === 1 ? 0 : s);
   const a = stageA(tile, lanes, TAPS);
   const half = xType === 'f16';
-  // A vector of pixels holds `load` halves, or 4 floats; `loads` of them cover the pixels of an item.
+  // A vector of pixels holds `load` f16 values or 4 floats; `loads` vectors cover the pixels of an item.
   const perLoad = half ? load : Math.min(load, 4);
   const loads = (load * stride) / perLoad;
   const vector = half ? HALVES[load] : perLoad === 4 ? 'vec4f' : 'vec2f';
@@ -139,7 +147,7 @@ export function conv2dMatrix(tile: MatrixTile, lanes: number, conv: MatrixConv):
   ${unroll(loads, (v) => `var x${s}_${v}: ${vector};`)}
   var left${s}: ${lone};
   ${stride === 1 ? `var right${s}: ${lone};` : ''}`;
-  // Branches and not selects: a select would wait for the load here, in the middle of the prefetch.
+  // These are branches because a select would wait for the load here, in the middle of the prefetch.
   const fetch = (s: number): string => {
     const p = placeOf(s);
     const clear = `${unroll(loads, (v) => `x${s}_${v} = ${vector}();`)} left${s} = ${lone}(); ${stride === 1 ? `right${s} = ${lone}();` : ''}`;

@@ -1,5 +1,6 @@
-// A convolution's input made ready in scratch: mapped by a x + b and the activation, with zeros around the images, so
-// that a kernel that reads each pixel many times neither maps it again nor asks where the image ends.
+// Prepares a convolution's input in scratch: maps it by a x + b and the activation and surrounds the images
+// with zeros. A kernel that reads each pixel many times then neither repeats the map nor checks for the
+// image's border.
 
 import { divisor, QUOTIENT } from '../device/indexing.ts';
 import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
@@ -9,7 +10,7 @@ import { type Geometry, prologue } from './conv2d-shape.ts';
 import { lines } from './conv2d-tiles.ts';
 
 const LANES = 32;
-/** Channels of an invocation: finding its place costs as much as three of them. */
+/** Channels per invocation. Computing an invocation's position costs as much as processing three channels. */
 const CHANNELS = 8;
 
 /** Samples `first`..`first + count` of the batch. */
@@ -19,22 +20,26 @@ export interface SampleRange {
 }
 
 /**
- * Padded rows are vec4s: one of zeros, then the image's row with zeros behind up to a multiple of 4. One row of zeros
- * lies above every image and below the last; behind it are rows that are read for pixels that nobody keeps.
+ * Returns the vec4s of a padded row: one of zeros, then the image's row, filled up with zeros to a multiple
+ * of 4. One row of zeros lies above every image and below the last one. The rows after that are read only for
+ * pixels that are discarded.
  */
 export const paddedRow = ({ x }: Geometry): number => ceilDiv(x[3], 4) + 1;
 
-/** Vec4s from one channel to the next in scratch for `samples`. */
+/** Returns the distance between channels in vec4s, in scratch for `samples`. */
 export const paddedPlane = (geometry: Geometry, samples: number): number =>
   (samples * (geometry.x[2] + 1) + 5) * paddedRow(geometry);
 
-/** `padded` of the samples of a range; an invocation writes a vec4 of some channels. */
+/**
+ * Returns the step that fills `padded` for a range of samples; an invocation writes one vec4 of some
+ * channels.
+ */
 export function padInput(geometry: Geometry, { first, count }: SampleRange): Step {
   const { x, fused } = geometry;
   const on = prologue(geometry);
   const aligned = x[3] % 4 === 0;
   const row = paddedRow(geometry);
-  const rows = count * (x[2] + 1) + 2; // the last for its first vec4, which the line before it reads
+  const rows = count * (x[2] + 1) + 2; // the last row is there for its first vec4, which the row above reads
   const blocks = ceilDiv(x[0], CHANNELS);
   const load = aligned
     ? 'let raw = x[select(0, at / 4, inside)];'

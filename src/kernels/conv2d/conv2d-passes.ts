@@ -1,4 +1,5 @@
-// Convolutions that are a transform, a batch of matrix products and a transform back, cut into passes.
+// Convolutions that consist of a transform, a batch of matrix products and an inverse transform, split into
+// passes.
 
 import type { Capabilities } from '../device/device.ts';
 import { ceilDiv } from '../device/kernel.ts';
@@ -9,12 +10,12 @@ import type { Geometry } from './conv2d-shape.ts';
 import { packRows } from './conv2d-weights.ts';
 import { CONVOLUTIONS } from './families.ts';
 
-/** Columns `first`..`first + count` of all; `pitch` elements from one row of scratch to the next. */
+/** The columns `first`..`first + count` of a pass; rows of scratch are `pitch` elements apart. */
 export interface ColumnRange {
   readonly first: number;
   readonly count: number;
   readonly pitch: number;
-  /** Elements from one place of scratch to the next. */
+  /** Distance in elements between places of `transformed` and of `products`. */
   readonly inPlace: number;
   readonly outPlace: number;
 }
@@ -22,18 +23,21 @@ export interface ColumnRange {
 export interface Transformed {
   /** Columns of each product over the whole batch. */
   readonly columns: number;
-  /** R of the weights' transform R g Rᵀ, one row a place in one dimension. */
+  /** R of the weights' transform R g Rᵀ; one row per place in one dimension. */
   readonly weights: readonly (readonly number[])[];
-  /** x to `transformed` [place][ic][columns]. */
+  /** Computes `transformed` [place][ic][columns] from x. */
   readonly input: (range: ColumnRange) => Step;
-  /** `products` [place][oc][columns] to y. */
+  /** Computes y from `products` [place][oc][columns]. */
   readonly output: (range: ColumnRange) => Step;
 }
 
-/** Elements between places: a cache line, or else their strides are powers of two and fall on one set of the cache. */
+/**
+ * Elements between places, one cache line. Without it strides are powers of two and all places map to one
+ * cache set.
+ */
 const APART = 16;
 
-/** The routine of a transformed convolution; a column's arithmetic is the same in whatever pass it falls. */
+/** Returns the routine of a transformed convolution. A column's arithmetic does not depend on its pass. */
 export function inPasses(
   capabilities: Capabilities,
   geometry: Geometry,
@@ -46,8 +50,8 @@ export function inPasses(
   } = geometry;
   const { family, maxBindingBytes } = capabilities;
   const places = weights.length ** 2;
-  // Weights that are not kept transformed are made so in blocks of output channels that can be bound. Where there are
-  // several, every pass makes them all again, so that passes are as large as can be bound too.
+  // Compact weights are transformed in blocks of output channels that are small enough to bind. If there are
+  // several blocks, every pass transforms all of them, so passes are then as large as can be bound.
   const each = compact ? blockChannels(capabilities, geometry, weights.length) : oc;
   const bytes = 4 * places * Math.max(ic, oc) * columns;
   const passes = ceilDiv(
@@ -96,19 +100,22 @@ export function inPasses(
   };
 }
 
-/** Bytes of weights transformed to `size` x `size` places, [place][ic][oc] of f32. */
+/** Returns the bytes of weights transformed to `size` x `size` places, [place][ic][oc] in f32. */
 export const factorBytes = ({ x, y }: Geometry, size: number): number =>
   4 * size ** 2 * x[0] * packedPitch(y[0]);
 
-/** Output channels whose transformed weights can be bound at once: all, or a multiple of a GEMM's tile. */
+/**
+ * Returns the output channels whose transformed weights can be bound at once: all, or a multiple of a GEMM's
+ * tile.
+ */
 function blockChannels({ maxBindingBytes }: Capabilities, geometry: Geometry, size: number): number {
   const blocks = ceilDiv(factorBytes(geometry, size), maxBindingBytes);
   return blocks === 1 ? geometry.y[0] : Math.max(32, Math.floor(geometry.y[0] / blocks / 32) * 32);
 }
 
 /**
- * Packs weights [oc, ic, 3, 3] as factors of the products, [place][ic][oc]: place (i, j) holds R g Rᵀ, in f32
- * whatever the weights are stored as.
+ * Packs weights [oc, ic, 3, 3] as factors of the products, [place][ic][oc]. Place (i, j) holds that element
+ * of R g Rᵀ, in f32 for every type of weights.
  */
 function packTransformed({ x: [ic], y: [oc] }: Geometry, R: readonly (readonly number[])[]): Packing {
   const size = R.length;

@@ -1,5 +1,5 @@
-// What every kernel of a convolution shares: the geometry, the fused operands on the way in and out, and the
-// layout of the weights.
+// The parts that all convolution kernels share: the geometry, the fused maps of input and output, and the
+// loop over taps.
 
 import { ShapeError } from '../../errors.ts';
 import { divisor, QUOTIENT } from '../device/indexing.ts';
@@ -13,27 +13,29 @@ export interface Conv2dOptions {
   readonly x: Shape;
   readonly outChannels: number;
   readonly kernel: readonly [kh: number, kw: number];
-  /** Pixels from one output to the next, in both directions; 1 where not given. */
+  /** Input pixels from one output to the next, in both directions; default: 1. */
   readonly stride?: number;
-  /** Zeros around the input (after the affine map and its activation); none where not given. */
+  /** Zeros around the input (after the affine map and its activation); default: none. */
   readonly padding?: readonly [top: number, left: number, bottom: number, right: number];
-  /** The input is enlarged to twice its size first, each pixel repeated. */
+  /** Enlarges the input to twice its size first by repeating each pixel. */
   readonly upsample?: 2;
   readonly bias: boolean;
-  /** The input is act(a x + b), with a and b per channel and sample, as a group norm makes them. */
+  /**
+   * Makes the input act(a x + b), with a and b per channel and sample, as `groupNormAffine` computes them.
+   */
   readonly affine?: Activation;
-  /** A number per output channel and sample is added to each of its pixels. */
+  /** Adds a number per output channel and sample to each of its pixels. */
   readonly embedding?: boolean;
-  /** A tensor like the output is added. */
+  /** Adds a tensor of the output's shape. */
   readonly residual?: boolean;
-  /** Everything is multiplied by this last. */
+  /** Multiplies the result at the end. */
   readonly scale?: number;
   readonly weights: WeightDtype;
-  /** Weights are kept as they are in memory; a way that wants them transformed does it each time. */
+  /** Keeps weights untransformed in memory; a method that needs them transformed does so in each run. */
   readonly compact?: boolean;
 }
 
-/** Options with what they imply filled in. */
+/** Options with defaults and derived sizes filled in. */
 export interface Geometry {
   readonly x: Shape;
   readonly y: Shape;
@@ -49,7 +51,7 @@ export interface Geometry {
   readonly fused: Fused;
 }
 
-/** What is fused into a convolution; part of a kernel's text, unlike the numbers of the geometry. */
+/** The fused operands of a convolution. They change a kernel's text, unlike the numbers of the geometry. */
 export interface Fused {
   readonly affine: Activation | undefined;
   readonly bias: boolean;
@@ -58,8 +60,8 @@ export interface Fused {
 }
 
 /**
- * The height and width of a convolution's output.
- * @throws ShapeError where the padded input is smaller than the kernel.
+ * Returns the height and width of a convolution's output.
+ * @throws ShapeError if the padded input is smaller than the kernel.
  */
 export function outputSize({
   x,
@@ -71,11 +73,13 @@ export function outputSize({
   const height = x[2] * (upsample ?? 1) + top + bottom;
   const width = x[3] * (upsample ?? 1) + left + right;
   if (height < kh || width < kw)
-    throw new ShapeError(`conv2d: the padded input is ${height}x${width}, the kernel ${kh}x${kw} (x [${x}])`);
+    throw new ShapeError(
+      `conv2d: expected a padded input of at least the kernel's ${kh}x${kw}, got ${height}x${width} (x [${x}])`,
+    );
   return [Math.floor((height - kh) / stride) + 1, Math.floor((width - kw) / stride) + 1];
 }
 
-/** Checks the options and fills them in. @throws ShapeError */
+/** Checks the options and fills in the rest. @throws ShapeError if a size is not a positive integer. */
 export function geometryOf(options: Conv2dOptions): Geometry {
   const { x, outChannels, kernel, stride = 1, padding = [0, 0, 0, 0] } = options;
   const positive = [...x, outChannels, ...kernel, stride];
@@ -84,7 +88,7 @@ export function geometryOf(options: Conv2dOptions): Geometry {
     padding.some((v) => !Number.isInteger(v) || v < 0)
   )
     throw new ShapeError(
-      `conv2d: x [${x}], ${outChannels} channels out, kernel [${kernel}], stride ${stride}, padding [${padding}] must be whole and positive`,
+      `conv2d: expected positive integers, got x [${x}], ${outChannels} output channels, kernel [${kernel}], stride ${stride}, padding [${padding}]`,
     );
   const [h, w] = outputSize(options);
   return {
@@ -107,18 +111,21 @@ export function geometryOf(options: Conv2dOptions): Geometry {
   };
 }
 
-/** A tag of the fused operands for kernel names. */
+/** Returns a tag of the fused operands for kernel names. */
 export const fusedTag = ({ affine, bias, embedding, residual }: Fused): string =>
   [affine && `affine-${affine}`, bias && 'bias', embedding && 'embedding', residual && 'residual']
     .filter(Boolean)
     .join('+') || 'bare';
 
-/** The fused input map: its binding, uniforms, and WGSL. */
+/** The fused map of the input. */
 export interface Prologue {
   readonly bindings: readonly Binding[];
   readonly operands: readonly string[];
   readonly uniforms: readonly Uniform[];
-  /** `slopeOf(c, n)`, `offsetOf(c, n)`, `mapped(v, slope, offset)` and `mapped1`: identities where nothing is fused. */
+  /**
+   * `slopeOf(c, n)`, `offsetOf(c, n)`, `mapped(v, slope, offset)` and its scalar form `mapped1`; identities
+   * if nothing is fused.
+   */
   readonly wgsl: string;
 }
 
@@ -149,19 +156,19 @@ fn mapped1(v: f32, slope: f32, offset: f32) -> f32 { return act1(v * slope + off
   };
 }
 
-/** The fused output map: bindings, uniforms, and WGSL. */
+/** The fused map of the output. */
 export interface Epilogue {
   readonly bindings: readonly Binding[];
   readonly operands: readonly string[];
   readonly uniforms: readonly Uniform[];
   /**
-   * `addend(o, n)`: what is added to every pixel of channel o in sample n: bias and embedding.
-   * `finished(sum, i)`: a sum that has its addend, with residual and scale; i is its place in y.
+   * `addend(o, n)` returns the number to add to every pixel of channel o in sample n: bias plus embedding.
+   * `finished(sum, i)` applies residual and scale to a sum that includes its addend; i is its index in y.
    */
   readonly wgsl: string;
 }
 
-/** The output map of outputs stored one, two or four at a time. */
+/** Returns the output map for outputs that are stored one, two or four at a time. */
 export function epilogue(
   { y, scale, fused: { bias, embedding, residual } }: Geometry,
   element: 'f32' | 'vec2f' | 'vec4f' = 'vec4f',
@@ -181,14 +188,17 @@ fn finished(sum: ${element}, i: u32) -> ${element} { return (sum${residual ? ' +
   };
 }
 
-/** Uniforms that place a column of y in its sample and image; wants `QUOTIENT`. */
+/** Returns the uniforms of `COLUMN_PLACE`, which locates a column of y in its sample and image. */
 export const columnUniforms = (y: Shape): readonly Uniform[] => [
   ...divisor('pixels', y[2] * y[3]),
   ...divisor('width', y[3]),
   u32('columns', columns(y)),
 ];
 
-/** Uniforms that place a kernel's window in x: sizes, stride, padding, and the shift that enlarges. */
+/**
+ * Returns uniforms that locate a kernel's window in x: sizes, stride, padding, and the shift for enlarged
+ * input.
+ */
 export const windowUniforms = ({ x, kernel, stride, top, left, enlarge }: Geometry): readonly Uniform[] => [
   u32('channels', x[0]),
   u32('xPitch', pitch(x)),
@@ -202,7 +212,10 @@ export const windowUniforms = ({ x, kernel, stride, top, left, enlarge }: Geomet
   u32('left', left),
 ];
 
-/** `placeOf(column)`: the sample, row and column of the image; columns behind the last are taken for the last. */
+/**
+ * WGSL of `placeOf(column)`: sample, row and column in the image. Columns after the last are treated as the
+ * last.
+ */
 export const COLUMN_PLACE = /* wgsl */ `${QUOTIENT}
 fn placeOf(column: u32) -> vec3u {
   let p = min(column, u.columns - 1);
@@ -214,8 +227,8 @@ fn placeOf(column: u32) -> vec3u {
 `;
 
 /**
- * WGSL of a kernel that does four columns of y from `first` on: their samples `n`, and where their windows begin in x.
- * Wants `COLUMN_PLACE` and `windowUniforms`.
+ * Returns WGSL that computes, for four columns of y from `first` on, their samples `n` and where their
+ * windows begin in x. Requires `COLUMN_PLACE` and `windowUniforms`.
  */
 export const windowsOf = (first: string): string => /* wgsl */ `let at0 = placeOf(${first});
   let at1 = placeOf(${first} + 1);
@@ -227,14 +240,17 @@ export const windowsOf = (first: string): string => /* wgsl */ `let at0 = placeO
   let image = n * (u.xHeight * u.xWidth);
   let limit = vec2u(u.xHeight, u.xWidth) << vec2u(u.shift);`;
 
-/** WGSL of a loop over the taps of channel `c`: `body` has a tap's mapped pixels in `a`, zeros in the padding. */
+/**
+ * Returns WGSL of a loop over the taps of channel `c`. In `body`, `a` holds a tap's mapped pixels, zero in
+ * the padding.
+ */
 export const eachTap = (
   body: string,
 ): string => /* wgsl */ `let slope = vec4f(slopeOf(c, n.x), slopeOf(c, n.y), slopeOf(c, n.z), slopeOf(c, n.w));
     let offset = vec4f(offsetOf(c, n.x), offsetOf(c, n.y), offsetOf(c, n.z), offsetOf(c, n.w));
     let plane = image + c * u.xPitch;
     for (var i = 0u; i < u.kernelHeight; i++) {
-      let row = vec4u(top + i32(i)); // above the image wraps to a huge number
+      let row = vec4u(top + i32(i)); // rows above the image wrap to huge numbers
       let line = plane + (row >> vec4u(u.shift)) * u.xWidth;
       for (var j = 0u; j < u.kernelWidth; j++) {
         let column = vec4u(left + i32(j));

@@ -1,5 +1,6 @@
-// Convolution as one matrix product over gathered pixels: every tap of every input channel is a row of the product's
-// right factor. For strides, and for images of few tiles, where nothing pays for transformed weights.
+// Convolution as one matrix product over gathered pixels (im2col): every tap of every input channel is a row
+// of the product's right factor. It serves strides, and images of so few tiles that transforming weights
+// costs more than it saves.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor } from '../device/indexing.ts';
@@ -30,14 +31,15 @@ import {
 import { packRows, paddedChannels } from './conv2d-weights.ts';
 
 const LANES = 32;
-/** Channels of an invocation: where its pixels lie is found once for all of them. */
+/** Channels per invocation, which share the work of locating its pixels. */
 const CHANNELS = 8;
 /** Bytes of gathered pixels in a pass. */
 const PASS_BYTES = 2 ** 25;
 
 /**
- * y = weight · taps, with taps[c, i, j][p] = act(a x + b)[c, p stride + (i, j) - padding] or zero, in passes over the
- * columns. What a product cannot add, an embedding, is added to y behind it.
+ * Returns a routine for y = weight · taps, with taps[c, i, j][p] = act(a x + b)[c, p stride + (i, j) -
+ * padding] or zero, in passes over the columns. A product cannot add an embedding, so a further step adds it
+ * to y.
  */
 export function tapsConv2d(capabilities: Capabilities, geometry: Geometry): Routine {
   const {
@@ -77,7 +79,10 @@ export function tapsConv2d(capabilities: Capabilities, geometry: Geometry): Rout
   };
 }
 
-/** `taps` of the `row` columns from `first` on; an invocation gathers 4 columns of some channels. */
+/**
+ * Returns the step that gathers `taps` of `row` columns from `first` on; an invocation gathers 4 columns of
+ * some channels.
+ */
 function gather(geometry: Geometry, first: number, row: number): Step {
   const { x, y, fused } = geometry;
   const on = prologue(geometry);
@@ -115,7 +120,10 @@ function gather(geometry: Geometry, first: number, row: number): Step {
   return { kernel: launch, operands: ['x', ...on.operands, 'taps'] };
 }
 
-/** Bias, embedding, residual and scale on the products in y; an invocation does 4 columns of a channel. */
+/**
+ * Returns the step that applies bias, embedding, residual and scale to the products in y, 4 columns per
+ * invocation.
+ */
 function finish(geometry: Geometry): Step {
   const { y, fused } = geometry;
   const out = epilogue(geometry);

@@ -1,15 +1,18 @@
-// Square tiles of output pixels: how they are numbered, loaded with the pixels around them, and stored.
+// Square tiles of output pixels: numbering, loading with the surrounding pixels, and storing.
 
 import { divisor, QUOTIENT } from '../device/indexing.ts';
 import { ceilDiv, LINEAR_GROUP, type Uniform, u32 } from '../device/kernel.ts';
 import { pitch } from '../device/tensor.ts';
 import type { Geometry } from './conv2d-shape.ts';
 
-/** Tiles of `size` by `size` in a convolution's output over the whole batch. */
+/** Returns the number of tiles of `size` by `size` in a convolution's output over the whole batch. */
 export const tileCount = ({ y: [, n, h, w] }: Geometry, size: number): number =>
   n * ceilDiv(h, size) * ceilDiv(w, size);
 
-/** Uniforms of `tileOf` for a grid that covers `channels` times `count` tiles from `first` on, `lanes` a group. */
+/**
+ * Returns the uniforms of `tileOf` for a grid over `count` tiles from `first` on per channel, `lanes` tiles
+ * per workgroup.
+ */
 export function tileUniforms(
   { y }: Geometry,
   size: number,
@@ -27,7 +30,10 @@ export function tileUniforms(
   ];
 }
 
-/** `channelOf(group)` and `tileOf(group, channel, local)`: an invocation's channel (or block of them) and tile. */
+/**
+ * Returns WGSL of `channelOf(group)` and `tileOf(group, channel, local)`: an invocation's channel (or block
+ * of channels) and tile.
+ */
 export const tileOf = (lanes: number, size: number): string => /* wgsl */ `${QUOTIENT}${LINEAR_GROUP}
 struct Tile { index: u32, sample: u32, top: u32, left: u32 }
 fn channelOf(group: u32) -> u32 { return quotient(group, u.groupsAcross, u.groupsAcrossInverse); }
@@ -44,7 +50,9 @@ fn tileOf(group: u32, channel: u32, local: u32) -> Tile {
 export const lines = (count: number, line: (i: number) => string, separator = '\n  '): string =>
   Array.from({ length: count }, (_, i) => line(i)).join(separator);
 
-/** How many neighbouring pixels of a row lie together in storage wherever a tile of `size` starts. */
+/**
+ * Returns how many neighbouring pixels of a row can be stored as one aligned vector, at any tile of `size`.
+ */
 export const together = (width: number, size: number): 1 | 2 | 4 =>
   width % 4 === 0 && size % 4 === 0 ? 4 : width % 2 === 0 && size % 2 === 0 ? 2 : 1;
 
@@ -54,16 +62,19 @@ export const ELEMENTS = { 1: 'f32', 2: 'vec2f', 4: 'vec4f' } as const;
 export interface TileLoad {
   readonly element: 'f32' | 'vec4f';
   readonly uniforms: readonly Uniform[];
-  /** Before any channel: which columns lie inside the image. Wants `tile`. */
+  /** WGSL before the loop over channels: which columns lie inside the image. Requires `tile`. */
   readonly begin: string;
   /**
-   * `d`i`_0`, `d`i`_1`.. of row `row` (of the tile and the pixels above it) of `channel`, mapped and zero outside
-   * the image. Wants `slope`, `offset` and `channel`.
+   * Returns WGSL that sets `d`i`_0`, `d`i`_1`.. to row `row` of the tile with its border in `channel`,
+   * mapped, and zero outside the image. Requires `slope`, `offset` and `channel`.
    */
   readonly row: (i: number, row: string) => string;
 }
 
-/** Rows of tiles of 4 are loaded as vec4s where tiles start on them and the padding to the left is 1. */
+/**
+ * Returns how tiles are loaded: rows of tiles of 4 as vec4s, if tiles start on vec4s and the padding to the
+ * left is 1.
+ */
 export function tileLoad({ x, top, left }: Geometry, size: number): TileLoad {
   const side = size + 2;
   const aligned = size === 4 && x[3] % 4 === 0 && left === 1;
@@ -83,7 +94,7 @@ export function tileLoad({ x, top, left }: Geometry, size: number): TileLoad {
       u32('top', top),
       u32('left', left),
     ],
-    begin: `let top = tile.top - u.top; // above or left of the image these wrap to huge numbers
+    begin: `let top = tile.top - u.top; // outside the image above or to the left these wrap to huge numbers
   let left = tile.left - u.left;
   let above = (tile.sample * u.xHeight + top) * u.xWidth + left${aligned ? ' + 1' : ''};
   ${lines(side, (j) => `let in${j} = left + ${j} < u.xWidth;`)}`,
@@ -95,8 +106,9 @@ export function tileLoad({ x, top, left }: Geometry, size: number): TileLoad {
 }
 
 /**
- * Stores the pixels of a tile: wants `tile`, `yAt` (the place of its first pixel in y), and uniforms
- * yWidth and yHeight. `value(i, j)` is the vector of `width` pixels that starts at row i, column j.
+ * Returns WGSL that stores the pixels of a tile. It requires `tile`, `yAt` (the index of its first pixel in
+ * y), and the uniforms yWidth and yHeight. `value(i, j)` stores the vector of `width` pixels that starts at
+ * row i, column j.
  */
 export function tileStore(size: number, width: 1 | 2 | 4, value: (i: number, j: number) => string): string {
   return lines(

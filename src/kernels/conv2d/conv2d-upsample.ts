@@ -1,15 +1,17 @@
-// 3x3 convolution behind a nearest-neighbour enlargement to twice the size, on the small image: 9 products a pixel
-// of x where the direct sum has 36 (4 pixels of y).
+// 3x3 convolution after a nearest-neighbour enlargement to twice the size, computed on the small image: 9
+// products per pixel of x, while the direct sum has 36 (for 4 pixels of y).
 //
 // In one dimension, with weights g0 g1 g2 and G = g0 + g1 + g2, the two outputs of pixel i are
 //   y[2i]     = g0 x[i-1] + (g1 + g2) x[i]  =  G x[i] + g0 (x[i-1] - x[i])
 //   y[2i + 1] = (g0 + g1) x[i] + g2 x[i+1]  =  G x[i] + g2 (x[i+1] - x[i])
-// which takes three products, G x[i] being shared. In two dimensions these are the 9 places (a, b) of
+// which takes three products, because both outputs share G x[i]. In two dimensions these are the 9 places (a,
+// b) of
 //   products = (R g Rᵀ) ∘ (D x Dᵀ),   y[2i + p][2j + q] = the sum of the places {0, 1 + p} x {0, 1 + q},
-// with the rows of R: (1 1 1), (1 0 0), (0 0 1) and of D, on x[i-1], x[i], x[i+1]: (0 1 0), (1 -1 0), (0 -1 1).
-// The maps are sums and differences, so that few digits are lost, and no tile is wasted on small images. It counts as
-// many products as Winograd's F(4x4, 3x3) on the enlarged image. On 2 cores of a software adapter, n = 64, in GFLOP/s of
-// the direct sum: 83 for 32 channels from 14x14, 126 for 64 and 147 for 96 from 7x7 (bench/kernels.ts, `conv2d`).
+// with the rows of R: (1 1 1), (1 0 0), (0 0 1) and of D, on x[i-1], x[i], x[i+1]: (0 1 0), (1 -1 0), (0 -1
+// 1). The maps are sums and differences, which lose few digits, and small images leave no tile partly empty.
+// The number of products equals that of Winograd's F(4x4, 3x3) on the enlarged image. On 2 cores of a
+// software adapter, n = 64, in GFLOP/s of the direct sum: 83 for 32 channels from 14x14, 126 for 64 and 147
+// for 96 from 7x7 (bench/kernels.ts, `conv2d`).
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor } from '../device/indexing.ts';
@@ -29,7 +31,7 @@ const R: readonly (readonly number[])[] = [
   [0, 0, 1],
 ];
 
-/** For `upsample: 2`, a 3x3 kernel, stride 1 and padding 1 on each side. */
+/** Returns the routine for `upsample: 2`, a 3x3 kernel, stride 1 and padding 1 on each side. */
 export function upsample(capabilities: Capabilities, geometry: Geometry): Routine {
   return inPasses(capabilities, geometry, {
     columns: columns(geometry.x),
@@ -39,7 +41,10 @@ export function upsample(capabilities: Capabilities, geometry: Geometry): Routin
   });
 }
 
-/** Uniforms and head of a `main` that does 4 columns, starting at `column`, of the channels from `channel` to `end`. */
+/**
+ * Uniforms of `vectorMain`, the head of a `main` that processes 4 columns from `column` on, of channels
+ * `channel` to `end`.
+ */
 const vectorUniforms = (
   { x }: Geometry,
   channels: number,
@@ -69,7 +74,10 @@ const vectorMain = (each: number): string => /* wgsl */ `@compute @workgroup_siz
   let row = vec4u(at0.y, at1.y, at2.y, at3.y);
   let col = vec4u(at0.z, at1.z, at2.z, at3.z);`;
 
-/** transformed[a, b][c][p] = D x Dᵀ around pixel p; an invocation does 4 pixels of some channels. */
+/**
+ * Returns the step for transformed[a, b][c][p] = D x Dᵀ around pixel p; an invocation does 4 pixels of some
+ * channels.
+ */
 function inputTransform(capabilities: Capabilities, geometry: Geometry, range: ColumnRange): Step {
   const { x, fused } = geometry;
   const each = CONVOLUTIONS[capabilities.family].channelsEach;
@@ -116,7 +124,10 @@ ${vectorMain(each)}
   return { kernel, operands: ['x', ...on.operands, 'transformed'] };
 }
 
-/** y from the 9 products, with bias, embedding, residual and scale; an invocation makes 4 times 2x2 pixels of some channels. */
+/**
+ * Returns the step for y from the 9 products, with the fused output map; an invocation does 4 times 2x2
+ * pixels of some channels.
+ */
 function outputTransform(capabilities: Capabilities, geometry: Geometry, range: ColumnRange): Step {
   const { x, y, fused } = geometry;
   const each = CONVOLUTIONS[capabilities.family].channelsEach;

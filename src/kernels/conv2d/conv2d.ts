@@ -1,5 +1,21 @@
-// Convolution, with what usually surrounds it fused in: a group norm's affine map and activation in front;
-// bias, embedding, residual and scale behind.
+// Convolution with its usual neighbours fused in: before it a group norm's affine map and activation, after
+// it bias, embedding, residual and scale.
+//
+// Methods, each with its idea and a measurement on lavapipe (2 cores, 3x3 kernels). Rates are GFLOP/s of the
+// direct sum; `methodOf` has more times.
+// - direct: 4 channels x 4 columns per invocation, any geometry. 32 channels, stride 2, from 14x14, n = 64:
+//   6.8 ms.
+// - broadcast: the same sum with weights broadcast between lanes: 2.3 ms for that case, and 75 GFLOP/s at
+//   most.
+// - taps: one matrix product over gathered pixels. 64 -> 64, stride 2, from 14x14, n = 32: 2.5 ms (broadcast
+//   5.1).
+// - winograd F(4x4, 3x3): 36 products instead of 144; 150 for 128 channels at 32x32, 175 for 256 at 16x16.
+// - winograd F(7x7, 3x3): 81 products instead of 441. A UNet at 28x28, 14x14 and 7x7, n = 32: 4.0 ms per
+//   evaluation instead of 4.6.
+// - fused: Winograd along rows only, in one kernel. 16 -> 16 at 28x28, n = 64: 4.7 ms (F(4x4, 3x3) 6.3).
+// - upsample: 9 products per small pixel instead of 36: 83 for 32 channels from 14x14, 147 for 96 from 7x7.
+// On an H200 Winograd F(4x4, 3x3) reaches 118.7 TFLOP/s for 320 channels at 64x64, n = 16; taps reach 9.4 for
+// 1280 channels at 8x8 (bench/results/nvidia-h200.json).
 
 import type { Capabilities } from '../device/device.ts';
 import { ceilDiv } from '../device/kernel.ts';
@@ -18,23 +34,23 @@ import { winogradFused } from './winograd-fused.ts';
 export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
 
 /**
- * y = (weight * act(a x + b) + bias + embedding + residual) scale, where zeros pad the convolution's input after
- * its map and activation.
+ * Returns a routine for y = (weight * act(a x + b) + bias + embedding + residual) scale. Zeros pad the
+ * convolution's input after map and activation.
  *
- * Operands: x [c, n, h, w]; weight [oc, c, kh, kw], packed by the routine; bias [oc]; affine [2c, n, 1, 1], whose
- * rows 0..c-1 are a and c..2c-1 are b; embedding [oc, n, 1, 1]; residual and y [oc, n, oh, ow] with
+ * Operands: x [c, n, h, w]; weight [oc, c, kh, kw], packed by the routine; bias [oc]; affine [2c, n, 1, 1],
+ * whose rows 0..c-1 are a and c..2c-1 are b; embedding [oc, n, 1, 1]; residual and y [oc, n, oh, ow] with
  * `[oh, ow] = outputSize(options)`.
  *
- * The way depends on family, channels and geometry, never on n, and each way sums in an order of its own that does
- * not depend on n either: a sample has the same bytes in any batch.
- * @throws ShapeError where the options make no convolution.
+ * The method depends on family, channels and geometry, but not on n. Each method sums in an order of its own
+ * that does not depend on n either, so a sample has the same bytes in any batch.
+ * @throws ShapeError if the options do not describe a convolution.
  */
 export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Routine {
   const plain = geometryOf(options);
-  const places = plain.enlarge === 2 ? 3 : mapsFor(capabilities, plain).size + 2; // in one dimension
+  const places = plain.enlarge === 2 ? 3 : mapsFor(capabilities, plain).size + 2; // along one side of a tile
   const compact = plain.compact || factorBytes(plain, places) > capabilities.maxBindingBytes;
   const geometry = { ...plain, compact };
-  switch (wayOf(capabilities, geometry)) {
+  switch (methodOf(capabilities, geometry)) {
     case 'product':
       return linear(capabilities, options);
     case 'fused':
@@ -52,21 +68,22 @@ export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Rout
   }
 }
 
-type Way = 'product' | 'fused' | 'winograd' | 'upsample' | 'taps' | 'broadcast' | 'direct';
+type Method = 'product' | 'fused' | 'winograd' | 'upsample' | 'taps' | 'broadcast' | 'direct';
 
-/** Tiles of an image from which on it pays to transform compact weights for them. */
+/** Compact weights are transformed for images of at least this many tiles. */
 const TRANSFORM_TILES = 16;
 
 /**
- * The fastest way by measurement on lavapipe (bench/kernels.ts, `conv2d`). In ms of processor time on 2 cores at n = 64:
- * 16->16 at 28x28: fused 4.7, winograd with tiles of 4 6.3; 1->16: 1.0, 2.5; 16->1: 2.5, 4.9; at n = 32, fused and
- * winograd with tiles of 7, 32->16: 4.7, 4.5; 80->16: 11.3, 8.4; 64->64 with stride 2 from 14x14: broadcast 5.1, taps 2.5.
+ * Returns the method that measured fastest on lavapipe (bench/kernels.ts, `conv2d`). In ms of processor time
+ * on 2 cores at n = 64: 16->16 at 28x28: fused 4.7, winograd with tiles of 4 6.3; 1->16: 1.0, 2.5; 16->1:
+ * 2.5, 4.9; at n = 32, fused and winograd with tiles of 7, 32->16: 4.7, 4.5; 80->16: 11.3, 8.4; 64->64 with
+ * stride 2 from 14x14: broadcast 5.1, taps 2.5.
  *
- * Compact weights, f16, in wall ms at n = 1 and 4: 320->320 at 64x64: winograd 51 (47 with its weights kept transformed),
- * taps 185, broadcast 359; 640->640 at 32x32: winograd 49, taps 141, broadcast 380; 1280->1280 at 16x16: winograd 168 and
- * 174, taps 143 and 582; at 8x8: winograd 167 and 167, taps 37 and 140.
+ * Compact weights, f16, in wall ms at n = 1 and 4: 320->320 at 64x64: winograd 51 (47 with its weights kept
+ * transformed), taps 185, broadcast 359; 640->640 at 32x32: winograd 49, taps 141, broadcast 380; 1280->1280
+ * at 16x16: winograd 168 and 174, taps 143 and 582; at 8x8: winograd 167 and 167, taps 37 and 140.
  */
-function wayOf(capabilities: Capabilities, geometry: Geometry): Way {
+function methodOf(capabilities: Capabilities, geometry: Geometry): Method {
   const { fusedUpTo, tapsAbove, broadcastAbove } = CONVOLUTIONS[capabilities.family];
   const { x, y, kernel, stride, enlarge, top, left, compact, fused } = geometry;
   const same = stride === 1 && y[2] === x[2] * enlarge && y[3] === x[3] * enlarge;

@@ -18,9 +18,9 @@ export interface ConvolutionVariant {
    */
   readonly channelsEach: number;
   /**
-   * Bytes that one operand of the products between two transforms may take in a pass. On a processor the three steps of a
-   * pass then meet in its caches (32->32 enlarged from 14x14, n = 64: 12.3 ms, and 15.6 ms in one pass); a GPU is
-   * faster with few large launches.
+   * Bytes that one operand of the products between two transforms may take in a pass. On a processor the
+   * three steps of a pass then meet in its caches (32->32 enlarged from 14x14, n = 64: 12.3 ms, and 15.6 ms
+   * in one pass); a GPU is faster with few large launches.
    */
   readonly passBytes: number;
 }

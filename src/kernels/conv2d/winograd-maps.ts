@@ -2,8 +2,8 @@
 //
 //   y = Aᵀ [ (G g) ∘ (Bᵀ d) ]   for m outputs y, weights g and the m + 2 inputs d under them
 //
-// Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2016); each product is the value of a
-// polynomial at a point. In two dimensions the maps are applied to rows and columns.
+// See Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2016). Each product is the value of
+// a polynomial at a point. In two dimensions the maps are applied to rows and columns.
 
 import { lines } from './conv2d-tiles.ts';
 
@@ -17,7 +17,9 @@ export interface Maps {
   readonly backward: (v: (i: number) => string, to: string) => string;
 }
 
-/** F(4, 3), with the points 0, ±1, ±2, ∞. Errors are 2e-6 of the outputs' standard deviation for 96 channels. */
+/**
+ * F(4, 3), with the points 0, ±1, ±2, ∞. Errors are 2e-6 of the outputs' standard deviation for 96 channels.
+ */
 export const F4: Maps = {
   size: 4,
   G: [
@@ -51,25 +53,26 @@ export const F4: Maps = {
 };
 
 /**
- * Points p of F(7, 3), each with its negative, and ∞. Of all pairs of multiples of 1/8 these lose the fewest digits:
- * errors are 8e-6 of the outputs' standard deviation for 96 channels, where 0, ±1/2, ±1, ±2 and 4 give 4e-5.
+ * Points p of F(7, 3), each with its negative, and ∞. Of all pairs of multiples of 1/8 these lose the fewest
+ * digits: errors are 8e-6 of the outputs' standard deviation for 96 channels; the points 0, ±1/2, ±1, ±2 and
+ * 4 give 4e-5.
  */
 const POINTS = [1 / 4, 5 / 8, 9 / 8, 9 / 4] as const;
 
-/** Coefficients, lowest first, of the product of x - r over the roots r. */
+/** Returns the coefficients, lowest first, of the product of x - r over the roots r. */
 function fromRoots(roots: readonly number[]): number[] {
   let product = [1];
   for (const r of roots) product = [...product, 0].map((c, i) => (product[i - 1] ?? 0) - r * c);
   return product;
 }
 
-/** The squares of the other points. */
+/** Returns the squares of all points but p. */
 const others = (p: number): number[] => POINTS.filter((q) => q !== p).map((q) => q * q);
 
 const sum = (factors: readonly number[], value: (i: number) => string): string =>
   factors.map((factor, i) => (factor === 1 ? value(i) : `${factor} * ${value(i)}`)).join(' + ');
 
-/** F(7, 3): 81 products a 7x7 tile, 1.65 a pixel where F(4, 3) takes 2.25. */
+/** F(7, 3): 81 products per 7x7 tile, which is 1.65 per pixel; F(4, 3) takes 2.25. */
 export const F7: Maps = {
   size: 7,
   // The denominator at p is the product of p - q over all other points q, -p among them.
@@ -82,7 +85,8 @@ export const F7: Maps = {
     ),
     [0, 0, 1],
   ],
-  // At ±p: the product over the other pairs is even in x, so both share its sums over odd and even inputs.
+  // The product over the other pairs is even in x, so the values at p and -p share its sums over odd and even
+  // inputs.
   forward: (d, to) =>
     POINTS.map((p, k) => {
       const factors = fromRoots(others(p));

@@ -1,9 +1,12 @@
-// The linear maps in front of and behind Winograd's products; see winograd.ts. They are bound by their loads and stores
-// (36 + 36 and 36 + 16 a tile of 4x4), so the group norm's map, bias, embedding and residual cost little here.
+// The linear maps before and after Winograd's products; see winograd.ts. Their loads and stores (36 + 36 and
+// 36 + 16 per tile of 4x4) take most of the time, so the group norm's map, bias, embedding and residual cost
+// little here.
 //
-// On a software driver each load and store is 12 to 18 instructions for each lane: a tile of 9x9 pixels in one piece is
-// 100 KB of code, which does not stay in the instruction cache. So rows and columns come in threes, in loops that move
-// the values along by three; moving them all costs less than a tenth of loading them (20 ms for 13 in a UNet's layers).
+// Versions, on lavapipe (2 cores):
+// - The whole tile unrolled. Each load and store takes 12 to 18 instructions per lane, so a tile of 9x9
+//   pixels is 100 KB of code and exceeds the instruction cache: 20 ms in a UNet's layers.
+// - Three rows or columns per iteration, with all values moved along by three (as here): 13 ms. Moving the
+//   values costs less than a tenth of loading them.
 
 import type { Capabilities } from '../device/device.ts';
 import { ceilDiv, defineKernel, linearGrid, read, u32, write } from '../device/kernel.ts';
@@ -17,7 +20,7 @@ import type { Maps } from './winograd-maps.ts';
 
 const LANES = 32;
 
-/** The head of a `main` that does tile `tile` of the channels from `channel` to `end`. */
+/** Returns the head of a `main` that processes tile `tile` of the channels from `channel` to `end`. */
 const tileMain = (each: number): string => /* wgsl */ `@compute @workgroup_size(${LANES}) fn main(
   @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) local: u32) {
@@ -28,8 +31,8 @@ const tileMain = (each: number): string => /* wgsl */ `@compute @workgroup_size(
   let end = min(channel + ${each}, u.channels);`;
 
 /**
- * transformed[place][c][tile] = Bᵀ d B, with d the pixels of act(a x + b) under the tile, zero outside the image.
- * An invocation transforms one tile of some channels.
+ * Returns the step for transformed[place][c][tile] = Bᵀ d B, where d are the pixels of act(a x + b) under the
+ * tile, zero outside the image. An invocation transforms one tile of some channels.
  */
 export function inputTransform(
   capabilities: Capabilities,
@@ -78,8 +81,9 @@ ${tileMain(each)}
 }
 
 /**
- * y = Aᵀ m A of the products[place][o][tile], with bias, embedding, residual and scale.
- * An invocation makes one tile of some channels; pixels that lie together are stored together.
+ * Returns the step for y = Aᵀ m A of products[place][o][tile], with bias, embedding, residual and scale.
+ * An invocation computes one tile of some channels; pixels that are adjacent in storage are stored as
+ * vectors.
  */
 export function outputTransform(
   capabilities: Capabilities,

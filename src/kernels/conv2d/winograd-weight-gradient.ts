@@ -1,4 +1,5 @@
-// Gradients of 3x3 weights by Winograd's method: what the forward multiplies place by place, the way back does too.
+// The gradient of 3x3 weights by Winograd's method: like the forward pass, it multiplies transformed tiles
+// place by place.
 //
 //   y = Aᵀ [(G g Gᵀ) ∘ (Bᵀ d B)] A   so that   dg = Gᵀ [Σ over tiles (A dy Aᵀ) ∘ (Bᵀ d B)] G
 
@@ -33,8 +34,8 @@ const PLACES = SIDE ** 2;
 const PASS_BYTES = 2 ** 25;
 
 /**
- * Whether the method fits: 3x3, stride 1, enough channels for products, in fours so that a place begins on a vec4; and
- * what it holds for a block of tiles can be bound.
+ * Returns whether the method applies: 3x3, stride 1, at least 16 channels in multiples of 4 (a place begins
+ * on a vec4), and scratch for a block of tiles that can be bound.
  */
 export function fitsWinograd(
   { maxBindingBytes }: Capabilities,
@@ -47,8 +48,9 @@ export function fitsWinograd(
 }
 
 /**
- * y[o, (c, i, j)] of `weightGradient`, tiles summed in blocks of `block` one after the other, and then the blocks.
- * Four steps a pass: tiles of x and of dy transformed; turned, so that tiles are rows; multiplied; transformed back.
+ * Returns a routine for y of `weightGradient`. It sums tiles in blocks of `block`, one after the other, and
+ * then the blocks. A pass transforms the tiles of x and dy, transposes them so that tiles are rows,
+ * multiplies them, and transforms back.
  */
 export function winogradWeightGradient(
   capabilities: Capabilities,
@@ -106,7 +108,7 @@ export function winogradWeightGradient(
   };
 }
 
-/** WGSL for A v of four values named by `v`, into `to`0..5. */
+/** Returns WGSL for A v of the four values named by `v`, into `to`0..5. */
 const spread = (v: (i: number) => string, to: string): string => `
     let ${to}a = ${v(0)} + ${v(2)};
     let ${to}b = ${v(1)} + ${v(3)};
@@ -119,7 +121,10 @@ const spread = (v: (i: number) => string, to: string): string => `
     let ${to}4 = ${to}c - ${to}d;
     let ${to}5 = ${v(3)};`;
 
-/** transformed[place][o][tile] = A dy Aᵀ; an invocation transforms one tile of some channels. */
+/**
+ * Returns the step for transformed[place][o][tile] = A dy Aᵀ; an invocation transforms one tile of some
+ * channels.
+ */
 function gradientTransform(
   { family }: Capabilities,
   geometry: Geometry,
@@ -163,7 +168,10 @@ function gradientTransform(
   return { kernel, operands: ['dy', 'transformed'] };
 }
 
-/** y[o, c] = Gᵀ U G of the sum U of `count` parts [place][o][c], or y plus it; an invocation makes nine weights. */
+/**
+ * Returns the step for y[o, c] = Gᵀ U G of the sum U of `count` parts [place][o][c], or y plus that if
+ * `more`; an invocation computes nine weights.
+ */
 function weightTransform({ x: [ic], y: [oc] }: Geometry, count: number, more: boolean): Step {
   const column = (k: number, value: (i: number) => string): string =>
     F4.G.flatMap((row, i) => (row[k] === 0 ? [] : [`${row[k]} * ${value(i)}`])).join(' + ');

@@ -1,8 +1,9 @@
-// Which adapters this machine has, and how one of them is chosen.
+// Lists the adapters of this machine and chooses one of them.
 //
-// WebGPU itself gives one adapter per request and no list. Dawn's Node binding takes a backend and a part of an
-// adapter's name as flags of an instance, and a name that no adapter has makes it reject with the list of all: that
-// list is the only one there is. Browsers have one adapter and take no name.
+// WebGPU returns one adapter per request and offers no list. Dawn's Node binding accepts a backend and a part
+// of an adapter's name as flags of an instance. If no adapter has the name, Dawn rejects the request with a
+// message that lists all adapters; there is no other way to get that list. Browsers have one adapter and
+// accept no name.
 
 import { NoDeviceError } from '../../errors.ts';
 import type { GpuAdapter } from '../../host-types.ts';
@@ -11,12 +12,12 @@ import type { GpuAdapter } from '../../host-types.ts';
 export interface AdapterEntry {
   /** The driver's name for it, such as "llvmpipe (LLVM 15.0.6, 256 bits)". */
   readonly name: string;
-  /** The API beneath WebGPU: vulkan, metal, d3d12, ... */
+  /** The API that implements WebGPU: vulkan, metal, d3d12, ... */
   readonly backend: string;
 }
 
 /**
- * Runs a call into the driver. The command line passes a function that keeps what drivers print themselves off
+ * Runs a call into the driver. The command line passes a function that keeps drivers' own messages off
  * standard error.
  */
 export type DriverCall = <T>(call: () => T) => T;
@@ -32,7 +33,7 @@ const browserGpu = (): GPU | undefined => (globalThis as { navigator?: { gpu?: G
 
 const instances = new Map<string, Promise<GPU>>();
 
-/** Dawn's entry point, one instance per set of flags and process. */
+/** Returns Dawn's entry point; the process keeps one instance per set of flags. */
 function dawn(...flags: readonly string[]): Promise<GPU> {
   const key = flags.join('\n');
   let instance = instances.get(key);
@@ -54,22 +55,22 @@ function dawn(...flags: readonly string[]): Promise<GPU> {
   return instance;
 }
 
-// The same preference everywhere: it decides on the order of the list, and so on which adapter is the first.
+// Every request has the same preference, because it decides which adapter is first.
 const request = (gpu: GPU, driverCall: DriverCall): Promise<GpuAdapter | null> =>
   driverCall(() => gpu.requestAdapter({ powerPreference: 'high-performance' }));
 
-/** Reads Dawn's list of adapters out of the message that it rejects an unknown name with. */
+/** Parses the list of adapters from the message with which Dawn rejects an unknown name. */
 export const parseAdapterList = (message: string): AdapterEntry[] =>
   [...message.matchAll(/^ \* backend: '([^']*)', name: '(.*)'$/gm)].map(([, backend = '', name = '']) => ({
     backend,
     name,
   }));
 
-/** Lists the adapters of Dawn in its order: the first is the one that is taken when none is chosen. */
+/** Lists Dawn's adapters in its order. The first is the default. */
 async function listDawn(driverCall: DriverCall): Promise<AdapterEntry[]> {
   const gpu = await dawn(NO_SUCH_NAME);
   try {
-    // Where there is no adapter at all, nothing is rejected and null comes back.
+    // If there is no adapter at all, Dawn rejects nothing and returns null.
     await request(gpu, driverCall);
     return [];
   } catch (error) {
@@ -78,8 +79,8 @@ async function listDawn(driverCall: DriverCall): Promise<AdapterEntry[]> {
 }
 
 /**
- * Whether Dawn can be asked for an entry of its list. It takes the first adapter whose name contains the one asked
- * for, so that the second of two equal cards is out of its reach.
+ * Returns whether Dawn can open an entry of its list. Dawn opens the first adapter whose name contains the
+ * requested one, so it cannot open the second of two identical cards.
  */
 const isReachable = (entry: AdapterEntry, list: readonly AdapterEntry[]): boolean =>
   list.find(({ backend, name }) => backend === entry.backend && name.includes(entry.name)) === entry;
@@ -88,9 +89,9 @@ const openEntry = async ({ backend, name }: AdapterEntry, driverCall: DriverCall
   request(await dawn(`backend=${backend}`, `adapter=${name}`), driverCall);
 
 /**
- * Finds the entry that is meant by an index of the list (a number, also as text), or by a name or a part of one in any
- * case; the first, if several names have that part.
- * @throws NoDeviceError listing the adapters, if none is meant or the one that is cannot be asked for.
+ * Finds an entry of the list by its index (a number, or digits as text) or by its name or a part of it,
+ * ignoring case. If several names contain that part, the first one is returned.
+ * @throws NoDeviceError listing the adapters, if no entry matches or Dawn cannot open the one that does.
  */
 export function chooseAdapter(list: readonly AdapterEntry[], chosen: number | string): AdapterEntry {
   const known = list.map(({ name }, i) => `${i} ${name}`).join(', ');
@@ -102,7 +103,7 @@ export function chooseAdapter(list: readonly AdapterEntry[], chosen: number | st
       list.find(({ name }) => text !== '' && name.toLowerCase().includes(text)));
   if (!found)
     throw new NoDeviceError(
-      `device: expected an index or a part of a name of ${known || 'the devices, and there are none'}; got "${chosen}"`,
+      `device: expected an index or a part of a name of ${known || 'the devices, and there are none'}, got "${chosen}"`,
     );
   if (!isReachable(found, list))
     throw new NoDeviceError(
@@ -112,8 +113,9 @@ export function chooseAdapter(list: readonly AdapterEntry[], chosen: number | st
 }
 
 /**
- * Finds the best adapter, or the one that is chosen by index or name; null if this machine has none.
- * @throws NoDeviceError if the one that is chosen is not there.
+ * Finds the adapter that is chosen by index or name, or the best one if none is chosen. Returns null if this
+ * machine has no adapter.
+ * @throws NoDeviceError if the chosen adapter does not exist.
  */
 export async function findAdapter(
   chosen: number | string | undefined,
@@ -121,20 +123,20 @@ export async function findAdapter(
 ): Promise<GpuAdapter | null> {
   const browser = browserGpu();
   if (browser && chosen !== undefined && chosen !== 0)
-    throw new NoDeviceError(`device: a browser offers one device only, index 0; got "${chosen}"`);
+    throw new NoDeviceError(`device: expected 0 (a browser offers one device only), got "${chosen}"`);
   if (browser) return request(browser, driverCall);
   if (chosen === undefined) return request(await dawn(), driverCall);
   const list = await listDawn(driverCall);
   return list.length === 0 ? null : openEntry(chooseAdapter(list, chosen), driverCall);
 }
 
-/** An adapter of the list; `adapter` is undefined if it cannot be asked for (see `chooseAdapter`). */
+/** An adapter of the list; `adapter` is undefined if Dawn cannot open it (see `isReachable`). */
 export interface ListedAdapter extends AdapterEntry {
   readonly index: number;
   readonly adapter: GpuAdapter | undefined;
 }
 
-/** Lists the adapters of this machine; the first is the one that is taken when none is chosen. */
+/** Lists the adapters of this machine. The first is the default. */
 export async function listAdapters(driverCall: DriverCall = callDirectly): Promise<ListedAdapter[]> {
   const browser = browserGpu();
   if (browser) {
@@ -150,7 +152,7 @@ export async function listAdapters(driverCall: DriverCall = callDirectly): Promi
   return listed;
 }
 
-/** The short name of an adapter for results and reports; browsers only tell vendor and architecture. */
+/** Returns an adapter's short name for results and reports; browsers reveal only vendor and architecture. */
 export const adapterName = ({
   vendor,
   architecture,

@@ -1,4 +1,4 @@
-// Opening a device and knowing what it can do.
+// Opens a device and describes its capabilities.
 
 import { NoDeviceError } from '../../errors.ts';
 import type { GpuDevice, GpuDeviceLostInfo } from '../../host-types.ts';
@@ -9,7 +9,7 @@ export type { Family } from './families.ts';
 
 export interface Capabilities {
   readonly family: Family;
-  /** Lanes of a subgroup where that number is fixed, else 0. */
+  /** Lanes of a subgroup if that number is fixed, else 0. */
   readonly subgroupSize: number;
   readonly f16: boolean;
   readonly timestamps: boolean;
@@ -25,7 +25,7 @@ export interface Capabilities {
   readonly software: boolean;
 }
 
-/** How many of the pipelines asked for so far are compiled. */
+/** How many of the pipelines requested so far have been compiled. */
 export interface CompileProgress {
   readonly done: number;
   readonly total: number;
@@ -36,34 +36,34 @@ export interface Device {
   /** The adapter's short name, for results and reports. */
   readonly name: string;
   readonly capabilities: Capabilities;
-  /** Resolves with the reason when the device is lost, also by `close`. */
+  /** Resolves with the reason when the device is lost, which includes a call of `close`. */
   readonly lost: Promise<GpuDeviceLostInfo>;
-  /** True from the moment the device was found lost. */
+  /** Returns whether the device is known to be lost. */
   readonly isLost: () => boolean;
   /** Destroys the device, unless the host passed it in. */
   readonly close: () => void;
-  /** Receives the progress of compiling, as `DeviceOptions.onCompile`. */
+  /** See `DeviceOptions.onCompile`. */
   readonly onCompile?: ((progress: CompileProgress) => void) | undefined;
 }
 
 export interface DeviceOptions {
-  /** The host's own device: used as it is, with whatever features and limits it has, and never destroyed. */
+  /** The host's own device. It is used with the features and limits that it has, and never destroyed. */
   readonly device?: GpuDevice;
   /**
-   * Chooses an adapter: an index of `listDevices`, or a name or a part of one. Without it the first is taken. Dawn tells
-   * adapters apart by name only, so the second of two equal cards cannot be chosen.
+   * Chooses an adapter by its index in `listDevices`, its name or a part of its name; default: the first.
+   * Dawn identifies adapters by name only, so the second of two identical cards cannot be chosen.
    */
   readonly adapter?: number | string;
-  /** Forces a family (tests, benchmarks); the capability must be there. */
+  /** Forces a family (tests, benchmarks) that the device must be able to run. */
   readonly family?: Family;
-  /** Receives the progress of compiling whenever a pipeline is asked for or ready. */
+  /** Called with the progress of compilation whenever a pipeline has been requested or is ready. */
   readonly onCompile?: (progress: CompileProgress) => void;
   /** See `DriverCall`. */
   readonly driverCall?: DriverCall;
 }
 
-const WANTED_FEATURES = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
-const WANTED_LIMITS = [
+const OPTIONAL_FEATURES = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
+const RAISED_LIMITS = [
   'maxStorageBufferBindingSize',
   'maxBufferSize',
   'maxComputeWorkgroupStorageSize',
@@ -73,7 +73,10 @@ const WANTED_LIMITS = [
   'maxStorageBuffersPerShaderStage',
 ] as const;
 
-/** What a device can do; of an adapter, what its device will, since `openDevice` asks for the limits that count. */
+/**
+ * Returns the capabilities of a device, or those that the device of an adapter will have: `openDevice`
+ * requests the adapter's own limits.
+ */
 function capabilitiesOf(
   device: Pick<GPUDevice, 'limits' | 'features'>,
   info: GPUAdapterInfo,
@@ -108,32 +111,32 @@ function capabilitiesOf(
   };
 }
 
-/** The message if there is no adapter: it points to the doctor. */
+/** Returns the error for a machine without an adapter; it refers to the doctor. */
 const noAdapter = (): NoDeviceError =>
   new NoDeviceError(
     typeof process !== 'undefined' && process.versions?.node
-      ? 'no WebGPU device was found: "npx diffclass-stream doctor" says why, and "npx diffclass-stream doctor --fix" installs a software Vulkan driver where it can (Debian, Ubuntu)'
+      ? 'no WebGPU device was found: "npx diffclass-stream doctor" says why, and "npx diffclass-stream doctor --fix" installs a software Vulkan driver on Debian and Ubuntu'
       : 'no WebGPU device was found: this browser offers no adapter',
   );
 
 /** A device of this machine, before it is opened. */
 export interface DeviceSummary {
-  /** What `DeviceOptions.adapter` takes; 0 is the device that is taken when none is chosen. */
+  /** The index that `DeviceOptions.adapter` accepts; 0 is the default device. */
   readonly index: number;
-  /** The driver's name for it. */
+  /** The driver's name for the device. */
   readonly name: string;
-  /** The API beneath WebGPU: vulkan, metal, d3d12, ... */
+  /** The API that implements WebGPU: vulkan, metal, d3d12, ... */
   readonly backend: string;
   readonly vendor: string;
   readonly architecture: string;
   /**
-   * What it can do, but for the alignment, which is known once it is open; undefined if it cannot be chosen, because an
-   * earlier device has the same name.
+   * The capabilities, except the alignment, which is known only after opening. Undefined if the device cannot
+   * be chosen because an earlier one has the same name.
    */
   readonly capabilities: Omit<Capabilities, 'storageAlignment'> | undefined;
 }
 
-/** Lists the devices of this machine, without opening any. */
+/** Lists the devices of this machine without opening any. */
 export async function listDevices({
   driverCall,
 }: Pick<DeviceOptions, 'driverCall'> = {}): Promise<DeviceSummary[]> {
@@ -154,21 +157,21 @@ async function openAdapter({ adapter: chosen, driverCall }: DeviceOptions) {
   const open = () =>
     adapter.requestDevice({
       label: 'diffclass-stream',
-      requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)),
-      requiredLimits: Object.fromEntries(WANTED_LIMITS.map((limit) => [limit, adapter.limits[limit]])),
+      requiredFeatures: OPTIONAL_FEATURES.filter((feature) => adapter.features.has(feature)),
+      requiredLimits: Object.fromEntries(RAISED_LIMITS.map((limit) => [limit, adapter.limits[limit]])),
     });
   try {
     return { gpu: await (driverCall ? driverCall(open) : open()), info };
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new NoDeviceError(`${adapterName(info)} gives no device: ${reason}`, { cause });
+    throw new NoDeviceError(`${adapterName(info)} could not be opened: ${reason}`, { cause });
   }
 }
 
 /**
- * Opens the best adapter with its real limits, or the one that is chosen, or wraps the host's own device.
- * @throws NoDeviceError if there is no adapter, the one that is chosen is not there, or the forced family is not
- * possible on it.
+ * Opens the chosen adapter (default: the best one) with all its limits, or wraps the host's own device.
+ * @throws NoDeviceError if there is no adapter, the chosen one does not exist, or it cannot run the forced
+ * family.
  */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const { device: own, family, onCompile } = options;

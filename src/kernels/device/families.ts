@@ -1,13 +1,14 @@
-// The kernel families, and what they differ in if a kernel walks over memory. Every folder of kernels has one such table
-// (a `Record` over `Family`), so that a new family does not compile before each folder has decided for it.
+// The kernel families, and what they differ in if a kernel walks over memory. Every folder of kernels has one
+// such table (a `Record` over `Family`), so that a new family does not compile before each folder has decided
+// for it.
 
 /**
  * How a family's kernels share operands:
- * - `subgroup`: a workgroup is one subgroup, whose lanes broadcast operands to each other without workgroup memory; for
- *   software adapters.
+ * - `subgroup`: a workgroup is one subgroup, whose lanes broadcast operands to each other without workgroup
+ *   memory; for software adapters.
  * - `tile`: tiles staged in workgroup memory; for GPUs.
- * - `plain`: registers only, no optional feature, WebGPU's default limits. It runs everywhere, and the tests compare the
- *   others with it.
+ * - `plain`: registers only, no optional feature, WebGPU's default limits. It runs everywhere, and the tests
+ *   compare the others with it.
  */
 export type Family = 'subgroup' | 'tile' | 'plain';
 

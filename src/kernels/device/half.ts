@@ -1,10 +1,10 @@
-// 16-bit floats on the host: weights come as f16 or bf16, and kernels that store halves want f16. Node 20 has
-// no Float16Array, so halves are carried as their bits in a Uint16Array, two to a u32 in memory order.
+// 16-bit floats on the host. Weights come as f16 or bf16, and kernels that store 16-bit weights read f16.
+// Node 20 has no Float16Array, so a Uint16Array holds the bits, two values per u32 in memory order.
 
 /** The largest finite f16. */
 export const MAX_F16 = 65504;
 
-/** f32 bits of every f16, filled at the first use. */
+/** f32 bits of every f16, computed on first use. */
 let f32BitsOfF16: Uint32Array | undefined;
 
 function f16Table(): Uint32Array {
@@ -25,7 +25,7 @@ function f16Table(): Uint32Array {
 
 /**
  * Widens f16 bits to f32, exactly (infinities and NaN payloads too). `out` may share its memory with `half`
- * when `half` lies in the last half of it.
+ * if `half` lies in the last half of it.
  */
 export function f16ToF32(half: Uint16Array, out: Float32Array): void {
   const table = f16Table();
@@ -40,9 +40,10 @@ export function bf16ToF32(brain: Uint16Array, out: Float32Array): void {
 }
 
 /**
- * Rounds f32 to f16 bits, to nearest with ties to even, as a GPU or PyTorch does: magnitudes under 2^-25 become
- * zero, NaN stays NaN, infinities stay. Finite values from 65520 on have no f16: they are written as infinity,
- * and the index of the first is returned so that the caller can refuse; -1 when all fit.
+ * Rounds f32 to f16 bits, to nearest with ties to even, as a GPU or PyTorch does: magnitudes under 2^-25
+ * become zero, NaN stays NaN, and infinities stay. Finite values of magnitude 65520 or more do not fit f16
+ * and become infinity. Returns the index of the first such value, so that the caller can reject it, or -1 if
+ * all values fit.
  */
 export function f32ToF16(values: Float32Array, out: Uint16Array): number {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);

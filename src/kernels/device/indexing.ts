@@ -1,25 +1,32 @@
-// How elementwise kernels walk over memory, and exact division by a number of the shape.
+// How elementwise kernels walk over memory, and exact division by a dimension of the shape.
 //
-// A software driver spends more on starting a workgroup than on a few vec4s, and scalarises loads anyway, so
-// there a workgroup is one or two subgroups wide and walks far; on a GPU neighbours in a wide workgroup read
-// neighbouring vec4s and each does little. A copy of 6 MB runs 3 times faster with 2048 vec4s a workgroup than
-// with 64 (lavapipe on 2 cores; `npm run bench -- kernels --op add,activation` times such walks).
+// A software driver spends more time on starting a workgroup than on a few vec4s, and it scalarises loads
+// anyway. There a workgroup is one or two subgroups wide and processes many elements. On a GPU a workgroup is
+// wide, its neighbouring invocations read neighbouring vec4s, and each processes few. The numbers per family
+// are in families.ts.
+//
+// Versions and what they measured:
+// - 64 vec4s per workgroup on lavapipe, 2 cores: a copy of 6 MB takes 3 times as long as with 2048
+//   (`npm run bench -- kernels --op add,activation`). Hence the software families walk up to 2048.
+// - On an H200 (bench/results/nvidia-h200.json) 64 lanes with one vec4 each copy 2.97 TB/s, 256 lanes with
+//   four vec4s each 4.13 TB/s, and 8 lanes with 2048 vec4s each 1.07 TB/s. The `tile` walk is the first of
+//   these.
 
 import type { Capabilities } from './device.ts';
 import { WALKS } from './families.ts';
 import { ceilDiv, f32, type Grid, LINEAR_GROUP, linearGrid, type Uniform, u32 } from './kernel.ts';
 import { columns, type Shape } from './tensor.ts';
 
-/** A divisor in the uniform block: `name`, and `nameInverse` for `quotient(a, u.name, u.nameInverse)`. */
+/** Returns the uniforms of a divisor: `name`, and `nameInverse` for `quotient(a, u.name, u.nameInverse)`. */
 export const divisor = (name: string, value: number): readonly [Uniform, Uniform] => [
   u32(name, value),
   f32(`${name}Inverse`, 1 / value),
 ];
 
 /**
- * `quotient(a, d, inverse) -> u32` is floor(a / d), exact for a < 2^31 and a / d < 2^22 with inverse = 1 / d in
- * f32: the float estimate is off by one at most, which the remainder's sign tells. 6 vector instructions where
- * u32 division is scalarised per lane.
+ * `quotient(a, d, inverse) -> u32` is floor(a / d), exact for a < 2^31 and a / d < 2^22 with inverse = 1 / d
+ * in f32. The float estimate is off by at most one, and the sign of the remainder shows in which direction.
+ * It takes 6 vector instructions, whereas a software driver scalarises u32 division per lane.
  */
 export const QUOTIENT = /* wgsl */ `
 fn quotient(a: u32, d: u32, inverse: f32) -> u32 {
@@ -36,11 +43,14 @@ const MAIN = (lanes: number) => /* wgsl */ `${LINEAR_GROUP}
 export interface Walk {
   readonly uniforms: readonly Uniform[];
   readonly grid: Grid;
-  /** The entry point: `body` runs once for each index `i` below the count. */
+  /** Returns the entry point, whose `body` runs once for each index `i` below the count. */
   readonly main: (body: string) => string;
 }
 
-/** A walk over `count` independent elements (usually vec4s), neighbours in neighbouring lanes. */
+/**
+ * Returns a walk over `count` independent elements (usually vec4s); neighbouring lanes process neighbouring
+ * elements.
+ */
 export function walk({ family }: Capabilities, count: number): Walk {
   const { lanes, longest } = WALKS[family];
   // At least 64 workgroups, if the count allows it, so that every core gets its share.
@@ -60,8 +70,9 @@ export function walk({ family }: Capabilities, count: number): Walk {
 }
 
 /**
- * A walk over the elements of `shape` [c, n, h, w]: `body` runs for each with its `channel`, its `column` in that
- * channel, its `line` (of n h), `sample`, `row`, and its place `across` in the row; `quotient` is at hand.
+ * Returns a walk over the elements of `shape` [c, n, h, w]. In WGSL, `body` can use the element's `channel`,
+ * its `column` in that channel, its `line` (one of n h), `sample`, `row`, its position `across` in the row,
+ * and `quotient`.
  */
 export function walkPixels(capabilities: Capabilities, shape: Shape): Walk {
   const { uniforms, grid, main } = walk(capabilities, shape[0] * columns(shape));
@@ -86,18 +97,22 @@ export function walkPixels(capabilities: Capabilities, shape: Shape): Walk {
 }
 
 export interface Teams {
-  /** Invocations that walk one item together. */
+  /** Invocations that share one item. */
   readonly team: number;
   readonly uniforms: readonly Uniform[];
   readonly grid: Grid;
-  /** The entry point: `body` runs once for each (`row`, `sample`), in the team's invocation `member`. */
+  /**
+   * Returns the entry point, whose `body` runs for each (`row`, `sample`) in every invocation `member` of its
+   * team.
+   */
   readonly main: (body: string) => string;
 }
 
 /**
- * Items (row, sample) of `length` elements (usually vec4s), each walked by a team: a whole workgroup on a GPU, a
- * wide one for long items; elsewhere one invocation, eight samples side by side, so that nothing is reduced
- * across lanes and what holds for a whole item is loaded once for it.
+ * Returns a walk over items (row, sample) of `length` elements (usually vec4s). A team of invocations shares
+ * an item. On a GPU the team is a whole workgroup, which is wider for long items. Elsewhere it is one
+ * invocation, and a workgroup processes eight samples side by side: no value is reduced across lanes, and
+ * values of a whole item are loaded once.
  */
 export function teams({ family }: Capabilities, rows: number, n: number, length: number): Teams {
   const { items, team: teamOf } = WALKS[family];
@@ -119,8 +134,9 @@ export function teams({ family }: Capabilities, rows: number, n: number, length:
 }
 
 /**
- * A team's loop over `i` from `start` to `end` in WGSL, four steps a turn (a software driver pays for every
- * variable that a loop carries); `step(k, i)` is the code for one element, where `k` says which of the four.
+ * Returns WGSL of a team's loop over `i` from `start` to `end`, unrolled by four (on a software driver every
+ * variable that a loop carries costs time). `step(k, i)` returns the code for one element; `k` is its index
+ * in the unrolled four.
  */
 export const unrolled = (team: number, step: (k: number, i: string) => string): string => /* wgsl */ `
     var i = start + member;
@@ -131,14 +147,19 @@ export const unrolled = (team: number, step: (k: number, i: string) => string): 
       ${step(0, 'i')}
     }`;
 
-/** Whether a sample's pixels start on a vec4 in every row: the element type for walks over a sample's pixels. */
+/**
+ * Returns the element type for walks over a sample's pixels: vec4f if every sample starts on a vec4, else
+ * f32.
+ */
 export const pixelElement = (pixels: number): { readonly width: 1 | 4; readonly element: 'f32' | 'vec4f' } =>
   pixels % 4 === 0 ? { width: 4, element: 'vec4f' } : { width: 1, element: 'f32' };
 
 /** Invocations of a workgroup of a kernel that does one element an invocation (where that does much work). */
 export const LANES = 64;
 
-/** `linearIndex(group, groups, local)`: this invocation's index in a `linearGrid` of workgroups of `LANES`. */
+/**
+ * `linearIndex(group, groups, local)`: this invocation's index in a `linearGrid` of workgroups of `LANES`.
+ */
 export const LINEAR_INDEX = /* wgsl */ `${LINEAR_GROUP}
 fn linearIndex(group: vec3u, groups: vec3u, local: u32) -> u32 {
   return linearGroup(group, groups) * ${LANES}u + local;

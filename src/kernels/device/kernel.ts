@@ -1,14 +1,16 @@
-// A kernel is pure data: WGSL text, how its bindings are used, the numbers in its uniform block, its grid.
-// Text and grid can be tested without a GPU; `Runtime` (runtime.ts) turns the data into work.
+// A kernel is pure data: its WGSL text, how its bindings are used, the numbers of its uniform block, and its
+// grid. Text and grid can be tested without a GPU; runtime.ts executes them.
 //
-// The text depends only on the family, tile and fused prologue or epilogue, never on the shape: shapes are
-// numbers in the uniform block, so one compiled pipeline serves every layer (a software driver needs up to a
-// second to compile one, and a uniform costs nothing measurable there).
+// The text depends on the family, the tile and the fused prologue or epilogue, but never on the shape. Shapes
+// are numbers in the uniform block, so that one compiled pipeline serves every layer: a software driver needs
+// up to a second to compile one, and reading a uniform costs no measurable time.
 
-/** read and write do what they say; accumulate reads and writes the same elements. */
+/** How a kernel uses a binding; `accumulate` reads and writes the same elements. */
 export type Access = 'read' | 'write' | 'accumulate';
 
-/** One storage binding: its name in WGSL, how it is used, and its element type there (`f32`, `vec4f`, ...). */
+/**
+ * One storage binding: its name in WGSL, how it is used, and its element type there (`f32`, `vec4f`, ...).
+ */
 export interface Binding {
   readonly name: string;
   readonly access: Access;
@@ -34,10 +36,12 @@ export interface Kernel {
   readonly grid: Grid;
 }
 
-/** What a kernel's text may enable; the device must have been opened with the feature of the same name. */
+/**
+ * A WGSL extension that a kernel enables. The device must have been opened with the feature of the same name.
+ */
 export type Extension = 'subgroups' | 'f16' | 'chromium_experimental_subgroup_matrix';
 
-/** What a kernel's author writes; `defineKernel` adds the declarations. */
+/** A kernel without its declarations, which `defineKernel` adds. */
 export interface KernelSpec {
   readonly name: string;
   readonly enable?: readonly Extension[];
@@ -62,7 +66,10 @@ export const u32 = (name: string, value: number): Uniform => ({ name, type: 'u32
 export const i32 = (name: string, value: number): Uniform => ({ name, type: 'i32', value });
 export const f32 = (name: string, value: number): Uniform => ({ name, type: 'f32', value });
 
-/** Joins declarations and body. Bindings are @group(0) in their order; the uniform block comes last. */
+/**
+ * Joins declarations and body. Bindings are numbered in @group(0) in their order; the uniform block comes
+ * last.
+ */
 export function defineKernel(spec: KernelSpec): Kernel {
   const { name, bindings, uniforms, grid } = spec;
   const declared = bindings.map(
@@ -86,7 +93,7 @@ export function defineKernel(spec: KernelSpec): Kernel {
   return { name, bindings, uniforms, wgsl, grid };
 }
 
-/** The bytes of a kernel's uniform block (4 a number, padded to 16), or none. */
+/** Returns the bytes of a kernel's uniform block: 4 per number, padded to a multiple of 16. */
 export function uniformBytes(uniforms: readonly Uniform[]): ArrayBuffer {
   const bytes = new ArrayBuffer(Math.ceil(uniforms.length / 4) * 16);
   const view = new DataView(bytes);
@@ -101,16 +108,22 @@ export function uniformBytes(uniforms: readonly Uniform[]): ArrayBuffer {
 /** The largest number of workgroups WebGPU allows in one dimension. */
 export const MAX_GROUPS = 65535;
 
-/** A grid of at least `groups` workgroups folded into two dimensions; `linearGroup` is its index in WGSL. */
+/**
+ * Returns a grid of at least `groups` workgroups in two dimensions; `linearGroup` computes a workgroup's
+ * index in WGSL.
+ */
 export function linearGrid(groups: number): Grid {
   const x = Math.min(Math.max(groups, 1), MAX_GROUPS);
   return [x, Math.ceil(groups / x) || 1, 1];
 }
 
-/** WGSL for the index of a workgroup in a `linearGrid`; compare it with the count before using it. */
+/**
+ * WGSL of a workgroup's index in a `linearGrid`. A grid may be too large, so compare the index with the
+ * count.
+ */
 export const LINEAR_GROUP = /* wgsl */ `
 fn linearGroup(group: vec3u, groups: vec3u) -> u32 { return group.y * groups.x + group.x; }
 `;
 
-/** Integer division that rounds up. */
+/** Divides and rounds up. */
 export const ceilDiv = (a: number, b: number): number => Math.ceil(a / b);

@@ -1,13 +1,15 @@
-// Weights from their natural order to the layout that a kernel reads. Parts of a weight are placed as they come from a
-// file, so that no second copy of a large one is ever held.
+// Converts weights from their natural order to the layout that a kernel reads. Parts of a weight are placed
+// as they arrive from a file, so that memory never holds a second copy of a large weight.
 
 import { f32ToF16 } from './half.ts';
 import type { Packing } from './routine.ts';
 
-/** Rows and columns moved at a time: both sides of a block stay in a core's first cache. */
+/** Rows and columns of a block; both its source and its target fit into a core's first-level cache. */
 const BLOCK = 32;
 
-/** A packing of a matrix [rows, columns] with its columns as rows, `pitch` elements from one to the next. */
+/**
+ * Returns a packing that transposes a matrix [rows, columns]; rows of the result are `pitch` elements apart.
+ */
 export function transposed(key: string, columns: number, pitch: number, dtype: Packing['dtype']): Packing {
   return {
     key,
@@ -36,7 +38,7 @@ export function transposed(key: string, columns: number, pitch: number, dtype: P
   };
 }
 
-/** A whole weight packed, from its values in their natural order; those beyond the range of f16 become infinite. */
+/** Packs a whole weight from its values in natural order. Values beyond the range of f16 become infinite. */
 export function pack(packing: Packing, values: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
   const packed = new ArrayBuffer(packing.bytes);
   if (packing.dtype === 'f32') packing.place(values, 0, packed);

@@ -1,8 +1,9 @@
-// What an op becomes on a device: kernels in order over named operands. Plain data, like a kernel.
+// A routine is what an op compiles to: a sequence of kernels over named operands. It is plain data, like a
+// kernel.
 
 import type { Kernel } from './kernel.ts';
 
-/** A kernel and the operands it binds, by name, in the order of its bindings. */
+/** A kernel and the names of the operands that it binds, in the order of its bindings. */
 export interface Step {
   readonly kernel: Kernel;
   readonly operands: readonly string[];
@@ -12,32 +13,37 @@ export interface Step {
 export interface Packing {
   readonly key: string;
   readonly bytes: number;
-  /** What is packed: floats, or the bits of halves. */
+  /** The element type: floats, or the bits of f16 values. */
   readonly dtype: WeightDtype;
-  /** Parts of a weight are a multiple of so many elements long. */
+  /** The length of every part of a weight is a multiple of this number of elements. */
   readonly row: number;
   /**
-   * Puts a part of the weight, whose first element is the weight's element `from`, where it belongs in `packed`: the
-   * packed bytes of the whole weight, zero at first.
+   * Writes a part of the weight to its places in `packed`, the packed bytes of the whole weight, which are
+   * zero at first. The part begins with the weight's element `from`.
    */
   readonly place: (part: Elements, from: number, packed: ArrayBuffer) => void;
 }
 
-/** How weights are stored on the device; arithmetic is f32 either way. */
+/** How weights are stored on the device; arithmetic is f32 with either type. */
 export type WeightDtype = 'f32' | 'f16';
 
-/** Elements of a weight: floats, or the bits of halves. */
+/** Elements of a weight: floats, or the bits of f16 values. */
 export type Elements = Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>;
 
 export interface Routine {
   readonly steps: readonly Step[];
-  /** Bytes of scratch memory by operand name; unspecified before the first step and after the last. */
+  /**
+   * Bytes of scratch memory by operand name; contents are unspecified before the first step and after the
+   * last.
+   */
   readonly scratch: Readonly<Record<string, number>>;
-  /** Layout of constant operands by name; an operand that is not listed is bound as f32 in its natural order. */
+  /**
+   * Layouts of constant operands by name. An operand that is not listed is bound as f32 in its natural order.
+   */
   readonly packing: Readonly<Record<string, Packing>>;
 }
 
-/** A routine of a single kernel without scratch or packed weights. */
+/** Returns a routine of one kernel without scratch memory or packed weights. */
 export const single = (kernel: Kernel, operands: readonly string[]): Routine => ({
   steps: [{ kernel, operands }],
   scratch: {},

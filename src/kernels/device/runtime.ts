@@ -1,4 +1,5 @@
-// From kernels as data to work on the device: pipelines once a text, bind groups once a launch.
+// Executes kernels on a device. A pipeline is compiled once per kernel text, a bind group is made once per
+// launch.
 
 import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 import type { GpuBuffer, GpuComputePass, GpuDevice } from '../../host-types.ts';
@@ -13,13 +14,13 @@ export interface Range {
   readonly size: number;
 }
 
-/** A kernel and what it is bound to, in the order of its bindings. */
+/** A kernel and the buffer ranges that it binds, in the order of its bindings. */
 export interface Launch {
   readonly kernel: Kernel;
   readonly ranges: readonly Range[];
 }
 
-/** Launches made ready: encoding them costs three calls each and allocates nothing. */
+/** Prepared launches: encoding one takes three calls and allocates nothing. */
 export interface Sequence {
   readonly launches: readonly Launch[];
   encode(pass: GpuComputePass, from?: number, to?: number): void;
@@ -34,7 +35,7 @@ interface Compiled {
 interface Cache {
   readonly pipelines: Map<string, Promise<Compiled>>;
   readonly layouts: Map<string, GPUBindGroupLayout>;
-  /** Kernel texts that the driver is known to have compiled. */
+  /** Kernel texts that the driver has compiled. */
   readonly compiled: Set<string>;
 }
 
@@ -68,7 +69,9 @@ function layoutOf(gpu: GpuDevice, kernel: Kernel): GPUBindGroupLayout {
   return layout;
 }
 
-/** The pipeline of a kernel's text, compiled once a device; a fault in the text names the kernel. */
+/**
+ * Returns the pipeline of a kernel's text, compiled once per device. An error in the text names the kernel.
+ */
 function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   const { pipelines } = cacheOf(gpu);
   let compiled = pipelines.get(kernel.wgsl);
@@ -79,7 +82,7 @@ function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   return compiled;
 }
 
-/** Starts compiling a kernel that will be launched later. Rejects as `prepare` does if its text has a fault. */
+/** Compiles a kernel that will be launched later. Rejects as `prepare` does if its text has an error. */
 export async function compileAhead(gpu: GpuDevice, kernel: Kernel): Promise<void> {
   await compile(gpu, kernel);
 }
@@ -96,15 +99,16 @@ async function build(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   return { pipeline, layout };
 }
 
-const tellProgress = ({ gpu, onCompile }: Device): void => {
+const reportProgress = ({ gpu, onCompile }: Device): void => {
   const { pipelines, compiled } = cacheOf(gpu);
   onCompile?.({ done: compiled.size, total: pipelines.size });
 };
 
 /**
- * Makes the driver compile the pipelines that it has not compiled yet. Mesa's software driver compiles at a pipeline's
- * first dispatch and not when the pipeline is created (20 s of a small network's first run), so each is dispatched with
- * no workgroups: that compiles and computes nothing. The dispatch is indirect because Dawn warns of a direct one.
+ * Makes the driver compile the pipelines that it has not compiled yet. Mesa's software driver compiles at a
+ * pipeline's first dispatch and not at its creation (20 s of a small network's first run). A dispatch of zero
+ * workgroups therefore compiles the pipeline and computes nothing. It is an indirect one because Dawn warns
+ * about a direct one.
  */
 async function compileNow(
   device: Device,
@@ -117,7 +121,7 @@ async function compileNow(
   const fresh = new Map(launches.map(({ kernel }, i) => [kernel.wgsl, i] as const));
   for (const wgsl of known) fresh.delete(wgsl);
   if (fresh.size === 0) return;
-  tellProgress(device);
+  reportProgress(device);
   const nothing = gpu.createBuffer({ label: 'no workgroups', size: 12, usage: 0x100 }); // INDIRECT; zeros
   const pending = [...fresh].map(async ([wgsl, i]) => {
     submit(device, (pass) => {
@@ -127,7 +131,7 @@ async function compileNow(
     });
     await idle(device);
     known.add(wgsl);
-    tellProgress(device);
+    reportProgress(device);
   });
   try {
     await Promise.all(pending);
@@ -136,7 +140,10 @@ async function compileNow(
   }
 }
 
-/** Compiles what is new among the launches and makes their uniforms and bind groups. */
+/**
+ * Compiles the launches' new pipelines and makes uniform buffer and bind groups. Rejects if a kernel's text
+ * has an error.
+ */
 export async function prepare(device: Device, launches: readonly Launch[]): Promise<Sequence> {
   const { gpu } = device;
   const compiled = await parked(Promise.all(launches.map(({ kernel }) => compile(gpu, kernel))));
@@ -151,7 +158,7 @@ export async function prepare(device: Device, launches: readonly Launch[]): Prom
   const staged = new Uint8Array(Math.max(bytes, 16));
   const groups = launches.map(({ kernel, ranges }, i) => {
     if (ranges.length !== kernel.bindings.length)
-      throw new Error(`${kernel.name}: ${ranges.length} ranges for ${kernel.bindings.length} bindings`);
+      throw new Error(`${kernel.name}: expected ${kernel.bindings.length} ranges, got ${ranges.length}`);
     const entries: GPUBindGroupEntry[] = ranges.map((resource, binding) => ({ binding, resource }));
     if (kernel.uniforms.length > 0) {
       const block = new Uint8Array(uniformBytes(kernel.uniforms));
@@ -187,15 +194,15 @@ export function submit(device: Device, encode: (pass: GpuComputePass) => void): 
   device.gpu.queue.submit([encoder.finish()]);
 }
 
-/** Resolves when everything submitted so far has run; the JavaScript thread is parked meanwhile. */
+/** Resolves when all submitted work has finished; the JavaScript thread sleeps meanwhile (see wait.ts). */
 export async function idle(device: Device): Promise<void> {
   await parked(device.gpu.queue.onSubmittedWorkDone());
   if (device.isLost()) throw new DeviceLostError('the device was lost');
 }
 
 /**
- * Makes a storage buffer, also a copy's source and target.
- * The bytes are zero, or those given. Memory that runs out surfaces in `checked`.
+ * Makes a storage buffer that can also be the source and target of copies. Its bytes are those of `data`, or
+ * zero. Use `checked` to detect that the device ran out of memory.
  */
 export function createStorage(
   device: Device,
@@ -210,8 +217,9 @@ export function createStorage(
 }
 
 /**
- * A storage buffer whose first bytes `fill` writes in memory of the device's, zero at first: no copy in JavaScript.
- * @throws OutOfMemoryError where there is no such memory.
+ * Makes a storage buffer whose first `size` bytes `fill` writes into mapped memory, which is zero at first.
+ * JavaScript holds no copy of them.
+ * @throws OutOfMemoryError if the device has too little memory.
  */
 export async function createFilled(
   device: Device,
@@ -225,7 +233,7 @@ export async function createFilled(
   try {
     buffer = device.gpu.createBuffer({ label, size: rounded, usage, mappedAtCreation: true });
   } catch (cause) {
-    throw new OutOfMemoryError(`the device has no memory for ${label} of ${size} bytes`, { cause });
+    throw new OutOfMemoryError(`the device has too little memory for ${label} of ${size} bytes`, { cause });
   }
   try {
     await fill(buffer.getMappedRange());
@@ -237,7 +245,7 @@ export async function createFilled(
   return buffer;
 }
 
-/** Runs `make` and rejects with `OutOfMemoryError` where the device ran out of memory under it. */
+/** Runs `make`, and rejects with `OutOfMemoryError` if the device runs out of memory meanwhile. */
 export async function checked<T>(device: Device, make: () => Promise<T> | T): Promise<T> {
   device.gpu.pushErrorScope('out-of-memory');
   let value: T | undefined;
@@ -248,7 +256,7 @@ export async function checked<T>(device: Device, make: () => Promise<T> | T): Pr
     failure = error;
   }
   const error = await parked(device.gpu.popErrorScope());
-  if (error) throw new OutOfMemoryError(`the device has no memory for it: ${error.message}`);
+  if (error) throw new OutOfMemoryError(`the device ran out of memory: ${error.message}`);
   if (failure !== undefined) throw failure;
   return value as T;
 }

@@ -1,26 +1,26 @@
-// The one layout that every kernel reads and writes.
+// The layout of activations that every kernel reads and writes.
 //
-// Activations are channel-major: shape [c, n, h, w] is stored as c rows of n·h·w values, each row padded to
-// a multiple of 4 (its pitch), so that
+// Activations are channel-major. Shape [c, n, h, w] is stored as c rows of n·h·w values; each row is padded
+// to a multiple of 4 (its pitch). As a consequence
 //   - every dense layer is one GEMM `out[M][cols] = weight[K][M]ᵀ · x[K][cols]`, whatever n, h and w,
 //   - every row starts on a vec4, also at 7x7 and batch 1,
 //   - a range of channels is a contiguous range of memory (concatenation costs nothing),
-//   - a sample's arithmetic never depends on its neighbours.
-// What lies in the padding is unspecified: kernels may write there, and nothing may be decided by it.
+//   - a sample's arithmetic never depends on the other samples.
+// The contents of the padding are unspecified: kernels may write there, and results must not depend on it.
 
 /** The shape of an activation, channel-major: channels, samples, height, width. Vectors have h = w = 1. */
 export type Shape = readonly [c: number, n: number, h: number, w: number];
 
-/** Columns n·h·w of a row. */
+/** Returns the columns n·h·w of a row. */
 export const columns = (shape: Shape): number => shape[1] * shape[2] * shape[3];
 
-/** Elements from one row to the next: the columns, rounded up to a multiple of 4. */
+/** Returns the distance between rows in elements: the columns, rounded up to a multiple of 4. */
 export const pitch = (shape: Shape): number => Math.ceil(columns(shape) / 4) * 4;
 
-/** Elements of storage that an activation occupies, padding included. */
+/** Returns the elements that an activation occupies, including padding. */
 export const storageElements = (shape: Shape): number => shape[0] * pitch(shape);
 
-/** Bytes of storage that an activation of f32 or u32 occupies. */
+/** Returns the bytes that an activation of f32 or u32 occupies, including padding. */
 export const storageBytes = (shape: Shape): number => 4 * storageElements(shape);
 
 /** Converts values in the usual [n, c, h, w] order to rows of channel-major storage. */
@@ -35,7 +35,7 @@ export function toChannelMajor(values: ArrayLike<number>, shape: Shape): Float32
   return out;
 }
 
-/** The inverse of `toChannelMajor`: rows of storage to [n, c, h, w] order. */
+/** Converts rows of channel-major storage to [n, c, h, w] order, the inverse of `toChannelMajor`. */
 export function fromChannelMajor(storage: ArrayLike<number>, shape: Shape): Float32Array<ArrayBuffer> {
   const [c, n, h, w] = shape;
   const out = new Float32Array(c * n * h * w);

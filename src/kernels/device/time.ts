@@ -1,4 +1,4 @@
-// Timing launches on a device: medians over repetitions, each long enough to measure.
+// Times launches on a device by the host's clock: medians over repetitions that are long enough to measure.
 
 import type { Device } from './device.ts';
 import { idle, type Launch, prepare, submit } from './runtime.ts';
@@ -7,17 +7,17 @@ export interface Timing {
   /** Median of a run's wall time in milliseconds. */
   readonly ms: number;
   /**
-   * What the median would be were nothing else running: on a software adapter the processor time of this process
-   * over the number of cores, elsewhere the wall time.
+   * An estimate of the median on an otherwise idle machine. On a software adapter it is this process's
+   * processor time divided by the number of cores, elsewhere the wall time.
    */
   readonly aloneMs: number;
-  /** The first run with its compilation. */
+  /** Milliseconds of the first run, including compilation. */
   readonly firstMs: number;
 }
 
 const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1]!;
 
-/** Processor time of this process in milliseconds; 0 in a browser, which does not tell. */
+/** Returns the processor time of this process in milliseconds; 0 in a browser, which does not report it. */
 const cpuMs = (): number => {
   if (typeof process === 'undefined' || !process.cpuUsage) return 0;
   const { user, system } = process.cpuUsage();
@@ -26,7 +26,7 @@ const cpuMs = (): number => {
 
 const cores = async (): Promise<number> => (await import('node:os')).availableParallelism();
 
-/** Runs the launches often enough for a repetition to last `repetitionMs`, `repetitions` times. */
+/** Times `repetitions` repetitions. Each runs the launches often enough to last `repetitionMs`. */
 export async function time(
   device: Device,
   launches: readonly Launch[],

@@ -1,11 +1,12 @@
-// Softmax over rows: which of many images a noised one was made of, given its products with all of them.
+// The posterior over the images of a data set, given a noised image: a softmax over rows of products with all
+// images.
 
 import type { Capabilities } from '../device/device.ts';
 import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
-/** vec4s of columns of a workgroup, and invocations that share a column: each takes every so many rows. */
+/** vec4s of columns per workgroup, and invocations that share a column; each processes every 16th row. */
 const WIDTH = 4;
 const MEMBERS = 16;
 
@@ -29,7 +30,7 @@ const uniformsOf = ({ x, levels }: PosteriorOptions) => {
   };
 };
 
-/** Where an invocation works, and `combined` over the members of a column, always in their order. */
+/** WGSL before the body: an invocation's column, row offset and scale. */
 const HEAD = /* wgsl */ `${LINEAR_GROUP}
 var<workgroup> parts: array<array<vec4f, ${WIDTH}>, ${MEMBERS}>;
 fn scaleOf(column: u32) -> vec4f {
@@ -41,12 +42,13 @@ fn scaleOf(column: u32) -> vec4f {
 fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let lane = local.x;
   let member = local.y;
-  // Behind the last column the last one is computed again, and not written.
+  // Invocations past the last column recompute it, write nothing, and still reach the barriers.
   let wanted = linearGroup(group, groups) * ${WIDTH}u + lane;
   let column = min(wanted, u.columns - 1u);
   let here = wanted == column;
   let scale = scaleOf(column);`;
 
+/** Returns WGSL that combines a value over the members of a column, always in their order. */
 const combined = (value: string, combine: (a: string, b: string) => string) => /* wgsl */ `
   parts[member][lane] = ${value};
   workgroupBarrier();
@@ -55,9 +57,9 @@ const combined = (value: string, combine: (a: string, b: string) => string) => /
   workgroupBarrier();`;
 
 /**
- * y[i, n] = exp(s[i, n]) / Σ_j exp(s[j, n]) with s = scales[level[n]] (x[i, n] - half[i]), over all rows i, in f32.
- * With x the products of a noised image with images x_i, half = |x_i|²/2 and scales = 1 / sigma², these are the
- * probabilities that x_t = x_i + sigma eps was made of x_i, where each was as likely before.
+ * y[i, n] = exp(s[i, n]) / Σ_j exp(s[j, n]) with s = scales[level[n]] (x[i, n] - half[i]), over all rows i,
+ * in f32. With x the products of a noised image with images x_i, half = |x_i|²/2 and scales = 1 / sigma²,
+ * these are the probabilities that x_t = x_i + sigma eps came from x_i, under a uniform prior.
  * Operands x [rows, n, 1, 1], half [rows], level [n] u32, scales [levels], y [rows, n, 1, 1].
  */
 export function posterior(_: Capabilities, options: PosteriorOptions): Routine {
@@ -88,7 +90,7 @@ export function posterior(_: Capabilities, options: PosteriorOptions): Routine {
 }
 
 /**
- * The gradient of `posterior` with regard to x: dx[i, n] = scale p[i, n] (dy[i, n] - Σ_j p[j, n] dy[j, n]).
+ * The gradient of `posterior` with respect to x: dx[i, n] = scale p[i, n] (dy[i, n] - Σ_j p[j, n] dy[j, n]).
  * Operands p and dy [rows, n, 1, 1], level [n] u32, scales [levels], y = dx [rows, n, 1, 1].
  */
 export function posteriorGradient(_: Capabilities, options: PosteriorOptions): Routine {

@@ -1,4 +1,5 @@
-// From the network's output to one number an evaluation: how far its guess of the noise is from the noise.
+// The error of an evaluation: one number that measures how far the network's estimate of the noise is from
+// the noise.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -19,23 +20,23 @@ const DISTANCES: Readonly<Record<Distance, string>> = {
 };
 
 /**
- * What errors are distances of: the noise and its estimate, eps - eps_hat, or the denoised image and the image,
- * x0_hat - x0, which is b / a times as much.
+ * The residual whose distance is the error: eps - eps_hat between noise and estimate, or x0_hat - x0 between
+ * denoised image and image, which is b / a times as large.
  */
 export type Residual = 'eps' | 'x0';
 
-/** Derivatives of the distances; that of |d| at 0 is 0. */
+/** Derivatives of the distances; the derivative of |d| at 0 is defined as 0. */
 const SLOPES: Readonly<Record<Distance, string>> = {
   l2: 'return 2 * d;',
   l1: 'return sign(d);',
   huber: 'return clamp(d, vec4f(-1), vec4f(1));',
 };
 
-/** Blocks of four elements that a lane adds up before it adds them to its total. */
+/** Blocks of four elements that a lane sums before it adds them to its total. */
 const RUN = 16;
 
 export interface ErrorReductionOptions {
-  /** What the network said, [c', n, h, w] with c' >= c; channels beyond c (a learned variance) are ignored. */
+  /** The network's output [c', n, h, w] with c' >= c; channels beyond c (a learned variance) are ignored. */
   readonly prediction: Shape;
   /** The noised batch [c, n, h, w]. */
   readonly xt: Shape;
@@ -46,14 +47,14 @@ export interface ErrorReductionOptions {
 }
 
 /**
- * y[n] = mean over c, h, w of distance(r (eps - (alpha prediction + beta xt))), (alpha, beta) of level[n], and r = 1,
- * or b / a where the residual is that of x0.
+ * y[n] = mean over c, h, w of distance(r (eps - (alpha prediction + beta xt))), (alpha, beta) of level[n],
+ * and r = 1, or b / a where the residual is that of x0.
  *
- * Operands prediction [c', n, h, w], xt [c, n, h, w], level [n] u32, noise [n] rows of `noiseKeys`, levels rows of
- * (a, b, alpha, beta), with a table noises [count][c h w], and y [1, n, 1, 1].
- * One workgroup an evaluation. Candidates differ by 1e-4 of their errors, so sums are kept short: four components
- * a lane, runs of 16, runs added to a total, lanes last; the worst case is (16 + runs + lanes) roundings of
- * numbers of one sign. The order depends on c h w and the family only.
+ * Operands prediction [c', n, h, w], xt [c, n, h, w], level [n] u32, noise [n] rows of `noiseKeys`, levels
+ * rows of (a, b, alpha, beta), with a table noises [count][c h w], and y [1, n, 1, 1]. One workgroup computes
+ * one evaluation. Candidates' errors differ by 1e-4 of their size, so sums are kept short: each lane has four
+ * components and sums runs of 16, then the runs, and lanes are added last. The worst case is (16 + runs +
+ * lanes) roundings of numbers of one sign. The order depends only on c h w and the family.
  */
 export function errorReduction(capabilities: Capabilities, options: ErrorReductionOptions): Routine {
   const { xt, distance, residual = 'eps', noise } = options;
@@ -112,11 +113,13 @@ ${residualWgsl(residual)}
 
 function covered(op: string, { prediction, xt }: ErrorReductionOptions): void {
   if (prediction[0] < xt[0] || prediction[1] !== xt[1] || columns(prediction) !== columns(xt))
-    throw new ShapeError(`${op}: prediction [${prediction}] does not cover xt [${xt}]`);
+    throw new ShapeError(
+      `${op}: expected a prediction with the samples, pixels and at least the channels of xt [${xt}], got [${prediction}]`,
+    );
 }
 
 const residualWgsl = (residual: Residual): string => /* wgsl */ `
-/** The residuals of elements 4 block .. 4 block + 3; 0 beyond the last. */
+/** Returns the residuals of elements 4 block .. 4 block + 3, with 0 beyond the last element. */
 fn residual(block: u32, sample: u32, key: vec4u, row: vec4f) -> vec4f {
   var d = noiseOf(key, block);
   for (var k = 0u; k < 4; k++) {
@@ -134,11 +137,12 @@ fn residual(block: u32, sample: u32, key: vec4u, row: vec4f) -> vec4f {
 `;
 
 /**
- * The gradient of the errors with regard to the prediction (0 in the channels that errors ignore) or to x_t, as it stands
- * beside the prediction in the residual: y = -dy[n] r (alpha or beta) distance'(residual) / (c h w).
+ * The gradient of the errors with respect to the prediction (0 in channels that errors ignore), or with
+ * respect to the x_t in the residual, not counting its influence on the prediction: y = -dy[n] r (alpha or
+ * beta) distance'(residual) / (c h w).
  *
- * Operands as of `errorReduction`, with dy [1, n, 1, 1] behind xt, and y like the prediction or x_t. The noise is made
- * again.
+ * Operands as for `errorReduction`, with dy [1, n, 1, 1] after xt; y has the shape of the prediction or of
+ * x_t. The noise is recomputed.
  */
 export function errorsGradient(
   capabilities: Capabilities,

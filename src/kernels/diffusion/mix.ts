@@ -1,4 +1,5 @@
-// The forward process: noised images from the images in flight, for a batch of evaluations.
+// The forward diffusion process: computes the noised images of a batch of evaluations from the images in the
+// slots.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';
@@ -8,17 +9,16 @@ import { pitch, type Shape } from '../device/tensor.ts';
 import { PHILOX } from './philox.ts';
 
 /**
- * Where noise comes from: recomputed wherever it is needed from the seed that each sample brings, or read from a table
- * of `count` given noises.
+ * The source of noise: recomputed from each sample's seed wherever it is needed, or read from a table of
+ * `count` given noises.
  */
 export type NoiseSource = { readonly kind: 'philox' } | { readonly kind: 'table'; readonly count: number };
 
 /**
- * What a kernel needs for its noise: bindings and uniforms to add, operands in the order of the bindings, and
- * WGSL `noiseOf(key, block) -> vec4f` for elements 4 block .. 4 block + 3 of the noise with this key: a row of
- * `noiseKeys`, that is (noise index, seed low, seed high, 0).
- * A table (operand noises, plain [count][c h w]) ignores the seed and is read within `u.elements`; elements beyond are 0,
- * and an index beyond the table reads its last noise.
+ * Returns the parts of a kernel that reads noise: bindings, uniforms, operands in the order of the bindings,
+ * and WGSL `noiseOf(key, block) -> vec4f` for elements 4 block .. 4 block + 3 of a key's noise. A key is a
+ * row of `noiseKeys`: (noise index, seed low, seed high, 0). A table (operand noises, plain [count][c h w])
+ * ignores the seed. Elements from `u.elements` on are 0, and an index beyond the table reads its last noise.
  */
 export function noiseParts(source: NoiseSource): {
   readonly variant: 'table' | 'philox';
@@ -62,10 +62,10 @@ export interface MixOptions {
 /**
  * y[c, n, p] = a slots[slot[n]] + b eps, with (a, b) of level[n] and eps the noise of noise[n].
  *
- * Operands slots [images][c h w] (plain rows of x0), slot, level [n] u32, noise [n] rows of `noiseKeys`, levels
- * [entries] rows of (a, b, alpha, beta), with a table noises [count][c h w], and y [c, n, h, w].
- * One invocation makes the four elements of a Philox counter: evaluations with the same seed and noise index see the
- * same values wherever they are in the batch.
+ * Operands slots [images][c h w] (plain rows of x0), slot, level [n] u32, noise [n] rows of `noiseKeys`,
+ * levels [entries] rows of (a, b, alpha, beta), with a table noises [count][c h w], and y [c, n, h, w]. One
+ * invocation computes the four elements of a Philox counter. Evaluations with the same seed and noise index
+ * get the same noise at every position in the batch.
  */
 export function mix(capabilities: Capabilities, { y, noise }: MixOptions): Routine {
   const [c, n, h, w] = y;
@@ -114,8 +114,8 @@ export function mix(capabilities: Capabilities, { y, noise }: MixOptions): Routi
 }
 
 /**
- * The gradient of the images in their slots: y[s][c, p] = Σ a dy[c, n, p] over the evaluations n of slot s, in the order
- * of n, with a of level[n].
+ * The gradient of the images in their slots: y[s][c, p] = Σ a dy[c, n, p] over the evaluations n of slot s,
+ * in the order of n, with a of level[n].
  *
  * Operands dy [c, n, h, w], slot, level [n] u32, levels rows of (a, b, alpha, beta), and y [slots][c h w].
  */
@@ -153,7 +153,8 @@ export function slotsGradient(
 }
 
 /**
- * y[c, n, p] = a x[c, n, p] with a of level[n]: what reaches each evaluation's image from its x_t.
+ * y[c, n, p] = a x[c, n, p] with a of level[n]: the gradient that each evaluation's x_t passes on to its
+ * image.
  * Operands x [c, n, h, w], level [n] u32, levels rows of (a, b, alpha, beta), and y [c, n, h, w].
  */
 export function scaleByLevel(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {

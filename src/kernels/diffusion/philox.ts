@@ -1,8 +1,10 @@
-// Counter-based noise: Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011) and
-// Box-Muller, as WGSL and as a host twin. A noise value is a pure function of (seed, stream, noise index, element),
-// so it is recomputed wherever it is needed and never stored; any two candidates see the same noise.
+// Counter-based noise: Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011)
+// and Box-Muller, in WGSL and on the host. A noise value is a pure function of (seed, stream, noise index,
+// element), so it is recomputed wherever it is needed and never stored, and all candidates get the same
+// noise.
 //
-// key = seed (low word, high word); counter = (element / 4, noise index, 0, stream); a counter gives 4 normals.
+// key = seed (low word, high word); counter = (element / 4, noise index, 0, stream); a counter yields 4
+// normals.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -15,9 +17,9 @@ const WEYL = [0x9e3779b9, 0xbb67ae85] as const;
 const ROUNDS = 10;
 
 export interface Seed {
-  /** 64 bits; more are cut off. */
+  /** 64 bits; higher bits are ignored. */
   readonly seed: bigint;
-  /** Separates uses of one seed; default 0. */
+  /** Distinguishes uses of one seed; default 0. */
   readonly stream?: number;
 }
 
@@ -27,11 +29,11 @@ const keyOf = (seed: bigint): readonly [number, number] => [
 ];
 
 /**
- * Packs noise indices with the seed of each sample, as the kernels that noise images read them: rows of
+ * Packs noise indices with the seed of each sample in the form that kernels read: rows of
  * (noise index, low word of the seed, high word of the seed, 0).
  *
  * @param noise n noise indices.
- * @param seedOf the seed of sample i; more than 64 bits are cut off.
+ * @param seedOf the seed of sample i; bits above the 64th are ignored.
  * @return 4 n words.
  */
 export function noiseKeys(noise: ArrayLike<number>, seedOf: (i: number) => bigint): Uint32Array<ArrayBuffer> {
@@ -41,14 +43,16 @@ export function noiseKeys(noise: ArrayLike<number>, seedOf: (i: number) => bigin
 }
 
 /**
- * WGSL: `normals(block, noise, stream, seed) -> vec4f`, elements 4 block .. 4 block + 3 of noise index `noise`.
+ * WGSL: `normals(block, noise, stream, seed) -> vec4f`, elements 4 block .. 4 block + 3 of noise index
+ * `noise`.
  *
  * Uniforms are (k + 1/2) / 2^23, exact in f32 and never 0 or 1. Logarithm, sine and cosine are polynomials on
- * reduced arguments, because drivers' own differ (one's sine is off by 2e-4, and an absolute error of 3e-7 in a
- * logarithm near 0 becomes 5e-4 in its root): within 2e-6 of the exact normal on every driver.
+ * reduced arguments, because drivers' own functions differ (SwiftShader's sine is off by 2e-4, and an
+ * absolute error of 3e-7 in a logarithm near 0 becomes 5e-4 in its root). The result is within 2e-6 of the
+ * exact normal on every driver.
  */
 export const PHILOX = /* wgsl */ `
-/** The high word of a b, from four products of 16 bits. */
+/** Returns the high word of a b, computed from four products of 16 bits. */
 fn multiplyHigh(a: u32, b: u32) -> u32 {
   let low = (a & 0xffff) * (b & 0xffff);
   let middle = (a >> 16) * (b & 0xffff) + (low >> 16);
@@ -78,7 +82,9 @@ fn naturalLog(v: vec2f) -> vec2f {
   return k * 0.69314718056 + 2 * s * (1 + z * (1. / 3 + z * (1. / 5 + z * (1. / 7 + z * (1. / 9)))));
 }
 
-/** Two independent normals from each pair of uniforms: (r cos, r sin) of (radius, turn), as (x, y, x', y'). */
+/**
+ * Two independent normals from each pair of uniforms: (r cos, r sin) of (radius, turn), as (x, y, x', y').
+ */
 fn boxMuller(radius: vec2f, turn: vec2f) -> vec4f {
   let r = sqrt(-2 * naturalLog(radius));
   let quarter = floor(4 * turn + 0.5);
@@ -109,7 +115,7 @@ function multiplyHigh(a: number, b: number): number {
 
 export type Words = readonly [number, number, number, number];
 
-/** Philox4x32-10 on the host: four words of 32 bits. */
+/** Computes Philox4x32-10 on the host: four words of 32 bits. */
 export function philox(counter: Words, key: readonly [number, number]): Words {
   let [x, y, z, w] = counter;
   let [k0, k1] = key;
@@ -127,7 +133,9 @@ export function philox(counter: Words, key: readonly [number, number]): Words {
   return [x, y, z, w];
 }
 
-/** The device's `normals` on the host, in f64 from the same words: elements 4 block .. 4 block + 3. */
+/**
+ * Computes the device's `normals` on the host, in f64 from the same words: elements 4 block .. 4 block + 3.
+ */
 export function normals({ seed, stream = 0 }: Seed, noise: number, block: number): Words {
   const words = philox([block >>> 0, noise >>> 0, 0, stream >>> 0], keyOf(seed));
   const [a, b, c, d] = words.map((word) => ((word >>> 9) + 0.5) * 2 ** -23) as [
@@ -141,7 +149,10 @@ export function normals({ seed, stream = 0 }: Seed, noise: number, block: number
   return [r * Math.cos(turn), r * Math.sin(turn), s * Math.cos(other), s * Math.sin(other)];
 }
 
-/** One normal: what every kernel sees as element `element` (row-major in c, h, w) of noise index `noise`. */
+/**
+ * Returns the normal that every kernel uses for element `element` (row-major in c, h, w) of noise index
+ * `noise`.
+ */
 export const normal = (seed: Seed, noise: number, element: number): number =>
   normals(seed, noise, Math.floor(element / 4))[element % 4]!;
 
@@ -163,7 +174,7 @@ export function fillNormal(capabilities: Capabilities, options: FillNormalOption
   const [low, high] = keyOf(seed);
   const blocks = ceilDiv(elements, 4);
   if (rows * elements >= 2 ** 30)
-    throw new ShapeError(`fillNormal: ${rows} rows of ${elements} are more than 2^30 elements`);
+    throw new ShapeError(`fillNormal: expected fewer than 2^30 elements, got ${rows} rows of ${elements}`);
   const { uniforms, grid, main } = walk(capabilities, rows * blocks);
   const kernel = defineKernel({
     name: 'fillNormal',

@@ -1,6 +1,6 @@
-// Pointwise nonlinearities as WGSL, for every kernel that can apply one on the way in or out.
+// Pointwise nonlinearities as WGSL, for all kernels that can apply one to their input or output.
 
-/** Pointwise nonlinearities by the names that model configurations use; `gelu` is the exact one, by erf. */
+/** Pointwise nonlinearities, named as in model configurations; `gelu` is the exact one, defined by erf. */
 export type Activation = 'none' | 'silu' | 'gelu' | 'gelu-tanh' | 'quick-gelu' | 'mish' | 'relu';
 
 export const ACTIVATIONS: readonly Activation[] = [
@@ -13,8 +13,8 @@ export const ACTIVATIONS: readonly Activation[] = [
   'relu',
 ];
 
-// Every exponent is clamped on the side where exp would overflow: WGSL may assume that infinities never arise,
-// and one driver's tanh gives NaN for large arguments. 87 is just below ln(f32 max) = 88.7.
+// Every exponent is clamped where exp would overflow, because WGSL may assume that infinities never arise,
+// and SwiftShader's tanh returns NaN for large arguments. 87 is just below ln(f32 max) = 88.7.
 //
 // gelu(v) = max(v, 0) - |v|/2 erfc(|v|/sqrt 2), one formula without cancellation on both sides;
 // erfc by Abramowitz & Stegun 7.1.26, |error| < 1.5e-7.
@@ -62,8 +62,9 @@ const SLOPES: Readonly<Record<Activation, (type: string) => string>> = {
 };
 
 /**
- * WGSL of `act(v: vec4f) -> vec4f` and of its scalar twin `act1(v: f32) -> f32` (WGSL has no overloading).
- * Safe for all finite inputs; within 1e-6 (absolute, and relative to |v|) of the exact function.
+ * Returns WGSL of `act(v: vec4f) -> vec4f` and of its scalar form `act1(v: f32) -> f32` (WGSL has no
+ * overloading). Both are finite for all finite inputs, and within 1e-6 (absolute, and relative to |v|) of the
+ * exact function.
  */
 export function activationWgsl(activation: Activation): string {
   const formula = FORMULAS[activation];
@@ -77,7 +78,10 @@ fn act1(v: f32) -> f32 {
 `;
 }
 
-/** WGSL of the derivative, `slope(v: vec4f) -> vec4f` and `slope1(v: f32) -> f32`; safe and exact likewise. */
+/**
+ * Returns WGSL of the derivative, `slope(v: vec4f) -> vec4f` and `slope1(v: f32) -> f32`, as accurate as
+ * `activationWgsl`.
+ */
 export function slopeWgsl(activation: Activation): string {
   const formula = SLOPES[activation];
   return /* wgsl */ `

@@ -1,6 +1,6 @@
-// Elementwise operations on whole activations: they run over storage in vec4s, padding included, because rows
-// start on vec4s and the padding may hold anything. Such a pass runs at the copy bandwidth of the device
-// (`npm run bench -- kernels --op add,activation`).
+// Elementwise operations on whole activations. They process storage in vec4s, including padding, because rows
+// start on vec4s and the padding's contents are unspecified. Such a pass runs at the copy bandwidth of the
+// device (`npm run bench -- kernels --op add,activation`).
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -10,7 +10,9 @@ import { type Routine, single } from '../device/routine.ts';
 import { columns, pitch, type Shape, storageElements } from '../device/tensor.ts';
 import { type Activation, activationWgsl, slopeWgsl } from './activation.ts';
 
-/** A kernel `y[i] = expression` over the vec4s of operands of one shape; `u.scale` is at hand. */
+/**
+ * Returns a routine for `y[i] = expression` over the vec4s of operands of one shape; it may use `u.scale`.
+ */
 function pointwise(
   capabilities: Capabilities,
   name: string,
@@ -64,15 +66,18 @@ export const scaled = (
 export const multiply = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
   pointwise(capabilities, 'multiply', x, ['x1', 'x2'], 'x1[i] * x2[i]');
 
-/** y = x1 gelu(x2), the gate of a GEGLU; operands x1, x2, y [c, n, h, w] (x1 and x2 may be views of one tensor). */
+/**
+ * y = x1 gelu(x2), the gate of a GEGLU; operands x1, x2, y [c, n, h, w] (x1 and x2 may be views of one
+ * tensor).
+ */
 export const geglu = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
   pointwise(capabilities, 'geglu', x, ['x1', 'x2'], 'x1[i] * act(x2[i])', {
     functions: activationWgsl('gelu'),
   });
 
 /**
- * A kernel `y[i] = expression(i)` over the pixels of `inputs` [c, n, h, w], where `a` is the number that `rows`
- * [c, n, 1, 1] has for their channel and sample.
+ * Returns a routine for `y[i] = expression(i)` over the pixels of `inputs` [c, n, h, w], in which `a` is the
+ * value of `rows` [c, n, 1, 1] for their channel and sample.
  */
 function rowwise(
   capabilities: Capabilities,
@@ -106,12 +111,12 @@ function rowwise(
 
 export interface AddRowsOptions {
   readonly x: Shape;
-  /** x is multiplied by this first. */
+  /** Factor of x; default: 1. */
   readonly scale?: number;
 }
 
 /**
- * y[c, n, p] = x[c, n, p] scale + e[c, n]: an embedding added to each pixel of a sample.
+ * y[c, n, p] = x[c, n, p] scale + e[c, n]: adds an embedding to each pixel of a sample.
  * Operands x [c, n, h, w], embedding [c, n, 1, 1], y [c, n, h, w].
  */
 export const addRows = (capabilities: Capabilities, { x, scale = 1 }: AddRowsOptions): Routine =>
@@ -120,7 +125,7 @@ export const addRows = (capabilities: Capabilities, { x, scale = 1 }: AddRowsOpt
   ]);
 
 /**
- * y[c, n, p] = x1[c, n, p] + gate[c, n] x2[c, n, p]: a residual branch x2 let in by its sample's gate.
+ * y[c, n, p] = x1[c, n, p] + gate[c, n] x2[c, n, p]: adds a residual branch x2, scaled by its sample's gate.
  * Operands x1, x2 [c, n, h, w], gate [c, n, 1, 1], y [c, n, h, w].
  */
 export const gatedAdd = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
@@ -139,7 +144,7 @@ export const scaleRows = (capabilities: Capabilities, { x }: { readonly x: Shape
   rowwise(capabilities, 'scaleRows', x, { inputs: ['x'], rows: 'gate' }, (i) => `x[${i}] * a`);
 
 /**
- * y[c, n, p] = x[c, n, p] + image[c, p]: one image of constants for all samples.
+ * y[c, n, p] = x[c, n, p] + image[c, p]: adds one constant image to all samples.
  * Operands x [c, n, h, w], image [c][h w], y [c, n, h, w].
  */
 export function addImage(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
@@ -175,10 +180,10 @@ function copyKernel(
   { x, from = 0, y, to = 0, channels }: CopyChannelsOptions,
 ): Kernel {
   if (columns(x) !== columns(y) || x[1] !== y[1])
-    throw new ShapeError(`copyChannels: rows of x [${x}] do not fit rows of y [${y}]`);
+    throw new ShapeError(`copyChannels: expected rows of one length, got x [${x}] and y [${y}]`);
   if (from + channels > x[0] || to + channels > y[0])
     throw new ShapeError(
-      `copyChannels: channels ${from}..${from + channels} of ${x[0]} to ${to}..${to + channels} of ${y[0]}`,
+      `copyChannels: expected channels that exist, got ${from}..${from + channels} of ${x[0]} to ${to}..${to + channels} of ${y[0]}`,
     );
   const row = pitch(x) / 4;
   const { uniforms, grid, main } = walk(capabilities, channels * row);
@@ -191,7 +196,9 @@ function copyKernel(
   });
 }
 
-/** y[to + k] = x[from + k] for k < channels; operands x, y. A view does the same without the pass, where one can. */
+/**
+ * y[to + k] = x[from + k] for k < channels; operands x, y. A view, if possible, does the same without a pass.
+ */
 export const copyChannels = (capabilities: Capabilities, options: CopyChannelsOptions): Routine =>
   single(copyKernel(capabilities, options), ['x', 'y']);
 
@@ -201,7 +208,7 @@ export function concat(
   { inputs }: { readonly inputs: readonly Shape[] },
 ): Routine {
   const first = inputs[0];
-  if (!first) throw new ShapeError('concat: got 0 inputs, wants at least 1');
+  if (!first) throw new ShapeError('concat: expected at least 1 input, got 0');
   const y: Shape = [inputs.reduce((sum, [c]) => sum + c, 0), first[1], first[2], first[3]];
   let to = 0;
   const steps = inputs.map((x, i) => {

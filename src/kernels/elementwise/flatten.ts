@@ -1,4 +1,4 @@
-// Images as columns of one number a row, and back: what a product over whole images reads.
+// Converts images to columns with one pixel per row, as a product over whole images needs them, and back.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk } from '../device/indexing.ts';
@@ -6,7 +6,10 @@ import { defineKernel, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
-/** `whole` [c, n, h, w] and `flat` [c·h·w, n, 1, 1]: flat[c·h·w + p, n] = whole[c, n, p], copied to the one that is written. */
+/**
+ * Returns a routine that copies between `whole` [c, n, h, w] and `flat` [c·h·w, n, 1, 1]: flat[c·h·w + p, n]
+ * = whole[c, n, p].
+ */
 function copy(capabilities: Capabilities, name: string, whole: Shape, toFlat: boolean): Routine {
   const [c, n, h, w] = whole;
   const pixels = h * w;

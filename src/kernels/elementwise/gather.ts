@@ -1,4 +1,4 @@
-// Rows of a table picked by index: class embeddings, and time embeddings computed once per noise level.
+// Looks up rows of a table by index: class embeddings, and time embeddings computed once per noise level.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk } from '../device/indexing.ts';
@@ -7,7 +7,7 @@ import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
 export interface GatherOptions {
-  /** Rows of the table; an index beyond them picks the last. */
+  /** Rows of the table; an index beyond them selects the last row. */
   readonly entries: number;
   readonly channels: number;
   /** Samples, the length of index. */
@@ -43,8 +43,9 @@ export function gather(capabilities: Capabilities, { entries, channels, n }: Gat
 }
 
 /**
- * The gradient of a table: y[e][c] = Σ of dy[c, n] over the n with index[n] = e, in the order of n; an index beyond the
- * entries counts for the last. Operands dy [channels, n, 1, 1], index [n] u32, y [entries, 1, 1, channels].
+ * The gradient of a table: y[e][c] = Σ of dy[c, n] over the n with index[n] = e, in the order of n; an index
+ * beyond the entries counts for the last. Operands dy [channels, n, 1, 1], index [n] u32, y [entries, 1, 1,
+ * channels].
  */
 export function gatherGradient(capabilities: Capabilities, { entries, channels, n }: GatherOptions): Routine {
   const { uniforms, grid, main } = walk(capabilities, entries * channels);

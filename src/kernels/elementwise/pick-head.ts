@@ -1,4 +1,4 @@
-// One head of a network with a prediction for every class, for each sample: which view of the network, which head.
+// Selects, for each sample, one view and one head of a network that predicts for every class.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -8,23 +8,23 @@ import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
 export interface PickHeadOptions {
-  /** What all heads say, [heads·channels, views, h, w]: head k in the channels from k·channels on. */
+  /** The output of all heads, [heads·channels, views, h, w]; head k has the channels from k·channels on. */
   readonly x: Shape;
   /** Channels of a head. */
   readonly channels: number;
   /** Samples. */
   readonly n: number;
-  /** Binds `view`; without it sample i takes view i. */
+  /** Binds `view`; without it sample i uses view i. */
   readonly view: boolean;
 }
 
 function headsOf({ x: [c], channels }: PickHeadOptions): number {
   if (c % channels !== 0)
-    throw new ShapeError(`pickHead: ${c} channels do not split into heads of ${channels}`);
+    throw new ShapeError(`pickHead: expected a multiple of ${channels} channels, got ${c}`);
   return c / channels;
 }
 
-/** Which view a sample takes: its own binding, or its own number. */
+/** Returns how a sample's view is found: from the binding, or from the sample's own index. */
 const viewOf = ({ view }: PickHeadOptions) =>
   view
     ? {
@@ -36,9 +36,9 @@ const viewOf = ({ view }: PickHeadOptions) =>
     : { variant: 'each', bindings: [], operands: [], of: (sample: string) => `min(${sample}, u.lastView)` };
 
 /**
- * y[c, n] = x[label[n]·channels + c, view[n]]; a label beyond the heads takes the mean of all heads, added in their
- * order. A view beyond those of x is the last.
- * Operands x [heads·channels, views, h, w], view (where bound), label [n] u32, y [channels, n, h, w].
+ * y[c, n] = x[label[n]·channels + c, view[n]]; a label beyond the heads selects the mean of all heads, added
+ * in their order. A view beyond those of x selects the last.
+ * Operands x [heads·channels, views, h, w], view (if bound), label [n] u32, y [channels, n, h, w].
  */
 export function pickHead(capabilities: Capabilities, options: PickHeadOptions): Routine {
   const { x, channels, n } = options;
@@ -81,9 +81,9 @@ export function pickHead(capabilities: Capabilities, options: PickHeadOptions): 
 }
 
 /**
- * The gradient of `pickHead` with regard to x: dx[k·channels + c, v] = Σ dy[c, n] over the samples n of view v and
- * head k, and a share of dy[c, n] for samples that took the mean; added in the order of the samples.
- * Operands dy [channels, n, h, w], view (where bound), label [n] u32, y = dx [heads·channels, views, h, w].
+ * The gradient of `pickHead` with respect to x: dx[k·channels + c, v] = Σ dy[c, n] over the samples n of view
+ * v and head k, plus a share of dy[c, n] for samples that used the mean, added in the order of the samples.
+ * Operands dy [channels, n, h, w], view (if bound), label [n] u32, y = dx [heads·channels, views, h, w].
  */
 export function pickHeadBackward(capabilities: Capabilities, options: PickHeadOptions): Routine {
   const { x, channels, n } = options;
@@ -107,7 +107,7 @@ export function pickHeadBackward(capabilities: Capabilities, options: PickHeadOp
       u32('xPitch', pitch(x) / width),
       f32('share', 1 / heads),
     ],
-    // `sample` of the walk is the view here.
+    // The walk's `sample` is the view here.
     body: main(/* wgsl */ `let head = quotient(row, u.channels, u.channelsInverse);
   let readAt = (row - head * u.channels) * u.dyPitch;
   let writeAt = row * u.xPitch + sample * u.pixels;

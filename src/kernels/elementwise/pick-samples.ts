@@ -1,5 +1,5 @@
-// Samples repeated by index: what many candidates share, and keys and values of each sample's prompt. And backwards:
-// gradients of samples that were repeated, added up.
+// Selects samples by index, for example activations that many candidates share, or keys and values of each
+// sample's prompt; and sums the gradients of selected samples.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';
@@ -8,7 +8,7 @@ import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
 /**
- * y[c, n] = x[c, index[n]]; an index beyond the samples of x picks the last.
+ * y[c, n] = x[c, index[n]]; an index beyond the samples of x selects the last.
  * Operands x [c, samples, h, w], index [n] u32, y [c, n, h, w].
  */
 export function pickSamples(
@@ -40,8 +40,8 @@ export function pickSamples(
 }
 
 /**
- * y[c, m] = Σ of dy[c, n] over the n with index[n] = m, in the order of n; an index beyond the samples counts for the
- * last. Operands dy [c, n, h, w], index [n] u32, y [c, samples, h, w].
+ * y[c, m] = Σ of dy[c, n] over the n with index[n] = m, in the order of n; an index beyond the samples counts
+ * for the last. Operands dy [c, n, h, w], index [n] u32, y [c, samples, h, w].
  */
 export function sumPicked(
   capabilities: Capabilities,

@@ -1,4 +1,5 @@
-// The ways back of what changes the number of pixels: what one pixel gave to several is summed, what was cut is zero.
+// The gradients of operations that change the number of pixels: copies of a pixel are summed, dropped pixels
+// get zero.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -7,7 +8,10 @@ import { defineKernel, f32, i32, type Kernel, read, u32, write } from '../device
 import { type Routine, single } from '../device/routine.ts';
 import { columns, pitch, type Shape } from '../device/tensor.ts';
 
-/** y[i, j] = the sum of dy's 2x2 pixels at (2i, 2j): two vec2s, which start on even elements whatever the size. */
+/**
+ * y[i, j] = the sum of dy's 2x2 pixels at (2i, 2j), read as two vec2s, which start on even elements for every
+ * size.
+ */
 function halvingKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
   const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
   return defineKernel({
@@ -31,7 +35,9 @@ function halvingKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel 
   });
 }
 
-/** y[i, j] = the sum over the pixels of dy for which `pickKernel` read (i, j), found by its own arithmetic. */
+/**
+ * y[i, j] = the sum over the pixels of dy for which `pickKernel` read (i, j); the same arithmetic finds them.
+ */
 function gatherKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
   const { uniforms, grid, main } = walkPixels(capabilities, y);
   return defineKernel({
@@ -47,7 +53,10 @@ function gatherKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
       u32('yPitch', pitch(y)),
     ],
     body: /* wgsl */ `
-/** The first of \`count\` pixels that read a pixel behind \`source\` - 1; the estimate may be one off. */
+/**
+ * Returns the first of \`count\` pixels that reads pixel \`source\` or a later one; the estimate may be off
+ * by one.
+ */
 fn firstOf(source: u32, scale: f32, count: u32) -> u32 {
   var k = min(u32(f32(source) / scale), count);
   if (k > 0) { k--; }
@@ -56,7 +65,7 @@ fn firstOf(source: u32, scale: f32, count: u32) -> u32 {
 }
 ${main(/* wgsl */ `let top = firstOf(row, u.scaleY, u.dyHeight);
   let left = firstOf(across, u.scaleX, u.dyWidth);
-  // What would lie behind the last pixel was read from the last.
+  // Pixels that would read past the last one read the last one.
   let bottom = select(firstOf(row + 1, u.scaleY, u.dyHeight), u.dyHeight, row + 1 == u.height);
   let right = select(firstOf(across + 1, u.scaleX, u.dyWidth), u.dyWidth, across + 1 == u.width);
   var sum = 0.0;
@@ -72,7 +81,7 @@ ${main(/* wgsl */ `let top = firstOf(row, u.scaleY, u.dyHeight);
 }
 
 /**
- * The gradient of `upsampleNearest`: y[i, j] = the sum of dy over the pixels that were made of (i, j).
+ * The gradient of `upsampleNearest`: y[i, j] = the sum of dy over the copies of pixel (i, j).
  * Operands dy [c, n, height, width], y [c, n, size].
  */
 export function upsampleGradient(
@@ -85,7 +94,8 @@ export function upsampleGradient(
 }
 
 /**
- * The gradient of `averagePool2x2`: a quarter of dy at each pixel of its block, zero in a row or column that was cut.
+ * The gradient of `averagePool2x2`: a quarter of dy at each pixel of its block, zero in a dropped row or
+ * column.
  * Operands dy [c, n, floor(h / 2), floor(w / 2)], y [c, n, h, w] with [h, w] = `size`.
  */
 export function averagePoolGradient(
@@ -115,7 +125,7 @@ export function averagePoolGradient(
 /**
  * The inverse of `depthToSpace`: y[(k b + l) channels + c, i, j] = x[c, i b + k, j b + l] with b = `block`.
  * Operands x [channels, n, b h, b w], y [b² channels, n, h, w].
- * @throws ShapeError where the pixels do not make whole blocks.
+ * @throws ShapeError if the pixels do not form whole blocks.
  */
 export function spaceToDepth(
   capabilities: Capabilities,
@@ -123,7 +133,7 @@ export function spaceToDepth(
 ): Routine {
   const [c, n, h, w] = x;
   if (h % block !== 0 || w % block !== 0)
-    throw new ShapeError(`spaceToDepth: x [${x}] has no whole blocks of ${block}x${block}`);
+    throw new ShapeError(`spaceToDepth: expected whole blocks of ${block}x${block}, got x [${x}]`);
   const y: Shape = [c * block ** 2, n, h / block, w / block];
   const { uniforms, grid, main } = walkPixels(capabilities, y);
   const kernel = defineKernel({
@@ -149,11 +159,11 @@ export function spaceToDepth(
 
 export interface PadOptions {
   readonly x: Shape;
-  /** Where x's first row and column lie in y; negative where they are cut off. */
+  /** The position of x's first row and column in y; negative if they are cut off. */
   readonly offset: readonly [top: number, left: number];
-  /** Pixels of y from one of x's to the next, with zeros between them; 1 where not given. */
+  /** Distance in y between neighbouring pixels of x, with zeros in between; default: 1. */
   readonly step?: number;
-  /** y's height and width: what x does not reach is zero, what reaches beyond is cut off. */
+  /** y's height and width; pixels that x does not cover are zero, and pixels of x outside y are cut off. */
   readonly size: readonly [h: number, w: number];
 }
 
@@ -191,7 +201,7 @@ export function pad(
 }
 
 /**
- * The gradient of a slice: x as the channels from `first` on of `channels`, zeros in the others.
+ * The gradient of a channel slice: copies x to the channels from `first` on and sets the others to zero.
  * Operands x [c, n, h, w], y [channels, n, h, w].
  */
 export function padChannels(
@@ -199,14 +209,16 @@ export function padChannels(
   { x, first, channels }: { readonly x: Shape; readonly first: number; readonly channels: number },
 ): Routine {
   if (first < 0 || first + x[0] > channels)
-    throw new ShapeError(`padChannels: channels ${first} to ${first + x[0]} of ${channels} (x [${x}])`);
+    throw new ShapeError(
+      `padChannels: expected channels within 0 to ${channels}, got ${first} to ${first + x[0]} (x [${x}])`,
+    );
   const row = pitch(x) / 4;
   const { uniforms, grid, main } = walk(capabilities, channels * row);
   const kernel = defineKernel({
     name: 'padChannels',
     bindings: [read('x', 'vec4f'), write('y', 'vec4f')],
     uniforms: [...uniforms, u32('first', first * row), u32('given', x[0] * row)],
-    body: main(/* wgsl */ `let at = i - u.first; // before x this wraps to a huge number
+    body: main(/* wgsl */ `let at = i - u.first; // channels before x wrap to a huge number
   let inside = at < u.given;
   y[i] = select(vec4f(), x[select(0, at, inside)], inside);`),
     grid,

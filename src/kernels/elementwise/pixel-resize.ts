@@ -1,4 +1,5 @@
-// Changing the number of pixels without weights: nearest upsampling, average pooling, strided picks, depth to space.
+// Changes the number of pixels without weights: nearest upsampling, average pooling, strided selection, depth
+// to space.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -8,8 +9,8 @@ import { type Routine, single } from '../device/routine.ts';
 import { columns, pitch, type Shape } from '../device/tensor.ts';
 
 /**
- * Twice as many pixels both ways. One invocation reads one pixel and writes its 2x2 copies as two vec2s: an
- * output row pair starts on an even element whatever the size, so odd images need no other path.
+ * Doubles height and width. One invocation reads one pixel and writes its 2x2 copies as two vec2s. Every
+ * output row starts on an even element, so odd images need no separate path.
  */
 function doublingKernel(capabilities: Capabilities, x: Shape, y: Shape): Kernel {
   const { uniforms, grid, main } = walk(capabilities, x[0] * columns(x));
@@ -36,7 +37,7 @@ function doublingKernel(capabilities: Capabilities, x: Shape, y: Shape): Kernel 
   });
 }
 
-/** y[row, column] = x[floor(row scaleY), floor(column scaleX)] in each sample; one invocation an element. */
+/** y[row, column] = x[floor(row scaleY), floor(column scaleX)] in each sample; one invocation per element. */
 function pickKernel(capabilities: Capabilities, x: Shape, y: Shape, scaleY: number, scaleX: number): Kernel {
   const { uniforms, grid, main } = walkPixels(capabilities, y);
   return defineKernel({
@@ -60,14 +61,14 @@ function pickKernel(capabilities: Capabilities, x: Shape, y: Shape, scaleY: numb
 
 export interface UpsampleOptions {
   readonly x: Shape;
-  /** Size wanted; default twice that of x. */
+  /** Size of the output; default: twice that of x. */
   readonly size?: readonly [h: number, w: number];
 }
 
 /**
  * Nearest-neighbour upsampling to twice the size or to a given one.
- * Operands x [c, n, h, w], y [c, n, size]. A given size picks floor(i h / height) by PyTorch's arithmetic,
- * a product with the f32 ratio.
+ * Operands x [c, n, h, w], y [c, n, size]. A given size reads row floor(i h / height) by PyTorch's
+ * arithmetic, a product with the f32 ratio.
  */
 export function upsampleNearest(capabilities: Capabilities, { x, size }: UpsampleOptions): Routine {
   const [c, n, h, w] = x;
@@ -88,11 +89,12 @@ export function pick(
 
 /**
  * Average over 2x2 pixels, stride 2; an odd last row or column is dropped, as PyTorch does.
- * Operands x [c, n, h, w], y [c, n, floor(h / 2), floor(w / 2)]. One invocation an element.
+ * Operands x [c, n, h, w], y [c, n, floor(h / 2), floor(w / 2)]. One invocation per element.
  */
 export function averagePool2x2(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
   const y: Shape = [x[0], x[1], Math.floor(x[2] / 2), Math.floor(x[3] / 2)];
-  if (y[2] === 0 || y[3] === 0) throw new ShapeError(`averagePool2x2: x [${x}] is smaller than 2x2`);
+  if (y[2] === 0 || y[3] === 0)
+    throw new ShapeError(`averagePool2x2: expected x of at least 2x2, got [${x}]`);
   const { uniforms, grid, main } = walkPixels(capabilities, y);
   const kernel = defineKernel({
     name: 'averagePool2x2',
@@ -106,10 +108,10 @@ export function averagePool2x2(capabilities: Capabilities, { x }: { readonly x: 
 }
 
 /**
- * Channels spread over blocks of pixels, the image's own channel fastest (ONNX's mode DCR):
+ * Distributes channels over blocks of pixels; the output's channel varies fastest (ONNX's mode DCR):
  * y[c, i b + k, j b + l] = x[(k b + l) channels + c, i, j] with b = `block` and channels = x's / b².
- * Operands x [b² channels, n, h, w], y [channels, n, b h, b w]. One invocation an element.
- * @throws ShapeError where the channels do not make whole blocks.
+ * Operands x [b² channels, n, h, w], y [channels, n, b h, b w]. One invocation per element.
+ * @throws ShapeError if the channels do not form whole blocks.
  */
 export function depthToSpace(
   capabilities: Capabilities,
@@ -117,7 +119,7 @@ export function depthToSpace(
 ): Routine {
   const channels = x[0] / block ** 2;
   if (!Number.isInteger(channels))
-    throw new ShapeError(`depthToSpace: x [${x}] has no whole blocks of ${block}x${block}`);
+    throw new ShapeError(`depthToSpace: expected a multiple of ${block ** 2} channels, got x [${x}]`);
   const y: Shape = [channels, x[1], block * x[2], block * x[3]];
   const { uniforms, grid, main } = walkPixels(capabilities, y);
   const kernel = defineKernel({
@@ -131,7 +133,7 @@ export function depthToSpace(
       u32('xPitch', pitch(x)),
       u32('yPitch', pitch(y)),
     ],
-    body: main(/* wgsl */ `let xLine = quotient(line, u.block, u.blockInverse); // blocks do not reach over samples
+    body: main(/* wgsl */ `let xLine = quotient(line, u.block, u.blockInverse); // blocks do not cross samples
   let xAcross = quotient(across, u.block, u.blockInverse);
   let place = (line - xLine * u.block) * u.block + across - xAcross * u.block;
   y[channel * u.yPitch + column] = x[(place * u.channels + channel) * u.xPitch + xLine * u.w + xAcross];`),

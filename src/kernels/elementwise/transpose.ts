@@ -1,4 +1,4 @@
-// Columns as rows, for products over all columns.
+// Transposes columns to rows, for products over all columns.
 
 import { divisor, QUOTIENT } from '../device/indexing.ts';
 import {
@@ -16,8 +16,9 @@ import { pitch, type Shape } from '../device/tensor.ts';
 const LANES = 32;
 
 /**
- * transposed[p][r] = x[r][first + p] of `count` columns from `first` on, a multiple of 4; rows padded to vec4s.
- * Operands x [c, n, h, w], transposed. An invocation does a block of 4x4.
+ * transposed[p][r] = x[r][first + p] for `count` columns from `first` on, a multiple of 4; rows are padded to
+ * vec4s.
+ * Operands x [c, n, h, w], transposed. An invocation transposes a block of 4x4.
  */
 export function transpose(x: Shape, first: number, count: number): Kernel {
   const rowVectors = ceilDiv(x[0], 4);

@@ -1,8 +1,17 @@
 // GEMM on matrix units (Dawn's `chromium_experimental_subgroup_matrix`): f16 factors, f32 sums.
 //
 // A unit multiplies an M x K by a K x N matrix per subgroup and instruction. A workgroup computes a tile of
-// `rows` x `columns`; its subgroups share the tile in a grid, and each holds its part in result matrices. The tile is
-// plain data, so that a search can compare tiles and a table can ship the best ones.
+// `rows` x `columns`; its subgroups share the tile in a grid, and each holds its part in result matrices. The
+// tile is plain data, so that a search can compare tiles and a table can ship the best ones.
+//
+// Versions on an H200 (bench/results/nvidia-h200-tiles.json), in TFLOP/s, units of 16x16x16 unless said
+// otherwise; the units alone reach 641:
+// - 4096 x 4096 x 4096: 214 for the best tile with Dawn's bounds checks; 275 without them (16x8x16, 128 x 256
+//   x 32 in 2 x 4 subgroups, next strip in registers).
+// - Layers of a UNet (`m` x `n` x `k`): 50.5 for 320 x 4096 x 320 and 68.7 for 1280 x 1024 x 1280, both with
+//   tiles of 160 x 64 x 32; 44.1 for 320 x 65536 x 320.
+// - 3x3 convolutions of conv2d/conv2d-matrix.ts: 185 for 320 channels at 64x64, 198 for 1280 at 16x16 (both n
+//   = 16, tiles of 160 x 128 x 16 in 5 x 2 subgroups, next strip in registers), 54 for stride 2.
 //
 // WGSL names a matrix type by its columns first: left<f16, K, M>, right<f16, N, K>, result<f32, N, M>.
 
@@ -18,7 +27,7 @@ export interface MatrixUnit {
   readonly K: number;
 }
 
-/** How a workgroup computes its part of a product. */
+/** How a workgroup computes its part of a product on matrix units. */
 export interface MatrixTile {
   readonly unit: MatrixUnit;
   /** Rows and columns of the result that one workgroup computes. */
@@ -31,22 +40,24 @@ export interface MatrixTile {
   readonly subgroupColumns: number;
   /** Whether units load from a copy in workgroup memory or straight from storage. */
   readonly stage: 'workgroup' | 'direct';
-  /** Halves that one invocation loads at a time, and the element of workgroup memory. */
+  /** f16 values that one invocation loads at a time; also the width of workgroup memory's elements. */
   readonly load: 2 | 4 | 8;
   /**
-   * none: load, barrier, multiply, barrier. registers: the next strip is loaded into registers while the current one is
-   * multiplied. double: likewise, with two strips in workgroup memory and one barrier a strip.
+   * none: load, barrier, multiply, barrier. registers: the next strip is loaded into registers while the
+   * current one is multiplied. double: as registers, with two strips in workgroup memory and one barrier per
+   * strip.
    */
   readonly pipeline: 'none' | 'registers' | 'double';
-  /** Halves between the staged rows, so that units read from different banks; a multiple of 8. */
+  /** f16 values between staged rows, so that units read from different banks; a multiple of 8. */
   readonly pad: number;
   /** The layout of factor a in storage: [K][M] or [M][K]. */
   readonly a: 'k-major' | 'm-major';
 }
 
 /**
- * c[m][n] = bias[m] + Σ_k a[k][m] · b[k][n], where a holds halves and b halves or floats. The dimensions are multiples of the tile's (k of
- * its depth): the caller pads the storage. Pitches are in elements and multiples of 8.
+ * c[m][n] = bias[m] + Σ_k a[k][m] · b[k][n], where a is f16 and b is f16 or f32. The caller pads the storage
+ * so that the dimensions are multiples of the tile's (k of its depth). Pitches are in elements and multiples
+ * of 8.
  */
 export interface MatrixGemm {
   readonly m: number;
@@ -55,14 +66,14 @@ export interface MatrixGemm {
   readonly aPitch: number;
   readonly bPitch: number;
   readonly cPitch: number;
-  /** How b is stored; f32 is rounded to f16 on its way to workgroup memory. */
+  /** How b is stored; f32 values are rounded to f16 when they are staged. */
   readonly bType?: WeightDtype;
   readonly out: WeightDtype;
   /** Binds `bias` [m], f32. */
   readonly bias?: boolean;
 }
 
-/** Bytes that a tile takes in workgroup memory; a convolution stages three taps at a time. */
+/** Returns the bytes of workgroup memory that a tile needs; a convolution stages three taps at a time. */
 export const tileBytes = (tile: MatrixTile, out: MatrixOut, taps = 1): number =>
   (tile.stage === 'direct' ? 0 : 2 * halves(tile) * (areaA(tile, taps) + areaB(tile, taps))) +
   (storesDirectly(out) ? 0 : 4 * subgroups(tile) * tile.unit.M * tile.unit.N);
@@ -70,22 +81,28 @@ export const tileBytes = (tile: MatrixTile, out: MatrixOut, taps = 1): number =>
 /** What follows the sums: the type of the result and whether a bias is added. */
 export type MatrixOut = Pick<MatrixGemm, 'out' | 'bias'>;
 
-/** f32 sums without an epilogue go from the unit to storage; everything else passes through workgroup memory. */
+/**
+ * Returns whether the units store f32 sums directly. Any epilogue makes the sums pass through workgroup
+ * memory.
+ */
 const storesDirectly = ({ out, bias }: MatrixOut): boolean => out === 'f32' && !bias;
 
 const halves = ({ pipeline }: MatrixTile): number => (pipeline === 'double' ? 2 : 1);
 export const subgroups = (tile: MatrixTile): number => tile.subgroupRows * tile.subgroupColumns;
 
-/** Halves of a staged row of a, and of one strip of a and b with all its taps. */
+/** f16 values of a staged row of a, and of one strip of a and of b with all its taps. */
 const pitchA = ({ a, rows, depth, pad }: MatrixTile): number => (a === 'k-major' ? rows : depth) + pad;
 const areaA = (tile: MatrixTile, taps: number): number =>
   pitchA(tile) * (tile.a === 'k-major' ? taps * tile.depth : tile.rows);
 const areaB = ({ columns, depth, pad }: MatrixTile, taps: number): number => taps * depth * (columns + pad);
 
-/** The element type of a vector of halves, in storage and in workgroup memory. */
+/** The type that holds a vector of f16 values in storage and in workgroup memory. */
 export const HALVES = { 2: 'u32', 4: 'vec2u', 8: 'vec4u' } as const;
 
-/** Why a tile is impossible on a device of `lanes` per subgroup and `bytes` of workgroup memory, or undefined. */
+/**
+ * Returns why a tile is impossible on a device with `lanes` per subgroup and `bytes` of workgroup memory, or
+ * undefined if it is possible.
+ */
 export function tileFault(
   tile: MatrixTile,
   device: { readonly lanes: number; readonly bytes: number; readonly invocations: number },
@@ -106,17 +123,20 @@ export function tileFault(
   return undefined;
 }
 
-/** How the strips of a and b reach workgroup memory, as WGSL. */
+/** WGSL that stages the strips of a and b in workgroup memory. */
 export interface Staging {
-  /** Declarations before the loop: registers and places. */
+  /** Declarations before the loop: registers and offsets. */
   readonly before: string;
-  /** Loads the next strip into registers, and moves on. */
+  /** Loads the next strip into registers and advances the offsets. */
   readonly fetch: string;
   /** Writes the registers to a half of `tileA` and `tileB`; `half` is 0 or the name of a u32. */
   readonly store: (half: string) => string;
 }
 
-/** Loads `total` vectors with `threads` invocations: `line(s)` for each turn, guarded if the last one is partial. */
+/**
+ * Returns WGSL in which `threads` invocations process `total` vectors: `line(s)` for each round s, guarded if
+ * the round is partial.
+ */
 export const turns = (total: number, threads: number, line: (s: number) => string): string =>
   unroll(Math.ceil(total / threads), (s) =>
     (s + 1) * threads <= total ? `{ ${line(s)} }` : `if (index + ${s * threads}u < ${total}u) { ${line(s)} }`,
@@ -126,11 +146,11 @@ export interface MatrixBody extends MatrixOut {
   readonly tile: MatrixTile;
   readonly lanes: number;
   readonly staging: Staging;
-  /** Strips of k rows in workgroup memory are this many times `tile.depth`. */
+  /** A staged strip has this many times `tile.depth` rows. */
   readonly taps: number;
   /** Functions and other declarations of the module. */
   readonly declarations?: string;
-  /** Whether rows and columns beyond u.m and u.n (multiples of the unit's) must be left out at the end. */
+  /** Whether results beyond u.m and u.n (multiples of the unit's sizes) must not be stored. */
   readonly guarded: boolean;
 }
 
@@ -172,7 +192,10 @@ const loopOf = ({ fetch, store }: Staging, pipeline: MatrixTile['pipeline'], mul
   }
 };
 
-/** WGSL of a kernel's `main` and memory: the loop over k and the epilogue, shared by GEMM and convolution. */
+/**
+ * Returns WGSL of workgroup memory and `main`: the loop over k and the epilogue, shared by GEMM and
+ * convolution.
+ */
 export function matrixBody(body: MatrixBody): string {
   const { tile, lanes, staging, taps, guarded, declarations = '' } = body;
   const { unit, load, stage } = tile;
@@ -189,7 +212,7 @@ export function matrixBody(body: MatrixBody): string {
   const [bytesA, bytesB] = [vectors(areaA(tile, taps)), vectors(areaB(tile, taps))];
   const half = tile.pipeline === 'double' && !direct;
 
-  // Offsets and strides count elements of the array, which are vectors of `load` halves.
+  // Offsets and strides count elements of the array, which are vectors of `load` f16 values.
   const loadA = (i: number, k: number): string => {
     if (direct) {
       const at = kMajor
@@ -224,7 +247,7 @@ export function matrixBody(body: MatrixBody): string {
   const inside = (i: number, j: number): string =>
     guarded ? `if (row + ${i * unit.M}u < u.m && column + ${j * unit.N}u < u.n) ` : '';
   const area = unit.M * unit.N;
-  // Elements of a result matrix that a lane takes through the epilogue: at least four, consecutive in a row.
+  // Elements of a result matrix per lane in the epilogue: at least four, consecutive in a row.
   const each = Math.max(4, area / lanes);
   const plain = storesDirectly(body);
   const finish = unroll(down, (i) =>
@@ -288,7 +311,7 @@ fn main(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) grou
 `;
 }
 
-/** The binding of the result: plain f32 for units to store to, else vectors of four. */
+/** Returns the binding of the result: f32 if the units store directly, else vectors of four. */
 export const resultBinding = (out: MatrixOut): Binding =>
   write('c', storesDirectly(out) ? 'f32' : out.out === 'f32' ? 'vec4f' : 'vec2u');
 
@@ -299,7 +322,7 @@ export const MATRIX_MODULE = {
   unchecked: ['chromium.subgroup_matrix_uniformity'],
 } as const;
 
-/** A short name of a tile, for labels and tables. */
+/** Returns a short name of a tile for labels and tables. */
 export const tileName = (t: MatrixTile): string =>
   [
     `${t.unit.M}x${t.unit.N}x${t.unit.K}`,
@@ -311,7 +334,10 @@ export const tileName = (t: MatrixTile): string =>
     ...(t.a === 'm-major' ? ['mk'] : []),
   ].join('.');
 
-/** Stages a strip of a: `taps` slabs of `tile.depth` rows, `u.aTap` vectors apart. `fetch` leaves `stripA` as it is. */
+/**
+ * Returns WGSL that stages a strip of a: `taps` slabs of `tile.depth` rows, `u.aTap` vectors apart. The
+ * caller advances `stripA`.
+ */
 export function stageA(tile: MatrixTile, lanes: number, taps: number): Staging {
   const { load, rows, depth } = tile;
   const threads = lanes * subgroups(tile);
@@ -344,7 +370,10 @@ export function stageA(tile: MatrixTile, lanes: number, taps: number): Staging {
   };
 }
 
-/** A kernel for `MatrixGemm`. Its operands are `a b [bias] c`. @throws ShapeError if the tile does not fit. */
+/**
+ * Returns a kernel for `MatrixGemm`. Its operands are `a b [bias] c`. @throws ShapeError if the tile does not
+ * fit.
+ */
 export function gemmMatrix(tile: MatrixTile, lanes: number, spec: MatrixGemm): Kernel {
   const { load, depth, columns } = tile;
   for (const [name, value, part] of [
@@ -359,13 +388,15 @@ export function gemmMatrix(tile: MatrixTile, lanes: number, spec: MatrixGemm): K
       throw new ShapeError(`gemm: expected ${name} to be a multiple of ${part}, got ${value}`);
   const { bType = 'f16' } = spec;
   if (bType === 'f32' && tile.stage === 'direct')
-    throw new ShapeError('gemm: units load f16 from storage, so b in f32 needs a tile that is staged');
+    throw new ShapeError(
+      'gemm: expected a staged tile for b in f32, got a direct one: units load only f16 from storage',
+    );
   const threads = lanes * subgroups(tile);
   const a = stageA(tile, lanes, 1);
   const wide = columns / load;
   const total = depth * wide;
   const areaOfB = areaB(tile, 1) / load;
-  // A vector of b in storage holds `perLoad` elements; `loads` of them make one in workgroup memory.
+  // A vector of b in storage holds `perLoad` elements; `loads` of them become one vector of workgroup memory.
   const perLoad = bType === 'f16' ? load : Math.min(load, 4);
   const loads = load / perLoad;
   const vectorB = bType === 'f16' ? HALVES[load] : perLoad === 4 ? 'vec4f' : 'vec2f';

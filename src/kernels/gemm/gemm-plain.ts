@@ -1,4 +1,4 @@
-// GEMM in registers only: runs wherever WebGPU does, and is the oracle of the other families.
+// GEMM in registers only. It runs wherever WebGPU does, and the tests compare the other families with it.
 
 import { defineKernel, type Kernel } from '../device/kernel.ts';
 import {
@@ -14,7 +14,7 @@ import {
 const TILE: Tile = { rows: 16, columns: 128, load: 4 };
 
 /**
- * One invocation computes 8 rows x 8 columns: for every k two vec4 of a and two of b make 16 vec4 products.
+ * One invocation computes 8 rows x 8 columns: for every k, two vec4s of a and two of b give 16 vec4 products.
  * A workgroup of 2 x 16 invocations computes a tile of 16 x 128.
  */
 export function gemmPlain(spec: GemmSpec): Kernel {

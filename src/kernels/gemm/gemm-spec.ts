@@ -1,4 +1,4 @@
-// What a batched GEMM is asked for, and what its families share: bindings, uniforms, epilogue.
+// The specification of a batched GEMM, and the parts that its families share: bindings, uniforms, epilogue.
 
 import { ShapeError } from '../../errors.ts';
 import {
@@ -15,7 +15,7 @@ import type { WeightDtype } from '../device/routine.ts';
 import { type Activation, activationWgsl } from '../elementwise/activation.ts';
 
 /**
- * Where a batch of matrices lies in an operand, in elements; every number is a multiple of 4.
+ * The layout of a batch of matrices in an operand, in elements; every number is a multiple of 4.
  * Row r of the matrix (o, i) starts at `offset + o·outer + i·inner + r·pitch`.
  */
 export interface Matrices {
@@ -26,21 +26,21 @@ export interface Matrices {
 }
 
 /**
- * For every matrix of a batch: c[m][columns] = scale · (act(bias[m] + Σ_k a[k][m] · b[k][columns]) + residual).
- * Both factors are k-major. The sum runs in the order of k in f32, whatever the tile, so an element's bytes do not
+ * For every matrix of a batch: c[m][columns] = scale · (act(bias[m] + Σ_k a[k][m] · b[k][columns]) +
+ * residual). Both factors are k-major. Every tile sums in the order of k in f32, so an element's bytes do not
  * depend on the number of columns. Columns are read and written in fours: rows of b and c must have room for
- * the columns rounded up to a multiple of 4, rows of a for m rounded likewise.
+ * the columns rounded up to a multiple of 4, and rows of a for m rounded up likewise.
  */
 export interface GemmSpec {
   readonly m: number;
   readonly k: number;
   readonly columns: number;
-  /** Matrices in the batch, as outer times inner (1 by 1 where absent). */
+  /** Matrices in the batch, as outer times inner; default: 1 times 1. */
   readonly batch?: readonly [outer: number, inner: number];
   readonly a: Matrices;
   readonly b: Matrices;
   readonly c: Matrices;
-  /** f16: a holds halves, two to a u32. */
+  /** The type of a's values; f16 values lie two per u32. */
   readonly aType?: WeightDtype;
   /** Binds `bias` [m rounded up to 4], the same for every matrix of the batch. */
   readonly bias?: boolean;
@@ -50,21 +50,24 @@ export interface GemmSpec {
   readonly scale?: number;
 }
 
-/** Rows and columns that one workgroup computes, and the elements of a that one load brings. */
+/** Rows and columns that one workgroup computes, and the elements of a that one load returns. */
 export interface Tile {
   readonly rows: number;
   readonly columns: number;
   readonly load: 1 | 2 | 4;
 }
 
-/** Lines of WGSL made from an index; the unrolled parts of a kernel. */
+/** Returns lines of WGSL, one for each index, for the unrolled parts of a kernel. */
 export const unroll = (count: number, line: (i: number) => string): string =>
   Array.from({ length: count }, (_, i) => line(i)).join('\n');
 
 const F32_TYPES = { 1: 'f32', 2: 'vec2f', 4: 'vec4f' } as const;
 const F16_TYPES = { 2: 'u32', 4: 'vec2u' } as const;
 
-/** Binding and load function `loadA(i) -> f32 | vec2f | vec4f` of factor a, in units of `load` elements. */
+/**
+ * Returns binding and load function `loadA(i) -> f32 | vec2f | vec4f` of factor a; i counts units of `load`
+ * elements.
+ */
 function factorA(type: WeightDtype, load: 1 | 2 | 4): { binding: Binding; wgsl: string } {
   const value = F32_TYPES[load];
   if (type === 'f32') {
@@ -78,7 +81,7 @@ function factorA(type: WeightDtype, load: 1 | 2 | 4): { binding: Binding; wgsl: 
   };
 }
 
-/** `a b [bias] [residual] c`, the order of a gemm's bindings. */
+/** Returns the bindings of a gemm in their order: `a b [bias] [residual] c`. */
 export function gemmBindings(spec: GemmSpec, tile: Tile): Binding[] {
   return [
     factorA(spec.aType ?? 'f32', tile.load).binding,
@@ -89,12 +92,15 @@ export function gemmBindings(spec: GemmSpec, tile: Tile): Binding[] {
   ];
 }
 
-/** Dimensions, and where the operands lie: a in units of its load, b and c in vec4s. */
+/**
+ * Returns uniforms for the dimensions and the operands' layouts: a in units of its load, b and c in vec4s.
+ */
 export function gemmUniforms(spec: GemmSpec, tile: Tile): Uniform[] {
   const { m, k, columns, batch = [1, 1], a, b, c, scale = 1 } = spec;
   for (const [name, matrices] of Object.entries({ a, b, c }))
     for (const [field, value] of Object.entries(matrices))
-      if (value % 4 !== 0) throw new ShapeError(`gemm: ${name}.${field} is ${value}, not a multiple of 4`);
+      if (value % 4 !== 0)
+        throw new ShapeError(`gemm: expected ${name}.${field} to be a multiple of 4, got ${value}`);
   const colTiles = Math.ceil(columns / tile.columns);
   const place = (name: string, { pitch, inner = 0, outer = 0, offset = 0 }: Matrices, unit: number) => [
     u32(`${name}Pitch`, pitch / unit),
@@ -116,7 +122,10 @@ export function gemmUniforms(spec: GemmSpec, tile: Tile): Uniform[] {
   ];
 }
 
-/** One workgroup a tile: x runs over the rows of a panel of columns, so that the panel of b stays in cache. */
+/**
+ * Returns a grid of one workgroup per tile. Its x runs over the rows of a panel of columns, so that the panel
+ * of b stays in cache.
+ */
 export function gemmGrid(spec: GemmSpec, tile: Tile): Grid {
   const { m, columns, batch = [1, 1] } = spec;
   const panels = Math.ceil(columns / tile.columns) * batch[0] * batch[1];
@@ -124,7 +133,10 @@ export function gemmGrid(spec: GemmSpec, tile: Tile): Grid {
   return [Math.ceil(m / tile.rows), y, Math.ceil(panels / y)];
 }
 
-/** `loadA`, `placeOf` (which tile a workgroup computes) and `finish` (the epilogue behind the sum). */
+/**
+ * Returns WGSL of `loadA`, `placeOf` (the tile that a workgroup computes) and `finish` (the epilogue after
+ * the sum).
+ */
 export function gemmParts(spec: GemmSpec, tile: Tile): string {
   const { activation = 'none', aType = 'f32' } = spec;
   const active = activation === 'none' ? 'sum' : 'act(sum)';

@@ -1,5 +1,13 @@
-// GEMM with tiles in workgroup memory and registers, for GPUs without matrix units: the shape of gemm-tile.ts with every
-// number as data, so that a search can find the best one. Factors are stored in f32 or f16; sums are f32.
+// GEMM with tiles in workgroup memory and registers, for GPUs without matrix units. It is the kernel of
+// gemm-tile.ts with every size as data, so that a search can find the best one. Factors are stored in f32 or
+// f16; sums are f32.
+//
+// Versions on an H200 (bench/results/nvidia-h200-tiles.json), in TFLOP/s:
+// - f32 throughout, 128 x 128 x 16 with 8 x 16 results per invocation: 37.8 for 320 x 65536 x 320, where
+//   gemm-tile.ts reaches 34.7.
+// - f32 throughout, 128 x 64 x 16 with 8 x 8: 35.6 for 1024 x 1024 x 1024 and 44.4 for 1280 x 4096 x 1280.
+// - Factors stored, staged and multiplied as f16, 64 x 128 x 32 with 8 x 8 in two buffers: 41.8, 48.8 and
+//   48.2 for these three shapes; 50.5 for 4096 x 4096 x 4096, and 54.7 without Dawn's bounds checks.
 
 import { ShapeError } from '../../errors.ts';
 import { defineKernel, type Kernel, read, u32, write } from '../device/kernel.ts';
@@ -14,7 +22,7 @@ export interface ThreadTile {
   readonly columns: number;
   /** Rows of a and b that are staged at a time. */
   readonly depth: number;
-  /** Rows and columns of one invocation, multiples of 4, dealt out in fours. */
+  /** Rows and columns of one invocation, multiples of 4, assigned in fours. */
   readonly threadRows: number;
   readonly threadColumns: number;
   /** One strip in workgroup memory with two barriers, or two with one. */
@@ -24,13 +32,16 @@ export interface ThreadTile {
   readonly staged: WeightDtype;
   /** f16: products of one strip are summed in f16, then added to the f32 sum. */
   readonly products: WeightDtype;
-  /** Elements that one load brings; 8 for f16 only. */
+  /** Elements that one load returns; 8 for f16 only. */
   readonly load: 4 | 8;
-  /** Whether the loop over a strip is written out. */
+  /** Whether the loop over a strip is unrolled. */
   readonly unrolled: boolean;
 }
 
-/** c[m][n] = Σ_k a[k][m] · b[k][n] for dimensions that are multiples of the tile's; pitches are the dimensions. */
+/**
+ * c[m][n] = Σ_k a[k][m] · b[k][n] for dimensions that are multiples of the tile's; pitches are the
+ * dimensions.
+ */
 export interface ThreadGemm {
   readonly m: number;
   readonly n: number;
@@ -40,25 +51,27 @@ export interface ThreadGemm {
 const invocations = ({ rows, columns, threadRows, threadColumns }: ThreadTile): number =>
   (rows / threadRows) * (columns / threadColumns);
 
-/** Why a tile is impossible on a device, or undefined. */
+/** Returns why a tile is impossible on a device, or undefined if it is possible. */
 export function threadTileFault(
   tile: ThreadTile,
   device: { readonly bytes: number; readonly invocations: number; readonly f16: boolean },
 ): string | undefined {
   const { rows, columns, depth, threadRows, threadColumns, stored, staged, products, load } = tile;
-  if (rows % threadRows !== 0 || columns % threadColumns !== 0) return 'rows are not whole invocations';
+  if (rows % threadRows !== 0 || columns % threadColumns !== 0)
+    return 'rows and columns are not multiples of those of an invocation';
   if (stored === 'f32' && (staged === 'f16' || load === 8)) return 'f32 factors are staged as f32 in fours';
   if (products === 'f16' && staged === 'f32') return 'f16 products need f16 factors';
   if (rows % load !== 0 || columns % load !== 0) return 'rows are not whole loads';
   if (staged === 'f16' && !device.f16) return 'the device has no f16';
   const count = invocations(tile);
-  if (count > device.invocations || count < 32) return `${count} invocations`;
+  if (count > device.invocations || count < 32)
+    return `${count} invocations, allowed are 32 to ${device.invocations}`;
   const bytes = tile.buffers * depth * (rows + columns) * (staged === 'f16' ? 2 : 4);
   if (bytes > device.bytes) return `${bytes} bytes of workgroup memory, the device has ${device.bytes}`;
   return undefined;
 }
 
-/** A short name of a tile, for labels and tables. */
+/** Returns a short name of a tile for labels and tables. */
 export const threadTileName = (t: ThreadTile): string =>
   [
     `${t.rows}x${t.columns}x${t.depth}`,
@@ -69,7 +82,9 @@ export const threadTileName = (t: ThreadTile): string =>
     ...(t.unrolled ? ['unrolled'] : []),
   ].join('.');
 
-/** A kernel for `ThreadGemm`. Its operands are `a b c`. @throws ShapeError if the tile does not fit. */
+/**
+ * Returns a kernel for `ThreadGemm`. Its operands are `a b c`. @throws ShapeError if the tile does not fit.
+ */
 export function gemmThreadTile(tile: ThreadTile, { m, n, k }: ThreadGemm): Kernel {
   const { rows, columns, depth, threadRows, threadColumns, buffers, stored, staged, products, load } = tile;
   for (const [name, value, part] of [

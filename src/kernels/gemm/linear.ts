@@ -1,4 +1,4 @@
-// Dense layers and 1x1 convolutions: one GEMM over all samples and pixels.
+// Dense layers and 1x1 convolutions, computed as one GEMM over all samples and pixels.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -14,24 +14,26 @@ export interface LinearOptions {
   readonly bias: boolean;
   /** Applied to the sum with its bias, before the residual. */
   readonly activation?: Activation;
-  /** A tensor like the output is added. */
+  /** Adds a tensor of the output's shape. */
   readonly residual?: boolean;
-  /** Everything is multiplied by this last. */
+  /** Multiplies the result at the end. */
   readonly scale?: number;
   readonly weights: WeightDtype;
 }
 
 /**
- * y = scale · (act(weight x + bias) + residual) at every sample and pixel.
+ * Returns a routine for y = scale · (act(weight x + bias) + residual) at every sample and pixel.
  *
  * Operands: x [in, n, h, w]; weight [out, in] and bias [out], both packed by the routine; residual and
  * y [out, n, h, w].
- * @throws ShapeError where a dimension is not positive.
+ * @throws ShapeError if a dimension is not positive.
  */
 export function linear(capabilities: Capabilities, options: LinearOptions): Routine {
   const { x, outChannels, bias, activation = 'none', residual = false, scale = 1, weights } = options;
   if ([...x, outChannels].some((v) => !Number.isInteger(v) || v < 1))
-    throw new ShapeError(`linear: x [${x}] and ${outChannels} channels out must be whole and positive`);
+    throw new ShapeError(
+      `linear: expected positive integers, got x [${x}] and ${outChannels} output channels`,
+    );
   const kernel = gemm(capabilities, {
     m: outChannels,
     k: x[0],

@@ -1,11 +1,12 @@
 // The gradients of group normalisation with its activation, scale and shift.
 //
-// With xhat = (x - mean) rstd, z = gamma' xhat + beta', gamma' = gamma (1 + scale), beta' = beta (1 + scale) + shift
-// and y = act(z): dz = dy act'(z), and all gradients are made of dz and of the sums A = Σ dz xhat and B = Σ dz over the
-// pixels of a (channel, sample):
-//   dx = rstd (gamma' dz - Σ gamma' B / N - xhat Σ gamma' A / N), sums over a group's channels, N its elements,
-//   dgamma = Σ_n (1 + scale) A, dbeta = Σ_n (1 + scale) B, dscale = gamma A + beta B, dshift = B.
-// Statistics are made again from x, and xhat by subtracting first, so that a mean far from 0 costs no precision.
+// With xhat = (x - mean) rstd, z = gamma' xhat + beta', gamma' = gamma (1 + scale), beta' = beta (1 + scale)
+// + shift and y = act(z): dz = dy act'(z), and all gradients follow from dz and the sums A = Σ dz xhat and B
+// = Σ dz over the pixels of a (channel, sample):
+//   dx = rstd (gamma' dz - Σ gamma' B / N - xhat Σ gamma' A / N), sums over a group's channels, N its
+//   elements, dgamma = Σ_n (1 + scale) A, dbeta = Σ_n (1 + scale) B, dscale = gamma A + beta B, dshift = B.
+// Statistics are recomputed from x, and xhat subtracts the mean first, so that a mean far from 0 costs no
+// precision.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, unrolled, walk } from '../device/indexing.ts';
@@ -18,11 +19,11 @@ import { type GroupNormOptions, groupTeams, zeros } from './group-norm.ts';
 export type GroupNormBackwardOptions = GroupNormOptions & { readonly activation: Activation };
 
 export type GroupNormGradientOptions = GroupNormBackwardOptions & {
-  /** Binds `residual`, another gradient of x that is added. */
+  /** Binds `residual`, another gradient of x, which is added. */
   readonly residual?: boolean;
 };
 
-/** The kernel of either: dx [c, n, h, w], or the rows A and B [2c, n, 1, 1]. */
+/** Returns a routine for dx [c, n, h, w], or for the rows A and B [2c, n, 1, 1]. */
 function backward(
   capabilities: Capabilities,
   options: GroupNormGradientOptions,
@@ -50,7 +51,7 @@ function backward(
     ${affine ? `let a = ${scaled('gamma')};` : ''}
     ${acts ? `let b = ${scaled('beta')}${scaleShift ? ` + ${embedding('u.channels + channel')}` : ''};` : ''}`;
   const dz = (xhat: string, i: string) => (acts ? `dy[${i}] * ${slope}(${xhat} * a + b)` : `dy[${i}]`);
-  // What was multiplied by act' lies in y until the last sweep, which a cache serves.
+  // y holds dy act'(z) until the last sweep, which finds it in a cache.
   const keep = made === 'dx' && acts;
   const sweep = unrolled(
     team,
@@ -107,15 +108,16 @@ export const groupNormGradient = (capabilities: Capabilities, options: GroupNorm
   backward(capabilities, options, 'dx');
 
 /**
- * What the gradients of gamma, beta and the embedding are made of: y [2c, n, 1, 1], rows A = Σ dz xhat, then B = Σ dz.
+ * The sums from which the gradients of gamma, beta and the embedding follow: y [2c, n, 1, 1], rows A = Σ dz
+ * xhat, then B = Σ dz.
  * Operands x, dy [c, n, h, w], and with an activation gamma, beta, with `scaleShift` embedding.
  */
 export const groupNormSums = (capabilities: Capabilities, options: GroupNormBackwardOptions): Routine =>
   backward(capabilities, options, 'sums');
 
 /**
- * The gradient of the scale that modulates a norm, y = gamma A + beta B: operands sums [2c, n, 1, 1] (rows A, then B),
- * where the norm has them gamma [c] (1 without), beta [c] (0 without), and y [c, n, 1, 1].
+ * The gradient of the scale that modulates a norm, y = gamma A + beta B: operands sums [2c, n, 1, 1] (rows A,
+ * then B), gamma [c] and beta [c] if the norm has them (else 1 and 0), and y [c, n, 1, 1].
  */
 export function normScaleGradient(
   capabilities: Capabilities,

@@ -1,4 +1,14 @@
-// Group normalisation, with the conditioning that resnets put behind it: y = act(a x + b) per channel and sample.
+// Group normalisation with the conditioning that resnets apply after it: y = act(a x + b) per channel and
+// sample.
+//
+// Versions for norm and SiLU of [128, 8, 32, 32] in 32 groups on lavapipe (2 cores):
+// - 256 invocations per (group, sample), workgroup memory: 2.2 ms (prototype).
+// - 64 invocations: 1.28 ms (prototype).
+// - One subgroup per (group, sample), two sweeps: 0.86 ms (prototype); 1.22 ms in a later run next to the
+//   next version.
+// - One invocation per (group, sample), eight samples side by side, as here: 1.06 ms in that run.
+// On an H200, a workgroup per (group, sample) takes 6.9 us for this shape, 1.2 TB/s, and moves 2.4 TB/s for
+// [320, 16, 64, 64] (bench/results/nvidia-h200.json).
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -13,26 +23,29 @@ export interface GroupNormOptions {
   readonly x: Shape;
   readonly groups: number;
   readonly eps: number;
-  /** Whether an embedding [2c, n, 1, 1] scales (rows 0..c-1) and shifts (rows c..2c-1) what was normalised. */
+  /**
+   * Whether an embedding [2c, n, 1, 1] scales (rows 0..c-1) and shifts (rows c..2c-1) the normalised values.
+   */
   readonly scaleShift?: boolean;
 }
 
-/** Elements at a group's beginning whose mean is the shift. */
+/** Elements at the beginning of a group whose mean is the shift. */
 const HEAD = 8;
 
 /**
- * What the kernels of a (group, sample) share: a team owns a group of a sample and reads its channels row by row.
- * `main(body)` runs `body` with `first`, `base` (first channel and element), `mean` and `rstd` at hand.
+ * Returns the parts that all kernels over (group, sample) share. A team owns a group of a sample and reads
+ * its channels row by row. `main(body)` runs `body`, which can use `first` (channel), `base` (element),
+ * `mean` and `rstd`.
  *
- * The statistics come from one sweep over x - shift, with the mean of the group's first few elements as shift: that
- * bounds the cancellation in E[d²] - E[d]² by the group's size over the number of those elements, whatever the data,
- * and costs one sweep less than two passes. Sums are folded once a row. Their order depends on h w and the family,
- * not on n. Where h w is no multiple of 4 a sample does not start on a vec4 and the elements are read one by one.
+ * One sweep over x - shift yields the statistics; the shift is the mean of the group's first few elements.
+ * For any data this bounds the cancellation in E[d²] - E[d]² by the group's size divided by the number of
+ * those elements, and it saves one of two sweeps. Sums are folded once per row. Their order depends on h w
+ * and the family, not on n. If h w is not a multiple of 4, a sample does not start on a vec4, and the
+ * elements are read one by one.
  *
- * On a software driver one invocation a group beats one subgroup a group by 1.3 (28x28) to 1.9 (7x7): an eighth of
- * the workgroups, no reduction, the rows of eight samples made and stored side by side. Normalised SiLU of
- * [128, 8, 32, 32] takes 1.06 ms where the sketch in the workbench takes 1.22, in one run
- * (`npm run bench -- kernels --op groupNorm,groupNormAffine`).
+ * On a software driver one invocation per group is 1.3 (28x28) to 1.9 (7x7) times as fast as one subgroup per
+ * group: there are an eighth of the workgroups, no reduction, and the rows of eight samples are stored side
+ * by side (`npm run bench -- kernels --op groupNorm,groupNormAffine`).
  */
 export function groupTeams(capabilities: Capabilities, { x, groups, eps }: GroupNormOptions) {
   const [c, n, h, w] = x;
@@ -45,9 +58,9 @@ export function groupTeams(capabilities: Capabilities, { x, groups, eps }: Group
     team,
     element,
     grid,
-    /** The end of a kernel's name. */
+    /** Last parts of a kernel's name. */
     variant: [team > 1 ? `workgroup${team}` : 'lane', element],
-    /** The sum of an element's parts. */
+    /** Returns the sum of an element's components. */
     total,
     uniforms: [
       ...uniforms,
@@ -87,11 +100,14 @@ ${main(/* wgsl */ `let first = row * u.groupChannels;
   };
 }
 
-/** Four zeros of each name, one for each element of a turn of `unrolled`. */
+/** Returns WGSL of four zero variables per name, one for each element of an iteration of `unrolled`. */
 export const zeros = (...names: readonly string[]): string =>
   names.flatMap((name) => [0, 1, 2, 3].map((k) => `var ${name}${k} = Element(0);`)).join(' ');
 
-/** The kernel of a (group, sample): either the affine rows or the whole normalised group. */
+/**
+ * Returns the kernel that computes either the affine rows or, if `fused` is given, the normalised
+ * activations.
+ */
 function statisticsKernel(
   capabilities: Capabilities,
   options: GroupNormOptions,
@@ -149,17 +165,18 @@ const operandsOf = (scaleShift: boolean | undefined): readonly string[] =>
   scaleShift ? ['x', 'gamma', 'beta', 'embedding', 'y'] : ['x', 'gamma', 'beta', 'y'];
 
 /**
- * Group norm as the affine map that it is once the statistics are known, for a convolution to apply on its way in.
- * Operands x [c, n, h, w], gamma [c], beta [c], with `scaleShift` embedding [2c, n, 1, 1] = (scale, shift), and
- * y [2c, n, 1, 1]: rows 0..c-1 hold a = rstd gamma (1 + scale), rows c..2c-1 hold
- * b = (beta - mean rstd gamma) (1 + scale) + shift.
+ * Group norm as an affine map per channel and sample, which a convolution can apply to its input.
+ * Operands x [c, n, h, w], gamma [c], beta [c], with `scaleShift` embedding [2c, n, 1, 1] = (scale, shift),
+ * and y [2c, n, 1, 1]: rows 0..c-1 hold a = rstd gamma (1 + scale), rows c..2c-1 hold b = (beta - mean rstd
+ * gamma) (1 + scale) + shift.
  */
 export const groupNormAffine = (capabilities: Capabilities, options: GroupNormOptions): Routine =>
   single(statisticsKernel(capabilities, options, undefined), operandsOf(options.scaleShift));
 
 /**
- * y = act(groupNorm(x) (1 + scale) + shift), statistics and application in one kernel: the second sweep finds
- * the group in the cache. Operands x, gamma, beta, with `scaleShift` embedding [2c, n, 1, 1], y [c, n, h, w].
+ * y = act(groupNorm(x) (1 + scale) + shift), statistics and application in one kernel, whose second sweep
+ * finds the group in the cache. Operands x, gamma, beta, with `scaleShift` embedding [2c, n, 1, 1], y [c, n,
+ * h, w].
  */
 export const groupNorm = (
   capabilities: Capabilities,
@@ -168,8 +185,9 @@ export const groupNorm = (
   single(statisticsKernel(capabilities, options, options.activation), operandsOf(options.scaleShift));
 
 /**
- * y = act(a x + b) with the rows that `groupNormAffine` makes.
- * Operands x [c, n, h, w], affine [2c, n, 1, 1], y [c, n, h, w]. A team walks the pixels of a (channel, sample).
+ * y = act(a x + b) with the rows that `groupNormAffine` computes.
+ * Operands x [c, n, h, w], affine [2c, n, 1, 1], y [c, n, h, w]. A team walks the pixels of a (channel,
+ * sample).
  */
 export function affine(
   capabilities: Capabilities,

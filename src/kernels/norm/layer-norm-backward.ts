@@ -1,4 +1,4 @@
-// The gradient of layer normalisation with regard to what is normalised.
+// The gradient of layer normalisation with respect to its input.
 
 import type { Capabilities } from '../device/device.ts';
 import { QUOTIENT, walk } from '../device/indexing.ts';
@@ -8,10 +8,11 @@ import { pitch } from '../device/tensor.ts';
 import { columnParts, type LayerNormOptions } from './layer-norm.ts';
 
 /**
- * y[:, p] = rstd (dz - mean of dz - xhat mean of dz xhat), with xhat = (x - mean) rstd and dz = dy (1 + scale) gamma, means over
- * the channels of column p.
- * Operands x, dy [c, n, h, w], where asked for gamma [c] and scale [c, n, 1, 1], and y [c, n, h, w].
- * One invocation owns four columns, as in the forward; what is in columns of the padding stays there.
+ * y[:, p] = rstd (dz - mean of dz - xhat mean of dz xhat), with xhat = (x - mean) rstd and dz = dy (1 +
+ * scale) gamma. Means are over the channels of column p.
+ * Operands x, dy [c, n, h, w], gamma [c] and scale [c, n, 1, 1] as selected by the options, and y [c, n, h,
+ * w]. One invocation owns four columns, as in the forward pass. Values in columns of the padding affect no
+ * other column.
  */
 export function layerNormGradient(
   capabilities: Capabilities,

@@ -1,4 +1,4 @@
-// Layer normalisation over the channels of each column, modulated sample by sample where asked for.
+// Layer normalisation over the channels of each column, optionally modulated per sample.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk } from '../device/indexing.ts';
@@ -9,26 +9,29 @@ import { pitch, type Shape } from '../device/tensor.ts';
 export interface LayerNormOptions {
   readonly x: Shape;
   readonly eps: number;
-  /** Whether a weight and a bias follow; default true. */
+  /** Whether a weight and a bias are applied; default true. */
   readonly gamma?: boolean;
   readonly beta?: boolean;
-  /** Whether rows scale and shift [c, n, 1, 1] modulate what was normalised; default false. */
+  /** Whether rows scale and shift [c, n, 1, 1] modulate the normalised values; default false. */
   readonly modulated?: boolean;
 }
 
 /** Rows whose mean is the shift of the one-sweep variance. */
 const SHIFT_ROWS = 8;
 
-/** What the kernels of four columns share: their sample, `column`, `mean` and `rstd`, and rows [c, n, 1, 1] of the sample. */
+/**
+ * Returns the parts that kernels over four columns share: `sample`, `column`, `mean`, `rstd`, and access to
+ * rows [c, n, 1, 1].
+ */
 export function columnParts({ x, eps, modulated = false }: Omit<LayerNormOptions, 'gamma' | 'beta'>) {
   const [c, n, h, w] = x;
-  // The sample of a vec4 of columns, or of each of them where a sample does not start on a vec4.
+  // The sample of a vec4 of columns, or of each column if samples do not start on vec4s.
   const whole = (h * w) % 4 === 0;
   const sampleOf = (k: number) => `quotient(min(4 * column + ${k}, u.last), u.pixels, u.pixelsInverse)`;
   const samples = whole ? sampleOf(0) : `vec4u(${[0, 1, 2, 3].map(sampleOf).join(', ')})`;
   return {
     variant: whole ? 'modulated' : 'modulated1',
-    /** Element `row` of the sample's rows by name. */
+    /** Returns WGSL of element `row` in the sample's rows of that name. */
     rowOf: (name: string) =>
       whole
         ? `${name}[row * u.samplePitch + sample]`
@@ -42,7 +45,7 @@ export function columnParts({ x, eps, modulated = false }: Omit<LayerNormOptions
         ? [...divisor('pixels', h * w), u32('last', n * h * w - 1), u32('samplePitch', pitch([c, n, 1, 1]))]
         : []),
     ],
-    /** The beginning of a walk over columns. */
+    /** WGSL at the beginning of a walk over columns. */
     statistics: /* wgsl */ `let column = i;
   ${modulated ? `let sample = ${samples};` : ''}
   var about = vec4f(0);
@@ -62,13 +65,14 @@ export function columnParts({ x, eps, modulated = false }: Omit<LayerNormOptions
 }
 
 /**
- * y[:, p] = ((x[:, p] - mean) / sqrt(var + eps) gamma + beta) (1 + scale) + shift, with mean and variance over the
- * channels of column p, and scale and shift those of its sample (adaLN, Peebles and Xie 2023).
- * Operands x [c, n, h, w], where asked for gamma [c], beta [c], scale and shift [c, n, 1, 1], and y [c, n, h, w].
+ * y[:, p] = ((x[:, p] - mean) / sqrt(var + eps) gamma + beta) (1 + scale) + shift, with mean and variance
+ * over the channels of column p, and scale and shift those of its sample (adaLN, Peebles and Xie 2023).
+ * Operands x [c, n, h, w], gamma [c], beta [c], scale and shift [c, n, 1, 1] as selected by the options, and
+ * y [c, n, h, w].
  *
- * One invocation owns four columns and walks down the rows: neighbours read neighbouring vec4s and no lane waits
- * for another. The statistics are those of x - (mean of the first 8 rows), so that a large mean cancels before
- * it is squared; columns of the padding yield whatever they hold.
+ * One invocation owns four columns and loops over the rows: neighbours read neighbouring vec4s and no lane
+ * waits for another. The statistics are those of x - (mean of the first 8 rows), so that a large mean cancels
+ * before it is squared. Columns of the padding get unspecified values.
  */
 export function layerNorm(capabilities: Capabilities, options: LayerNormOptions): Routine {
   const { x, gamma = true, beta = true, modulated = false } = options;

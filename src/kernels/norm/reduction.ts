@@ -7,11 +7,17 @@ export interface Reduction {
   readonly enable: readonly 'subgroups'[];
   /** Invocations of the workgroup. */
   readonly lanes: number;
-  /** `reduce(v, lane) -> f32`: returns the workgroup's sum in every invocation; call it in uniform control flow. */
+  /**
+   * `reduce(v, lane) -> f32`: returns the workgroup's sum in every invocation; call it in uniform control
+   * flow.
+   */
   readonly wgsl: string;
 }
 
-/** Returns how a family sums f32 over a workgroup. The order is the same on every call, so that results are reproducible. */
+/**
+ * Returns how a family sums f32 over a workgroup. The order is the same on every call, so that results are
+ * reproducible.
+ */
 export function reduction({ family, subgroupSize }: Capabilities): Reduction {
   if (SUMS[family].reduction === 'tree') return { enable: [], lanes: 64, wgsl: treeReduction('f32', 64) };
   return {

@@ -1,4 +1,7 @@
 // Softmax over the keys of attention scores, in place.
+//
+// In the prototype of attention with 8x4 heads of 256 tokens x 64 on lavapipe (2 cores), one lane per four
+// columns takes 2.0 ms of 14.7.
 
 import type { Capabilities } from '../device/device.ts';
 import {
@@ -13,30 +16,30 @@ import {
 import { SUMS } from './families.ts';
 
 export interface ColumnSoftmax {
-  /** Score matrices, one behind the other. */
+  /** Number of consecutive score matrices. */
   readonly matrices: number;
-  /** Rows of a matrix, one a key. */
+  /** Rows of a matrix, one per key. */
   readonly keys: number;
-  /** Columns of a matrix, a multiple of 4; one a query. */
+  /** Columns of a matrix, one per query; a multiple of 4. */
   readonly pitch: number;
-  /** Causal: column i is the query of token `firstQuery` + i, and keys of later tokens get the weight 0. */
+  /** If given, column i is the query of token `firstQuery` + i, and keys of later tokens get the weight 0. */
   readonly firstQuery?: number;
 }
 
 /**
- * s[b][j][i] = exp(s[b][j][i] - max_j) / Σ_j exp(s[b][j][i] - max_j), all in f32.
+ * Returns a kernel for s[b][j][i] = exp(s[b][j][i] - max_j) / Σ_j exp(s[b][j][i] - max_j), all in f32.
  *
- * A column belongs to one invocation, four to a vec4, so that no value crosses lanes and a sum runs in the order of the
- * keys. A GPU wants more invocations than there are columns: there 16 of them share a column, each
- * sums every 16th key, and the 16 parts are added in their order. Causal: keys that none of a vec4's four queries sees
- * are not read, only written.
+ * An invocation owns four columns as a vec4, so that no value crosses lanes and a sum runs in the order of
+ * the keys. A GPU needs more invocations than there are columns: there 16 invocations share a column, each
+ * sums every 16th key, and the 16 parts are added in their order. Causal: keys that none of a vec4's four
+ * queries sees are written but not read.
  */
 export function columnSoftmax({ family }: Capabilities, options: ColumnSoftmax): Kernel {
   const { matrices, keys, pitch, firstQuery } = options;
   const causal = firstQuery !== undefined;
   const { softmaxMembers: members, softmaxWidth: width } = SUMS[family];
   const shared = members > 1;
-  /** Brings every member's `value` together with `combine`, in the order of the members. */
+  /** Returns WGSL that combines all members' `value` in the order of the members. */
   const reduce = (value: string, combine: (a: string, b: string) => string) =>
     shared
       ? `parts[member][lane] = ${value};
@@ -54,7 +57,7 @@ ${shared ? `var<workgroup> parts: array<array<vec4f, ${width}>, ${members}>;` : 
 fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let lane = local.x;
   let member = local.y;
-  // Behind the last column the last one is computed again, and not written.
+  // Invocations past the last column recompute it, write nothing, and still reach the barriers.
   let wanted = linearGroup(group, groups) * ${width}u + lane;
   let column = min(wanted, u.columns - 1u);
   let matrix = column / u.pitch;

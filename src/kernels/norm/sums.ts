@@ -1,4 +1,5 @@
-// Sums over pixels and over columns: the gradients of what was added to all of them, rows of an embedding and biases.
+// Sums over pixels and over columns: the gradients of embedding rows and of biases, which are added to all of
+// them.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';
@@ -8,7 +9,7 @@ import { columns, pitch, type Shape } from '../device/tensor.ts';
 import { SUMS } from './families.ts';
 import { treeReduction } from './reduction.ts';
 
-/** Rows of x cut into segments of equal length, and these into chunks. */
+/** Rows of x, divided into segments of equal length and these into chunks. */
 interface Segments {
   readonly segments: number;
   /** Elements of a segment. */
@@ -17,7 +18,10 @@ interface Segments {
   readonly element: 'f32' | 'vec4f';
 }
 
-/** sums[row][segment · chunks + chunk]; each is four running sums, folded at the end. */
+/**
+ * Returns the kernel of sums[row][segment · chunks + chunk]. Each is computed as four running sums, added at
+ * the end.
+ */
 function chunksKernel(
   capabilities: Capabilities,
   x: Shape,
@@ -59,7 +63,7 @@ ${main(/* wgsl */ `let segment = quotient(sample, u.chunks, u.chunksInverse);
   ${
     tail
       ? `if (member == 0 && place == u.chunks - 1) {
-    let last = x[base + u.vectors]; // what lies behind the row's last column is unspecified
+    let last = x[base + u.vectors]; // the contents after the row's last column are unspecified
     sum += select(vec4f(), last, vec4u(0, 1, 2, 3) < vec4u(u.tail));
   }`
       : ''
@@ -70,7 +74,7 @@ ${main(/* wgsl */ `let segment = quotient(sample, u.chunks, u.chunksInverse);
   });
 }
 
-/** y[row][segment] of the sums of its chunks, in their order. */
+/** Returns the kernel that adds the chunks of each segment to y[row][segment], in their order. */
 function foldKernel(capabilities: Capabilities, rows: number, { segments, chunks }: Segments): Kernel {
   const { uniforms, grid, main } = walk(capabilities, rows * segments);
   return defineKernel({
@@ -109,7 +113,10 @@ function sums(capabilities: Capabilities, x: Shape, cut: Omit<Segments, 'chunks'
   };
 }
 
-/** y[c, n] = Σ over pixels of x[c, n, p]; operands x [c, n, h, w], y [c, n, 1, 1]. A sample's bytes are its own. */
+/**
+ * y[c, n] = Σ over pixels of x[c, n, p]; operands x [c, n, h, w], y [c, n, 1, 1]. A sample's bytes do not
+ * depend on n.
+ */
 export function sumPixels(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
   const length = x[2] * x[3];
   return sums(capabilities, x, { segments: x[1], length, element: pixelElement(length).element });

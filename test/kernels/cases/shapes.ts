@@ -1,5 +1,5 @@
-// Shapes that every elementwise op must get right: the smallest, rows that are no multiple of a vec4, sizes on
-// both sides of a workgroup, and the shipped network's.
+// Shapes that every elementwise op must get right: the smallest, rows that are no multiple of a vec4, sizes
+// on both sides of a workgroup, and the shipped network's.
 
 import type { Shape } from '../../../src/kernels/device/tensor.ts';
 
