@@ -55,7 +55,7 @@ test('convert refuses what would be executed, with status 3', async () => {
   const { status, text } = await convert(join(folder, 'evil.pkl'), join(folder, 'out'));
   expect(status).toBe(3);
   expect(text).toMatch(
-    /^diffclass-stream: .*evil\.pkl: the pickle asks for os\.system, which is not read .*\n$/,
+    /^diffclass-stream: .*evil\.pkl: the pickle names os\.system, which is not supported .*\n$/,
   );
   expect(() => readFileSync(touched)).toThrow('ENOENT');
   expect((await convert(join(folder, 'evil.pkl'))).status).toBe(2);

@@ -1,4 +1,4 @@
-// The image encoder of a latent model: its autoencoder on the device, an image at a time.
+// The image encoder of a latent model: its autoencoder on the device, one image at a time.
 
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
@@ -13,13 +13,13 @@ import type { VaeFolder } from '../folders/folder.ts';
 import { vaeEncoder, vaeEncoderParameters } from '../networks/vae-encoder.ts';
 import { vaeDownscale } from '../networks/vae-encoder-config.ts';
 
-/** An encoder with the bytes it takes on the device, and what frees it. */
+/** An encoder that its user destroys, and the bytes that it takes on the device. */
 export interface OwnedEncoder extends ImageEncoder {
   readonly bytes: number;
   destroy(): void;
 }
 
-/** The latent [c, h, w] of an image [c, h, w]. */
+/** Returns the shape [c, h, w] of the latent of an image [c, h, w]. */
 export function latentShape(
   { config }: VaeFolder,
   [, height, width]: readonly [channels: number, height: number, width: number],
@@ -28,7 +28,7 @@ export function latentShape(
   return [config.latentChannels, height / factor, width / factor];
 }
 
-/** Puts an autoencoder's encoder on the device, for images of one size: the posterior's mean, scaled. */
+/** Puts an autoencoder's encoder on the device, for images of one size. It returns the posterior's mean, scaled. */
 export async function imageEncoder(
   device: Device,
   { config, files, weights: name }: VaeFolder,
@@ -45,7 +45,7 @@ export async function imageEncoder(
     const parameters = vaeEncoderParameters(file, config);
     const latent = vaeEncoder(graph, parameters, config, input(graph, 'image', imageShape));
     output(graph, 'latent', latent);
-    // Large images amortise transforming the weights at every run, which keeps them four times smaller.
+    // Weights stay untransformed, which takes a fourth of the memory; large images amortise transforming them at every run.
     const made = await checked(device, () =>
       plan(device, graph, { weights, weightDtype, transformedBytes: 0 }),
     );

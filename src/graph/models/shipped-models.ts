@@ -9,17 +9,17 @@ import { summarise } from './summarise.ts';
 
 /** A model that comes with the package. */
 export interface ShippedModel {
-  /** What `openModel` and `--model` take. */
+  /** Its name for `openModel` and `--model`. */
   readonly name: string;
   /** Its folder. */
   readonly path: string;
-  /** One sentence: the first of its README. */
+  /** The first sentence of its README. */
   readonly description: string;
   readonly classes: readonly string[];
   readonly inputShape: readonly [channels: number, height: number, width: number];
 }
 
-/** The first sentence of a README's first paragraph, without Markdown's links. */
+/** Returns the first sentence of a README's first paragraph, without Markdown's links. */
 export function firstSentence(markdown: string): string {
   const paragraph = markdown.split(/\n\s*\n/).find((block) => /^\w/.test(block.trim())) ?? '';
   const text = paragraph.replace(/\[([^\]]*)\]\([^)]*\)/g, '$1').replace(/\s+/g, ' ');
@@ -38,7 +38,7 @@ export async function shippedModels(): Promise<readonly ShippedModel[]> {
   const names = await shippedNames();
   if (names.length === 0)
     throw new ModelError(
-      'the shipped models are not next to this code, perhaps because it was bundled: give paths of models',
+      'the shipped models are not next to this code, perhaps because it was bundled; give paths of models',
     );
   return Promise.all(
     names.map(async (name) => {
