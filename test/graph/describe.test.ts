@@ -85,7 +85,7 @@ describe('describeModel', () => {
     expect(problems).toEqual([
       expect.stringMatching(/missing tensor "conv_in\.bias"; unexpected tensor "conv_in\.shift"/),
       expect.stringMatching(/vae: no such folder$/),
-      expect.stringMatching(/scheduler_config\.json: prediction_type "flow" is not supported/),
+      expect.stringMatching(/scheduler_config\.json: expected prediction_type .*, got "flow"$/),
     ]);
   });
 
