@@ -153,20 +153,3 @@ export const unrolled = (team: number, step: (k: number, i: string) => string): 
  */
 export const pixelElement = (pixels: number): { readonly width: 1 | 4; readonly element: 'f32' | 'vec4f' } =>
   pixels % 4 === 0 ? { width: 4, element: 'vec4f' } : { width: 1, element: 'f32' };
-
-/** Invocations of a workgroup of a kernel that does one element an invocation (where that does much work). */
-export const LANES = 64;
-
-/**
- * `linearIndex(group, groups, local)`: this invocation's index in a `linearGrid` of workgroups of `LANES`.
- */
-export const LINEAR_INDEX = /* wgsl */ `${LINEAR_GROUP}
-fn linearIndex(group: vec3u, groups: vec3u, local: u32) -> u32 {
-  return linearGroup(group, groups) * ${LANES}u + local;
-}
-`;
-
-/** The head of such a kernel's `main`: its builtins by the names that `linearIndex` wants. */
-export const ELEMENTWISE_MAIN = /* wgsl */ `@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32)`;
