@@ -190,15 +190,11 @@ describe('folders that are not in order', () => {
     [
       'an unknown network',
       { model_type: 'UNet' },
-      'model_type "UNet" is not supported, wanted SongUNet or DhariwalUNet',
+      'model_type: expected SongUNet or DhariwalUNet, got "UNet"',
     ],
-    ['ncsn++', { embedding_type: 'fourier' }, 'embedding_type "fourier" is not supported, wanted positional'],
-    ['an encoder', { encoder_type: 'residual' }, 'encoder_type "residual" is not supported, wanted standard'],
-    [
-      'a filter',
-      { resample_filter: [1, 3, 3, 1] },
-      'resample_filter [1, 3, 3, 1] is not supported, wanted [1, 1]',
-    ],
+    ['ncsn++', { embedding_type: 'fourier' }, 'embedding_type: expected positional, got "fourier"'],
+    ['an encoder', { encoder_type: 'residual' }, 'encoder_type: expected standard, got "residual"'],
+    ['a filter', { resample_filter: [1, 3, 3, 1] }, 'resample_filter: expected [1, 1], got [1, 3, 3, 1]'],
     ['an unknown key', { use_attention: 3 }, 'the key "use_attention" with value 3 is unknown'],
     ['a side', { img_resolution: 9 }, 'img_resolution 9 is not a multiple of 2, which 2 levels need'],
     [
@@ -220,7 +216,7 @@ describe('folders that are not in order', () => {
     [
       'heads of a network that is told the class',
       { heads: 4 },
-      'label_dim is 3, wanted 0 of a network with heads for its classes',
+      'label_dim: expected 0 for a network with one head per class, got 3',
     ],
     ['one head', { heads: 1 }, 'heads: '],
   ])('%s', async (_what, changes, message) => {

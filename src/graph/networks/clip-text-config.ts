@@ -1,6 +1,5 @@
-// The configuration of transformers' CLIPTextModel, checked: what is understood is typed here with transformers'
-// defaults filled in; values that are not understood are refused by name. Keys that the network does not read, of
-// which transformers writes many, are passed over as transformers does.
+// The configuration of transformers' CLIPTextModel, checked and with transformers' defaults filled in. Values that are not
+// supported are refused by name. Keys that the network does not read, of which transformers writes many, are ignored.
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
@@ -8,19 +7,19 @@ import type { Activation } from '../../kernels/elementwise/activation.ts';
 import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 
-/** A CLIPTextModel; the names are transformers', in camel case. */
+/** The configuration of a CLIPTextModel, by transformers' names in camel case. */
 export interface ClipTextConfig {
   /** Rows of the token table. */
   readonly vocabSize: number;
-  /** Channels of a token, also of the result. */
+  /** Channels of a token, and of the result. */
   readonly hiddenSize: number;
-  /** Channels between the two layers of an MLP. */
+  /** Channels between the two layers of the MLP. */
   readonly intermediateSize: number;
   readonly numHiddenLayers: number;
   readonly numAttentionHeads: number;
-  /** Tokens of the longest text. */
+  /** The number of tokens of the longest text. */
   readonly maxPositionEmbeddings: number;
-  /** Between the two layers of an MLP. */
+  /** The activation between the two layers of the MLP. */
   readonly hiddenAct: Activation;
   readonly layerNormEps: number;
 }
@@ -40,7 +39,7 @@ const schema = z.object({
   layer_norm_eps: z.number().min(0).default(1e-5),
 });
 
-/** Ours by the names of transformers; its gelu_new and gelu_pytorch_tanh are one function. */
+/** Activations by transformers' names; gelu_new and gelu_pytorch_tanh are the same function. */
 const activations: Readonly<Record<string, Activation>> = {
   quick_gelu: 'quick-gelu',
   gelu: 'gelu',
@@ -48,7 +47,7 @@ const activations: Readonly<Record<string, Activation>> = {
   gelu_pytorch_tanh: 'gelu-tanh',
 };
 
-/** Where text encoders of other architectures come from. */
+/** The models that have text encoders of other architectures. */
 const others: Readonly<Record<string, string>> = {
   CLIPTextModelWithProjection: 'the text encoder of Stable Diffusion XL and 3',
   T5EncoderModel: 'a text encoder of Stable Diffusion 3, Flux and DeepFloyd IF',
@@ -56,12 +55,12 @@ const others: Readonly<Record<string, string>> = {
   CLIPModel: 'a whole CLIP model',
 };
 
-/** Reads a CLIPTextModel's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
+/** Reads a CLIPTextModel's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
 export async function readClipTextConfig(files: Files, name: string): Promise<ClipTextConfig> {
   return parseClipTextConfig(await readJson(files, name), files.describe(name));
 }
 
-/** The configuration of a parsed `config.json`; `file` is for messages. */
+/** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseClipTextConfig(config: unknown, file: string): ClipTextConfig {
   const got = checked(schema, config, file);
   const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
@@ -71,15 +70,15 @@ export function parseClipTextConfig(config: unknown, file: string): ClipTextConf
     const known =
       architecture !== undefined && Object.hasOwn(others, architecture) ? others[architecture] : '';
     throw refuse(
-      `the text encoder is ${name}${known ? `, ${known}` : ''}; ` +
-        'wanted CLIPTextModel, that of Stable Diffusion 1.x and 2.x',
+      'expected the text encoder of Stable Diffusion 1.x or 2.x, CLIPTextModel, ' +
+        `got ${name}${known ? `, ${known}` : ''}`,
     );
   }
   if (got.quantization_config != null)
-    throw refuse('quantization_config is there, but quantised weights are not supported');
+    throw refuse('quantization_config: expected weights that are not quantised');
   if (!Object.hasOwn(activations, got.hidden_act))
     throw refuse(
-      `hidden_act ${quote(got.hidden_act)} is not supported, wanted ${Object.keys(activations).join(' or ')}`,
+      `hidden_act: expected ${Object.keys(activations).join(' or ')}, got ${quote(got.hidden_act)}`,
     );
   const { hidden_size: width, num_attention_heads: heads } = got;
   if (width % heads !== 0) throw refuse(`num_attention_heads ${heads} does not divide hidden_size ${width}`);

@@ -1,33 +1,33 @@
-// The configuration of diffusers' DiTTransformer2DModel, and of the Transformer2DModel that DiT folders of before
-// it have, checked: what is not DiT is refused by name.
+// The configuration of diffusers' DiTTransformer2DModel, checked. Older DiT folders have the class Transformer2DModel, which
+// is read too. Values that do not belong to a DiT are refused by name.
 
 import { z } from 'zod';
 import type { Files } from '../files/files.ts';
 import { readJson } from '../files/json.ts';
 import { count, layerCount, readKeys } from './unet-keys.ts';
 
-/** A DiT (Peebles and Xie 2023); the names are diffusers', in camel case. */
+/** The configuration of a DiT (Peebles and Xie 2023), by diffusers' names in camel case. */
 export interface DitConfig {
   readonly numAttentionHeads: number;
-  /** Channels of a head; the network is numAttentionHeads times as wide. */
+  /** Channels of a head; the width of the network is numAttentionHeads · attentionHeadDim. */
   readonly attentionHeadDim: number;
   readonly inChannels: number;
-  /** Twice inChannels where the variance is learned; the prediction comes first. */
+  /** Twice inChannels if the network also predicts the variance; the prediction comes first. */
   readonly outChannels: number;
   readonly numLayers: number;
-  /** Side of the square latent the network was made for. */
+  /** Side of the square latents that the network was trained on. */
   readonly sampleSize: number;
   readonly patchSize: number;
-  /** Classes; the tables have one row more, for no class. */
+  /** The number of classes; the tables have one more row, for no class. */
   readonly numEmbedsAdaNorm: number;
   readonly activation: 'gelu-tanh' | 'gelu';
-  /** Whether query, key and value have biases. */
+  /** Whether the projections to query, key and value have biases. */
   readonly attentionBias: boolean;
-  /** Of the norm in front of the MLP; the others have 1e-6. */
+  /** The epsilon of the norm before the MLP; the other norms have 1e-6. */
   readonly normEps: number;
   /** Whether that norm has a weight and a bias. */
   readonly normElementwiseAffine: boolean;
-  /** Positions are divided by this before their sinusoids are taken. */
+  /** Positions are divided by this number before their sinusoids are computed. */
   readonly interpolationScale: number;
 }
 
@@ -52,7 +52,7 @@ const named = {
   norm_type: z.string().default('ada_norm_zero'),
   norm_elementwise_affine: z.boolean().default(false),
 };
-/** The defaults of the class that DiT once shared with many other networks. */
+/** The keys and defaults of Transformer2DModel, the class that DiT once shared with many other networks. */
 const general = {
   ...shared,
   attention_head_dim: count.default(88),
@@ -67,12 +67,12 @@ const general = {
   interpolation_scale: z.number().positive().nullish(),
 };
 
-/** Reads a DiT's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
+/** Reads a DiT's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
 export async function readDitConfig(files: Files, name: string): Promise<DitConfig> {
   return parseDitConfig(await readJson(files, name), files.describe(name));
 }
 
-/** The configuration of a parsed `config.json`; `file` is for messages. */
+/** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseDitConfig(config: unknown, file: string): DitConfig {
   const isGeneral = (config as { _class_name?: unknown } | null)?._class_name === 'Transformer2DModel';
   const { got, refuse, choose } = isGeneral
@@ -81,7 +81,7 @@ export function parseDitConfig(config: unknown, file: string): DitConfig {
   choose('norm_type', got.norm_type, ['ada_norm_zero']);
   if ('attention_type' in got) choose('attention_type', got.attention_type, ['default']);
   const present = (key: string, value: number | null | undefined): number => {
-    if (value == null) throw refuse(`${key} null is not supported, wanted a number`);
+    if (value == null) throw refuse(`${key}: expected a number, got null`);
     return value;
   };
   const inChannels = isGeneral ? present('in_channels', got.in_channels) : (got.in_channels ?? 4);
@@ -95,7 +95,7 @@ export function parseDitConfig(config: unknown, file: string): DitConfig {
   const width = got.num_attention_heads * got.attention_head_dim;
   if (width % 4 !== 0)
     throw refuse(
-      `num_attention_heads ${got.num_attention_heads} with attention_head_dim ${got.attention_head_dim} gives no position embedding, wanted a multiple of 4`,
+      `num_attention_heads · attention_head_dim: expected a multiple of 4 for the position embedding, got ${width}`,
     );
   const activation = choose('activation_fn', got.activation_fn, ['gelu-approximate', 'gelu']);
   const classes = isGeneral ? got.num_embeds_ada_norm : (got.num_embeds_ada_norm ?? 1000);

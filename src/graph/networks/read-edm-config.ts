@@ -1,5 +1,5 @@
-// The configuration of EDM's preconditioned UNets (Karras et al. 2022), checked: the arguments of EDMPrecond and of
-// SongUNet or DhariwalUNet as their constructors call them, with their defaults filled in. What is not built here is
+// Reads and checks the configuration of EDM's preconditioned UNets (Karras et al. 2022): the arguments of the constructors of
+// EDMPrecond and of SongUNet or DhariwalUNet, by their names and with their defaults. Everything that is not supported is
 // refused by name.
 
 import { z } from 'zod';
@@ -53,18 +53,16 @@ const dhariwal = {
   attn_resolutions: resolutions.default([32, 16, 8]),
 };
 
-/** Reads an EDM network's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
+/** Reads an EDM network's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
 export async function readEdmConfig(files: Files, name: string): Promise<EdmConfig> {
   return parseEdmConfig(await readJson(files, name), files.describe(name));
 }
 
-/** The configuration of a parsed `config.json`; `file` is for messages. */
+/** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseEdmConfig(config: unknown, file: string): EdmConfig {
   const { model_type: type } = checked(z.object({ model_type: precond.model_type }), config, file);
   if (type !== 'SongUNet' && type !== 'DhariwalUNet')
-    throw new ModelError(
-      `${file}: model_type ${quote(type)} is not supported, wanted SongUNet or DhariwalUNet`,
-    );
+    throw new ModelError(`${file}: model_type: expected SongUNet or DhariwalUNet, got ${quote(type)}`);
   if (type === 'SongUNet') {
     const reading = readKeys(config, file, 'EDMPrecond', song);
     const { got, refuse, choose } = reading;
@@ -72,7 +70,7 @@ export function parseEdmConfig(config: unknown, file: string): EdmConfig {
     choose('encoder_type', got.encoder_type, ['standard']);
     choose('decoder_type', got.decoder_type, ['standard']);
     if (got.resample_filter.join() !== '1,1')
-      throw refuse(`resample_filter [${got.resample_filter.join(', ')}] is not supported, wanted [1, 1]`);
+      throw refuse(`resample_filter: expected [1, 1], got [${got.resample_filter.join(', ')}]`);
     return edmConfig(reading, 'SongUNet', got.channel_mult_noise);
   }
   return edmConfig(readKeys(config, file, 'EDMPrecond', dhariwal), 'DhariwalUNet', 1);
@@ -105,7 +103,7 @@ function edmConfig(
   return read;
 }
 
-/** Throws where the numbers give no network: sides that do not halve, channels without groups, heads or sinusoids. */
+/** Throws if the sizes do not fit: sides that cannot be halved, or channels that groups, heads or sinusoids do not divide. */
 function checkSizes(config: EdmConfig, refuse: Refuse): void {
   const { imgResolution, channelMult, modelChannels, channelMultNoise, modelType } = config;
   const multiple = 2 ** (channelMult.length - 1);
@@ -114,7 +112,7 @@ function checkSizes(config: EdmConfig, refuse: Refuse): void {
       `img_resolution ${imgResolution} is not a multiple of ${multiple}, which ${channelMult.length} levels need`,
     );
   if (config.heads !== undefined && config.labelDim > 0)
-    throw refuse(`label_dim is ${config.labelDim}, wanted 0 of a network with heads for its classes`);
+    throw refuse(`label_dim: expected 0 for a network with one head per class, got ${config.labelDim}`);
   const sinusoids = modelChannels * channelMultNoise;
   if (sinusoids % 2 !== 0 || sinusoids < (modelType === 'SongUNet' ? 4 : 2))
     throw refuse(`model_channels ${modelChannels} gives no embedding of the noise level`);

@@ -1,14 +1,14 @@
-// Time embeddings, computed once per noise level on the host: software drivers are not to be trusted with the
-// sine of a large argument.
+// Time embeddings, computed once per noise level on the host, because software drivers compute the sine of a large argument
+// inaccurately.
 
 import type { UNetConfig } from './unet-config.ts';
 
-/** What the rows depend on; of every UNet. */
+/** The part of a UNet's configuration that the rows depend on. */
 export interface EmbeddingConfig extends Pick<UNetConfig, 'flipSinToCos' | 'freqShift' | 'blockOutChannels'> {
   readonly timeEmbeddingType: 'positional' | 'fourier';
 }
 
-/** The rows that a DiT's blocks take, whatever their width: 256 values, cosines first. */
+/** The rows of a DiT of any width: 256 values, cosines first. */
 export const TIME_ROW: EmbeddingConfig = {
   timeEmbeddingType: 'positional',
   flipSinToCos: true,
@@ -16,14 +16,14 @@ export const TIME_ROW: EmbeddingConfig = {
   blockOutChannels: [256],
 };
 
-/** Values of a row: sines and cosines of every frequency. */
+/** Returns the length of a row: a sine and a cosine per frequency. */
 export const timeRowLength = (config: EmbeddingConfig): number =>
   config.timeEmbeddingType === 'fourier' ? 2 * config.blockOutChannels[0]! : config.blockOutChannels[0]!;
 
 /**
- * The sinusoids of timesteps (or, for the class embedding `timestep`, of class numbers), a row each.
- * positional: frequencies 10000^(-i / (half - freqShift)) (Vaswani et al. 2017); fourier: the stored frequencies
- * times 2 pi, of log t (Song et al. 2021).
+ * Returns the sinusoids of timesteps (or, for the class embedding `timestep`, of class numbers), one row per time. The
+ * embedding `positional` has the frequencies 10000^(-i / (half - freqShift)) (Vaswani et al. 2017); `fourier` has
+ * sinusoids of log t with 2 pi times the stored frequencies (Song et al. 2021).
  */
 export function timeRows(
   config: EmbeddingConfig,

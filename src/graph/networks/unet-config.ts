@@ -1,26 +1,26 @@
-// What the configurations of all UNets of diffusers have in common. Types only: public declarations reach this file, and
-// must not reach zod, whose types do not compile everywhere.
+// The part that the configurations of all UNets of diffusers have in common. This file holds types only: public declarations
+// refer to it, and must not refer to zod, whose types do not compile everywhere.
 
 /** `gelu` is the exact one, x Phi(x). */
 export type Activation = 'silu' | 'mish' | 'gelu' | 'relu';
 
-/** What the configurations of all UNets say alike; the names are diffusers', in camel case. */
+/** The keys that all UNets of diffusers have, by diffusers' names in camel case. */
 export interface UNetConfig {
-  /** Side lengths the network was made for; undefined when the file does not say. */
+  /** Height and width that the network was trained on; undefined if the file does not state them. */
   readonly sampleSize: readonly [height: number, width: number] | undefined;
   readonly inChannels: number;
   readonly outChannels: number;
-  /** The input is mapped x -> 2x - 1 first. */
+  /** Whether the input is first mapped to 2·x - 1. */
   readonly centerInputSample: boolean;
-  /** Width of the embedding that every resnet sees. */
+  /** Width of the time embedding, which every resnet projects. */
   readonly timeEmbeddingDim: number;
   readonly freqShift: number;
-  /** [cos, sin] instead of [sin, cos]. */
+  /** Whether the time embedding is [cos, sin] instead of [sin, cos]. */
   readonly flipSinToCos: boolean;
   readonly blockOutChannels: readonly number[];
-  /** The middle block divides its residual sums by this. */
+  /** The number by which the middle block divides its residual sums. */
   readonly midBlockScaleFactor: number;
-  /** Of the strided convolutions: 1, or 0 with one zero row and column added at bottom and right. */
+  /** Padding of the convolutions with stride 2: 1, or 0 with a row of zeros at the bottom and a column at the right. */
   readonly downsamplePadding: 0 | 1;
   readonly actFn: Activation;
   readonly normNumGroups: number;

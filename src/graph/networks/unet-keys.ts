@@ -1,7 +1,8 @@
-// Reading the configuration of a UNet of diffusers: the keys that both kinds share, and the checks.
+// Reads the configuration of diffusers' networks: the keys that UNet2DModel and UNet2DConditionModel share, and the checks.
 //
-// Unknown values are always refused. Unknown keys are refused too, unless null or false (how later versions
-// write an option that is off), or underscored (diffusers' notes to itself), or left by its EMA training helper.
+// Unknown values are always refused. Unknown keys are refused too, with three exceptions: the value is null or false, as
+// later versions write an option that is off; the key begins with an underscore, as diffusers' own notes do; or diffusers'
+// EMA training helper wrote the key.
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
@@ -11,7 +12,7 @@ import type { UNetConfig } from './unet-config.ts';
 export const count = z.int().min(1).max(1_000_000);
 export const layerCount = z.int().min(1).max(1000);
 
-/** The keys of `UNetConfig` whose defaults are the same everywhere, and those of both kinds that change nothing here. */
+/** The keys that both classes have with the same defaults; some of them have no effect here. */
 export const unetKeys = {
   sample_size: z.union([count, z.tuple([count, count])]).nullish(),
   center_input_sample: z.boolean().default(false),
@@ -28,7 +29,7 @@ export const unetKeys = {
   resnet_time_scale_shift: z.string().default('default'),
 };
 
-/** The keys that have other defaults in each kind. */
+/** The keys that both classes have with different defaults. */
 interface OwnKeys {
   readonly in_channels: number;
   readonly out_channels: number;
@@ -37,7 +38,7 @@ interface OwnKeys {
   readonly block_out_channels: readonly number[];
 }
 
-/** What diffusers' EMAModel adds to the config of the model that it saves. */
+/** The keys that diffusers' EMAModel adds to the configuration of a model. */
 const emaKeys: ReadonlySet<string> = new Set([
   'decay',
   'min_decay',
@@ -48,9 +49,9 @@ const emaKeys: ReadonlySet<string> = new Set([
   'power',
 ]);
 
-/** Makes the error of a configuration that is not supported. */
+/** Returns the error for a configuration that is not supported. */
 export type Refuse = (what: string) => ModelError;
-/** The choice that a value names. @throws ModelError where there is none. */
+/** Returns the choice that equals the value. @throws ModelError if there is none. */
 export type Choose = <T extends string>(key: string, value: string, choices: readonly T[]) => T;
 
 export interface Reading<Keys> {
@@ -59,7 +60,10 @@ export interface Reading<Keys> {
   readonly choose: Choose;
 }
 
-/** A parsed `config.json` by its keys. @throws ModelError for another class, an unknown key, or a value of a wrong type. */
+/**
+ * Returns the values of a parsed `config.json` by their keys.
+ * @throws ModelError if the file is of another class, has an unknown key, or a value of the wrong type.
+ */
 export function readKeys<Keys extends z.ZodRawShape>(
   config: unknown,
   file: string,
@@ -70,21 +74,20 @@ export function readKeys<Keys extends z.ZodRawShape>(
   const refuse: Refuse = (what) => new ModelError(`${file}: ${what}`);
   for (const [key, value] of Object.entries(config as object)) {
     if (key === '_class_name' && value !== className)
-      throw refuse(`_class_name is ${quote(value)}, wanted ${className}`);
+      throw refuse(`_class_name: expected ${className}, got ${quote(value)}`);
     const known = Object.hasOwn(keys, key) || key.startsWith('_') || emaKeys.has(key);
     if (!known && value !== null && value !== false)
       throw refuse(`the key ${quote(key)} with value ${quote(value)} is unknown to this version`);
   }
   const choose: Choose = (key, value, choices) => {
     const chosen = choices.find((choice) => choice === value);
-    if (chosen === undefined)
-      throw refuse(`${key} ${quote(value)} is not supported, wanted ${choices.join(' or ')}`);
+    if (chosen === undefined) throw refuse(`${key}: expected ${choices.join(' or ')}, got ${quote(value)}`);
     return chosen;
   };
   return { got, refuse, choose };
 }
 
-/** The types of down or up blocks; before version 0.1 of diffusers their names began with UNetRes. */
+/** Returns the types of down or up blocks. Before version 0.1 of diffusers their names began with UNetRes. */
 export const blockTypes = <T extends string>(
   choose: Choose,
   key: string,
@@ -94,19 +97,18 @@ export const blockTypes = <T extends string>(
 
 type SharedKeys = z.output<z.ZodObject<typeof unetKeys>> & OwnKeys;
 
-/** The part of a configuration that all UNets share, with its checks. @throws ModelError */
+/** Returns the part of a configuration that all UNets share. @throws ModelError if a check fails. */
 export function unetConfig({ got, refuse, choose }: Reading<SharedKeys>): UNetConfig {
   const channels = got.block_out_channels;
   const levels = channels.length;
   if (got.down_block_types.length !== levels || got.up_block_types.length !== levels)
     throw refuse(
-      `block_out_channels has ${levels} entries, down_block_types ${got.down_block_types.length}, up_block_types ${got.up_block_types.length}, wanted the same`,
+      `expected block_out_channels, down_block_types and up_block_types of one length, got ${levels}, ${got.down_block_types.length} and ${got.up_block_types.length}`,
     );
   const padding = got.downsample_padding;
-  if (padding !== 0 && padding !== 1)
-    throw refuse(`downsample_padding ${padding} is not supported, wanted 0 or 1`);
+  if (padding !== 0 && padding !== 1) throw refuse(`downsample_padding: expected 0 or 1, got ${padding}`);
   const groups = got.norm_num_groups;
-  if (groups === null) throw refuse('norm_num_groups null is not supported, wanted a number');
+  if (groups === null) throw refuse('norm_num_groups: expected a number, got null');
   for (const width of channels)
     if (width % groups !== 0)
       throw refuse(`norm_num_groups ${groups} does not divide block_out_channels ${width}`);

@@ -1,6 +1,6 @@
-// The configuration of diffusers' UNet2DConditionModel as Stable Diffusion 1.x and 2.x have it, checked: what is
-// understood is typed here with diffusers' defaults filled in and lists spelled out, everything else is refused by
-// name. Later families (SDXL, Kandinsky, IF, GLIGEN, ...) use the same class with options that are on.
+// The configuration of diffusers' UNet2DConditionModel as in Stable Diffusion 1.x and 2.x, checked, with diffusers' defaults
+// filled in and one entry per level in every list. Everything else is refused by name. Later model families (SDXL, Kandinsky,
+// IF, GLIGEN, ...) use the same class with further options.
 
 import { z } from 'zod';
 import type { Files } from '../files/files.ts';
@@ -13,48 +13,51 @@ const midTypes = ['UNetMidBlock2DCrossAttn', 'UNetMidBlock2D'] as const;
 const upTypes = ['CrossAttnUpBlock2D', 'UpBlock2D'] as const;
 
 /**
- * A UNet2DConditionModel. Lists have an entry a level of resolution, the largest first; a level is one down block
- * and one up block. `actFn` holds for the time embedding and the output too.
+ * The configuration of a UNet2DConditionModel. Lists have one entry per level of resolution, the largest first; a level has
+ * one down block and one up block. `actFn` is also the activation of the time embedding and the output.
  */
 export interface UNet2DConditionConfig extends UNetConfig {
   readonly timeEmbeddingType: 'positional';
   readonly downBlockTypes: readonly (typeof downTypes)[number][];
-  /** Undefined: the lowest level is followed by the first up block. */
+  /** Undefined if there is no middle block. */
   readonly midBlockType: (typeof midTypes)[number] | undefined;
-  /** In the order they run: the lowest level first. */
+  /** In the order in which they run: the lowest level first. */
   readonly upBlockTypes: readonly (typeof upTypes)[number][];
-  /** Resnets of a down block; up blocks have one more. */
+  /** The number of resnets per down block; up blocks have one more. */
   readonly layersPerBlock: readonly number[];
-  /** Transformer blocks behind a resnet. */
+  /** The number of transformer blocks after a resnet. */
   readonly transformerLayersPerBlock: readonly number[];
-  /** Heads of an attention. */
+  /** The number of heads per attention. */
   readonly numAttentionHeads: readonly number[];
-  /** The first attention of a transformer block looks at the prompt too; never in the middle block. */
+  /** Whether the first attention of a transformer block is a cross-attention too; in the middle block it never is. */
   readonly onlyCrossAttention: readonly boolean[];
-  /** Channels of an encoded prompt's tokens. */
+  /** Channels of the tokens of an encoded prompt. */
   readonly crossAttentionDim: number;
-  /** The transformers' projections are stored as matrices, not as 1x1 convolutions. */
+  /** Whether the transformers' projections are stored as matrices, not as 1x1 convolutions. */
   readonly useLinearProjection: boolean;
 }
 
-/** A number for all levels, or one a level. */
+/** One number for all levels, or one per level. */
 const perLevel = z.union([count, z.array(count)]);
 
 /**
- * Options that are off in Stable Diffusion 1.x and 2.x: the value that means off, beside null, and what the network
- * would be where they are on. In the order in which they are complained about.
+ * Options that are off in Stable Diffusion 1.x and 2.x: the value, next to null, that means off, and a description of the
+ * networks that have them on. The first option that is on is reported.
  */
 const off: Readonly<Record<string, readonly [value: unknown, meaning: string]>> = {
   addition_embed_type: [null, 'the network takes more than a text, as SDXL and Kandinsky do'],
   encoder_hid_dim_type: [null, 'the prompt is encoded as for Kandinsky or IF'],
   encoder_hid_dim: [null, 'the prompt is encoded as for Kandinsky or IF'],
-  class_embed_type: [null, 'the network takes a class or an image beside the text'],
-  num_class_embeds: [null, 'the network takes a class or a noise level beside the text, as upscalers do'],
-  class_embeddings_concat: [false, 'the network takes a class beside the text'],
+  class_embed_type: [null, 'the network takes a class or an image in addition to the text'],
+  num_class_embeds: [
+    null,
+    'the network takes a class or a noise level in addition to the text, as upscalers do',
+  ],
+  class_embeddings_concat: [false, 'the network takes a class in addition to the text'],
   projection_class_embeddings_input_dim: [null, 'the network takes more than a text'],
   addition_time_embed_dim: [null, 'the network takes more than a text'],
   dual_cross_attention: [false, 'every attention sees two conditions, as in Versatile Diffusion'],
-  attention_type: ['default', 'the network takes boxes beside the text, as GLIGEN does'],
+  attention_type: ['default', 'the network takes boxes in addition to the text, as GLIGEN does'],
   time_cond_proj_dim: [null, 'the network was distilled and takes the guidance as an input'],
   timestep_post_act: [null, 'the time embedding has another activation'],
   time_embedding_act_fn: [null, 'the time embedding has another activation'],
@@ -88,27 +91,27 @@ const keys = {
   num_attention_heads: perLevel.nullish(),
   only_cross_attention: z.union([z.boolean(), z.array(z.boolean())]).default(false),
   use_linear_projection: z.boolean().nullish(),
-  // scores and softmax are f32 in any case
+  // Ignored: scores and softmax are always f32.
   upcast_attention: z.boolean().nullish(),
-  // these have a say only in blocks and options that are refused
+  // Ignored: these matter only for blocks and options that are refused.
   mid_block_only_cross_attention: z.boolean().nullish(),
   addition_embed_type_num_heads: count.nullish(),
 };
 
-/** Reads a UNet2DConditionModel's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
+/** Reads a UNet2DConditionModel's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
 export async function readUNet2DConditionConfig(files: Files, name: string): Promise<UNet2DConditionConfig> {
   return parseUNet2DConditionConfig(await readJson(files, name), files.describe(name));
 }
 
-/** One entry a level. */
+/** Returns one entry per level. */
 function spread<T>(refuse: Refuse, key: string, value: T | readonly T[], levels: number): readonly T[] {
   if (!Array.isArray(value)) return Array.from({ length: levels }, () => value as T);
   if (value.length !== levels)
-    throw refuse(`${key} has ${value.length} entries, block_out_channels ${levels}, wanted the same`);
+    throw refuse(`${key}: expected ${levels} entries as in block_out_channels, got ${value.length}`);
   return value;
 }
 
-/** The configuration of a parsed `config.json`; `file` is for messages. */
+/** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseUNet2DConditionConfig(config: unknown, file: string): UNet2DConditionConfig {
   const reading = readKeys(config, file, 'UNet2DConditionModel', keys);
   const { got, refuse, choose } = reading;
@@ -128,7 +131,7 @@ export function parseUNet2DConditionConfig(config: unknown, file: string): UNet2
       `out_channels ${shared.outChannels} is less than in_channels ${shared.inChannels}: the network takes more than the noised latent, as for inpainting, depth or upscaling`,
     );
 
-  // What the key calls the dimension of a head has always been the number of heads.
+  // diffusers' key attention_head_dim has always held the number of heads.
   const headsKey = got.num_attention_heads == null ? 'attention_head_dim' : 'num_attention_heads';
   const heads = spread(refuse, headsKey, got.num_attention_heads ?? got.attention_head_dim, levels);
   const attends = (i: number): boolean =>
@@ -144,7 +147,7 @@ export function parseUNet2DConditionConfig(config: unknown, file: string): UNet2
   const other = dims.find((dim) => dim !== dims[0]);
   if (other !== undefined)
     throw refuse(
-      `cross_attention_dim has ${dims[0]} and ${other}, wanted one number: a prompt has one encoding`,
+      `cross_attention_dim: expected one number, as a prompt has one encoding, got ${dims[0]} and ${other}`,
     );
 
   return {

@@ -1,5 +1,5 @@
-// The configuration of diffusers' UNet2DModel, checked: what is understood is typed here with diffusers'
-// defaults filled in, everything else is refused by name before a single tensor is read.
+// The configuration of diffusers' UNet2DModel, checked and with diffusers' defaults filled in. Everything that is not
+// supported is refused by name, before any tensor is read.
 
 import { z } from 'zod';
 import type { Files } from '../files/files.ts';
@@ -11,29 +11,29 @@ const downTypes = ['DownBlock2D', 'AttnDownBlock2D', 'ResnetDownsampleBlock2D'] 
 const upTypes = ['UpBlock2D', 'AttnUpBlock2D', 'ResnetUpsampleBlock2D'] as const;
 export type DownBlockType = (typeof downTypes)[number];
 export type UpBlockType = (typeof upTypes)[number];
-/** What joins the time embedding: nothing, a row of a table, an MLP of the class number's sinusoids, a vector as it is. */
+/** What is added to the time embedding: nothing, a row of a table, an MLP of the class number's sinusoids, or a vector. */
 export type ClassEmbedding = 'none' | 'table' | 'timestep' | 'identity';
 
-/** A UNet2DModel; the names are diffusers', in camel case. `actFn`: the time embedding and the output always use silu. */
+/** The configuration of a UNet2DModel, by diffusers' names in camel case. The time embedding and the output always use silu. */
 export interface UNet2DConfig extends UNetConfig {
-  /** `fourier`: sinusoids of log t by stored frequencies, and the output is divided by t; `flipSinToCos` is for positional. */
+  /** `fourier`: sinusoids of log t with stored frequencies; the output is divided by t, and `flipSinToCos` is ignored. */
   readonly timeEmbeddingType: 'positional' | 'fourier';
   readonly downBlockTypes: readonly DownBlockType[];
   readonly midBlock: boolean;
   readonly upBlockTypes: readonly UpBlockType[];
-  /** Resnets of a down block; up blocks have one more. */
+  /** The number of resnets per down block; up blocks have one more. */
   readonly layersPerBlock: number;
-  /** How AttnDownBlock2D shrinks; the other block types have only their own way. */
+  /** How AttnDownBlock2D halves the size; the other block types do not have the choice. */
   readonly downsampleType: 'conv' | 'resnet';
   readonly upsampleType: 'conv' | 'resnet';
-  /** Channels of a head, or undefined for one head of all the block's channels. */
+  /** Channels per head; undefined for one head with all channels of the block. */
   readonly attentionHeadDim: number | undefined;
-  /** Groups of the norm in the middle block's attention; undefined: that attention has no norm. */
+  /** Groups of the norm in the middle block's attention; undefined if that attention has no norm. */
   readonly midAttentionGroups: number | undefined;
-  /** The middle block has attention. */
+  /** Whether the middle block has attention. */
   readonly addAttention: boolean;
   readonly classEmbedding: ClassEmbedding;
-  /** Rows of the class table; undefined for other kinds. */
+  /** Rows of the class table; undefined for other class embeddings. */
   readonly numClassEmbeds: number | undefined;
 }
 
@@ -60,12 +60,12 @@ const keys = {
   num_train_timesteps: count.nullish(),
 };
 
-/** Reads a UNet2DModel's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
+/** Reads a UNet2DModel's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
 export async function readUNet2DConfig(files: Files, name: string): Promise<UNet2DConfig> {
   return parseUNet2DConfig(await readJson(files, name), files.describe(name));
 }
 
-/** The configuration of a parsed `config.json`; `file` is for messages. */
+/** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseUNet2DConfig(config: unknown, file: string): UNet2DConfig {
   const reading = readKeys(config, file, 'UNet2DModel', keys);
   const { got, refuse, choose } = reading;
@@ -120,14 +120,13 @@ export function parseUNet2DConfig(config: unknown, file: string): UNet2DConfig {
 }
 
 /**
- * Heads of an attention over `channels`: with a head dimension that does not divide them, diffusers projects to
- * the `inner` = heads * headDim channels that fit, and back.
+ * Returns the heads of an attention over `channels`. If the head dimension does not divide the channels, diffusers projects
+ * to fewer channels, heads · headDim, and back.
  */
 export function attentionHeads(
   config: UNet2DConfig,
   channels: number,
-): { readonly heads: number; readonly headDim: number; readonly inner: number } {
+): { readonly heads: number; readonly headDim: number } {
   const headDim = config.attentionHeadDim ?? channels;
-  const heads = Math.floor(channels / headDim);
-  return { heads, headDim, inner: heads * headDim };
+  return { heads: Math.floor(channels / headDim), headDim };
 }

@@ -1,6 +1,5 @@
-// The configuration of diffusers' AutoencoderKL as far as its encoder goes, checked: what is understood is typed
-// here with diffusers' defaults filled in, everything else is refused by name. Keys of the decoder alone are
-// passed over.
+// The configuration of the encoder of diffusers' AutoencoderKL, checked and with diffusers' defaults filled in. Everything
+// that is not supported is refused by name. Keys that concern only the decoder are ignored.
 
 import { z } from 'zod';
 import type { Files } from '../files/files.ts';
@@ -8,23 +7,25 @@ import { readJson } from '../files/json.ts';
 import type { Activation } from './unet-config.ts';
 import { count, layerCount, readKeys } from './unet-keys.ts';
 
-/** The encoder of an AutoencoderKL; the names are diffusers', in camel case. */
+/** The configuration of the encoder of an AutoencoderKL, by diffusers' names in camel case. */
 export interface VaeEncoderConfig {
-  /** Channels of a latent. */
+  /** The number of channels of a latent. */
   readonly latentChannels: number;
   readonly blockOutChannels: readonly number[];
-  /** Resnets of a down block. */
+  /** The number of resnets per down block. */
   readonly layersPerBlock: number;
   readonly normNumGroups: number;
-  /** Of the resnets; the output always uses silu. */
+  /** The activation of the resnets; the output always uses silu. */
   readonly actFn: Activation;
-  /** A latent is (mean - shiftFactor) scalingFactor; 0 where the file gives no shift. */
+  /** A latent is (mean - shiftFactor)·scalingFactor. */
   readonly scalingFactor: number;
+  /** 0 if the file has no shift. */
   readonly shiftFactor: number;
-  /** A 1x1 convolution makes the moments from the encoder's output. */
+  /** Whether a 1x1 convolution computes the moments from the encoder's output. */
   readonly useQuantConv: boolean;
+  /** Whether the middle block has attention. */
   readonly midBlockAddAttention: boolean;
-  /** Side lengths of the images the network was made for; undefined when the file does not say. */
+  /** Height and width of the images that the network was trained on; undefined if the file does not state them. */
   readonly sampleSize: readonly [height: number, width: number] | undefined;
 }
 
@@ -47,24 +48,24 @@ const keys = {
   mid_block_add_attention: z.boolean().default(true),
 };
 
-/** Pixels of an image to a pixel of its latent, in both directions. */
+/** Returns the height of an image per pixel of height of its latent; the same number holds for the width. */
 export const vaeDownscale = ({ blockOutChannels }: Pick<VaeEncoderConfig, 'blockOutChannels'>): number =>
   2 ** (blockOutChannels.length - 1);
 
-/** Reads an AutoencoderKL's `config.json`; throws `ModelError` naming the file, the key and what was wanted. */
+/** Reads an AutoencoderKL's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
 export async function readVaeEncoderConfig(files: Files, name: string): Promise<VaeEncoderConfig> {
   return parseVaeEncoderConfig(await readJson(files, name), files.describe(name));
 }
 
-/** The configuration of a parsed `config.json`; `file` is for messages. */
+/** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseVaeEncoderConfig(config: unknown, file: string): VaeEncoderConfig {
   const { got, refuse, choose } = readKeys(config, file, 'AutoencoderKL', keys);
-  if (got.in_channels !== 3) throw refuse(`in_channels ${got.in_channels} is not supported, wanted 3`);
+  if (got.in_channels !== 3) throw refuse(`in_channels: expected 3, got ${got.in_channels}`);
   for (const type of got.down_block_types) choose('down_block_types', type, ['DownEncoderBlock2D']);
   const channels = got.block_out_channels;
   if (got.down_block_types.length !== channels.length)
     throw refuse(
-      `block_out_channels has ${channels.length} entries, down_block_types ${got.down_block_types.length}, wanted the same`,
+      `expected block_out_channels and down_block_types of one length, got ${channels.length} and ${got.down_block_types.length}`,
     );
   const groups = got.norm_num_groups;
   const odd = channels.find((width) => width % groups !== 0);

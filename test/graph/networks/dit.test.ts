@@ -158,18 +158,18 @@ describe('parseDitConfig', () => {
     [
       'another class',
       { ...old, _class_name: 'PixArtTransformer2DModel' },
-      'c: _class_name is "PixArtTransformer2DModel", wanted DiTTransformer2DModel',
+      'c: _class_name: expected DiTTransformer2DModel, got "PixArtTransformer2DModel"',
     ],
     [
       'another norm',
       { ...old, norm_type: 'ada_norm_single' },
-      'c: norm_type "ada_norm_single" is not supported, wanted ada_norm_zero',
+      'c: norm_type: expected ada_norm_zero, got "ada_norm_single"',
     ],
-    ['no patches', { ...old, patch_size: null }, 'c: patch_size null is not supported, wanted a number'],
+    ['no patches', { ...old, patch_size: null }, 'c: patch_size: expected a number, got null'],
     [
       'no classes',
       { ...old, num_embeds_ada_norm: null },
-      'c: num_embeds_ada_norm null is not supported, wanted a number',
+      'c: num_embeds_ada_norm: expected a number, got null',
     ],
     [
       'cross attention',
@@ -179,7 +179,7 @@ describe('parseDitConfig', () => {
     [
       'another activation',
       { ...old, activation_fn: 'geglu' },
-      'c: activation_fn "geglu" is not supported, wanted gelu-approximate or gelu',
+      'c: activation_fn: expected gelu-approximate or gelu, got "geglu"',
     ],
     [
       'a sample that is not made of patches',
@@ -194,7 +194,7 @@ describe('parseDitConfig', () => {
     [
       'a width without a position embedding',
       { ...old, num_attention_heads: 1, attention_head_dim: 6 },
-      /^c: num_attention_heads 1 with attention_head_dim 6 gives no position embedding/,
+      /^c: num_attention_heads · attention_head_dim: expected a multiple of 4 .*, got 6$/,
     ],
   ])('refuses %s', (_what, config, message) => {
     expect(() => parseDitConfig(config, 'c')).toThrow(ModelError);

@@ -121,7 +121,7 @@ describe('parseUNet2DConditionConfig', () => {
     [
       'another model',
       { _class_name: 'UNet2DModel' },
-      'c: _class_name is "UNet2DModel", wanted UNet2DConditionModel',
+      'c: _class_name: expected UNet2DConditionModel, got "UNet2DModel"',
     ],
     [
       'an unknown key',
@@ -162,17 +162,17 @@ describe('parseUNet2DConditionConfig', () => {
     [
       'a block of IF',
       { ...two, down_block_types: ['SimpleCrossAttnDownBlock2D', 'DownBlock2D'] },
-      'c: down_block_types "SimpleCrossAttnDownBlock2D" is not supported, wanted CrossAttnDownBlock2D or DownBlock2D',
+      'c: down_block_types: expected CrossAttnDownBlock2D or DownBlock2D, got "SimpleCrossAttnDownBlock2D"',
     ],
     [
       'a block of K',
       { ...two, up_block_types: ['KUpBlock2D', 'UpBlock2D'] },
-      'c: up_block_types "KUpBlock2D" is not supported, wanted CrossAttnUpBlock2D or UpBlock2D',
+      'c: up_block_types: expected CrossAttnUpBlock2D or UpBlock2D, got "KUpBlock2D"',
     ],
     [
       'another middle',
       { mid_block_type: 'UNetMidBlock2DSimpleCrossAttn' },
-      'c: mid_block_type "UNetMidBlock2DSimpleCrossAttn" is not supported, wanted UNetMidBlock2DCrossAttn or UNetMidBlock2D',
+      'c: mid_block_type: expected UNetMidBlock2DCrossAttn or UNetMidBlock2D, got "UNetMidBlock2DSimpleCrossAttn"',
     ],
     [
       'inpainting',
@@ -182,7 +182,7 @@ describe('parseUNet2DConditionConfig', () => {
     [
       'heads for other levels',
       { ...two, attention_head_dim: [5, 10, 20] },
-      'c: attention_head_dim has 3 entries, block_out_channels 2, wanted the same',
+      'c: attention_head_dim: expected 2 entries as in block_out_channels, got 3',
     ],
     [
       'more heads than channels',
@@ -192,7 +192,7 @@ describe('parseUNet2DConditionConfig', () => {
     [
       'prompts of two widths',
       { ...two, cross_attention_dim: [16, 24] },
-      'c: cross_attention_dim has 16 and 24, wanted one number: a prompt has one encoding',
+      'c: cross_attention_dim: expected one number, as a prompt has one encoding, got 16 and 24',
     ],
     [
       'no cross-attention',

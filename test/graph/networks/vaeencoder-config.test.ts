@@ -59,23 +59,23 @@ describe('parseVaeEncoderConfig', () => {
     [
       'another autoencoder',
       { _class_name: 'AutoencoderTiny' },
-      'c: _class_name is "AutoencoderTiny", wanted AutoencoderKL',
+      'c: _class_name: expected AutoencoderKL, got "AutoencoderTiny"',
     ],
     [
       'latents by mean and deviation',
       { latents_mean: [0, 0, 0, 0] },
       'c: the key "latents_mean" with value [0,0,0,0] is unknown to this version',
     ],
-    ['images that are not RGB', { in_channels: 1 }, 'c: in_channels 1 is not supported, wanted 3'],
+    ['images that are not RGB', { in_channels: 1 }, 'c: in_channels: expected 3, got 1'],
     [
       'another block',
       { down_block_types: ['AttnDownEncoderBlock2D'] },
-      'c: down_block_types "AttnDownEncoderBlock2D" is not supported, wanted DownEncoderBlock2D',
+      'c: down_block_types: expected DownEncoderBlock2D, got "AttnDownEncoderBlock2D"',
     ],
     [
       'blocks that do not match',
       { block_out_channels: [32, 64] },
-      'c: block_out_channels has 2 entries, down_block_types 1, wanted the same',
+      'c: expected block_out_channels and down_block_types of one length, got 2 and 1',
     ],
     [
       'groups that do not divide',
@@ -85,7 +85,7 @@ describe('parseVaeEncoderConfig', () => {
     [
       'another activation',
       { act_fn: 'tanh' },
-      'c: act_fn "tanh" is not supported, wanted silu or swish or mish or gelu or relu',
+      'c: act_fn: expected silu or swish or mish or gelu or relu, got "tanh"',
     ],
     ['a factor of 0', { scaling_factor: 0 }, /^c: scaling_factor: /],
     ['text for a number', { latent_channels: '4' }, /^c: latent_channels: .*number/],
