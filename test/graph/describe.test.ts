@@ -1,4 +1,4 @@
-// What is said of model folders: one in order, and ones with several faults, all of which are told.
+// Descriptions of model folders: one in order, and ones with several faults, all of which are listed.
 
 import { copyFileSync, cpSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -62,7 +62,7 @@ describe('describeModel', () => {
     expect(narrow.flop).toBe(wide.flop);
   });
 
-  it('several faults are all told: a tensor renamed, a schedule that is not understood, classes left out', async () => {
+  it('several faults are all listed: a tensor renamed, a schedule that is not understood, classes left out', async () => {
     const folder = copy();
     const weights = join(folder, 'unet/diffusion_pytorch_model.safetensors');
     const file = await openSafetensors(weights);
@@ -89,7 +89,7 @@ describe('describeModel', () => {
     ]);
   });
 
-  it('no scheduler: told once, also where another fault comes first', async () => {
+  it('no scheduler: listed once, also if another fault comes first', async () => {
     const folder = copy();
     rmSync(join(folder, 'scheduler'), { recursive: true });
     const alone = await describeModel(folder);

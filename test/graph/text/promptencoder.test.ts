@@ -90,7 +90,7 @@ describe('encodePrompts', () => {
     [
       'fewer positions',
       'cliptext-gelu',
-      /config\.json: max_position_embeddings is 20, the texts of .* have 77 tokens$/,
+      /config\.json: max_position_embeddings is 20, but the texts of .* have 77 tokens$/,
     ],
     ['no weights', 'cliptokenizer', /config\.json: no such file/],
   ])('refuses a text encoder with %s', async (_, name, message) => {
