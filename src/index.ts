@@ -130,13 +130,13 @@ export {
 } from './pipeline/node/sources.ts';
 export type { ClassifyOptions } from './pipeline/operators/classify-options.ts';
 // How images are purified.
+export { T_STAR as publishedTStar } from './pipeline/purifying/diffpure.ts';
 export {
   METHODS as purifyingMethods,
   type Method as PurifyingMethod,
   type PurifyingOptions,
-  T_STAR as publishedTStar,
+  purificationLevels,
 } from './pipeline/purifying/methods.ts';
-export { purificationLevels } from './pipeline/purifying/purification-steps.ts';
 export type { OpenModel } from './pipeline/stream/batcher.ts';
 export {
   type Purification,

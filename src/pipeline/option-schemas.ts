@@ -61,6 +61,12 @@ export const text = z.string().min(1);
 /** A flag, which has no text. */
 export const flag = { schema: z.boolean(), expected: 'no value', fallback: false } as const;
 
+/** One of some names, with their description. */
+export const choice = <Name extends string>(names: readonly Name[]) => ({
+  schema: z.enum(names),
+  expected: names.join(', '),
+});
+
 /** An integer of 1 or more, with its description. */
 export const count = { schema: integer(1), expected: 'an integer of 1 or more' };
 

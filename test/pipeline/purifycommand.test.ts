@@ -225,10 +225,13 @@ describe('the command', () => {
       'a.png --method best --out o',
       /--method: expected lm-adam, lm-momentum, lm-residual, diffpure, got "best"/,
     ],
-    ['a.png --method lm-adam --out o --eps 8', /--eps: pixels are in \[0, 1\].*8\/255, got 8/],
+    ['a.png --method lm-adam --out o --eps 8', /--eps: expected a linf radius of at most 1.*8\/255; got 8/],
     ['a.png --method lm-adam --out o --eps 8/0', /--eps: expected a number above 0/],
     ['a.png --method lm-adam --out o --sigmas 0.4,,0.5', /--sigmas: expected numbers above 0/],
-    ['a.png --method lm-adam --out o --sigmas 0.4 --steps 3', /--sigmas: 1 sigmas for 3 steps/],
+    [
+      'a.png --method lm-adam --out o --sigmas 0.4 --steps 3',
+      /--sigmas: expected a sigma for each of 3 steps, got 1/,
+    ],
     ['a.png --method lm-adam --out o --t-star 100', /--t-star belongs to diffpure/],
     ['a.png --method diffpure --out o --t-star cifar9', /--t-star: expected an integer.*cifar10-linf/],
     [
@@ -305,7 +308,7 @@ describe('the command', () => {
     expect(csv.out.split('\n')[1]).toMatch(/,lm-momentum$/);
     const without = await cli([folder, '--purify-steps', '2'], open());
     expect(without).toMatchObject({ status: 2, out: '' });
-    expect(without.err).toMatch(/--purify-steps wants --purify METHOD/);
+    expect(without.err).toMatch(/--purify-steps needs --purify METHOD/);
   });
 
   test('a model that cannot be opened for no class: its status, and nothing is written', async () => {

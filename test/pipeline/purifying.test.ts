@@ -5,14 +5,11 @@ import { describe, expect, test } from 'vitest';
 import { UsageError } from '../../src/errors.ts';
 import { distance } from '../../src/pipeline/norms.ts';
 import { type Denoising, pullBackThrough, type State, statesOf } from '../../src/pipeline/purifying/chain.ts';
+import { sigmasOfSteps } from '../../src/pipeline/purifying/likelihood-methods.ts';
 import type { PurifyingOptions } from '../../src/pipeline/purifying/methods.ts';
+import { purificationLevels, purificationSteps } from '../../src/pipeline/purifying/methods.ts';
 import { givenNoise, seededNoise, uniform } from '../../src/pipeline/purifying/noise.ts';
 import { projectWithin, pullBackProjection } from '../../src/pipeline/purifying/projection.ts';
-import {
-  purificationLevels,
-  purificationSteps,
-  sigmasOfSteps,
-} from '../../src/pipeline/purifying/purification-steps.ts';
 import { gauss, hash } from './fake.ts';
 import { ALPHA_BARS, addedSigmas, gaussianModel, shrink, timestepSigmas, timesteps } from './fakedenoiser.ts';
 import { SUMMARY } from './fakefolder.ts';
@@ -233,12 +230,12 @@ describe('what holds for every image', () => {
   });
 
   test('sigmas are drawn from U(0.4, 0.6), another for every step, draw and seed', () => {
-    const many = Array.from({ length: 400 }, (_, seed) => sigmasOfSteps({ method: 'lm-adam', seed })).flat();
+    const many = Array.from({ length: 400 }, (_, seed) => sigmasOfSteps({ seed })).flat();
     expect(Math.min(...many)).toBeGreaterThan(0.4);
     expect(Math.max(...many)).toBeLessThan(0.6);
     expect(many.reduce((sum, sigma) => sum + sigma, 0) / many.length).toBeCloseTo(0.5, 2);
     expect(new Set(many).size).toBeGreaterThan(250);
-    expect(sigmasOfSteps({ method: 'lm-adam', draw: 1 })).not.toEqual(sigmasOfSteps({ method: 'lm-adam' }));
+    expect(sigmasOfSteps({ draw: 1 })).not.toEqual(sigmasOfSteps({}));
     expect(uniform(3, 5)).toBe(uniform(3, 5));
     const opened = purificationLevels({ method: 'lm-adam' })(SUMMARY).map(({ sigma }) => sigma);
     expect(many.every((sigma) => opened.includes(sigma))).toBe(true);
@@ -306,10 +303,10 @@ describe('derivatives', () => {
 });
 
 test.each<[Partial<PurifyingOptions>, RegExp]>([
-  [{ method: 'lm-momentum', eps: 8 }, /eps.*\[0, 1\].*8\/255, got 8/],
-  [{ method: 'lm-adam', sigmas: [0.4], steps: 2 }, /1 sigmas for 2 steps/],
+  [{ method: 'lm-momentum', eps: 8 }, /eps.*at most 1.*\[0, 1\].*8\/255; got 8/],
+  [{ method: 'lm-adam', sigmas: [0.4], steps: 2 }, /a sigma for each of 2 steps, got 1/],
   [{ method: 'lm-adam', tStar: 5 }, /tStar belongs to diffpure/],
-  [{ method: 'diffpure', stepSize: 0.1 }, /diffpure has none/],
+  [{ method: 'diffpure', stepSize: 0.1 }, /stepSize belongs to lm-adam, lm-momentum or lm-residual/],
   [{ method: 'diffpure', sigmas: [0.1, 0.2] }, /falling sigmas/],
   [{ method: 'diffpure', sigmas: [0.2, 0.1], tStar: 5 }, /exclude each other/],
   [{ method: 'lm-adam', sigmas: [1e6] }, /sigma 1000000 is above the model's last/],

@@ -39,13 +39,8 @@ export interface AttackChoice {
  *
  * @throws UsageError if its loss compares more classes than there are.
  */
-export function attackOf(
-  name: string,
-  choice: AttackChoice,
-  classes: number,
-  entries: readonly AttackEntry[] = ATTACK_ENTRIES,
-): Attack {
-  const { leastClasses, make } = entryOf(entries, name);
+export function attackOf(name: AttackName, choice: AttackChoice, classes: number): Attack {
+  const { leastClasses, make } = entryOf(ATTACK_ENTRIES, name);
   if (classes < leastClasses)
     throw new UsageError(`--attack ${name} compares ${leastClasses} classes, the model has ${classes}`);
   return make({ ...choice });

@@ -1,98 +1,112 @@
-// DiffPure (Nie et al., ICML 2022): an image is noised so far that small perturbations drown, and denoised by the
-// reverse process. Everything is for pixels in [-1, 1].
+// DiffPure (Nie et al., ICML 2022) as a purification by name: its levels, and its chain of steps.
 
-import type { Mix } from '../../graph/model.ts';
-import type { PurificationStep, State } from './chain.ts';
+import { z } from 'zod';
+import { UsageError } from '../../errors.ts';
+import { integer } from '../option-schemas.ts';
+import { type DiffusionLevel, heunStep, noisingStep, reverseStep } from './diffusion-steps.ts';
+import { clipStep } from './likelihood.ts';
+import { COMMON_OPTIONS, type CommonOptions, type PurificationEntry } from './purification-entry.ts';
+import { addsNoise, levelsOfSigmas, levelsOfTimesteps, noiseIndices } from './step-levels.ts';
 
-/** A level of the model and what it does to an image. */
-export interface DiffusionLevel {
-  readonly level: number;
-  readonly mix: Mix;
+/** DiffPure's t*, out of 1000, by data set and threat (and for one by the classifier after it). */
+export const T_STAR: Readonly<Record<string, number>> = {
+  'cifar10-linf': 100,
+  'cifar10-linf-rn50': 125,
+  'cifar10-l2': 75,
+  'cifar10-l2-rn50': 125,
+  'cifar10-stadv': 125,
+  'imagenet-linf': 150,
+  'celebahq-bpda': 500,
+};
+
+/** The option that only DiffPure has. */
+export interface DiffpureOptions {
+  /** `diffpure`: the timestep, out of 1000, that images are noised to; 100, or sigma 0.5 if levels are sigmas. */
+  readonly tStar?: number | undefined;
 }
 
-/** What a step carries on beside x. */
-const others = (state: State) => ({ origin: state.origin ?? state.x });
+type Options = CommonOptions & DiffpureOptions;
 
-/** A step that changes x alone: what comes back to the rest passes. */
-function stepOfX(
-  forward: (denoising: Parameters<PurificationStep['forward']>[0], x: Float32Array) => Promise<Float32Array>,
-  pullBack: (
-    denoising: Parameters<PurificationStep['forward']>[0],
-    x: Float32Array,
-    v: Float32Array,
-  ) => Promise<Float64Array>,
-): PurificationStep {
-  return {
-    forward: async (denoising, before) => ({ x: await forward(denoising, before.x), ...others(before) }),
-    async pullBack(denoising, before, { x, origin }) {
-      const back = await pullBack(
-        denoising,
-        before.x,
-        Float32Array.from(x ?? new Float64Array(before.x.length)),
+/** EDM's sigmas (Karras et al. 2022, equation 5), with the settings of RDC's purification by EDM. */
+const EDM = { steps: 18, sigmaMin: 0.002, sigmaMax: 0.5, rho: 7 };
+
+/** Returns sigma of the continuous VP-SDE with beta(t) = 0.1 + 19.9 t at t* out of 1000. */
+const vpSigma = (tStar: number): number => {
+  const t = tStar / 1000;
+  return Math.sqrt(Math.exp((19.9 / 2) * t * t + 0.1 * t) - 1);
+};
+
+function edmSigmas({ sigmas, steps, tStar }: Options): number[] {
+  if (sigmas) return sigmas.slice(0, steps);
+  const { steps: published, sigmaMin, sigmaMax, rho } = EDM;
+  const count = steps ?? published;
+  const top = tStar === undefined ? sigmaMax : vpSigma(tStar);
+  if (top <= sigmaMin || count === 1) return [top];
+  const [first, last] = [top ** (1 / rho), sigmaMin ** (1 / rho)];
+  return Array.from({ length: count }, (_, i) => (first + (i / (count - 1)) * (last - first)) ** rho);
+}
+
+const T_STAR_DEFAULT = 100;
+
+/** Returns `steps` timesteps from t* (out of 1000, for a model of T timesteps) down to 0, or every one of them. */
+function timestepsDown({ steps, tStar = T_STAR_DEFAULT }: Options, T: number): number[] {
+  const count = Math.max(1, Math.round((tStar * T) / 1000));
+  const taken = Math.min(steps ?? count, count);
+  return Array.from({ length: taken }, (_, k) => Math.ceil((count * (taken - k)) / taken) - 1);
+}
+
+export const diffpureEntry: PurificationEntry<DiffpureOptions, 'diffpure'> = {
+  name: 'diffpure',
+  summary: "noises to t* = 100 of 1000 and denoises step by step; EDM models by Heun's method from sigma 0.5",
+  options: {
+    ...COMMON_OPTIONS,
+    tStar: {
+      flags: '--t-star <t|name>',
+      help: `diffpure: the timestep, out of 1000, that images are noised to; or as published for ${Object.keys(T_STAR).join(', ')}`,
+      schema: z.union([
+        z
+          .string()
+          .refine((name) => Object.hasOwn(T_STAR, name))
+          .transform((name) => T_STAR[name]!),
+        integer(1, 1000),
+      ]),
+      expected: `an integer from 1 to 1000, or one of ${Object.keys(T_STAR).join(', ')}`,
+    },
+  },
+  noiseOnDevice: false,
+  check({ sigmas, tStar }, title) {
+    if (sigmas && tStar !== undefined)
+      throw new UsageError(
+        `${title('sigmas')} and ${title('tStar')} exclude each other: the first sigma is where it begins`,
       );
-      if (before.origin) return origin ? { x: back, origin } : { x: back };
-      return { x: origin ? back.map((value, i) => value + origin[i]!) : back };
-    },
-  };
-}
-
-/** x_t = a x + b eps. */
-export const noisingStep = ({ a, b }: Mix, eps: () => Float32Array): PurificationStep =>
-  stepOfX(
-    async (_, x) => {
-      const noise = eps();
-      return x.map((value, i) => a * value + b * noise[i]!);
-    },
-    async (_, __, v) => Float64Array.from(v, (value) => a * value),
-  );
-
-/**
- * A step of Euler-Maruyama down the reverse VP-SDE, dx = (-beta x / 2 - beta score) dt + sqrt(beta) dw with
- * score = -eps_hat / b: x = (1 + beta / 2) x - (beta / b) eps_hat(x) + sqrt(beta) z, where beta = 1 - (a / a')² is
- * that of the way to the next level (a' = 1 behind the last): the discrete betas where every timestep is a step.
- */
-export function reverseStep(
-  { level, mix: { a, b } }: DiffusionLevel,
-  next: Mix,
-  z: () => Float32Array,
-): PurificationStep {
-  const beta = 1 - (a / next.a) ** 2;
-  const [grow, remove, spread] = [1 + beta / 2, beta / b, Math.sqrt(beta)];
-  return stepOfX(
-    async (denoising, x) => {
-      const noise = z();
-      const predicted = await denoising.predict(x, level);
-      return x.map((value, i) => grow * value - remove * predicted[i]! + spread * noise[i]!);
-    },
-    async (denoising, x, v) => {
-      const pulled = await denoising.pullBack(x, level, v);
-      return Float64Array.from(v, (value, i) => grow * value - remove * pulled[i]!);
-    },
-  );
-}
-
-/**
- * A step of Heun's method down the probability flow ODE dx / dsigma = (x - D(x; sigma)) / sigma = eps_hat (Karras et
- * al. 2022, algorithm 1 without churn), from one sigma to the next; Euler's to sigma 0, behind the last.
- */
-export function heunStep(from: DiffusionLevel, to: DiffusionLevel | undefined): PurificationStep {
-  const h = (to?.mix.b ?? 0) - from.mix.b;
-  const plus = (x: Float32Array, y: Float32Array, by: number) => x.map((value, i) => value + by * y[i]!);
-  return stepOfX(
-    async (denoising, x) => {
-      const first = await denoising.predict(x, from.level);
-      const euler = plus(x, first, h);
-      if (!to) return euler;
-      const second = await denoising.predict(euler, to.level);
-      return x.map((value, i) => value + (h / 2) * (first[i]! + second[i]!));
-    },
-    async (denoising, x, v) => {
-      if (!to) return Float64Array.from(plus(v, await denoising.pullBack(x, from.level, v), h));
-      const euler = plus(x, await denoising.predict(x, from.level), h);
-      const second = await denoising.pullBack(euler, to.level, v);
-      const inner = v.map((value, i) => (h / 2) * (value + h * second[i]!));
-      const first = await denoising.pullBack(x, from.level, inner);
-      return Float64Array.from(v, (value, i) => value + (h / 2) * second[i]! + first[i]!);
-    },
-  );
-}
+    if (sigmas?.some((sigma, i) => i > 0 && sigma >= sigmas[i - 1]!))
+      throw new UsageError(
+        `${title('sigmas')}: expected falling sigmas, as diffpure goes down; got ${sigmas.join(', ')}`,
+      );
+  },
+  levels: (options, model) =>
+    model.timestepSigmas && !options.sigmas
+      ? levelsOfTimesteps(timestepsDown(options, model.numTrainTimesteps))
+      : levelsOfSigmas(edmSigmas(options), model),
+  /**
+   * Goes down all levels of the model. Noise 0 takes an image to the highest level; after it, step k of the VP-SDE takes
+   * noise k, and Heun's steps take none.
+   */
+  steps(options, model) {
+    const { mixes, noise } = model;
+    const { eps, norm = 'linf' } = options;
+    const down = mixes
+      .map((mix, level): DiffusionLevel => ({ level, mix }))
+      .sort((one, other) => other.mix.b / other.mix.a - one.mix.b / one.mix.a);
+    const ordinary = addsNoise(mixes);
+    const indexOf = noiseIndices('diffpure', options, model, ordinary ? 1 : 1 + down.length);
+    const noiseOf = (i: number) => () => noise.of(indexOf(i));
+    const steps = down.map((at, k) =>
+      ordinary
+        ? heunStep(at, down[k + 1])
+        : reverseStep(at, down[k + 1]?.mix ?? { a: 1, b: 0 }, noiseOf(k + 1)),
+    );
+    const limit = eps === undefined ? undefined : { norm, radius: 2 * eps };
+    return [noisingStep(down[0]!.mix, noiseOf(0)), ...steps, clipStep(limit)];
+  },
+};

@@ -5,9 +5,8 @@ import type { Model } from '../../graph/model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
 import { distance } from '../norms.ts';
 import type { Denoising, PurificationStep, State } from '../purifying/chain.ts';
-import { checkPurifying, type PurifyingOptions } from '../purifying/methods.ts';
+import { checkPurifying, type PurifyingOptions, purificationSteps } from '../purifying/methods.ts';
 import { givenNoise, seededNoise } from '../purifying/noise.ts';
-import { purificationSteps } from '../purifying/purification-steps.ts';
 import {
   type ImageItem,
   type ItemFailure,

@@ -11,7 +11,7 @@ import { dlr } from '../../../src/pipeline/attacking/losses.ts';
 import { purified } from '../../../src/pipeline/attacking/purified-classifier.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
 import type { PurifyingOptions } from '../../../src/pipeline/purifying/methods.ts';
-import { purificationLevels } from '../../../src/pipeline/purifying/purification-steps.ts';
+import { purificationLevels } from '../../../src/pipeline/purifying/methods.ts';
 import { denoisingBy } from '../../../src/pipeline/stream/denoising.ts';
 import { stepsBy } from '../../../src/pipeline/stream/purify-images.ts';
 import { acquire } from '../../../src/pipeline/stream/sharing.ts';

@@ -3,8 +3,9 @@
 import { z } from 'zod';
 import { ATTACK_ENTRIES, ATTACKS } from '../../attacking/attacks.ts';
 import { GRADIENT_MODES } from '../../attacking/purified-classifier.ts';
+import { NORMS } from '../../norms.ts';
 import type { OptionSet } from '../../option.ts';
-import { count, flag, integer, stepCount, text } from '../../option-schemas.ts';
+import { choice, count, flag, integer, radius, stepCount, text } from '../../option-schemas.ts';
 
 /** Lists the default of a setting for a help text: the commonest one, and the attacks with another. */
 function byDefault(setting: 'steps' | 'restarts'): string {
@@ -31,6 +32,12 @@ export const ATTACKING = {
     expected: `different names of ${ATTACKS.join(', ')}, separated by commas, or none`,
     fallback: 'apgd-ce,apgd-t',
   },
+  eps: {
+    ...radius,
+    flags: '--eps <radius>',
+    help: 'how far an attack may change an image, for pixels in [0, 1]: 8/255, 0.5',
+  },
+  norm: { ...choice(NORMS), flags: '--norm <name>', help: 'the norm of that distance: linf or l2 (linf)' },
   attackSteps: {
     ...stepCount,
     flags: '--steps <n>',

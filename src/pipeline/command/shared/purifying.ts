@@ -6,59 +6,61 @@ import type { Model } from '../../../graph/model.ts';
 import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
 import { openSafetensors } from '../../../graph/node/open-safetensors.ts';
 import { systemCode } from '../../images/failures.ts';
-import { checkPurifying, type PurifyingOptions } from '../../purifying/methods.ts';
-import { purificationLevels, sigmasOfSteps } from '../../purifying/purification-steps.ts';
-import type { OptionName, Values } from '../options/table.ts';
+import { entryOf, longFlag, type OptionSet, type OptionValues } from '../../option.ts';
+import {
+  checkPurifying,
+  type Method,
+  PURIFICATIONS,
+  type PurifyingOptions,
+  purificationLevels,
+} from '../../purifying/methods.ts';
+import { type Prefix, purificationOptions } from '../options/purify-options.ts';
+import { OPTIONS, type OptionName, readOptionSet, type Values } from '../options/table.ts';
 
 /** A purification that is asked for, and its file of noise. */
 export interface PurifyingSettings extends PurifyingOptions {
   readonly noiseFile?: string | undefined;
 }
 
-/** The options of `classify` that are about purifying. */
-export const CLASSIFY_PURIFYING = [
-  'purify',
-  'purifySteps',
-  'purifyEps',
-  'purifyNorm',
-  'purifyStepSize',
-  'purifySigmas',
-  'purifyTStar',
-  'purifyNoise',
-] as const satisfies readonly OptionName[];
+/** The options that commands with a purification in front have, next to those of `purificationOptions`. */
+export const CLASSIFY_PURIFYING = ['purify', 'purifyNoise'] as const satisfies readonly OptionName[];
 
-const FLAGS: Readonly<Record<keyof PurifyingOptions, string>> = {
-  method: 'method',
-  steps: 'steps',
-  eps: 'eps',
-  norm: 'norm',
-  stepSize: 'step-size',
-  sigmas: 'sigmas',
-  tStar: 't-star',
-  seed: 'seed',
-  draw: 'draw',
-};
+/** The options of a purification in front. */
+export const PURIFY_FIRST_OPTIONS = purificationOptions('--purify-');
 
-/** Refuses what cannot be meant together, by the names of the options with `prefix` in front. @throws UsageError */
-export const checkPurifyingFlags = (options: PurifyingOptions, prefix: '--' | '--purify-'): void =>
-  checkPurifying(options, (option) => prefix + FLAGS[option]);
-
-/** The purification that `classify` is asked for. @throws UsageError for options of none. */
-export function purifyingOf(
-  values: Values<(typeof CLASSIFY_PURIFYING)[number] | 'seed'>,
-): PurifyingSettings | undefined {
-  const { purify: method, seed } = values;
-  const { purifySteps: steps, purifyEps: eps, purifyNorm: norm, purifyStepSize: stepSize } = values;
-  const { purifySigmas: sigmas, purifyTStar: tStar, purifyNoise: noiseFile } = values;
-  const told = { steps, eps, norm, 'step-size': stepSize, sigmas, 't-star': tStar, noise: noiseFile };
-  if (method === undefined) {
-    const alone = Object.entries(told).find(([, value]) => value !== undefined);
-    if (alone) throw new UsageError(`--purify-${alone[0]} wants --purify METHOD`);
-    return undefined;
-  }
-  const settings = { method, steps, eps, norm, stepSize, sigmas, tStar, noiseFile, seed };
-  checkPurifyingFlags(settings, '--purify-');
+/**
+ * Reads the options of a purification from a command line.
+ *
+ * @throws UsageError if they do not fit together.
+ */
+export function readPurifying(
+  method: Method,
+  prefix: Prefix,
+  typed: OptionValues,
+  { seed, noiseFile }: Pick<PurifyingSettings, 'seed' | 'noiseFile'>,
+): PurifyingSettings {
+  const options = purificationOptions(prefix);
+  const settings = { method, ...readOptionSet(options, typed), seed, noiseFile };
+  checkPurifying(settings, (option) => longFlag(options[option]!));
   return settings;
+}
+
+/**
+ * Reads the purification in front that a command line asks for, if it asks for one.
+ *
+ * @throws UsageError if it has options of a purification and no --purify.
+ */
+export function purifyingOf(
+  { purify, purifyNoise, seed }: Values<(typeof CLASSIFY_PURIFYING)[number] | 'seed'>,
+  typed: OptionValues,
+): PurifyingSettings | undefined {
+  if (purify !== undefined)
+    return readPurifying(purify, '--purify-', typed, { seed, noiseFile: purifyNoise });
+  const options: OptionSet = { ...PURIFY_FIRST_OPTIONS, purifyNoise: OPTIONS.purifyNoise };
+  const values = readOptionSet(options, typed);
+  const alone = Object.keys(options).find((name) => values[name] !== undefined);
+  if (alone !== undefined) throw new UsageError(`${longFlag(options[alone]!)} needs --purify METHOD`);
+  return undefined;
 }
 
 /**
@@ -74,14 +76,14 @@ export async function purifierOptions(
     await stat(noiseFile).catch((error: unknown) => {
       throw new UsageError(`${noiseFile}: the noise cannot be read (${systemCode(error) ?? error})`);
     });
-  const onDevice = method === 'lm-adam' || method === 'lm-momentum';
-  const fixed = noiseFile === undefined || method === 'diffpure';
+  const { noiseOnDevice, drawSigmas } = entryOf(PURIFICATIONS, method);
+  const drawn = noiseFile === undefined ? undefined : drawSigmas?.({ ...settings });
   return {
     unconditional: true,
     distance: 'l2',
     seed,
-    levels: purificationLevels(fixed ? settings : { ...settings, sigmas: sigmasOfSteps(settings) }),
-    ...(noiseFile !== undefined && onDevice ? { noiseFile } : {}),
+    levels: purificationLevels(drawn === undefined ? settings : { ...settings, sigmas: drawn }),
+    ...(noiseFile !== undefined && noiseOnDevice ? { noiseFile } : {}),
     ...(batch === undefined ? {} : { batchSize: batch }),
     ...(imageSize === undefined ? {} : { imageSize }),
   };

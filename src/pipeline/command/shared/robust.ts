@@ -99,7 +99,7 @@ export function checkRobust(
     ...values,
     attackValues,
     epsText,
-    purifying: purifyingOf(values),
+    purifying: purifyingOf(values, typed),
     gradientMode: gradient ?? 'identity',
   };
 }

@@ -19,6 +19,7 @@ import { type NamedInput, namedInputs, pngName } from '../shared/output-names.ts
 import { writePng } from '../shared/png-file.ts';
 import { duration, short } from '../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../shared/provenance.ts';
+import { PURIFY_FIRST_OPTIONS } from '../shared/purifying.ts';
 import {
   ATTACK_OPTIONS,
   checkRobust,
@@ -252,7 +253,7 @@ export const attack: Subcommand<AttackSettings> = {
   summary: 'Make adversarial examples: change images slightly, so that the model classifies them wrong.',
   operands: { '[INPUT...]': 'image files, folders, patterns or -' },
   options: ATTACK,
-  entryOptions: { Attacking: ATTACK_OPTIONS },
+  entryOptions: { Attacking: ATTACK_OPTIONS, Purifying: PURIFY_FIRST_OPTIONS },
   help: HELP,
   usesDevice: true,
   read: readSettings,

@@ -17,7 +17,7 @@ import { checkModel, modelOptions, type OpenFolder } from '../../shared/model-ch
 import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedModel, openAhead, openPurification } from '../../shared/opened-model.ts';
 import { duration, short } from '../../shared/progress.ts';
-import { purifierOptions } from '../../shared/purifying.ts';
+import { PURIFY_FIRST_OPTIONS, purifierOptions } from '../../shared/purifying.ts';
 import { notDone } from '../../shared/resume.ts';
 import {
   interruptedText,
@@ -182,7 +182,7 @@ export const classify: Subcommand<Settings> = {
   operands: { '[INPUT...]': 'image files, folders, patterns or -' },
   usage: '[classify] [options] INPUT...',
   options: CLASSIFY,
-  entryOptions: { Deciding: optionsOf(STRATEGIES) },
+  entryOptions: { Deciding: optionsOf(STRATEGIES), Purifying: PURIFY_FIRST_OPTIONS },
   help: HELP,
   usesDevice: true,
   read: readSettings,

@@ -64,7 +64,7 @@ export function readSettings(inputs: readonly string[], typed: Readonly<Record<s
     ...values,
     deciding: chooseStrategy(strategy, readOptionSet(optionsOf(STRATEGIES), given)),
     nul,
-    purifying: purifyingOf(values),
+    purifying: purifyingOf(values, given),
     inputs: inputsOf(inputs, nul),
   };
   checkTogether(settings);

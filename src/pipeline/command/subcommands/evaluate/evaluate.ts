@@ -8,6 +8,7 @@ import { attackAndJudge, judged } from '../../../attacking/campaign.ts';
 import { nextAttack, type Result, type Table, tableOf, tableText } from '../../../attacking/robustness.ts';
 import { toUnit } from '../../../images/pixels.ts';
 import { prepareImage } from '../../../images/prepare.ts';
+import type { OptionSet, OptionValues } from '../../../option.ts';
 import { madeBy } from '../../../types.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { checkOutputFile, checkOutputFolder } from '../../shared/checks.ts';
@@ -17,6 +18,7 @@ import { checkSet, countImages, imagesOf, type SetImage } from '../../shared/lab
 import { modelFolder } from '../../shared/model-folder.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
+import { PURIFY_FIRST_OPTIONS } from '../../shared/purifying.ts';
 import {
   ATTACK_OPTIONS,
   checkRobust,
@@ -97,15 +99,21 @@ const logOf = (output: string) => `${output}.log.jsonl`;
 /** Where a file lies is not recorded, only its name. */
 const named = (path: string | undefined) => path && basename(path);
 
+/** Returns the values of options under names with a prefix: `purifySteps` for `steps`. */
+const under = (prefix: string, options: OptionSet, values: OptionValues) =>
+  Object.fromEntries(
+    Object.keys(options).map((name) => [prefix + name[0]!.toUpperCase() + name.slice(1), values[name]]),
+  );
+
 /** What results depend on. How many images there are, how they are batched and which attacks are skipped is not. */
 function fingerprint(settings: EvaluateSettings, folder: string, weights: string | null): Fingerprint {
   const { output, json, resume, overwrite, save, dryRun, ...all } = settings;
-  const { batch, concurrency, images, everyAttack, attacks, gradientMode: _, purifying: __, ...rest } = all;
+  const { batch, concurrency, images, everyAttack, attacks, gradientMode: _, purifying, ...rest } = all;
   const {
     attackValues,
     epsText,
     set,
-    model: ___,
+    model: __,
     truth,
     labelsCsv,
     noise,
@@ -115,8 +123,8 @@ function fingerprint(settings: EvaluateSettings, folder: string, weights: string
   } = rest;
   return {
     ...own,
-    // Also part of the plans; logs of earlier versions have it here.
-    attackStepSize: attackValues.stepSize,
+    ...under('attack', ATTACK_OPTIONS, attackValues),
+    ...under('purify', PURIFY_FIRST_OPTIONS, { ...purifying }),
     ...{ noise: named(noise), weighting: named(weighting), purifyNoise: named(purifyNoise) },
     eps: epsText,
     set: named(resolve(set)),
@@ -304,7 +312,7 @@ export const evaluate: Subcommand<EvaluateSettings> = {
   summary: 'Measure the clean and the robust accuracy of a model on labelled images.',
   operands: { '<SET>': 'labelled images' },
   options: EVALUATE,
-  entryOptions: { Attacking: ATTACK_OPTIONS },
+  entryOptions: { Attacking: ATTACK_OPTIONS, Purifying: PURIFY_FIRST_OPTIONS },
   help: HELP,
   usesDevice: true,
   read: readSettings,

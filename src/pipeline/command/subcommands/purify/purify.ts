@@ -9,9 +9,11 @@ import { systemCode } from '../../../images/failures.ts';
 import { fromModelInput } from '../../../images/pixels.ts';
 import { DECODERS, loadItem } from '../../../node/load.ts';
 import { systemPath } from '../../../node/system-path.ts';
+import { PURIFICATIONS } from '../../../purifying/methods.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { purifyImages } from '../../../stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
+import { purificationOptions } from '../../options/purify-options.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { checkOutputFolder } from '../../shared/checks.ts';
 import { evaluationRecord } from '../../shared/evaluation-record.ts';
@@ -24,7 +26,7 @@ import { namedInputs, pngName } from '../../shared/output-names.ts';
 import { writePng } from '../../shared/png-file.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
-import { checkPurifyingFlags, type PurifyingSettings, purifierOptions } from '../../shared/purifying.ts';
+import { type PurifyingSettings, purifierOptions, readPurifying } from '../../shared/purifying.ts';
 import { type OpenOutput, openOutput } from '../../shared/resumable-output.ts';
 import {
   interruptedText,
@@ -43,12 +45,6 @@ import { type TensorFileWriter, tensorFileWriter } from './tensor-file.ts';
 const PURIFY = [
   'model',
   'method',
-  'steps',
-  'eps',
-  'norm',
-  'stepSize',
-  'stepSigmas',
-  'tStar',
   'seed',
   'noise',
   'out',
@@ -74,6 +70,9 @@ export interface PurifySettings
   readonly purifying: PurifyingSettings;
 }
 
+/** A line of help for each method. */
+const METHOD_LINES = PURIFICATIONS.map(({ name, summary }) => `  ${name.padEnd(11)}  ${summary}`).join('\n');
+
 const HELP = `
 INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. Each image
 is written to --out under its own name, keeping sub-folders of INPUT; any extension but .png gets .png appended.
@@ -82,10 +81,7 @@ file written), how far the image moved (linf and l2, for pixels in [0, 1]), eval
 model; and seconds with --timings.
 
 Methods, with their defaults:
-  lm-adam      5 steps of Adam at 0.1 on the denoising loss, sigma drawn from U(0.4, 0.6) (RDC's released code)
-  lm-momentum  5 steps of 0.1 along the sign of the momentum, in a ball of 8/255 (RDC's paper); l2: a ball of 0.5
-  lm-residual  the same without the network's Jacobian, at a third of the cost
-  diffpure     noises to t* = 100 of 1000 and denoises step by step; EDM models by Heun's method from sigma 0.5
+${METHOD_LINES}
 
 Examples:
   diffclass-stream purify photos/ --method lm-momentum --out purified/
@@ -95,12 +91,11 @@ Examples:
 /** Checks a command line of `purify`. @throws UsageError, one sentence. */
 function readSettings(inputs: readonly string[], typed: Typed): PurifySettings {
   const { null: nul, method, out, noise: noiseFile, ...values } = readOptions(PURIFY, typed);
-  const { steps, eps, norm, stepSize, stepSigmas: sigmas, tStar, seed, ...rest } = values;
+  const { seed, ...rest } = values;
   if (method === undefined)
     throw new UsageError('--method is missing; choose one, such as --method lm-momentum');
   if (out === undefined) throw new UsageError('--out is missing; name the folder for the purified images');
-  const purifying = { method, steps, eps, norm, stepSize, sigmas, tStar, seed, noiseFile };
-  checkPurifyingFlags(purifying, '--');
+  const purifying = readPurifying(method, '--', typed, { seed, noiseFile });
   const all = inputsOf(inputs, nul);
   if (rest.resume && rest.output === '-')
     throw new UsageError('--resume needs --output FILE to read what is done');
@@ -270,6 +265,7 @@ export const purify: Subcommand<PurifySettings> = {
   operands: { '[INPUT...]': 'image files, folders, patterns or -' },
   usage: '--method NAME --out FOLDER [options] INPUT...',
   options: PURIFY,
+  entryOptions: { Purifying: purificationOptions('--') },
   help: HELP,
   usesDevice: true,
   read: readSettings,
