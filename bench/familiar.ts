@@ -14,6 +14,7 @@ import {
 } from '../src/pipeline/deciding/familiarity.ts';
 import { prepareImage } from '../src/pipeline/images/prepare.ts';
 import { readRecords } from '../src/pipeline/node/record-files.ts';
+import { randomUniform } from './random.ts';
 import { wilson } from './test-set.ts';
 
 interface Image {
@@ -33,20 +34,11 @@ async function readImages(text: string, shape: Model['inputShape']): Promise<Ima
   return images;
 }
 
-/** Reproducible numbers in [0, 1). */
-function uniform(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
 const LABEL = -1;
 
 /** Images that no camera made, and test images spoiled. */
 function strange(test: readonly Image[], length: number): Readonly<Record<string, Image[]>> {
-  const next = uniform(1);
+  const next = randomUniform(1);
   const gauss = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
   const make = (count: number, value: (image: number) => () => number) =>
     Array.from({ length: count }, (_, i) => {

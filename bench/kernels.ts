@@ -13,6 +13,7 @@ import { type Device, type Family, openDevice } from '../src/kernels/device/devi
 import { type Timing, time } from '../src/kernels/device/time.ts';
 import { bytesOf, type Entry, entries, launchesOf } from './entries.ts';
 import { measurePeak } from './peak.ts';
+import { randomUniform } from './random.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -24,13 +25,10 @@ const { values: options } = parseArgs({
   },
 });
 
-/** Values in [-1, 1) that are the same in every run. */
+/** Returns values in [-1, 1) that are the same in every run. */
 function noise(count: number): Float32Array<ArrayBuffer> {
-  let state = 1;
-  return Float32Array.from({ length: count }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 31 - 1;
-  });
+  const random = randomUniform(1);
+  return Float32Array.from({ length: count }, () => 2 * random() - 1);
 }
 
 async function timeEntry(device: Device, entry: Entry, repetitions: number): Promise<Timing> {

@@ -9,6 +9,7 @@ import { createStorage, idle, prepare, readBack, submit } from '../src/kernels/d
 import { columns, pitch, type Shape, storageElements } from '../src/kernels/device/tensor.ts';
 import type { MatrixGemm, MatrixTile } from '../src/kernels/gemm/gemm-matrix.ts';
 import type { ThreadGemm, ThreadTile } from '../src/kernels/gemm/gemm-thread-tile.ts';
+import { randomUniform } from './random.ts';
 
 /** Random numbers that f16 holds exactly, and their bits. */
 export interface Halves {
@@ -19,11 +20,8 @@ export interface Halves {
 /** Numbers between -0.5 and 0.5, rounded to f16, from a generator with a fixed seed. */
 export function randomHalves(count: number, seed: number): Halves {
   const values = new Float32Array(count);
-  let state = (seed * 2654435761 + 12345) >>> 0;
-  for (let i = 0; i < count; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    values[i] = state / 2 ** 32 - 0.5;
-  }
+  const random = randomUniform(seed * 2654435761 + 12345);
+  for (let i = 0; i < count; i++) values[i] = random() - 0.5;
   const bits = new Uint16Array(count);
   f32ToF16(values, bits);
   f16ToF32(bits, values);

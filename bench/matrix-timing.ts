@@ -1,14 +1,13 @@
-// Times launches by the device's own clock, and measures the ceilings that kernels are compared with.
-
+// Measures the ceilings that kernels on matrix units are compared with.
 import { defineKernel, type Kernel, read, u32, write } from '../src/kernels/device/kernel.ts';
-import { createStorage, idle, type Launch, prepare } from '../src/kernels/device/runtime.ts';
-import { parked } from '../src/kernels/device/wait.ts';
+import { createStorage, type Launch } from '../src/kernels/device/runtime.ts';
 import type { MatrixUnit } from '../src/kernels/gemm/gemm-matrix.ts';
 import { MATRIX_MODULE } from '../src/kernels/gemm/gemm-matrix.ts';
 import { unroll } from '../src/kernels/gemm/gemm-spec.ts';
+import { measure } from './device/timing.ts';
 import { randomHalves } from './matrix-check.ts';
 import type { MatrixDevice } from './matrix-device.ts';
-import { median } from './median.ts';
+import { fmaKernel } from './peak-kernels.ts';
 
 /** How long a repetition lasts and how many there are. */
 export interface Repetitions {
@@ -18,65 +17,18 @@ export interface Repetitions {
 
 const DEFAULT: Repetitions = { count: 5, ms: 3 };
 
-/**
- * Milliseconds of one launch: the median over repetitions, each of many dispatches in one compute pass. The device's
- * timestamps are used if it has them, else the wall time of a submit.
- */
+/** A launch that takes longer than half a second in all is timed fewer times. */
+const LONGEST_MS = 500;
+
+/** Returns the median milliseconds of one launch. */
 export async function timeLaunch(
   { device }: MatrixDevice,
   launch: Launch,
   { count, ms }: Repetitions = DEFAULT,
 ): Promise<number> {
-  const { gpu } = device;
-  const stamps = device.capabilities.timestamps;
-  const sequence = await prepare(device, [launch]);
-  const querySet = stamps ? gpu.createQuerySet({ type: 'timestamp', count: 2 * count }) : undefined;
-  const bytes = 16 * count;
-  const resolved = gpu.createBuffer({ size: bytes, usage: 0x200 | 0x04 }); // QUERY_RESOLVE | COPY_SRC
-  const staging = gpu.createBuffer({ size: bytes, usage: 0x01 | 0x08 }); // MAP_READ | COPY_DST
-  const run = async (passes: number, dispatches: number): Promise<number[]> => {
-    const start = performance.now();
-    const encoder = gpu.createCommandEncoder();
-    for (let r = 0; r < passes; r++) {
-      const pass = encoder.beginComputePass(
-        querySet
-          ? {
-              timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * r, endOfPassWriteIndex: 2 * r + 1 },
-            }
-          : {},
-      );
-      for (let i = 0; i < dispatches; i++) sequence.encode(pass);
-      pass.end();
-    }
-    if (querySet) {
-      encoder.resolveQuerySet(querySet, 0, 2 * passes, resolved, 0);
-      encoder.copyBufferToBuffer(resolved, 0, staging, 0, bytes);
-    }
-    gpu.queue.submit([encoder.finish()]);
-    await idle(device);
-    if (!querySet) return [(performance.now() - start) / passes / dispatches];
-    await parked(staging.mapAsync(1));
-    const ticks = new BigUint64Array(staging.getMappedRange().slice(0));
-    staging.unmap();
-    return Array.from(
-      { length: passes },
-      (_, r) => Number(ticks[2 * r + 1]! - ticks[2 * r]!) / 1e6 / dispatches,
-    );
-  };
-  try {
-    await run(1, 1);
-    const once = Math.max((await run(1, 1))[0]!, 1e-3);
-    const dispatches = Math.max(1, Math.min(400, Math.ceil(ms / once)));
-    if (querySet) return median(await run(once > 100 ? 1 : count, dispatches));
-    const times: number[] = [];
-    for (let r = 0; r < (once > 100 ? 1 : count); r++) times.push(...(await run(1, dispatches)));
-    return median(times);
-  } finally {
-    sequence.destroy();
-    querySet?.destroy();
-    resolved.destroy();
-    staging.destroy();
-  }
+  const start = performance.now();
+  const left = () => LONGEST_MS - (performance.now() - start);
+  return (await measure(device, [launch], { samples: count, sampleMs: ms, left })).ms;
 }
 
 /** What the device reaches when nothing else holds it back. */
@@ -137,36 +89,11 @@ fn main(@builtin(workgroup_id) group: vec3u) {
   };
 }
 
-/** Chains of fused products of an invocation's registers, in vectors of four. */
-function productLoad(type: 'f32' | 'f16', groups: number): Load {
-  const [chains, inner, threads] = [8, 8, 128];
-  const vector = type === 'f32' ? 'vec4f' : 'vec4<f16>';
-  const names = Array.from({ length: chains }, (_, i) => `c${i}`);
-  const body = /* wgsl */ `
-@compute @workgroup_size(${threads})
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let s = ${vector}(a[0]) * ${type}(0.5);
-  let t = ${vector}(a[1]);
-  ${names.map((c, i) => `var ${c} = t * ${type}(${i});`).join(' ')}
-  for (var turn = 0u; turn < u.turns; turn++) {
-    ${unroll(inner, () => names.map((c) => `${c} = fma(s, ${c}, t);`).join(' '))}
-  }
-  if (id.x / ${threads}u == u.keep) { c[id.x % ${threads}u] = vec4f(${names.join(' + ')}); }
-}
-`;
-  return {
-    kernel: (turns) =>
-      defineKernel({
-        name: `peak.${type}`,
-        enable: type === 'f16' ? ['f16'] : [],
-        bindings: [read('a', 'vec4f'), write('c', 'vec4f')],
-        uniforms: [u32('turns', turns), u32('keep', 0)],
-        body,
-        grid: [groups, 1, 1],
-      }),
-    flops: groups * threads * chains * inner * 8,
-  };
-}
+/** Chains of fused products in registers, in vectors of four. */
+const productLoad = (type: 'vec4f' | 'vec4h', groups: number): Load => ({
+  kernel: (turns) => fmaKernel(type, groups, turns).kernel,
+  flops: fmaKernel(type, groups, 1).flops,
+});
 
 const copyKernel = (vectors: number): Kernel =>
   defineKernel({
@@ -208,7 +135,7 @@ export async function measureCeilings(
     }
   };
   try {
-    const f32 = await attempt('f32', productLoad('f32', groups));
+    const f32 = await attempt('f32', productLoad('vec4f', groups));
     const matrix: Record<string, number> = {};
     for (const unit of units) {
       let best = 0;
@@ -227,7 +154,7 @@ export async function measureCeilings(
       }
       matrix[unitName(unit)] = best;
     }
-    const f16 = device.capabilities.f16 ? await attempt('f16', productLoad('f16', groups)) : undefined;
+    const f16 = device.capabilities.f16 ? await attempt('f16', productLoad('vec4h', groups)) : undefined;
     const copyMs = await timeLaunch(opened, { kernel: copyKernel(size / 16), ranges });
     const dispatch =
       (await timeLaunch(opened, { kernel: copyKernel(256), ranges }, { count: 5, ms: small ? 1 : 2 })) * 1e3;

@@ -1,36 +1,11 @@
-// What a device reaches without a kernel's burdens, as the yardstick of kernel timings.
+// Measures what a device reaches without a kernel's burdens, for comparison with kernel timings.
 
 import type { Capabilities, Device } from '../src/kernels/device/device.ts';
 import { walk } from '../src/kernels/device/indexing.ts';
 import { defineKernel, type Kernel, read, write } from '../src/kernels/device/kernel.ts';
 import { createStorage } from '../src/kernels/device/runtime.ts';
 import { time } from '../src/kernels/device/time.ts';
-
-/** 16 independent chains of products in registers. */
-function fmaKernel(): { kernel: Kernel; flops: number } {
-  const [chains, depth, turns, groups] = [16, 8, 64, 256];
-  const names = Array.from({ length: chains }, (_, i) => `c${i}`);
-  const body = /* wgsl */ `
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let a = x[0] * 0.5;
-  let b = x[1];
-  ${names.map((c, i) => `var ${c} = b * ${i}.0;`).join(' ')}
-  for (var turn = 0u; turn < ${turns}u; turn++) {
-    ${names.map((c) => `${c} = ${'fma(a, '.repeat(depth)}${c}${', b)'.repeat(depth)};`).join('\n    ')}
-  }
-  y[id.x] = ${names.join(' + ')};
-}
-`;
-  const kernel = defineKernel({
-    name: 'bench.fma',
-    bindings: [read('x', 'vec4f'), write('y', 'vec4f')],
-    uniforms: [],
-    body,
-    grid: [groups, 1, 1],
-  });
-  return { kernel, flops: groups * 64 * turns * depth * chains * 4 * 2 };
-}
+import { fmaKernel, whole } from './peak-kernels.ts';
 
 function copyKernel(capabilities: Capabilities, vectors: number): Kernel {
   const { main, uniforms, grid } = walk(capabilities, vectors);
@@ -48,12 +23,12 @@ export interface Peak {
   readonly gbytes: number;
 }
 
-/** What the device reaches without a kernel's burdens: products in registers, and a copy of 32 MiB. */
+/** Measures the peaks of a device: products in registers, and a copy of 32 MiB. */
 export async function measurePeak(device: Device, repetitions: number): Promise<Peak> {
   const size = 32 * 2 ** 20;
   const [x, y] = [createStorage(device, size), createStorage(device, size)];
-  const ranges = [x, y].map((buffer) => ({ buffer, offset: 0, size }));
-  const { kernel, flops } = fmaKernel();
+  const ranges = [x, y].map(whole);
+  const { kernel, flops } = fmaKernel('vec4f', 256, 64);
   const products = await time(device, [{ kernel, ranges }], repetitions);
   const copies = await time(
     device,

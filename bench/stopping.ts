@@ -16,6 +16,7 @@ import { staged } from '../src/pipeline/deciding/staged.ts';
 import { momentsOf, variance } from '../src/pipeline/deciding/statistics.ts';
 import type { Strategy } from '../src/pipeline/deciding/trial.ts';
 import { type ImageItem, isFailure } from '../src/pipeline/types.ts';
+import { randomUniform } from './random.ts';
 
 /** Errors of every image, class and level, and the true classes. */
 interface Recorded {
@@ -48,11 +49,8 @@ async function recorded(
 function synthetic(images = 2000, classes = 10, levels = 24): Recorded {
   const errors = new Float32Array(images * classes * levels);
   const labels = new Uint8Array(images);
-  let state = 1;
-  const uniform = (): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state + 0.5) / 2 ** 32;
-  };
+  const random = randomUniform(1);
+  const uniform = (): number => random() + 2 ** -33; // never 0, whose logarithm is infinite
   const normal = (): number => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
   for (let i = 0; i < images; i++) {
     const label = Math.floor(uniform() * classes);

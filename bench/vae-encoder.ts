@@ -21,6 +21,7 @@ import { fileAt } from '../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../src/graph/node/open-safetensors.ts';
 import { type Family, openDevice } from '../src/kernels/device/device.ts';
 import { idle, prepare, submit } from '../src/kernels/device/runtime.ts';
+import { randomUniform } from './random.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -40,11 +41,8 @@ const randomParameters: Parameters = (name, shape) => {
   const values = async (): Promise<Float32Array> => {
     if (shape.length === 1) return new Float32Array(length).fill(name.endsWith('weight') ? 1 : 0);
     const bound = Math.sqrt((3 * shape[0]!) / length);
-    let state = 1;
-    return Float32Array.from({ length }, () => {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      return bound * (state / 2 ** 31 - 1);
-    });
+    const random = randomUniform(1);
+    return Float32Array.from({ length }, () => bound * (2 * random() - 1));
   };
   return { name, length, values };
 };

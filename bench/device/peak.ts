@@ -1,6 +1,5 @@
 // What this device reaches without a kernel's burdens, measured in the same run as everything it is the yardstick of:
 // multiplications and additions in registers in f32 and f16, matrix units, copies of memory, and what a launch costs.
-
 import { type Device, openDevice } from '../../src/kernels/device/device.ts';
 import {
   accumulate,
@@ -11,55 +10,14 @@ import {
   read,
   write,
 } from '../../src/kernels/device/kernel.ts';
-import {
-  createStorage,
-  idle,
-  type Launch,
-  prepare,
-  type Range,
-  readBack,
-  submit,
-} from '../../src/kernels/device/runtime.ts';
-import { parked } from '../../src/kernels/device/wait.ts';
+import { createStorage, idle, readBack } from '../../src/kernels/device/runtime.ts';
 import { EXTRA_FLAGS, type MatrixConfig, matrixConfigs, openWith } from '../dawn.ts';
 import { median } from '../median.ts';
+import { fmaKernel, whole } from '../peak-kernels.ts';
+import { launchCost } from './launch-cost.ts';
 import { randomBlock } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
-import { measure, measureEncoded, warmUp } from './timing.ts';
-
-/** `chains` independent chains of products and sums in registers, 64 invocations a workgroup. */
-function fmaKernel(type: 'vec4f' | 'vec4h' | 'vec2h', groups: number, turns: number) {
-  const [chains, depth] = [type === 'vec2h' ? 32 : 16, 8];
-  const half = type !== 'vec4f';
-  const names = Array.from({ length: chains }, (_, i) => `c${i}`);
-  const number = half ? 'h' : '';
-  const body = /* wgsl */ `${LINEAR_GROUP}
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) lane: u32) {
-  let a = ${type}(x[0]) * 0.5${number};
-  let b = ${type}(x[1]);
-  ${names.map((c, i) => `var ${c} = b * ${i}.0${number};`).join(' ')}
-  for (var turn = 0u; turn < ${turns}u; turn++) {
-    ${names.map((c) => `${c} = ${'fma(a, '.repeat(depth)}${c}${', b)'.repeat(depth)};`).join('\n    ')}
-  }
-  y[linearGroup(group, groups) * 64u + lane] = ${type === 'vec2h' ? 'vec2f' : 'vec4f'}(${names.join(' + ')});
-}
-`;
-  const vector = type === 'vec2h' ? 'vec2f' : 'vec4f';
-  const kernel = defineKernel({
-    name: `bench.fma.${type}`,
-    enable: half ? ['f16'] : [],
-    bindings: [read('x', vector), write('y', vector)],
-    uniforms: [],
-    body,
-    grid: linearGrid(groups),
-  });
-  const width = type === 'vec2h' ? 2 : 4;
-  return { kernel, flops: groups * 64 * turns * depth * chains * width * 2, bytes: groups * 64 * 4 * width };
-}
-
-const whole = (buffer: GPUBuffer): Range => ({ buffer, offset: 0, size: buffer.size });
+import { measure, warmUp } from './timing.ts';
 
 export interface Rate {
   readonly gflops: number;
@@ -269,87 +227,6 @@ async function copyRates(device: Device, step: Step): Promise<Record<string, num
     y.destroy();
   }
   return found;
-}
-
-/** What a launch, a submission and a readback cost, in microseconds. */
-async function launchCost(device: Device): Promise<Record<string, number>> {
-  const { gpu } = device;
-  const empty = defineKernel({
-    name: 'bench.empty',
-    bindings: [],
-    uniforms: [],
-    body: '@compute @workgroup_size(1) fn main() {}',
-    grid: [1, 1, 1],
-  });
-  const one = defineKernel({
-    name: 'bench.one',
-    bindings: [accumulate('y')],
-    uniforms: [],
-    body: '@compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) { y[i] = y[i] + 1.0; }',
-    grid: [1, 1, 1],
-  });
-  const y = createStorage(device, 4096);
-  const cost: Record<string, number> = {};
-  const sequences = [];
-  try {
-    for (const [name, launch] of [
-      ['empty dispatch', { kernel: empty, ranges: [] }],
-      ['dependent dispatch', { kernel: one, ranges: [whole(y)] }],
-    ] as const) {
-      const sequence = await prepare(device, [launch as Launch]);
-      sequences.push(sequence);
-      const timing = await measureEncoded(device, (pass) => sequence.encode(pass), 1, { sampleMs: 50 });
-      cost[`${name}, device`] = 1000 * timing.ms;
-      cost[`${name}, host`] = 1000 * timing.wallMs;
-      const start = performance.now();
-      const encoder = gpu.createCommandEncoder();
-      const pass = encoder.beginComputePass();
-      for (let i = 0; i < 2000; i++) sequence.encode(pass);
-      pass.end();
-      const commands = encoder.finish();
-      cost[`${name}, encoding`] = (performance.now() - start) / 2;
-      gpu.queue.submit([commands]);
-      await idle(device);
-    }
-    const sequence = sequences[1]!;
-    const submissions = async (count: number): Promise<number> => {
-      const start = performance.now();
-      for (let i = 0; i < count; i++) submit(device, (pass) => sequence.encode(pass));
-      await idle(device);
-      return performance.now() - start;
-    };
-    await submissions(10);
-    cost['submission of one dispatch'] = (1000 * (await submissions(500))) / 500;
-
-    const staging = gpu.createBuffer({ size: 256, usage: 0x01 | 0x08 });
-    const values = new Float32Array(64);
-    const roundTrip = async (wait: <T>(promise: Promise<T>) => Promise<T>): Promise<number> => {
-      const times: number[] = [];
-      for (let i = 0; i < 60; i++) {
-        const start = performance.now();
-        gpu.queue.writeBuffer(y, 0, values);
-        const encoder = gpu.createCommandEncoder();
-        const pass = encoder.beginComputePass();
-        sequence.encode(pass);
-        pass.end();
-        encoder.copyBufferToBuffer(y, 0, staging, 0, 256);
-        gpu.queue.submit([encoder.finish()]);
-        await wait(staging.mapAsync(1));
-        staging.getMappedRange();
-        staging.unmap();
-        times.push(performance.now() - start);
-      }
-      return 1000 * median(times);
-    };
-    // The product parks the thread for a millisecond a turn; Dawn alone polls.
-    cost['write, dispatch, read back; thread parked'] = await roundTrip(parked);
-    cost['write, dispatch, read back; polling'] = await roundTrip((promise) => promise);
-    staging.destroy();
-  } finally {
-    for (const sequence of sequences) sequence.destroy();
-    y.destroy();
-  }
-  return cost;
 }
 
 /** Peaks that later steps divide by. */

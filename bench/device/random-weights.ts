@@ -5,25 +5,21 @@ import { lengthOf } from '../../src/graph/files/expected-tensors.ts';
 import type { Parameters } from '../../src/graph/files/parameters.ts';
 import { f32ToF16 } from '../../src/kernels/device/half.ts';
 import type { Elements } from '../../src/kernels/device/routine.ts';
+import { randomUniform } from '../random.ts';
 
 const BLOCK = 2 ** 20;
 
 let unit: Float32Array<ArrayBuffer> | undefined;
 
-/** A million values in [-1, 1) that are the same in every run. */
+/** Returns a million values in [-1, 1) that are the same in every run. */
 export function randomBlock(): Float32Array<ArrayBuffer> {
   if (unit) return unit;
-  const block = new Float32Array(BLOCK);
-  let state = 1;
-  for (let i = 0; i < BLOCK; i++) {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    block[i] = state / 2 ** 31 - 1;
-  }
-  unit = block;
-  return block;
+  const random = randomUniform(1);
+  unit = Float32Array.from({ length: BLOCK }, () => 2 * random() - 1);
+  return unit;
 }
 
-/** Fills an array with the block, again and again. */
+/** Fills an array with repetitions of the block. */
 export function fillRandom(values: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
   const block = randomBlock();
   for (let from = 0; from < values.length; from += BLOCK)

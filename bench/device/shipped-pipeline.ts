@@ -1,197 +1,20 @@
-// The shipped models on this device: evaluations per second by batch, a gradient, the whole pipeline from pixels to
-// labels with the share of time in which the device had nothing to do, and the time to the first label.
-
-import { join } from 'node:path';
-import { costOf } from '../../src/graph/core/cost.ts';
-import type { Graph } from '../../src/graph/core/graph.ts';
-import { plan } from '../../src/graph/core/plan.ts';
-import { weightStore } from '../../src/graph/core/weight-store.ts';
-import { traceGradients, traceViewGradients } from '../../src/graph/evaluation/differentiable.ts';
-import { trace } from '../../src/graph/evaluation/evaluation.ts';
-import { type LoadedModel, loadModel, openModel } from '../../src/graph/models/open-model.ts';
+// The shipped models through the whole pipeline on this device: images per second, the share of time in which the device
+// was idle, and the time to the first label.
+import { openModel } from '../../src/graph/models/open-model.ts';
 import { type Device, openDevice } from '../../src/kernels/device/device.ts';
-import { checked, createStorage, idle, readBack } from '../../src/kernels/device/runtime.ts';
+import { idle, readBack } from '../../src/kernels/device/runtime.ts';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
-import { fillRandom } from './random-weights.ts';
+import { randomUniform } from '../random.ts';
 import { messageOf, type Session, type Step } from './session.ts';
-import { measure, type Profile, profile } from './timing.ts';
-
-export const MODELS = ['fashion-mnist', 'fashion-mnist-multi-head', 'cifar-10'] as const;
-
-const folderOf = ({ options }: Session, model: string): string => join(options.root, 'weights', model);
-
-interface Timed {
-  readonly ms: number;
-  readonly wallMs: number;
-  readonly firstMs: number;
-  readonly flop: number;
-  readonly launches: number;
-  readonly activationMiB: number;
-  readonly profile?: Profile;
-}
-
-/** Plans a graph of a model and times its run. */
-async function timeGraph(
-  device: Device,
-  step: Step,
-  { network, evaluation }: LoadedModel,
-  graph: Graph,
-  withProfile = false,
-): Promise<Timed> {
-  const pixels = network.image.reduce((product, side) => product * side, 1);
-  const size = 4 * evaluation.slots * pixels;
-  const slots = createStorage(device, size, fillRandom(new Float32Array(size / 4)), 'slots');
-  const weights = weightStore(device);
-  try {
-    const made = await checked(device, () =>
-      plan(device, graph, {
-        weights,
-        weightDtype: evaluation.weightDtype,
-        external: { slots: { buffer: slots, offset: 0, size: slots.size } },
-      }),
-    );
-    try {
-      const { ms, wallMs, firstMs } = await measure(device, made.launches, {
-        samples: 5,
-        sampleMs: 50,
-        left: step.left,
-      });
-      return {
-        ms,
-        wallMs,
-        firstMs,
-        flop: costOf(graph).flop,
-        launches: made.launches.length,
-        activationMiB: made.bytes / 2 ** 20,
-        ...(withProfile && step.left() > 4 * wallMs
-          ? { profile: await profile(device, made.launches, { top: 15, left: step.left }) }
-          : {}),
-      };
-    } finally {
-      made.destroy();
-    }
-  } finally {
-    weights.destroy();
-    slots.destroy();
-  }
-}
-
-/** Returns the sizes of a batch. In multi-head models one network run (a view) gives a sample for every class. */
-function sizeOf({ network, evaluation }: LoadedModel, batch: number): { views: number; samples: number } {
-  return { views: batch, samples: network.take ? batch * evaluation.candidates.length : batch };
-}
-
-export async function timeModels(
-  session: Session,
-  step: Step,
-  batches: readonly number[],
-  gflops: number,
-): Promise<unknown> {
-  const found: Record<string, unknown> = {};
-  let rate = 0.1 * gflops;
-  const budget = step.left();
-  for (const [i, name] of MODELS.entries()) {
-    const results: unknown[] = [];
-    found[name] = { results };
-    // Models that come later keep their share of the time.
-    const until = budget * (1 - (i + 1) / MODELS.length);
-    for (const batch of batches) {
-      const left = (): number => step.left() - until;
-      if (left() <= 0) break;
-      let model: LoadedModel | undefined;
-      try {
-        model = await loadModel(folderOf(session, name), { batchSize: batch });
-        const { views, samples } = sizeOf(model, batch);
-        const graph = trace(model.network, model.evaluation, samples, views);
-        const { flop } = costOf(graph);
-        const needed = 5 * (flop / Math.max(rate, 1) / 1e6);
-        if (needed > left()) {
-          results.push({ batch, flop, skipped: `it would take ${(needed / 1000).toFixed(1)} s` });
-          continue;
-        }
-        const device = await session.device();
-        const loaded = model;
-        const timed = await session.withErrors(() =>
-          timeGraph(device, { ...step, left }, loaded, graph, batch === 1024),
-        );
-        rate = Math.max(rate, timed.flop / timed.ms / 1e6);
-        const runsPerSecond = (1000 * batch) / timed.ms;
-        const result = {
-          batch,
-          candidates: model.evaluation.candidates.length,
-          ...timed,
-          runsPerSecond,
-          evaluationsPerSecond: (1000 * samples) / timed.ms,
-          gflops: timed.flop / timed.ms / 1e6,
-          shareOfFlops: timed.flop / timed.ms / 1e6 / gflops,
-        };
-        results.push(result);
-        step.say(
-          `${name} batch ${batch}: ${timed.ms.toFixed(3)} ms, ${runsPerSecond.toFixed(0)} network runs/s, ${result.gflops.toFixed(0)} GFLOP/s (${(100 * result.shareOfFlops).toFixed(1)} %), ${timed.launches} launches`,
-        );
-      } catch (error) {
-        results.push({ batch, error: messageOf(error) });
-        step.say(`${name} batch ${batch}: ${messageOf(error).slice(0, 200)}`);
-      } finally {
-        await model?.close();
-      }
-      step.keep(found);
-    }
-  }
-  return found;
-}
-
-/** A gradient next to the run it is of: all candidates of each view, as attacks ask for them. */
-export async function timeGradients(
-  session: Session,
-  step: Step,
-  batches: readonly number[],
-): Promise<unknown> {
-  const results: unknown[] = [];
-  const name = 'fashion-mnist-multi-head';
-  for (const batch of batches) {
-    if (step.over()) break;
-    const model = await loadModel(folderOf(session, name), { batchSize: batch });
-    try {
-      const device = await session.device();
-      const { network, evaluation } = model;
-      const { views, samples } = sizeOf(model, batch);
-      const forward = await timeGraph(device, step, model, trace(network, evaluation, samples, views));
-      const { shared } = network;
-      const graph = shared
-        ? traceViewGradients({ ...network, shared }, evaluation, { samples, views })
-        : traceGradients(network, evaluation, samples);
-      if (3 * 4 * forward.ms > step.left()) {
-        results.push({ batch, forwardMs: forward.ms, skipped: 'it does not fit the time that is left' });
-        break;
-      }
-      const gradient = await session.withErrors(() => timeGraph(device, step, model, graph, true));
-      const ratio = gradient.ms / forward.ms;
-      results.push({ batch, forwardMs: forward.ms, gradientMs: gradient.ms, ratio, forward, gradient });
-      step.say(
-        `gradient of ${batch} views: ${gradient.ms.toFixed(2)} ms, ${ratio.toFixed(2)} times the forward run of ${forward.ms.toFixed(2)} ms`,
-      );
-    } catch (error) {
-      results.push({ batch, error: messageOf(error) });
-    } finally {
-      await model.close();
-    }
-    step.keep({ model: name, results });
-  }
-  return { model: name, results };
-}
+import { folderOf, MODELS } from './shipped-models.ts';
 
 /** Smooth random images in [-1, 1]: sums of a few waves, one unlike the other. */
 export function syntheticImages(
   count: number,
   [channels, height, width]: readonly [number, number, number],
 ): ImageItem[] {
-  let state = 7;
-  const random = (): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
+  const random = randomUniform(7);
   return Array.from({ length: count }, (_, index) => {
     const waves = Array.from({ length: 3 }, () => [0.6 * random(), 0.6 * random(), 6.3 * random()] as const);
     const pixels = new Float32Array(channels * height * width);
