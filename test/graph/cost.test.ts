@@ -1,4 +1,4 @@
-// What a graph is said to cost, against sums made by hand and against what a plan really takes.
+// The cost of a graph, against sums computed by hand and against the memory that a plan takes.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { costOf } from '../../src/graph/core/cost.ts';
@@ -66,7 +66,7 @@ describe('operations', () => {
     expect(flopOf(3, 'kv')).toBe(4 * 2 * (2 * 8 * 5 * 3) + softmax(3));
   });
 
-  it('element by element one each, copies nothing', () => {
+  it('one per element for elementwise ops, none for copies', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [4, 1, 2, 2]);
     const sum = apply(graph, 'add', {}, { x1: x, x2: x });
@@ -91,7 +91,7 @@ it('an op without a cost does not compile', () => {
 });
 
 describe('memory', () => {
-  it('is what is alive at once: a chain needs two, a skip connection three', () => {
+  it('counts the values that are alive at once: two in a chain, three with a skip connection', () => {
     const chain = (skip: boolean) => {
       const graph = newGraph();
       const x = input(graph, 'x', [4, 1, 4, 4]);
@@ -105,7 +105,7 @@ describe('memory', () => {
     expect(chain(true)).toBe(3 * 256);
   });
 
-  it('the parts of a concatenation lie in the whole', () => {
+  it('counts the parts of a concatenation as ranges of the whole', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [4, 1, 4, 4]);
     const act = () => apply(graph, 'activation', { activation: 'silu' }, { x });
@@ -126,7 +126,7 @@ describe('the shipped model', () => {
     device.close();
   });
 
-  it('144 MFLOP of convolutions and linear layers, as its card says, and every weight', () => {
+  it('has the 144 MFLOP of convolutions and linear layers that its card states, and every weight', () => {
     const { flop, flopByOp, constants } = costOf(trace(model.network, model.evaluation, 1));
     const dense = flopByOp.get('conv2d')! + flopByOp.get('linear')!;
     expect(dense / 1e6).toBeCloseTo(144.5, 1);
@@ -136,7 +136,7 @@ describe('the shipped model', () => {
     expect(constants).toBeLessThan(717_505 * 1.01);
   });
 
-  it('a plan takes what is said, and the scratch of its kernels', async () => {
+  it('a plan takes this memory and the scratch memory of its kernels', async () => {
     const graph = trace(model.network, model.evaluation, 8);
     const weights = weightStore(device);
     const made = await plan(device, graph, { weights, weightDtype: 'f32' });

@@ -46,14 +46,17 @@ it("SongUNet: the norm of every parameter's gradient, relative 1e-3", async () =
   await close();
   await rm(root, { recursive: true });
 
-  const wanted = JSON.parse(await readFile(measured, 'utf8'))['edm-song'] as Record<string, [number, number]>;
+  const expected = JSON.parse(await readFile(measured, 'utf8'))['edm-song'] as Record<
+    string,
+    [number, number]
+  >;
   // The rows of q, k and v stand in another order here, which is part of the name and leaves the norm as it is.
   const norms = new Map(
     [...constants.keys()].map((name) => [name.split(' ')[0]!, Math.hypot(...outputs[name]!)]),
   );
-  expect([...norms.keys()].sort()).toEqual(Object.keys(wanted).sort());
-  const least = 1e-5 * Math.max(...Object.values(wanted).map(([norm]) => norm));
-  for (const [name, [norm, product]] of Object.entries(wanted)) {
+  expect([...norms.keys()].sort()).toEqual(Object.keys(expected).sort());
+  const least = 1e-5 * Math.max(...Object.values(expected).map(([norm]) => norm));
+  for (const [name, [norm, product]] of Object.entries(expected)) {
     expect(Math.abs(norms.get(name)! - norm) / Math.max(norm, least), name).toBeLessThan(1e-3);
     const gradient = outputs[name];
     if (!gradient) continue;

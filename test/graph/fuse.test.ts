@@ -1,4 +1,4 @@
-// What is fused, and what must not be.
+// Tests which nodes are fused, and which are not.
 
 import { describe, expect, it } from 'vitest';
 import { fuse } from '../../src/graph/core/fuse.ts';
@@ -31,7 +31,7 @@ const norm = (graph: Graph, x: Value) =>
     { gamma: zeros(x.shape[0]), beta: zeros(x.shape[0]) },
   );
 
-/** A graph of one input [4, 2, 8, 8]; what `build` returns is its output. */
+/** Returns the fused graph of one input [4, 2, 8, 8] and one output, the result of `build`. */
 function traced(build: (graph: Graph, x: Value) => Value): Graph {
   const graph = newGraph();
   output(graph, 'y', build(graph, input(graph, 'x', [4, 2, 8, 8])));
@@ -39,7 +39,7 @@ function traced(build: (graph: Graph, x: Value) => Value): Graph {
 }
 
 describe('a group norm', () => {
-  it('read by a convolution only becomes its affine rows', () => {
+  it('with convolutions as its only consumers becomes their affine rows', () => {
     const graph = traced((g, x) => conv(g, norm(g, x)));
     expect(kinds(graph)).toEqual(['groupNormAffine', 'conv2d']);
     const [rows, last] = graph.nodes;
@@ -48,14 +48,14 @@ describe('a group norm', () => {
     expect(last!.inputs.x).toBe(graph.inputs.get('x'));
     expect(last!.attributes).toMatchObject({ activation: 'silu' });
   });
-  it('read elsewhere too stays as it is', () => {
+  it('with another consumer stays a node', () => {
     const graph = traced((g, x) => {
       const h = norm(g, x);
       return apply(g, 'concat', {}, { x0: conv(g, h), x1: h });
     });
     expect(kinds(graph)).toEqual(['groupNorm', 'conv2d', 'concat']);
   });
-  it('that is an output stays as it is', () => {
+  it('that is an output stays a node', () => {
     const graph = newGraph();
     const h = norm(graph, input(graph, 'x', [4, 2, 8, 8]));
     output(graph, 'h', h);
@@ -72,7 +72,7 @@ describe('an addition', () => {
     expect(graph.nodes[0]!.attributes).toMatchObject({ scale: 0.5 });
     expect(graph.nodes[0]!.output).toBe(graph.outputs.get('y'));
   });
-  it('waits for what is made later: the later maker takes it in', () => {
+  it('is done by the summand that is computed later', () => {
     const graph = traced((g, x) => {
       const first = conv(g, x);
       return apply(g, 'add', {}, { x1: first, x2: conv(g, norm(g, x)) });
@@ -80,7 +80,7 @@ describe('an addition', () => {
     expect(kinds(graph)).toEqual(['conv2d', 'groupNormAffine', 'conv2d']);
     expect(graph.nodes[2]!.inputs.residual).toBe(graph.nodes[0]!.output);
   });
-  it('of what is made later, by what cannot take it in, is done where the addition was', () => {
+  it('moves the earlier summand to the place of the addition if the later one cannot do it', () => {
     const graph = traced((g, x) => {
       const first = conv(g, x);
       const later = apply(g, 'activation', { activation: 'silu' }, { x });
@@ -102,7 +102,7 @@ describe('an addition', () => {
     expect(taken.nodes[0]!.inputs.residual).toBe(taken.inputs.get('x'));
     expect(kinds(gradient(0.5))).toEqual(['groupNormGradient', 'add']);
   });
-  it('of an embedding goes in front of a residual, not behind it', () => {
+  it('of an embedding is fused before a residual, not after it', () => {
     const rows = (g: Graph) => input(g, 'rows', [4, 2, 1, 1]);
     const both = traced((g, x) => {
       const h = apply(g, 'addRows', {}, { x: conv(g, x), embedding: rows(g) });
@@ -116,7 +116,7 @@ describe('an addition', () => {
     });
     expect(kinds(scaled)).toEqual(['conv2d', 'addRows']);
   });
-  it('to a convolution that others read stays an addition', () => {
+  it('to a convolution with another consumer stays a node', () => {
     const graph = traced((g, x) => {
       const h = conv(g, x);
       return apply(g, 'concat', {}, { x0: apply(g, 'add', {}, { x1: h, x2: x }), x1: h });
@@ -126,13 +126,13 @@ describe('an addition', () => {
 });
 
 describe('an upsampling', () => {
-  it('in front of a 3x3 convolution is done there', () => {
+  it('before a 3x3 convolution is done in its loads', () => {
     const graph = traced((g, x) => conv(g, apply(g, 'upsample', {}, { x })));
     expect(kinds(graph)).toEqual(['conv2d']);
     expect(graph.nodes[0]!.attributes).toMatchObject({ upsample: 2 });
     expect(graph.nodes[0]!.output.shape).toEqual([4, 2, 16, 16]);
   });
-  it('read twice stays', () => {
+  it('with another consumer stays a node', () => {
     const graph = traced((g, x) => {
       const h = apply(g, 'upsample', {}, { x });
       return apply(g, 'add', {}, { x1: conv(g, h), x2: h });
@@ -141,7 +141,7 @@ describe('an upsampling', () => {
   });
 });
 
-it('what no output needs is left out', () => {
+it('leaves out nodes that no output depends on', () => {
   const graph = traced((g, x) => {
     norm(g, conv(g, x));
     return apply(g, 'activation', { activation: 'silu' }, { x });

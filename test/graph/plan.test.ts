@@ -14,7 +14,7 @@ const constant = (name: string, length: number, seed: number): Constant => ({
   values: async () => randomValues(length, seed),
 });
 
-/** Two convolutions of 16 channels at 16x16. */
+/** Returns a graph of two convolutions of 16 channels at 16x16. */
 function convolutions(n: number): Graph {
   const graph = newGraph();
   const attributes = {
@@ -32,7 +32,7 @@ function convolutions(n: number): Graph {
 
 const SAMPLE = 32 * 256;
 
-/** The channel-major values of n times the same sample. */
+/** Returns the channel-major values of n equal samples. */
 const repeated = (sample: Float32Array, n: number): Float32Array<ArrayBuffer> => {
   const out = new Float32Array(SAMPLE * n);
   for (let c = 0; c < 32; c++)
@@ -41,7 +41,7 @@ const repeated = (sample: Float32Array, n: number): Float32Array<ArrayBuffer> =>
 };
 
 describe('plan', () => {
-  it('keeps transformed weights within its budget only', async () => {
+  it('keeps transformed weights only within its budget', async () => {
     const device = await testDevice();
     const x = randomValues(SAMPLE);
     const run = async (options: Partial<PlanOptions>) => {

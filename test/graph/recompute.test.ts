@@ -1,4 +1,4 @@
-// Gradients within a budget of memory: what is kept, what is made again, and that the results stay what they were.
+// Gradients within a budget of memory: tests which values are kept and which are recomputed, and that the results are equal.
 
 import { describe, expect, it } from 'vitest';
 import { costOf } from '../../src/graph/core/cost.ts';
@@ -33,7 +33,7 @@ function convolved(graph: Graph, x: Value, name: string): Value {
   return apply(graph, 'conv2d', attributes, { x: normed }, { weight, bias: constant(`${name} bias`, C, 1) });
 }
 
-/** Residual blocks of two convolutions, their result joined with that of the first; differentiated. */
+/** Returns a differentiated graph: residual blocks of two convolutions, whose output is concatenated with that of the first. */
 function network(bytes?: number, constants: (name: string) => boolean = () => false) {
   const graph = newGraph();
   const x = input(graph, 'x', [C, 2, 12, 12]);
@@ -83,7 +83,7 @@ describe('a budget for activations', () => {
     },
   );
 
-  it('is what a plan takes less memory by', async () => {
+  it('reduces the memory of a plan', async () => {
     const device = await testDevice();
     const weights = weightStore(device);
     const bytes: number[] = [];
@@ -96,7 +96,7 @@ describe('a budget for activations', () => {
     expect(bytes[1]! / bytes[0]!).toBeLessThan(0.8);
   });
 
-  it('that cannot be met is missed by little, and nothing runs twice over', () => {
+  it('that cannot be met is exceeded by little, and no node runs more than twice', () => {
     const { activationBytes, flop } = costOf(network(1));
     expect(activationBytes).toBeLessThan(0.6 * whole.activationBytes);
     expect(flop / whole.flop).toBeLessThan(1.51);
@@ -110,7 +110,7 @@ describe('a budget for activations', () => {
 describe('gradients of weights', () => {
   const weights = (name: string) => name.endsWith('weight');
 
-  it('want the norms that convolutions apply in their loads, which stay there: they are made again', () => {
+  it('recompute the norms that convolutions apply in their loads, which stay there in the forward pass', () => {
     const graph = network(undefined, weights);
     const fused = fuse(graph);
     expect(count(fused, 'groupNormAffine')).toBe(2 * BLOCKS);
@@ -132,7 +132,7 @@ describe('gradients of weights', () => {
 });
 
 describe('slices', () => {
-  it('of a whole give its gradient together: a view of their own gradients, without additions', () => {
+  it('that cover a value give its gradient as a concatenation, without additions', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [12, 2, 4, 4]);
     const attributes = { activation: 'silu' } as const;

@@ -1,4 +1,4 @@
-// Weights on their way to the device: the right bytes, and never more of them in JavaScript than two parts.
+// Tests that weights arrive on the device unchanged, and that JavaScript never holds more than two parts of them.
 
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../src/errors.ts';
@@ -11,7 +11,7 @@ import { randomValues, testDevice } from '../kernels/harness.ts';
 
 const PART = 2 ** 20;
 
-/** A constant that counts what is asked of it. */
+/** Returns a constant that counts its reads. */
 function counted(values: Float32Array<ArrayBuffer>) {
   const asked: { from: number; length: number }[] = [];
   const memory = new Set<ArrayBufferLike>();
@@ -56,7 +56,7 @@ describe('weightStore', () => {
     store.destroy();
   });
 
-  it('reads what is not packed straight into memory of the device', async () => {
+  it('reads constants that are not packed directly into memory of the device', async () => {
     const device = await testDevice();
     const values = randomValues(4099);
     const { constant, asked } = counted(values);
@@ -68,7 +68,7 @@ describe('weightStore', () => {
     store.destroy();
   });
 
-  it('refuses a value that has no f16, naming it, and goes on', async () => {
+  it('refuses a value beyond the range of f16, names the weight, and loads others', async () => {
     const store = weightStore(await testDevice());
     const values = randomValues(12);
     values[7] = 70000;

@@ -80,7 +80,7 @@ export function apply<Name extends OpName>(
         `${op}: expected ${name} with ${expected} values, got ${constant.name} with ${constant.length}`,
       );
   }
-  const made: Value = { id: graph.values++, shape: ops[op].infer(shapes, attributes) };
-  graph.nodes.push({ op, attributes, inputs: given, constants: weights, output: made } as Node);
-  return made;
+  const result: Value = { id: graph.values++, shape: ops[op].infer(shapes, attributes) };
+  graph.nodes.push({ op, attributes, inputs: given, constants: weights, output: result } as Node);
+  return result;
 }

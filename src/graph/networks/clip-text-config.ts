@@ -6,6 +6,7 @@ import { ModelError } from '../../errors.ts';
 import type { Activation } from '../../kernels/elementwise/activation.ts';
 import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
+import { count, layerCount } from './unet-keys.ts';
 
 /** The configuration of a CLIPTextModel, by transformers' names in camel case. */
 export interface ClipTextConfig {
@@ -24,7 +25,6 @@ export interface ClipTextConfig {
   readonly layerNormEps: number;
 }
 
-const count = z.int().min(1).max(1_000_000);
 const schema = z.object({
   architectures: z.array(z.string()).nullish(),
   model_type: z.string().nullish(),
@@ -32,7 +32,7 @@ const schema = z.object({
   vocab_size: count.default(49408),
   hidden_size: count.default(512),
   intermediate_size: count.default(2048),
-  num_hidden_layers: z.int().min(1).max(1000).default(12),
+  num_hidden_layers: layerCount.default(12),
   num_attention_heads: count.default(8),
   max_position_embeddings: count.default(77),
   hidden_act: z.string().default('quick_gelu'),

@@ -15,11 +15,10 @@ export interface EdmBlock {
   readonly joins?: boolean;
 }
 
-/** Returns the modules of encoder and decoder, and the channels of the decoder's output. */
+/** Returns the modules of encoder and decoder. */
 export function edmBlocks(config: EdmConfig): {
   readonly encoder: readonly EdmBlock[];
   readonly decoder: readonly EdmBlock[];
-  readonly channels: number;
 } {
   const { modelType, modelChannels, channelMult, numBlocks, imgResolution, imgChannels } = config;
   const isSong = modelType === 'SongUNet';
@@ -69,5 +68,5 @@ export function edmBlocks(config: EdmConfig): {
       channels = to;
     }
   }
-  return { encoder, decoder, channels };
+  return { encoder, decoder };
 }

@@ -88,16 +88,16 @@ function embed(layers: Layers, config: EdmConfig, { noise, label }: EdmInputs): 
 }
 
 /** Reorders the rows of a weight or bias from q, k, v of each channel in turn to all q, then all k, then all v. */
-const apart = (of: Constant, channels: number): Constant =>
+const separated = (of: Constant, channels: number): Constant =>
   derived(of, 'q, k, v apart', (values) => {
     const width = values.length / (3 * channels);
-    const made = new Float32Array(values.length);
+    const reordered = new Float32Array(values.length);
     for (let part = 0; part < 3; part++)
       for (let channel = 0; channel < channels; channel++) {
         const row = values.subarray((3 * channel + part) * width, (3 * channel + part + 1) * width);
-        made.set(row, (part * channels + channel) * width);
+        reordered.set(row, (part * channels + channel) * width);
       }
-    return made;
+    return reordered;
   });
 
 /** Adds proj(attention(qkv(x))) of the pixels to each other. */
@@ -105,7 +105,7 @@ function attention(layers: Layers, x: Value, name: string, heads: number): Value
   const { graph } = layers;
   const [channels] = x.shape;
   const { weight, bias } = weightAndBias(layers, `${name}.qkv`, [3 * channels, channels, 1, 1]);
-  const constants = { weight: apart(weight, channels), bias: apart(bias, channels) };
+  const constants = { weight: separated(weight, channels), bias: separated(bias, channels) };
   const qkv = apply(graph, 'linear', { outChannels: 3 * channels }, { x }, constants);
   const [q, k, v] = thirds(layers, qkv);
   const scale = 1 / Math.sqrt(channels / heads);
@@ -117,12 +117,12 @@ function block(
   layers: Layers,
   config: EdmConfig,
   x: Value,
-  made: EdmBlock,
+  module: EdmBlock,
   name: string,
   embedding: Value,
 ): Value {
   const { graph } = layers;
-  const { from, to, resample, heads } = made;
+  const { from, to, resample, heads } = module;
   const isSong = config.modelType === 'SongUNet';
   const norm = (value: Value, of: string, activation: 'silu' | 'none', rows?: Value) => {
     const attributes = { groups: normGroups(value.shape[0]), eps: isSong ? 1e-6 : 1e-5, activation };
@@ -152,24 +152,28 @@ export function edmUNet(graph: Graph, parameters: Parameters, config: EdmConfig,
   const layers: Layers = { graph, parameters };
   const isSong = config.modelType === 'SongUNet';
   const embedding = embed(layers, config, inputs);
-  const { encoder, decoder, channels } = edmBlocks(config);
+  const { encoder, decoder } = edmBlocks(config);
   const skips: Value[] = [];
   let h = inputs.sample;
-  for (const made of encoder) {
-    const name = `model.enc.${made.name}`;
+  for (const module of encoder) {
+    const name = `model.enc.${module.name}`;
     h =
-      made.heads === undefined
-        ? conv3x3(layers, h, name, made.to, inputs.scale)
-        : block(layers, config, h, made, name, embedding);
+      module.heads === undefined
+        ? conv3x3(layers, h, name, module.to, inputs.scale)
+        : block(layers, config, h, module, name, embedding);
     skips.push(h);
   }
-  for (const made of decoder) {
-    const x = made.joins ? apply(graph, 'concat', {}, { x0: h, x1: skips.pop() }) : h;
-    h = block(layers, config, x, made, `model.dec.${made.name}`, embedding);
+  for (const module of decoder) {
+    const x = module.joins ? apply(graph, 'concat', {}, { x0: h, x1: skips.pop() }) : h;
+    h = block(layers, config, x, module, `model.dec.${module.name}`, embedding);
   }
   const last = `model.dec.${config.imgResolution}x${config.imgResolution}_aux`;
   const [outNorm, outConv] = isSong ? [`${last}_norm`, `${last}_conv`] : ['model.out_norm', 'model.out_conv'];
-  const attributes = { groups: normGroups(channels), eps: isSong ? 1e-6 : 1e-5, activation: 'silu' } as const;
+  const attributes = {
+    groups: normGroups(h.shape[0]),
+    eps: isSong ? 1e-6 : 1e-5,
+    activation: 'silu',
+  } as const;
   const outChannels = (config.heads ?? 1) * config.imgChannels;
   return conv3x3(layers, groupNorm(layers, h, outNorm, attributes), outConv, outChannels);
 }

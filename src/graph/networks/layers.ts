@@ -40,7 +40,7 @@ export const weightAndBias = (
   bias: parameters(`${name}.bias`, [shape[0]], oldName && `${oldName}.bias`),
 });
 
-export interface LinearOptions {
+export interface LinearLayerOptions {
   readonly activation?: Activation;
   /** The name of the layer in older checkpoints. */
   readonly oldName?: string | undefined;
@@ -52,7 +52,7 @@ export function linear(
   x: Value,
   name: string,
   outChannels: number,
-  { activation = 'none', oldName }: LinearOptions = {},
+  { activation = 'none', oldName }: LinearLayerOptions = {},
 ): Value {
   const constants = weightAndBias(layers, name, [outChannels, x.shape[0]], oldName);
   return apply(layers.graph, 'linear', { outChannels, activation }, { x }, constants);
@@ -134,7 +134,7 @@ export function layerNorm(layers: Layers, x: Value, name: string, eps: number): 
   return apply(layers.graph, 'layerNorm', { eps }, { x }, { gamma, beta });
 }
 
-export interface AttentionOptions {
+export interface AttentionLayerOptions {
   readonly heads: number;
   readonly headDim: number;
   /** Whether older checkpoints call the layers `query`, `key`, `value` and `proj_attn`. */
@@ -145,7 +145,7 @@ export interface AttentionOptions {
 export function attend(
   layers: Layers,
   name: string,
-  { heads, headDim, oldNames = false }: AttentionOptions,
+  { heads, headDim, oldNames = false }: AttentionLayerOptions,
   inputs: { readonly q: Value; readonly k: Value; readonly v: Value },
   outChannels: number,
 ): Value {
@@ -159,7 +159,7 @@ export function selfAttention(
   layers: Layers,
   x: Value,
   name: string,
-  options: AttentionOptions & { readonly bias: boolean },
+  options: AttentionLayerOptions & { readonly bias: boolean },
 ): Value {
   const { heads, headDim, bias, oldNames } = options;
   const count = heads * headDim;

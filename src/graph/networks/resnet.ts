@@ -4,7 +4,7 @@ import type { Activation } from '../../kernels/elementwise/activation.ts';
 import { apply } from '../core/graph.ts';
 import type { Value } from '../ops/value.ts';
 import {
-  type AttentionOptions,
+  type AttentionLayerOptions,
   conv1x1,
   conv3x3,
   groupNorm,
@@ -55,7 +55,7 @@ export function attentionBlock(
   layers: ResnetLayers,
   x: Value,
   name: string,
-  heads: Pick<AttentionOptions, 'heads' | 'headDim'>,
+  heads: Pick<AttentionLayerOptions, 'heads' | 'headDim'>,
   { groups, outputScale = 1 }: { groups: number | undefined; outputScale?: number },
 ): Value {
   const attributes = { eps: layers.normEps, activation: 'none' } as const;

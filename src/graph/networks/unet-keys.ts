@@ -9,6 +9,7 @@ import { ModelError } from '../../errors.ts';
 import { checked, quote } from '../files/json.ts';
 import type { UNetConfig } from './unet-config.ts';
 
+/** A whole number such as a number of channels. */
 export const count = z.int().min(1).max(1_000_000);
 export const layerCount = z.int().min(1).max(1000);
 

@@ -18,7 +18,7 @@ export interface Transformer {
   readonly linearProjection: boolean;
 }
 
-export type Layer =
+export type UNetLayer =
   | {
       readonly kind: 'resnet';
       readonly name: string;
@@ -37,9 +37,9 @@ export type Layer =
   | { readonly kind: 'join' };
 
 /** Returns everything between `conv_in` and `conv_norm_out`. */
-export function unet2dConditionLayers(config: UNet2DConditionConfig): readonly Layer[] {
+export function unet2dConditionLayers(config: UNet2DConditionConfig): readonly UNetLayer[] {
   const { blockOutChannels: widths, layersPerBlock } = config;
-  const layers: Layer[] = [{ kind: 'keep' }];
+  const layers: UNetLayer[] = [{ kind: 'keep' }];
   const resnet = (name: string, level: number, outputScale = 1): void => {
     layers.push({ kind: 'resnet', name, to: widths[level]!, outputScale });
   };

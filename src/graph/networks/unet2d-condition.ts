@@ -22,7 +22,7 @@ import {
 import { downsample, type ResnetLayers, resnet, upsample } from './resnet.ts';
 import { timeRowLength } from './time-embedding.ts';
 import type { UNet2DConditionConfig } from './unet2d-condition-config.ts';
-import { type Layer, type Transformer, unet2dConditionLayers } from './unet2d-condition-layers.ts';
+import { type Transformer, type UNetLayer, unet2dConditionLayers } from './unet2d-condition-layers.ts';
 
 /** A cross-attention: the prefix of its tensors' names, and the channels of its keys and of its values. */
 export interface CrossAttention {
@@ -168,7 +168,7 @@ interface Flow {
 function step(
   layers: ResnetLayers,
   config: UNet2DConditionConfig,
-  layer: Exclude<Layer, Transformer>,
+  layer: Exclude<UNetLayer, Transformer>,
   { h, skips }: Flow,
 ): Flow {
   switch (layer.kind) {
@@ -212,7 +212,7 @@ function cut(config: UNet2DConditionConfig) {
   const layers = unet2dConditionLayers(config);
   const at = layers.findIndex(({ kind }) => kind === 'transformer');
   return {
-    before: layers.slice(0, at) as Exclude<Layer, Transformer>[],
+    before: layers.slice(0, at) as Exclude<UNetLayer, Transformer>[],
     transformer: layers[at] as Transformer,
     after: layers.slice(at + 1),
   };

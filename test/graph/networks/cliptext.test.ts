@@ -33,7 +33,7 @@ async function open(name: string) {
   return { config, weights, io, ids, tokens, want };
 }
 
-/** Runs a golden's network; the last hidden state as [n, tokens, hiddenSize], and what was wanted. */
+/** Runs a golden's network and returns the last hidden state [n, tokens, hiddenSize] and the expected one. */
 async function run(name: string, family: Family | undefined, weightDtype: 'f32' | 'f16' = 'f32') {
   const { config, weights, io, ids, tokens, want } = await open(name);
   const device = await testDevice(family ? { family } : {});

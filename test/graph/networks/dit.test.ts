@@ -126,7 +126,7 @@ describe('parseDitConfig', () => {
     cross_attention_dim: null,
     only_cross_attention: false,
   };
-  const wanted = {
+  const expected = {
     numAttentionHeads: 16,
     attentionHeadDim: 72,
     inChannels: 4,
@@ -143,9 +143,9 @@ describe('parseDitConfig', () => {
   };
 
   it('reads both classes to the same network', () => {
-    expect(parseDitConfig(old, 'c')).toEqual(wanted);
+    expect(parseDitConfig(old, 'c')).toEqual(expected);
     const now = { _class_name: 'DiTTransformer2DModel', out_channels: 8, sample_size: 64 };
-    expect(parseDitConfig(now, 'c')).toEqual(wanted);
+    expect(parseDitConfig(now, 'c')).toEqual(expected);
   });
 
   it('scales the positions of large samples in the old class only', () => {

@@ -42,7 +42,7 @@ describe('parseUNet2DConfig', () => {
     });
   });
 
-  it.each<[what: string, config: Record<string, unknown>, wanted: Record<string, unknown>]>([
+  it.each<[what: string, config: Record<string, unknown>, expected: Record<string, unknown>]>([
     ['a square size', { ...two, sample_size: 28 }, { sampleSize: [28, 28] }],
     ['two sides', { ...two, sample_size: [32, 64] }, { sampleSize: [32, 64] }],
     ['a class table', { num_class_embeds: 10 }, { classEmbedding: 'table', numClassEmbeds: 10 }],
@@ -81,8 +81,8 @@ describe('parseUNet2DConfig', () => {
       { time_embedding_dim: 40, time_embedding_type: 'fourier' },
       { timeEmbeddingDim: 40, timeEmbeddingType: 'fourier' },
     ],
-  ])('understands %s', (_what, config, wanted) => {
-    expect(parse(config)).toMatchObject(wanted);
+  ])('understands %s', (_what, config, expected) => {
+    expect(parse(config)).toMatchObject(expected);
   });
 
   it.each<[what: string, config: Record<string, unknown>, message: string | RegExp]>([

@@ -36,9 +36,9 @@ async function gradientsOf(name: string, parameters: boolean) {
   });
   output(graph, 'sample gradient', made.values.get(sample.id)!);
   for (const [key, value] of made.constants) output(graph, key, value);
-  const wanted = await io.readF32('output');
-  const each = wanted.length / divisors.length;
-  const seed = wanted.map((value, i) => (2 * value) / wanted.length / divisors[Math.floor(i / each)]!);
+  const expected = await io.readF32('output');
+  const each = expected.length / divisors.length;
+  const seed = expected.map((value, i) => (2 * value) / expected.length / divisors[Math.floor(i / each)]!);
   const outputs = await runGraph(await testDevice(), graph, { ...inputs, dy: seed });
   const want = await io.readF32('sample_gradient');
   const ofParameters = new Map<string, Float32Array>();
@@ -64,14 +64,14 @@ describe('gradients of a whole UNet equal torch', () => {
 
     const measures = golden[name]!;
     expect([...ofParameters.keys()].sort()).toEqual(Object.keys(measures).sort());
-    // Some are 0 but for rounding: of the bias of keys, or of a bias in front of a norm of single channels.
+    // Some gradients are 0 but for rounding: those of the bias of keys, or of a bias before a norm of single channels.
     const least = 1e-5 * Math.max(...Object.values(measures).map(([norm]) => norm));
     for (const [key, gradient] of ofParameters) {
-      const wanted = measures[key]!;
-      const scale = Math.max(wanted[0], least);
+      const expected = measures[key]!;
+      const scale = Math.max(expected[0], least);
       measuresOf(gradient).forEach((value, i) => {
-        const message = `${key}: ${['norm', 'product'][i]} ${value}, wanted ${wanted[i]}`;
-        expect(Math.abs(value - wanted[i]!) / scale, message).toBeLessThan(1e-3);
+        const message = `${key}: ${['norm', 'product'][i]} expected ${expected[i]}, got ${value}`;
+        expect(Math.abs(value - expected[i]!) / scale, message).toBeLessThan(1e-3);
       });
     }
   });

@@ -13,7 +13,7 @@ const names = readdirSync(goldens)
   .map((name) => name.slice('unet2d-'.length))
   .filter((name) => !refused.has(name));
 
-/** Runs a golden's network on the device and returns its output [n, c, h, w] with what was wanted. */
+/** Runs a golden's network on the device and returns its output [n, c, h, w] and the expected one. */
 async function run(name: string, family?: 'plain' | 'tile') {
   const { graph, y, inputs, divisors, io, close } = await goldenUNet(name);
   output(graph, 'y', y);

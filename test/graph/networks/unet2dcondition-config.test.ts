@@ -47,7 +47,7 @@ describe('parseUNet2DConditionConfig', () => {
     });
   });
 
-  it.each<[what: string, config: Record<string, unknown>, wanted: Record<string, unknown>]>([
+  it.each<[what: string, config: Record<string, unknown>, expected: Record<string, unknown>]>([
     [
       'Stable Diffusion 2.1 as its file has it',
       {
@@ -113,8 +113,8 @@ describe('parseUNet2DConditionConfig', () => {
     ['no middle', { mid_block_type: null }, { midBlockType: undefined }],
     ['a middle without attention', { mid_block_type: 'UNetMidBlock2D' }, { midBlockType: 'UNetMidBlock2D' }],
     ['a side that cannot be halved', { sample_size: [9, 8] }, { sampleSize: [9, 8] }],
-  ])('understands %s', (_what, config, wanted) => {
-    expect(parse(config)).toMatchObject(wanted);
+  ])('understands %s', (_what, config, expected) => {
+    expect(parse(config)).toMatchObject(expected);
   });
 
   it.each<[what: string, config: Record<string, unknown>, message: string | RegExp]>([
@@ -149,7 +149,7 @@ describe('parseUNet2DConditionConfig', () => {
     ['boxes', { attention_type: 'gated' }, /^c: attention_type "gated" is not supported: .*GLIGEN/],
     ['guidance as an input', { time_cond_proj_dim: 256 }, /^c: time_cond_proj_dim 256 is not supported: /],
     [
-      'an activation behind the time',
+      'an activation after the time embedding',
       { timestep_post_act: 'silu' },
       /^c: timestep_post_act "silu" is not supported: /,
     ],
@@ -268,16 +268,16 @@ describe('unet2dConditionTensors', () => {
   const golden = new URL('../../golden/unet2dcondition-tensors.json', import.meta.url);
   const { cases } = JSON.parse(readFileSync(golden, 'utf8')) as { cases: Case[] };
 
-  it.each(cases)("has diffusers' names and shapes at full size: $config", ({ config, ...wanted }) => {
-    const expected = unet2dConditionTensors(parse(config));
-    const lines = expected.map(({ name, shape }) => `${name}[${shape.join()}]`);
+  it.each(cases)("has diffusers' names and shapes at full size: $config", ({ config, ...expected }) => {
+    const recorded = unet2dConditionTensors(parse(config));
+    const lines = recorded.map(({ name, shape }) => `${name}[${shape.join()}]`);
     // by code points, as Python sorts
     const text = lines.sort((a, b) => (a < b ? -1 : 1)).join('\n');
     expect({
-      tensors: expected.length,
-      parameters: expected.reduce((sum, { shape }) => sum + elements(shape), 0),
+      tensors: recorded.length,
+      parameters: recorded.reduce((sum, { shape }) => sum + elements(shape), 0),
       sha256: createHash('sha256').update(text).digest('hex'),
-    }).toEqual(wanted);
+    }).toEqual(expected);
   });
 
   const expected = unet2dConditionTensors(parse(two));

@@ -27,7 +27,7 @@ describe('parseVaeEncoderConfig', () => {
     });
   });
 
-  it.each<[what: string, config: Record<string, unknown>, wanted: Record<string, unknown>]>([
+  it.each<[what: string, config: Record<string, unknown>, expected: Record<string, unknown>]>([
     [
       'what a folder of Stable Diffusion 1.5 says',
       { ...four, _diffusers_version: '0.6.0', act_fn: 'silu', layers_per_block: 2, sample_size: 512 },
@@ -51,8 +51,8 @@ describe('parseVaeEncoderConfig', () => {
     ],
     ['another name of silu', { act_fn: 'swish' }, { actFn: 'silu' }],
     ['no attention', { mid_block_add_attention: false }, { midBlockAddAttention: false }],
-  ])('understands %s', (_what, config, wanted) => {
-    expect(parse(config)).toMatchObject(wanted);
+  ])('understands %s', (_what, config, expected) => {
+    expect(parse(config)).toMatchObject(expected);
   });
 
   it.each<[what: string, config: Record<string, unknown>, message: string | RegExp]>([

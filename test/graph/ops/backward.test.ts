@@ -1,5 +1,5 @@
-// The gradients that ops add to a graph, on a device: <J u, dy> of the reference, by differences in f64, equals
-// <u, gradient> for every operand. Kernels have tests of their own; here it is which of them, on what.
+// The gradients that ops add to a graph, on a device: for every operand, <u, gradient> equals <J u, dy> of the reference, by
+// finite differences in f64. The kernels have their own tests; these test which kernels an op uses, and on which operands.
 
 import { afterAll, describe, expect, it } from 'vitest';
 import { differentiate } from '../../../src/graph/core/gradient.ts';
@@ -23,14 +23,14 @@ interface Case {
   readonly op: OpName;
   readonly attributes?: object;
   readonly inputs: Readonly<Record<string, Shape>>;
-  /** Lengths of constants whose gradients are wanted. */
+  /** Lengths of the constants whose gradients are checked. */
   readonly constants?: Readonly<Record<string, number>>;
-  /** Operands that have no gradient: indices [1, n, 1, 1], and fixed constants. */
+  /** Operands without a gradient: indices [1, n, 1, 1], and fixed constants. */
   readonly index?: Readonly<Record<string, readonly number[]>>;
   readonly fixed?: Readonly<Record<string, readonly number[]>>;
-  /** Operands whose gradients are asked for; all of inputs and constants where not given. */
+  /** Operands whose gradients are computed. Default: all inputs and constants. */
   readonly of?: readonly string[];
-  /** The reference: operands and result in [n, c, h, w] order. */
+  /** Returns the output of the reference; operands and output are in [n, c, h, w] order. */
   readonly f: (operands: Operands) => ArrayLike<number>;
 }
 
@@ -38,7 +38,7 @@ const x: Shape = [6, 3, 7, 7];
 const [c, n, h, w] = x;
 const pixels = h * w;
 const row: Shape = [c, n, 1, 1];
-/** The row of embeddings, a sample's channel, that element k of a value like x belongs to. */
+/** Returns the row of an embedding (one number per channel and sample) that element k of a value shaped like x belongs to. */
 const rowOf = (k: number) => Math.floor(k / pixels);
 const levels = [0.9, 0.4, 0.8, 0.1, 0.5, 0.8, -0.6, 1.2];
 const table = Array.from({ length: 2 * c * pixels }, (_, k) => Math.sin(7 * k) * 1.5);
@@ -240,20 +240,20 @@ describe.each(FAMILIES)('backward of ops, %s', (family) => {
     const dy = input(graph, 'dy', y.shape);
     const dyValues = randomValues(y.shape[0] * columns(y.shape), seed);
     fed.dy = dyValues;
-    const wanted = one.of ?? Object.keys(operands);
+    const checked = one.of ?? Object.keys(operands);
     const made = differentiate(graph, {
       seeds: [{ of: y, gradient: dy }],
-      values: wanted.filter((name) => name in inputs).map((name) => graph.inputs.get(name)!),
-      constants: (name) => wanted.includes(name) && name in constants,
+      values: checked.filter((name) => name in inputs).map((name) => graph.inputs.get(name)!),
+      constants: (name) => checked.includes(name) && name in constants,
     });
-    for (const name of wanted) {
+    for (const name of checked) {
       const gradient =
         name in inputs ? made.values.get(graph.inputs.get(name)!.id) : made.constants.get(name);
       // What is given unchanged is no value of its own to read back.
       output(graph, name, apply(graph, 'scaled', { factor: 1 }, { x: gradient }));
     }
     const gradients = await runGraph(here, graph, fed);
-    expect(Object.keys(gradients).sort()).toEqual([...wanted].sort());
+    expect(Object.keys(gradients).sort()).toEqual([...checked].sort());
     expect(worstDerivative(f, operands, dyValues, gradients)).toBeLessThan(3e-5);
   });
 });

@@ -1,5 +1,5 @@
-// Gradients of convolutions and dense layers: the reference against finite differences, the device against the reference
-// and against the adjoint of its own forward.
+// Gradients of convolutions and dense layers: the reference against finite differences, and the device against the reference
+// and against the adjoint of its own forward pass.
 
 import { afterAll, describe, expect, it } from 'vitest';
 import { ShapeError } from '../../../src/errors.ts';
@@ -52,7 +52,7 @@ const resultOf = (options: Conv2dOptions): Shape => [
   ...outputSize(options),
 ];
 
-/** y and the gradients of all operands, on the device; the embedding and the residual only where `additions`. */
+/** Returns y and the gradients of all operands, on the device. The embedding and the residual are left out without `additions`. */
 async function convolve(device: Device, options: Conv2dOptions, values: Values, additions = true) {
   const { x: shape, outChannels, kernel, stride = 1, padding = [0, 0, 0, 0], scale } = options;
   const graph = newGraph();
@@ -131,7 +131,7 @@ describe.each(FAMILIES)('gradients of a convolution, %s', (family) => {
     }
   });
 
-  it('is the adjoint of its forward', async ({ skip }) => {
+  it('is the adjoint of its forward pass', async ({ skip }) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
     for (const { name, options } of [cases[3]!, cases[6]!, cases[8]!, cases[13]!]) {
@@ -223,8 +223,8 @@ describe.each(FAMILIES)('gradients of a dense layer, %s', (family) => {
   });
 });
 
-describe('what is not asked for', () => {
-  it('is not computed', () => {
+describe('the gradient of a convolution', () => {
+  it('is not computed if it is not needed', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [4, 2, 8, 8]);
     const dy = input(graph, 'dy', [4, 2, 8, 8]);
@@ -234,13 +234,13 @@ describe('what is not asked for', () => {
     differentiate(graph, { seeds: [{ of: y, gradient: dy }], values: [x] });
     expect(graph.nodes.map(({ op }) => op)).toEqual(['conv2d', 'conv2d']);
   });
-  it('a fused convolution is refused', () => {
+  it('is refused if an upsampling is fused into it', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [4, 2, 8, 8]);
     const dy = input(graph, 'dy', [4, 2, 16, 16]);
     const weight = constant('weight', randomValues(144));
     const attributes = { outChannels: 4, kernel: [3, 3], stride: 1, padding: [1, 1, 1, 1] } as const;
-    // A graph that `fuse` made holds such nodes; only their shape is forged here.
+    // `fuse` creates such nodes; this one is written by hand.
     const y = { ...apply(graph, 'conv2d', attributes, { x }, { weight }), shape: dy.shape };
     graph.nodes[0] = { ...graph.nodes[0]!, attributes: { ...attributes, upsample: 2 }, output: y } as never;
     const options = { seeds: [{ of: y, gradient: dy }], values: [x] };

@@ -1,4 +1,4 @@
-// What resamples, puts together and takes apart is linear: on the device, <A x, dy> = <x, Aᵀ dy>.
+// Ops that resample, concatenate or slice are linear: on the device, <A x, dy> = <x, Aᵀ dy>.
 
 import { afterAll, describe, expect, it } from 'vitest';
 import { costOf } from '../../../src/graph/core/cost.ts';
@@ -69,7 +69,7 @@ describe.each(['plain', 'tile'] as const)('adjoints, %s', (family: Family) => {
   });
 });
 
-describe('the way back of pooling', () => {
+describe('the gradient of pooling', () => {
   it('throws if dy does not have half the size', () => {
     const graph = newGraph();
     const dy = input(graph, 'dy', [4, 2, 7, 5]);
@@ -79,8 +79,8 @@ describe('the way back of pooling', () => {
   });
 });
 
-describe('what the way back costs', () => {
-  it('weights as much as the forward, copies nothing, sums one an element', () => {
+describe('the cost of the backward pass', () => {
+  it('is that of the forward pass for weights, none for copies, one per element for sums', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [3, 2, 8, 6]);
     const dy = input(graph, 'dy', [5, 2, 4, 3]);
