@@ -4,7 +4,7 @@ import type { Level } from './model.ts';
 import { normalisedError } from './sigmas.ts';
 
 /** Returns the radical inverse of `k` in base 2 (van der Corput), in [0, 1): 0, 1/2, 1/4, 3/4, 1/8, ... */
-export function radicalInverse(k: number): number {
+function radicalInverse(k: number): number {
   let inverse = 0;
   let digit = 0.5;
   for (let rest = k; rest > 0; rest = Math.floor(rest / 2)) {

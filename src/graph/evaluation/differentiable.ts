@@ -74,7 +74,7 @@ export function traceViewGradients(
 }
 
 /** Traces Jᵀ·v, where J is the network's Jacobian at the input `xt`, and v the input `cotangent`, both [c, n, h, w]. */
-export function tracePullBack(network: Network, n: number, bytes?: number): Graph {
+function tracePullBack(network: Network, n: number, bytes?: number): Graph {
   const { graph, xt, prediction } = tracePrediction(network, n);
   graph.outputs.clear();
   const gradient = input(graph, 'cotangent', prediction.shape);

@@ -15,7 +15,7 @@ import { containerKind, imagesInside } from './archives.ts';
 import { systemPath } from './system-path.ts';
 
 /** Number of entries of a folder that are sorted together: larger folders come in several sorted runs. */
-export const SORTED_RUN = 4096;
+const SORTED_RUN = 4096;
 
 /** An image in an archive or a file of records, with a path such as `photos.zip/a.png` or `t10k-idx3.gz#17`. */
 export type NamedImage = EncodedImage | DecodedImage;

@@ -69,7 +69,7 @@ export function pulled<T>(source: AsyncIterable<T> | Pull<T>): Observable<T> {
 }
 
 /** Default for the largest number of items of a plain observable that wait to be pulled. */
-export const QUEUE = 1024;
+const QUEUE = 1024;
 
 /** Pulled sources further up wait while at least so many items wait in front of an operator. */
 const ENOUGH = 16;
