@@ -1,6 +1,5 @@
-// Runs a routine on the device the way a Plan would, with memory arranged to catch mistakes: outputs and
-// scratch start as NaN, every buffer is followed by a guard of known bits that must survive, and an error of
-// the device that nobody asked for fails the test.
+// Runs a routine on the device as a plan would, with memory arranged to detect mistakes: outputs and scratch start as NaN,
+// every buffer is followed by guard words that must keep their bits, and an uncaptured device error fails the test.
 
 import { type Device, type DeviceOptions, openDevice } from '../../src/kernels/device/device.ts';
 import { pack } from '../../src/kernels/device/packing.ts';
@@ -21,11 +20,11 @@ import {
 } from '../../src/kernels/device/tensor.ts';
 
 const GUARD_WORDS = 64;
-const GUARD = 0x7fc0beef; // a NaN with a name
+const GUARD = 0x7fc0beef; // a NaN with a recognisable pattern
 
 const opened = new Map<string, Promise<Device>>();
 
-/** One device a family and process; undefined where the family is not possible here. */
+/** Returns the process's device for a family; rejects if the adapter cannot run the family. */
 export async function testDevice(options: DeviceOptions = {}): Promise<Device> {
   const key = options.family ?? 'auto';
   let device = opened.get(key);
@@ -59,7 +58,7 @@ export interface Activation {
 export interface RunInputs {
   /** Activations by operand name, given in [n, c, h, w] order. */
   readonly activations?: Readonly<Record<string, Activation>>;
-  /** Constant operands by name, in their natural order; packed as the routine says. */
+  /** Constant operands by name, in their natural order; packed as the routine requires. */
   readonly constants?: Readonly<Record<string, Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>>;
   /** Outputs by name and shape; poisoned with NaN first (or seeded, for accumulating ops). */
   readonly outputs: Readonly<Record<string, Shape>>;
@@ -82,14 +81,14 @@ export async function runRoutine(
   for (const [name, { shape, values }] of Object.entries(activations)) {
     const data = toChannelMajor(values, shape);
     const used = toChannelMajor(new Float32Array(values.length).fill(1), shape);
-    for (let i = 0; i < data.length; i++) if (used[i] === 0) data[i] = Number.NaN; // padding must not matter
+    for (let i = 0; i < data.length; i++) if (used[i] === 0) data[i] = Number.NaN; // results must not depend on padding
     make(name, storageBytes(shape), data);
   }
   for (const [name, values] of Object.entries(constants)) {
     const packing = routine.packing[name];
     const data = packing && values instanceof Float32Array ? pack(packing, values) : values;
     if (packing && data.byteLength !== packing.bytes)
-      throw new Error(`${name}: packed to ${data.byteLength} bytes, said ${packing.bytes}`);
+      throw new Error(`${name}: expected ${packing.bytes} packed bytes, got ${data.byteLength}`);
     make(name, data.byteLength, data);
   }
   for (const [name, bytes] of Object.entries(routine.scratch)) make(name, bytes);
@@ -99,7 +98,7 @@ export async function runRoutine(
     kernel,
     ranges: operands.map((name) => {
       const entry = buffers.get(name);
-      if (!entry) throw new Error(`${kernel.name} binds ${name}, which the test did not give`);
+      if (!entry) throw new Error(`${kernel.name} binds ${name}, which the test did not provide`);
       return { buffer: entry.buffer, offset: 0, size: Math.ceil(entry.size / 16) * 16 };
     }),
   }));
@@ -111,10 +110,10 @@ export async function runRoutine(
     const words = new Uint32Array(
       await readBack(device, { buffer, offset: 0, size: (guardAt + GUARD_WORDS) * 4 }),
     );
-    // The range above is rounded up to 16 bytes, so that the first words of the guard are in reach by design.
+    // The bound range is rounded up to 16 bytes, so kernels may write the first words of the guard.
     const first = Math.ceil(guardAt / 4) * 4;
     for (let i = first; i < guardAt + GUARD_WORDS; i++)
-      if (words[i] !== GUARD) throw new Error(`${name}: word ${i - guardAt} behind its end was written`);
+      if (words[i] !== GUARD) throw new Error(`${name}: word ${i - guardAt} after its end was written`);
     const shape = outputs[name];
     if (shape) results[name] = fromChannelMajor(new Float32Array(words.buffer), shape);
     buffer.destroy();
@@ -123,7 +122,7 @@ export async function runRoutine(
   return results;
 }
 
-/** A small deterministic generator (mulberry32) of values in [-1, 1). */
+/** Returns reproducible values in [-1, 1) (mulberry32). */
 export function randomValues(count: number, seed = 1): Float32Array<ArrayBuffer> {
   const out = new Float32Array(count);
   let s = seed >>> 0;
@@ -136,12 +135,12 @@ export function randomValues(count: number, seed = 1): Float32Array<ArrayBuffer>
   return out;
 }
 
-/** The largest |a - b|, NaN counting as infinite; and its index. */
+/** Returns the largest |a - b| and its index; NaN counts as infinite. */
 export function maxDifference(
   got: ArrayLike<number>,
   want: ArrayLike<number>,
 ): { difference: number; index: number } {
-  if (got.length !== want.length) throw new Error(`lengths differ: got ${got.length}, want ${want.length}`);
+  if (got.length !== want.length) throw new Error(`expected ${want.length} values, got ${got.length}`);
   let difference = 0;
   let index = -1;
   for (let i = 0; i < got.length; i++) {

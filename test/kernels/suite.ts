@@ -1,4 +1,4 @@
-// What a kernel test file is written with. Under Vitest these are Vitest's own functions (the projects that
+// The functions that kernel test files use. Under Vitest these are Vitest's own functions (the projects that
 // run kernels have `globals: true`). Outside it, `bench -- device --mode test` runs the same files on a
 // device that has no Vitest: there the functions record the tests, and `runCase` runs one and tells the
 // largest error next to its bound.
@@ -18,7 +18,7 @@ export interface RecordedCase {
   readonly group: string;
   readonly title: string;
   readonly family: string;
-  /** Place in the table of cases that the test came from: tables start with their smallest cases. */
+  /** Index in the table of cases that the test came from; tables start with their smallest cases. */
   readonly index: number;
   readonly run: (context: { skip: (reason?: string) => never }) => unknown;
 }
@@ -115,7 +115,7 @@ function equal(a: unknown, b: unknown): boolean {
   return keys.length === Object.keys(y).length && keys.every((key) => equal(x[key], y[key]));
 }
 
-/** Long values are cut: an array of a million numbers is no message. */
+/** Returns a short text of a value; long arrays are cut. */
 function shown(value: unknown): string {
   if (ArrayBuffer.isView(value) || Array.isArray(value)) {
     const { length } = value as unknown as { readonly length: number };
@@ -198,7 +198,7 @@ export function takeFile(): () => readonly RecordedCase[] {
   };
 }
 
-/** Runs one recorded test. It never throws: what goes wrong is a failure with its message. */
+/** Runs one recorded test. It never throws; an error becomes a failure with its message. */
 export async function runCase({ run }: RecordedCase): Promise<CaseResult> {
   comparisons = [];
   try {
@@ -215,7 +215,7 @@ export async function runCase({ run }: RecordedCase): Promise<CaseResult> {
   }
 }
 
-/** The functions that record, whether Vitest is there or not. */
+/** The recording functions, also under Vitest. */
 export const recorder = {
   describe: describeRecorded,
   it: itRecorded,
