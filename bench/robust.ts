@@ -55,7 +55,7 @@ function purified(method: string, gradients: Record<string, number>, options: re
 
 const ATTACKS = { apgd: 'apgd-ce,apgd-dlr', square: 'square' } as const;
 
-/** What `evaluate --json` says. */
+/** What `evaluate --format json` says. */
 const share = z.object({ count: z.number(), of: z.number(), interval: z.tuple([z.number(), z.number()]) });
 const report = z.object({
   clean: share,
@@ -99,7 +99,7 @@ console.log(
 for (const { name, command } of rows()) {
   const file = join(values.out, `${name.replaceAll(/[ ,]+/g, '-')}.json`);
   if (!existsSync(file)) {
-    const options = ['--json', '--quiet', '--output', file, '--resume'];
+    const options = ['--format', 'json', '--quiet', '--output', file, '--resume'];
     const started = ['--import', 'tsx', PROGRAM, 'evaluate', ...command, ...options];
     const child = spawn(process.execPath, started, { stdio: ['ignore', 'inherit', 'inherit'] });
     const [status] = await once(child, 'exit');

@@ -33,7 +33,7 @@ describe('calibrate', () => {
     const { set, model, card } = labelledSet();
     writeFileSync(card, '{"kappa": 0.5}');
     const { status, out, err } = await cli(
-      ['calibrate', set, '--model', model, '--in-place', '--json'],
+      ['calibrate', set, '--model', model, '--in-place', '--format', 'json'],
       openModel,
     );
     expect(err).toBe(`diffclass-stream: the card as it was is kept as ${card}.bak\n`);
@@ -51,16 +51,16 @@ describe('calibrate', () => {
     });
     // The same again from another batch size: the same bytes.
     const again = await cli(
-      ['calibrate', set, '--model', model, '--json', '--dry', '--batch', '3'],
+      ['calibrate', set, '--model', model, '--format', 'json', '--print-only', '--batch', '3'],
       openModel,
     );
     expect(JSON.parse(again.out).temperature).toEqual(found.temperature);
   });
 
-  test('--dry prints and stores nothing; the table for people', async () => {
+  test('--print-only prints and stores nothing; the table for people', async () => {
     const { set, model, card } = labelledSet();
     const { status, out } = await cli(
-      ['calibrate', set, '--model', model, '--dry', '--bins', '4'],
+      ['calibrate', set, '--model', model, '--print-only', '--bins', '4'],
       openModel,
     );
     expect(status).toBe(0);
@@ -101,7 +101,7 @@ describe('calibrate', () => {
       'a sketch of a {}',
     ];
     const { status, out } = await cli(
-      ['calibrate', set, '--model', model, '--in-place', '--image-size', '2', '--json', ...prompts],
+      ['calibrate', set, '--model', model, '--in-place', '--image-size', '2', '--format', 'json', ...prompts],
       text,
     );
     expect(status).toBe(0);
@@ -115,7 +115,7 @@ describe('calibrate', () => {
       /the label "dog" is no class of the model; the nearest is/,
     ],
     [
-      'a grid of its own without --dry',
+      'a grid of its own without --print-only',
       ['--timesteps', 'even:4'],
       /--timesteps: a card's temperature holds for/,
     ],
@@ -161,9 +161,9 @@ describe('where the temperature is stored', () => {
     const { set, model } = labelledSet();
     const { status, err } = await cli(['calibrate', set, '--model', model], notOpened);
     expect(status).toBe(2);
-    expect(err).toMatch(/expected --in-place to change .*card\.json, --out .*, or --dry/);
+    expect(err).toMatch(/expected --in-place to change .*card\.json, --out .*, or --print-only/);
     for (const two of [
-      ['--dry', '--in-place'],
+      ['--print-only', '--in-place'],
       ['--in-place', '--out', 'x'],
     ])
       expect((await cli(['calibrate', set, '--model', model, ...two], notOpened)).err).toContain(
@@ -212,7 +212,7 @@ describe('where the temperature is stored', () => {
     writeFileSync(card, '{"kappa": 0.5}');
     write(model, { 'unet/weights': 'weights' });
     const run = (out: string) =>
-      cli(['calibrate', set, '--model', model, '--out', join(root, out), '--json'], openModel);
+      cli(['calibrate', set, '--model', model, '--out', join(root, out), '--format', 'json'], openModel);
     const [file, folder] = [await run('new.json'), await run('copy')];
     const { temperature, stored } = JSON.parse(file.out);
     expect(stored).toBe(join(root, 'new.json'));
@@ -242,7 +242,10 @@ describe('where the temperature is stored', () => {
 
   test('a set that does not exist is missed before the model is opened', async () => {
     const { model } = labelledSet();
-    const { status, err } = await cli(['calibrate', join(model, 'no'), '--model', model, '--dry'], notOpened);
+    const { status, err } = await cli(
+      ['calibrate', join(model, 'no'), '--model', model, '--print-only'],
+      notOpened,
+    );
     expect(status).toBe(2);
     expect(err).toContain('cannot be read (ENOENT)');
   });

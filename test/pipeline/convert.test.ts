@@ -45,7 +45,7 @@ test('convert refuses a folder that cannot be made before it reads the file', as
   write(folder, { file: '' });
   const { status, text } = await convert(join(folder, 'no.pkl'), join(folder, 'file'));
   expect(status).toBe(2);
-  expect(text).toMatch(/^diffclass-stream: OUT: expected a folder, .*file is a file\n$/);
+  expect(text).toMatch(/^diffclass-stream: OUT: .*file is a file; expected a folder\n$/);
 });
 
 test('convert refuses what would be executed, with status 3', async () => {

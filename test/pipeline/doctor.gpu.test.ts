@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
 const ROOT = join(import.meta.dirname, '../..');
-const PROGRAM = ['--import', 'tsx', join(ROOT, 'src/pipeline/command/cli.ts'), 'doctor', '--json'];
+const PROGRAM = ['--import', 'tsx', join(ROOT, 'src/pipeline/command/cli.ts'), 'doctor', '--format', 'json'];
 
 function doctor(argv: readonly string[], env: NodeJS.ProcessEnv = {}) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [...PROGRAM, ...argv], {
@@ -16,7 +16,7 @@ function doctor(argv: readonly string[], env: NodeJS.ProcessEnv = {}) {
   return { status, err: stderr, report: JSON.parse(stdout) };
 }
 
-describe('doctor --json', () => {
+describe('doctor --format json', () => {
   test('--run: devices, all is well, and a real classification', () => {
     const { status, err, report } = doctor(['--run']);
     expect([status, err]).toEqual([0, '']);

@@ -79,7 +79,7 @@ describe('classify with an EDM folder', () => {
     expect(info.out).toContain('125 sigmas, 0.0001 to ');
     expect(info.out).toMatch(/uncond\s+EDMPrecond/);
     expect(info.out).toContain('model_type SongUNet');
-    const json = JSON.parse((await run('info', argv[1]!, '--json')).out);
+    const json = JSON.parse((await run('info', argv[1]!, '--format', 'json')).out);
     expect(json.model.levels).toHaveLength(125);
     expect(json.problems).toEqual([]);
     const dry = await run(...argv, '--dry-run', image);

@@ -44,8 +44,8 @@ describe('info', () => {
     expect(out).toMatch(/^images +1 x 2 x 2, or any multiple of 2 a side$/m);
   });
 
-  test('--json: one object with the numbers', async () => {
-    const { status, out } = await cli(['info', '--json']);
+  test('--format json: one object with the numbers', async () => {
+    const { status, out } = await cli(['info', '--format', 'json']);
     expect(status).toBe(0);
     expect(out.trim().split('\n')).toHaveLength(1);
     expect(JSON.parse(out)).toMatchObject({
@@ -63,7 +63,7 @@ describe('info', () => {
   test('problems are all listed, status 3', async () => {
     const problems = ['unet/config.json: broken', 'vae: no such folder'];
     const broken = async (path: string) => ({ name: 'x', path, networks: [], problems });
-    for (const argv of [['info'], ['info', '--json']]) {
+    for (const argv of [['info'], ['info', '--format', 'json']]) {
       const { status, out } = await cli(argv, fakeFolder(), '', broken);
       expect(status).toBe(3);
       for (const problem of problems) expect(out).toContain(problem);

@@ -279,7 +279,7 @@ describe('the command', () => {
       return err;
     };
     const out = join(folder, 'out');
-    expect(await refused('--out', join(folder, 'file'))).toContain('--out: expected a folder');
+    expect(await refused('--out', join(folder, 'file'))).toContain('is a file; expected a folder');
     expect(await refused('--out', out, '-o', folder)).toContain('is a folder; expected a file');
     expect(await refused('--out', out, '--tensors', join(folder, 'no/t'))).toContain(
       'its folder does not exist',

@@ -121,7 +121,7 @@ test('match, info and --dry-run on a real folder', async () => {
   const matched = await run('match', pairs, '--model', folder, '--timesteps', 'even:4', '--quiet');
   expect(matched.status).toBe(0);
   expect(linesOf(matched.out).length).toBeGreaterThan(0);
-  const info = await run('info', folder, '--json');
+  const info = await run('info', folder, '--format', 'json');
   expect(info.status).toBe(0);
   expect(JSON.parse(info.out)).toBeTypeOf('object');
   const dry = await run(...argv, '--dry-run', '--format', 'jsonl', '--timesteps', 'even:4', images);

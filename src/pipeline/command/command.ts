@@ -1,6 +1,7 @@
 // Commands as people see them: their options and their help.
 
 import { Command } from 'commander';
+import { addOldSpellings } from './old-spellings.ts';
 import { addOptionSet, addOptions, type Group, type OptionName } from './options/table.ts';
 import { readVersion } from './shared/provenance.ts';
 import type { Subcommand } from './shared/subcommand.ts';
@@ -53,6 +54,7 @@ export function createCommand(subcommand: Subcommand, { out, err }: Texts): Comm
   if (isMain) command.version(readVersion());
   addOptions(command, [...options, ...commonOptions(subcommand)]);
   for (const [group, set] of Object.entries(entryOptions)) addOptionSet(command, group as Group, set);
+  addOldSpellings(command, name);
   command.addHelpText('after', help);
   if (isMain)
     command.addHelpText('after', `Other commands, each with a --help of its own:\n${otherCommands()}`);

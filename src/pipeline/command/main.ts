@@ -7,6 +7,7 @@ import type { DriverCall } from '../../kernels/device/adapters.ts';
 import { printable } from '../escaping.ts';
 import { systemPath } from '../node/system-path.ts';
 import { commonOptions, createCommand, MAIN } from './command.ts';
+import { translateOldSpellings } from './old-spellings.ts';
 import { readOptions } from './options/table.ts';
 import { editDistance, nearest } from './shared/candidates.ts';
 import { describeError, INTERNAL, statusOf } from './shared/exit-status.ts';
@@ -100,12 +101,14 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   } finally {
     await written;
   }
-  const settings = subcommand.read(command.args, command.opts());
-  const { device, quiet, logLevel } = readOptions(commonOptions(subcommand), command.opts());
+  const { options: given, hints } = translateOldSpellings(subcommand.name, command.opts());
+  const settings = subcommand.read(command.args, given);
+  const { device, quiet, logLevel } = readOptions(commonOptions(subcommand), given);
   const reporter = createReporter(stderr, quiet ? 'error' : logLevel, {
     noun: subcommand.noun,
     renewing: stderr.isTTY === true && env.TERM !== 'dumb' && !isPipe(stdout),
   });
+  for (const hint of hints) reporter.log('debug', hint);
   // At the debug level, what drivers print is welcome.
   const driverCall = subcommand.usesDevice && logLevel !== 'debug' ? await silentDriver?.() : undefined;
   const open: OpenFolder = (folder, given) =>

@@ -95,16 +95,7 @@ test('the command lowers the margin, more with a larger ball, and writes what it
   write(folder, { 'labels.csv': `path,label\n${PNG},${LABEL}\n` });
   const attack = async (eps: number, ...more: string[]) => {
     const out = join(folder, `out-${eps}`);
-    const argv = [
-      'attack',
-      PNG,
-      '--model',
-      FOLDER,
-      '--labels-from',
-      join(folder, 'labels.csv'),
-      '--out',
-      out,
-    ];
+    const argv = ['attack', PNG, '--model', FOLDER, '--truth', join(folder, 'labels.csv'), '--out', out];
     const rest = [
       '--attack',
       'apgd-dlr',

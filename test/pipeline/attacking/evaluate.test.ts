@@ -97,7 +97,7 @@ const evaluate = (...argv: string[]) => cli(['evaluate', ...argv], open);
 describe('evaluate', () => {
   test('the table: clean, every attack, the worst case, with intervals', async () => {
     const folder = await sets();
-    const { status, out, err } = await evaluate(join(folder, 'set'), ...ATTACKED, '--json');
+    const { status, out, err } = await evaluate(join(folder, 'set'), ...ATTACKED, '--format', 'json');
     expect(err).toContain('12 images of smooth');
     expect(status).toBe(0);
     const table = JSON.parse(out);
@@ -118,7 +118,7 @@ describe('evaluate', () => {
     expect(table.worst.count).toBeLessThan(10);
     expect(table.clean.interval[0]).toBeCloseTo(0.552, 3);
     const larger = JSON.parse(
-      (await evaluate(join(folder, 'set'), '--eps', '0.5', '--steps', '15', '--json')).out,
+      (await evaluate(join(folder, 'set'), '--eps', '0.5', '--steps', '15', '--format', 'json')).out,
     );
     expect(larger.worst.count).toBeLessThan(table.worst.count);
   });
@@ -126,7 +126,7 @@ describe('evaluate', () => {
   test('an image that an attack broke is not attacked again, unless every attack is asked for', async () => {
     const folder = await sets();
     const run = async (...more: string[]) => {
-      const { status, out } = await evaluate(join(folder, 'set'), ...ATTACKED, '--json', ...more);
+      const { status, out } = await evaluate(join(folder, 'set'), ...ATTACKED, '--format', 'json', ...more);
       expect(status).toBe(0);
       return JSON.parse(out);
     };
@@ -168,7 +168,18 @@ describe('evaluate', () => {
   test('the record says how it was made, by paths within the set and eps as it was typed', async () => {
     const folder = await sets();
     const output = join(folder, 'o.json');
-    const argv = ['--eps', '16/255', '--steps', '3', '--attacks', 'apgd-ce', '--json', '-o', output];
+    const argv = [
+      '--eps',
+      '16/255',
+      '--steps',
+      '3',
+      '--attacks',
+      'apgd-ce',
+      '--format',
+      'json',
+      '-o',
+      output,
+    ];
     expect((await evaluate(join(folder, 'set'), ...argv)).status).toBe(0);
     const [heading, ...lines] = linesOf(readFileSync(`${output}.log.jsonl`, 'utf8'));
     expect(heading.evaluation).toMatchObject({ eps: '16/255', set: 'set', seed: 0, weights: null });
@@ -232,7 +243,7 @@ describe('evaluate', () => {
       }
     }
     const first = broken.find(({ attack }) => attack === 'apgd-ce');
-    const again = await evaluate(join(save, 'apgd-ce'), '--attacks', 'none', '--json');
+    const again = await evaluate(join(save, 'apgd-ce'), '--attacks', 'none', '--format', 'json');
     expect(JSON.parse(again.out).images).toBe(broken.filter(({ attack }) => attack === 'apgd-ce').length);
     rmSync(join(save, first.saved));
     opened = [];
@@ -251,7 +262,7 @@ describe('evaluate', () => {
     expect(out).toMatch(/^work +per image at most 10 queries for logits and 48 for gradients; at least 1/m);
     expect(out).toMatch(/^all 12 images +.+ to .+/m);
     expect(existsSync(output)).toBe(false);
-    const { queries, images, seconds } = JSON.parse((await evaluate(...argv, '--json')).out);
+    const { queries, images, seconds } = JSON.parse((await evaluate(...argv, '--format', 'json')).out);
     expect(queries.most).toEqual({ judge: 7, logits: 3, gradients: 48 });
     expect(images).toBe(12);
     expect(seconds.all.least).toBeLessThan(seconds.all.most);
@@ -271,12 +282,12 @@ describe('evaluate', () => {
     expect(await refused('evaluate', set, ...clean, '-o', join(folder, 'no/o'))).toContain(
       'its folder does not exist',
     );
-    expect(await refused('evaluate', set, ...clean, '-o', set)).toContain('expected a file, got the folder');
+    expect(await refused('evaluate', set, ...clean, '-o', set)).toContain('is a folder; expected a file');
     const table = join(folder, 'labels.csv');
     expect(await refused('evaluate', set, '--eps', '0.1', '--save', table)).toContain('expected a folder');
     const attack = ['attack', set, '--eps', '0.1', '--out'];
     expect(await refused(...attack, join(table, 'x'))).toMatch(/--out: .*(expected a folder|ENOTDIR)/);
-    expect(await refused(...attack, join(folder, 'x'), '--labels-from', join(folder, 'no.csv'))).toContain(
+    expect(await refused(...attack, join(folder, 'x'), '--truth', join(folder, 'no.csv'))).toContain(
       'no.csv',
     );
   });
@@ -391,7 +402,8 @@ describe('evaluate', () => {
       '4',
       '--attacks',
       'pgd',
-      '--json',
+      '--format',
+      'json',
     ];
     for (const mode of ['identity', 'full', 'transfer']) {
       const { status, out } = await evaluate(
@@ -486,7 +498,7 @@ describe('attack', () => {
     const folder = await sets();
     write(folder, { 'paths.csv': 'path,label\nflat/0.png,1\nflat/1.png,bee\n' });
     const files = [join(folder, 'flat/0.png'), join(folder, 'flat/1.png')];
-    const labels = ['--labels-from', join(folder, 'paths.csv')];
+    const labels = ['--truth', join(folder, 'paths.csv')];
     const run = (...argv: string[]) =>
       cli(['attack', ...argv, '--attack', 'square', '--steps', '30', '--eps', '0.1'], open);
     expect((await run(...files, ...labels)).err).toContain('--out is missing');
@@ -496,7 +508,10 @@ describe('attack', () => {
     expect(images.map(({ label }: { label: string }) => label)).toEqual(['bee', 'bee']);
     const truth = ['--truth', join(folder, 'paths.csv'), '--out', join(folder, 'truth')];
     expect((await run(...files, ...truth)).status).toBe(0);
-    expect((await run(...files, ...truth, ...labels)).err).toContain('mean the same; leave one out');
+    const older = ['--labels-from', join(folder, 'paths.csv')];
+    expect((await run(...files, ...truth, ...older)).err).toContain(
+      '--labels-from is the old spelling of --truth; leave one of them out',
+    );
     expect((await run(join(folder, 'flat/2.png'), ...labels, '--out', out)).err).toContain(
       'has no label for',
     );

@@ -36,7 +36,7 @@ test.each(['fashion-mnist', 'fashion-mnist-multi-head'])('%s', async (name) => {
   writeFileSync(labels, rows(SAMPLES));
   const files = IMAGES.map(([file]) => join(SAMPLES, file));
   const attack = ['--attack', 'pgd', '--steps', '3', '--eps', '8/255'];
-  await run('attack', ...files, ...model, ...attack, '--labels-from', labels, '--out', out);
+  await run('attack', ...files, ...model, ...attack, '--truth', labels, '--out', out);
   writeFileSync(labels, rows(out));
   await run('evaluate', labels, ...model, '--attacks', 'none', '-o', table);
   const lines = linesOf(

@@ -80,18 +80,6 @@ export const ATTACKING = {
     schema: text,
     expected: 'folders, or a CSV file',
   },
-  labelsFrom: {
-    flags: '--labels-from <folders|file>',
-    help: 'an older name of --truth',
-    schema: text,
-    expected: 'folders, or a CSV file',
-  },
-  labelsCsv: {
-    flags: '--labels-csv <file>',
-    help: 'as --truth FILE, but with paths relative to SET',
-    schema: text,
-    expected: 'a CSV file',
-  },
   everyAttack: {
     flags: '--every-attack',
     help: 'run every attack on every image, also on those that an earlier attack broke',

@@ -99,14 +99,22 @@ export const OUTPUT = {
     expected: 'an integer from 1 to 1000',
     fallback: '15',
   },
-  dry: {
-    flags: '--dry',
-    help: 'only print the temperature, store nothing',
-    ...flag,
+  lineFormat: {
+    flags: '--format <name>',
+    help: 'jsonl, which results always are; with --dry-run, one JSON object instead of text',
+    schema: z.enum(['jsonl']),
+    expected: 'jsonl',
   },
-  json: {
-    flags: '--json',
-    help: 'one JSON object instead of text',
+  reportFormat: {
+    flags: '--format <name>',
+    help: 'text, or json: one JSON object',
+    schema: z.enum(['text', 'json', 'jsonl']).transform((name) => (name === 'text' ? 'text' : 'json')),
+    expected: 'text or json',
+    fallback: 'text',
+  },
+  printOnly: {
+    flags: '--print-only',
+    help: 'only print the temperature, store nothing',
     ...flag,
   },
   dryRun: {

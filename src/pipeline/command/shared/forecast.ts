@@ -18,7 +18,11 @@ export interface Forecast {
 }
 
 /** Prints a forecast: as text, or as one line of JSON. */
-export async function writeForecast(stdout: Output, forecast: Forecast, json: boolean): Promise<void> {
+export async function writeForecast(
+  stdout: Output,
+  forecast: Forecast,
+  format: 'text' | 'json' | 'jsonl' = 'text',
+): Promise<void> {
   const { model, images, noun = 'images', work, timed, time } = forecast;
   const text = rowsText([
     ['model', model],
@@ -30,5 +34,5 @@ export async function writeForecast(stdout: Output, forecast: Forecast, json: bo
     ['range', MEANING],
   ]);
   const line = { model, [noun]: images, ...work.data, seconds: time };
-  await streamWriter(stdout).write(json ? `${JSON.stringify(line)}\n` : text);
+  await streamWriter(stdout).write(format === 'text' ? text : `${JSON.stringify(line)}\n`);
 }

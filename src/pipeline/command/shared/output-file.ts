@@ -73,7 +73,8 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
 };
 
-const refusal = (option: string, path: string, error: unknown): Error => {
+/** Says why an output cannot be written, given the system's error. */
+export const writeRefusal = (option: string, path: string, error: unknown): Error => {
   const code = systemCode(error);
   if (code === undefined) return error as Error;
   const reason = REASONS[code];
@@ -113,7 +114,7 @@ export async function claimFile(
   { option, inputs, binary = false }: ClaimOptions,
 ): Promise<ClaimedFile> {
   const info = await stat(systemPath(path)).catch((error: unknown) => {
-    if (systemCode(error) !== 'ENOENT') throw refusal(option, path, error);
+    if (systemCode(error) !== 'ENOENT') throw writeRefusal(option, path, error);
   });
   if (info?.isDirectory()) throw new UsageError(`${option}: ${path} is a folder; expected a file`);
   if (info && !info.isFile()) return { path, isFile: false, release: async () => undefined };
@@ -134,7 +135,7 @@ export async function claimFile(
     return { path: real, isFile: true, release: async () => held?.release() };
   } catch (error) {
     await lock?.release();
-    throw refusal(option, path, error);
+    throw writeRefusal(option, path, error);
   }
 }
 

@@ -11,10 +11,10 @@ import { fromModelInput, toUnit } from '../../images/pixels.ts';
 import { loadImage } from '../../node/load.ts';
 import { type ItemFailure, isFailure, madeBy } from '../../types.ts';
 import { type OptionName, readOptions, type Values } from '../options/table.ts';
-import { checkOutputFolder } from '../shared/checks.ts';
 import { writeForecast } from '../shared/forecast.ts';
 import { inputsOf } from '../shared/inputs.ts';
 import { modelFolder } from '../shared/model-folder.ts';
+import { checkOutputFolder } from '../shared/output-checks.ts';
 import { type NamedInput, namedInputs, pngName } from '../shared/output-names.ts';
 import { writePng } from '../shared/png-file.ts';
 import { duration, short } from '../shared/progress.ts';
@@ -40,17 +40,16 @@ const ATTACK = [
   ...ROBUST,
   'attack',
   'truth',
-  'labelsFrom',
   'out',
   'null',
-  'json',
+  'reportFormat',
   'dryRun',
 ] as const satisfies readonly OptionName[];
 
 /** A checked command line of `attack`. */
 export interface AttackSettings
   extends RobustSettings,
-    Pick<Values<(typeof ATTACK)[number]>, 'attack' | 'json' | 'dryRun'> {
+    Pick<Values<(typeof ATTACK)[number]>, 'attack' | 'reportFormat' | 'dryRun'> {
   readonly inputs: readonly string[];
   readonly nul: boolean;
   readonly out: string;
@@ -75,12 +74,9 @@ Examples:
 
 /** Checks a command line of `attack`. @throws UsageError, one sentence. */
 function readSettings(inputs: readonly string[], typed: Typed): AttackSettings {
-  const { null: nul, out, truth: given, labelsFrom, ...values } = readOptions(ATTACK, typed);
+  const { null: nul, out, truth = 'folders', ...values } = readOptions(ATTACK, typed);
   const all = inputsOf(inputs, nul);
   if (out === undefined) throw new UsageError('--out is missing; name the folder for the adversarial images');
-  if (given !== undefined && labelsFrom !== undefined)
-    throw new UsageError('--truth and --labels-from mean the same; leave one out');
-  const truth = given ?? labelsFrom ?? 'folders';
   return { ...values, ...checkRobust(values, [values.attack], typed), inputs: all, nul, out, truth };
 }
 
@@ -187,7 +183,7 @@ async function dryRun(settings: AttackSettings, surroundings: Surroundings, run:
   const least = { judge: 3, logits: settings.eot, gradients: 0 };
   const plans = [planOf(settings.attack, settings)];
   const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
-  await writeForecast(surroundings.stdout, forecast, settings.json);
+  await writeForecast(surroundings.stdout, forecast, settings.reportFormat);
 }
 
 /** Attacks what the settings name, and writes the images and the report; after an interruption, of what was finished. */

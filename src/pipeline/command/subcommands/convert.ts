@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { UsageError } from '../../../errors.ts';
 import { convertEdm } from '../../../graph/node/convert-edm.ts';
 import { type OptionName, readOptions, type Values } from '../options/table.ts';
-import { checkOutputFolder } from '../shared/checks.ts';
+import { checkOutputFolder } from '../shared/output-checks.ts';
 import { short } from '../shared/progress.ts';
 import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';

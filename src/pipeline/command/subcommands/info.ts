@@ -9,7 +9,7 @@ import { streamWriter } from '../shared/sinks.ts';
 import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 
-const INFO = ['model', 'json'] as const satisfies readonly OptionName[];
+const INFO = ['model', 'reportFormat'] as const satisfies readonly OptionName[];
 
 /** A checked command line of `info`. */
 export type InfoSettings = Values<(typeof INFO)[number]>;
@@ -142,12 +142,14 @@ export function infoText({
 
 /** Describes a model folder on standard output. Returns the exit status: 0 in order, 3 not. */
 async function describeFolder(
-  { model, json }: InfoSettings,
+  { model, reportFormat }: InfoSettings,
   { stdout, describe }: Surroundings,
 ): Promise<number> {
   const description = await describe(await modelFolder(model));
   const out = streamWriter(stdout);
-  await out.write(json ? `${JSON.stringify(asJson(description))}\n` : infoText(description));
+  await out.write(
+    reportFormat === 'json' ? `${JSON.stringify(asJson(description))}\n` : infoText(description),
+  );
   return description.problems.length > 0 ? 3 : 0;
 }
 

@@ -13,13 +13,13 @@ import { mapOrdered } from '../../stream/iterables.ts';
 import { type ItemFailure, isFailure } from '../../types.ts';
 import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { nearest } from '../shared/candidates.ts';
-import { checkOutputFolder } from '../shared/checks.ts';
+import { checkOutputFolder } from '../shared/output-checks.ts';
 import { short } from '../shared/progress.ts';
 import { streamWriter } from '../shared/sinks.ts';
 import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 
-const OPTIMAL = ['labels', 'imageSize', 'perClass', 'json'] as const satisfies readonly OptionName[];
+const OPTIMAL = ['labels', 'imageSize', 'perClass', 'reportFormat'] as const satisfies readonly OptionName[];
 
 /** A checked command line of `optimal`. */
 export interface OptimalSettings extends Values<(typeof OPTIMAL)[number]> {
@@ -82,7 +82,7 @@ interface Image {
  * @throws UsageError for a set that is none, labels that are no classes, or a folder that is one already.
  */
 async function makeFolder(
-  { set, out, labels: names, imageSize, perClass, json }: OptimalSettings,
+  { set, out, labels: names, imageSize, perClass, reportFormat }: OptimalSettings,
   { stdout, reporter }: Surroundings,
 ): Promise<number> {
   const config = join(out, 'config.json');
@@ -152,7 +152,7 @@ async function makeFolder(
   }
   const made = { model: out, images: rows.length, classes: classes.length, shape, failed };
   await streamWriter(stdout).write(
-    json
+    reportFormat === 'json'
       ? `${JSON.stringify(made)}\n`
       : `${out}: ${short(made.images)} images of ${short(made.classes)} classes, ${shape.join(' x ')}\n`,
   );

@@ -51,10 +51,10 @@ const CALIBRATE = [
   'heldOut',
   'perClass',
   'bins',
-  'json',
+  'reportFormat',
   'cardOut',
   'inPlace',
-  'dry',
+  'printOnly',
   'dryRun',
   'batch',
   'concurrency',
@@ -75,7 +75,7 @@ The temperature is stored with --out, in a new card or in a copy of the model fo
 of your own model folder. On a terminal you are asked if neither is given. Shipped models are never changed.
 
 Examples:
-  diffclass-stream calibrate photos/ --model path/to/model --dry
+  diffclass-stream calibrate photos/ --model path/to/model --print-only
   diffclass-stream calibrate photos/ --model path/to/model --in-place
   diffclass-stream calibrate photos/ --model fashion-mnist --out my-fashion-mnist/
 `;
@@ -89,12 +89,16 @@ function readSettings([set = '']: readonly string[], typed: Typed): CalibrateSet
   const other = (['timesteps', 'sigmas', 'loss', 'weighting'] as const).find(
     (name) => settings[name] !== undefined,
   );
-  const stores = [settings.dry && '--dry', settings.inPlace && '--in-place', settings.cardOut && '--out'];
+  const stores = [
+    settings.printOnly && '--print-only',
+    settings.inPlace && '--in-place',
+    settings.cardOut && '--out',
+  ];
   const [one, two] = stores.filter(Boolean);
   if (two) throw new UsageError(`${one} and ${two} exclude each other`);
-  if (other && !settings.dry)
+  if (other && !settings.printOnly)
     throw new UsageError(
-      `--${other}: a card's temperature holds for the model's own noise levels, weights and loss; to calibrate others, add --dry`,
+      `--${other}: a card's temperature holds for the model's own noise levels, weights and loss; to calibrate others, add --print-only`,
     );
   return settings;
 }
@@ -163,7 +167,7 @@ async function dryRun(
     timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
     time: runTimeOf(images, image, opening + timing.once),
   };
-  await writeForecast(stdout, forecast, settings.json);
+  await writeForecast(stdout, forecast, settings.reportFormat);
 }
 const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
 
@@ -213,7 +217,7 @@ async function classifySet(
 const calibrateModel = (settings: CalibrateSettings, surroundings: Surroundings): Promise<number> =>
   runCommand(surroundings, async (run) => {
     const { openModel, stdin, stdout, reporter, quiet } = surroundings;
-    const { set, heldOut: fraction, bins, json } = settings;
+    const { set, heldOut: fraction, bins, reportFormat } = settings;
     const folder = await modelFolder(settings.model);
     const options = await modelOptions(settings);
     await checkSet({ set });
@@ -245,7 +249,7 @@ const calibrateModel = (settings: CalibrateSettings, surroundings: Surroundings)
       stored: await storeIn(destination, folder, after, surroundings),
     };
     await streamWriter(stdout).write(
-      json ? `${JSON.stringify(calibration)}\n` : calibrationText(calibration),
+      reportFormat === 'json' ? `${JSON.stringify(calibration)}\n` : calibrationText(calibration),
     );
     return { failures };
   });

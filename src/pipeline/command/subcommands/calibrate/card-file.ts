@@ -7,8 +7,8 @@ import { UsageError } from '../../../../errors.ts';
 import { storeTemperature } from '../../../../graph/node/store-temperature.ts';
 import { systemCode } from '../../../images/failures.ts';
 import { linesOf } from '../../../images/path-lines.ts';
-import { checkOutputFile, checkOutputFolder } from '../../shared/checks.ts';
 import { SHIPPED } from '../../shared/model-folder.ts';
+import { checkOutputFile, checkOutputFolder } from '../../shared/output-checks.ts';
 import { isBeneath } from '../../shared/output-names.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 
@@ -21,7 +21,7 @@ export type Destination =
 
 /** What was asked for. */
 export interface StoreOptions {
-  readonly dry: boolean;
+  readonly printOnly: boolean;
   /** A `.json` file, or a folder. */
   readonly cardOut: string | undefined;
   readonly inPlace: boolean;
@@ -47,11 +47,11 @@ const exists = (path: string) =>
  * @throws UsageError if it can go nowhere.
  */
 export async function destinationOf(
-  { dry, cardOut, inPlace }: StoreOptions,
+  { printOnly, cardOut, inPlace }: StoreOptions,
   folder: string,
   canAsk: boolean,
 ): Promise<Destination> {
-  if (dry) return { kind: 'nowhere' };
+  if (printOnly) return { kind: 'nowhere' };
   if (cardOut !== undefined) {
     const card = /\.json$/i.test(cardOut);
     if (await isShipped(cardOut))
@@ -64,11 +64,11 @@ export async function destinationOf(
   }
   if (await isShipped(folder))
     throw new UsageError(
-      'calibrate: a shipped model stays as it is; store the temperature in a copy with --out FOLDER, in a card with --out FILE.json, or only print it with --dry',
+      'calibrate: a shipped model stays as it is; store the temperature in a copy with --out FOLDER, in a card with --out FILE.json, or only print it with --print-only',
     );
   if (!inPlace && !canAsk)
     throw new UsageError(
-      `calibrate: expected --in-place to change ${join(folder, 'card.json')}, --out FILE.json or FOLDER to leave it, or --dry to only print`,
+      `calibrate: expected --in-place to change ${join(folder, 'card.json')}, --out FILE.json or FOLDER to leave it, or --print-only to store nothing`,
     );
   await checkOutputFile('--in-place', join(folder, 'card.json'));
   return { kind: 'in place', ask: !inPlace };

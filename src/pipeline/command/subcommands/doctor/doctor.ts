@@ -13,7 +13,7 @@ import type { Surroundings } from '../../shared/surroundings.ts';
 import { type Check, checksOf, runCheck, statusOfChecks } from './checks.ts';
 import { type Facts, gatherFacts, runOwn } from './facts.ts';
 
-const DOCTOR = ['model', 'device', 'fix', 'run', 'json'] as const satisfies readonly OptionName[];
+const DOCTOR = ['model', 'device', 'fix', 'run', 'reportFormat'] as const satisfies readonly OptionName[];
 
 /** A checked command line of `doctor`. */
 export type DoctorSettings = Values<(typeof DOCTOR)[number]>;
@@ -118,7 +118,7 @@ async function examineMachine(
   const devices = facts.probe?.devices ?? [];
   const { node, platform, webgpu } = facts;
   const out = streamWriter(stdout);
-  if (settings.json)
+  if (settings.reportFormat === 'json')
     await out.write(`${JSON.stringify({ status, node, platform, webgpu, devices, checks, fixed })}\n`);
   else await out.write(doctorText(devices, checks));
   return status;

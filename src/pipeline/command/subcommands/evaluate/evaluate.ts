@@ -11,11 +11,11 @@ import { prepareImage } from '../../../images/prepare.ts';
 import type { OptionSet, OptionValues } from '../../../option.ts';
 import { madeBy } from '../../../types.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
-import { checkOutputFile, checkOutputFolder } from '../../shared/checks.ts';
 import { writeForecast } from '../../shared/forecast.ts';
 import type { Interruption } from '../../shared/interruption.ts';
 import { checkSet, countImages, imagesOf, type SetImage } from '../../shared/labelled-set.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
+import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
 import { PURIFY_FIRST_OPTIONS } from '../../shared/purifying.ts';
@@ -43,11 +43,10 @@ const EVALUATE = [
   'attacks',
   'everyAttack',
   'truth',
-  'labelsCsv',
   'images',
   'output',
   'save',
-  'json',
+  'reportFormat',
   'resume',
   'overwrite',
   'dryRun',
@@ -58,6 +57,8 @@ export interface EvaluateSettings
   extends RobustSettings,
     Omit<Values<(typeof EVALUATE)[number]>, keyof RobustSettings> {
   readonly set: string;
+  /** A table of true classes with paths relative to the set (--labels-csv, see old-spellings.ts). */
+  readonly labelsCsv: string | undefined;
 }
 
 const HELP = `
@@ -85,12 +86,13 @@ function readSettings([set = '']: readonly string[], typed: Typed): EvaluateSett
   const values = readOptions(EVALUATE, typed);
   if (values.resume && values.output === '-')
     throw new UsageError('--resume needs --output FILE, whose log says what is done');
-  if (values.truth !== undefined && values.labelsCsv !== undefined)
+  const labelsCsv = typed.labelsCsv === undefined ? undefined : String(typed.labelsCsv);
+  if (values.truth !== undefined && labelsCsv !== undefined)
     throw new UsageError('--truth and --labels-csv exclude each other');
   if (values.resume && values.overwrite) throw new UsageError('--resume and --overwrite exclude each other');
   if (values.save !== undefined && values.attacks.length === 0)
     throw new UsageError('--save needs --attacks: without an attack there are no adversarial images');
-  return { ...values, ...checkRobust(values, values.attacks, typed), set };
+  return { ...values, ...checkRobust(values, values.attacks, typed), set, labelsCsv };
 }
 
 /** Where the log of an output is. */
@@ -107,7 +109,7 @@ const under = (prefix: string, options: OptionSet, values: OptionValues) =>
 
 /** What results depend on. How many images there are, how they are batched and which attacks are skipped is not. */
 function fingerprint(settings: EvaluateSettings, folder: string, weights: string | null): Fingerprint {
-  const { output, json, resume, overwrite, save, dryRun, ...all } = settings;
+  const { output, reportFormat, resume, overwrite, save, dryRun, ...all } = settings;
   const { batch, concurrency, images, everyAttack, attacks, gradientMode: _, purifying, ...rest } = all;
   const {
     attackValues,
@@ -189,18 +191,6 @@ async function checkUnused(path: string): Promise<void> {
     throw new UsageError(`--output: ${path} exists; --resume goes on with it, --overwrite begins anew`);
 }
 
-/** Checks what can be checked without the model: the set, and where results go. @throws UsageError */
-async function checkFiles(settings: EvaluateSettings): Promise<void> {
-  const { output, save, resume, overwrite } = settings;
-  await checkSet(settings);
-  if (save !== undefined) await checkOutputFolder('--save', save);
-  if (output === '-') return;
-  for (const path of [output, logOf(output)]) {
-    await checkOutputFile('--output', path);
-    if (!resume && !overwrite) await checkUnused(path);
-  }
-}
-
 /** Earlier results that are still good: an adversarial image that is to be saved must be there. */
 async function goodResults(results: readonly Result[], save: string | undefined): Promise<Results> {
   const good: Results = new Map();
@@ -235,28 +225,31 @@ async function dryRun(
   { openModel, stdout }: Surroundings,
   run: Run,
 ): Promise<void> {
-  const { attacks, json } = settings;
+  const { attacks, reportFormat } = settings;
   const images = await countImages(settings);
   const opened = await openCampaign(settings, openModel, attacks);
   run.atEnd(opened.close);
   const plans = attacks.map((attack) => planOf(attack, settings));
   const least = { judge: 1, logits: 0, gradients: 0 };
   const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
-  await writeForecast(stdout, forecast, json);
+  await writeForecast(stdout, forecast, reportFormat);
 }
 
 /** Evaluates what the settings name and writes the table; after an interruption there is none. */
 const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Promise<number> =>
   runCommand(surroundings, async (run) => {
     const { openModel, stdout, reporter } = surroundings;
-    const { set, output, resume, attacks, json, everyAttack: every } = settings;
+    const { set, output, resume, attacks, reportFormat, everyAttack: every } = settings;
     if (settings.dryRun) {
       await dryRun(settings, surroundings, run);
       return { failures: 0 };
     }
-    await checkFiles(settings);
-    for (const path of output === '-' ? [] : [output, logOf(output)])
+    await checkSet(settings);
+    if (settings.save !== undefined) await checkOutputFolder('--save', settings.save);
+    for (const path of output === '-' ? [] : [output, logOf(output)]) {
+      if (!resume && !settings.overwrite) await checkUnused(path);
       await run.claim(path, { option: '--output', inputs: [set] });
+    }
     const folder = await modelFolder(settings.model);
     const of = fingerprint(settings, folder, await weightsHash(folder));
     const earlier = resume ? await readLog(logOf(output), of) : NOTHING;
@@ -295,12 +288,13 @@ const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Pr
     // A log may know more images than were asked for this time.
     const asked = [...keys].flatMap((key) => [...(results.get(key)?.values() ?? [])]);
     const table = tableOf(asked, attacks, { every });
-    const text = json
-      ? `${JSON.stringify({ ...report(settings, opened, table, failures), options: of, ...made })}\n`
-      : tableText(
-          table,
-          attacks.length > 0 ? `, attacks in ${settings.norm ?? 'linf'} with eps ${settings.epsText}` : '',
-        );
+    const text =
+      reportFormat === 'json'
+        ? `${JSON.stringify({ ...report(settings, opened, table, failures), options: of, ...made })}\n`
+        : tableText(
+            table,
+            attacks.length > 0 ? `, attacks in ${settings.norm ?? 'linf'} with eps ${settings.epsText}` : '',
+          );
     const writer = output === '-' ? streamWriter(stdout) : await fileWriter(output, false);
     await writer.write(text);
     await writer.close();

@@ -52,6 +52,7 @@ const MATCH = [
   'seed',
   'noise',
   'output',
+  'lineFormat',
   'resume',
   'dryRun',
   'batch',
@@ -160,7 +161,7 @@ async function dryRun(settings: MatchSettings, { openModel, stdout }: Surroundin
       timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
       time: runTimeOf(items, item, opening + timing.once),
     };
-    return writeForecast(stdout, forecast, false);
+    return writeForecast(stdout, forecast, settings.lineFormat);
   }
 }
 

@@ -15,13 +15,13 @@ import { purifyImages } from '../../../stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
 import { purificationOptions } from '../../options/purify-options.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
-import { checkOutputFolder } from '../../shared/checks.ts';
 import { evaluationRecord } from '../../shared/evaluation-record.ts';
 import { writeForecast } from '../../shared/forecast.ts';
 import { inputsOf } from '../../shared/inputs.ts';
 import type { Interruption } from '../../shared/interruption.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedPurification, openPurification } from '../../shared/opened-model.ts';
+import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { namedInputs, pngName } from '../../shared/output-names.ts';
 import { writePng } from '../../shared/png-file.ts';
 import { duration, short } from '../../shared/progress.ts';
@@ -50,6 +50,7 @@ const PURIFY = [
   'out',
   'tensors',
   'output',
+  'lineFormat',
   'resume',
   'dryRun',
   'timings',
@@ -62,7 +63,16 @@ const PURIFY = [
 export interface PurifySettings
   extends Pick<
     Values<(typeof PURIFY)[number]>,
-    'model' | 'tensors' | 'output' | 'resume' | 'dryRun' | 'timings' | 'batch' | 'concurrency' | 'seed'
+    | 'model'
+    | 'tensors'
+    | 'output'
+    | 'resume'
+    | 'dryRun'
+    | 'timings'
+    | 'batch'
+    | 'concurrency'
+    | 'seed'
+    | 'lineFormat'
   > {
   readonly inputs: readonly string[];
   readonly nul: boolean;
@@ -216,7 +226,7 @@ async function dryRun(
     timed: `${timing.runs} times ${timing.units} images at once`,
     time: runTimeOf(images, seconds, start + once),
   };
-  await writeForecast(surroundings.stdout, forecast, false);
+  await writeForecast(surroundings.stdout, forecast, settings.lineFormat);
 }
 
 /** Purifies what the settings name, and writes the images and a line for each. */

@@ -1,0 +1,42 @@
+// Spellings of options that earlier versions had: they work as their successors do, and no help shows them.
+
+import { describe, expect, test } from 'vitest';
+import { translateOldSpellings } from '../../src/pipeline/command/old-spellings.ts';
+import { SUBCOMMANDS } from '../../src/pipeline/command/subcommands/list.ts';
+import { cli } from './capture.ts';
+
+describe('old spellings', () => {
+  test('--json is --format json', async () => {
+    const old = await cli(['info', '--json']);
+    expect(old).toEqual(await cli(['info', '--format', 'json']));
+    expect(JSON.parse(old.out)).toMatchObject({ name: 'fake' });
+  });
+
+  test.each([
+    ['calibrate', { dry: true }, { printOnly: true }],
+    ['attack', { labelsFrom: 'truth.csv', json: true }, { truth: 'truth.csv', format: 'json' }],
+    ['evaluate', { labelsCsv: 'labels.csv' }, { labelsCsv: 'labels.csv' }],
+    ['classify', { format: 'csv' }, { format: 'csv' }],
+  ])('%s: %o', (subcommand, given, options) => {
+    expect(translateOldSpellings(subcommand, given).options).toEqual(options);
+  });
+
+  test('both spellings at once are refused', async () => {
+    const { status, err } = await cli(['info', '--json', '--format', 'text']);
+    expect([status, err]).toEqual([
+      2,
+      'diffclass-stream: --json is the old spelling of --format json; leave one of them out\n',
+    ]);
+  });
+
+  test('the debug log names the successor', async () => {
+    const { err } = await cli(['info', '--json', '--log-level', 'debug']);
+    expect(err).toContain('--json is the old spelling of --format json');
+  });
+
+  test.each(SUBCOMMANDS.map(({ name }) => name))('the help of %s shows none', async (name) => {
+    const { status, out } = await cli([name, '--help']);
+    expect(status).toBe(0);
+    expect(out).not.toMatch(/--(json|dry|labels-from|labels-csv)(?![-\w])/);
+  });
+});
