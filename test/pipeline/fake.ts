@@ -2,15 +2,8 @@
 // and devices can be lost on command. What it was asked is kept for tests to look at.
 
 import type { Candidate, EvaluationBatch, Level, Model } from '../../src/graph/model.ts';
-import {
-  aggregate,
-  eliminate,
-  fanOut,
-  type ModelInfo,
-  type Strategy,
-  startTrial,
-  type Trial,
-} from '../../src/pipeline/deciding/trial.ts';
+import { playTrial } from '../../src/pipeline/deciding/rounds.ts';
+import type { ModelInfo, Strategy, Trial } from '../../src/pipeline/deciding/trial.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
 
 /** Images that the pixels of a fake image, in (0, 1], can tell apart. */
@@ -131,24 +124,12 @@ export function fakeModel({
 }
 
 /** Runs the trial of one image to its end, without a stream. */
-export function runTrial(
+export const runTrial = (
   strategy: Strategy,
-  facts: ModelInfo,
+  info: ModelInfo,
   errorOf: (candidate: number, level: number, noise: number) => number,
   budget?: number,
-): Trial {
-  const decide = strategy(facts);
-  let trial = startTrial(facts);
-  for (;;) {
-    const [next, look] = eliminate(trial, decide(trial), budget);
-    if (next.decided !== undefined) return next;
-    const fans = fanOut(next, look);
-    const errors = fans.map(({ candidates, level, noise }) =>
-      Float32Array.from(candidates, (candidate) => errorOf(candidate, level, noise)),
-    );
-    trial = aggregate(next, fans, errors);
-  }
-}
+): Trial => playTrial(info, strategy(info), errorOf, budget);
 
 /** Image `id`, whose pixels are all `(id + 1) / IDS`. */
 export const image = (id: number): ImageItem => ({

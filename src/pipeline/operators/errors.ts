@@ -1,6 +1,7 @@
 import type { OperatorFunction } from 'rxjs';
 import { faultOf } from '../../errors.ts';
 import { type Errors, isFan, type Passing, type SharedFan } from '../stream/flight.ts';
+import { groupErrors } from '../stream/group-errors.ts';
 import { streamOperator } from '../stream/observable.ts';
 import { concurrently } from '../stream/pull.ts';
 import { batcherOfClassifier, type ClassifierInfo } from '../stream/sharing.ts';
@@ -26,15 +27,8 @@ export const errors = (
   });
 
 async function evaluate(shared: SharedFan): Promise<Errors> {
-  const { candidates, level, noise } = shared.fan;
-  const count = candidates.length;
   try {
-    const errors = await shared.image.lease.errors({
-      candidate: candidates,
-      level: new Uint32Array(count).fill(level),
-      noise: new Uint32Array(count).fill(noise),
-    });
-    return { ...shared, errors };
+    return { ...shared, errors: await groupErrors(shared.image.lease, shared.fan) };
   } catch (error) {
     return { ...shared, failure: faultOf(error) };
   }

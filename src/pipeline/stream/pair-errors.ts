@@ -4,6 +4,7 @@ import { ascending } from '../deciding/levels.ts';
 import { lessUnconditional, type Matches, matchesOf } from '../deciding/matching.ts';
 import { fanOut, startTrial } from '../deciding/trial.ts';
 import type { Batcher } from './batcher.ts';
+import { groupErrors } from './group-errors.ts';
 import type { User } from './queues.ts';
 
 /** Images of an item, and the captions that belong to them. */
@@ -60,16 +61,8 @@ async function meanErrors(
   const order = ascending(levels);
   const lease = await batcher.lease(user, pixels);
   try {
-    const fans = fanOut(startTrial(batcher.model), { survivors: candidates, levels: order });
-    const rows = await Promise.all(
-      fans.map(({ level, noise }) =>
-        lease.errors({
-          candidate: candidates,
-          level: candidates.map(() => level),
-          noise: candidates.map(() => noise),
-        }),
-      ),
-    );
+    const groups = fanOut(startTrial(batcher.model), { survivors: candidates, levels: order });
+    const rows = await Promise.all(groups.map((group) => groupErrors(lease, group)));
     const weights = order.map((level) => levels[level]!.weight);
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     const mean = (i: number) => rows.reduce((sum, row, k) => sum + weights[k]! * row[i]!, 0) / total;

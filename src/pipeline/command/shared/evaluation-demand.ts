@@ -1,7 +1,8 @@
 // How many evaluations a strategy asks for per image.
 
 import { bind } from '../../deciding/bind.ts';
-import { aggregate, counted, eliminate, fanOut, type ModelInfo, startTrial } from '../../deciding/trial.ts';
+import { playTrial, roundsOf } from '../../deciding/rounds.ts';
+import { counted, type ModelInfo } from '../../deciding/trial.ts';
 import type { ClassifyOptions } from '../../operators/classify-options.ts';
 
 /** Counts of evaluations of an image. */
@@ -30,45 +31,28 @@ export interface Demand extends EvaluationCounts {
  * @throws UsageError if the strategy does not fit the model, or the budget does not reach every candidate.
  */
 export function evaluationsOf(
-  facts: ModelInfo,
-  options: Pick<ClassifyOptions, 'strategy' | 'budget'>,
+  info: ModelInfo,
+  { strategy, budget }: Pick<ClassifyOptions, 'strategy' | 'budget'>,
 ): Demand {
-  const first = facts.candidates[0]?.classidx;
-  const lead = counted(facts.levels).map(({ weight, share }) => (weight > 0 ? share / weight : 1));
-  const least = played(facts, options, (candidate, level) =>
-    facts.candidates[candidate]!.classidx === first ? 0 : lead[level]!,
+  const decide = bind(info, { strategy, budget });
+  const first = info.candidates[0]?.classidx;
+  const lead = counted(info.levels).map(({ weight, share }) => (weight > 0 ? share / weight : 1));
+  const isFirst = (candidate: number) => info.candidates[candidate]!.classidx === first;
+  const least = playTrial(
+    info,
+    decide,
+    (candidate, level) => (isFirst(candidate) ? 0 : lead[level]!),
+    budget,
   );
-  const most = played(facts, options, () => 0);
-  const levels = facts.levels.length;
+  const most = playTrial(info, decide, () => 0, budget);
+  const levels = info.levels.length;
+  const firstRound = roundsOf(info, decide, budget).next();
+  const groups = firstRound.done ? [] : firstRound.value;
   return {
     least: least.evaluations,
     most: most.evaluations,
-    exhaustive: facts.candidates.length * levels,
-    views: { least: least.views, most: most.views, exhaustive: levels },
-    atOnce: most.atOnce,
+    exhaustive: info.candidates.length * levels,
+    views: { least: least.visited.length, most: most.visited.length, exhaustive: levels },
+    atOnce: groups.reduce((sum, { candidates }) => sum + candidates.length, 0),
   };
-}
-
-function played(
-  facts: ModelInfo,
-  options: Pick<ClassifyOptions, 'strategy' | 'budget'>,
-  errorOf: (candidate: number, level: number) => number,
-): { readonly evaluations: number; readonly views: number; readonly atOnce: number } {
-  const decide = bind(facts, options);
-  let trial = startTrial(facts);
-  let atOnce = 0;
-  for (;;) {
-    const [next, look] = eliminate(trial, decide(trial), options.budget);
-    if (next.decided !== undefined)
-      return { evaluations: next.evaluations, views: next.visited.length, atOnce };
-    const fans = fanOut(next, look);
-    trial = aggregate(
-      next,
-      fans,
-      fans.map(({ candidates, level }) =>
-        Float32Array.from(candidates, (candidate) => errorOf(candidate, level)),
-      ),
-    );
-    atOnce ||= trial.evaluations;
-  }
 }
