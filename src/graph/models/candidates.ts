@@ -1,8 +1,8 @@
 // What a model chooses between: classes, prompts, or nothing at all; and the network's own number for each.
 
 import { UnsupportedError } from '../../errors.ts';
-import { nullLabel } from '../folders/edm-folder.ts';
-import type { EdmFolder, ModelFolder } from '../folders/folder.ts';
+import { nullLabel } from '../families/edm/edm-family.ts';
+import type { EdmFolder, ModelFolder } from './families.ts';
 import { type Candidate, NO_CLASS } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 

@@ -14,21 +14,21 @@ import { type Attached, type DenoiserOptions, denoiser } from '../evaluation/den
 import type { Network, Noise, NoiseLevel } from '../evaluation/evaluation.ts';
 import type { Files } from '../files/files.ts';
 import { openTensorFile, type TensorFile } from '../files/safetensors.ts';
-import { withoutClass } from '../folders/edm-folder.ts';
-import { type ModelFolder, readModelFolder, requireClasses } from '../folders/folder.ts';
+import { withoutClass } from '../families/edm/edm-family.ts';
+import { type ModelFolder, readModelFolder, requireClasses } from './families.ts';
 import { coefficients } from '../folders/schedule.ts';
 import { type Candidate, type Level, type Model, NO_CLASS } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 import { modelFiles } from '../node/model-path.ts';
 import { openSafetensors } from '../node/open-safetensors.ts';
 import { candidatesOf } from './candidates.ts';
-import { edmLevel, edmNetwork } from './edm-model.ts';
-import { imageEncoder } from './latent-model.ts';
-import { optimalLevel, optimalNetwork } from './optimal-model.ts';
-import { outputScale, pixelNetwork } from './pixel-model.ts';
+import { edmLevel, edmNetwork } from '../families/edm/edm-network.ts';
+import { imageEncoder } from '../families/latent.ts';
+import { optimalLevel, optimalNetwork } from '../families/optimal/optimal-network.ts';
+import { outputScale, pixelNetwork } from '../families/pixel/pixel-network.ts';
 import { summarise, temperatureOf } from './summarise.ts';
-import { textNetwork } from './text-model.ts';
-import { transformerNetwork } from './transformer-model.ts';
+import { textNetwork } from '../families/text/text-network.ts';
+import { transformerNetwork } from '../families/dit/dit-family.ts';
 
 export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */

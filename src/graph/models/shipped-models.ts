@@ -2,7 +2,7 @@
 
 import { ModelError } from '../../errors.ts';
 import { readWhole } from '../files/files.ts';
-import { readModelFolder } from '../folders/folder.ts';
+import { readModelFolder } from './families.ts';
 import { folderFiles } from '../node/folder-files.ts';
 import { shippedNames, shippedPath } from '../node/model-path.ts';
 import { summarise } from './summarise.ts';

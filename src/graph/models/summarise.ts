@@ -2,7 +2,7 @@
 
 import { ModelError } from '../../errors.ts';
 import type { Files } from '../files/files.ts';
-import { type ModelFolder, readModelFolder, requireClasses } from '../folders/folder.ts';
+import { type ModelFolder, readModelFolder, requireClasses } from './families.ts';
 
 import type { Level } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
@@ -10,7 +10,7 @@ import { vaeDownscale } from '../networks/vae-encoder-config.ts';
 import { modelFiles } from '../node/model-path.ts';
 import { rdcLevels, sumTemperature } from '../sigmas.ts';
 import { gridShare, visitingOrder } from '../visiting.ts';
-import { OPTIMAL_SIGMAS } from './optimal-model.ts';
+import { OPTIMAL_SIGMAS } from '../families/optimal/optimal-network.ts';
 
 /** Levels of a model whose card names none, by its kind. */
 const DEFAULT_LEVELS = { pixel: 25, text: 100, transformer: 250 } as const;

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
-import { type PixelModelFolder, readModelFolder, requireClasses } from '../../../src/graph/folders/folder.ts';
+import { type PixelModelFolder, readModelFolder, requireClasses } from '../../../src/graph/models/families.ts';
 import { folderFiles } from '../../../src/graph/node/folder-files.ts';
 
 let root: string;

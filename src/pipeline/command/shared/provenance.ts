@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { readModelFolder } from '../../../graph/folders/folder.ts';
+import { readModelFolder } from '../../../graph/models/families.ts';
 import type { Model } from '../../../graph/model.ts';
 import { folderFiles } from '../../../graph/node/folder-files.ts';
 

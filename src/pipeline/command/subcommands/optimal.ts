@@ -3,7 +3,7 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../../errors.ts';
-import { OPTIMAL_CLASS } from '../../../graph/folders/optimal-folder.ts';
+import { OPTIMAL_CLASS } from '../../../graph/families/optimal/optimal-family.ts';
 import { writeSafetensors } from '../../../graph/node/write-safetensors.ts';
 import { failureOf, systemCode } from '../../images/failures.ts';
 import { type Pixels, withChannels } from '../../images/pixels.ts';

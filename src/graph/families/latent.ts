@@ -9,7 +9,7 @@ import { plan } from '../core/plan.ts';
 import { weightStore } from '../core/weight-store.ts';
 import type { ImageEncoder } from '../evaluation/denoiser.ts';
 import { openTensorFile } from '../files/safetensors.ts';
-import type { VaeFolder } from '../folders/folder.ts';
+import type { VaeFolder } from '../models/families.ts';
 import { vaeEncoder, vaeEncoderParameters } from '../networks/vae-encoder.ts';
 import { vaeDownscale } from '../networks/vae-encoder-config.ts';
 

@@ -1,13 +1,13 @@
 // A DiT folder as a network of classes: a class-conditional transformer over the latents of its autoencoder.
 
-import { apply } from '../core/graph.ts';
-import type { Network } from '../evaluation/evaluation.ts';
-import { parametersOf } from '../files/parameters.ts';
-import type { TensorFile } from '../files/safetensors.ts';
-import type { TransformerFolder } from '../folders/folder.ts';
-import type { Level } from '../model.ts';
-import { dit, ditTensors } from '../networks/dit.ts';
-import { TIME_ROW, timeRows } from '../networks/time-embedding.ts';
+import { apply } from '../../core/graph.ts';
+import type { Network } from '../../evaluation/evaluation.ts';
+import { parametersOf } from '../../files/parameters.ts';
+import type { TensorFile } from '../../files/safetensors.ts';
+import type { TransformerFolder } from '../../models/families.ts';
+import type { Level } from '../../model.ts';
+import { dit, ditTensors } from '../../networks/dit.ts';
+import { TIME_ROW, timeRows } from '../../networks/time-embedding.ts';
 
 /**
  * The transformer of a folder as a network: its weights are read from the file when a plan first wants them. Every

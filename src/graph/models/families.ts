@@ -4,20 +4,20 @@ import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
 import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
-import { type EdmFolder, readEdmFolder } from './edm-folder.ts';
-import { OPTIMAL_CLASS, type OptimalFolder, readOptimalFolder } from './optimal-folder.ts';
-import { type PipelineFolder, readPipelineFolder } from './pipeline-folder.ts';
-import { entries } from './weights.ts';
+import { type EdmFolder, readEdmFolder } from '../families/edm/edm-family.ts';
+import { OPTIMAL_CLASS, type OptimalFolder, readOptimalFolder } from '../families/optimal/optimal-family.ts';
+import { type PipelineFolder, readPipelineFolder } from '../families/pipeline.ts';
+import { entries } from '../folders/weights.ts';
 
-export type { EdmFolder } from './edm-folder.ts';
-export type { OptimalFolder } from './optimal-folder.ts';
+export type { EdmFolder } from '../families/edm/edm-family.ts';
+export type { OptimalFolder } from '../families/optimal/optimal-family.ts';
 export type {
   PixelModelFolder,
   TextModelFolder,
   TransformerFolder,
   VaeFolder,
-} from './pipeline-folder.ts';
-export { findWeights } from './weights.ts';
+} from '../families/pipeline.ts';
+export { findWeights } from '../folders/weights.ts';
 
 /** Every kind of model folder this version runs. */
 export type ModelFolder = PipelineFolder | EdmFolder | OptimalFolder;

@@ -1,17 +1,17 @@
 // An EDM network and its preconditioning (Karras et al. 2022, table 1) as a network that can be evaluated. Its levels
 // are sigmas, x_sigma = x0 + sigma eps, and its errors are distances of images: D(x_sigma; sigma, class) - x0.
 
-import { UnsupportedError } from '../../errors.ts';
-import { apply, type Graph } from '../core/graph.ts';
-import type { Network } from '../evaluation/evaluation.ts';
-import { multiHead } from '../evaluation/multi-head.ts';
-import type { TensorFile } from '../files/safetensors.ts';
-import type { EdmFolder } from '../folders/folder.ts';
-import type { Coefficients } from '../folders/schedule.ts';
-import type { Level } from '../model.ts';
-import type { EdmConfig } from '../networks/edm-config.ts';
-import { edmParameters, edmUNet, labelRows, noiseRows } from '../networks/edm-unet.ts';
-import type { Constant, Value } from '../ops/value.ts';
+import { UnsupportedError } from '../../../errors.ts';
+import { apply, type Graph } from '../../core/graph.ts';
+import type { Network } from '../../evaluation/evaluation.ts';
+import { multiHead } from '../../evaluation/multi-head.ts';
+import type { TensorFile } from '../../files/safetensors.ts';
+import type { EdmFolder } from '../../models/families.ts';
+import type { Coefficients } from '../../folders/schedule.ts';
+import type { Level } from '../../model.ts';
+import type { EdmConfig } from '../../networks/edm-config.ts';
+import { edmParameters, edmUNet, labelRows, noiseRows } from '../../networks/edm-unet.ts';
+import type { Constant, Value } from '../../ops/value.ts';
 
 /**
  * What sigma does to an image and to the network's output F: D = c_skip x + c_out F with

@@ -1,16 +1,16 @@
 // A diffusers pixel model (UNet2DModel and a schedule of timesteps) as a network that can be evaluated.
 
-import { ModelError, UnsupportedError } from '../../errors.ts';
-import { apply, type Graph } from '../core/graph.ts';
-import type { Network } from '../evaluation/evaluation.ts';
-import { multiHead } from '../evaluation/multi-head.ts';
-import { parametersOf } from '../files/parameters.ts';
-import type { TensorFile } from '../files/safetensors.ts';
-import type { PixelModelFolder } from '../folders/folder.ts';
-import type { Level } from '../model.ts';
-import { timeRowLength, timeRows } from '../networks/time-embedding.ts';
-import { unet2d, unet2dTensors } from '../networks/unet2d.ts';
-import type { Constant, Value } from '../ops/value.ts';
+import { ModelError, UnsupportedError } from '../../../errors.ts';
+import { apply, type Graph } from '../../core/graph.ts';
+import type { Network } from '../../evaluation/evaluation.ts';
+import { multiHead } from '../../evaluation/multi-head.ts';
+import { parametersOf } from '../../files/parameters.ts';
+import type { TensorFile } from '../../files/safetensors.ts';
+import type { PixelModelFolder } from '../../models/families.ts';
+import type { Level } from '../../model.ts';
+import { timeRowLength, timeRows } from '../../networks/time-embedding.ts';
+import { unet2d, unet2dTensors } from '../../networks/unet2d.ts';
+import type { Constant, Value } from '../../ops/value.ts';
 
 /**
  * The UNet of a folder as a network: its weights are read from the file when a plan first wants them.

@@ -1,30 +1,30 @@
 // A Stable Diffusion folder as a network whose candidates are prompts. What only the prompt decides is computed
 // once: its encoding, and its keys and values for every cross-attention.
 
-import type { Device } from '../../kernels/device/device.ts';
-import type { WeightDtype } from '../../kernels/device/routine.ts';
-import { checked, createStorage, idle, type Range, submit } from '../../kernels/device/runtime.ts';
-import { pitch, type Shape, storageBytes } from '../../kernels/device/tensor.ts';
-import { apply, type Graph, input, newGraph, output } from '../core/graph.ts';
-import { plan } from '../core/plan.ts';
-import { weightStore } from '../core/weight-store.ts';
-import type { Attached } from '../evaluation/denoiser.ts';
-import type { Network } from '../evaluation/evaluation.ts';
-import { parametersOf } from '../files/parameters.ts';
-import type { TensorFile } from '../files/safetensors.ts';
-import type { TextModelFolder } from '../folders/folder.ts';
-import type { Level } from '../model.ts';
-import { timeRowLength, timeRows } from '../networks/time-embedding.ts';
+import type { Device } from '../../../kernels/device/device.ts';
+import type { WeightDtype } from '../../../kernels/device/routine.ts';
+import { checked, createStorage, idle, type Range, submit } from '../../../kernels/device/runtime.ts';
+import { pitch, type Shape, storageBytes } from '../../../kernels/device/tensor.ts';
+import { apply, type Graph, input, newGraph, output } from '../../core/graph.ts';
+import { plan } from '../../core/plan.ts';
+import { weightStore } from '../../core/weight-store.ts';
+import type { Attached } from '../../evaluation/denoiser.ts';
+import type { Network } from '../../evaluation/evaluation.ts';
+import { parametersOf } from '../../files/parameters.ts';
+import type { TensorFile } from '../../files/safetensors.ts';
+import type { TextModelFolder } from '../../models/families.ts';
+import type { Level } from '../../model.ts';
+import { timeRowLength, timeRows } from '../../networks/time-embedding.ts';
 import {
   crossAttentions,
   keysAndValues,
   unet2dCondition,
   unet2dConditionShared,
   unet2dConditionTensors,
-} from '../networks/unet2d-condition.ts';
-import type { Value } from '../ops/value.ts';
-import { encodePrompts, readTextEncoder } from '../text/prompt-encoder.ts';
-import { imageEncoder, latentShape } from './latent-model.ts';
+} from '../../networks/unet2d-condition.ts';
+import type { Value } from '../../ops/value.ts';
+import { encodePrompts, readTextEncoder } from '../../text/prompt-encoder.ts';
+import { imageEncoder, latentShape } from '../latent.ts';
 
 const KEPT_BYTES = 2 ** 30;
 

@@ -2,16 +2,16 @@
 // been made of, each by its probability. What a diffusion model trained on them for ever would learn; like every model
 // here it classifies by its denoising errors (Chen et al. 2024, section on the optimal diffusion classifier).
 
-import { ModelError, UnsupportedError } from '../../errors.ts';
-import { apply, type Graph } from '../core/graph.ts';
-import type { Network } from '../evaluation/evaluation.ts';
-import { multiHead } from '../evaluation/multi-head.ts';
-import type { TensorFile } from '../files/safetensors.ts';
-import type { OptimalFolder } from '../folders/optimal-folder.ts';
-import type { Coefficients } from '../folders/schedule.ts';
-import type { Level } from '../model.ts';
-import { transposedWeight } from '../ops/conv2d.ts';
-import type { Constant, Value } from '../ops/value.ts';
+import { ModelError, UnsupportedError } from '../../../errors.ts';
+import { apply, type Graph } from '../../core/graph.ts';
+import type { Network } from '../../evaluation/evaluation.ts';
+import { multiHead } from '../../evaluation/multi-head.ts';
+import type { TensorFile } from '../../files/safetensors.ts';
+import type { OptimalFolder } from './optimal-family.ts';
+import type { Coefficients } from '../../folders/schedule.ts';
+import type { Level } from '../../model.ts';
+import { transposedWeight } from '../../ops/conv2d.ts';
+import type { Constant, Value } from '../../ops/value.ts';
 
 /** Noise levels where a card names none: evenly spaced logarithms, so that equal weights of errors of noises are the ELBO's. */
 export const OPTIMAL_SIGMAS: readonly number[] = Array.from({ length: 25 }, (_, i) =>

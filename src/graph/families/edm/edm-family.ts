@@ -2,14 +2,14 @@
 // optionally a second network in `uncond/` that is not conditioned on a class.
 
 import { z } from 'zod';
-import { ModelError } from '../../errors.ts';
-import type { Files } from '../files/files.ts';
-import { checked, readJson } from '../files/json.ts';
-import type { EdmConfig } from '../networks/edm-config.ts';
-import { parseEdmConfig, readEdmConfig } from '../networks/read-edm-config.ts';
-import { type Card, readCard } from './card.ts';
-import { headLabels, namedLabels } from './labels.ts';
-import { entries, findWeights, type WeightFile } from './weights.ts';
+import { ModelError } from '../../../errors.ts';
+import type { Files } from '../../files/files.ts';
+import { checked, readJson } from '../../files/json.ts';
+import type { EdmConfig } from '../../networks/edm-config.ts';
+import { parseEdmConfig, readEdmConfig } from '../../networks/read-edm-config.ts';
+import { type Card, readCard } from '../../folders/card.ts';
+import { headLabels, namedLabels } from '../../folders/labels.ts';
+import { entries, findWeights, type WeightFile } from '../../folders/weights.ts';
 
 /** A network of EDM and the file of its weights. */
 export interface EdmNetworkFiles extends WeightFile {

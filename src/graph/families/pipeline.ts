@@ -12,10 +12,10 @@ import {
 } from '../networks/unet2d-condition-config.ts';
 import { readUNet2DConfig, type UNet2DConfig } from '../networks/unet2d-config.ts';
 import { readVaeEncoderConfig, type VaeEncoderConfig } from '../networks/vae-encoder-config.ts';
-import { type Card, readCard } from './card.ts';
-import { classLabels, headLabels, namedLabels } from './labels.ts';
-import { readSchedule, type Schedule } from './schedule.ts';
-import { findWeights, type WeightFile } from './weights.ts';
+import { type Card, readCard } from '../folders/card.ts';
+import { classLabels, headLabels, namedLabels } from '../folders/labels.ts';
+import { readSchedule, type Schedule } from '../folders/schedule.ts';
+import { findWeights, type WeightFile } from '../folders/weights.ts';
 
 /** What all pipelines have; `weights` are those of the denoising network. */
 interface CommonFolder extends WeightFile {

@@ -1,13 +1,13 @@
 // The folder of an optimal denoiser: a `config.json` that names a file of labelled images, which are the model.
 
 import { z } from 'zod';
-import { ModelError } from '../../errors.ts';
-import type { Files } from '../files/files.ts';
-import { checked, readJson } from '../files/json.ts';
-import { openTensorFile, type TensorInfo } from '../files/safetensors.ts';
-import { type Card, readCard } from './card.ts';
-import { namedLabels } from './labels.ts';
-import type { WeightFile } from './weights.ts';
+import { ModelError } from '../../../errors.ts';
+import type { Files } from '../../files/files.ts';
+import { checked, readJson } from '../../files/json.ts';
+import { openTensorFile, type TensorInfo } from '../../files/safetensors.ts';
+import { type Card, readCard } from '../../folders/card.ts';
+import { namedLabels } from '../../folders/labels.ts';
+import type { WeightFile } from '../../folders/weights.ts';
 
 /** The class name in `config.json`. */
 export const OPTIMAL_CLASS = 'OptimalDenoiser';
