@@ -5,12 +5,13 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { denoiser } from '../../src/graph/evaluation/denoiser.ts';
+import type { TextConfig } from '../../src/graph/families/text/text-family.ts';
+import { textNetwork } from '../../src/graph/families/text/text-network.ts';
 import { openTensorFile } from '../../src/graph/files/safetensors.ts';
-import { readModelFolder } from '../../src/graph/models/families.ts';
 import { coefficients } from '../../src/graph/folders/schedule.ts';
 import type { Candidate, EvaluationBatch, Model } from '../../src/graph/model.ts';
+import { readModelConfig } from '../../src/graph/models/families.ts';
 import { type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
-import { textNetwork } from '../../src/graph/families/text/text-network.ts';
 import { folderFiles } from '../../src/graph/node/folder-files.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 import { prepareImage } from '../../src/pipeline/images/prepare.ts';
@@ -143,14 +144,13 @@ describe.each(NAMES)('%s', (name) => {
 describe('prompts whose keys and values are not kept', () => {
   /** Errors of all prompts at two levels, with tables of so many bytes. */
   const errorsWith = async (bytes: { readonly keptBytes?: number; readonly bindingBytes?: number }) => {
-    const folder = await readModelFolder(folderFiles(folderOf('sd1')));
-    if (folder.kind !== 'text') throw new Error(`a ${folder.kind} model`);
+    const { config } = await readModelConfig(folderFiles(folderOf('sd1')));
+    const folder = config as TextConfig;
     const file = await openTensorFile(folder.files, folder.weights);
     const levels = [100, 700].map((t) => ({ t, weight: 1, coefficients: coefficients(folder.schedule, t) }));
     const candidates = promptsOf('sd1');
-    const texts = candidates.map(({ prompt }) => prompt!);
     const options = { inputShape: [3, 64, 64], weightDtype: 'f32', ...bytes } as const;
-    const { network, attach } = await textNetwork(folder, file, levels, texts, options);
+    const { network, attach } = await textNetwork(folder, { file, levels, candidates, ...options });
     const device = await openDevice();
     const attached = await attach(device);
     const model = await denoiser(

@@ -1,5 +1,6 @@
-// The image encoder of a latent model: its autoencoder on the device, one image at a time.
+// What latent models share: diffusers' AutoencoderKL, whose encoder turns images into latents, one image at a time.
 
+import { ModelError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
 import { checked } from '../../kernels/device/runtime.ts';
@@ -8,12 +9,38 @@ import { input, newGraph, output } from '../core/graph.ts';
 import { plan } from '../core/plan.ts';
 import { weightStore } from '../core/weight-store.ts';
 import type { ImageEncoder } from '../evaluation/denoiser.ts';
+import type { Files } from '../files/files.ts';
 import { openTensorFile } from '../files/safetensors.ts';
-import type { VaeFolder } from '../models/families.ts';
+import { findWeights, type WeightFile } from '../folders/weights.ts';
 import { vaeEncoder, vaeEncoderParameters } from '../networks/vae-encoder.ts';
-import { vaeDownscale } from '../networks/vae-encoder-config.ts';
+import { readVaeEncoderConfig, type VaeEncoderConfig, vaeDownscale } from '../networks/vae-encoder-config.ts';
+import { CONVOLUTIONAL, diffusersNetwork } from './pipeline.ts';
 
-/** An encoder that its user destroys, and the bytes that it takes on the device. */
+/** The autoencoder of a latent model, without its weights. */
+export interface VaeFolder extends WeightFile {
+  readonly config: VaeEncoderConfig;
+}
+
+/**
+ * Reads the autoencoder of a pipeline. Its latents must have the denoising network's `inChannels`; `networkFile` is that
+ * network's configuration, for the message.
+ */
+export async function readVae(files: Files, inChannels: number, networkFile: string): Promise<VaeFolder> {
+  const config = await readVaeEncoderConfig(files, 'vae/config.json');
+  if (config.latentChannels !== inChannels)
+    throw new ModelError(
+      `${networkFile}: in_channels is ${inChannels}, but the autoencoder's latents have ${config.latentChannels} channels (${files.describe('vae/config.json')})`,
+    );
+  return { config, files, weights: await findWeights(files, 'vae', 'diffusion_pytorch_model') };
+}
+
+/** How `info` describes an autoencoder. */
+export const VAE = diffusersNetwork(
+  [...CONVOLUTIONAL, 'latent_channels', 'scaling_factor'],
+  async (files, name, file) => vaeEncoderParameters(file, await readVaeEncoderConfig(files, name)),
+);
+
+/** An image encoder, the bytes it takes on the device, and a function that frees them. */
 export interface OwnedEncoder extends ImageEncoder {
   readonly bytes: number;
   destroy(): void;
@@ -28,7 +55,7 @@ export function latentShape(
   return [config.latentChannels, height / factor, width / factor];
 }
 
-/** Puts an autoencoder's encoder on the device, for images of one size. It returns the posterior's mean, scaled. */
+/** Puts the encoder on the device, for images of one size. It returns the mean of the posterior, scaled. */
 export async function imageEncoder(
   device: Device,
   { config, files, weights: name }: VaeFolder,
@@ -45,7 +72,7 @@ export async function imageEncoder(
     const parameters = vaeEncoderParameters(file, config);
     const latent = vaeEncoder(graph, parameters, config, input(graph, 'image', imageShape));
     output(graph, 'latent', latent);
-    // Weights stay untransformed, which takes a fourth of the memory; large images amortise transforming them at every run.
+    // Transforming the weights in every run keeps them four times smaller; large images make its cost negligible.
     const made = await checked(device, () =>
       plan(device, graph, { weights, weightDtype, transformedBytes: 0 }),
     );

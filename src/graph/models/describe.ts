@@ -4,28 +4,15 @@
 import { ModelError, ShapeError, UnsupportedError } from '../../errors.ts';
 import { costOf } from '../core/cost.ts';
 import { trace } from '../evaluation/evaluation.ts';
+import type { ModelIndex, NetworkPart, Part } from '../families/family.ts';
 import { type Files, nameIn } from '../files/files.ts';
 import { readJson } from '../files/json.ts';
-import { parametersOf } from '../files/parameters.ts';
-import { openTensorFile, type TensorFile } from '../files/safetensors.ts';
-import { findWeights } from './families.ts';
-import { OPTIMAL_CLASS } from '../families/optimal/optimal-family.ts';
+import { openTensorFile } from '../files/safetensors.ts';
 import { type PredictionType, readSchedule } from '../folders/schedule.ts';
+import { findWeights } from '../folders/weights.ts';
 import type { ModelSummary } from '../model-summary.ts';
-import { clipTextTensors, withoutBuffers } from '../networks/clip-text.ts';
-import { readClipTextConfig } from '../networks/clip-text-config.ts';
-import { ditTensors } from '../networks/dit.ts';
-import { readDitConfig } from '../networks/dit-config.ts';
-import { edmParameters } from '../networks/edm-unet.ts';
-import { readEdmConfig } from '../networks/read-edm-config.ts';
-import { unet2dTensors } from '../networks/unet2d.ts';
-import { unet2dConditionTensors } from '../networks/unet2d-condition.ts';
-import { readUNet2DConditionConfig } from '../networks/unet2d-condition-config.ts';
-import { readUNet2DConfig } from '../networks/unet2d-config.ts';
-import { vaeEncoderParameters } from '../networks/vae-encoder.ts';
-import { readVaeEncoderConfig } from '../networks/vae-encoder-config.ts';
 import { modelFiles } from '../node/model-path.ts';
-import { readTextEncoder } from '../text/prompt-encoder.ts';
+import { FAMILIES } from './families.ts';
 import { loadModel, type OpenModelOptions } from './open-model.ts';
 import { readModel } from './summarise.ts';
 
@@ -75,100 +62,6 @@ export interface Description {
   readonly problems: readonly string[];
 }
 
-/** How a kind of network is found and checked: its file is that of the weights, opened. */
-interface Kind {
-  readonly stem: string;
-  /** Throws `ModelError` where the configuration is not understood, or the file is not the network. */
-  readonly check: (files: Files, config: string, file: TensorFile) => Promise<unknown>;
-}
-
-const transformer: Kind = {
-  stem: 'diffusion_pytorch_model',
-  check: async (files, config, file) => parametersOf(file, ditTensors(await readDitConfig(files, config))),
-};
-
-/** The networks that are known, by their class. */
-const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
-  [
-    'UNet2DModel',
-    {
-      stem: 'diffusion_pytorch_model',
-      check: async (files, config, file) =>
-        parametersOf(file, unet2dTensors(await readUNet2DConfig(files, config))),
-    },
-  ],
-  [
-    'UNet2DConditionModel',
-    {
-      stem: 'diffusion_pytorch_model',
-      check: async (files, config, file) =>
-        parametersOf(file, unet2dConditionTensors(await readUNet2DConditionConfig(files, config))),
-    },
-  ],
-  ['DiTTransformer2DModel', transformer],
-  ['Transformer2DModel', transformer],
-  [
-    'CLIPTextModel',
-    {
-      stem: 'model',
-      check: async (files, config, file) =>
-        parametersOf(withoutBuffers(file), clipTextTensors(await readClipTextConfig(files, config))),
-    },
-  ],
-  [
-    'AutoencoderKL',
-    {
-      stem: 'diffusion_pytorch_model',
-      check: async (files, config, file) =>
-        vaeEncoderParameters(file, await readVaeEncoderConfig(files, config)),
-    },
-  ],
-  [
-    'EDMPrecond',
-    {
-      stem: 'model',
-      check: async (files, config, file) => edmParameters(file, await readEdmConfig(files, config)),
-    },
-  ],
-]);
-
-/** Numbers of a configuration that say how large a network is and what it is for. */
-const NUMBERS = [
-  'sample_size',
-  'in_channels',
-  'block_out_channels',
-  'layers_per_block',
-  'down_block_types',
-  'attention_head_dim',
-  'cross_attention_dim',
-  'use_linear_projection',
-  'upcast_attention',
-  'num_class_embeds',
-  'latent_channels',
-  'scaling_factor',
-  'hidden_size',
-  'intermediate_size',
-  'num_hidden_layers',
-  'num_layers',
-  'num_attention_heads',
-  'patch_size',
-  'num_embeds_ada_norm',
-  'hidden_act',
-  'vocab_size',
-  'max_position_embeddings',
-  'model_type',
-  'img_resolution',
-  'img_channels',
-  'label_dim',
-  'label_dropout',
-  'augment_dim',
-  'sigma_data',
-  'model_channels',
-  'channel_mult',
-  'num_blocks',
-  'attn_resolutions',
-];
-
 /** Collects the faults of a folder instead of stopping at the first. */
 function newProblems() {
   const found = new Set<string>();
@@ -190,7 +83,7 @@ function newProblems() {
 
 type Problems = ReturnType<typeof newProblems>;
 
-/** The keys of a JSON object; none of a file that is missing or broken, which readModel says. */
+/** Returns the keys of a JSON object; none if the file is missing or broken, which readModel reports. */
 async function keysOf(files: Files, name: string): Promise<Readonly<Record<string, unknown>>> {
   try {
     const value = await readJson(files, name);
@@ -200,44 +93,33 @@ async function keysOf(files: Files, name: string): Promise<Readonly<Record<strin
   }
 }
 
-/** The networks that a folder names, each with its class, and the class of the whole. */
-async function readIndex(files: Files, present: ReadonlySet<string>) {
-  const ofPipeline = present.has('model_index.json');
-  const index = await keysOf(files, ofPipeline ? 'model_index.json' : 'config.json');
-  const pipeline = typeof index._class_name === 'string' ? index._class_name : undefined;
-  if (!ofPipeline) {
-    if (pipeline === OPTIMAL_CLASS) return { pipeline, parts: [] };
-    if (pipeline !== 'EDMPrecond') return { parts: [] };
-    const parts = present.has('uncond') ? ['.', 'uncond'] : ['.'];
-    return { pipeline, parts: parts.map((part) => ({ part, className: pipeline })) };
-  }
-  const parts = Object.entries(index).flatMap(([part, value]) =>
-    Array.isArray(value) && typeof value[1] === 'string' ? [{ part, className: value[1] }] : [],
-  );
-  return { pipeline, parts };
+/** Returns what the model's index says, as far as it can be read. */
+async function indexOf(files: Files, present: ReadonlySet<string>): Promise<ModelIndex> {
+  const name = present.has('model_index.json') ? 'model_index.json' : 'config.json';
+  const json = await keysOf(files, name);
+  const className = typeof json._class_name === 'string' ? json._class_name : undefined;
+  return { name, json, className, present };
 }
 
-/** The main numbers of a configuration; none where it cannot be read, which its check says. */
-async function numbersOf(files: Files, config: string): Promise<Record<string, unknown>> {
-  const entries = Object.entries(await keysOf(files, config));
-  return Object.fromEntries(entries.filter(([key, value]) => NUMBERS.includes(key) && value !== null));
+/** Returns the parts that any family knows, each once, in the order of the index. */
+function partsOf(index: ModelIndex): readonly Part[] {
+  const order = Object.keys(index.json as object);
+  const parts = FAMILIES.flatMap((family) => family.describe(index));
+  const first = parts.filter(({ part }, i) => parts.findIndex((other) => other.part === part) === i);
+  return first.sort((a, b) => order.indexOf(a.part) - order.indexOf(b.part));
 }
 
 async function describeNetwork(
   files: Files,
-  part: string,
-  className: string,
-  kind: Kind,
+  { part, className, network: { stem, numbers, check } }: NetworkPart,
   problems: Problems,
 ): Promise<NetworkDescription | undefined> {
   const folder = part === '.' ? '' : part;
   const config = nameIn(folder, 'config.json');
-  const file = await problems.try(async () =>
-    openTensorFile(files, await findWeights(files, folder, kind.stem)),
-  );
+  const file = await problems.try(async () => openTensorFile(files, await findWeights(files, folder, stem)));
   if (!file) return undefined;
   try {
-    await problems.try(() => kind.check(files, config, file));
+    await problems.try(() => check(files, config, file));
     const tensors = [...file.tensors.values()];
     const dtypes: Record<string, number> = {};
     let parameters = 0;
@@ -249,7 +131,11 @@ async function describeNetwork(
     return {
       part,
       className,
-      config: await numbersOf(files, config),
+      config: Object.fromEntries(
+        Object.entries(await keysOf(files, config)).filter(
+          ([key, value]) => numbers.includes(key) && value !== null,
+        ),
+      ),
       parameters,
       bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
       dtypes,
@@ -307,32 +193,34 @@ export async function describeModel(
   const problems = newProblems();
   // A folder that cannot be read is a problem that readModel finds.
   const present = new Set(await files.list('').catch(() => undefined));
-  const { pipeline, parts } = await readIndex(files, present);
+  const index = await indexOf(files, present);
+  const parts = partsOf(index);
+  const isPipeline = index.name === 'model_index.json' || FAMILIES.some((family) => family.recognise(index));
+  const className = isPipeline ? index.className : undefined;
   const networks: NetworkDescription[] = [];
-  for (const { part, className } of parts) {
-    const kind = KINDS.get(className);
-    if (!kind) continue;
-    if (part !== '.' && !present.has(part)) problems.found.add(`${files.describe(part)}: no such folder`);
+  for (const part of parts) {
+    if (!('network' in part)) continue;
+    if (part.part !== '.' && !present.has(part.part))
+      problems.found.add(`${files.describe(part.part)}: no such folder`);
     else {
-      const network = await describeNetwork(files, part, className, kind, problems);
+      const network = await describeNetwork(files, part, problems);
       if (network) networks.push(network);
     }
   }
-  if (parts.some(({ part }) => part === 'tokenizer'))
-    await problems.try(() => readTextEncoder({ files, tokenizer: 'tokenizer', textEncoder: 'text_encoder' }));
+  for (const part of parts) if ('check' in part) await problems.try(() => part.check(files));
   const schedule = present.has('scheduler')
     ? await problems.try(() => readSchedule(files, 'scheduler/scheduler_config.json'))
     : undefined;
   const summary = await problems.try(() => readModel(files));
   const schedulerTold = [...problems.found].some((problem) => problem.includes(files.describe('scheduler')));
-  if (parts.some(({ part }) => part === 'scheduler') && !present.has('scheduler') && !schedulerTold)
+  if (Object.hasOwn(index.json as object, 'scheduler') && !present.has('scheduler') && !schedulerTold)
     problems.found.add(`${files.describe('scheduler')}: no such folder`);
   const cost =
     problems.found.size === 0 ? await problems.try(() => evaluationCost(files, options)) : undefined;
   return {
     name: files.name,
     path: files.describe(''),
-    ...(pipeline === undefined ? {} : { pipeline }),
+    ...(className === undefined ? {} : { pipeline: className }),
     ...(schedule ? { predictionType: schedule.predictionType } : {}),
     ...(summary ? { model: summary } : {}),
     networks,

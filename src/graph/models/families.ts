@@ -1,63 +1,92 @@
-// A model folder of any kind: what is in it, checked as far as is possible without reading weights.
+// Every family of models that this version runs, and which family a model belongs to.
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
+import { dit } from '../families/dit/dit-family.ts';
+import { edm } from '../families/edm/edm-family.ts';
+import type { Family, ModelConfig, ModelIndex } from '../families/family.ts';
+import { optimal } from '../families/optimal/optimal-family.ts';
+import { pixel } from '../families/pixel/pixel-family.ts';
+import { text } from '../families/text/text-family.ts';
 import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
-import { type EdmFolder, readEdmFolder } from '../families/edm/edm-family.ts';
-import { OPTIMAL_CLASS, type OptimalFolder, readOptimalFolder } from '../families/optimal/optimal-family.ts';
-import { type PipelineFolder, readPipelineFolder } from '../families/pipeline.ts';
 import { entries } from '../folders/weights.ts';
 
-export type { EdmFolder } from '../families/edm/edm-family.ts';
-export type { OptimalFolder } from '../families/optimal/optimal-family.ts';
-export type {
-  PixelModelFolder,
-  TextModelFolder,
-  TransformerFolder,
-  VaeFolder,
-} from '../families/pipeline.ts';
-export { findWeights } from '../folders/weights.ts';
+/** The families. Another one is registered by adding it to this list. */
+export const FAMILIES: Family[] = [pixel, edm, text, dit, optimal];
 
-/** Every kind of model folder this version runs. */
-export type ModelFolder = PipelineFolder | EdmFolder | OptimalFolder;
+/** A model that was recognised and read, without its weights. */
+export interface ReadModel {
+  readonly family: Family;
+  readonly config: ModelConfig;
+}
+
+/** What is known of pipelines that are not supported. */
+const UNSUPPORTED: ReadonlyMap<string, string> = new Map([
+  ['EDMPrecond', 'an EDM model, which has a config.json and no model_index.json'],
+  ['StableDiffusionXLPipeline', 'Stable Diffusion XL, whose two text encoders are not supported'],
+  ['StableDiffusion3Pipeline', 'Stable Diffusion 3, a flow model, which has no noise levels of this kind'],
+  ['FluxPipeline', 'a Flux model, a flow model, which has no noise levels of this kind'],
+  ['StableDiffusionInpaintPipeline', 'an inpainting model, whose network also takes a mask'],
+  ['StableDiffusionUpscalePipeline', 'an upscaler, whose network also takes a small image'],
+]);
 
 /**
- * Reads a model folder: its pipeline, the configurations of its networks, schedule, class names and card. The weights
- * are only found, not opened.
+ * Reads the file that says what a model is.
+ * @throws ModelError if there is no such file, or it is not in order.
+ */
+async function readIndex(files: Files): Promise<ModelIndex> {
+  const present = await entries(files, '');
+  const name = ['model_index.json', 'config.json'].find((file) => present.has(file)) as ModelIndex['name'];
+  if (!name)
+    throw new ModelError(
+      `${files.describe('model_index.json')}: no such file; expected a model folder as diffusers saves it, or one with the config.json of EDMPrecond`,
+    );
+  const json = await readJson(files, name);
+  const className = name === 'model_index.json' ? z.string() : z.string().optional();
+  return {
+    name,
+    json,
+    present,
+    className: checked(z.object({ _class_name: className }), json, files.describe(name))._class_name,
+  };
+}
+
+/** Explains why a model belongs to no family. A folder that is no model may be one component of a pipeline. */
+function unrecognised(files: Files, { name, className }: ModelIndex): ModelError {
+  const file = files.describe(name);
+  if (name === 'model_index.json')
+    return new ModelError(
+      `${file}: ${quote(className)} is ${UNSUPPORTED.get(className!) ?? 'a pipeline that is not supported'}; expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline`,
+    );
+  if (className !== undefined)
+    return new ModelError(
+      `${file}: ${quote(className)} alone is not a model; give the folder with model_index.json`,
+    );
+  return new ModelError(
+    `${files.describe('model_index.json')}: no such file; expected a model folder as diffusers saves it, or one with the config.json of EDMPrecond`,
+  );
+}
+
+/**
+ * Recognises a model and reads its configurations, schedule, class names and card. The weights are only found, not opened.
  * @throws ModelError, one sentence naming the file that is missing, broken or not supported.
  */
-export async function readModelFolder(files: Files): Promise<ModelFolder> {
-  const top = await entries(files, '');
-  if (top.has('model_index.json')) return readPipelineFolder(files);
-  const className = top.has('config.json') ? await classOf(files, 'config.json') : undefined;
-  if (className === 'EDMPrecond') return readEdmFolder(files);
-  if (className === OPTIMAL_CLASS) return readOptimalFolder(files);
-  throw noModel(files, className);
+export async function readModelConfig(files: Files): Promise<ReadModel> {
+  const index = await readIndex(files);
+  const family = FAMILIES.find((known) => known.recognise(index));
+  if (!family) throw unrecognised(files, index);
+  return { family, config: await family.config(files, index) };
 }
 
-/** Throws `ModelError` if a model cannot classify because it has no classes, or only one. */
-export function requireClasses(folder: ModelFolder): void {
-  if (folder.kind === 'text') return;
-  const path = folder.files.describe('');
-  if (folder.labels.length === 0)
-    throw new ModelError(
-      `${path}: the model has no classes (${folder.kind === 'edm' ? 'label_dim is 0' : 'it has neither num_class_embeds nor id2label'}), so it cannot classify`,
-    );
-  if (folder.labels.length === 1)
-    throw new ModelError(`${path}: the model has only one class, so there is nothing to decide`);
-}
-
-/** Returns the class that a configuration belongs to, if it names one. */
-async function classOf(files: Files, name: string): Promise<string | undefined> {
-  const schema = z.object({ _class_name: z.string().optional() });
-  return checked(schema, await readJson(files, name), files.describe(name))._class_name;
-}
-
-/** A folder that is no model may be one component of a pipeline, whose class it names. */
-const noModel = (files: Files, className: string | undefined): ModelError =>
-  new ModelError(
-    className
-      ? `${files.describe('config.json')}: ${quote(className)} alone is not a model; give the folder with model_index.json`
-      : `${files.describe('model_index.json')}: no such file; expected a model folder as diffusers saves it, or one with the config.json of EDMPrecond`,
+/** @throws ModelError if a model cannot classify because it has no classes, or only one. */
+export function requireClasses({ family, config }: ReadModel): void {
+  const { conditioning, labels, whyNoClasses } = family.candidates(config);
+  if (conditioning === 'text' || labels.length > 1) return;
+  const path = config.files.describe('');
+  throw new ModelError(
+    labels.length === 0
+      ? `${path}: the model has no classes (${whyNoClasses}), so it cannot classify`
+      : `${path}: the model has only one class, so there is nothing to decide`,
   );
+}

@@ -1,4 +1,4 @@
-// From a model folder to a classifier on a device.
+// Opens a model as a classifier on a device.
 
 import { ModelError, UnsupportedError } from '../../errors.ts';
 import type { GpuDevice } from '../../host-types.ts';
@@ -11,24 +11,16 @@ import {
 import type { WeightDtype } from '../../kernels/device/routine.ts';
 import type { Distance } from '../../kernels/diffusion/error-reduction.ts';
 import { type Attached, type DenoiserOptions, denoiser } from '../evaluation/denoiser.ts';
-import type { Network, Noise, NoiseLevel } from '../evaluation/evaluation.ts';
+import type { Network, Noise } from '../evaluation/evaluation.ts';
 import type { Files } from '../files/files.ts';
 import { openTensorFile, type TensorFile } from '../files/safetensors.ts';
-import { withoutClass } from '../families/edm/edm-family.ts';
-import { type ModelFolder, readModelFolder, requireClasses } from './families.ts';
-import { coefficients } from '../folders/schedule.ts';
-import { type Candidate, type Level, type Model, NO_CLASS } from '../model.ts';
+import type { Candidate, Level, Model } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 import { modelFiles } from '../node/model-path.ts';
 import { openSafetensors } from '../node/open-safetensors.ts';
 import { candidatesOf } from './candidates.ts';
-import { edmLevel, edmNetwork } from '../families/edm/edm-network.ts';
-import { imageEncoder } from '../families/latent.ts';
-import { optimalLevel, optimalNetwork } from '../families/optimal/optimal-network.ts';
-import { outputScale, pixelNetwork } from '../families/pixel/pixel-network.ts';
+import { readModelConfig, requireClasses } from './families.ts';
 import { summarise, temperatureOf } from './summarise.ts';
-import { textNetwork } from '../families/text/text-network.ts';
-import { transformerNetwork } from '../families/dit/dit-family.ts';
 
 export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */
@@ -88,7 +80,7 @@ async function readNoise(
   }
 }
 
-/** The model's kappa where it holds: for the distance, levels and weights it was measured with. */
+/** Returns the model's kappa if it applies: for the distance, levels and weights with which it was measured. */
 function kappaOf(
   model: ModelSummary,
   { distance }: OpenModelOptions,
@@ -99,28 +91,10 @@ function kappaOf(
   return same && (distance ?? model.distance) === model.distance ? model.kappa : undefined;
 }
 
-/** What a level does to an image and to the network's output. @throws UnsupportedError where the model has no such. */
-function noiseLevel(folder: ModelFolder, level: Level): NoiseLevel {
-  if (folder.kind === 'edm') return { ...level, coefficients: edmLevel(folder, level) };
-  if (folder.kind === 'optimal') return { ...level, coefficients: optimalLevel(folder, level) };
-  const { t } = level;
-  const T = folder.schedule.numTrainTimesteps;
-  if (t === undefined || !Number.isInteger(t) || t < 0 || t >= T)
-    throw new UnsupportedError(
-      `${folder.files.name}: the model has timesteps 0 to ${T - 1}, got ${t ?? `sigma ${level.sigma}`}`,
-    );
-  const found = coefficients(folder.schedule, t);
-  const scale = folder.kind === 'pixel' ? outputScale(folder, t) : 1;
-  return { ...level, coefficients: { ...found, alpha: found.alpha * scale } };
-}
-
-/** Evaluations of a batch when nobody says, by the kind of model: enough to fill a device, few enough to fit it. */
-const DEFAULT_BATCH = { pixel: 128, edm: 64, optimal: 32, text: 16, transformer: 16 } as const;
-
-/** A file of weights above which halves are kept as halves: below, f32 is faster and costs nothing. */
+/** Size of a weight file above which f16 weights stay f16. Below, f32 is faster and its memory does not matter. */
 const LARGE_BYTES = 2 ** 28;
 
-/** f16 where the denoising network's file is large and holds nothing else, so that nothing is lost by it. */
+/** Returns f16 if the file is large and holds only f16, so that no precision is lost. */
 function dtypeOf(file: TensorFile): WeightDtype {
   const tensors = [...file.tensors.values()];
   const bytes = tensors.reduce((sum, { shape }) => sum + 2 * shape.reduce((n, side) => n * side, 1), 0);
@@ -128,90 +102,56 @@ function dtypeOf(file: TensorFile): WeightDtype {
 }
 
 /**
- * A model folder made ready for any device: the network, and how to evaluate it. `close` its file when all is planned:
- * gradients are when they are first asked for.
+ * A model that is ready for any device: the network, and how to evaluate it. Its owner closes the file when everything is
+ * planned; gradients are planned when they are first used.
  */
 export interface LoadedModel {
   readonly network: Network;
   readonly evaluation: DenoiserOptions;
-  /** Puts what stands beside the network on a device: prompts, an image encoder. */
+  /** Puts encoded prompts or an image encoder on a device. */
   readonly attach: (device: Device) => Promise<Attached>;
-  /** A second call does nothing but wait for the first. */
+  /** A second call only waits for the first. */
   readonly close: () => Promise<void>;
 }
 
-type Loaded = Pick<LoadedModel, 'network' | 'attach'>;
-
-async function networkOf(
-  folder: ModelFolder,
-  file: TensorFile,
-  { inputShape }: ModelSummary,
-  levels: readonly NoiseLevel[],
-  candidates: readonly Candidate[],
-  weightDtype: WeightDtype,
-): Promise<Loaded> {
-  switch (folder.kind) {
-    case 'pixel':
-      return { network: await pixelNetwork(folder, file, levels), attach: async () => ({}) };
-    case 'edm':
-      return { network: await edmNetwork(folder.network, file, levels), attach: async () => ({}) };
-    case 'optimal': {
-      const unconditional = candidates.some(({ classidx }) => classidx === NO_CLASS);
-      const classes = candidates.some(({ classidx }) => classidx !== NO_CLASS);
-      return {
-        network: await optimalNetwork(folder, file, levels, { classes, unconditional }),
-        attach: async () => ({}),
-      };
-    }
-    case 'text': {
-      const prompts = candidates.map(({ prompt }) => prompt!);
-      return await textNetwork(folder, file, levels, prompts, { inputShape, weightDtype });
-    }
-    case 'transformer':
-      return {
-        network: transformerNetwork(folder, file, levels),
-        async attach(device) {
-          const encoder = await imageEncoder(device, folder.vae, inputShape, weightDtype);
-          return { encoder, bytes: encoder.bytes, destroy: () => encoder.destroy() };
-        },
-      };
-    default:
-      return folder satisfies never;
-  }
-}
-
 /**
- * Reads a model, given by the path of its folder or by the name of a shipped one, and settles every option, without a
+ * Reads a model, given by the path of its folder or by the name of a shipped one, and resolves every option, without a
  * device.
  * @throws ModelError naming the file (and tensor) that is not in order, or listing the shipped models if there is no
  * such model.
  */
 export async function loadModel(path: string | Files, options: OpenModelOptions = {}): Promise<LoadedModel> {
-  const found = await readModelFolder(await modelFiles(path));
-  const folder = options.unconditional && found.kind === 'edm' ? withoutClass(found) : found;
-  if (!options.unconditional) requireClasses(folder);
-  const model = summarise(folder, options.imageSize);
-  const levels = (options.levels?.(model) ?? model.levels).map((level) => noiseLevel(folder, level));
-  const { candidates, labels } = candidatesOf(folder, model, options);
+  const { family, config: own } = await readModelConfig(await modelFiles(path));
+  const config = options.unconditional ? (family.unconditional?.(own) ?? own) : own;
+  const read = { family, config };
+  if (!options.unconditional) requireClasses(read);
+  const model = summarise(read, options.imageSize);
+  const { coefficients } = family.levels(config);
+  const levels = (options.levels?.(model) ?? model.levels).map((level) => ({
+    ...level,
+    coefficients: coefficients(level),
+  }));
+  const { candidates, labels } = candidatesOf(family.candidates(config), model, options);
   const { sideMultiple = 1, inputShape } = model;
   if (inputShape[1] % sideMultiple !== 0)
     throw new UnsupportedError(
-      `${model.name}: takes images whose side is a multiple of ${sideMultiple}, got ${inputShape[1]}`,
+      `${model.name}: expected images whose side is a multiple of ${sideMultiple}, got ${inputShape[1]}`,
     );
-  const file = await openTensorFile(folder.files, folder.weights);
+  const file = await openTensorFile(config.files, config.weights);
   try {
     const weightDtype = options.weightDtype ?? dtypeOf(file);
-    const { network, attach } = await networkOf(folder, file, model, levels, candidates, weightDtype);
-    // Where a view's candidates cost nothing each, batches and images in flight are counted by views.
+    const request = { file, levels, candidates, inputShape, weightDtype };
+    const { network, attach = async () => ({}) } = await family.network(config, request);
+    // If the candidates of a view cost nothing each, batches and images in flight are counted in views.
     const perView = network.take ? candidates.length : 1;
-    const batchSize = options.batchSize ?? DEFAULT_BATCH[folder.kind] * perView;
+    const batchSize = options.batchSize ?? family.batch * perView;
     const evaluation: DenoiserOptions = {
       name: model.name,
       crop: model.crop,
       candidates,
       labels,
       levels,
-      temperature: temperatureOf(folder, levels),
+      temperature: temperatureOf(read, levels),
       kappa: kappaOf(model, options, levels),
       familiar: (options.distance ?? model.distance) === model.distance ? model.familiar : undefined,
       noise: await readNoise(options, network.image, levels.length),
@@ -253,14 +193,14 @@ export async function openModel(path: string | Files, options: OpenModelOptions 
       ...(given && 'queue' in given ? { device: given } : given),
       ...(options.onCompile && { onCompile: options.onCompile }),
     });
-    const beside = await attach(device);
-    attached = beside;
+    const parts = await attach(device);
+    attached = parts;
     const model = await denoiser(device, network, evaluation, {
-      ...beside,
+      ...parts,
       destroy() {
-        // Nobody waits for a model to close, and a file that was only read loses nothing by failing to.
+        // Nobody waits for a model to close, and a failure to close a file that was only read loses nothing.
         close().catch(() => undefined);
-        beside.destroy?.();
+        parts.destroy?.();
       },
     });
     // Gradients read weights when they are first asked for.

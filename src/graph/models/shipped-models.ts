@@ -2,9 +2,9 @@
 
 import { ModelError } from '../../errors.ts';
 import { readWhole } from '../files/files.ts';
-import { readModelFolder } from './families.ts';
 import { folderFiles } from '../node/folder-files.ts';
 import { shippedNames, shippedPath } from '../node/model-path.ts';
+import { readModelConfig } from './families.ts';
 import { summarise } from './summarise.ts';
 
 /** A model that comes with the package. */
@@ -44,7 +44,7 @@ export async function shippedModels(): Promise<readonly ShippedModel[]> {
     names.map(async (name) => {
       const path = shippedPath(name);
       const files = folderFiles(path);
-      const { labels, inputShape } = summarise(await readModelFolder(files));
+      const { labels, inputShape } = summarise(await readModelConfig(files));
       const readme = await readWhole(files, 'README.md').then(
         (bytes) => new TextDecoder().decode(bytes),
         () => '',

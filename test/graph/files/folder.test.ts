@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
-import { type PixelModelFolder, readModelFolder, requireClasses } from '../../../src/graph/models/families.ts';
+import { type PixelConfig, pixel } from '../../../src/graph/families/pixel/pixel-family.ts';
+import { readModelConfig, requireClasses } from '../../../src/graph/models/families.ts';
 import { folderFiles } from '../../../src/graph/node/folder-files.ts';
 
 let root: string;
@@ -47,10 +48,10 @@ async function write(changes: Files = {}): Promise<string> {
   return root;
 }
 /** The folder as what it is here. */
-const readPixelModel = async (path: string): Promise<PixelModelFolder> => {
-  const folder = await readModelFolder(folderFiles(path));
-  if (folder.kind !== 'pixel') throw new Error(`a ${folder.kind} model`);
-  return folder;
+const readPixelModel = async (path: string): Promise<PixelConfig> => {
+  const { family, config } = await readModelConfig(folderFiles(path));
+  expect(family).toBe(pixel);
+  return config as PixelConfig;
 };
 
 const unetWith = (changes: Record<string, unknown>): Files => ({
@@ -60,20 +61,19 @@ const indexWith = (changes: Record<string, unknown>): Files => ({
   'model_index.json': { ...index, ...changes },
 });
 
-describe('readModelFolder', () => {
+describe('readModelConfig', () => {
   it('reads a pixel model', async () => {
     const folder = await readPixelModel(await write());
     expect(folder.files.name).toBe('digits');
     expect(folder.files.describe(folder.weights)).toBe(join(root, folder.weights));
     expect(folder).toMatchObject({
-      kind: 'pixel',
       weights: 'unet/diffusion_pytorch_model.safetensors',
       labels: ['zero', 'one', 'two'],
       card: undefined,
     });
     expect(folder.unet.numClassEmbeds).toBe(3);
     expect(folder.schedule.alphasCumprod).toHaveLength(100);
-    expect(() => requireClasses(folder)).not.toThrow();
+    expect(() => requireClasses({ family: pixel, config: folder })).not.toThrow();
   });
 
   it('knows DDIMPipeline and other samplers, which change nothing', async () => {
@@ -114,8 +114,10 @@ describe('readModelFolder', () => {
   it('says when there is nothing to classify', async () => {
     const none = { ...unetWith({ num_class_embeds: null }), ...indexWith({ id2label: undefined }) };
     const folder = await readPixelModel(await write(none));
-    expect(() => requireClasses(folder)).toThrow(/the model has no classes/);
-    expect(() => requireClasses({ ...folder, labels: ['x'] })).toThrow(/the model has only one class/);
+    expect(() => requireClasses({ family: pixel, config: folder })).toThrow(/the model has no classes/);
+    expect(() =>
+      requireClasses({ family: pixel, config: { ...folder, labels: ['x'] } as PixelConfig }),
+    ).toThrow(/the model has only one class/);
   });
 
   it.each<[what: string, file: string]>([
@@ -129,12 +131,12 @@ describe('readModelFolder', () => {
       'unet/diffusion_pytorch_model.bin': '',
       [`unet/${file}`]: '',
     };
-    expect((await readModelFolder(folderFiles(await write(changes)))).weights).toBe(`unet/${file}`);
+    expect((await readPixelModel(await write(changes))).weights).toBe(`unet/${file}`);
   });
 
   it('reads a card', async () => {
     const card = { timesteps: [50, 0, 99], weights: [1, 0.5, 0], temperature: 0.01, loss: 'l1' };
-    expect((await readModelFolder(folderFiles(await write({ 'card.json': card })))).card).toEqual(card);
+    expect((await readPixelModel(await write({ 'card.json': card }))).card).toEqual(card);
   });
 
   const noWeights = { 'unet/diffusion_pytorch_model.safetensors': undefined };
@@ -302,7 +304,7 @@ describe('readModelFolder', () => {
       'model_index.json: the card has 4 classes, num_class_embeds is 3',
     ],
   ])('refuses %s', async (_what, changes, message) => {
-    const error = await readModelFolder(folderFiles(await write(changes))).catch((reason: unknown) => reason);
+    const error = await readModelConfig(folderFiles(await write(changes))).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(ModelError);
     const text = (error as ModelError).message
       .replaceAll('\\', '/')
@@ -316,15 +318,15 @@ describe('readModelFolder', () => {
     await write();
     const file = join(root, 'model_index.json');
     await truncate(file, 100_000_001);
-    await expect(readModelFolder(folderFiles(root))).rejects.toThrow(
+    await expect(readModelConfig(folderFiles(root))).rejects.toThrow(
       `${file}: expected at most 100000000 bytes, got 100000001`,
     );
   });
 
   it('refuses what is no folder', async () => {
-    await expect(readModelFolder(folderFiles(root))).rejects.toThrow(`${root}: no such folder`);
+    await expect(readModelConfig(folderFiles(root))).rejects.toThrow(`${root}: no such folder`);
     await write();
     const file = join(root, 'model_index.json');
-    await expect(readModelFolder(folderFiles(file))).rejects.toThrow(`${file}: is not a folder`);
+    await expect(readModelConfig(folderFiles(file))).rejects.toThrow(`${file}: is not a folder`);
   });
 });

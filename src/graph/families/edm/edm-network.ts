@@ -1,12 +1,10 @@
-// An EDM network and its preconditioning (Karras et al. 2022, table 1) as a network that can be evaluated. Its levels
-// are sigmas, x_sigma = x0 + sigma eps, and its errors are distances of images: D(x_sigma; sigma, class) - x0.
+// The network of an EDM model with its preconditioning (Karras et al. 2022, table 1). Its levels are sigmas,
+// x_sigma = x0 + sigma eps, and its errors are distances between images: D(x_sigma; sigma, class) - x0.
 
-import { UnsupportedError } from '../../../errors.ts';
 import { apply, type Graph } from '../../core/graph.ts';
 import type { Network } from '../../evaluation/evaluation.ts';
 import { multiHead } from '../../evaluation/multi-head.ts';
 import type { TensorFile } from '../../files/safetensors.ts';
-import type { EdmFolder } from '../../models/families.ts';
 import type { Coefficients } from '../../folders/schedule.ts';
 import type { Level } from '../../model.ts';
 import type { EdmConfig } from '../../networks/edm-config.ts';
@@ -14,7 +12,7 @@ import { edmParameters, edmUNet, labelRows, noiseRows } from '../../networks/edm
 import type { Constant, Value } from '../../ops/value.ts';
 
 /**
- * What sigma does to an image and to the network's output F: D = c_skip x + c_out F with
+ * Returns what sigma does to an image and to the network's output F: D = c_skip x + c_out F with
  * c_skip = sd² / (sigma² + sd²) and c_out = sigma sd / sqrt(sigma² + sd²), so that eps_hat = (x - D) / sigma is
  * -sd / sqrt(sigma² + sd²) F + sigma / (sigma² + sd²) x, in which nothing cancels however small sigma is.
  */
@@ -23,20 +21,9 @@ export function edmCoefficients(sigma: number, sigmaData: number): Coefficients 
   return { a: 1, b: sigma, alpha: -sigmaData / Math.sqrt(total), beta: sigma / total };
 }
 
-/** The coefficients of a level. @throws UnsupportedError where it is no sigma of the model. */
-export function edmLevel({ files, network }: EdmFolder, { t, sigma }: Level): Coefficients {
-  const { sigmaMin, sigmaMax, sigmaData } = network;
-  if (sigma === undefined || !(sigma > 0 && sigma >= sigmaMin && sigma <= sigmaMax && sigma < Infinity))
-    throw new UnsupportedError(
-      `${files.name}: the model has sigmas above ${sigmaMin}${sigmaMax < Infinity ? ` up to ${sigmaMax}` : ''}, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
-    );
-  return edmCoefficients(sigma, sigmaData);
-}
-
 /**
- * The network of a configuration: its weights are read from the file when a plan first wants them. The label
- * `labelDim` is that of no class.
- * @throws ModelError where the file does not hold the network's tensors.
+ * Builds the network of a configuration. The label `labelDim` stands for no class.
+ * @throws ModelError if the file does not hold the network's tensors.
  */
 export async function edmNetwork(
   config: EdmConfig,

@@ -1,53 +1,40 @@
-// The folder of an optimal denoiser: a `config.json` that names a file of labelled images, which are the model.
+// Optimal denoisers: `config.json` names a file of labelled images, and the images are the model. Levels are sigmas, and
+// the closed form predicts the clean image.
 
 import { z } from 'zod';
-import { ModelError } from '../../../errors.ts';
+import { ModelError, UnsupportedError } from '../../../errors.ts';
 import type { Files } from '../../files/files.ts';
-import { checked, readJson } from '../../files/json.ts';
+import { checked } from '../../files/json.ts';
 import { openTensorFile, type TensorInfo } from '../../files/safetensors.ts';
-import { type Card, readCard } from '../../folders/card.ts';
+import { readCard } from '../../folders/card.ts';
 import { namedLabels } from '../../folders/labels.ts';
-import type { WeightFile } from '../../folders/weights.ts';
+import { NO_CLASS } from '../../model.ts';
+import { visitingOrder } from '../../visiting.ts';
+import type { Family, ModelConfig } from '../family.ts';
+import { type ImageSetConfig, optimalNetwork } from './optimal-network.ts';
 
-/** The class name in `config.json`. */
+/** The class in `config.json`. */
 export const OPTIMAL_CLASS = 'OptimalDenoiser';
 
 /**
- * The closed-form denoiser of labelled images: its levels are sigmas, and it predicts the clean image. The file `weights`
- * holds the tensors `images` [n, c, h, w], bytes from 0 to 255 or floats in [-1, 1], and `labels` [n], bytes or integers.
+ * An optimal denoiser without its images. The file `weights` holds the tensors `images` [n, c, h, w], bytes from 0 to 255
+ * or floats in [-1, 1], and `labels` [n], bytes or integers.
  */
-export interface OptimalFolder extends WeightFile {
-  readonly kind: 'optimal';
-  readonly image: readonly [channels: number, height: number, width: number];
-  readonly labels: readonly string[];
-  readonly card: Card | undefined;
-}
+export interface OptimalConfig extends ModelConfig, ImageSetConfig {}
 
-const config = z.object({
+/** Default noise levels: evenly spaced logarithms, so that equal weights of noise errors are those of the ELBO. */
+const SIGMAS: readonly number[] = Array.from({ length: 25 }, (_, i) =>
+  Number((0.2 * 20 ** (i / 24)).toPrecision(4)),
+);
+
+const schema = z.object({
   _class_name: z.literal(OPTIMAL_CLASS),
   data: z.string().min(1).default('images.safetensors'),
   id2label: z.record(z.string(), z.string()),
 });
 
-/**
- * Reads the folder of an optimal denoiser.
- * @throws ModelError naming the file (and tensor) that is missing, broken or not supported.
- */
-export async function readOptimalFolder(files: Files): Promise<OptimalFolder> {
-  const file = files.describe('config.json');
-  const { data: weights, id2label } = checked(config, await readJson(files, 'config.json'), file);
-  return {
-    kind: 'optimal',
-    files,
-    weights,
-    image: await imageShape(files, weights),
-    labels: namedLabels(id2label, Object.keys(id2label).length, file),
-    card: await readCard(files, undefined),
-  };
-}
-
 /** Returns the shape [c, h, w] of the images in a file. @throws ModelError if it does not hold labelled images. */
-async function imageShape(files: Files, name: string): Promise<OptimalFolder['image']> {
+async function imageShape(files: Files, name: string): Promise<OptimalConfig['image']> {
   const file = await openTensorFile(files, name);
   try {
     const refuse = (expected: string, actual: TensorInfo | undefined) =>
@@ -66,3 +53,44 @@ async function imageShape(files: Files, name: string): Promise<OptimalFolder['im
     await file.close();
   }
 }
+
+export const optimal: Family<OptimalConfig> = {
+  batch: 32,
+  recognise: ({ name, className }) => name === 'config.json' && className === OPTIMAL_CLASS,
+  async config(files, { name, json }) {
+    const file = files.describe(name);
+    const { data: weights, id2label } = checked(schema, json, file);
+    return {
+      files,
+      weights,
+      image: await imageShape(files, weights),
+      labels: namedLabels(id2label, Object.keys(id2label).length, file),
+      card: await readCard(files, undefined),
+    };
+  },
+  images: ({ image }) => ({ inputShape: image }),
+  levels: ({ files, card }) => ({
+    numTrainTimesteps: 0,
+    levels: (card?.sigmas ?? visitingOrder(SIGMAS.length).map((i) => SIGMAS[i]!)).map((sigma, i) => ({
+      sigma,
+      weight: card?.weights?.[i] ?? 1,
+    })),
+    residual: 'eps',
+    // x_t = x0 + sigma eps, and eps_hat = (x_t - D) / sigma.
+    coefficients({ t, sigma }) {
+      if (sigma === undefined || !(sigma > 0 && sigma < Number.POSITIVE_INFINITY))
+        throw new UnsupportedError(
+          `${files.name}: the model has sigmas above 0, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
+        );
+      return { a: 1, b: sigma, alpha: -1 / sigma, beta: 1 / sigma };
+    },
+  }),
+  candidates: ({ labels }) => ({ conditioning: 'class', labels, nullClass: labels.length }),
+  network: async (config, { file, levels, candidates }) => ({
+    network: await optimalNetwork(config, file, levels, {
+      classes: candidates.some(({ classidx }) => classidx !== NO_CLASS),
+      unconditional: candidates.some(({ classidx }) => classidx === NO_CLASS),
+    }),
+  }),
+  describe: () => [],
+};

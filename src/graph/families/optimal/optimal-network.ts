@@ -1,57 +1,49 @@
-// The optimal denoiser of a set of labelled images, in closed form: the mean of the images that a noised one may have
-// been made of, each by its probability. What a diffusion model trained on them for ever would learn; like every model
-// here it classifies by its denoising errors (Chen et al. 2024, section on the optimal diffusion classifier).
+// The optimal denoiser of a set of labelled images, in closed form: the mean of the images from which a noised image may
+// have been made, weighted by their probabilities. A diffusion model that was trained on the images for ever would learn
+// this function. It classifies by its denoising errors, like every model here (Chen et al. 2024, section on the optimal
+// diffusion classifier).
 
-import { ModelError, UnsupportedError } from '../../../errors.ts';
+import { ModelError } from '../../../errors.ts';
 import { apply, type Graph } from '../../core/graph.ts';
 import type { Network } from '../../evaluation/evaluation.ts';
 import { multiHead } from '../../evaluation/multi-head.ts';
 import type { TensorFile } from '../../files/safetensors.ts';
-import type { OptimalFolder } from './optimal-family.ts';
-import type { Coefficients } from '../../folders/schedule.ts';
 import type { Level } from '../../model.ts';
 import { transposedWeight } from '../../ops/conv2d.ts';
 import type { Constant, Value } from '../../ops/value.ts';
 
-/** Noise levels where a card names none: evenly spaced logarithms, so that equal weights of errors of noises are the ELBO's. */
-export const OPTIMAL_SIGMAS: readonly number[] = Array.from({ length: 25 }, (_, i) =>
-  Number((0.2 * 20 ** (i / 24)).toPrecision(4)),
-);
-
-/** x_t = x0 + sigma eps, and eps_hat = (x_t - D) / sigma. @throws UnsupportedError where a level has no sigma. */
-export function optimalLevel({ files }: OptimalFolder, { t, sigma }: Level): Coefficients {
-  if (sigma === undefined || !(sigma > 0 && sigma < Number.POSITIVE_INFINITY))
-    throw new UnsupportedError(
-      `${files.name}: the model has sigmas above 0, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
-    );
-  return { a: 1, b: sigma, alpha: -1 / sigma, beta: 1 / sigma };
+/** What the network is built from. */
+export interface ImageSetConfig {
+  readonly image: readonly [channels: number, height: number, width: number];
+  /** The name of every class, in the order of their numbers. */
+  readonly labels: readonly string[];
 }
 
-/** Bytes of the images of one constant: what every device binds, and more than a class usually has. */
+/** Most bytes of the images of one constant: every device binds that much, and few classes have more. */
 const PART_BYTES = 2 ** 26;
 
-/** Labelled images, those of a class behind each other. */
+/** Labelled images, sorted by class. */
 interface ImageSet {
-  /** Values of an image. */
+  /** Values per image. */
   readonly length: number;
-  /** First image of every class, and the number of images. */
+  /** Index of the first image of every class, then the number of images. */
   readonly starts: readonly number[];
   /** The mean of all images. */
   readonly mean: Float64Array;
-  /** Fills `into` with image i less the mean. */
+  /** Fills `into` with image i minus the mean. */
   readonly fill: (i: number, into: Float32Array) => void;
 }
 
-async function readImages(file: TensorFile, folder: OptimalFolder): Promise<ImageSet> {
+async function readImages(file: TensorFile, config: ImageSetConfig): Promise<ImageSet> {
   const info = file.tensors.get('images')!;
   const count = info.shape[0]!;
-  const length = folder.image.reduce((product, side) => product * side, 1);
+  const length = config.image.reduce((product, side) => product * side, 1);
   const bytes = info.dtype === 'U8' ? await file.read('images') : undefined;
   const floats = bytes ? undefined : await file.readF32('images');
   const valueAt = bytes ? (at: number) => bytes[at]! / 127.5 - 1 : (at: number) => floats![at]!;
   const labels = await labelsOf(file);
 
-  const classes = folder.labels.length;
+  const classes = config.labels.length;
   const places: number[][] = Array.from({ length: classes }, () => []);
   labels.forEach((label, i) => {
     if (!places[label])
@@ -62,7 +54,7 @@ async function readImages(file: TensorFile, folder: OptimalFolder): Promise<Imag
   });
   const empty = places.findIndex((list) => list.length === 0);
   if (empty >= 0)
-    throw new ModelError(`${file.path}: there is no image of class ${empty} (${folder.labels[empty]})`);
+    throw new ModelError(`${file.path}: there is no image of class ${empty} (${config.labels[empty]})`);
 
   const mean = new Float64Array(length);
   for (let i = 0; i < count; i++) for (let k = 0; k < length; k++) mean[k]! += valueAt(i * length + k);
@@ -90,25 +82,25 @@ async function labelsOf(file: TensorFile): Promise<number[]> {
 }
 
 /**
- * D(x_t; c) = Σ_i p_i x_i over the images x_i of class c, p = softmax_i(-|x_t - x_i|² / 2 sigma²); for no class, over
- * all images. A network with a head for every class and, where `unconditional` says so, one more (alone, where there
- * are no classes to choose between): products with all images are made once for all of them.
+ * Builds the network D(x_t; c) = Σ_i p_i x_i over the images x_i of class c, p = softmax_i(-|x_t - x_i|² / 2 sigma²); for
+ * no class, over all images. It has one head per class if `classes` is set, and one for no class if `unconditional` is;
+ * the products with all images are computed once for all heads.
  *
- * -|x_t - x_i|² / 2 is x_t·x_i - |x_i|² / 2 but for what is the same for all i; images enter less their mean, so that
- * f32 has less to cancel: the logarithms of p are off by about 1e-6 |x|² / sigma².
+ * -|x_t - x_i|² / 2 is x_t·x_i - |x_i|² / 2 up to a term that does not depend on i. The mean of all images is subtracted
+ * from them first, so that f32 loses less to cancellation: the logarithms of p are off by about 1e-6 |x|² / sigma².
  */
 export async function optimalNetwork(
-  folder: OptimalFolder,
+  config: ImageSetConfig,
   file: TensorFile,
   levels: readonly Level[],
   { classes, unconditional }: { readonly classes: boolean; readonly unconditional: boolean },
 ): Promise<Network> {
-  const images = await readImages(file, folder);
+  const images = await readImages(file, config);
   const { length, starts, mean, fill } = images;
-  const [, height, width] = folder.image;
+  const [, height, width] = config.image;
   const count = starts.at(-1)!;
 
-  /** Images [from, to) as rows. */
+  /** Returns images [from, to) as rows of a constant. */
   const rowsOf = (from: number, to: number): Constant => ({
     name: `images ${from} to ${to}`,
     length: (to - from) * length,
@@ -123,7 +115,7 @@ export async function optimalNetwork(
   for (let i = 0; i < count; i++) {
     fill(i, row);
     let half = 0;
-    // x_t enters with the mean: (x_i - mean)·mean belongs to what is taken off.
+    // x_t still contains the mean, so (x_i - mean)·mean is subtracted as well.
     for (let k = 0; k < length; k++) half += row[k]! * (row[k]! / 2 + mean[k]!);
     halves[i] = half;
   }
@@ -138,7 +130,7 @@ export async function optimalNetwork(
   );
   const bias = constant('mean image', Float32Array.from(mean));
 
-  // Parts of the set that are one constant each, none of two classes.
+  // Each part of the set is one constant, and holds images of one class only.
   const step = Math.max(1, Math.floor(PART_BYTES / (4 * length)));
   const partsOf = (from: number, to: number) =>
     Array.from({ length: Math.ceil((to - from) / step) }, (_, k) => ({
@@ -151,7 +143,7 @@ export async function optimalNetwork(
       ? values[0]!
       : apply(graph, 'concat', {}, Object.fromEntries(values.map((value, i) => [`x${i}`, value])));
 
-  /** The mean of the images [from, to) by their probabilities, [c·h·w, n, 1, 1]. */
+  /** Returns the mean of the images of some parts, weighted by their probabilities: [c·h·w, n, 1, 1]. */
   const denoised = (
     graph: Graph,
     parts: readonly { readonly from: number; readonly to: number; readonly products: Value }[],
@@ -182,7 +174,7 @@ export async function optimalNetwork(
     return sum!;
   };
 
-  return multiHead(folder.image, (graph, xt, level) => {
+  return multiHead(config.image, (graph, xt, level) => {
     const x = apply(graph, 'flatten', {}, { x: xt });
     const parts = starts.slice(0, -1).map((from, c) =>
       partsOf(from, starts[c + 1]!).map((part) => ({

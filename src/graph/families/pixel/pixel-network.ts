@@ -1,30 +1,40 @@
-// A diffusers pixel model (UNet2DModel and a schedule of timesteps) as a network that can be evaluated.
+// The network of a pixel model: a UNet2DModel with the tables that its levels and classes need.
 
-import { ModelError, UnsupportedError } from '../../../errors.ts';
+import { ModelError } from '../../../errors.ts';
 import { apply, type Graph } from '../../core/graph.ts';
 import type { Network } from '../../evaluation/evaluation.ts';
 import { multiHead } from '../../evaluation/multi-head.ts';
+import type { Files } from '../../files/files.ts';
 import { parametersOf } from '../../files/parameters.ts';
 import type { TensorFile } from '../../files/safetensors.ts';
-import type { PixelModelFolder } from '../../models/families.ts';
 import type { Level } from '../../model.ts';
 import { timeRowLength, timeRows } from '../../networks/time-embedding.ts';
 import { unet2d, unet2dTensors } from '../../networks/unet2d.ts';
+import type { UNet2DConfig } from '../../networks/unet2d-config.ts';
 import type { Constant, Value } from '../../ops/value.ts';
 
-/**
- * The UNet of a folder as a network: its weights are read from the file when a plan first wants them.
- * @throws ModelError where the file does not hold the network's tensors.
- */
+/** What the network is built from. */
+export interface PixelNetworkConfig {
+  readonly files: Files;
+  readonly unet: UNet2DConfig;
+  /** The name of every class, in the order of their numbers; empty for a model without classes. */
+  readonly labels: readonly string[];
+  /**
+   * Outputs of a multi-head model: one per class, and perhaps one more that is unconditional. Undefined for a network that
+   * is conditioned on a class.
+   */
+  readonly heads?: number | undefined;
+}
+
+/** Builds the network. @throws ModelError if the file does not hold its tensors, or it cannot choose between classes. */
 export async function pixelNetwork(
-  folder: PixelModelFolder,
+  { files, unet, labels, heads }: PixelNetworkConfig,
   file: TensorFile,
   levels: readonly Level[],
 ): Promise<Network> {
-  const { unet, labels, heads } = folder;
   if (unet.classEmbedding === 'identity')
     throw new ModelError(
-      `${folder.files.describe('')}: class_embed_type identity takes vectors, not classes; there is nothing to choose from`,
+      `${files.describe('')}: class_embed_type identity takes vectors, not classes; there is nothing to choose from`,
     );
   const [height, width] = unet.sampleSize!;
   const parameters = parametersOf(file, unet2dTensors(unet));
@@ -54,7 +64,7 @@ export async function pixelNetwork(
     const pick = (index: Value, entries: number, width: number, constant: Constant) =>
       apply(graph, 'gather', { entries, channels: width }, { index }, { table: constant });
     const centring = { name: 'centre', length: centre.length, values: async () => centre };
-    const told =
+    const classInput =
       label && labelTable
         ? pick(label, labels.length, channels, labelTable)
         : unet.classEmbedding === 'none'
@@ -63,7 +73,7 @@ export async function pixelNetwork(
     return unet2d(graph, parameters, unet, {
       sample,
       time: pick(level, levels.length, channels, table),
-      ...(told && { label: told }),
+      ...(classInput && { label: classInput }),
       ...(unet.centerInputSample
         ? { centre: pick(level, levels.length, 2 * unet.inChannels, centring) }
         : {}),
@@ -72,11 +82,4 @@ export async function pixelNetwork(
   if (heads === undefined)
     return { image, predict: (graph, { xt, level, label }) => run(graph, xt, level, label) };
   return multiHead(image, run);
-}
-
-/** What the network's output is multiplied by. @throws UnsupportedError at a timestep that it does not have. */
-export function outputScale({ unet, files }: PixelModelFolder, t: number): number {
-  if (unet.timeEmbeddingType !== 'fourier') return 1;
-  if (t === 0) throw new UnsupportedError(`${files.name}: its fourier time embedding has no timestep 0`);
-  return 1 / t;
 }

@@ -1,8 +1,7 @@
-// A Stable Diffusion folder as a network whose candidates are prompts. What only the prompt decides is computed
-// once: its encoding, and its keys and values for every cross-attention.
+// The network of a text-to-image model, whose candidates are prompts. Everything that depends on the prompt alone is
+// computed once: its encoding, and its keys and values for every cross-attention.
 
 import type { Device } from '../../../kernels/device/device.ts';
-import type { WeightDtype } from '../../../kernels/device/routine.ts';
 import { checked, createStorage, idle, type Range, submit } from '../../../kernels/device/runtime.ts';
 import { pitch, type Shape, storageBytes } from '../../../kernels/device/tensor.ts';
 import { apply, type Graph, input, newGraph, output } from '../../core/graph.ts';
@@ -11,9 +10,6 @@ import { weightStore } from '../../core/weight-store.ts';
 import type { Attached } from '../../evaluation/denoiser.ts';
 import type { Network } from '../../evaluation/evaluation.ts';
 import { parametersOf } from '../../files/parameters.ts';
-import type { TensorFile } from '../../files/safetensors.ts';
-import type { TextModelFolder } from '../../models/families.ts';
-import type { Level } from '../../model.ts';
 import { timeRowLength, timeRows } from '../../networks/time-embedding.ts';
 import {
   crossAttentions,
@@ -22,32 +18,33 @@ import {
   unet2dConditionShared,
   unet2dConditionTensors,
 } from '../../networks/unet2d-condition.ts';
+import type { UNet2DConditionConfig } from '../../networks/unet2d-condition-config.ts';
 import type { Value } from '../../ops/value.ts';
-import { encodePrompts, readTextEncoder } from '../../text/prompt-encoder.ts';
-import { imageEncoder, latentShape } from '../latent.ts';
+import { encodePrompts, readTextEncoder, type TextEncoderFolders } from '../../text/prompt-encoder.ts';
+import type { FamilyNetwork, NetworkRequest } from '../family.ts';
+import { imageEncoder, latentShape, type VaeFolder } from '../latent.ts';
 
+/** Default of `TextRequest.keptBytes`. */
 const KEPT_BYTES = 2 ** 30;
 
-/** What every device binds at once. */
+/** Default of `TextRequest.bindingBytes`: what every device binds at once. */
 const BINDING_BYTES = 2 ** 27;
 
-/** A network of prompts and what it needs on a device: `attach` encodes the prompts there. */
-export interface TextNetwork {
-  readonly network: Network;
-  readonly attach: (device: Device) => Promise<Attached>;
+/** What the network is built from, with the folders of the text encoder and the tokenizer. */
+export interface TextNetworkConfig extends TextEncoderFolders {
+  readonly unet: UNet2DConditionConfig;
+  readonly vae: VaeFolder;
 }
 
-export interface TextOptions {
-  /** The images, [3, height, width]. */
-  readonly inputShape: readonly [channels: number, height: number, width: number];
-  readonly weightDtype: WeightDtype;
-  /** Bytes of keys and values that are kept on the device; where prompts have more, only their encodings are. */
+/** What the network is built for. The two limits are for tests. */
+export interface TextRequest extends NetworkRequest {
+  /** Bytes of keys and values that are kept on the device. If prompts have more, only their encodings are kept. */
   readonly keptBytes?: number;
   /** The longest table that is bound whole; longer ones are split by channels. */
   readonly bindingBytes?: number;
 }
 
-/** A table [channels, prompts, tokens, 1] as inputs of a graph: ranges of channels that each fit a binding. */
+/** Splits a table [channels, prompts, tokens, 1] into inputs of a graph: ranges of channels that each fit a binding. */
 function partsOf(name: string, [channels, prompts, tokens]: Shape, bindingBytes: number) {
   const most = Math.max(1, Math.floor(bindingBytes / storageBytes([1, prompts, tokens, 1])));
   const parts: { readonly name: string; readonly from: number; readonly shape: Shape }[] = [];
@@ -60,7 +57,7 @@ function partsOf(name: string, [channels, prompts, tokens]: Shape, bindingBytes:
   return parts;
 }
 
-/** Contexts [prompts, tokens, channels] as rows of channels. */
+/** Transposes contexts [prompts, tokens, channels] to rows of channels. */
 function channelMajor(contexts: Float32Array, shape: Shape): Float32Array<ArrayBuffer> {
   const [channels, prompts, tokens] = shape;
   const length = prompts * tokens;
@@ -72,22 +69,26 @@ function channelMajor(contexts: Float32Array, shape: Shape): Float32Array<ArrayB
 }
 
 /**
- * The UNet of a Stable Diffusion folder and its prompts as a network of latents. Weights are read from `file` when a
- * plan first wants them.
- * @throws ModelError where the file does not hold the network's tensors, or the tokenizer is not in order.
+ * Builds the UNet and its prompts as a network of latents.
+ * @throws ModelError if the file does not hold the network's tensors, or the tokenizer is not in order.
  */
 export async function textNetwork(
-  folder: TextModelFolder,
-  file: TensorFile,
-  levels: readonly Level[],
-  prompts: readonly string[],
-  options: TextOptions,
-): Promise<TextNetwork> {
-  const { inputShape, weightDtype, keptBytes = KEPT_BYTES, bindingBytes = BINDING_BYTES } = options;
-  const { unet } = folder;
+  config: TextNetworkConfig,
+  {
+    file,
+    levels,
+    candidates,
+    inputShape,
+    weightDtype,
+    keptBytes = KEPT_BYTES,
+    bindingBytes = BINDING_BYTES,
+  }: TextRequest,
+): Promise<FamilyNetwork & Required<Pick<FamilyNetwork, 'attach'>>> {
+  const { unet, vae } = config;
+  const prompts = candidates.map(({ prompt }) => prompt!);
   const parameters = parametersOf(file, unet2dConditionTensors(unet));
   const layers = crossAttentions(unet);
-  const textEncoder = await readTextEncoder(folder);
+  const textEncoder = await readTextEncoder(config);
   const tokens = textEncoder.tokenizer.length;
   const shapeOf = (inner: number): Shape => [inner, prompts.length, tokens, 1];
   const context = partsOf('context', shapeOf(unet.crossAttentionDim), bindingBytes);
@@ -104,7 +105,7 @@ export async function textNetwork(
   const channels = timeRowLength(unet);
 
   const network: Network = {
-    image: latentShape(folder.vae, inputShape),
+    image: latentShape(vae, inputShape),
     shared(graph, sample, level) {
       const time = apply(
         graph,
@@ -131,7 +132,7 @@ export async function textNetwork(
     },
   };
 
-  /** Keys and values of all prompts, in the outputs of a plan that has run. */
+  /** Computes the keys and values of all prompts. Returns the plan that has run, whose outputs hold them. */
   const keepKeysAndValues = async (device: Device, contexts: Range) => {
     const graph = newGraph();
     const all = input(graph, 'context', shapeOf(unet.crossAttentionDim));
@@ -168,7 +169,7 @@ export async function textNetwork(
         owned.push(buffer);
         return [name, { buffer, offset: 0, size: buffer.size }];
       });
-      const encoder = await imageEncoder(device, folder.vae, inputShape, weightDtype);
+      const encoder = await imageEncoder(device, vae, inputShape, weightDtype);
       owned.push(encoder);
       const bytes = encoder.bytes + 4 * whole.length;
       if (!kept) return { tables: Object.fromEntries(tables), encoder, bytes, destroy };

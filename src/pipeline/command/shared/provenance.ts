@@ -4,8 +4,8 @@ import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { readModelFolder } from '../../../graph/models/families.ts';
 import type { Model } from '../../../graph/model.ts';
+import { readModelConfig } from '../../../graph/models/families.ts';
 import { folderFiles } from '../../../graph/node/folder-files.ts';
 
 /** How a record was made. */
@@ -45,7 +45,9 @@ async function shardsOf(index: string): Promise<string[]> {
  */
 export async function weightsHash(folder: string): Promise<string | null> {
   try {
-    const { files, weights: name } = await readModelFolder(folderFiles(folder));
+    const {
+      config: { files, weights: name },
+    } = await readModelConfig(folderFiles(folder));
     const weights = files.describe(name);
     const hash = createHash('sha256');
     for (const file of weights.endsWith('.json') ? await shardsOf(weights) : [weights])
