@@ -172,7 +172,7 @@ describe('prompts whose keys and values are not kept', () => {
     );
     await encode(model, 'sd1', 0);
     const evaluations = [0, 1].flatMap((level) =>
-      texts.map((_, candidate) => ({ slot: 0, candidate, level, noise: level })),
+      candidates.map((_, candidate) => ({ slot: 0, candidate, level, noise: level })),
     );
     const errors = await errorsOf(model, evaluations);
     model.close();

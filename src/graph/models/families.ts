@@ -23,10 +23,10 @@ export interface ReadModel {
 
 /** What is known of pipelines that are not supported. */
 const UNSUPPORTED: ReadonlyMap<string, string> = new Map([
-  ['EDMPrecond', 'an EDM model, which has a config.json and no model_index.json'],
+  ['EDMPrecond', 'an EDM model, whose folder has a config.json and no model_index.json'],
   ['StableDiffusionXLPipeline', 'Stable Diffusion XL, whose two text encoders are not supported'],
-  ['StableDiffusion3Pipeline', 'Stable Diffusion 3, a flow model, which has no noise levels of this kind'],
-  ['FluxPipeline', 'a Flux model, a flow model, which has no noise levels of this kind'],
+  ['StableDiffusion3Pipeline', 'Stable Diffusion 3, a flow model without noise levels as they are used here'],
+  ['FluxPipeline', 'a Flux model, a flow without noise levels as they are used here'],
   ['StableDiffusionInpaintPipeline', 'an inpainting model, whose network also takes a mask'],
   ['StableDiffusionUpscalePipeline', 'an upscaler, whose network also takes a small image'],
 ]);

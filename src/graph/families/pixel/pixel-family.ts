@@ -43,7 +43,7 @@ function headsOf(
     );
   if (!Number.isInteger(heads) || heads < 2)
     throw new ModelError(
-      `${unetFile}: expected out_channels of a multi-head model to be a multiple of in_channels ${unet.inChannels}, got ${unet.outChannels}`,
+      `${unetFile}: expected out_channels to be in_channels ${unet.inChannels} per class in a multi-head model, got ${unet.outChannels}`,
     );
   return heads;
 }
@@ -67,7 +67,7 @@ export const pixel: Family<PixelConfig> = {
     const heads = headsOf(pipeline, unet, unetFile);
     if (heads === undefined && unet.outChannels !== unet.inChannels)
       throw new ModelError(
-        `${unetFile}: expected out_channels to be in_channels ${unet.inChannels}, got ${unet.outChannels} (learned variances are not supported${unet.classEmbedding === 'none' ? '; a multi-head model names its classes in id2label' : ''})`,
+        `${unetFile}: expected out_channels ${unet.inChannels} as in_channels, got ${unet.outChannels} (learned variances are not supported${unet.classEmbedding === 'none' ? '; a multi-head model names its classes in id2label' : ''})`,
       );
     const common = await pipeline.common('unet');
     const { id2label, indexFile } = pipeline;

@@ -73,7 +73,7 @@ export const text: Family<TextConfig> = {
     const vae = await readVae(files, unet.inChannels, unetFile);
     if (unet.outChannels !== unet.inChannels)
       throw new ModelError(
-        `${unetFile}: expected out_channels to be in_channels ${unet.inChannels}, got ${unet.outChannels} (learned variances are not supported)`,
+        `${unetFile}: expected out_channels ${unet.inChannels} as in_channels, got ${unet.outChannels} (learned variances are not supported)`,
       );
     const { hiddenSize } = await readClipTextConfig(files, 'text_encoder/config.json');
     if (hiddenSize !== unet.crossAttentionDim)
