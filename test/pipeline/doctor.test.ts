@@ -1,10 +1,14 @@
 // What doctor makes of machines of many kinds. Nothing is asked of this machine but in the last group, without a device.
 
 import { describe, expect, test } from 'vitest';
-import type { Check } from '../../src/pipeline/command/subcommands/doctor/checks.ts';
-import { checksOf, runCheck, statusOfChecks } from '../../src/pipeline/command/subcommands/doctor/checks.ts';
 import { doctorText } from '../../src/pipeline/command/subcommands/doctor/doctor.ts';
-import type { ChildResult, Facts } from '../../src/pipeline/command/subcommands/doctor/facts.ts';
+import type { Check } from '../../src/pipeline/command/subcommands/doctor/machine-checks.ts';
+import {
+  checksOf,
+  runCheck,
+  statusOfChecks,
+} from '../../src/pipeline/command/subcommands/doctor/machine-checks.ts';
+import type { ChildResult, MachineInfo } from '../../src/pipeline/command/subcommands/doctor/machine-info.ts';
 import { cli } from './capture.ts';
 import { fakeDescribe } from './fakefolder.ts';
 
@@ -34,7 +38,7 @@ const DEVICE = {
 const END: ChildResult = { status: 0, signal: null, timedOut: false, out: '', err: '' };
 
 /** A machine where all is well, but for what is changed. */
-const facts = async (changes: Partial<Facts> = {}): Promise<Facts> => ({
+const facts = async (changes: Partial<MachineInfo> = {}): Promise<MachineInfo> => ({
   node: '20.19.0',
   leastNode: '20.19',
   platform: 'linux-x64',
@@ -53,7 +57,7 @@ const facts = async (changes: Partial<Facts> = {}): Promise<Facts> => ({
 const NONE = { probe: { devices: [], problem: 'no WebGPU device was found' } } as const;
 
 /** The check that found something, and the exit status. */
-async function found(changes: Partial<Facts>): Promise<readonly [Check | undefined, number]> {
+async function found(changes: Partial<MachineInfo>): Promise<readonly [Check | undefined, number]> {
   const checks = checksOf(await facts(changes));
   return [checks.find(({ status }) => status !== 'ok'), statusOfChecks(checks)];
 }
@@ -117,7 +121,7 @@ describe('no device', () => {
 });
 
 describe('other faults', () => {
-  test.each<[string, Partial<Facts>, number, string]>([
+  test.each<[string, Partial<MachineInfo>, number, string]>([
     ['an old Node', { node: '20.9.0' }, 2, 'expected Node 20.19 or later, got 20.9.0'],
     ['no webgpu', { webgpu: undefined }, 4, 'the package webgpu, which brings Dawn, is not installed'],
     ['no build', { webgpuBuild: false, platform: 'linux-riscv64' }, 4, 'has no build for linux-riscv64'],

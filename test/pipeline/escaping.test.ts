@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { headerOf, lineOf, textOfCell } from '../../src/pipeline/command/shared/format.ts';
-import { takeUp } from '../../src/pipeline/command/shared/resume.ts';
+import { takeUp } from '../../src/pipeline/command/shared/earlier-results.ts';
+import { headerOf, lineOf, textOfCell } from '../../src/pipeline/command/shared/result-lines.ts';
 import {
   bytesOfPath,
   escaped,

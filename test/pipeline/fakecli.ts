@@ -2,7 +2,7 @@
 // With TELL_BATCHES set it says on standard error when a batch begins.
 
 import { main } from '../../src/pipeline/command/main.ts';
-import { processArguments } from '../../src/pipeline/command/shared/arguments.ts';
+import { processArguments } from '../../src/pipeline/command/shared/process-arguments.ts';
 import { fakeDescribe, fakeFolder } from './fakefolder.ts';
 
 const [delay, ...argv] = processArguments();

@@ -2,7 +2,7 @@
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { inGroups, readItems } from '../../src/pipeline/command/subcommands/match/pairs.ts';
+import { inGroups, readItems } from '../../src/pipeline/command/subcommands/match/match-table.ts';
 import { collect } from './fake.ts';
 import { temporaryFolder, write } from './imagefiles.ts';
 

@@ -4,8 +4,8 @@
 import { describeModel } from '../../graph/models/describe.ts';
 import { openModel } from '../../graph/models/open-model.ts';
 import { main } from './main.ts';
-import { processArguments } from './shared/arguments.ts';
 import { silentDriver } from './shared/driver-messages.ts';
+import { processArguments } from './shared/process-arguments.ts';
 
 // A closed standard error must not end a run whose results still go somewhere.
 process.stderr.on('error', () => {});

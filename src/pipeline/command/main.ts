@@ -14,8 +14,8 @@ import { describeError, INTERNAL, statusOf } from './shared/exit-status.ts';
 import type { SignalSource } from './shared/interruption.ts';
 import type { OpenFolder } from './shared/model-choice.ts';
 import { createReporter, type ErrorOutput } from './shared/progress.ts';
-import { type Output, streamWriter } from './shared/sinks.ts';
 import type { Surroundings } from './shared/surroundings.ts';
+import { type Output, streamWriter } from './shared/writers.ts';
 import { SUBCOMMANDS } from './subcommands/list.ts';
 
 /** What the command takes from outside; all but what is known of models has the process's own as default. */

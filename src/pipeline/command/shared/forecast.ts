@@ -1,8 +1,8 @@
 // What the dry runs of all commands but `classify` print: how much work there is, and how long it will take.
 
 import { duration, short } from './progress.ts';
-import { type Output, streamWriter } from './sinks.ts';
 import { MEANING, type RunTime, rangeText, rowsText } from './timing.ts';
+import { type Output, streamWriter } from './writers.ts';
 
 /** What a run would take. */
 export interface Forecast {

@@ -5,7 +5,7 @@ import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
 import type { OpenModel } from '../../stream/batcher.ts';
 import { stepsBy } from '../../stream/purify-images.ts';
 import type { OpenFolder } from './model-choice.ts';
-import { hostNoise, type PurifyingSettings } from './purifying.ts';
+import { hostNoise, type PurifyingSettings } from './purify-settings.ts';
 
 /** A model that is open. */
 export interface OpenedModel {

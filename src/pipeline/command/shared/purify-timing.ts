@@ -1,9 +1,9 @@
 // How long it takes to purify images, for the dry runs of `purify` and of `classify --purify`.
 
 import { statesOf } from '../../purifying/chain.ts';
+import { openPurifier } from './attack-campaign.ts';
 import type { OpenFolder } from './model-choice.ts';
-import type { PurifyingSettings } from './purifying.ts';
-import { openPurifier } from './robust.ts';
+import type { PurifyingSettings } from './purify-settings.ts';
 import { type Seconds, secondsOf, type Timing, timeWork } from './timing.ts';
 
 /** A purification that was timed, and can still be used. */

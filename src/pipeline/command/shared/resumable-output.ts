@@ -1,13 +1,13 @@
 // The output of a command that --resume can go on with: standard output, or a file with a record of the run next to it.
 
 import type { Format } from '../options/output-options.ts';
-import type { LineOptions } from './format.ts';
+import { takeUp } from './earlier-results.ts';
 import type { ClaimedFile } from './output-file.ts';
 import type { PathSet } from './path-set.ts';
-import { takeUp } from './resume.ts';
+import type { LineOptions } from './result-lines.ts';
 import { type RunRecord, sameRun, writeRecord } from './run-record.ts';
-import { fileWriter, streamWriter, type Writer } from './sinks.ts';
 import type { Surroundings } from './surroundings.ts';
+import { fileWriter, streamWriter, type Writer } from './writers.ts';
 
 /** An output that is open. */
 export interface OpenOutput {

@@ -8,7 +8,7 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { UsageError } from '../../../errors.ts';
 import { systemCode } from '../../images/failures.ts';
 import { systemPath } from '../../node/system-path.ts';
-import type { EarlierResults } from './resume.ts';
+import type { EarlierResults } from './earlier-results.ts';
 
 /** Everything that results depend on, as short texts that a person can compare. */
 export type RunRecord = Readonly<Record<string, string | number | boolean>>;

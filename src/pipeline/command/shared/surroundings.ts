@@ -5,7 +5,7 @@ import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
 import type { SignalSource } from './interruption.ts';
 import type { OpenFolder } from './model-choice.ts';
 import type { Reporter } from './progress.ts';
-import type { Output } from './sinks.ts';
+import type { Output } from './writers.ts';
 
 /** The streams, signals and models that a command works with. */
 export interface Surroundings {

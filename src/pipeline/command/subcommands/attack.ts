@@ -11,15 +11,6 @@ import { fromModelInput, toUnit } from '../../images/pixels.ts';
 import { loadImage } from '../../node/load.ts';
 import { type ItemFailure, isFailure, madeBy } from '../../types.ts';
 import { type OptionName, readOptions, type Values } from '../options/table.ts';
-import { writeForecast } from '../shared/forecast.ts';
-import { inputsOf } from '../shared/inputs.ts';
-import { modelFolder } from '../shared/model-folder.ts';
-import { checkOutputFolder } from '../shared/output-checks.ts';
-import { type NamedInput, namedInputs, pngName } from '../shared/output-names.ts';
-import { writePng } from '../shared/png-file.ts';
-import { duration, short } from '../shared/progress.ts';
-import { provenanceOf, weightsHash } from '../shared/provenance.ts';
-import { PURIFY_FIRST_OPTIONS } from '../shared/purifying.ts';
 import {
   ATTACK_OPTIONS,
   checkRobust,
@@ -28,8 +19,17 @@ import {
   planOf,
   ROBUST,
   type RobustSettings,
-} from '../shared/robust.ts';
-import { forecastRobust } from '../shared/robust-forecast.ts';
+} from '../shared/attack-campaign.ts';
+import { forecastRobust } from '../shared/attack-forecast.ts';
+import { writeForecast } from '../shared/forecast.ts';
+import { inputsOf } from '../shared/inputs.ts';
+import { modelFolder } from '../shared/model-folder.ts';
+import { checkOutputFolder } from '../shared/output-checks.ts';
+import { type NamedInput, namedInputs, pngName } from '../shared/output-names.ts';
+import { writePng } from '../shared/png-file.ts';
+import { duration, short } from '../shared/progress.ts';
+import { provenanceOf, weightsHash } from '../shared/provenance.ts';
+import { PURIFY_FIRST_OPTIONS } from '../shared/purify-settings.ts';
 import { interruptedText, type Run, runCommand } from '../shared/run-command.ts';
 import { runItems } from '../shared/run-items.ts';
 import type { Subcommand, Typed } from '../shared/subcommand.ts';

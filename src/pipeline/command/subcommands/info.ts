@@ -5,9 +5,9 @@ import { type Description, flopOf, type NetworkDescription } from '../../../grap
 import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { modelFolder } from '../shared/model-folder.ts';
 import { bytes, gigaflop, short } from '../shared/progress.ts';
-import { streamWriter } from '../shared/sinks.ts';
 import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
+import { streamWriter } from '../shared/writers.ts';
 
 const INFO = ['model', 'reportFormat'] as const satisfies readonly OptionName[];
 

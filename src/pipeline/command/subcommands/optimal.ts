@@ -15,9 +15,9 @@ import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { nearest } from '../shared/candidates.ts';
 import { checkOutputFolder } from '../shared/output-checks.ts';
 import { short } from '../shared/progress.ts';
-import { streamWriter } from '../shared/sinks.ts';
 import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
+import { streamWriter } from '../shared/writers.ts';
 
 const OPTIMAL = ['labels', 'imageSize', 'perClass', 'reportFormat'] as const satisfies readonly OptionName[];
 

@@ -30,10 +30,10 @@ import { type OpenedModel, openAhead } from '../../shared/opened-model.ts';
 import { checkShared } from '../../shared/option-checks.ts';
 import { type Reporter, short } from '../../shared/progress.ts';
 import { type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
-import { streamWriter } from '../../shared/sinks.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { runTimeOf, secondsOf } from '../../shared/timing.ts';
+import { streamWriter } from '../../shared/writers.ts';
 import { destinationOf, storeIn } from './card-file.ts';
 
 const CALIBRATE = [

@@ -11,14 +11,14 @@ import { optionsOf } from '../../../option.ts';
 import { until } from '../../../stream/iterables.ts';
 import { purifyImages } from '../../../stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
-import { evaluationLines } from '../../shared/format.ts';
+import { notDone } from '../../shared/earlier-results.ts';
 import type { Interruption } from '../../shared/interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedModel, openAhead, openPurification } from '../../shared/opened-model.ts';
 import { duration, short } from '../../shared/progress.ts';
-import { PURIFY_FIRST_OPTIONS, purifierOptions } from '../../shared/purifying.ts';
-import { notDone } from '../../shared/resume.ts';
+import { PURIFY_FIRST_OPTIONS, purifierOptions } from '../../shared/purify-settings.ts';
+import { evaluationLines } from '../../shared/result-lines.ts';
 import {
   interruptedText,
   type Outcome,
@@ -29,12 +29,12 @@ import {
 import { followProgress } from '../../shared/stream-progress.ts';
 import type { Subcommand } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
+import { classifyRecord } from './classify-record.ts';
+import { CLASSIFY, readSettings, type Settings } from './classify-settings.ts';
 import { dryRun } from './dry-run.ts';
 import { HELP } from './help.ts';
 import { inputNotes } from './input-notes.ts';
-import { classifyRecord } from './record.ts';
 import { apartFrom, type Claims, claimOutputs, openResults, type Results } from './results.ts';
-import { CLASSIFY, readSettings, type Settings } from './settings.ts';
 
 /** The strategy and the budget of settings. */
 function deciding(settings: Settings): Pick<ClassifyOptions, 'strategy' | 'budget'> {

@@ -11,11 +11,11 @@ import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
 import type { Run } from '../../shared/run-command.ts';
-import { streamWriter } from '../../shared/sinks.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
+import { streamWriter } from '../../shared/writers.ts';
+import type { Settings } from './classify-settings.ts';
 import { estimateOf, estimateText } from './estimate.ts';
 import { SAMPLE, sampleOf } from './sample-run.ts';
-import type { Settings } from './settings.ts';
 
 /** The run as it would be. */
 export interface DryRun {

@@ -4,17 +4,17 @@ import { UsageError } from '../../../../errors.ts';
 import type { Found } from '../../../node/sources.ts';
 import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
 import type { Format } from '../../options/output-options.ts';
-import { formatOfFile, headerOf, lineOf } from '../../shared/format.ts';
+import { dropTornLine } from '../../shared/earlier-results.ts';
 import { type ClaimedFile, identityOf, realPath } from '../../shared/output-file.ts';
 import type { PathSet } from '../../shared/path-set.ts';
+import { formatOfFile, headerOf, lineOf } from '../../shared/result-lines.ts';
 import { openOutput } from '../../shared/resumable-output.ts';
-import { dropTornLine } from '../../shared/resume.ts';
 import type { Run } from '../../shared/run-command.ts';
 import type { RunRecord } from '../../shared/run-record.ts';
-import { fileWriter, type Output, type Writer } from '../../shared/sinks.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
+import { fileWriter, type Output, type Writer } from '../../shared/writers.ts';
+import type { Settings } from './classify-settings.ts';
 import { cutEnd, cutStart } from './display-width.ts';
-import type { Settings } from './settings.ts';
 import { textLines } from './text-lines.ts';
 
 /** The files of a run, claimed. */

@@ -2,7 +2,7 @@
 
 import { escaped } from '../../../escaping.ts';
 import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
-import type { LineOptions } from '../../shared/format.ts';
+import type { LineOptions } from '../../shared/result-lines.ts';
 import { cutEnd, cutStart, displayWidth, fit } from './display-width.ts';
 
 /** What the lines are laid out for. */

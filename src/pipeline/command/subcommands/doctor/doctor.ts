@@ -7,11 +7,11 @@ import type { DeviceSummary } from '../../../../kernels/device/device.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { modelFolder, SHIPPED } from '../../shared/model-folder.ts';
 import { bytes, type Reporter } from '../../shared/progress.ts';
-import { streamWriter } from '../../shared/sinks.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
-import { type Check, checksOf, runCheck, statusOfChecks } from './checks.ts';
-import { type Facts, gatherFacts, runOwn } from './facts.ts';
+import { streamWriter } from '../../shared/writers.ts';
+import { type Check, checksOf, runCheck, statusOfChecks } from './machine-checks.ts';
+import { gatherInfo, type MachineInfo, runOwn } from './machine-info.ts';
 
 const DOCTOR = ['model', 'device', 'fix', 'run', 'reportFormat'] as const satisfies readonly OptionName[];
 
@@ -51,16 +51,16 @@ async function examine(
   settings: DoctorSettings,
   folder: string,
   describe: Surroundings['describe'],
-): Promise<{ readonly facts: Facts; readonly checks: readonly Check[] }> {
-  const facts = await gatherFacts(settings.device, () => describe(folder));
-  const checks = checksOf(facts);
+): Promise<{ readonly info: MachineInfo; readonly checks: readonly Check[] }> {
+  const info = await gatherInfo(settings.device, () => describe(folder));
+  const checks = checksOf(info);
   // A model that is told by prompts has no classes to choose between.
-  const runs = statusOfChecks(checks) === 0 && facts.model.model?.conditioning === 'class';
-  return { facts, checks: runs ? [...checks, ...(await classifySample(settings, folder))] : checks };
+  const runs = statusOfChecks(checks) === 0 && info.model.model?.conditioning === 'class';
+  return { info, checks: runs ? [...checks, ...(await classifySample(settings, folder))] : checks };
 }
 
 /** Installs a driver if there is no device and that may help; returns what was done, a sentence each. */
-function fix({ probe, vulkan, plan }: Facts, reporter: Reporter): string[] {
+function fix({ probe, vulkan, plan }: MachineInfo, reporter: Reporter): string[] {
   if (!plan || (probe?.devices.length ?? 0) > 0) return [];
   if (vulkan && vulkan.missing.length > 0) return [];
   const done: string[] = [];
@@ -111,12 +111,12 @@ async function examineMachine(
   { stdout, describe, reporter }: Surroundings,
 ): Promise<number> {
   const folder = await modelFolder(settings.model);
-  let { facts, checks } = await examine(settings, folder, describe);
-  const fixed = settings.fix ? fix(facts, reporter) : [];
-  if (fixed.length > 0) ({ facts, checks } = await examine(settings, folder, describe));
+  let { info, checks } = await examine(settings, folder, describe);
+  const fixed = settings.fix ? fix(info, reporter) : [];
+  if (fixed.length > 0) ({ info, checks } = await examine(settings, folder, describe));
   const status = statusOfChecks(checks);
-  const devices = facts.probe?.devices ?? [];
-  const { node, platform, webgpu } = facts;
+  const devices = info.probe?.devices ?? [];
+  const { node, platform, webgpu } = info;
   const out = streamWriter(stdout);
   if (settings.reportFormat === 'json')
     await out.write(`${JSON.stringify({ status, node, platform, webgpu, devices, checks, fixed })}\n`);

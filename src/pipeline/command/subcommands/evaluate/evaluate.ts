@@ -11,14 +11,6 @@ import { prepareImage } from '../../../images/prepare.ts';
 import type { OptionSet, OptionValues } from '../../../option.ts';
 import { madeBy } from '../../../types.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
-import { writeForecast } from '../../shared/forecast.ts';
-import type { Interruption } from '../../shared/interruption.ts';
-import { checkSet, countImages, imagesOf, type SetImage } from '../../shared/labelled-set.ts';
-import { modelFolder } from '../../shared/model-folder.ts';
-import { checkOutputFolder } from '../../shared/output-checks.ts';
-import { duration, short } from '../../shared/progress.ts';
-import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
-import { PURIFY_FIRST_OPTIONS } from '../../shared/purifying.ts';
 import {
   ATTACK_OPTIONS,
   checkRobust,
@@ -27,14 +19,22 @@ import {
   planOf,
   ROBUST,
   type RobustSettings,
-} from '../../shared/robust.ts';
-import { forecastRobust } from '../../shared/robust-forecast.ts';
+} from '../../shared/attack-campaign.ts';
+import { forecastRobust } from '../../shared/attack-forecast.ts';
+import { writeForecast } from '../../shared/forecast.ts';
+import type { Interruption } from '../../shared/interruption.ts';
+import { checkSet, countImages, imagesOf, type SetImage } from '../../shared/labelled-set.ts';
+import { modelFolder } from '../../shared/model-folder.ts';
+import { checkOutputFolder } from '../../shared/output-checks.ts';
+import { duration, short } from '../../shared/progress.ts';
+import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
+import { PURIFY_FIRST_OPTIONS } from '../../shared/purify-settings.ts';
 import { type Run, runCommand } from '../../shared/run-command.ts';
 import { runItems } from '../../shared/run-items.ts';
-import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { placeOf } from '../../shared/truths.ts';
+import { fileWriter, streamWriter, type Writer } from '../../shared/writers.ts';
 import { isSaved, saveAdversarial } from './adversarial-files.ts';
 import { type Fingerprint, NOTHING, openLog, readLog } from './evaluation-log.ts';
 

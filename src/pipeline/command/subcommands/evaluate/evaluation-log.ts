@@ -5,9 +5,9 @@ import { truncate } from 'node:fs/promises';
 import { z } from 'zod';
 import { UsageError } from '../../../../errors.ts';
 import type { Result } from '../../../attacking/robustness.ts';
+import { ifThere, wholeLines } from '../../shared/earlier-results.ts';
 import type { Provenance } from '../../shared/provenance.ts';
-import { ifThere, wholeLines } from '../../shared/resume.ts';
-import { fileWriter, type Writer } from '../../shared/sinks.ts';
+import { fileWriter, type Writer } from '../../shared/writers.ts';
 
 const resultLine = z.object({
   key: z.string(),

@@ -27,10 +27,10 @@ import { PathSet } from '../../shared/path-set.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { interruptedText, type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
 import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
-import { fileWriter, streamWriter, type Writer } from '../../shared/sinks.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { runTimeOf, secondsOf } from '../../shared/timing.ts';
+import { fileWriter, streamWriter, type Writer } from '../../shared/writers.ts';
 import {
   count,
   dropUnfinished,
@@ -39,8 +39,8 @@ import {
   type MatchLine,
   newTally,
   summaryOf,
-} from './lines.ts';
-import { inGroups, type MatchItem, readItems } from './pairs.ts';
+} from './match-lines.ts';
+import { inGroups, type MatchItem, readItems } from './match-table.ts';
 
 const MATCH = [
   'model',

@@ -25,8 +25,8 @@ import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { namedInputs, pngName } from '../../shared/output-names.ts';
 import { writePng } from '../../shared/png-file.ts';
 import { duration, short } from '../../shared/progress.ts';
+import { type PurifyingSettings, purifierOptions, readPurifying } from '../../shared/purify-settings.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
-import { type PurifyingSettings, purifierOptions, readPurifying } from '../../shared/purifying.ts';
 import { type OpenOutput, openOutput } from '../../shared/resumable-output.ts';
 import {
   interruptedText,

@@ -8,8 +8,8 @@ import { UsageError } from '../../../errors.ts';
 import { systemCode } from '../../images/failures.ts';
 import type { Found } from '../../node/sources.ts';
 import { systemPath } from '../../node/system-path.ts';
-import { type DataFormat, headerOf, type LineOptions, textOfCell } from './format.ts';
 import { PathSet } from './path-set.ts';
+import { type DataFormat, headerOf, type LineOptions, textOfCell } from './result-lines.ts';
 
 /** Bytes that a line of results may have. */
 const LONGEST = 64 * 2 ** 20;

@@ -3,7 +3,7 @@
 import type { Model } from '../../../../graph/model.ts';
 import { evaluationRecord, fileDigest } from '../../shared/evaluation-record.ts';
 import { listed, type RunRecord } from '../../shared/run-record.ts';
-import type { Settings } from './settings.ts';
+import type { Settings } from './classify-settings.ts';
 
 /** The record of a run of `classify` with an opened model. */
 export async function classifyRecord(settings: Settings, model: Model, folder: string): Promise<RunRecord> {

@@ -22,7 +22,7 @@ import {
   type PurifyingSettings,
   purifierOptions,
   purifyingOf,
-} from './purifying.ts';
+} from './purify-settings.ts';
 
 /** The options that single attacks have. */
 export const ATTACK_OPTIONS = optionsOf(ATTACK_ENTRIES);

@@ -30,7 +30,7 @@ export interface ShaderCache {
 }
 
 /** Everything that is judged. */
-export interface Facts {
+export interface MachineInfo {
   readonly node: string;
   readonly leastNode: string;
   readonly platform: string;
@@ -39,7 +39,7 @@ export interface Facts {
   /** Whether that package has a build for this system. */
   readonly webgpuBuild: boolean;
   /** The Vulkan loader and the files that name its drivers; undefined but on Linux. */
-  readonly vulkan: VulkanFacts | undefined;
+  readonly vulkan: VulkanInfo | undefined;
   /** How a software driver is installed here, as setup-driver.mjs plans it; undefined but on Linux. */
   readonly plan: ReturnType<typeof driverPlan> | undefined;
   readonly probe: ProbeResult | undefined;
@@ -50,7 +50,7 @@ export interface Facts {
   readonly model: Description;
 }
 
-export interface VulkanFacts {
+export interface VulkanInfo {
   readonly loader: boolean;
   readonly drivers: readonly string[];
   /** The variable that names drivers in place of the folders, and the files it names that are not there. */
@@ -62,7 +62,7 @@ const require = createRequire(import.meta.url);
 
 /** Runs another program of this package, compiled or not. */
 export function runOwn(name: string, args: readonly string[], milliseconds: number): ChildResult {
-  const program = fileURLToPath(import.meta.url).replace(/doctor-facts(\.[jt]s)$/, `${name}$1`);
+  const program = fileURLToPath(import.meta.url).replace(/doctor-info(\.[jt]s)$/, `${name}$1`);
   const { status, signal, stdout, stderr, error } = spawnSync(
     process.execPath,
     [...process.execArgv, program, ...args],
@@ -72,7 +72,7 @@ export function runOwn(name: string, args: readonly string[], milliseconds: numb
   return { status, signal, timedOut, out: stdout ?? '', err: stderr ?? '' };
 }
 
-function webgpuFacts(): Pick<Facts, 'webgpu' | 'webgpuBuild'> {
+function webgpuFacts(): Pick<MachineInfo, 'webgpu' | 'webgpuBuild'> {
   try {
     const file = require.resolve('webgpu/package.json');
     const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string };
@@ -111,7 +111,7 @@ function hasLoader(): boolean {
   return folders.some((folder) => folder !== '' && existsSync(join(folder, 'libvulkan.so.1')));
 }
 
-function vulkanFacts(): VulkanFacts | undefined {
+function vulkanFacts(): VulkanInfo | undefined {
   if (process.platform !== 'linux') return undefined;
   const variable = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES'].find((name) => process.env[name]);
   const named = variable === undefined ? [] : process.env[variable]!.split(':').filter(Boolean);
@@ -163,7 +163,7 @@ async function cacheFacts(env: NodeJS.ProcessEnv): Promise<ShaderCache> {
 }
 
 /** Looks for devices; milliseconds because a driver may hang. */
-function probeFacts(device: string | undefined): Pick<Facts, 'probe' | 'probeEnd'> {
+function probeFacts(device: string | undefined): Pick<MachineInfo, 'probe' | 'probeEnd'> {
   const probeEnd = runOwn('device-probe', device === undefined ? [] : [device], 120_000);
   try {
     return { probe: JSON.parse(probeEnd.out.trim().split('\n').at(-1)!) as ProbeResult, probeEnd };
@@ -172,11 +172,11 @@ function probeFacts(device: string | undefined): Pick<Facts, 'probe' | 'probeEnd
   }
 }
 
-/** Gathers the facts of this machine, for a device that is chosen or the first. */
-export async function gatherFacts(
+/** Gathers the info of this machine, for a device that is chosen or the first. */
+export async function gatherInfo(
   device: string | undefined,
   describe: () => Promise<Description>,
-): Promise<Facts> {
+): Promise<MachineInfo> {
   const manifest = readFileSync(new URL('../../../../../package.json', import.meta.url), 'utf8');
   const { engines } = JSON.parse(manifest) as { engines: { node: string } };
   const linux = process.platform === 'linux';

@@ -3,9 +3,9 @@
 import { UsageError } from '../../../../errors.ts';
 import { type Matches, scoreOf } from '../../../deciding/matching.ts';
 import type { PairErrors } from '../../../stream/pair-errors.ts';
+import { ifThere, keepLines, wholeLines } from '../../shared/earlier-results.ts';
 import { PathSet } from '../../shared/path-set.ts';
-import { ifThere, keepLines, wholeLines } from '../../shared/resume.ts';
-import type { MatchItem } from './pairs.ts';
+import type { MatchItem } from './match-table.ts';
 
 /** Counts of matches, as a summary needs them. */
 export interface Tally {

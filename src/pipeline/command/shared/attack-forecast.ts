@@ -3,9 +3,9 @@
 import { ATTACK_ENTRIES } from '../../attacking/attacks.ts';
 import type { AttackPlan, Campaign } from '../../attacking/campaign.ts';
 import { entryOf } from '../../option.ts';
+import type { Opened } from './attack-campaign.ts';
 import type { Forecast } from './forecast.ts';
 import { short } from './progress.ts';
-import type { Opened } from './robust.ts';
 import { runTimeOf, secondsOf, sumOf, timeWork } from './timing.ts';
 
 /** Queries of an image: calls of the judge, and of the attacked classifier for logits and for gradients. */

@@ -1,8 +1,8 @@
-// What `doctor` makes of the facts of a machine: for each thing that must be in order one sentence, and what helps.
+// What `doctor` makes of the info of a machine: for each thing that must be in order one sentence, and what helps.
 
 import type { Capabilities } from '../../../../kernels/device/device.ts';
 import { bytes } from '../../shared/progress.ts';
-import type { ChildResult, Facts, VulkanFacts } from './facts.ts';
+import type { ChildResult, MachineInfo, VulkanInfo } from './machine-info.ts';
 
 /** One thing that must be in order. */
 export interface Check {
@@ -51,7 +51,7 @@ function isAtLeast(version: string, least: string): boolean {
   return true;
 }
 
-function nodeCheck({ node, leastNode }: Facts): Check {
+function nodeCheck({ node, leastNode }: MachineInfo): Check {
   if (isAtLeast(node, leastNode)) return { name: 'node', status: 'ok', message: node };
   return {
     name: 'node',
@@ -61,7 +61,7 @@ function nodeCheck({ node, leastNode }: Facts): Check {
   };
 }
 
-function webgpuCheck({ webgpu, webgpuBuild, platform }: Facts): Check {
+function webgpuCheck({ webgpu, webgpuBuild, platform }: MachineInfo): Check {
   if (webgpu === undefined)
     return {
       name: 'webgpu',
@@ -79,7 +79,7 @@ function webgpuCheck({ webgpu, webgpuBuild, platform }: Facts): Check {
 }
 
 /** What helps where no device is found on Linux. */
-function driverHelp({ vulkan, plan }: Facts): string | undefined {
+function driverHelp({ vulkan, plan }: MachineInfo): string | undefined {
   const { variable, missing = [] } = vulkan ?? {};
   if (variable !== undefined && missing.length > 0) return `unset ${variable}, or name files that exist`;
   if (!plan) return 'update the graphics driver';
@@ -89,7 +89,7 @@ function driverHelp({ vulkan, plan }: Facts): string | undefined {
 }
 
 /** Why there may be no device, by the files of Vulkan. */
-function driverState({ loader, drivers, variable, missing }: VulkanFacts): string {
+function driverState({ loader, drivers, variable, missing }: VulkanInfo): string {
   if (variable !== undefined && missing.length > 0)
     return `${variable} names ${missing.join(', ')}, which does not exist`;
   if (!loader) return 'the Vulkan loader (libvulkan.so.1) is not installed';
@@ -104,9 +104,9 @@ const crashOf = ({ signal, timedOut }: ChildResult, seconds: number): string | u
       ? `the driver crashed (${signal})`
       : undefined;
 
-function deviceCheck(facts: Facts): Check {
-  const { probe, probeEnd, vulkan } = facts;
-  const problem = (message: string, help = driverHelp(facts)): Check => ({
+function deviceCheck(info: MachineInfo): Check {
+  const { probe, probeEnd, vulkan } = info;
+  const problem = (message: string, help = driverHelp(info)): Check => ({
     name: 'device',
     status: 'problem',
     message,
@@ -127,7 +127,7 @@ function deviceCheck(facts: Facts): Check {
   return { name: 'device', status: 'ok', message };
 }
 
-function limitsCheck({ probe }: Facts): Check[] {
+function limitsCheck({ probe }: MachineInfo): Check[] {
   const short = (probe?.devices ?? []).flatMap(({ index, capabilities }) =>
     Object.entries(DEFAULT_LIMITS).flatMap(([key, least]) => {
       const actual = capabilities?.[key as keyof typeof DEFAULT_LIMITS];
@@ -149,7 +149,7 @@ function limitsCheck({ probe }: Facts): Check[] {
 }
 
 /** Mesa's own drivers keep shaders where it says; other drivers where they like. */
-function cacheCheck({ cache, probe, platform }: Facts): Check[] {
+function cacheCheck({ cache, probe, platform }: MachineInfo): Check[] {
   const mesa = probe?.devices.some(({ capabilities }) => /mesa/i.test(capabilities?.description ?? ''));
   if (!mesa || !platform.startsWith('linux')) return [];
   const { folder, disabled, writable, bytes: size } = cache;
@@ -176,7 +176,7 @@ function cacheCheck({ cache, probe, platform }: Facts): Check[] {
   return [{ name: 'shader cache', status: 'ok', message: `${folder}: ${content}` }];
 }
 
-function memoryCheck({ memory }: Facts): Check {
+function memoryCheck({ memory }: MachineInfo): Check {
   const message = `${bytes(memory)} available`;
   if (memory >= LITTLE_MEMORY) return { name: 'memory', status: 'ok', message };
   return {
@@ -187,7 +187,7 @@ function memoryCheck({ memory }: Facts): Check {
   };
 }
 
-function modelCheck({ model }: Facts): Check {
+function modelCheck({ model }: MachineInfo): Check {
   const [first, ...others] = model.problems;
   if (first === undefined) return { name: 'model', status: 'ok', message: `${model.name} is in order` };
   const more = others.length > 0 ? ` (and ${others.length} more)` : '';
@@ -199,15 +199,15 @@ function modelCheck({ model }: Facts): Check {
   };
 }
 
-/** Judges the facts of a machine. */
-export const checksOf = (facts: Facts): Check[] => [
-  nodeCheck(facts),
-  webgpuCheck(facts),
-  deviceCheck(facts),
-  ...limitsCheck(facts),
-  ...cacheCheck(facts),
-  memoryCheck(facts),
-  modelCheck(facts),
+/** Judges the info of a machine. */
+export const checksOf = (info: MachineInfo): Check[] => [
+  nodeCheck(info),
+  webgpuCheck(info),
+  deviceCheck(info),
+  ...limitsCheck(info),
+  ...cacheCheck(info),
+  memoryCheck(info),
+  modelCheck(info),
 ];
 
 /** Judges how a real classification ended, within a limit in seconds. */

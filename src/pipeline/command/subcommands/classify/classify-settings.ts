@@ -6,10 +6,10 @@ import type { ChosenStrategy } from '../../../deciding/strategy-entry.ts';
 import { entryOf, namesOf, optionsOf } from '../../../option.ts';
 import { withPreset } from '../../options/presets.ts';
 import { type OptionName, readOptionSet, readOptions, type Values } from '../../options/table.ts';
-import { formatOfFile } from '../../shared/format.ts';
 import { inputsOf } from '../../shared/inputs.ts';
 import { checkShared } from '../../shared/option-checks.ts';
-import { CLASSIFY_PURIFYING, type PurifyingSettings, purifyingOf } from '../../shared/purifying.ts';
+import { CLASSIFY_PURIFYING, type PurifyingSettings, purifyingOf } from '../../shared/purify-settings.ts';
+import { formatOfFile } from '../../shared/result-lines.ts';
 
 /** The options of `classify`, in the order of its help. */
 export const CLASSIFY = [
