@@ -2,6 +2,7 @@
 
 import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
+import { equallySpaced } from '../graph/sigmas.ts';
 
 /** An integer from `least` to `most`. */
 export const integer = (least: number, most = Number.MAX_SAFE_INTEGER) =>
@@ -50,10 +51,14 @@ const quotient = z
   .transform(([above = Number.NaN, below = 1]) => above / below)
   .refine((x) => x > 0 && Number.isFinite(x));
 
-/** Numbers above 0, separated by commas. */
+/** Numbers above 0: separated by commas, or `linspace:A:B:N` for N equally spaced ones from A to B. */
 export const sizes = z
   .string()
-  .transform((text) => text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part))))
+  .transform((text) => {
+    const [, from, to, count] = /^linspace:([^:]+):([^:]+):([1-9]\d{0,4})$/.exec(text) ?? [];
+    if (count !== undefined) return equallySpaced(Number(from), Number(to), Number(count));
+    return text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
+  })
   .refine((list) => list.every((x) => x > 0 && Number.isFinite(x)));
 
 export const text = z.string().min(1);

@@ -31,8 +31,8 @@ describe('info', () => {
       /^unet +FakeNetwork, 1,234,567 parameters, F16, 2\.47 MB in 2 files$/m,
       /^ +in_channels 4$/m,
       /^ +block_out_channels 8,16$/m,
-      /^an evaluation +1\.5 GFLOP$/m,
-      /^memory +4\.94 MB weights .*, 1 MB or more an evaluation/m,
+      /^per evaluation +1\.5 GFLOP$/m,
+      /^memory +4\.94 MB weights .*, 1 MB or more per evaluation/m,
       /^problems +none$/m,
     ])
       expect(out).toMatch(text);
@@ -41,7 +41,7 @@ describe('info', () => {
   test('a text model has no classes of its own, and says which sides of images it takes', async () => {
     const { out } = await cli(['info'], fakeFolder(), '', fakeDescribe({ model: TEXT_SUMMARY }));
     expect(out).toMatch(/^classes +any, by --labels or --prompts$/m);
-    expect(out).toMatch(/^images +1 x 2 x 2, or any multiple of 2 a side$/m);
+    expect(out).toMatch(/^images +1 x 2 x 2, or any multiple of 2 per side$/m);
   });
 
   test('--format json: one object with the numbers', async () => {
@@ -93,7 +93,7 @@ describe('info', () => {
   });
 });
 
-describe('evaluations of an image', () => {
+describe('evaluations per image', () => {
   const facts = { candidates: fakeCandidates(37), levels: fakeLevels(250) };
 
   test('all: every one', () => {
@@ -242,8 +242,8 @@ describe('an image costs runs of the network, whatever candidates share', () => 
   test('info says what is shared, and an image', async () => {
     const describe = fakeDescribe({ cost: { ...cost, sharedFlop: 1.5e9 } });
     const { out } = await cli(['info'], fakeFolder(), '', describe);
-    expect(out).toMatch(/^an evaluation +2 GFLOP, 1\.5 GFLOP of it once for all candidates/m);
-    expect(out).toMatch(/^an image +52 GFLOP for all classes at all levels$/m);
+    expect(out).toMatch(/^per evaluation +2 GFLOP, 1\.5 GFLOP of it once for all candidates/m);
+    expect(out).toMatch(/^per image +52 GFLOP for all classes at all levels$/m);
   });
 });
 
@@ -256,10 +256,10 @@ describe('--dry-run', () => {
     expect([status, err]).toEqual([0, '']);
     for (const text of [
       /^model +fake, 10 classes, 8 noise levels$/m,
-      /^evaluations an image +20 to 80, typically [\d.]+ \(exhaustive 80\)$/m,
-      /^an evaluation +1\.5 GFLOP, [\d.]+ ms$/m,
+      /^evaluations per image +20 to 80, typically [\d.]+ \(exhaustive 80\)$/m,
+      /^per evaluation +1\.5 GFLOP, [\d.]+ ms$/m,
       /^memory +4\.94 MB weights, 32 MB or more for batches of 32$/m,
-      /^an image +.+ to .+, typically .+ms \(exhaustive/m,
+      /^per image +.+ to .+, typically .+ms \(exhaustive/m,
       /^once +.+ to start, open the model and compile/m,
       /^all 7 images +.+ to .+, typically/m,
       /^timed +\d+ batches of 32 evaluations, [\d.]+ ms each$/m,

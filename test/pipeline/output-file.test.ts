@@ -78,8 +78,8 @@ describe('an output that cannot be written is found before the model is opened',
     ['none/r.jsonl', 'its folder does not exist (ENOENT)'],
     ['a.png/r.jsonl', 'its folder is a file (ENOTDIR)'],
     ['photos', 'is a folder; expected a file'],
-    ['weights.bin', 'is no text, so it holds no earlier results'],
-    ['photos/b.png', 'is an image by its name'],
+    ['weights.bin', 'is not a text file, so it holds no earlier results'],
+    ['photos/b.png', 'is an image, by its name'],
   ])('%s: %s', async (name, reason) => {
     const root = folder();
     let opened = false;

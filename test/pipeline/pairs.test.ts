@@ -33,11 +33,11 @@ describe('the table', () => {
   });
 
   test.each([
-    ['item,image\n1,a\n', 'wanted the columns item, image and caption; caption is missing'],
+    ['item,image\n1,a\n', 'expected the columns item, image and caption; caption is missing'],
     ['item,image,caption\n1,,c\n', 'line 2: image is empty'],
     ['item,image,caption\n', 'holds no items'],
     ['item,image,caption\n1,a,b\n2,a,b\n2,a,b\n', 'line 2: item "1" has one row'],
-    ['item,image,caption\n1,a,b\n1,a,b\n2,a,b\n2,a,b\n1,a,b\n', 'line 6: item "1" was there before'],
+    ['item,image,caption\n1,a,b\n1,a,b\n2,a,b\n2,a,b\n1,a,b\n', 'line 6: item "1" appeared before'],
     ['item,image,caption\n1,"a,b\n', 'is not CSV'],
   ])('%j', async (text, message) => {
     await expect(table(text).items()).rejects.toThrow(message);

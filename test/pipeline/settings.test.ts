@@ -98,7 +98,7 @@ describe('options', () => {
     ['a --sigmas even:5', '--sigmas: expected linspace:A:B:N, importance:N'],
     ['a --timesteps 5', '--timesteps: expected even:N'],
     ['a --prompts p --labels A', 'exclude each other'],
-    ['a --template {}', '--template wants --labels'],
+    ['a --template {}', '--template needs --labels'],
     ['a --labels A --template photo', '--template: expected a text with {}'],
     ['a --labels A,,B', '--labels: expected names separated by commas'],
     ['a --resume', '--resume needs --output FILE'],
@@ -208,7 +208,7 @@ describe('the model', () => {
     await expect(levels('--timesteps', 'even:4', '--weighting', join(folder, 'short'))).rejects.toThrow(
       '2 weights',
     );
-    await expect(levels('--weighting', join(folder, 'bad'))).rejects.toThrow('wanted numbers');
+    await expect(levels('--weighting', join(folder, 'bad'))).rejects.toThrow('expected nothing but numbers');
     await expect(levels('--weighting', 'nonsense')).rejects.toThrow('"nonsense" cannot be read (ENOENT)');
     await expect(levels('--sigmas', 'linspace:1:2:3')).rejects.toThrow('fake has timesteps');
     const schedule = ['--strategy', 'staged', '--n-samples', '2,4', '--to-keep', '2,1'];

@@ -84,7 +84,7 @@ function closing(totals: Totals, seconds: number, model: Model): void {
     `${images} images in ${seconds.toFixed(1)} s, ${short(images / seconds)} a second${known > 0 ? `; ${right} of ${known} right` : ''}.`,
   );
   say(
-    `${short(evaluations)} evaluations at ${short(levels / images)} noise levels an image; all ` +
+    `${short(evaluations)} evaluations at ${short(levels / images)} noise levels per image; all ` +
       `${model.candidates.length} classes at all ${model.levels.length} levels would have been ${short(exhaustive)}.`,
   );
   say(`Now your own: npx diffclass-stream FOLDER   (npx diffclass-stream --help)`);

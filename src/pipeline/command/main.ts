@@ -1,4 +1,4 @@
-// From the arguments of a process to its exit status. Every fault ends here, as one sentence on standard error.
+// From the arguments of a process to its exit status. Every error ends here, as one sentence on standard error.
 
 import { existsSync, fstatSync } from 'node:fs';
 import { CommanderError } from 'commander';
@@ -39,8 +39,8 @@ async function* processInput(): AsyncGenerator<Uint8Array> {
 }
 
 /**
- * Whether what is written goes to another program. Its lines may come to the same terminal, where they would stand
- * in the middle of a line of progress.
+ * Returns whether standard output is a pipe to another program. That program may write to the same terminal, in the
+ * middle of a line of progress.
  */
 function isPipe(stdout: Output): boolean {
   if (stdout !== process.stdout) return false;
@@ -48,12 +48,12 @@ function isPipe(stdout: Output): boolean {
   return info.isFIFO() || info.isSocket();
 }
 
-/** Letters that a mistyped name of a subcommand may differ in. */
+/** The largest edit distance between a mistyped name and the subcommand that was meant. */
 const MISTYPED = 2;
 
 /**
- * Refuses a first argument that is almost the name of a subcommand and no file: taken for an input, it would have
- * everything after it classified.
+ * Refuses a first argument that is almost the name of a subcommand and no file. Otherwise it would be taken for an input,
+ * and everything after it would be classified.
  *
  * @throws UsageError naming the subcommand that was probably meant.
  */
@@ -64,7 +64,7 @@ function checkMistyped(first: string, names: readonly string[]): void {
     throw new UsageError(`"${first}" is neither a command nor a file; did you mean ${name}?`);
 }
 
-/** Subcommands that the design has and this version has not. */
+/** Names of subcommands of later versions. */
 const PLANNED: readonly string[] = ['certify', 'train', 'bench', 'report', 'worker', 'submit', 'serve'];
 
 async function dispatch(argv: readonly string[], options: MainOptions): Promise<number> {
@@ -109,7 +109,7 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
     renewing: stderr.isTTY === true && env.TERM !== 'dumb' && !isPipe(stdout),
   });
   for (const hint of hints) reporter.log('debug', hint);
-  // At the debug level, what drivers print is welcome.
+  // At the debug level, drivers may print.
   const driverCall = subcommand.usesDevice && logLevel !== 'debug' ? await silentDriver?.() : undefined;
   const open: OpenFolder = (folder, given) =>
     openModel(folder, {
@@ -134,7 +134,7 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
 
 /**
  * Runs the command line and returns its exit status: 0 all classified, 1 some items failed, 2 usage or
- * configuration, 3 model invalid, 4 no usable device, 70 a mistake of the program, 130 interrupted.
+ * configuration, 3 model invalid, 4 no usable device, 70 a bug of the program, 130 interrupted.
  */
 export async function main(argv: readonly string[], options: MainOptions): Promise<number> {
   const stderr = options.stderr ?? process.stderr;

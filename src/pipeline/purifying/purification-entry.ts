@@ -43,10 +43,10 @@ export const COMMON_OPTIONS: OptionsFor<Pick<CommonOptions, 'steps' | 'eps' | 'n
   },
   norm: { ...choice(NORMS), flags: '--norm <name>', help: 'the norm of that distance: linf or l2 (linf)' },
   sigmas: {
-    flags: '--sigmas <list>',
-    help: 'the sigma of every step: 0.41,0.47,...',
+    flags: '--sigmas <list|grid>',
+    help: 'the sigma of every step: 0.41,0.47,... or linspace:A:B:N',
     schema: sizes,
-    expected: 'numbers above 0, separated by commas',
+    expected: 'numbers above 0, separated by commas, or linspace:A:B:N',
   },
 };
 

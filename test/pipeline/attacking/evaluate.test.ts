@@ -212,7 +212,7 @@ describe('evaluate', () => {
     opened = [];
     const again = await run('--images', '3');
     expect(again).toMatchObject({ status: 2, out: '' });
-    expect(again.err).toContain(`${output} exists; --resume goes on with it, --overwrite begins anew`);
+    expect(again.err).toContain(`${output} exists already; --resume continues it, --overwrite replaces it`);
     expect(opened).toEqual([]);
     expect(readFileSync(output, 'utf8')).toBe(before);
     expect((await run('--images', '3', '--overwrite')).status).toBe(0);

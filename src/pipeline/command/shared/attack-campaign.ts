@@ -79,7 +79,7 @@ export function checkRobust(
   checkShared({ ...values, resume: false, output: '-' });
   if (attacks.length > 0 && eps === undefined)
     refuse(
-      '--eps is missing; say how far an image may be changed, for pixels in [0, 1], such as --eps 8/255',
+      '--eps is missing; give the largest change of an image, for pixels in [0, 1], such as --eps 8/255',
     );
   if (eps !== undefined && norm === 'linf' && eps > 1)
     refuse(`--eps: expected a linf radius of at most 1, for pixels in [0, 1], such as 8/255; got ${epsText}`);
@@ -129,13 +129,13 @@ export interface Opened {
   close(): void;
 }
 
-/** Images under attack at the same time where nobody says: what one leaves of a batch, the others fill. */
+/** Images under attack at the same time by default: together they fill the batches that one alone leaves half empty. */
 const CONCURRENCY = 4;
 
 /**
  * Opens the model, and the network of the purification, and makes of them what is attacked and who judges.
  *
- * @throws UsageError where gradients are wanted of a model without any, besides what opening throws.
+ * @throws UsageError if an attack needs gradients and the model has none; and what opening the model throws.
  */
 export async function openCampaign(
   settings: RobustSettings,

@@ -6,7 +6,7 @@ import type { Candidate } from '../../../graph/model.ts';
 import type { ModelSummary } from '../../../graph/model-summary.ts';
 import { csvRows } from '../../node/csv.ts';
 
-/** Letters to insert, delete or replace to turn one text into the other. */
+/** Counts the letters to insert, delete or replace to turn one text into the other. */
 export function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j);
   for (let i = 1; i <= a.length; i++) {
@@ -20,18 +20,18 @@ export function editDistance(a: string, b: string): number {
   return row[b.length]!;
 }
 
-/** The name nearest to a text, by letters, whatever their case. */
+/** Returns the name with the smallest edit distance to a text, ignoring case. */
 export function nearest(text: string, names: readonly string[]): string | undefined {
-  const wanted = text.toLowerCase();
-  const ranked = names.map((name) => ({ name, distance: editDistance(wanted, name.toLowerCase()) }));
+  const folded = text.toLowerCase();
+  const ranked = names.map((name) => ({ name, distance: editDistance(folded, name.toLowerCase()) }));
   return ranked.sort((a, b) => a.distance - b.distance)[0]?.name;
 }
 
 /**
- * Candidates by name among the classes of a model, in the order of the names; case does not matter where it is
- * not needed to tell classes apart.
+ * Returns the classes of a model with the given names, in the order of the names. Case counts only if two classes differ
+ * in nothing else.
  *
- * @throws UsageError for a name that is no class, naming the nearest, and for a name given twice.
+ * @throws UsageError if a name is no class (the message names the nearest) or is given twice.
  */
 export function candidatesByName(names: readonly string[], labels: readonly string[]): Candidate[] {
   const chosen = new Set<number>();
@@ -77,7 +77,7 @@ export async function readPrompts(path: string): Promise<PromptRow[]> {
       const column = String(result.error.issues[0]?.path[0]);
       throw new UsageError(
         texts[column] === undefined
-          ? `${path}: wanted the columns prompt, classname and classidx; ${column} is missing`
+          ? `${path}: expected the columns prompt, classname and classidx; ${column} is missing`
           : `${path}, line ${line}: ${column} is "${texts[column]}"`,
       );
     }
@@ -105,7 +105,7 @@ export function candidatesByPrompt(rows: readonly PromptRow[], labels: readonly 
   return [...byClass.values()];
 }
 
-/** The prompt of a label where nobody gives a template. */
+/** The template of a prompt if none is given. */
 export const TEMPLATE = 'a photo of a {}.';
 
 /**
@@ -125,7 +125,7 @@ export function candidatesByTemplate(
   );
 }
 
-/** What a person says of the candidates; at most one of `labels` and `rows`. */
+/** The options that choose the candidates; at most one of `labels` and `rows` is given. */
 export interface CandidateChoice {
   readonly labels?: readonly string[] | undefined;
   readonly template?: readonly string[] | undefined;

@@ -20,7 +20,7 @@ interface Line {
   readonly end: number;
 }
 
-/** The whole lines of a file; in CSV a line feed between quotes belongs to the line. */
+/** Yields the whole lines of a file. In CSV, a line feed between quotes belongs to the line. */
 export async function* wholeLines(path: string, format: DataFormat): AsyncGenerator<Line> {
   let rest = Buffer.alloc(0);
   let end = 0;
@@ -51,7 +51,7 @@ function lineLength(bytes: Buffer, format: DataFormat): number {
   return 0;
 }
 
-/** What a line of an earlier run says. */
+/** A line of an earlier run. */
 interface EarlierLine {
   readonly path: string;
   readonly failed: boolean;
@@ -62,7 +62,7 @@ interface EarlierLine {
 const textIn = (value: unknown) =>
   typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
 
-/** The result that a line holds, or undefined if it holds none. */
+/** Parses the result in a line. Returns undefined if there is none. */
 function earlierLine(line: string, format: DataFormat, options: LineOptions): EarlierLine | undefined {
   try {
     if (format === 'jsonl') {
@@ -84,7 +84,7 @@ function earlierLine(line: string, format: DataFormat, options: LineOptions): Ea
   }
 }
 
-/** Runs what reads a file; one that does not exist yet holds nothing. @throws UsageError where it cannot be read. */
+/** Runs `read` on a file; a file that does not exist counts as empty. @throws UsageError if it cannot be read. */
 export async function ifThere(path: string, read: () => Promise<void>): Promise<void> {
   try {
     await read();
@@ -121,8 +121,8 @@ export interface TakeUpOptions extends LineOptions {
  * so are the lines of failed items, which are tried again. Streams; what stays in memory is a `PathSet`. A file that
  * does not exist yet holds nothing.
  *
- * @throws UsageError when the file holds something else than results of this format (with these columns), or cannot
- *   be read; and what `check` throws.
+ * @throws UsageError if the file cannot be read or holds anything but results of this format (with these columns); and
+ *   what `check` throws.
  */
 export async function takeUp(
   path: string,
@@ -221,7 +221,7 @@ export async function dropTornLine(path: string): Promise<void> {
   }
 }
 
-/** What is not done yet; `onSkip` is told of the others. */
+/** Yields the images without a result, and calls `onSkip` for the others. */
 export async function* notDone(
   found: AsyncIterable<Found>,
   done: Pick<PathSet, 'has'>,

@@ -5,7 +5,7 @@ import { playTrial, roundsOf } from '../../deciding/rounds.ts';
 import { counted, type ModelInfo } from '../../deciding/trial.ts';
 import type { ClassifyOptions } from '../../operators/classify-options.ts';
 
-/** Counts of evaluations of an image. */
+/** Counts of evaluations per image. */
 export interface EvaluationCounts {
   /** If every rival is far behind from the start. */
   readonly least: number;
@@ -15,7 +15,7 @@ export interface EvaluationCounts {
   readonly exhaustive: number;
 }
 
-/** What a strategy asks for of an image. */
+/** The evaluations that a strategy asks for per image. */
 export interface Demand extends EvaluationCounts {
   /** The distinct (image, level, noise) of each count: what a network runs for whose candidates share all work. */
   readonly views: EvaluationCounts;

@@ -1,4 +1,4 @@
-// How a process ends when something is wrong with the whole of it.
+// The exit status and the message of an error that ends the program.
 
 import {
   DeviceLostError,
@@ -10,7 +10,7 @@ import {
   UsageError,
 } from '../../../errors.ts';
 
-/** Exit statuses by the kind of error; what is not listed is a mistake of the program's own. */
+/** Exit statuses by the kind of error; an error of any other kind is a bug of the program. */
 const STATUS: readonly (readonly [new (message: string) => Error, number])[] = [
   [UsageError, 2],
   [ModelError, 3],
@@ -21,14 +21,14 @@ const STATUS: readonly (readonly [new (message: string) => Error, number])[] = [
   [OutOfMemoryError, 4],
 ];
 
-/** Exit status of a mistake of the program's own, as BSD's sysexits has it. */
+/** The exit status of a bug of the program (EX_SOFTWARE of BSD's sysexits). */
 export const INTERNAL = 70;
 
-/** The exit status for an error that ended the program. */
+/** Returns the exit status for an error that ended the program. */
 export const statusOf = (error: unknown): number =>
   STATUS.find(([kind]) => error instanceof kind)?.[1] ?? INTERNAL;
 
-/** One sentence; for a mistake of the program's own also where it happened. */
+/** Describes an error in one sentence; for a bug of the program, with its stack. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return statusOf(error) === INTERNAL ? `${error.message}\n${error.stack}` : error.message;

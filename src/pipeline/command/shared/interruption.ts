@@ -1,4 +1,4 @@
-// What happens when somebody ends the program under way: first what is in flight is finished, then it is not.
+// Interruptions: the first signal lets images in flight finish, the second one drops them.
 
 import { setMaxListeners } from 'node:events';
 import type { AbortSignalLike } from '../../../host-types.ts';
@@ -12,13 +12,13 @@ export interface SignalSource {
   removeListener(signal: 'SIGINT' | 'SIGTERM', listener: () => void): unknown;
 }
 
-/** An interruption in the making. */
+/** What the signals so far ask for. */
 export interface Interruption {
-  /** Raised at the first signal: nothing new is begun. */
+  /** Aborted at the first signal: nothing new is begun. */
   readonly stop: AbortSignalLike;
-  /** Raised when the time to finish is over, and at the second signal: what is in flight is dropped. */
+  /** Aborted 5 s after the first signal, or at the second one: images in flight are dropped. */
   readonly drop: AbortSignalLike;
-  /** The exit status that the signal asks for; 0 as long as there was none. */
+  /** The exit status of the signal; 0 before the first one. */
   readonly status: number;
   /** Stops listening. */
   release(): void;

@@ -1,4 +1,4 @@
-// The images of a labelled set that a command was asked for, each with its path within the set.
+// The chosen images of a labelled set, each with its path within the set.
 
 import { stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative, sep } from 'node:path';
@@ -23,14 +23,14 @@ export interface SetImage extends Labelled {
   readonly key: string;
 }
 
-/** Shares out `wanted` images as evenly as what there is of each class allows, earlier classes first. */
-export function quotas(available: ReadonlyMap<string, number>, wanted: number): Map<string, number> {
+/** Spreads `count` images over the classes as evenly as their sizes allow; earlier classes come first. */
+export function quotas(available: ReadonlyMap<string, number>, count: number): Map<string, number> {
   const taken = new Map([...available.keys()].map((label) => [label, 0]));
-  let left = wanted;
+  let left = count;
   for (let before = -1; left > 0 && left !== before; ) {
     before = left;
-    for (const [label, count] of available)
-      if (left > 0 && taken.get(label)! < count) {
+    for (const [label, size] of available)
+      if (left > 0 && taken.get(label)! < size) {
         taken.set(label, taken.get(label)! + 1);
         left--;
       }

@@ -30,7 +30,7 @@ async function readWeights(path: string): Promise<number[]> {
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     const known = `${weightings.join(', ')}, or a file`;
     throw new UsageError(
-      `--weighting: wanted ${known}; "${path}" cannot be read (${systemCode(error) ?? error})`,
+      `--weighting: expected ${known}; "${path}" cannot be read (${systemCode(error) ?? error})`,
     );
   });
   const numbers = text
@@ -38,7 +38,7 @@ async function readWeights(path: string): Promise<number[]> {
     .split(/[\s,]+/)
     .filter((part) => part !== '')
     .map(Number);
-  if (numbers.some(Number.isNaN)) throw new UsageError(`${path}: wanted numbers and nothing else`);
+  if (numbers.some(Number.isNaN)) throw new UsageError(`${path}: expected nothing but numbers`);
   return numbers;
 }
 
@@ -97,7 +97,7 @@ function gridOf(
     const weights = weigh(weighting ?? 'uniform', levels);
     return visitingOrder(levels.length).map((i) => ({ ...levels[i]!, weight: weights[i]! }));
   }
-  if (!continuous) throw new UsageError(`--sigmas: ${model.name} has timesteps; wanted --timesteps even:N`);
+  if (!continuous) throw new UsageError(`--sigmas: ${model.name} has timesteps; use --timesteps even:N`);
   const levels = sigmaLevels(grid, weighting ?? 'rdc-code', statisticsOf(model));
   return visitingOrder(levels.map(gridShare)).map((i) => levels[i]!);
 }

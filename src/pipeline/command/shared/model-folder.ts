@@ -1,4 +1,4 @@
-// Where the command line finds models: where the library does, but a wrong name is a mistake of the command line.
+// Finds models as the library does, but reports a wrong name as an error of the command line.
 
 import { ModelError, UsageError } from '../../../errors.ts';
 import { modelFolder as findFolder, shippedFolder } from '../../../graph/node/model-path.ts';

@@ -14,14 +14,14 @@ import { type Lock, lockFile } from './output-lock.ts';
 
 /** An output file that was found fit and is locked. */
 export interface ClaimedFile {
-  /** Where the file really is: links are resolved. */
+  /** The path with its links resolved. */
   readonly path: string;
   /** False for devices and pipes, such as /dev/null, which have no contents of their own. */
   readonly isFile: boolean;
   release(): Promise<void>;
 }
 
-/** What names a file whatever its path: links, relative paths and cases of one file have the same. */
+/** Returns the identity of a file, which is the same for all its paths: links, relative paths, other cases. */
 export async function identityOf(path: string): Promise<string | undefined> {
   try {
     const { dev, ino } = await stat(systemPath(path), { bigint: true });
@@ -34,7 +34,7 @@ export async function identityOf(path: string): Promise<string | undefined> {
 /** Bytes that are looked at to tell text from anything else. */
 const HEAD = 4096;
 
-/** Whether a file holds something that is no text: an image, weights, an archive. */
+/** Returns whether a file holds anything but text: an image, weights, an archive. */
 async function isBinary(path: string): Promise<boolean> {
   const file = await open(systemPath(path), 'r');
   try {
@@ -81,13 +81,13 @@ export const writeRefusal = (option: string, path: string, error: unknown): Erro
   return new UsageError(`${option}: ${path} cannot be written${reason ? `: ${reason}` : ''} (${code})`);
 };
 
-/** Refuses to write over what cannot be the results of an earlier run. */
+/** Refuses to replace a file that cannot hold the results of an earlier run. @throws UsageError */
 async function checkContent(option: string, path: string, size: number, binary: boolean): Promise<void> {
   if (size === 0) return;
   const what = IMAGE_EXTENSIONS.includes(extensionOf(path))
-    ? 'an image by its name'
+    ? 'an image, by its name'
     : !binary && (await isBinary(path))
-      ? 'no text, so it holds no earlier results'
+      ? 'not a text file, so it holds no earlier results'
       : undefined;
   if (what)
     throw new UsageError(`${option}: ${path} exists and is ${what}; name another file, or delete that one`);

@@ -1,4 +1,4 @@
-// Images that are read, and the names of those written for them: beneath --out as they were beneath their input.
+// The names of the images that are written for the images that are read: their paths below --out are those below their input.
 
 import { stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
@@ -17,7 +17,7 @@ import type { Surroundings } from './surroundings.ts';
 const UNFIT = /[\p{Cc}<>\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/gu;
 
 /**
- * Names for paths found beneath roots, with `/` between folders: the part of a path beneath its root (for a file that
+ * Returns a function that names paths below roots, with `/` between folders: the part of a path below its root (for a file that
  * was named itself, the file's name), with `_` for each character that is unfit for a name. If another input has
  * taken that name, folders above are put in front until it differs, and at last a number. So names depend on what was
  * found before, in the order of the inputs, and on nothing else.
@@ -41,10 +41,10 @@ export function outputNames(): (path: string, root: string) => string {
 const numbered = (file: string, number: number) =>
   file.replace(/(\.[^.]*)?$/, (ending) => ` ${number}${ending}`);
 
-/** The PNG file of a name: itself, or with the ending behind it where it has another. */
+/** Returns the name of the PNG file for a name: .png is appended unless the name has it. */
 export const pngName = (name: string): string => (/\.png$/i.test(name) ? name : `${name}.png`);
 
-/** Whether a path is a folder itself or beneath it. */
+/** Returns whether a path is a folder itself or lies in it. */
 export function isBeneath(path: string, folder: string): boolean {
   const way = relative(resolve(folder), resolve(path));
   return way === '' || !(way === '..' || way.startsWith(`..${sep}`) || way.startsWith('/'));
@@ -59,7 +59,7 @@ export interface NamedInput {
   readonly name: string;
 }
 
-/** The inputs that were named themselves, by what they really are. */
+/** Returns the files that the command line names, by their identities, and the folders with their links resolved. */
 async function namedThemselves(inputs: readonly string[]) {
   const files = new Map<string, string>();
   const folders: string[] = [];
@@ -73,8 +73,8 @@ async function namedThemselves(inputs: readonly string[]) {
 }
 
 /**
- * The images that inputs name, each with its name beneath `out`, where it is written as `pngName(name)`. What lies
- * beneath `out` already is no input, unless it was named itself.
+ * Yields the images of the inputs, each with its name below `out`, where it is written as `pngName(name)`. Files that
+ * already lie in `out` are no inputs, unless the command line names them.
  *
  * @throws UsageError if an input would be written over, or an image written into a folder that is read.
  */

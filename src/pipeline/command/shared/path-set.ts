@@ -18,7 +18,7 @@ export class PathSet {
     return this.#size;
   }
 
-  /** Adds a path; tells whether it is new. */
+  /** Adds a path. Returns whether it is new. */
   add(path: string): boolean {
     const key = keyOf(path);
     const at = find(this.#slots, key);
@@ -56,7 +56,7 @@ function keyOf(path: string): Uint32Array {
 const occupied = (slots: Uint32Array, at: number) =>
   (slots[at]! | slots[at + 1]! | slots[at + 2]! | slots[at + 3]!) !== 0;
 
-/** Where the key is, or the free slot where it belongs: open addressing with linear probing. */
+/** Finds the slot of a key, or the free slot for it (open addressing with linear probing). */
 function find(slots: Uint32Array, key: Uint32Array): number {
   const mask = slots.length / WORDS - 1;
   for (let slot = key[0]! & mask; ; slot = (slot + 1) & mask) {

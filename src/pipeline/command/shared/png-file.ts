@@ -1,4 +1,4 @@
-// PNG files that are there whole or not at all.
+// Writes PNG files whole or not at all.
 
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -8,7 +8,7 @@ import type { Pixels } from '../../images/pixels.ts';
 import { encodePng } from '../../node/png.ts';
 import { systemPath } from '../../node/system-path.ts';
 
-/** Writes an image; its folder is made where there is none. @throws UsageError where it cannot be written. */
+/** Writes an image, and creates its folder if necessary. @throws UsageError if it cannot be written. */
 export async function writePng(file: string, image: Pixels): Promise<void> {
   try {
     await mkdir(systemPath(dirname(file)), { recursive: true });

@@ -1,4 +1,4 @@
-// What commands that purify are told, and how they open the network for it.
+// The settings of a purification, and how its network is opened.
 
 import { stat } from 'node:fs/promises';
 import { ModelError, UsageError } from '../../../errors.ts';
@@ -17,7 +17,7 @@ import {
 import { type Prefix, purificationOptions } from '../options/purify-options.ts';
 import { OPTIONS, type OptionName, readOptionSet, type Values } from '../options/table.ts';
 
-/** A purification that is asked for, and its file of noise. */
+/** The options of a purification, and its file of noise. */
 export interface PurifyingSettings extends PurifyingOptions {
   readonly noiseFile?: string | undefined;
 }
@@ -64,8 +64,9 @@ export function purifyingOf(
 }
 
 /**
- * How the graph opens the network of a purification; with a file of noise sigmas are drawn here, once and for all.
- * @throws UsageError where the file of noise cannot be read.
+ * Returns how the graph opens the network of a purification. With a file of noise, the sigmas are drawn here, once.
+ *
+ * @throws UsageError if the file of noise cannot be read.
  */
 export async function purifierOptions(
   settings: PurifyingSettings,
@@ -74,7 +75,7 @@ export async function purifierOptions(
   const { noiseFile, method, seed = 0 } = settings;
   if (noiseFile !== undefined)
     await stat(noiseFile).catch((error: unknown) => {
-      throw new UsageError(`${noiseFile}: the noise cannot be read (${systemCode(error) ?? error})`);
+      throw new UsageError(`${noiseFile}: cannot be read as noise (${systemCode(error) ?? error})`);
     });
   const { noiseOnDevice, drawSigmas } = entryOf(PURIFICATIONS, method);
   const drawn = noiseFile === undefined ? undefined : drawSigmas?.({ ...settings });
@@ -89,7 +90,7 @@ export async function purifierOptions(
   };
 }
 
-/** The noises of a file, [n, c, h, w], for a model's images. @throws ModelError where it has no such. */
+/** Reads the noise of a file, [n, c, h, w], for a model's images. @throws ModelError if it holds none of that shape. */
 export async function hostNoise(
   { noiseFile }: PurifyingSettings,
   { inputShape }: Model,
@@ -100,7 +101,7 @@ export async function hostNoise(
     const shape = file.tensors.get('noise')?.shape;
     if (shape?.length !== 4 || !inputShape.every((side, i) => shape[i + 1] === side))
       throw new ModelError(
-        `${noiseFile}: wanted the tensor "noise" [n, ${inputShape.join(', ')}], ${shape ? `got [${shape.join(', ')}]` : 'it has none'}`,
+        `${noiseFile}: expected the tensor "noise" [n, ${inputShape.join(', ')}], ${shape ? `got [${shape.join(', ')}]` : 'got no tensor of that name'}`,
       );
     return await file.readF32('noise');
   } finally {

@@ -1,4 +1,4 @@
-// What a run was asked for, next to its output as OUT.run.json, so that --resume mixes nothing.
+// The record of a run: its settings, next to its output as OUT.run.json, so that --resume never mixes different runs.
 //
 // The output is emptied first, then the record is written, then results: whenever the program is killed, results in
 // the output belong to the record, or there are none.
@@ -18,7 +18,7 @@ const recordOf = (output: string) => `${output}.run.json`;
 /** Characters of a list that are written out. */
 const SHORT = 160;
 
-/** A list in short: all of it if that is short, else how many, the first ones and a digest of all. */
+/** Shortens a list: a long one becomes its length, its first items and a digest of all items. */
 export function listed(items: readonly string[]): string {
   const text = items.join(', ');
   if (text.length <= SHORT) return text;
@@ -54,7 +54,7 @@ const WHAT_TO_DO = 'repeat the earlier settings, name another --output, or leave
 
 /**
  * Reads the record next to an output and makes the check for `takeUp` that earlier results are of the same run.
- * Without a record only what the lines say themselves, model and seed, can be compared; `warn` is told so.
+ * Without a record, only the model and the seed in the lines can be compared, and `warn` is called.
  */
 export async function sameRun(
   output: string,

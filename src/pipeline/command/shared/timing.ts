@@ -35,7 +35,7 @@ const RUNS = 2;
 /** Seconds after which no further group is timed. Two are timed always. */
 const ENOUGH = 8;
 
-/** Seconds that one run may take; where a single unit shows that a full run takes longer, fewer units are timed. */
+/** Seconds that one run may take. If a single unit shows that a full run would take longer, fewer units are timed. */
 const LONGEST = 20;
 
 /**
@@ -88,13 +88,13 @@ const MARGIN = 2;
 export interface Seconds {
   /** The least work, at the fastest speed that was timed. */
   readonly least: number;
-  /** The work of a sample that was run for real; null where none was. */
+  /** The work of a sample that was run for real; null if there was none. */
   readonly typical: number | null;
   /** The most work, at the slowest speed that was timed. */
   readonly most: number;
 }
 
-/** Units of work, or null where it is not known. */
+/** Units of work; `typical` is null if it is not known. */
 export interface Amount {
   readonly least: number;
   readonly typical: number | null;
@@ -111,7 +111,7 @@ export const secondsOf = (
   most: most * slowest * MARGIN,
 });
 
-/** Adds times; a typical time is known where all of them are. */
+/** Adds times. The typical time of the sum is known only if all typical times are. */
 export const sumOf = (parts: readonly Seconds[]): Seconds => ({
   least: parts.reduce((sum, { least }) => sum + least, 0),
   typical: parts.reduce<number | null>(
@@ -121,7 +121,7 @@ export const sumOf = (parts: readonly Seconds[]): Seconds => ({
   most: parts.reduce((sum, { most }) => sum + most, 0),
 });
 
-/** The times of a whole run: of an image, and of all images. What is spent once is not in the least: caches may spare it. */
+/** The times of a whole run: per image, and of all images. The least time leaves out what is spent once, as caches may spare it. */
 export interface RunTime {
   readonly once: number;
   readonly image: Seconds;

@@ -4,7 +4,7 @@ import { UsageError } from '../../../errors.ts';
 import { classOf, type LabelRow, labelRows } from '../../node/labelled.ts';
 import { nearest } from './candidates.ts';
 
-/** All rows of a table with the columns path and label (see `labelRows`). @throws UsageError where it has none. */
+/** Returns all rows of a table with the columns path and label (see `labelRows`). @throws UsageError if it has none. */
 export async function readLabels(path: string): Promise<LabelRow[]> {
   const rows: LabelRow[] = [];
   for await (const row of labelRows(path)) rows.push(row);
@@ -13,9 +13,9 @@ export async function readLabels(path: string): Promise<LabelRow[]> {
 }
 
 /**
- * The place of a class among a classifier's, from what a set calls it: a name or a number.
+ * Returns the index of a class among those of a classifier, given its name or number in a labelled set.
  *
- * @throws UsageError where the model has no such class.
+ * @throws UsageError if the model has no such class.
  */
 export function placeOf(
   label: string,

@@ -1,5 +1,5 @@
-// Where lines go: a file or standard output. A writer takes whole lines only, one write after the other, and a
-// caller that awaits each write is slowed down to the pace of the reader.
+// Writers of lines to a file or to standard output. Writes happen one after the other, and a caller that awaits each write
+// is slowed down to the pace of the reader.
 
 import { open } from 'node:fs/promises';
 import { UsageError } from '../../../errors.ts';
@@ -9,11 +9,11 @@ import { systemPath } from '../../node/system-path.ts';
 
 /** Writes text, in the order of the calls. */
 export interface Writer {
-  /** True once the reader has gone; writing then does nothing. */
+  /** True after the reader has gone; writing then does nothing. */
   readonly closed: boolean;
-  /** Resolves when the text is taken. Rejects with `UsageError` when it cannot be written (disk full). */
+  /** Resolves when the text is taken. Rejects with `UsageError` if it cannot be written (disk full). */
   write(text: string): Promise<void>;
-  /** Waits for what was written and lets the file go. */
+  /** Waits for pending writes, then closes the file. */
   close(): Promise<void>;
 }
 
@@ -24,8 +24,8 @@ export type Output = Pick<NodeJS.WritableStream, 'write' | 'on' | 'removeListene
 };
 
 /**
- * A writer to standard output, which stays open. A closed pipe is not an error. On a terminal control characters are
- * escaped, whatever the text comes from.
+ * Makes a writer to standard output, which stays open. A closed pipe is not an error. On a terminal, control characters
+ * are escaped.
  */
 export function streamWriter(stream: Output): Writer {
   let closed = false;
@@ -59,9 +59,9 @@ export function streamWriter(stream: Output): Writer {
 const isClosedPipe = (error: unknown) => ['EPIPE', 'ECONNRESET', 'EOF'].includes(systemCode(error) ?? '');
 
 /**
- * A writer to a file, emptied first unless `append`.
+ * Makes a writer to a file, which is emptied first unless `append` is true.
  *
- * @throws UsageError when it cannot be opened for writing.
+ * @throws UsageError if it cannot be opened for writing.
  */
 export async function fileWriter(path: string, append: boolean): Promise<Writer> {
   const refuse = (error: unknown) => {

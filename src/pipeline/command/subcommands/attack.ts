@@ -58,7 +58,7 @@ export interface AttackSettings
 }
 
 const HELP = `
-INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. The true
+INPUT is an image file, a folder (with its sub-folders), a pattern in quotes, or - for paths on standard input. The true
 class of an image is the name or number of the folder that it is in, or is read from a CSV file (path,label; paths
 relative to that file).
 

@@ -87,7 +87,8 @@ export function infoText({
   if (pipeline !== undefined) rows.push(['pipeline', pipeline]);
   if (model) {
     const [channels, height, width] = model.inputShape;
-    const other = model.sideMultiple === undefined ? '' : `, or any multiple of ${model.sideMultiple} a side`;
+    const other =
+      model.sideMultiple === undefined ? '' : `, or any multiple of ${model.sideMultiple} per side`;
     rows.push(['images', `${channels} x ${height} x ${width}${other}`]);
     const shown = model.labels.slice(0, SHOWN).join(', ');
     rows.push([
@@ -99,7 +100,7 @@ export function infoText({
     if (model.heads !== undefined)
       rows.push([
         'multi-head',
-        `${model.heads} heads: all classes ${model.heads > model.labels.length ? 'and none ' : ''}by one run of the network`,
+        `${model.heads} heads: all classes ${model.heads > model.labels.length ? 'and none ' : ''}in one run of the network`,
       ]);
     const levels = model.levels.map(({ t, sigma }) => t ?? sigma ?? 0);
     const timesteps = model.numTrainTimesteps;
@@ -122,17 +123,17 @@ export function infoText({
       cost.sharedFlop === undefined
         ? ''
         : `, ${gigaflop(cost.sharedFlop)} of it once for all candidates of an image, level and noise`;
-    rows.push(['an evaluation', `${gigaflop(cost.flop)}${shared}`]);
+    rows.push(['per evaluation', `${gigaflop(cost.flop)}${shared}`]);
     if (model?.conditioning === 'class') {
       const [levels, classes] = [model.levels.length, model.labels.length];
       rows.push([
-        'an image',
+        'per image',
         `${gigaflop(flopOf(cost, { evaluations: levels * classes, views: levels }))} for all classes at all levels`,
       ]);
     }
     rows.push([
       'memory',
-      `${bytes(cost.weightBytes)} weights of the denoising network, ${bytes(cost.activationBytes)} or more an evaluation of a batch`,
+      `${bytes(cost.weightBytes)} weights of the denoising network, ${bytes(cost.activationBytes)} or more per evaluation of a batch`,
     ]);
   }
   if (problems.length === 0) rows.push(['problems', 'none']);

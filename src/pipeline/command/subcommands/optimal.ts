@@ -29,7 +29,7 @@ export interface OptimalSettings extends Values<(typeof OPTIMAL)[number]> {
 
 const HELP = `
 SET is a folder with a folder of images for each class, a CSV file with the columns path and label, an IDX file
-(...-images-idx3-ubyte[.gz], its labels beside it), or a CIFAR batch (....bin[.gz]). If the set has numbers for classes,
+(...-images-idx3-ubyte[.gz], with its labels next to it), or a CIFAR batch (....bin[.gz]). If the set has numbers for classes,
 --labels names them in their order; otherwise classes keep the names that the set has for them.
 
 OUT becomes a model folder (config.json and images.safetensors) whose network is the optimal denoiser of the images: for

@@ -67,7 +67,7 @@ export interface CalibrateSettings extends Values<(typeof CALIBRATE)[number]> {
 
 const HELP = `
 SET is a folder with a folder of images for each class, a CSV file with the columns path and label, an IDX file
-(...-images-idx3-ubyte[.gz], its labels beside it), or a CIFAR batch (....bin[.gz]). Labels are names of the model's
+(...-images-idx3-ubyte[.gz], with its labels next to it), or a CIFAR batch (....bin[.gz]). Labels are names of the model's
 classes or their numbers. Every image is evaluated in all classes on all noise levels; the temperature is fitted to
 one part of them by maximum likelihood, and judged on the other.
 
@@ -120,12 +120,12 @@ interface Truth {
   readonly classidx: number;
 }
 
-/** The class of a labelled image. @throws UsageError where it is none of the model's. */
+/** The class of a labelled image. @throws UsageError if it is none of the model's. */
 function truthOf({ path, label }: Labelled, candidates: readonly Candidate[]): Truth {
   const classidx = classOf(label, candidates);
   if (classidx === undefined)
     throw new UsageError(
-      `${path}: the label "${label}" is no class of the model; the nearest is "${nearest(
+      `${path}: the model has no class "${label}"; the nearest is "${nearest(
         label,
         candidates.map((candidate) => candidate.label),
       )}"`,

@@ -1,4 +1,4 @@
-// Where `calibrate` stores a temperature. Shipped models are never changed, and a card that is replaced is kept.
+// Stores the temperature of `calibrate`. Shipped models are never changed, and a copy of a replaced card is kept.
 
 import { constants } from 'node:fs';
 import { copyFile, cp, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
@@ -19,7 +19,7 @@ export type Destination =
   | { readonly kind: 'copy'; readonly folder: string }
   | { readonly kind: 'in place'; readonly ask: boolean };
 
-/** What was asked for. */
+/** The options that say where the temperature is stored. */
 export interface StoreOptions {
   readonly printOnly: boolean;
   /** A `.json` file, or a folder. */
@@ -59,7 +59,7 @@ export async function destinationOf(
     if (card) await checkOutputFile('--out', cardOut);
     else await checkOutputFolder('--out', cardOut);
     const taken = card ? await exists(cardOut) : (await readdir(cardOut).catch(() => [])).length > 0;
-    if (taken) throw new UsageError(`--out: ${cardOut} exists, and is not replaced; name another`);
+    if (taken) throw new UsageError(`--out: ${cardOut} exists already; name another`);
     return card ? { kind: 'card', file: cardOut } : { kind: 'copy', folder: cardOut };
   }
   if (await isShipped(folder))

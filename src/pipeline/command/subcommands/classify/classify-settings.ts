@@ -1,4 +1,4 @@
-// What `classify` is asked for, checked: from the texts of options to values, before anything is opened.
+// The settings of `classify`: its command line, checked before anything is opened.
 
 import { UsageError } from '../../../../errors.ts';
 import { chooseStrategy, STRATEGIES } from '../../../deciding/strategies.ts';
@@ -55,7 +55,7 @@ export interface Settings extends Omit<Values<(typeof CLASSIFY)[number]>, 'null'
 /**
  * Checks the options of a command line, each by itself and in combination; `typed` holds only those given.
  *
- * @throws UsageError, one sentence naming the option, what was got and what was wanted.
+ * @throws UsageError, one sentence that names the option, what was expected and what was given.
  */
 export function readSettings(inputs: readonly string[], typed: Readonly<Record<string, unknown>>): Settings {
   const given = withPreset(typed);
@@ -82,10 +82,10 @@ function checkTogether(settings: Settings): void {
     throw new UsageError(message);
   };
   if (settings.prompts && settings.labels) refuse('--prompts and --labels exclude each other');
-  if (settings.template && !settings.labels) refuse('--template wants --labels to fill in');
+  if (settings.template && !settings.labels) refuse('--template needs --labels to fill in');
   checkShared(settings);
   if (settings.resume && (settings.format ?? formatOfFile(output)) === 'text')
     refuse('--resume reads JSON lines or CSV; expected --format jsonl or csv, got text');
   if (settings.errors !== undefined && settings.errors === output)
-    refuse('--errors and --output are the same file');
+    refuse('--errors and --output name the same file; expected two files');
 }

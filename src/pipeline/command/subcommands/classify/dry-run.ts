@@ -31,7 +31,7 @@ export interface DryRun {
   readonly opening: number;
 }
 
-/** Says what the run would cost, on standard output: a line of JSON if JSON lines are asked for by name. */
+/** Says what the run would cost, on standard output: as JSON if --format jsonl is given. */
 export async function dryRun(planned: DryRun, run: Run): Promise<void> {
   const { settings, model, folder, opening, deciding } = planned;
   const { stdin, stdout, describe, openModel } = planned.surroundings;

@@ -144,16 +144,16 @@ export function estimateText(estimate: Estimate): string {
   return rowsText([
     ['model', `${estimate.model}, ${prompts}, ${short(estimate.levels)} noise levels`],
     [
-      'evaluations an image',
+      'evaluations per image',
       `${range(short(evaluations.least), short(evaluations.most))}${typically(evaluations.typical)} (exhaustive ${short(evaluations.exhaustive)})`,
     ],
-    ['an evaluation', `${gigaflop(1e9 * estimate.gflop)}, ${milliseconds(seconds.evaluation)}`],
+    ['per evaluation', `${gigaflop(1e9 * estimate.gflop)}, ${milliseconds(seconds.evaluation)}`],
     [
       'memory',
       `${bytes(memory.weights)} weights, ${bytes(memory.activations)} or more for batches of ${short(estimate.batchSize)}${held}`,
     ],
-    ...(seconds.purification ? [['to purify an image', rangeText(seconds.purification)] as const] : []),
-    ['an image', `${rangeText(seconds.image)} (exhaustive ${brief(seconds.image.exhaustive)}), ${gflop}`],
+    ...(seconds.purification ? [['purify an image', rangeText(seconds.purification)] as const] : []),
+    ['per image', `${rangeText(seconds.image)} (exhaustive ${brief(seconds.image.exhaustive)}), ${gflop}`],
     ['once', `${brief(seconds.once)} to start, open the model and compile (less if the shaders are cached)`],
     [
       `all ${short(images)} images`,

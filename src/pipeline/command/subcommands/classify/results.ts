@@ -1,4 +1,4 @@
-// Where the results of `classify` go: claimed before the model is opened, opened after it, one line per result.
+// The output of `classify`: claimed before the model is opened, opened after it, one line per result.
 
 import { UsageError } from '../../../../errors.ts';
 import type { Found } from '../../../node/sources.ts';
@@ -36,15 +36,15 @@ export async function claimOutputs(
   return { output, errors };
 }
 
-/** The format of results: as asked for, else lines for people on a terminal, else by the name of the output. */
+/** Returns the format of results: --format, or else text on a terminal, or else the one of the output's extension. */
 export function formatFor({ format, output }: Pick<Settings, 'format' | 'output'>, stdout: Output): Format {
   if (format) return format;
   if (output !== '-') return formatOfFile(output);
   return stdout.isTTY ? 'text' : 'jsonl';
 }
 
-/** Failed items that are told one by one on standard error; the output holds all of them. */
-const TOLD = 10;
+/** Failed items that are reported one by one on standard error; the output holds all of them. */
+const REPORTED = 10;
 
 /** Columns of a failed item's path and reason on standard error. */
 const LONGEST = 200;
@@ -53,7 +53,7 @@ const LONGEST = 200;
 export interface Results {
   /** What an earlier run has done, if this one resumes it. */
   readonly done: PathSet | undefined;
-  /** Where single evaluations go, if asked for. */
+  /** The writer of single evaluations (--errors). */
   readonly errors: Writer | undefined;
   /** True once the reader of the results has gone. */
   readonly closed: boolean;
@@ -105,9 +105,10 @@ export async function openResults(options: OpenOptions): Promise<Results> {
       if (!isFailure(result) || onTerminal || writer.closed) return;
       failures++;
       const { path, error } = result;
-      if (failures <= TOLD)
+      if (failures <= REPORTED)
         reporter.log('warn', cutEnd(`${cutStart(path, LONGEST / 2)}: ${error.message}`, LONGEST));
-      else if (failures === TOLD + 1) reporter.log('warn', 'more items failed; the output holds all of them');
+      else if (failures === REPORTED + 1)
+        reporter.log('warn', 'more items failed; the output holds all of them');
     },
     async close() {
       await writer.close();

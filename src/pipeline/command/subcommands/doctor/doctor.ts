@@ -54,7 +54,7 @@ async function examine(
 ): Promise<{ readonly info: MachineInfo; readonly checks: readonly Check[] }> {
   const info = await gatherInfo(settings.device, () => describe(folder));
   const checks = checksOf(info);
-  // A model that is told by prompts has no classes to choose between.
+  // A text model has no classes of its own to choose between.
   const runs = statusOfChecks(checks) === 0 && info.model.model?.conditioning === 'class';
   return { info, checks: runs ? [...checks, ...(await classifySample(settings, folder))] : checks };
 }

@@ -63,7 +63,7 @@ export interface EvaluateSettings
 
 const HELP = `
 SET is a folder with a folder of images for each class (by name or number), a CSV table (path,label), an IDX file of
-images with its labels beside it (MNIST, Fashion-MNIST), or a CIFAR batch (.bin), gzipped or not.
+images with its labels next to it (MNIST, Fashion-MNIST), or a CIFAR batch (.bin), gzipped or not.
 
 The attacks are run in their order, each on the images that are still right. An image that one of them breaks is not
 attacked again, so a row of the table counts the images that are right after its attack and all before it (as
@@ -95,10 +95,10 @@ function readSettings([set = '']: readonly string[], typed: Typed): EvaluateSett
   return { ...values, ...checkRobust(values, values.attacks, typed), set, labelsCsv };
 }
 
-/** Where the log of an output is. */
+/** Returns the path of the log of an output. */
 const logOf = (output: string) => `${output}.log.jsonl`;
 
-/** Where a file lies is not recorded, only its name. */
+/** Returns the name of a file without its folder, which is not recorded. */
 const named = (path: string | undefined) => path && basename(path);
 
 /** Returns the values of options under names with a prefix: `purifySteps` for `steps`. */
@@ -107,7 +107,7 @@ const under = (prefix: string, options: OptionSet, values: OptionValues) =>
     Object.keys(options).map((name) => [prefix + name[0]!.toUpperCase() + name.slice(1), values[name]]),
   );
 
-/** What results depend on. How many images there are, how they are batched and which attacks are skipped is not. */
+/** Returns the settings that results depend on: not the number of images, how they are batched or which attacks are skipped. */
 function fingerprint(settings: EvaluateSettings, folder: string, weights: string | null): Fingerprint {
   const { output, reportFormat, resume, overwrite, save, dryRun, ...all } = settings;
   const { batch, concurrency, images, everyAttack, attacks, gradientMode: _, purifying, ...rest } = all;
@@ -155,7 +155,7 @@ interface Evaluation {
   readonly interruption: Interruption;
 }
 
-/** Runs what is missing of one image, and records each result. */
+/** Runs the attacks that an image still lacks, and records each result. */
 async function evaluateImage(item: SetImage, { settings, opened, results, log, interruption }: Evaluation) {
   const { model, campaign, labels } = opened;
   const { attacks, everyAttack: every, save } = settings;
@@ -188,7 +188,7 @@ async function evaluateImage(item: SetImage, { settings, opened, results, log, i
 async function checkUnused(path: string): Promise<void> {
   const info = await stat(path).catch(() => undefined);
   if (info?.isFile() && info.size > 0)
-    throw new UsageError(`--output: ${path} exists; --resume goes on with it, --overwrite begins anew`);
+    throw new UsageError(`--output: ${path} exists already; --resume continues it, --overwrite replaces it`);
 }
 
 /** Earlier results that are still good: an adversarial image that is to be saved must be there. */
@@ -285,7 +285,7 @@ const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Pr
     const images = evaluated.results.length + failures;
     reporter.log('info', `${short(images)} images of ${model.name} in ${duration(evaluated.seconds)}`);
     if (interruption.status > 0) return { failures };
-    // A log may know more images than were asked for this time.
+    // The log may hold more images than this run has.
     const asked = [...keys].flatMap((key) => [...(results.get(key)?.values() ?? [])]);
     const table = tableOf(asked, attacks, { every });
     const text =

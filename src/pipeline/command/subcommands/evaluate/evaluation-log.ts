@@ -1,4 +1,4 @@
-// The log of an evaluation. Its first line says what was asked for, and how it was made; each further line is the result
+// The log of an evaluation. Its first line holds the settings and how it was made; each further line is the result
 // of one image under one attack, appended as it comes, so that a run that was ended can be resumed.
 
 import { truncate } from 'node:fs/promises';
@@ -20,7 +20,7 @@ const resultLine = z.object({
   saved: z.string().optional(),
 });
 
-/** What an evaluation was asked for, as far as results depend on it. */
+/** The settings of an evaluation that its results depend on. */
 export type Fingerprint = Readonly<Record<string, unknown>>;
 
 /** The first line of a log. */
@@ -91,7 +91,7 @@ function checkedHeading(path: string, text: string, of: Fingerprint): Provenance
   return made;
 }
 
-/** Opens a log to append to: behind what an earlier run left, or a new one. @throws UsageError if that fails. */
+/** Opens a log to append to: after the lines of an earlier run, or a new one. @throws UsageError if that fails. */
 export async function openLog(
   path: string,
   of: Fingerprint,

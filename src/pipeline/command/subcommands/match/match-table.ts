@@ -31,7 +31,7 @@ export async function* readItems(path: string): AsyncGenerator<MatchItem> {
   let captions: string[] = [];
   const finished = (): MatchItem => {
     if (images.length < 2)
-      throw new UsageError(`${path}, line ${first}: item "${item}" has one row, there is nothing to mix up`);
+      throw new UsageError(`${path}, line ${first}: item "${item}" has one row; expected two or more`);
     return { item, images, captions };
   };
   for await (const { row: next, line } of rowsOf(path)) {
@@ -39,7 +39,7 @@ export async function* readItems(path: string): AsyncGenerator<MatchItem> {
       if (images.length > 0) yield finished();
       if (!seen.add(next.item))
         throw new UsageError(
-          `${path}, line ${line}: item "${next.item}" was there before; its rows should be together`,
+          `${path}, line ${line}: item "${next.item}" appeared before; expected all its rows together`,
         );
       [item, first, images, captions] = [next.item, line, [], []];
     }
@@ -57,7 +57,7 @@ async function* rowsOf(path: string) {
       const column = String(result.error.issues[0]?.path[0]);
       throw new UsageError(
         texts[column] === undefined
-          ? `${path}: wanted the columns item, image and caption; ${column} is missing`
+          ? `${path}: expected the columns item, image and caption; ${column} is missing`
           : `${path}, line ${line}: ${column} is empty`,
       );
     }

@@ -122,7 +122,7 @@ async function matchItem(
   }
 }
 
-/** Where results go, opened when the first model is there, so that one that is refused leaves a file alone. */
+/** The output, which is opened after the first model, so that a model that cannot be opened leaves a file unchanged. */
 interface Results {
   readonly open: () => Promise<Writer>;
   writer?: Writer;

@@ -84,7 +84,7 @@ export interface PurifySettings
 const METHOD_LINES = PURIFICATIONS.map(({ name, summary }) => `  ${name.padEnd(11)}  ${summary}`).join('\n');
 
 const HELP = `
-INPUT is an image file, a folder (with all beneath it), a pattern in quotes, or - for paths on standard input. Each image
+INPUT is an image file, a folder (with its sub-folders), a pattern in quotes, or - for paths on standard input. Each image
 is written to --out under its own name, keeping sub-folders of INPUT; any extension but .png gets .png appended.
 Characters that a terminal would obey become _ in the name. For each image there is one line of JSON: path, image (the
 file written), how far the image moved (linf and l2, for pixels in [0, 1]), evaluations of the network, method, seed,

@@ -1,4 +1,5 @@
-// A safetensors file of images that come one after the other: their values wait in a file beside it, not in memory.
+// A safetensors file of images that come one after the other. Until it is written, their values are kept in a file next
+// to it, not in memory.
 
 import { randomBytes } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
@@ -11,11 +12,11 @@ export interface TensorFileWriter {
   add(name: string, values: Float32Array, shape: readonly number[]): Promise<void>;
   /** Writes what was added, whole or not at all. */
   finish(): Promise<void>;
-  /** Leaves nothing behind but the finished file. */
+  /** Removes everything but the finished file. */
   close(): Promise<void>;
 }
 
-/** @throws UsageError where the file cannot be written. */
+/** @throws UsageError if the file cannot be written. */
 export async function tensorFileWriter(path: string): Promise<TensorFileWriter> {
   const waiting = `${path}.${randomBytes(6).toString('hex')}.tmp`;
   const refuse = (error: unknown): never => {
