@@ -1,7 +1,7 @@
 // The tiles that the search tries, most promising first, and the neighbours of a tile.
 
-import type { MatrixTile, MatrixUnit } from '../src/kernels/gemm/gemm-matrix.ts';
-import type { ThreadTile } from '../src/kernels/gemm/gemm-thread-tile.ts';
+import type { MatrixTile, MatrixUnit } from './matrix-kernels/gemm-matrix.ts';
+import type { ThreadTile } from './matrix-kernels/gemm-thread-tile.ts';
 
 type Grid = readonly [rows: number, columns: number, subgroupRows: number, subgroupColumns: number];
 

@@ -1,14 +1,14 @@
 // Runs a kernel once on random data and compares it with a reference in f64, element by element or on a sample.
 
-import { convShape, type MatrixConv, packTaps, TAPS } from '../src/kernels/conv2d/conv2d-matrix.ts';
 import type { Device } from '../src/kernels/device/device.ts';
 import { f16ToF32, f32ToF16 } from '../src/kernels/device/half.ts';
 import type { Kernel } from '../src/kernels/device/kernel.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { createStorage, idle, prepare, readBack, submit } from '../src/kernels/device/runtime.ts';
 import { columns, pitch, type Shape, storageElements } from '../src/kernels/device/tensor.ts';
-import type { MatrixGemm, MatrixTile } from '../src/kernels/gemm/gemm-matrix.ts';
-import type { ThreadGemm, ThreadTile } from '../src/kernels/gemm/gemm-thread-tile.ts';
+import { convShape, type MatrixConv, packTaps, TAPS } from './matrix-kernels/conv2d-matrix.ts';
+import type { MatrixGemm, MatrixTile } from './matrix-kernels/gemm-matrix.ts';
+import type { ThreadGemm, ThreadTile } from './matrix-kernels/gemm-thread-tile.ts';
 import { randomUniform } from './random.ts';
 
 /** Random numbers that f16 holds exactly, and their bits. */

@@ -1,8 +1,8 @@
 // Opens a Dawn device in Node with the features and flags that kernels on matrix units need.
 
 import { type Device, openDevice } from '../src/kernels/device/device.ts';
-import type { MatrixUnit } from '../src/kernels/gemm/gemm-matrix.ts';
 import { dawnFlags, EXTRA_FLAGS, matrixConfigs, openWith } from './dawn.ts';
+import type { MatrixUnit } from './matrix-kernels/gemm-matrix.ts';
 
 /** `safe` keeps Dawn's bounds checks and zeroing of workgroup memory, `fast` switches both off. */
 export type Flags = 'safe' | 'fast';

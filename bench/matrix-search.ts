@@ -8,32 +8,11 @@
 // the candidate that crashed it.
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import {
-  conv2dMatrix,
-  convFault,
-  convShape,
-  type MatrixConv,
-  TAPS,
-} from '../src/kernels/conv2d/conv2d-matrix.ts';
 import type { Kernel } from '../src/kernels/device/kernel.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { compileAhead, createStorage } from '../src/kernels/device/runtime.ts';
 import { columns, pitch, type Shape } from '../src/kernels/device/tensor.ts';
 import { gemm } from '../src/kernels/gemm/gemm.ts';
-import {
-  gemmMatrix,
-  type MatrixGemm,
-  type MatrixOut,
-  type MatrixTile,
-  tileFault,
-  tileName,
-} from '../src/kernels/gemm/gemm-matrix.ts';
-import {
-  gemmThreadTile,
-  type ThreadTile,
-  threadTileFault,
-  threadTileName,
-} from '../src/kernels/gemm/gemm-thread-tile.ts';
 import {
   convTiles,
   distinct,
@@ -52,6 +31,21 @@ import {
   randomHalves,
 } from './matrix-check.ts';
 import { type Flags, type MatrixDevice, openMatrixDevice } from './matrix-device.ts';
+import { conv2dMatrix, convFault, convShape, type MatrixConv, TAPS } from './matrix-kernels/conv2d-matrix.ts';
+import {
+  gemmMatrix,
+  type MatrixGemm,
+  type MatrixOut,
+  type MatrixTile,
+  tileFault,
+  tileName,
+} from './matrix-kernels/gemm-matrix.ts';
+import {
+  gemmThreadTile,
+  type ThreadTile,
+  threadTileFault,
+  threadTileName,
+} from './matrix-kernels/gemm-thread-tile.ts';
 import { type Ceilings, measureCeilings, timeLaunch } from './matrix-timing.ts';
 
 export interface SearchOptions {

@@ -1,12 +1,12 @@
 // Measures the ceilings that kernels on matrix units are compared with.
 import { defineKernel, type Kernel, read, u32, write } from '../src/kernels/device/kernel.ts';
 import { createStorage, type Launch } from '../src/kernels/device/runtime.ts';
-import type { MatrixUnit } from '../src/kernels/gemm/gemm-matrix.ts';
-import { MATRIX_MODULE } from '../src/kernels/gemm/gemm-matrix.ts';
 import { unroll } from '../src/kernels/gemm/gemm-spec.ts';
 import { measure } from './device/timing.ts';
 import { randomHalves } from './matrix-check.ts';
 import type { MatrixDevice } from './matrix-device.ts';
+import type { MatrixUnit } from './matrix-kernels/gemm-matrix.ts';
+import { MATRIX_MODULE } from './matrix-kernels/gemm-matrix.ts';
 import { fmaKernel } from './peak-kernels.ts';
 
 /** How long a repetition lasts and how many there are. */

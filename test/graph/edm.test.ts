@@ -167,7 +167,8 @@ describe('no class', () => {
   });
 
   it('is refused where training never dropped a label', async () => {
-    const why = /^dhariwal: has no prediction without a class: its network was trained with label_dropout 0/;
+    const why =
+      /^dhariwal: it has no prediction without a class: its network was trained with label_dropout 0/;
     await expect(loadModel(folderOf('dhariwal'), { unconditional: true })).rejects.toThrow(why);
     await expect(loadModel(folderOf('dhariwal'), { candidates: () => [nobody] })).rejects.toThrow(why);
   });

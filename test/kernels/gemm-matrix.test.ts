@@ -1,15 +1,15 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { type Check, checkMatrixConv, checkMatrixGemm, checkThreadGemm } from '../../bench/matrix-check.ts';
 import { openMatrixDevice } from '../../bench/matrix-device.ts';
-import { ShapeError } from '../../src/errors.ts';
-import { conv2dMatrix, convFault, type MatrixConv } from '../../src/kernels/conv2d/conv2d-matrix.ts';
+import { conv2dMatrix, convFault, type MatrixConv } from '../../bench/matrix-kernels/conv2d-matrix.ts';
 import {
   gemmMatrix,
   type MatrixGemm,
   type MatrixTile,
   tileFault,
-} from '../../src/kernels/gemm/gemm-matrix.ts';
-import { gemmThreadTile, type ThreadTile } from '../../src/kernels/gemm/gemm-thread-tile.ts';
+} from '../../bench/matrix-kernels/gemm-matrix.ts';
+import { gemmThreadTile, type ThreadTile } from '../../bench/matrix-kernels/gemm-thread-tile.ts';
+import { ShapeError } from '../../src/errors.ts';
 import { emulated } from './matrix-emulation.ts';
 
 const MISSING = 'this device has no matrix units: their kernels run only as emulated here';

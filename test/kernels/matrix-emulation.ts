@@ -2,8 +2,8 @@
 // where the matrix lies, and each product is summed element by element from there. So the addresses of units
 // of any size and of subgroups of any width can be tested on a software driver.
 
+import type { MatrixTile } from '../../bench/matrix-kernels/gemm-matrix.ts';
 import type { Kernel } from '../../src/kernels/device/kernel.ts';
-import type { MatrixTile } from '../../src/kernels/gemm/gemm-matrix.ts';
 
 /** Replaces every match, and fails if there is none. */
 function replaced(text: string, pattern: RegExp, by: string): string {

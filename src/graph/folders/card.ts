@@ -38,7 +38,7 @@ const familiar = z.strictObject({
 });
 
 /** What a `card.json` may hold, apart from what depends on the model. */
-export const cardSchema = z.strictObject({
+const cardSchema = z.strictObject({
   timesteps: z.array(z.int().min(0)).min(1).optional(),
   sigmas: z.array(z.number().positive()).min(1).optional(),
   weights: z.array(z.number().min(0)).optional(),
@@ -48,6 +48,11 @@ export const cardSchema = z.strictObject({
   familiar: familiar.optional(),
   classes: z.int().min(1).optional(),
 });
+
+/** Checks what a `card.json` holds, apart from what depends on the model. @throws ModelError naming the file. */
+export function checkCard(value: unknown, file: string): void {
+  checked(cardSchema, value, file);
+}
 
 /** The name of the file in a model's folder. */
 export const CARD = 'card.json';

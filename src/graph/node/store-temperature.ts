@@ -3,8 +3,8 @@
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ModelError } from '../../errors.ts';
-import { checked, parseJson } from '../files/json.ts';
-import { CARD, cardSchema } from '../folders/card.ts';
+import { parseJson } from '../files/json.ts';
+import { CARD, checkCard } from '../folders/card.ts';
 import { reason } from './folder-files.ts';
 
 /**
@@ -23,7 +23,7 @@ export async function storeTemperature(
     if (error.code === 'ENOENT') return undefined;
     throw new ModelError(`${file}: ${reason(error)}`);
   });
-  if (bytes) checked(cardSchema, parseJson(bytes, file, true), file);
+  if (bytes) checkCard(parseJson(bytes, file, true), file);
   const before = bytes?.toString('utf8') ?? '{}';
   const named = /("temperature"\s*:\s*)[-+.\deE]+/;
   const after = named.test(before)

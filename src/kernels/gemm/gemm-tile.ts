@@ -4,7 +4,7 @@
 // 4096:
 // - This kernel, 64 x 128 x 8 in two buffers: 33.8 with f32 factors, 32.7 with factor a in f16; 3.7 and 19.5
 //   in two measurements of 1024 x 1024 x 1024.
-// - Its successors in gemm-thread-tile.ts and gemm-matrix.ts, which the product does not use yet: 50.5 and
+// - Its successors in bench/matrix-kernels, which the product does not use yet: 50.5 and
 //   214.
 
 import { defineKernel, type Kernel } from '../device/kernel.ts';

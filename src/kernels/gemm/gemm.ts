@@ -9,10 +9,10 @@
 // - Tiles of 128 x 128 x 16 in workgroup memory: 28 on lavapipe, where a barrier suspends and resumes a
 //   subgroup. On the H200 64 x 128 x 8 (`tile` here) reaches 33.8.
 // - Operands broadcast from lane to lane: 85 on lavapipe (`subgroup` here).
-// - gemm-thread-tile.ts, the `tile` kernel with all sizes as data: 50.5 on the H200 with factors stored and
-//   multiplied as f16, 37.8 in f32 throughout (320 x 65536 x 320).
-// - gemm-matrix.ts, matrix units with f16 factors and f32 sums: 214 on the H200, and 275 without Dawn's
-//   bounds checks.
+// - bench/matrix-kernels/gemm-thread-tile.ts, the `tile` kernel with all sizes as data: 50.5 on the H200 with factors
+//   stored and multiplied as f16, 37.8 in f32 throughout (320 x 65536 x 320).
+// - bench/matrix-kernels/gemm-matrix.ts, matrix units with f16 factors and f32 sums: 214 on the H200, and 275 without
+//   Dawn's bounds checks.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';

@@ -4,12 +4,13 @@
 // For one row of taps and `tile.depth` channels, a step stages three copies of the pixels: shifted left by
 // one, unshifted, and shifted right by one. Units must load from addresses aligned to 16 bytes, so they
 // cannot read a shifted tap from a single copy. Pixels are shifted in registers, on pairs of f16 values,
-// between one aligned load and three aligned stores. gemm/gemm-matrix.ts has the measured rates.
+// between one aligned load and three aligned stores. gemm-matrix.ts has the measured rates.
 
-import { ShapeError } from '../../errors.ts';
-import { defineKernel, type Kernel, read, type Uniform, u32 } from '../device/kernel.ts';
-import type { Packing, WeightDtype } from '../device/routine.ts';
-import { columns, pitch, type Shape } from '../device/tensor.ts';
+import { ShapeError } from '../../src/errors.ts';
+import { defineKernel, type Kernel, read, type Uniform, u32 } from '../../src/kernels/device/kernel.ts';
+import type { Packing, WeightDtype } from '../../src/kernels/device/routine.ts';
+import { columns, pitch, type Shape } from '../../src/kernels/device/tensor.ts';
+import { unroll } from '../../src/kernels/gemm/gemm-spec.ts';
 import {
   HALVES,
   MATRIX_MODULE,
@@ -22,8 +23,7 @@ import {
   subgroups,
   tileName,
   turns,
-} from '../gemm/gemm-matrix.ts';
-import { unroll } from '../gemm/gemm-spec.ts';
+} from './gemm-matrix.ts';
 
 /** Taps of a row of the kernel; a step stages all of them. */
 export const TAPS = 3;

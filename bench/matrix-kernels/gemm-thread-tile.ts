@@ -9,11 +9,11 @@
 // - Factors stored, staged and multiplied as f16, 64 x 128 x 32 with 8 x 8 in two buffers: 41.8, 48.8 and
 //   48.2 for these three shapes; 50.5 for 4096 x 4096 x 4096, and 54.7 without Dawn's bounds checks.
 
-import { ShapeError } from '../../errors.ts';
-import { defineKernel, type Kernel, read, u32, write } from '../device/kernel.ts';
-import type { WeightDtype } from '../device/routine.ts';
+import { ShapeError } from '../../src/errors.ts';
+import { defineKernel, type Kernel, read, u32, write } from '../../src/kernels/device/kernel.ts';
+import type { WeightDtype } from '../../src/kernels/device/routine.ts';
+import { unroll } from '../../src/kernels/gemm/gemm-spec.ts';
 import { turns } from './gemm-matrix.ts';
-import { unroll } from './gemm-spec.ts';
 
 /** How a workgroup computes its part of a product with the invocations' own registers. */
 export interface ThreadTile {

@@ -10,15 +10,23 @@
 //   x 32 in 2 x 4 subgroups, next strip in registers).
 // - Layers of a UNet (`m` x `n` x `k`): 50.5 for 320 x 4096 x 320 and 68.7 for 1280 x 1024 x 1280, both with
 //   tiles of 160 x 64 x 32; 44.1 for 320 x 65536 x 320.
-// - 3x3 convolutions of conv2d/conv2d-matrix.ts: 185 for 320 channels at 64x64, 198 for 1280 at 16x16 (both n
+// - 3x3 convolutions of conv2d-matrix.ts: 185 for 320 channels at 64x64, 198 for 1280 at 16x16 (both n
 //   = 16, tiles of 160 x 128 x 16 in 5 x 2 subgroups, next strip in registers), 54 for stride 2.
 //
 // WGSL names a matrix type by its columns first: left<f16, K, M>, right<f16, N, K>, result<f32, N, M>.
 
-import { ShapeError } from '../../errors.ts';
-import { type Binding, defineKernel, type Kernel, read, type Uniform, u32, write } from '../device/kernel.ts';
-import type { WeightDtype } from '../device/routine.ts';
-import { unroll } from './gemm-spec.ts';
+import { ShapeError } from '../../src/errors.ts';
+import {
+  type Binding,
+  defineKernel,
+  type Kernel,
+  read,
+  type Uniform,
+  u32,
+  write,
+} from '../../src/kernels/device/kernel.ts';
+import type { WeightDtype } from '../../src/kernels/device/routine.ts';
+import { unroll } from '../../src/kernels/gemm/gemm-spec.ts';
 
 /** Rows, columns and depth of one product of the matrix unit, as in `adapter.info.subgroupMatrixConfigs`. */
 export interface MatrixUnit {
