@@ -12,9 +12,8 @@ import { classify } from '../../src/pipeline/operators/classify.ts';
 import { filterPulled, mapPulled, tapPulled } from '../../src/pipeline/operators/pulled.ts';
 import { pulled } from '../../src/pipeline/stream/observable.ts';
 import type { Classified, ImageItem, ItemFailure } from '../../src/pipeline/types.ts';
-import { collect, fakeModel, hash, image, images } from './fake.ts';
+import { collect, fakeModel, hash, image, images, turns } from './fake.ts';
 
-const turns = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const timeless = (result: Classified | ItemFailure) => ({ ...result, seconds: 0 });
 const strategies = [
   sequential(),
@@ -48,7 +47,7 @@ describe('many users of one classifier', () => {
     const streams = Array.from({ length: 8 }, async (_, k) => {
       const s = k % strategies.length;
       const controller = new AbortController();
-      if (k >= 5) setTimeout(() => controller.abort(new Error('enough')), 30 + 40 * hash(k));
+      if (k >= 5) void turns(30 + 40 * hash(k)).then(() => controller.abort(new Error('enough')));
       const options = { strategy: strategies[s]!, signal: controller.signal };
       try {
         for await (const result of classifier.classifyAll(images(0, 60), options)) checkResult(result, s);
@@ -61,7 +60,7 @@ describe('many users of one classifier', () => {
       await turns(60 * hash(k, 1));
       const s = k % strategies.length;
       const controller = new AbortController();
-      if (k % 4 === 3) setTimeout(() => controller.abort(new Error('enough')), 6 * hash(k, 2));
+      if (k % 4 === 3) void turns(6 * hash(k, 2)).then(() => controller.abort(new Error('enough')));
       const options = { strategy: strategies[s]!, signal: controller.signal };
       try {
         checkResult(await classifier.classify(image(k % 60), options), s);

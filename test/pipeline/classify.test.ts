@@ -13,7 +13,16 @@ import {
   isFailure,
   type Progress,
 } from '../../src/pipeline/types.ts';
-import { collect, type Fake, type FakeOptions, fakeModel, image, images, noisyErrors } from './fake.ts';
+import {
+  collect,
+  type Fake,
+  type FakeOptions,
+  fakeModel,
+  image,
+  images,
+  noisyErrors,
+  turns,
+} from './fake.ts';
 
 const strategies = {
   all: all(),
@@ -52,8 +61,7 @@ describe.each(Object.entries(strategies))('the same bytes (%s)', (_, strategy) =
       [16, 8, 8],
       [1000, 12, 6],
     ] as const) {
-      const beforeBatch = (__: unknown, index: number) =>
-        new Promise((resolve) => setTimeout(resolve, (index * 7) % 3));
+      const beforeBatch = (__: unknown, index: number) => turns((index * 7) % 3);
       const together = await classify(6, { batchSize, slots, beforeBatch }, { strategy, concurrency });
       expect(together).toEqual(alone);
     }
@@ -172,7 +180,7 @@ describe('bounded memory', () => {
     const pulled = { count: 0 };
     const results = classifyImages(images(0, 1000, pulled), async () => fakeModel({ slots: 4 }));
     await results.next();
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    await turns(30);
     expect(pulled.count).toBeLessThanOrEqual(6);
     await results.return?.();
   });

@@ -34,6 +34,9 @@ test.each<[what: string, argv: readonly string[]]>([
     expect(evaluations).toBeLessThanOrEqual(estimate.evaluations.most);
   }
   const { least, most } = estimate.seconds.all;
+  expect(most).toBeGreaterThanOrEqual(least);
+  // A clock tells nothing on a machine that is busy with other tests.
+  if (process.env.LONG_TRIALS !== '1') return;
   expect(seconds).toBeGreaterThanOrEqual(least);
   expect(seconds).toBeLessThanOrEqual(most);
 });

@@ -37,6 +37,11 @@ export interface Fake extends Model {
   closed: number;
 }
 
+/** Waits for turns of the event loop: tests count what happens, and know no clock. A batch of a fake takes one or more. */
+export async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await new Promise(setImmediate);
+}
+
 /** A deterministic number in [0, 1) from a few integers. */
 export function hash(...keys: readonly number[]): number {
   let h = 2166136261;

@@ -27,9 +27,7 @@ import { fanOut } from '../../src/pipeline/operators/fan-out.ts';
 import { verdict } from '../../src/pipeline/operators/verdict.ts';
 import { pulled, streamOperator } from '../../src/pipeline/stream/observable.ts';
 import type { Classified, ImageItem, ItemFailure } from '../../src/pipeline/types.ts';
-import { collect, fakeModel, image, images, noisyErrors } from './fake.ts';
-
-const turns = (milliseconds = 20) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+import { collect, fakeModel, image, images, noisyErrors, turns } from './fake.ts';
 
 const values = <T>(source: Observable<T>): Promise<T[]> => lastValueFrom(source.pipe(toArray()));
 
@@ -244,7 +242,7 @@ describe('classify', () => {
     const results = values(
       pulled(images(0, 1000)).pipe(classify(async () => model, { signal: controller.signal })),
     );
-    setTimeout(() => controller.abort(new Error('enough')), 20);
+    void turns(20).then(() => controller.abort(new Error('enough')));
     await expect(results).rejects.toThrow('enough');
     expect(model.closed).toBe(1);
   });
@@ -318,7 +316,8 @@ describe('the operators that classify is made of', () => {
     const results = values(
       pulled(images(0, 50)).pipe(encode(classifier), fanOut(), errors(classifier), aggregate(), verdict()),
     );
-    setTimeout(() => classifier.close(), 15);
+    const closed = turns(15).then(() => classifier.close());
     await expect(results).rejects.toThrow('the classifier is closed');
+    await closed;
   });
 });

@@ -145,7 +145,7 @@ describe('writers', () => {
       highWaterMark: 1,
       write: (_, __, done) => {
         taken++;
-        setTimeout(done, 5);
+        setImmediate(done);
       },
     });
     const writer = streamWriter(slow);

@@ -8,7 +8,7 @@ import { METHODS, type PurifyingOptions, purificationLevels } from '../../src/pi
 import { pulled } from '../../src/pipeline/stream/observable.ts';
 import { type Purified, type PurifyOptions, purifyImages } from '../../src/pipeline/stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../../src/pipeline/types.ts';
-import { collect, hash } from './fake.ts';
+import { collect, hash, turns } from './fake.ts';
 import {
   type Gaussian,
   type GaussianOptions,
@@ -180,7 +180,7 @@ describe('purifyImages', () => {
     const running = collect(
       purifyImages(items(9), async () => model, { method: 'lm-adam', signal: stop.signal }),
     );
-    setTimeout(() => stop.abort(new Error('enough')), 20);
+    void turns(20).then(() => stop.abort(new Error('enough')));
     await expect(running).rejects.toThrow('enough');
     expect(model.closed).toBe(1);
   });
@@ -194,7 +194,7 @@ describe('the operator', () => {
     await firstValueFrom(pulled(items(1000, count)).pipe(purify(async () => model, purifying)));
     expect(model.closed).toBe(1);
     const { length } = model.batches;
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await turns(20);
     expect(model.batches).toHaveLength(length);
     expect(count.count).toBeLessThan(6);
   });

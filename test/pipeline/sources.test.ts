@@ -5,7 +5,7 @@ import { linesOf } from '../../src/pipeline/images/path-lines.ts';
 import { nameOf } from '../../src/pipeline/node/image-from.ts';
 import { findImages, isImage, type SourceOptions } from '../../src/pipeline/node/sources.ts';
 import { mapOrdered, until } from '../../src/pipeline/stream/iterables.ts';
-import { collect } from './fake.ts';
+import { collect, turns } from './fake.ts';
 import { goodImages, temporaryFolder, write } from './imagefiles.ts';
 
 async function* bytes(...parts: readonly string[]) {
@@ -211,7 +211,7 @@ describe('iterables', () => {
     })();
     const results: number[] = [];
     for await (const value of mapOrdered(source, 4, async (n) => {
-      await new Promise((resolve) => setTimeout(resolve, n % 3));
+      await turns(n % 3);
       return n;
     })) {
       results.push(value);

@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
-import { collect, type Fake, fakeModel, image, images } from './fake.ts';
+import { collect, type Fake, fakeModel, image, images, turns } from './fake.ts';
 
 describe('stopping', () => {
   const forever = () => new Promise<never>(() => {});
@@ -13,7 +13,7 @@ describe('stopping', () => {
     const controller = new AbortController();
     const results = classifyImages(images(0, 5), async () => model, { signal: controller.signal });
     const first = results.next();
-    setTimeout(() => controller.abort(new Error('enough')), 5);
+    void turns(5).then(() => controller.abort(new Error('enough')));
     await expect(first).rejects.toThrow('enough');
     expect(model.closed).toBe(1);
     expect(await results.next()).toEqual({ done: true, value: undefined });
@@ -23,7 +23,7 @@ describe('stopping', () => {
     const model = fakeModel({ beforeBatch: forever });
     const results = classifyImages(images(0, 5), async () => model);
     const first = results.next();
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await turns(5);
     expect(await results.return?.()).toEqual({ done: true, value: undefined });
     expect(await first).toEqual({ done: true, value: undefined });
     expect(model.closed).toBe(1);
@@ -79,7 +79,7 @@ describe('stopping', () => {
   it('a source that throws ends the stream with its error after the results that are ready', async () => {
     async function* source() {
       yield image(0);
-      await new Promise((resolve) => setTimeout(resolve, 40));
+      await turns(100);
       throw new Error('the disk is gone');
     }
     const model = fakeModel();

@@ -72,7 +72,7 @@ describe('encodePrompts', () => {
     });
     await encodePrompts(device, folders, prompts.slice(0, 1));
     spy.mockRestore();
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    await new Promise(setImmediate);
     expect(destroyed.length).toBeGreaterThan(20);
     expect(destroyed).not.toContain(false);
   });
