@@ -112,7 +112,7 @@ describe('calibrate', () => {
     [
       'a class the model does not have',
       ['--labels', 'ant,bee,cat'],
-      /the label "dog" is no class of the model; the nearest is/,
+      /the model has no class "dog"; the nearest is/,
     ],
     [
       'a grid of its own without --print-only',
@@ -227,7 +227,7 @@ describe('where the temperature is stored', () => {
     for (const out of ['new.json', 'copy']) {
       const again = await run(out);
       expect(again.status).toBe(2);
-      expect(again.err).toContain('exists, and is not replaced; name another');
+      expect(again.err).toContain('exists already; name another');
     }
   });
 

@@ -261,7 +261,7 @@ describe('the command', () => {
     expect(existsSync(out)).toBe(false);
     const before = await cli([...argv, '--purify', 'lm-momentum'], open());
     expect([before.status, before.err]).toEqual([0, '']);
-    expect(before.out).toMatch(/^to purify an image +.+ to .+, typically/m);
+    expect(before.out).toMatch(/^purify an image +.+ to .+, typically/m);
     const json = await cli([...argv, '--purify', 'lm-momentum', '--format', 'jsonl'], open());
     const { image, purification } = JSON.parse(json.out).seconds;
     expect(image.least).toBeGreaterThan(purification.least);

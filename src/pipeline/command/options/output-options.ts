@@ -73,7 +73,7 @@ export const OUTPUT = {
   },
   energy: {
     flags: '--energy',
-    help: 'results have energies: -log p(x), and -log p(x | class) in top, up to a constant; high for what is unlike the training data; wants --strategy all, or staged (then over the levels of its first stage)',
+    help: 'results have energies: -log p(x), and -log p(x | class) in top, up to a constant; high for what is unlike the training data; needs --strategy all, or staged (then over the levels of its first stage)',
     ...flag,
   },
   errors: {
@@ -84,7 +84,7 @@ export const OUTPUT = {
   },
   resume: {
     flags: '--resume',
-    help: 'skip the images that have a result in --output, and try failed ones again; wants the settings of the earlier run',
+    help: 'skip the images that have a result in --output, and try failed ones again; needs the settings of the earlier run',
     ...flag,
   },
   overwrite: {

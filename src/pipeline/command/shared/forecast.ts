@@ -1,6 +1,7 @@
 // What the dry runs of all commands but `classify` print: how much work there is, and how long it will take.
 
 import { duration, short } from './progress.ts';
+import type { Outcome } from './run-command.ts';
 import { MEANING, type RunTime, rangeText, rowsText } from './timing.ts';
 import { type Output, streamWriter } from './writers.ts';
 
@@ -17,12 +18,12 @@ export interface Forecast {
   readonly time: RunTime;
 }
 
-/** Prints a forecast: as text, or as one line of JSON. */
+/** Prints a forecast as text or as one line of JSON. Returns the outcome of a dry run, in which nothing can fail. */
 export async function writeForecast(
   stdout: Output,
   forecast: Forecast,
   format: 'text' | 'json' | 'jsonl' = 'text',
-): Promise<void> {
+): Promise<Outcome> {
   const { model, images, noun = 'images', work, timed, time } = forecast;
   const text = rowsText([
     ['model', model],
@@ -35,4 +36,5 @@ export async function writeForecast(
   ]);
   const line = { model, [noun]: images, ...work.data, seconds: time };
   await streamWriter(stdout).write(format === 'text' ? text : `${JSON.stringify(line)}\n`);
+  return { failures: 0 };
 }

@@ -49,6 +49,10 @@ export function short(value: number): string {
   return value.toLocaleString('en-US', { maximumFractionDigits: digits });
 }
 
+/** A number with its noun: 1 image, 2 images. */
+export const several = (count: number, noun: string): string =>
+  `${short(count)} ${noun}${count === 1 ? '' : 's'}`;
+
 /** Floating-point operations as a person writes them, three digits that count: 0.147 GFLOP. */
 export const gigaflop = (flop: number): string =>
   `${(flop / 1e9).toLocaleString('en-US', { maximumSignificantDigits: 3 })} GFLOP`;

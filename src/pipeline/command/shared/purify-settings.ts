@@ -75,7 +75,7 @@ export async function purifierOptions(
   const { noiseFile, method, seed = 0 } = settings;
   if (noiseFile !== undefined)
     await stat(noiseFile).catch((error: unknown) => {
-      throw new UsageError(`${noiseFile}: cannot be read as noise (${systemCode(error) ?? error})`);
+      throw new UsageError(`${noiseFile}: the noise cannot be read (${systemCode(error) ?? error})`);
     });
   const { noiseOnDevice, drawSigmas } = entryOf(PURIFICATIONS, method);
   const drawn = noiseFile === undefined ? undefined : drawSigmas?.({ ...settings });

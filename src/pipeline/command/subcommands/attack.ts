@@ -30,7 +30,7 @@ import { writePng } from '../shared/png-file.ts';
 import { duration, short } from '../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../shared/provenance.ts';
 import { PURIFY_FIRST_OPTIONS } from '../shared/purify-settings.ts';
-import { interruptedText, type Run, runCommand } from '../shared/run-command.ts';
+import { interruptedText, type Outcome, type Run, runCommand } from '../shared/run-command.ts';
 import { runItems } from '../shared/run-items.ts';
 import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
@@ -174,7 +174,7 @@ async function attackOne(
 }
 
 /** Says how long the attack will take. */
-async function dryRun(settings: AttackSettings, surroundings: Surroundings, run: Run): Promise<void> {
+async function dryRun(settings: AttackSettings, surroundings: Surroundings, run: Run): Promise<Outcome> {
   let images = 0;
   for await (const item of attackedImages(settings, surroundings)) if (!isFailure(item)) images++;
   const opened = await openCampaign(settings, surroundings.openModel, [settings.attack]);
@@ -183,7 +183,7 @@ async function dryRun(settings: AttackSettings, surroundings: Surroundings, run:
   const least = { judge: 3, logits: settings.eot, gradients: 0 };
   const plans = [planOf(settings.attack, settings)];
   const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
-  await writeForecast(surroundings.stdout, forecast, settings.reportFormat);
+  return writeForecast(surroundings.stdout, forecast, settings.reportFormat);
 }
 
 /** Attacks what the settings name, and writes the images and the report; after an interruption, of what was finished. */
@@ -195,10 +195,7 @@ const attackInputs = (settings: AttackSettings, surroundings: Surroundings): Pro
     const folder = await modelFolder(settings.model);
     if (truth !== 'folders') await readLabels(truth);
     await checkOutputFolder('--out', out);
-    if (settings.dryRun) {
-      await dryRun(settings, surroundings, run);
-      return { failures: 0 };
-    }
+    if (settings.dryRun) return dryRun(settings, surroundings, run);
     const opened = await openCampaign(settings, openModel, [name]);
     run.atEnd(opened.close);
     const interruption = run.listen(interruptedText('the images under attack'));

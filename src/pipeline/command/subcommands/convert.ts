@@ -1,6 +1,6 @@
 // `convert`: makes a model folder of a published EDM pickle, or of a state dict. Nothing in the file is executed.
 
-import { stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../../../errors.ts';
 import { convertEdm } from '../../../graph/node/convert-edm.ts';
@@ -47,11 +47,8 @@ async function convertFile(
   { reporter }: Pick<Surroundings, 'reporter'>,
 ): Promise<number> {
   for (const name of ['model.safetensors', 'config.json']) {
-    const taken = await stat(join(out, name)).then(
-      () => true,
-      () => false,
-    );
-    if (taken) throw new UsageError(`${out}: has a ${name} already; name another folder`);
+    if (existsSync(join(out, name)))
+      throw new UsageError(`${out}: has a ${name} already; name another folder`);
   }
   await checkOutputFolder('OUT', out);
   const { tensors, parameters } = await convertEdm(file, out, {

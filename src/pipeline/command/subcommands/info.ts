@@ -4,7 +4,7 @@ import { UsageError } from '../../../errors.ts';
 import { type Description, flopOf, type NetworkDescription } from '../../../graph/models/describe.ts';
 import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { modelFolder } from '../shared/model-folder.ts';
-import { bytes, gigaflop, short } from '../shared/progress.ts';
+import { bytes, gigaflop, several, short } from '../shared/progress.ts';
 import type { Subcommand, Typed } from '../shared/subcommand.ts';
 import type { Surroundings } from '../shared/surroundings.ts';
 import { streamWriter } from '../shared/writers.ts';
@@ -57,9 +57,6 @@ const memoryOf = ({ weightBytes, activationBytes }: NonNullable<Description['cos
   weights: weightBytes,
   activations: activationBytes,
 });
-
-const several = (count: number, noun: string, plural = `${noun}s`) =>
-  `${short(count)} ${count === 1 ? noun : plural}`;
 
 function networkText({ className, parameters, dtypes, bytes: size, shards, config }: NetworkDescription) {
   const kinds = Object.entries(dtypes).map(([dtype, values]) =>

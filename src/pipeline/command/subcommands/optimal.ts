@@ -1,6 +1,7 @@
 // `optimal`: a labelled set of images made into a model folder, the optimal denoiser of these images.
 
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../../errors.ts';
 import { OPTIMAL_CLASS } from '../../../graph/families/optimal/optimal-family.ts';
@@ -62,13 +63,6 @@ function classesOf(labels: ReadonlySet<string>, names: readonly string[] | undef
   return all.every((label) => /^\d+$/.test(label)) ? all.sort((a, b) => Number(a) - Number(b)) : all.sort();
 }
 
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
 interface Image {
   readonly path: string;
   readonly label: string;
@@ -86,8 +80,7 @@ async function makeFolder(
   { stdout, reporter }: Surroundings,
 ): Promise<number> {
   const config = join(out, 'config.json');
-  if (await exists(config))
-    throw new UsageError(`${out}: is a model folder already (${config}); name another`);
+  if (existsSync(config)) throw new UsageError(`${out}: is a model folder already (${config}); name another`);
   await checkOutputFolder('OUT', out);
   const read = async (item: Labelled | ItemFailure): Promise<Image | ItemFailure> => {
     if (isFailure(item)) return item;

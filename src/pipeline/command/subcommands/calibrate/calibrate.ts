@@ -1,7 +1,6 @@
 // `calibrate`: fits the temperature that makes a model's probabilities match how often it is right on labelled images.
 
 import { UsageError } from '../../../../errors.ts';
-import type { Candidate } from '../../../../graph/model.ts';
 import type { OpenModelOptions } from '../../../../graph/models/open-model.ts';
 import { classifyImages } from '../../../classifying/classify-images.ts';
 import { all } from '../../../deciding/all.ts';
@@ -14,11 +13,10 @@ import {
 } from '../../../deciding/calibration.ts';
 import { failureOf } from '../../../images/failures.ts';
 import { prepareImage } from '../../../images/prepare.ts';
-import { classOf, findLabelled, type Labelled } from '../../../node/labelled.ts';
+import { findLabelled, type Labelled } from '../../../node/labelled.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../../../types.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
-import { nearest } from '../../shared/candidates.ts';
 import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
@@ -29,10 +27,11 @@ import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedModel, openAhead } from '../../shared/opened-model.ts';
 import { checkShared } from '../../shared/option-checks.ts';
 import { type Reporter, short } from '../../shared/progress.ts';
-import { type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
+import { type Outcome, type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { runTimeOf, secondsOf } from '../../shared/timing.ts';
+import { placeOf } from '../../shared/truths.ts';
 import { streamWriter } from '../../shared/writers.ts';
 import { destinationOf, storeIn } from './card-file.ts';
 
@@ -115,26 +114,8 @@ export interface Calibration {
   readonly stored: string | null;
 }
 
-interface Truth {
-  readonly path: string;
-  readonly classidx: number;
-}
-
-/** The class of a labelled image. @throws UsageError if it is none of the model's. */
-function truthOf({ path, label }: Labelled, candidates: readonly Candidate[]): Truth {
-  const classidx = classOf(label, candidates);
-  if (classidx === undefined)
-    throw new UsageError(
-      `${path}: the model has no class "${label}"; the nearest is "${nearest(
-        label,
-        candidates.map((candidate) => candidate.label),
-      )}"`,
-    );
-  return { path, classidx };
-}
-
-/** A classified image, all classes of it, as what is fitted to. */
-function outcomeOf({ top }: Classified, { classidx }: Truth): ClassErrors {
+/** Returns the errors of all classes of a classified image, given its true class. */
+function outcomeOf({ top }: Classified, classidx: number): ClassErrors {
   const classes = [...top].sort((a, b) => a.classidx - b.classidx);
   return {
     errors: classes.map(({ error }) => error),
@@ -149,7 +130,7 @@ async function dryRun(
   folder: string,
   options: OpenModelOptions,
   run: Run,
-): Promise<void> {
+): Promise<Outcome> {
   let images = 0;
   for await (const item of findLabelled(settings.set, settings)) if (!isFailure(item)) images++;
   const model = await openModel(folder, options);
@@ -167,7 +148,7 @@ async function dryRun(
     timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
     time: runTimeOf(images, image, opening + timing.once),
   };
-  await writeForecast(stdout, forecast, settings.reportFormat);
+  return writeForecast(stdout, forecast, settings.reportFormat);
 }
 const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
 
@@ -178,11 +159,12 @@ async function classifySet(
   reporter: Reporter,
   interruption: Interruption,
 ): Promise<{ readonly outcomes: readonly ClassErrors[]; readonly failures: number }> {
-  const truths: Truth[] = [];
+  const truths: number[] = [];
   const load = async (item: Labelled | ItemFailure): Promise<ImageItem | ItemFailure> => {
     if (isFailure(item)) return item;
     // Images are told apart by their number: a table may name one twice.
-    const path = String(truths.push(truthOf(item, candidates)) - 1);
+    const { classidx } = candidates[placeOf(item.label, item.path, candidates)]!;
+    const path = String(truths.push(classidx) - 1);
     try {
       return { path, pixels: prepareImage(await item.pixels(), inputShape, { crop }) };
     } catch (error) {
@@ -221,10 +203,7 @@ const calibrateModel = (settings: CalibrateSettings, surroundings: Surroundings)
     const folder = await modelFolder(settings.model);
     const options = await modelOptions(settings);
     await checkSet({ set });
-    if (settings.dryRun) {
-      await dryRun(settings, surroundings, folder, options, run);
-      return { failures: 0 };
-    }
+    if (settings.dryRun) return dryRun(settings, surroundings, folder, options, run);
     const canAsk = !quiet && 'isTTY' in stdin && stdin.isTTY === true;
     const destination = await destinationOf(settings, folder, canAsk);
     const opened = await openAhead(openModel, folder, options);

@@ -1,7 +1,7 @@
 // Stores the temperature of `calibrate`. Shipped models are never changed, and a copy of a replaced card is kept.
 
-import { constants } from 'node:fs';
-import { copyFile, cp, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
+import { constants, existsSync } from 'node:fs';
+import { copyFile, cp, readdir, realpath, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { UsageError } from '../../../../errors.ts';
 import { storeTemperature } from '../../../../graph/node/store-temperature.ts';
@@ -34,12 +34,6 @@ const isShipped = async (path: string): Promise<boolean> => {
   return isBeneath(real!, shipped!);
 };
 
-const exists = (path: string) =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
-
 /**
  * Decides where the temperature of a model in `folder` goes, before anything is computed. `canAsk` says whether there is
  * somebody at a terminal.
@@ -58,7 +52,7 @@ export async function destinationOf(
       throw new UsageError(`--out: ${cardOut} belongs to the shipped models, which stay as they are`);
     if (card) await checkOutputFile('--out', cardOut);
     else await checkOutputFolder('--out', cardOut);
-    const taken = card ? await exists(cardOut) : (await readdir(cardOut).catch(() => [])).length > 0;
+    const taken = card ? existsSync(cardOut) : (await readdir(cardOut).catch(() => [])).length > 0;
     if (taken) throw new UsageError(`--out: ${cardOut} exists already; name another`);
     return card ? { kind: 'card', file: cardOut } : { kind: 'copy', folder: cardOut };
   }

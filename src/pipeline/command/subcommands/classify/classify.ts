@@ -16,7 +16,7 @@ import type { Interruption } from '../../shared/interruption.ts';
 import { checkModel, modelOptions, type OpenFolder } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedModel, openAhead, openPurification } from '../../shared/opened-model.ts';
-import { duration, short } from '../../shared/progress.ts';
+import { duration, several, short } from '../../shared/progress.ts';
 import { PURIFY_FIRST_OPTIONS, purifierOptions } from '../../shared/purify-settings.ts';
 import { evaluationLines } from '../../shared/result-lines.ts';
 import {
@@ -143,8 +143,6 @@ function summary(
   return parts.join(', ');
 }
 
-const several = (count: number, noun: string) => `${short(count)} ${noun}${count === 1 ? '' : 's'}`;
-
 /** Classifies what the settings name and writes the results. */
 const classifyInputs = (settings: Settings, surroundings: Surroundings): Promise<number> =>
   runCommand(surroundings, async (run) => {
@@ -165,8 +163,7 @@ const classifyInputs = (settings: Settings, surroundings: Surroundings): Promise
     checkModel(settings, model);
     if (!claims) {
       const planned = { settings, surroundings, folder, modelOptions: options, model, open, opening };
-      await dryRun({ ...planned, deciding: deciding(settings) }, run);
-      return { failures: 0 };
+      return dryRun({ ...planned, deciding: deciding(settings) }, run);
     }
     const purifier = await openPurifier(settings, openModel, folder, interruption.drop, run);
     const labels = candidates.map(({ label }) => label);

@@ -10,7 +10,7 @@ import type { OpenModel } from '../../../stream/batcher.ts';
 import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
-import type { Run } from '../../shared/run-command.ts';
+import type { Outcome, Run } from '../../shared/run-command.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { streamWriter } from '../../shared/writers.ts';
 import type { Settings } from './classify-settings.ts';
@@ -32,7 +32,7 @@ export interface DryRun {
 }
 
 /** Says what the run would cost, on standard output: as JSON if --format jsonl is given. */
-export async function dryRun(planned: DryRun, run: Run): Promise<void> {
+export async function dryRun(planned: DryRun, run: Run): Promise<Outcome> {
   const { settings, model, folder, opening, deciding } = planned;
   const { stdin, stdout, describe, openModel } = planned.surroundings;
   const { purifying, concurrency, nul } = settings;
@@ -55,4 +55,5 @@ export async function dryRun(planned: DryRun, run: Run): Promise<void> {
   const estimate = estimateOf(model, measured);
   const json = settings.format === 'jsonl';
   await streamWriter(stdout).write(json ? `${JSON.stringify(estimate)}\n` : estimateText(estimate));
+  return { failures: 0 };
 }

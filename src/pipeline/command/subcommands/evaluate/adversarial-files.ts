@@ -1,6 +1,5 @@
 // Adversarial images as files: for each broken image a PNG, and the floats before they became 8 bits.
 
-import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UsageError } from '../../../../errors.ts';
 import { writeSafetensors } from '../../../../graph/node/write-safetensors.ts';
@@ -74,10 +73,3 @@ export async function saveAdversarial(
   );
   return `${name}.png`;
 }
-
-/** Whether an image that was saved is still there. */
-export const isSaved = (folder: string, file: string): Promise<boolean> =>
-  access(join(folder, file)).then(
-    () => true,
-    () => false,
-  );

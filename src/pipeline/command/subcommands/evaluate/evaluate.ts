@@ -1,7 +1,8 @@
 // `evaluate`: accuracy of a labelled set of images, as they are and under attacks.
 
+import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { UsageError } from '../../../../errors.ts';
 import type { AttackName } from '../../../attacking/attacks.ts';
 import { attackAndJudge, judged } from '../../../attacking/campaign.ts';
@@ -29,13 +30,13 @@ import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
 import { PURIFY_FIRST_OPTIONS } from '../../shared/purify-settings.ts';
-import { type Run, runCommand } from '../../shared/run-command.ts';
+import { type Outcome, type Run, runCommand } from '../../shared/run-command.ts';
 import { runItems } from '../../shared/run-items.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
 import { placeOf } from '../../shared/truths.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/writers.ts';
-import { isSaved, saveAdversarial } from './adversarial-files.ts';
+import { saveAdversarial } from './adversarial-files.ts';
 import { type Fingerprint, NOTHING, openLog, readLog } from './evaluation-log.ts';
 
 const EVALUATE = [
@@ -192,11 +193,11 @@ async function checkUnused(path: string): Promise<void> {
 }
 
 /** Earlier results that are still good: an adversarial image that is to be saved must be there. */
-async function goodResults(results: readonly Result[], save: string | undefined): Promise<Results> {
+function goodResults(results: readonly Result[], save: string | undefined): Results {
   const good: Results = new Map();
   for (const result of results) {
     const broken = result.attack !== 'clean' && !result.right;
-    const missing = save !== undefined && broken && !(result.saved && (await isSaved(save, result.saved)));
+    const missing = save !== undefined && broken && !(result.saved && existsSync(join(save, result.saved)));
     if (!missing) add(good, result);
   }
   return good;
@@ -224,7 +225,7 @@ async function dryRun(
   settings: EvaluateSettings,
   { openModel, stdout }: Surroundings,
   run: Run,
-): Promise<void> {
+): Promise<Outcome> {
   const { attacks, reportFormat } = settings;
   const images = await countImages(settings);
   const opened = await openCampaign(settings, openModel, attacks);
@@ -232,7 +233,7 @@ async function dryRun(
   const plans = attacks.map((attack) => planOf(attack, settings));
   const least = { judge: 1, logits: 0, gradients: 0 };
   const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
-  await writeForecast(stdout, forecast, reportFormat);
+  return writeForecast(stdout, forecast, reportFormat);
 }
 
 /** Evaluates what the settings name and writes the table; after an interruption there is none. */
@@ -240,10 +241,7 @@ const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Pr
   runCommand(surroundings, async (run) => {
     const { openModel, stdout, reporter } = surroundings;
     const { set, output, resume, attacks, reportFormat, everyAttack: every } = settings;
-    if (settings.dryRun) {
-      await dryRun(settings, surroundings, run);
-      return { failures: 0 };
-    }
+    if (settings.dryRun) return dryRun(settings, surroundings, run);
     await checkSet(settings);
     if (settings.save !== undefined) await checkOutputFolder('--save', settings.save);
     for (const path of output === '-' ? [] : [output, logOf(output)]) {
@@ -269,7 +267,7 @@ const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Pr
       );
     const log = output === '-' ? undefined : await openLog(logOf(output), of, made, earlier);
     if (log) run.atEnd(log.close);
-    const results = await goodResults(earlier.results, settings.save);
+    const results = goodResults(earlier.results, settings.save);
     const evaluation = { settings, opened, results, log, interruption };
     const keys = new Set<string>();
     const { concurrency, model } = opened;

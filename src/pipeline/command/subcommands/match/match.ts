@@ -25,7 +25,13 @@ import { modelFolder } from '../../shared/model-folder.ts';
 import { checkShared } from '../../shared/option-checks.ts';
 import { PathSet } from '../../shared/path-set.ts';
 import { duration, short } from '../../shared/progress.ts';
-import { interruptedText, type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
+import {
+  interruptedText,
+  type Outcome,
+  type Run,
+  runCommand,
+  untilDropped,
+} from '../../shared/run-command.ts';
 import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
 import type { Surroundings } from '../../shared/surroundings.ts';
@@ -139,7 +145,11 @@ async function countItems(table: string): Promise<{ readonly items: number; read
 }
 
 /** Says how long matching will take, by the captions of the first group of items. */
-async function dryRun(settings: MatchSettings, { openModel, stdout }: Surroundings, run: Run): Promise<void> {
+async function dryRun(
+  settings: MatchSettings,
+  { openModel, stdout }: Surroundings,
+  run: Run,
+): Promise<Outcome> {
   const folder = await modelFolder(settings.model);
   const options = await evaluationOptions(settings);
   const { items, pairs } = await countItems(settings.table);
@@ -163,6 +173,7 @@ async function dryRun(settings: MatchSettings, { openModel, stdout }: Surroundin
     };
     return writeForecast(stdout, forecast, settings.lineFormat);
   }
+  return { failures: 0 };
 }
 
 /** Runs all items, group by group: a model is opened for the captions of each. Returns what made the results. */
@@ -250,10 +261,7 @@ const matchPairs = (settings: MatchSettings, surroundings: Surroundings): Promis
   runCommand(surroundings, async (run) => {
     const { stdout, reporter } = surroundings;
     const { table, output, resume, seed } = settings;
-    if (settings.dryRun) {
-      await dryRun(settings, surroundings, run);
-      return { failures: 0 };
-    }
+    if (settings.dryRun) return dryRun(settings, surroundings, run);
     const claimed =
       output === '-' ? undefined : await run.claim(output, { option: '--output', inputs: [table] });
     const earlier =

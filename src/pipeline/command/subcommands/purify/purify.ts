@@ -211,7 +211,7 @@ async function dryRun(
   surroundings: Surroundings,
   folder: string,
   run: Run,
-): Promise<void> {
+): Promise<Outcome> {
   const { purifying } = settings;
   let images = 0;
   for await (const item of namedInputs(settings, surroundings)) if (!isFailure(item)) images++;
@@ -226,7 +226,7 @@ async function dryRun(
     timed: `${timing.runs} times ${timing.units} images at once`,
     time: runTimeOf(images, seconds, start + once),
   };
-  await writeForecast(surroundings.stdout, forecast, settings.lineFormat);
+  return writeForecast(surroundings.stdout, forecast, settings.lineFormat);
 }
 
 /** Purifies what the settings name, and writes the images and a line for each. */
@@ -234,10 +234,7 @@ const purifyInputs = (settings: PurifySettings, surroundings: Surroundings): Pro
   runCommand(surroundings, async (run) => {
     const { purifying, out, output, tensors, inputs, resume } = settings;
     const folder = await modelFolder(settings.model);
-    if (settings.dryRun) {
-      await dryRun(settings, surroundings, folder, run);
-      return { failures: 0 };
-    }
+    if (settings.dryRun) return dryRun(settings, surroundings, folder, run);
     await checkOutputFolder('--out', out);
     const options = await purifierOptions(purifying, settings);
     const file = output === '-' ? undefined : await run.claim(output, { option: '--output', inputs });
