@@ -1,19 +1,19 @@
-// How far two images are from each other.
+// Norms, and distances between images.
 
-/** Norms that distances of images and radii of balls are measured in. */
+/** The norms of distances between images, and of the radii of balls. */
 export const NORMS = ['linf', 'l2'] as const;
 
 /** One of `NORMS`. */
 export type Norm = (typeof NORMS)[number];
 
-/** Euclidean length: a sum in order. */
+/** Returns the Euclidean length, summed in order. */
 export function l2(v: ArrayLike<number>): number {
   let sum = 0;
   for (let i = 0; i < v.length; i++) sum += v[i]! * v[i]!;
   return Math.sqrt(sum);
 }
 
-/** The distance of two images in a norm, in their own units. */
+/** Returns the distance between two images in a norm, in the units of their pixels. */
 export function distance(norm: Norm, x: ArrayLike<number>, from: ArrayLike<number>): number {
   let [most, sum] = [0, 0];
   for (let i = 0; i < x.length; i++) {

@@ -1,11 +1,11 @@
-// What an option of the command line is. Strategies, attacks and purifications declare their own options in these
-// terms, next to their code, and the command line derives its options, help and checks from them.
+// What an option of the command line is. Strategies, attacks and purifications declare their own options in
+// these terms, next to their code, and the command line derives its options, help and checks from them.
 
 import { UsageError } from '../errors.ts';
 
 /**
- * Turns the text of an option into a value: a zod schema, as far as options need it. It is declared here because the
- * package's public declarations must not reach zod, whose types do not compile everywhere.
+ * Turns the text of an option into a value: a zod schema, as far as options need it. It is declared here
+ * because the package's public declarations must not reach zod, whose types do not compile everywhere.
  */
 export interface ValueSchema<T> {
   safeParse(text: unknown): { readonly success: true; readonly data: T } | { readonly success: false };
@@ -67,8 +67,8 @@ export const namesOf = (entries: readonly Pick<Entry, 'name'>[]): string =>
     .replace(/, ([^,]*)$/, ' or $1');
 
 /**
- * Checks that every option with a value belongs to one of the `chosen` entries. `title` and `kind` say how messages
- * call an option, and what its owners are.
+ * Checks that every option with a value belongs to one of the `chosen` entries. `title` and `kind` say how
+ * messages call an option, and what its owners are.
  *
  * @throws UsageError naming the entries that the option belongs to.
  */

@@ -60,7 +60,7 @@ export interface Classified {
   readonly purify?: string;
 }
 
-/** One line of the log of evaluations: `candidate` is the index of a candidate, `noise` that of the noise. */
+/** One line of the log of evaluations; `candidate` is the index of a candidate, `noise` that of a noise. */
 export interface EvaluationRecord {
   readonly path: string;
   readonly candidate: number;
@@ -75,7 +75,7 @@ export interface EvaluationRecord {
 
 /** The progress of a run. */
 export interface Progress {
-  /** Images finished, failures included. */
+  /** Finished images, including failures. */
   readonly images: number;
   readonly failures: number;
   readonly evaluations: number;

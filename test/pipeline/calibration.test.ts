@@ -51,8 +51,12 @@ describe('fitTemperature', () => {
 
   it('says when there is none', () => {
     expect(() => fitTemperature([])).toThrow(UsageError);
-    expect(() => fitTemperature([{ errors: [0, 1], truth: 0 }])).toThrow(/all 1 images are classified right/);
-    expect(() => fitTemperature([{ errors: [0, 1], truth: 1 }])).toThrow(/labels do not go with this model/);
+    expect(() => fitTemperature([{ errors: [0, 1], truth: 0 }])).toThrow(
+      /all 1 images are classified correctly/,
+    );
+    expect(() => fitTemperature([{ errors: [0, 1], truth: 1 }])).toThrow(
+      /check that the labels belong to this model/,
+    );
   });
 });
 

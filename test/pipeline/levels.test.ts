@@ -164,7 +164,7 @@ describe('weightings', () => {
   it('importance-placed sigmas are placed by a density, and by nothing else', () => {
     const grid = parseGrid('importance:5') as ImportanceGrid;
     expect(sigmaLevels(grid, 'lognormal')).toEqual(importanceLevels(5, 'lognormal'));
-    expect(() => sigmaLevels(grid, 'uniform')).toThrow('a weighting to place sigmas by');
+    expect(() => sigmaLevels(grid, 'uniform')).toThrow('a weighting that sigmas can be placed by');
     expect(() => sigmaLevels(grid, [1, 2, 3, 4, 5])).toThrow('got a list of weights');
   });
 

@@ -44,7 +44,7 @@ describe('options', () => {
     const settings = settingsOf('a', '--labels', 'cat', '--template', 'a {}', '--template', 'two {}s');
     expect(settings.template).toEqual(['a {}', 'two {}s']);
     expect(() => settingsOf('a', '--labels', 'cat', '--template', 'a {}', '--template', 'x')).toThrow(
-      '--template: expected a text with {} in the place of the name, got "a {},x"',
+      '--template: expected a text with {} in place of the name, got "a {},x"',
     );
   });
 
@@ -206,7 +206,7 @@ describe('the model', () => {
     const weighted = await levels('--timesteps', 'even:4', '--weighting', join(folder, 'w'));
     for (const { t, weight } of weighted!) expect(weight).toBe((t! - 125) / 250 + 1);
     await expect(levels('--timesteps', 'even:4', '--weighting', join(folder, 'short'))).rejects.toThrow(
-      '2 weights',
+      'expected 4 weights, one per level of the grid, got 2',
     );
     await expect(levels('--weighting', join(folder, 'bad'))).rejects.toThrow('expected nothing but numbers');
     await expect(levels('--weighting', 'nonsense')).rejects.toThrow('"nonsense" cannot be read (ENOENT)');
@@ -236,7 +236,7 @@ describe('the model', () => {
     const schedule = ['--strategy', 'staged', '--n-samples', '5,20', '--to-keep', '2,1'];
     expect(await levels(...schedule)).toHaveLength(20);
     await expect(levels('--sigmas', 'importance:9', '--weighting', 'uniform')).rejects.toThrow(
-      'wants a weighting to place sigmas by',
+      'expected a weighting that sigmas can be placed by',
     );
     await expect(levels('--timesteps', 'even:4')).rejects.toThrow('the model has sigmas, not timesteps');
   });

@@ -157,6 +157,6 @@ describe('staged elimination', () => {
   it('refuses more samples than the grid has levels', () => {
     expect(() =>
       staged({ nSamples: [25], toKeep: [1] })({ candidates: fakeCandidates(3), levels: grid([24]) }),
-    ).toThrow('staged: 25 samples of a grid of 24 levels');
+    ).toThrow('staged: expected at most the 24 levels of the grid per stage, got 25');
   });
 });

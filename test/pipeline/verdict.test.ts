@@ -136,7 +136,7 @@ describe('verdict', () => {
 
   it('nothing evaluated, no verdict', () => {
     expect(() => verdict(startTrial({ candidates: fakeCandidates(3), levels: fakeLevels(3) }), 1)).toThrow(
-      'nothing was evaluated',
+      'expected a trial with evaluations',
     );
   });
 

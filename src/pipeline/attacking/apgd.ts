@@ -1,5 +1,5 @@
-// Auto-PGD (Croce and Hein, ICML 2020, algorithm 1): gradient ascent with momentum whose step is halved, and which
-// goes back to its best point, where the loss has stopped rising.
+// Auto-PGD (Croce and Hein, ICML 2020, algorithm 1): gradient ascent with momentum. When the loss has stopped
+// rising, it halves its step and returns to its best point.
 
 import type { OptionValues } from '../option.ts';
 import { type Attack, type AttackTrial, startIn } from './attack.ts';
@@ -7,20 +7,20 @@ import type { AttackEntry } from './attack-entry.ts';
 import { ascent, project } from './ball.ts';
 import { crossEntropy, dlr, type LossOf, targetedCrossEntropy, targetedDlr, targetOf } from './losses.ts';
 
-/** Share of the way that is the new step's; the rest is momentum. */
+/** Share of the new step in each move; the rest is momentum. */
 const ALPHA = 0.75;
 
 /** Share of the steps between two checkpoints that should have raised the loss. */
 const RHO = 0.75;
 
 /**
- * The steps after which the size of the step is looked at: ceil(p_j steps), with p_0 = 0, p_1 = 0.22 and
- * p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06).
+ * Returns the steps after which the size of the step is reconsidered: ceil(p_j steps), with p_0 = 0, p_1 =
+ * 0.22 and p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06).
  */
 export function checkpoints(steps: number): number[] {
   const marks: number[] = [];
   for (let [p, gap] = [22, 22]; p <= 100; gap = Math.max(gap - 3, 6), p += gap) {
-    const mark = Math.ceil((p * steps) / 100); // in hundredths: 0.57 * 100 is more than 57
+    const mark = Math.ceil((p * steps) / 100); // p is in hundredths, because 0.57 * 100 is more than 57
     if (mark !== marks.at(-1)) marks.push(mark);
   }
   return marks;
@@ -31,7 +31,7 @@ export interface ApgdOptions {
   readonly loss: (trial: AttackTrial) => LossOf;
 }
 
-/** One run of APGD from a random point; `steps` + 1 gradients. */
+/** Returns APGD: a run starts at a random point and takes `steps` + 1 gradients. */
 export const apgd =
   ({ steps, loss: lossOf }: ApgdOptions): Attack =>
   async (trial) => {

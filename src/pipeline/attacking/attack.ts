@@ -1,4 +1,4 @@
-// What all attacks share: the image, the ball, where they begin, what they keep, and the restarts.
+// The frame of all attacks: the image and the ball, the starting point, the best point, and the restarts.
 
 import { l2 } from '../norms.ts';
 import { type Ball, project } from './ball.ts';
@@ -20,47 +20,49 @@ export interface AttackTrial {
   /** Logits of the clean image, by which targets are chosen. */
   readonly clean: Float64Array;
   /**
-   * Tells of a point: the loss there, which is to be large, and the logits it is judged by. True where the image is
-   * broken, and the attack can end.
+   * Reports a point: the loss there, which the attack makes large, and the logits by which it is judged.
+   * Returns true if the image is broken, so that the attack can end.
    */
   readonly keep: (x: Float64Array, value: number, logits: Float64Array) => Promise<boolean>;
 }
 
-/** An attack, which tells `keep` of every point it has been at. */
+/** An attack. It reports every point that it visits to `keep`. */
 export type Attack = (trial: AttackTrial) => Promise<void>;
 
-/** An image to be attacked. */
+/** An image to attack. */
 export interface AttackedImage {
   /** [c, h, w] in [0, 1]. */
   readonly x: Float64Array;
   readonly label: number;
-  /** What the attack's chance comes from, beside the seed. */
+  /** Seeds the attack's random numbers, together with the seed. */
   readonly key: string;
 }
 
 export interface AttackOptions extends Ball, Expectation {
   readonly attack: Attack;
-  /** Names the attack's stream of chance. */
+  /** The attack's name, which also seeds its random numbers. */
   readonly name: string;
   readonly restarts: number;
   readonly seed: number;
   /**
-   * Whether a point that the attacked classifier gets wrong breaks the image: asked where the attack's own logits
-   * say so. Without it no attack ends early, and the point of the largest loss counts.
+   * Returns whether a point breaks the image. It is called for points that the attack's own logits classify
+   * wrong. Without it no attack ends early, and the point with the largest loss counts.
    */
   readonly verify?: ((x: Float64Array) => Promise<boolean>) | undefined;
 }
 
-/** What came of it. */
+/** The result of an attack. */
 export interface Attacked {
-  /** In the ball and in [0, 1]: where the image was broken, or else where the loss was largest. */
+  /** In the ball and in [0, 1]: the point that broke the image, or else the one with the largest loss. */
   readonly x: Float64Array;
-  /** True where `verify` said that the image is broken. */
+  /** True if `verify` found that the image is broken. */
   readonly broken: boolean;
   readonly queries: Queries;
 }
 
-/** A random point: in linf uniform in the ball, in l2 on its surface; then within [0, 1]. */
+/**
+ * Returns a random point: uniform in the ball for linf, on its surface for l2; then projected into [0, 1].
+ */
 export function startIn(ball: Ball, centre: Float64Array, random: Random): Float64Array {
   const noise = centre.map(() => (ball.norm === 'linf' ? 2 * random.uniform() - 1 : random.normal()));
   const scale = ball.norm === 'linf' ? ball.eps : ball.eps / l2(noise);
@@ -72,9 +74,9 @@ export function startIn(ball: Ball, centre: Float64Array, random: Random): Float
 }
 
 /**
- * Attacks one image, restart by restart, until it is broken. What comes of an image depends on it, its key and the
- * seed alone. The losses of targets are not comparable with each other, so the point of a later restart counts
- * only where its margin (mean over draws) is smaller.
+ * Attacks one image, restart by restart, until it is broken. The result depends on the image, its key and the
+ * seed alone. Losses of different targets cannot be compared, so the point of a later restart counts only if
+ * its margin (mean over draws) is at most as large.
  */
 export async function attackImage(
   defended: Defended,

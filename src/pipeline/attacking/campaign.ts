@@ -1,4 +1,4 @@
-// An attack on one image from its beginning to what is reported of it.
+// A whole attack on one image, up to the result that is reported.
 
 import { distance } from '../norms.ts';
 import { attackImage } from './attack.ts';
@@ -14,36 +14,42 @@ export interface AttackPlan extends AttackChoice {
   readonly restarts: number;
 }
 
-/** Who is attacked, how far an image may go, and who says whether it is broken. */
+/**
+ * The classifier that is attacked, how far an image may be changed, and the classifier that judges the
+ * result.
+ */
 export interface Campaign extends Ball, Expectation {
-  /** What the attack sees. */
+  /** The classifier that the attack sees. */
   readonly attacked: Defended;
   /** The classifier as it is used, whose draw 0 counts. */
   readonly judge: Defended;
-  /** What the attack finds is judged once, at its end, because it sees another classifier than the judge. */
+  /**
+   * If true, the attack sees another classifier than the judge, so its result is judged only once, at the
+   * end.
+   */
   readonly transfer?: boolean | undefined;
   readonly seed: number;
 }
 
-/** What a classifier says of an image. */
+/** The prediction of a classifier for an image. */
 export interface Prediction {
-  /** Place of the largest logit. */
+  /** Index of the largest logit. */
   readonly prediction: number;
-  /** z_y less the largest other logit: negative where the label y is missed. */
+  /** z_y minus the largest other logit: negative if the image is classified wrong. */
   readonly margin: number;
 }
 
-/** The judge's word on an image x [c, h, w] in [0, 1]. */
+/** Judges an image x [c, h, w] in [0, 1]. */
 export async function judged(judge: Defended, x: Float64Array, label: number): Promise<Prediction> {
   const logits = await judge.logits(x, 0);
   return { prediction: argmax(logits), margin: marginOf(logits, label) };
 }
 
-/** What came of an attack on an image. */
+/** The judged result of an attack on an image. */
 export interface Outcome extends Prediction {
-  /** As 8 bits: what the PNG file holds. */
+  /** The prediction for the image as 8 bits, as the PNG file holds it. */
   readonly quantised: Prediction;
-  /** Wrong as it was found, or as 8 bits. */
+  /** Classified wrong, as it was found or as 8 bits. */
   readonly broken: boolean;
   /** Distances of the 8-bit image, in [0, 1] pixel units. */
   readonly linf: number;
@@ -55,9 +61,10 @@ export interface Outcome extends Prediction {
 }
 
 /**
- * Attacks an image [c, h, w] in [0, 1], itself of 8 bits, and judges what comes of it, as it is and as 8 bits. Where
- * the attacker knows the defence's chance, the judge is asked on the way and the first point it gets wrong counts;
- * where the chance is fresh, or the attack is a transfer, the point of the largest loss is judged once.
+ * Attacks an image [c, h, w] in [0, 1], itself of 8 bits, and judges the result, as it is and as 8 bits. If
+ * the attacker knows the defence's random numbers, the judge is asked during the attack, and the first point
+ * that it classifies wrong counts. If the random numbers are fresh, or the attack is a transfer, the point
+ * with the largest loss is judged once.
  */
 export async function attackAndJudge(
   { attacked, judge, transfer = false, seed, norm, eps, eot, randomness }: Campaign,

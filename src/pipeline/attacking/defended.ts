@@ -1,21 +1,25 @@
-// A classifier as an attack meets it, and how an attack asks it: with the mean over draws of its randomness.
+// A classifier with its defence, and how an attack queries it: as means over draws of its randomness.
 
 import type { Loss, LossOf } from './losses.ts';
 
 /**
- * A classifier of images x [c, h, w] in [0, 1], with whatever defence it has. Its randomness is a function of
- * `draw`, any integer from 0: the same draw gives the same answer, and draw 0 is the classifier as it is used.
+ * A classifier of images x [c, h, w] in [0, 1], including its defence. Its randomness is a function of
+ * `draw`, an integer of 0 or more: the same draw gives the same logits, and draw 0 is the classifier as it is
+ * used.
  */
 export interface Defended {
   readonly classes: number;
   readonly shape: readonly [channels: number, height: number, width: number];
-  /** Draws that are together the classifier as it is used: 1, or more where a draw is a part of it. */
+  /**
+   * The number of draws that together are the classifier as it is used: more than 1 if each draw is only a
+   * part.
+   */
   readonly period: number;
-  /** Logits of one image. */
+  /** Returns the logits of one image. */
   logits(x: Float64Array, draw: number): Promise<Float64Array>;
   /**
-   * Logits, and the gradient with regard to x of a loss of them; absent where there is none to be had. `cotangent`
-   * makes dL/dlogits of the logits.
+   * Returns the logits, and the gradient of a loss with respect to x; absent if the classifier has no
+   * gradients. `cotangent` computes dL/dlogits from the logits.
    */
   gradient?(
     x: Float64Array,
@@ -26,48 +30,48 @@ export interface Defended {
 
 /** Expectation over transformation: which draws of the defence an attack sees. */
 export interface Expectation {
-  /** Draws of a query; the loss and the gradient are means over them. */
+  /** Draws per query; the loss and the gradient are means over them. */
   readonly eot: number;
   /**
-   * Whether the attacker knows the defence's chance. `known`: the same draws in every step, the first of them the one
-   * that is used (where that is a period of draws, as many of it as `eot` says, in turn). `fresh`: others in every
-   * step, and never those of the first period.
+   * Whether the attacker knows the defence's random numbers. `known`: every step uses the same draws, the
+   * first of which is the one that is used (if a period of draws is used, steps take `eot` of its draws in
+   * turn). `fresh`: every step uses new draws, never those of the first period.
    */
   readonly randomness: 'known' | 'fresh';
 }
 
-/** What an attack has spent, in calls of the classifier for one image: a draw counts one. */
+/** The queries of an attack: calls of the classifier for one image. Each draw counts as one. */
 export interface Queries {
   logits: number;
   gradients: number;
 }
 
-/** Logits at an image. */
+/** Logits of an image. */
 export interface Answer {
-  /** Mean over the draws. */
+  /** The mean over the draws. */
   readonly mean: Float64Array;
-  /** What the image is judged by: draw 0 where that is known and the whole classifier, else the mean. */
+  /** The logits that judge the image: draw 0 if it is known and is the whole classifier, else the mean. */
   readonly judged: Float64Array;
 }
 
-/** A loss at an image, and its gradient, as means over the draws. */
+/** The loss of an image and its gradient, as means over the draws. */
 export interface Evaluated extends Answer {
   readonly value: number;
   readonly gradient: Float64Array;
 }
 
-/** A classifier asked by one attack on one image. */
+/** A classifier as one attack on one image queries it. */
 export interface Asked {
   readonly shape: Defended['shape'];
   readonly classes: number;
   readonly queries: Queries;
-  /** Logits by the next draws. */
+  /** Returns the logits by the next draws. */
   logits(x: Float64Array): Promise<Answer>;
-  /** Loss and gradient by the next draws. */
+  /** Returns the loss and its gradient by the next draws. */
   evaluate(x: Float64Array, loss: LossOf): Promise<Evaluated>;
 }
 
-/** @throws RangeError from `evaluate` where the classifier has no gradients. */
+/** Returns a classifier to query. @throws RangeError from `evaluate` if the classifier has no gradients. */
 export function ask(defended: Defended, { eot, randomness }: Expectation): Asked {
   const queries: Queries = { logits: 0, gradients: 0 };
   let step = 0;

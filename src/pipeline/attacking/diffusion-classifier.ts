@@ -1,5 +1,5 @@
-// A diffusion model as a classifier to attack: logits from its weighted mean errors, and their gradients with regard
-// to the image.
+// A diffusion model as a classifier to attack: logits from its weighted mean errors, and their gradients with
+// regard to the image.
 
 import { ModelError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
@@ -10,30 +10,32 @@ import type { Defended } from './defended.ts';
 
 export interface ClassifierOptions {
   /**
-   * Levels of a draw: a run of the model's, in visiting order, each draw taking up where the one before ended. All
-   * of them when absent.
+   * The number of levels per draw: consecutive levels in visiting order; each draw continues where the
+   * previous one ended. All levels if absent.
    */
   readonly levelsPerDraw?: number | undefined;
 }
 
 /** A classifier whose classes have names and numbers. */
 export interface DiffusionClassifier extends Defended {
-  /** What stands at each place of the logits. */
+  /** The class of each logit. */
   readonly labels: readonly { readonly label: string; readonly classidx: number }[];
 }
 
-/** Share of the largest derivative by a logit below which a class is left out of a gradient. */
+/** A class is left out of a gradient if its derivative is below this share of the largest one. */
 const NEGLIGIBLE = 1e-6;
 
 /**
- * The classifier that a model is when it visits its whole grid: the logit of a class is -(weighted mean error of its
- * best candidate) / temperature, with noise common to all candidates. The visits of all draws are counted on, and visit j
- * uses noise j at level j modulo the grid (of a file of noises: at the j-th level in ascending order). So draw 0 of the
- * whole grid makes the evaluations that `all()` makes, and the same errors to the bit.
+ * Returns a model as a classifier that visits its whole grid: the logit of a class is -(weighted mean error
+ * of its best candidate) / temperature, with noise common to all candidates. Visits are numbered across
+ * draws, and visit j uses noise j at level j modulo the grid (with a file of noises: at the j-th level in
+ * ascending order). So draw 0 of the whole grid makes the same evaluations as `all()`, with the same errors
+ * to the bit.
  *
- * The gradient is the sum over candidates and levels of dL/dlogit_c · (-w / (W · temperature)) · d error / dx, in f64
- * in the order of the levels (where all classes of a view come from one run, a view's own sum in f32). Errors of all candidates come first, so that gradients are taken only of those in
- * which the loss has a part.
+ * The gradient is the sum over candidates and levels of dL/dlogit_c · (-w / (W · temperature)) · d error /
+ * dx, in f64 in the order of the levels (if one run computes all classes of a view, the sum within the view
+ * is in f32). The errors of all candidates are computed first, so that gradients are computed only for
+ * candidates that matter to the loss.
  *
  * @param source an open classifier, which recovers from a lost device, or a model, which stays the caller's.
  * @throws ModelError for a model without classes.
@@ -56,13 +58,13 @@ export function classifierBy(batcher: Batcher, options: ClassifierOptions = {}):
     .filter((c) => c.classidx >= 0);
   const classes = [...new Set(named.map(({ classidx }) => classidx))];
   if (classes.length < 2)
-    throw new ModelError(`${name}: wanted two classes or more, it has ${classes.length}`);
+    throw new ModelError(`${name}: expected two classes or more, got ${classes.length}`);
   const weighted = levels.some(({ weight }) => weight > 0);
   const weightAt = (level: number) => (weighted ? levels[level]!.weight : 1);
   const count = Math.min(options.levelsPerDraw ?? levels.length, levels.length);
   const length = inputShape.reduce((product, side) => product * side, 1);
 
-  /** Levels that a draw visits, with their noise and their share of the weight. */
+  /** Returns the levels that a draw visits, with their noise and their share of the weight. */
   const visits = (draw: number) => {
     const all = Array.from({ length: count }, (_, i) => {
       const noise = draw * count + i;
@@ -83,7 +85,7 @@ export function classifierBy(batcher: Batcher, options: ClassifierOptions = {}):
     noise: seen.flatMap(({ noise }) => among.map(() => noise)),
   });
 
-  /** Logits by class, and the candidate that stands for each. */
+  /** Returns the logits by class, and the best candidate of each class. */
   const standing = (errors: Float64Array) => {
     const best = classes.map((classidx) =>
       named
@@ -103,7 +105,7 @@ export function classifierBy(batcher: Batcher, options: ClassifierOptions = {}):
     }
   };
 
-  /** Weighted mean errors of all candidates, summed in the order of the levels. */
+  /** Returns the weighted mean errors of all candidates, summed in the order of the levels. */
   const meanErrors = async ({ errors }: LeasedImage, seen: Visits): Promise<Float64Array> => {
     const means = new Float64Array(candidates.length);
     for (const [i, error] of (await errors(askingOf(all, seen))).entries())

@@ -1,8 +1,8 @@
-// What an attack makes large, as functions of the logits z of one image: the loss and its gradient dL/dz. All in
-// forms that keep their digits where the classifier is certain, since a diffusion classifier's small temperature
-// makes it so almost everywhere.
+// The losses that attacks maximise, as functions of the logits z of one image, with their gradients dL/dz.
+// All are written in forms that stay accurate if the classifier is certain, since the small temperature of a
+// diffusion classifier makes it certain almost everywhere.
 
-/** A loss and its gradient with regard to the logits. */
+/** A loss and its gradient with respect to the logits. */
 export interface Loss {
   readonly value: number;
   readonly gradient: Float64Array;
@@ -11,7 +11,7 @@ export interface Loss {
 /** A loss as a function of the logits. */
 export type LossOf = (logits: Float64Array) => Loss;
 
-/** The largest of the logits but for those left out; ties go to the first. */
+/** Returns the index of the largest logit, except for those left out; ties go to the first. */
 export function argmax(logits: ArrayLike<number>, ...without: readonly number[]): number {
   let best = -1;
   for (let i = 0; i < logits.length; i++)
@@ -19,11 +19,11 @@ export function argmax(logits: ArrayLike<number>, ...without: readonly number[])
   return best;
 }
 
-/** z_y less the largest other logit: positive while the classification is right. */
+/** Returns z_y minus the largest other logit: positive if the classification is right. */
 export const marginOf = (logits: Float64Array, label: number): number =>
   logits[label]! - logits[argmax(logits, label)]!;
 
-/** ln sum over j other than `own` of exp(z_j - z_own), and the share of each j in that sum. */
+/** Returns ln sum over j other than `own` of exp(z_j - z_own), and the share of each j in that sum. */
 function others(logits: Float64Array, own: number) {
   const most = logits[argmax(logits, own)]!;
   const terms = logits.map((z, j) => (j === own ? 0 : Math.exp(z - most)));
@@ -31,13 +31,15 @@ function others(logits: Float64Array, own: number) {
   return { log: most - logits[own]! + Math.log(sum), shares: terms.map((term) => term / sum) };
 }
 
-/** ln(1 + e^v) without losing small or large v. */
+/** Returns ln(1 + e^v), accurate for small and large v. */
 const softplus = (v: number): number => (v > 0 ? v + Math.log1p(Math.exp(-v)) : Math.log1p(Math.exp(v)));
 
-/** 1 / (1 + e^-v). */
+/** Returns 1 / (1 + e^-v). */
 const logistic = (v: number): number => (v < 0 ? Math.exp(v) / (1 + Math.exp(v)) : 1 / (1 + Math.exp(-v)));
 
-/** Cross-entropy, -ln p_y. Its gradient is p - e_y, with 1 - p_y as a sum of what is small. */
+/**
+ * Returns the cross-entropy, -ln p_y. Its gradient is p - e_y; 1 - p_y is computed as a sum of small terms.
+ */
 export const crossEntropy =
   (label: number): LossOf =>
   (logits) => {
@@ -48,7 +50,7 @@ export const crossEntropy =
     return { value: softplus(log), gradient };
   };
 
-/** ln p_t, to make the image the class `target`. */
+/** Returns ln p_t, which is large if the image is classified as `target`. */
 export const targetedCrossEntropy =
   (target: number): LossOf =>
   (logits) => {
@@ -59,7 +61,7 @@ export const targetedCrossEntropy =
 const descending = (logits: Float64Array): number[] =>
   Array.from(logits, (_, i) => i).sort((a, b) => logits[b]! - logits[a]! || a - b);
 
-/** A quotient -top / bottom of two linear forms of the logits. */
+/** Returns the quotient -top / bottom of two linear forms of the logits. */
 function quotient(logits: Float64Array, top: Readonly<Form>, bottom: Readonly<Form>): Loss {
   const at = (form: Form) => form.reduce((sum, [i, factor]) => sum + factor * logits[i]!, 0);
   const [a, b] = [at(top), at(bottom) + 1e-12];
@@ -72,8 +74,8 @@ function quotient(logits: Float64Array, top: Readonly<Form>, bottom: Readonly<Fo
 type Form = readonly (readonly [index: number, factor: number])[];
 
 /**
- * Difference of logits ratio (Croce and Hein, ICML 2020): -(z_y - max_{i != y} z_i) / (z_1st - z_3rd), invariant
- * to shifts and scales of the logits.
+ * Difference of logits ratio (Croce and Hein, ICML 2020): -(z_y - max_{i != y} z_i) / (z_1st - z_3rd),
+ * invariant to shifts and scales of the logits.
  */
 export const dlr =
   (label: number): LossOf =>
@@ -112,7 +114,10 @@ export const targetedDlr =
     );
   };
 
-/** Returns the class that a restart of a targeted attack aims at: the wrong classes by falling logit, over and over. */
+/**
+ * Returns the class that a restart of a targeted attack aims at: the wrong classes by falling logit, over and
+ * over.
+ */
 export function targetOf(clean: Float64Array, label: number, restart: number): number {
   const without = [label];
   for (let i = restart % (clean.length - 1); i > 0; i--) without.push(argmax(clean, ...without));

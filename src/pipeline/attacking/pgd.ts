@@ -12,7 +12,10 @@ export interface PgdOptions {
   readonly stepSize?: number | undefined;
 }
 
-/** PGD on the cross-entropy, from a random point of the ball; `steps` + 1 gradients. The best point counts. */
+/**
+ * Returns PGD on the cross-entropy: a run starts at a random point of the ball and takes `steps` + 1
+ * gradients.
+ */
 export const pgd =
   ({ steps, stepSize }: PgdOptions): Attack =>
   async ({ asked, centre, label, ball, random, keep }: AttackTrial) => {

@@ -1,26 +1,26 @@
-// A classifier behind a purification, as something to attack: what the attacker knows of the purification is the
-// mode of the gradient.
+// A classifier of purified images, to be attacked. The mode of the gradient says what the attacker knows
+// about the purification.
 
 import { type Denoising, type PurificationStep, pullBackThrough, statesOf } from '../purifying/chain.ts';
 import type { Defended } from './defended.ts';
 
 /**
- * How an attack sees a purification: `identity` purifies on the way there and takes its derivative for 1 (BPDA,
- * Athalye et al., ICML 2018); `full` walks back through every step; `transfer` attacks the classifier alone, and what
- * it finds is judged with the purification.
+ * How an attack sees a purification: `identity` purifies in the forward pass and treats its derivative as 1
+ * (BPDA, Athalye et al., ICML 2018); `full` backpropagates through every step; `transfer` attacks the
+ * classifier alone, and the result is judged with the purification.
  */
 export const GRADIENT_MODES = ['identity', 'full', 'transfer'] as const;
 
 /** One of `GRADIENT_MODES`. */
 export type GradientMode = (typeof GRADIENT_MODES)[number];
 
-/** A purification by its draws: the steps of each. */
+/** A purification: the steps of each draw, and the network that they use. */
 export interface Purifier {
   readonly denoising: Denoising;
   readonly stepsOf: (draw: number) => readonly PurificationStep[];
 }
 
-/** The classifier of purified images, with gradients by `identity` or `full`. */
+/** Returns the classifier of purified images, with gradients by `identity` or `full`. */
 export function purified<D extends Defended>(
   classifier: D,
   { denoising, stepsOf }: Purifier,
@@ -44,7 +44,8 @@ export function purified<D extends Defended>(
         const { steps, states, clean } = await run(x, draw);
         const { logits, gradient } = await classifier.gradient!(clean, draw, cotangent);
         if (mode === 'identity') return { logits, gradient };
-        // Both ends are [-1, 1] there and [0, 1] here, so the factors 1/2 and 2 of the units cancel.
+        // Purification is for pixels in [-1, 1], attacks are for [0, 1]: the factors 1/2 and 2 of both ends
+        // cancel.
         return { logits, gradient: await pullBackThrough(denoising, steps, states, gradient) };
       },
     }),

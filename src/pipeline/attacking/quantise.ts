@@ -3,13 +3,13 @@
 import { distance } from '../norms.ts';
 import type { Ball } from './ball.ts';
 
-/** Slack of the comparison with eps: distances are sums of rounded numbers. */
+/** Tolerance of the comparison with eps, because distances are sums of rounded numbers. */
 const SLACK = 1e-9;
 
 /**
- * The 8-bit image nearest to x that is in the ball about `centre`, an 8-bit image itself, as [0, 1] again.
- * Rounding lengthens an l2 distance; then the values that gained most are rounded towards the centre instead, one
- * after the other, until the ball holds it.
+ * Rounds x to the nearest 8-bit image in the ball around `centre`, which is an 8-bit image itself; returns it
+ * in [0, 1]. Rounding can increase an l2 distance beyond eps. Then the values whose distance grew most are
+ * rounded towards the centre instead, one after the other, until the image is in the ball.
  */
 export function quantise(x: Float64Array, centre: Float64Array, { norm, eps }: Ball): Float64Array {
   const bytes = x.map((v) => Math.min(255, Math.max(0, Math.round(v * 255))));

@@ -1,10 +1,10 @@
-// The attacks' own chance: a stream of numbers for each (seed, file key, purpose), the same on every machine and
-// whatever else runs beside it.
+// The attacks' random numbers: a stream for each (seed, key of a file, purpose). It is the same on every
+// machine, and independent of anything else that runs.
 
 import { philox } from '../../kernels/diffusion/philox.ts';
 import { sha256 } from './sha256.ts';
 
-/** Numbers one after the other. */
+/** A stream of random numbers. */
 export interface Random {
   /** Uniform in (0, 1). */
   uniform(): number;
@@ -16,7 +16,7 @@ export interface Random {
   sign(): number;
 }
 
-/** A stream of its own for a seed (32 bits), the key of a file, and what it is for. */
+/** Returns the stream for a seed (32 bits), the key of a file and a purpose. */
 export function randomOf(seed: number, key: string, purpose: string): Random {
   const digest = new DataView(sha256(`${seed}\0${key}\0${purpose}`).buffer);
   const philoxKey = [digest.getUint32(0, true), digest.getUint32(4, true)] as const;

@@ -1,8 +1,8 @@
-// Robust accuracy: what is written down of every image and attack, and the table that all of it makes.
+// Robust accuracy: the result of every image and attack, and the table of all results.
 
 import { type Share, shareOf } from './wilson.ts';
 
-/** A line of the log: an image as it is (`clean`), or under an attack. */
+/** A line of the log: the result of a clean image, or of an image under an attack. */
 export interface Result {
   /** The image's path within the data set. */
   readonly key: string;
@@ -11,7 +11,7 @@ export interface Result {
   readonly label: number;
   readonly prediction: number;
   readonly margin: number;
-  /** As it is: classified correctly. Under an attack: not broken by it. */
+  /** Clean: classified correctly. Under an attack: not broken by it. */
   readonly right: boolean;
   /** Calls of the attacked classifier; every draw counts as one. */
   readonly queries?: number;
@@ -45,11 +45,14 @@ type ImageResults = ReadonlyMap<string, Result>;
 
 /** How attacks are run on an image. */
 export interface AttackOrder {
-  /** Every attack is run on every image that is right as it is; otherwise none after the one that breaks it. */
+  /**
+   * If true, every attack is run on every image that is classified correctly; else none after the one that
+   * breaks it.
+   */
   readonly every: boolean;
 }
 
-/** The next attack to run on an image whose results so far are given; undefined if there is none. */
+/** Returns the next attack to run on an image, from its results so far; undefined if there is none. */
 export function nextAttack<Name extends string>(
   own: ImageResults,
   attacks: readonly Name[],
@@ -65,9 +68,10 @@ export function nextAttack<Name extends string>(
 }
 
 /**
- * Makes the table of some results, of images that lack none. An image that is wrong as it is counts as broken by all
- * attacks. Unless every attack is run on every image, a row counts what is right after its attack and all before it, as
- * AutoAttack does (Croce and Hein, ICML 2020). The order of the results does not matter.
+ * Makes the table of results, from the images whose results are complete. A clean image that is classified
+ * wrong counts as broken by all attacks. Unless every attack is run on every image, a row counts the images
+ * that are right after its attack and all earlier ones, as AutoAttack does (Croce and Hein, ICML 2020). The
+ * order of the results does not matter.
  */
 export function tableOf(results: Iterable<Result>, attacks: readonly string[], order: AttackOrder): Table {
   const byKey = new Map<string, Map<string, Result>>();
@@ -100,7 +104,10 @@ export function tableOf(results: Iterable<Result>, attacks: readonly string[], o
 
 const percent = (value: number) => (100 * value).toFixed(2);
 
-/** A table as text: a row per line, accuracy in per cent with its interval. `how` says how the attacks were run. */
+/**
+ * Formats a table: a row per line, accuracy in per cent with its interval. `how` says how the attacks were
+ * run.
+ */
 export function tableText({ images, clean, attacks, worst }: Table, how = ''): string {
   const row = (name: string, attacked: string, { count, share, interval }: Share, queries: string) => [
     name,

@@ -1,5 +1,5 @@
-// Square attack (Andriushchenko et al., ECCV 2020): random search by squares of changed pixels, which needs no
-// gradient. A change stays where it makes the margin z_y - max z_j smaller.
+// Square attack (Andriushchenko et al., ECCV 2020): random search that changes squares of pixels and needs no
+// gradient. A change is kept if it makes the margin z_y - max z_j smaller.
 
 import { l2 } from '../norms.ts';
 import type { OptionValues } from '../option.ts';
@@ -12,21 +12,21 @@ import type { Random } from './random.ts';
 /** Share of an image's pixels that the first square covers. */
 const FIRST_SHARE = 0.8;
 
-/** Of 10,000 queries, those after which the share of pixels is halved. */
+/** The queries, out of 10,000, after which the share of pixels is halved. */
 const HALVINGS = [10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000];
 
-/** The share of pixels that the square of query `k` of `queries` covers. */
+/** Returns the share of pixels that the square of query `k` of `queries` covers. */
 export function shareAt(k: number, queries: number): number {
   const scaled = Math.floor((k / queries) * 10_000);
   return FIRST_SHARE / 2 ** HALVINGS.filter((mark) => scaled > mark).length;
 }
 
 export interface SquareOptions {
-  /** Queries of a run, the first one with it. */
+  /** Queries of a run, including the first one. */
   readonly queries: number;
 }
 
-/** One run of the square attack. */
+/** Returns the square attack. */
 export const square =
   ({ queries }: SquareOptions): Attack =>
   async (trial: AttackTrial) => {
@@ -45,13 +45,13 @@ export const square =
     }
   };
 
-/** How a norm begins and how it changes x; what comes out is projected into the ball. */
+/** The first point and the changes of x in a norm; both are then projected into the ball. */
 interface Search {
   readonly first: () => Float64Array;
   readonly propose: (x: Float64Array, share: number) => Float64Array;
 }
 
-/** The side of a square that covers a share of the pixels, at least `least` and within the image. */
+/** Returns the side of a square that covers a share of the pixels, at least `least` and within the image. */
 const sideOf = (share: number, height: number, width: number, least: number): number =>
   Math.min(height, width, Math.max(least, Math.round(Math.sqrt(share * height * width))));
 
@@ -87,8 +87,8 @@ function inLinf({ asked, centre, ball, random }: AttackTrial): Search {
 }
 
 /**
- * The bump that a square of the l2 attack has, [side, side] of length 1: two pyramids of opposite sign beside or
- * upon each other, whose steps are 1 / k^2.
+ * Returns the values of a square of the l2 attack, [side, side] of length 1: two pyramids of opposite sign,
+ * next to or above each other, whose steps are 1 / k^2.
  */
 export function bump(side: number, random: Random): Float64Array {
   const half = Math.floor(side / 2);
@@ -114,7 +114,7 @@ export function bump(side: number, random: Random): Float64Array {
 function inL2({ asked, centre, ball, random }: AttackTrial): Search {
   const [channels, height, width] = asked.shape;
   const { eps } = ball;
-  /** Indices of a square of one channel, row by row. */
+  /** Returns the indices of a square of one channel, row by row. */
   const window = (c: number, top: number, left: number, side: number): number[] =>
     Array.from(
       { length: side * side },

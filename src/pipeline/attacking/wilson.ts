@@ -13,8 +13,8 @@ export interface Share {
 const Z95 = normalUpper(0.025);
 
 /**
- * `count` of `of` with Wilson's 95 % score interval (Wilson 1927), which stays within [0, 1] and means something
- * also where all or none count. Of nothing the share is 0, and may be anything.
+ * Returns `count` out of `of` with Wilson's 95 % score interval (Wilson 1927), which stays within [0, 1] and
+ * is meaningful even if all or none count. For `of` = 0 the share is 0, with the interval [0, 1].
  */
 export function shareOf(count: number, of: number, z = Z95): Share {
   if (of === 0) return { count, of, share: 0, interval: [0, 1] };

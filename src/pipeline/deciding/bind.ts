@@ -1,30 +1,32 @@
-// A strategy meets a model.
+// Binds a strategy to a model.
 
 import { UsageError } from '../../errors.ts';
 import { sequential } from './sequential.ts';
 import type { ModelInfo, Strategy } from './trial.ts';
 
-/** A strategy bound to a model, and asked with a trial. */
+/** A strategy bound to a model: returns the next round of a trial. */
 export type Decide = ReturnType<Strategy>;
 
 /**
- * Binds a strategy and checks the budget.
+ * Binds a strategy to a model, and checks the budget.
  *
  * @throws UsageError if the strategy does not fit the model, or the budget does not reach every candidate.
  */
 export function bind(
-  facts: ModelInfo,
+  info: ModelInfo,
   {
     strategy = sequential(),
     budget,
   }: { readonly strategy?: Strategy | undefined; readonly budget?: number | undefined },
 ): Decide {
-  const { candidates, levels } = facts;
+  const { candidates, levels } = info;
   if (candidates.length === 0 || levels.length === 0)
-    throw new UsageError(`nothing to decide: ${candidates.length} candidates, ${levels.length} levels`);
+    throw new UsageError(
+      `expected candidates and levels to decide by, got ${candidates.length} candidates and ${levels.length} levels`,
+    );
   if (budget !== undefined && !(budget >= candidates.length))
     throw new UsageError(
-      `a budget of ${budget} does not reach each of the ${candidates.length} candidates once`,
+      `expected a budget of at least one evaluation for each of ${candidates.length} candidates, got ${budget}`,
     );
-  return strategy(facts);
+  return strategy(info);
 }

@@ -1,16 +1,16 @@
-// How far probabilities can be believed, and the temperature that makes them believable: one number, fitted by maximum
-// likelihood (Guo et al. 2017, "On Calibration of Modern Neural Networks", temperature scaling).
+// Measures how well probabilities are calibrated, and fits the temperature that calibrates them by maximum
+// likelihood (temperature scaling: Guo et al. 2017, "On Calibration of Modern Neural Networks").
 
 import { UsageError } from '../../errors.ts';
 
-/** What is known of a labelled image: the weighted mean error of every class, and which of them is right. */
+/** A labelled image: the weighted mean error of every class, and which class is right. */
 export interface ClassErrors {
   readonly errors: readonly number[];
   /** Index into `errors`. */
   readonly truth: number;
 }
 
-/** p(class) = softmax(-error / temperature). */
+/** Returns p(class) = softmax(-error / temperature). */
 export function probabilities(errors: readonly number[], temperature: number): number[] {
   const least = Math.min(...errors);
   const likelihoods = errors.map((error) => Math.exp((least - error) / temperature));
@@ -18,14 +18,17 @@ export function probabilities(errors: readonly number[], temperature: number): n
   return likelihoods.map((likelihood) => likelihood / total);
 }
 
-/** Slope and curvature in beta = 1 / temperature of the mean negative log-likelihood, which is convex in it. */
+/**
+ * Returns slope and curvature of the mean negative log-likelihood in beta = 1 / temperature, in which it is
+ * convex.
+ */
 function slopeAt(outcomes: readonly ClassErrors[], beta: number): { slope: number; curvature: number } {
   let slope = 0;
   let curvature = 0;
   for (const { errors, truth } of outcomes) {
     const p = probabilities(errors, 1 / beta);
     const right = errors[truth]!;
-    // Deviations from the right class's error keep what cancels small.
+    // Differences to the right class's error are small, so little is lost to cancellation.
     let mean = 0;
     for (const [c, error] of errors.entries()) mean += p[c]! * (error - right);
     let spread = 0;
@@ -37,24 +40,25 @@ function slopeAt(outcomes: readonly ClassErrors[], beta: number): { slope: numbe
 }
 
 /**
- * The temperature under which the right classes are likeliest: Newton's method on 1 / temperature, kept between
- * bounds, to 12 digits.
+ * Returns the temperature under which the right classes are most likely, to 12 digits, by Newton's method on
+ * 1 / temperature, kept between bounds.
  *
- * @throws UsageError where there is none: no images, all of them classified right (the likelihood then grows as long as
- *   the temperature falls), or right classes without smaller errors than the others on average.
+ * @throws UsageError if there is no such temperature: without images, if all images are classified correctly
+ *   (the likelihood then grows as long as the temperature falls), or if the right classes do not have smaller
+ *   errors than the others on average.
  */
 export function fitTemperature(outcomes: readonly ClassErrors[]): number {
   if (outcomes.length === 0)
-    throw new UsageError('a temperature wants labelled images, there are none to fit it to');
+    throw new UsageError('expected labelled images to fit a temperature to, got none');
   if (
     outcomes.every(({ errors, truth }) => errors.every((error, c) => c === truth || error > errors[truth]!))
   )
     throw new UsageError(
-      `all ${outcomes.length} images are classified right, so the likelihood has no largest value: wanted more images, among them wrong ones`,
+      `all ${outcomes.length} images are classified correctly, so the likelihood has no maximum; add images, some of them misclassified`,
     );
   if (slopeAt(outcomes, Number.MIN_VALUE).slope >= 0)
     throw new UsageError(
-      'the right classes have no smaller errors than the others: the labels do not go with this model',
+      'the right classes do not have smaller errors than the others; check that the labels belong to this model',
     );
   let low = 0;
   let high = 1;
@@ -80,12 +84,12 @@ export interface ReliabilityBin {
   readonly from: number;
   readonly to: number;
   readonly images: number;
-  /** Means over the images; 0 where there are none. */
+  /** Means over the images; 0 without images. */
   readonly confidence: number;
   readonly accuracy: number;
 }
 
-/** How good probabilities are on labelled images. */
+/** How well probabilities are calibrated on labelled images. */
 export interface Reliability {
   readonly accuracy: number;
   /** Mean of -ln p(right class). */
@@ -95,7 +99,7 @@ export interface Reliability {
   readonly bins: readonly ReliabilityBin[];
 }
 
-/** Judges the probabilities of a temperature on labelled images, in so many bins of equal width. */
+/** Measures the probabilities of a temperature on labelled images, in bins of equal width. */
 export function reliabilityOf(outcomes: readonly ClassErrors[], temperature: number, bins = 15): Reliability {
   const sums = Array.from({ length: bins }, () => ({ images: 0, confidence: 0, right: 0 }));
   let loss = 0;
@@ -104,7 +108,7 @@ export function reliabilityOf(outcomes: readonly ClassErrors[], temperature: num
     const p = probabilities(errors, temperature);
     const confidence = Math.max(...p);
     const hit = p.indexOf(confidence) === truth ? 1 : 0;
-    // The logarithm of the softmax itself, which does not underflow.
+    // ln p is computed directly, since p itself may underflow.
     const least = Math.min(...errors);
     const total = errors.reduce((sum, error) => sum + Math.exp((least - error) / temperature), 0);
     loss += (errors[truth]! - least) / temperature + Math.log(total);
@@ -131,8 +135,8 @@ export function reliabilityOf(outcomes: readonly ClassErrors[], temperature: num
 }
 
 /**
- * Two parts of some outcomes: what a temperature is fitted to, and a fraction of every class that is held out, spread
- * evenly over its images in their order.
+ * Splits labelled images into those that a temperature is fitted to and those that are held out: a fraction
+ * of every class, spread evenly over its images in their order.
  */
 export function holdOut(
   outcomes: readonly ClassErrors[],

@@ -1,15 +1,16 @@
-// Whether an image is like those that a model was trained on. A classifier answers with one of its classes whatever it
-// is shown; the errors of all classes at one noise level, which every strategy needs anyway, tell whether that means
-// anything.
+// Whether an image is like those that a model was trained on. A classifier returns one of its classes for any
+// image. The errors of all classes at one noise level, which every strategy evaluates anyway, show whether
+// that class means anything.
 
 import type { Familiar } from '../../graph/model.ts';
 import type { Trial } from './trial.ts';
 
 /**
- * Squared Mahalanobis distance of an image to the nearest class, in the space of the square roots of its errors in all
- * classes at one level (class-conditional Gaussians with a shared covariance: Lee et al., NeurIPS 2018, there of a
- * classifier's features). Square roots of mean squared errors are amplitudes, whose spread within a class is nearly
- * normal; errors themselves and their logarithms told strange images worse.
+ * Returns the squared Mahalanobis distance of an image to the nearest class, in the space of the square roots
+ * of its errors in all classes at one level (class-conditional Gaussians with a shared covariance: Lee et
+ * al., NeurIPS 2018, there of a classifier's features). Square roots of mean squared errors are amplitudes,
+ * whose spread within a class is nearly normal; errors themselves and their logarithms recognised unfamiliar
+ * images less well.
  */
 export function distanceOf(
   errors: ArrayLike<number>,
@@ -27,7 +28,10 @@ export function distanceOf(
   return least;
 }
 
-/** The errors of all classes at the level that `familiar` is about; undefined if the trial does not have them all. */
+/**
+ * Returns the errors of all classes at the level of `familiar`; undefined if the trial does not have them
+ * all.
+ */
 function errorsAt(trial: Trial, { t, sigma, means }: Familiar): Float32Array | undefined {
   const { candidates, levels, visited } = trial;
   const k = visited.findIndex((level) => levels[level]!.t === t && levels[level]!.sigma === sigma);
@@ -38,8 +42,9 @@ function errorsAt(trial: Trial, { t, sigma, means }: Familiar): Float32Array | u
 }
 
 /**
- * Whether an image lies outside what the model was trained on. False as well when that cannot be told: the model's card
- * does not say, the level was not visited, or not all of the model's classes were candidates.
+ * Returns true if an image lies outside what the model was trained on. Returns false if that is unknown: if
+ * the model's card does not have the means, the level was not visited, or not all of the model's classes were
+ * candidates.
  */
 export function isUnfamiliar(trial: Trial, familiar: Familiar | undefined): boolean {
   const errors = familiar && errorsAt(trial, familiar);
@@ -80,7 +85,7 @@ export function fitClasses(images: readonly LabelledErrors[]): Pick<Familiar, 'm
   return { means, precision: inverse(covariance) };
 }
 
-/** The inverse of a symmetric positive definite matrix, by Gauss-Jordan elimination. */
+/** Returns the inverse of a symmetric positive definite matrix, by Gauss-Jordan elimination. */
 function inverse(matrix: readonly (readonly number[])[]): number[][] {
   const n = matrix.length;
   const rows = matrix.map((row, i) => [...row, ...Array.from({ length: n }, (_, j) => (i === j ? 1 : 0))]);
@@ -98,9 +103,9 @@ function inverse(matrix: readonly (readonly number[])[]): number[][] {
 }
 
 /**
- * The least threshold that at most a share `falseAlarms` of familiar images is expected to exceed, from the distances
- * of `n` such images that the means were not fitted to: their ceil((n + 1) (1 - falseAlarms))-th smallest (the
- * conformal quantile, which needs no assumption on their distribution).
+ * Returns the smallest threshold that at most a share `falseAlarms` of familiar images is expected to exceed,
+ * from the distances of `n` such images that the means were not fitted to: their ceil((n + 1) (1 -
+ * falseAlarms))-th smallest (the conformal quantile, which needs no assumption on their distribution).
  *
  * @throws RangeError if there are too few of them for that rate.
  */

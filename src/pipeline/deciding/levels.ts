@@ -11,7 +11,7 @@ export interface SigmaGrid {
   readonly intervals?: boolean;
 }
 
-/** So many sigmas of a range, placed where the weights have their mass (see `importanceLevels`). */
+/** A number of sigmas in a range, placed where the weights have their mass (see `importanceLevels`). */
 export interface ImportanceGrid {
   readonly importance: number;
   readonly range: readonly [from: number, to: number];
@@ -21,21 +21,21 @@ export interface ImportanceGrid {
 export type Grid = { readonly t: readonly number[] } | SigmaGrid | ImportanceGrid;
 
 /**
- * The published grid of `count` timesteps out of `trainSteps`: step = floor(T / N), beginning at
+ * Returns the published grid of `count` timesteps out of `trainSteps`: step = floor(T / N), beginning at
  * floor(step / 2), the first N (Li et al., ICCV 2023, eval_prob_adaptive).
  *
  * @throws UsageError unless count is an integer in [1, trainSteps].
  */
 export function evenTimesteps(count: number, trainSteps: number): number[] {
   if (!Number.isInteger(count) || count < 1 || count > trainSteps)
-    throw new UsageError(`even: wants 1 to ${trainSteps} timesteps, got ${count}`);
+    throw new UsageError(`even: expected 1 to ${trainSteps} timesteps, got ${count}`);
   const step = Math.floor(trainSteps / count);
   const start = Math.floor(step / 2);
   return Array.from({ length: count }, (_, k) => start + k * step);
 }
 
 /**
- * `count` equally spaced values from `from` to `to`, both included.
+ * Returns `count` equally spaced values from `from` to `to`, both included.
  *
  * @throws UsageError unless 0 < from < to and count is an integer of at least 2 (or from = to and count 1).
  */
@@ -48,7 +48,7 @@ export function linspace(from: number, to: number, count: number): number[] {
     !(single || (count >= 2 && from < to))
   )
     throw new UsageError(
-      `linspace: wants 0 < from < to and a count of 2 or more, got ${from}:${to}:${count}`,
+      `linspace: expected 0 < from < to and a count of 2 or more, got ${from}:${to}:${count}`,
     );
   return equallySpaced(from, to, count);
 }
@@ -56,9 +56,9 @@ export function linspace(from: number, to: number, count: number): number[] {
 /**
  * Reads a grid as the command line writes it:
  * - `even:N`: N timesteps (see `evenTimesteps`), which needs `trainSteps`;
- * - `linspace:A:B:N`: N sigmas from A to B. They are ends of intervals: under a weighting that is a density over
- *   sigma (all but `uniform` and a file), the last one only ends the last interval, which makes the left Riemann
- *   sum of RDC; its grid is `linspace:1e-4:3:126`, 125 sigmas;
+ * - `linspace:A:B:N`: N sigmas from A to B. They are ends of intervals: under a weighting that is a density
+ *   over sigma (all but `uniform` and a file), the last one only ends the last interval, which makes the left
+ *   Riemann sum of RDC; its grid is `linspace:1e-4:3:126`, 125 sigmas;
  * - `linspace:A:B:N:left`: the same without the last, whatever the weighting;
  * - `importance:N` or `importance:A:B:N`: N sigmas of 1e-4 to 3 (or A to B) placed by the weighting;
  * - `A,B,C,...`: these sigmas, in any order.
@@ -87,21 +87,26 @@ export function parseGrid(text: string, trainSteps?: number): Grid {
       return { importance: count, range: [from, to] };
   }
   throw new UsageError(
-    `grid "${text}": wanted even:N, linspace:A:B:N, linspace:A:B:N:left, importance:N, importance:A:B:N or sigmas separated by commas`,
+    `expected a grid even:N, linspace:A:B:N, linspace:A:B:N:left, importance:N, importance:A:B:N or sigmas separated by commas, got "${text}"`,
   );
 }
 
-/** Sigmas separated by commas, ascending. @throws UsageError where one is no positive number, or there twice. */
+/**
+ * Reads sigmas separated by commas; returns them ascending.
+ * @throws UsageError if one is not positive, or repeated.
+ */
 function sigmaList(text: string): number[] {
   const sigmas = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
   const bad = sigmas.findIndex((sigma) => !(sigma > 0 && Number.isFinite(sigma)));
-  if (bad >= 0) throw new UsageError(`grid "${text}": wanted positive sigmas, got "${text.split(',')[bad]}"`);
+  if (bad >= 0)
+    throw new UsageError(`grid "${text}": expected positive sigmas, got "${text.split(',')[bad]}"`);
   const twice = sigmas.find((sigma, i) => sigmas.indexOf(sigma) < i);
-  if (twice !== undefined) throw new UsageError(`grid "${text}": ${twice} is there twice`);
+  if (twice !== undefined)
+    throw new UsageError(`grid "${text}": expected different sigmas, got ${twice} twice`);
   return sigmas.sort((x, y) => x - y);
 }
 
-/** Indices of the levels by rising timestep or sigma, whatever order they are given in. */
+/** Returns the indices of the levels by rising timestep or sigma, whatever order they are given in. */
 export function ascending(levels: readonly Omit<Level, 'weight'>[]): number[] {
   const position = ({ t, sigma }: Omit<Level, 'weight'>): number => t ?? sigma ?? 0;
   return levels.map((_, i) => i).sort((a, b) => position(levels[a]!) - position(levels[b]!) || a - b);

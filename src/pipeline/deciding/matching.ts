@@ -1,6 +1,7 @@
-// Which of an item's images belongs to which of its captions: Winoground's scores, from the errors of all pairs.
+// Which of an item's images belongs to which of its captions: Winoground's scores, from the errors of all
+// pairs.
 
-/** What a matrix of errors gets right. */
+/** Which matches a matrix of errors gets right. */
 export interface Matches {
   /** Every image prefers its own caption to the others. */
   readonly text: boolean;
@@ -11,9 +12,9 @@ export interface Matches {
 }
 
 /**
- * The matches of an item (Thrush et al. 2022; Li et al. 2023 score a pair by -error), where `errors[i][j]` is the
- * mean error of image i under caption j and i = j are the pairs that belong together. Preferring is strict: a tie
- * is wrong.
+ * Returns the matches of an item (Thrush et al. 2022; Li et al. 2023 score a pair by -error), where
+ * `errors[i][j]` is the mean error of image i under caption j and i = j are the pairs that belong together.
+ * Preferring is strict: a tie is wrong.
  *
  * The error of an image under no caption says how likely it is by itself. Subtracted from its row, by
  * `lessUnconditional`, it changes no text match, only image matches.
@@ -25,7 +26,7 @@ export function matchesOf(errors: readonly (readonly number[])[]): Matches {
   return { text, image, group: text && image };
 }
 
-/** The errors of every image, less its error under the empty caption. */
+/** Returns the errors of every image minus its error under the empty caption. */
 export const lessUnconditional = (
   errors: readonly (readonly number[])[],
   unconditional: readonly number[],
@@ -38,7 +39,7 @@ export interface Score {
   readonly correct: number;
 }
 
-/** The score of `correct` items of `items`; of none it is 0, and may be anything. */
+/** Returns the score of `correct` out of `items`. Without items the score is 0, with the interval [0, 1]. */
 export function scoreOf(correct: number, items: number): Score {
   if (items === 0) return { score: 0, interval: [0, 1], correct };
   const score = correct / items;

@@ -1,11 +1,12 @@
-// All rounds of one image's trial, in one loop. The operators of a stream make the same rounds stage by stage.
+// All rounds of one image's trial, in one loop. The operators of a stream make the same rounds stage by
+// stage.
 
 import type { Decide } from './bind.ts';
 import { aggregate, eliminate, fanOut, type Group, type ModelInfo, startTrial, type Trial } from './trial.ts';
 
 /**
- * Runs a trial to its end: yields the evaluations of each round, and is given their errors, one row per group in the
- * order of its candidates. Returns the ended trial.
+ * Runs a trial to its end: yields the evaluations of each round, and is given their errors, one row per group
+ * in the order of its candidates. Returns the ended trial.
  */
 export function* roundsOf(
   info: ModelInfo,

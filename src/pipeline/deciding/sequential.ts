@@ -1,4 +1,5 @@
-// The default: rivals are dropped one by one, as soon as they are unlikely to overtake the best one.
+// `sequential`, the default: drops rivals one by one, as soon as they are unlikely to overtake the best
+// candidate.
 
 import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
@@ -25,19 +26,24 @@ export interface SequentialOptions {
   readonly kappa?: number;
 }
 
-/** Most of the error budget that is left which one look may spend, so that the next ones have some, too. */
+/**
+ * The largest share of the remaining error budget that one round may spend, so that later rounds have some,
+ * too.
+ */
 const SHARE = 0.5;
 
 /**
- * Drops candidates one by one. After every look each rival has a probability of beating the best over the whole
- * grid: by the likelihood ratio where the model says how much noise comes with a gap (`kappa`), else by a paired
- * t-test. The error budget 1 - confidence is spread over candidates and looks: the least probable rivals go
- * first, as long as their probabilities add up to no more than half of what earlier looks have left.
+ * Returns a strategy that drops candidates one by one. After every round it computes the probability that
+ * each rival beats the best candidate over the whole grid: by the likelihood ratio if the model has a
+ * noise-to-signal scale of error gaps (`kappa`), else by a paired t-test. The error budget 1 - confidence is
+ * spread over candidates and rounds: the least probable rivals go first, as long as their probabilities add
+ * up to at most half of what earlier rounds left.
  *
- * A look is one level (the first of a t-test: two); on long grids it grows with what was seen, n / 16, which
- * spares round trips. Levels are visited in the model's order (a merely sorted grid in `visitingOrder`), without
- * those of weight 0. The image is done when prompts of one class only are left, or at the end of the grid, where the
- * best is decided anyway. A rival of the best's own class decides nothing, so dropping it costs none of the budget.
+ * A round is one level (the first round of a t-test: two). On long grids a round grows with the number n of
+ * levels seen, to n / 16, which saves round trips to the device. Levels are visited in the model's order (a
+ * merely sorted grid in `visitingOrder`), without those of weight 0. The image is done when only prompts of
+ * one class are left, or at the end of the grid, where the best is decided anyway. A rival of the best's own
+ * class does not change the label, so dropping it costs none of the budget.
  *
  * @throws UsageError unless confidence is in (0, 1) and kappa positive.
  *
@@ -49,39 +55,43 @@ const SHARE = 0.5;
  */
 export function sequential({ confidence = 0.99, kappa }: SequentialOptions = {}): Strategy {
   if (!(confidence > 0 && confidence < 1))
-    throw new UsageError(`sequential: confidence is a probability in (0, 1), got ${confidence}`);
-  return (facts) => {
-    const scale = kappa ?? facts.kappa;
-    if (scale !== undefined && !(scale > 0)) throw new UsageError(`sequential: kappa > 0, got ${scale}`);
-    const order = countingLevels(facts);
-    const grid = counted(order.map((level) => facts.levels[level]!));
-    const test: Test = scale === undefined ? pairedT(grid) : likelihoodRatio(scale * meanWeight(facts));
+    throw new UsageError(`sequential: expected a confidence between 0 and 1, got ${confidence}`);
+  return (info) => {
+    const scale = kappa ?? info.kappa;
+    if (scale !== undefined && !(scale > 0))
+      throw new UsageError(`sequential: expected kappa above 0, got ${scale}`);
+    const order = countingLevels(info);
+    const grid = counted(order.map((level) => info.levels[level]!));
+    const test: Test = scale === undefined ? pairedT(grid) : likelihoodRatio(scale * meanWeight(info));
     const first = scale === undefined ? 2 : 1;
     return (trial) => {
       const { visited, survivors, risk } = trial;
       const seen = visited.length;
-      if (oneClass(facts, survivors)) return { survivors, levels: seen > 0 ? [] : order.slice(0, 1) };
+      if (oneClass(info, survivors)) return { survivors, levels: seen > 0 ? [] : order.slice(0, 1) };
       if (seen === order.length) return { survivors: [bestOf(trial, survivors)], levels: [] };
       if (seen < first) return { survivors, levels: order.slice(seen, first) };
       const kept = drop(trial, test, (1 - confidence - risk) * SHARE);
       const until = seen + Math.max(1, Math.floor(seen / 16));
-      return { ...kept, levels: oneClass(facts, kept.survivors) ? [] : order.slice(seen, until) };
+      return { ...kept, levels: oneClass(info, kept.survivors) ? [] : order.slice(seen, until) };
     };
   };
 }
 
-/** Levels in visiting order, without those that do not count. */
+/** Returns the levels in visiting order, without those that do not count. */
 function countingLevels({ levels }: ModelInfo): number[] {
   const order = inVisitingOrder(levels);
   const counting = order.filter((level) => levels[level]!.weight > 0);
   return counting.length > 0 ? counting : order;
 }
 
-/** Of all levels; 1 where they are all 0, and counted as 1. */
+/** Returns the mean weight of all levels; 1 if all weights are 0, since they then count as 1. */
 const meanWeight = ({ levels }: ModelInfo): number =>
   sum(levels.map(({ weight }) => weight)) / levels.length || 1;
 
-/** The order given, unless it is that of a sorted grid, whose first levels would say little of the last. */
+/**
+ * Returns the order given, unless it is that of a sorted grid, whose first levels would say little about the
+ * last.
+ */
 function inVisitingOrder(levels: readonly Level[]): number[] {
   const given = levels.map((_, level) => level);
   const sorted = ascending(levels);
@@ -94,7 +104,7 @@ function inVisitingOrder(levels: readonly Level[]): number[] {
 const oneClass = ({ candidates }: Pick<ModelInfo, 'candidates'>, among: readonly number[]): boolean =>
   among.every((c) => candidates[c]!.classidx === candidates[among[0]!]!.classidx);
 
-/** Who stays in, where dropping the others may be wrong with probability `budget` at most. */
+/** Returns who stays in, if dropping the others may be wrong with probability at most `budget`. */
 function drop(trial: Trial, test: Test, budget: number): { survivors: number[]; risk: number } {
   const { survivors } = trial;
   const best = bestOf(trial, survivors);
@@ -118,41 +128,43 @@ function drop(trial: Trial, test: Test, budget: number): { survivors: number[]; 
 }
 
 /**
- * The probability of each rival of beating the best in the end, from its weighted paired differences so far and the
- * shares of these levels.
+ * Returns the probability that each rival beats the best in the end, from its weighted paired differences so
+ * far and the shares of these levels.
  */
 type Test = (rivals: readonly (readonly number[])[], shares: readonly number[]) => number[];
 
 /**
- * Wald's test. The errors of a denoiser are squared distances to the noise, so if the best is right, a rival's
- * difference at a level has mean m = |difference of their predictions|^2 and variance kappa m; if the rival is
- * right, it has mean -m and the same variance. The log-odds after a sum S of differences are thus 2 S / kappa,
- * however far apart the two are, and need no estimate from the few levels seen.
+ * Returns Wald's test. The errors of a denoiser are squared distances to the noise, so if the best is right,
+ * a rival's difference at a level has mean m = |difference of their predictions|^2 and variance kappa m; if
+ * the rival is right, it has mean -m and the same variance. The log-odds after a sum S of differences are
+ * thus 2 S / kappa, however far apart the two are, and need no estimate from the few levels seen.
  *
- * Measured on 1,000 Fashion-MNIST images and levels of t < 540: variance / mean is 0.0051 to 0.0058 in every tenth
- * of the rivals but the nearest (0.0092, where the mean is small by selection). Where levels err together, as the heads
- * of one network do, kappa is larger and is fitted to how often rivals overtake (`weights/levels.py`).
+ * Measured on 1,000 Fashion-MNIST images and levels of t < 540: variance / mean is 0.0051 to 0.0058 in every
+ * tenth of the rivals but the nearest (0.0092: its mean is small by selection). If errors of levels are
+ * correlated, as those of the heads of one network are, kappa is larger and is fitted to how often rivals
+ * overtake (`weights/levels.py`).
  */
 const likelihoodRatio =
   (kappa: number): Test =>
   (rivals) =>
     rivals.map((differences) => 1 / (1 + Math.exp((2 * sum(differences)) / kappa)));
 
-/** Levels of equal share from which a variance can be told. */
+/** The fewest levels, counted as levels of equal share, from which a variance can be estimated. */
 const LEAST = 1.5;
 
-/** Degrees of freedom that the other rivals may lend to the variance of each, at most. */
+/** The most degrees of freedom that the other rivals may lend to the variance of each. */
 const LENT = 8;
 
 /**
- * The paired t-test of the weighted sum over a grid, a finite population: a level's weighted difference y is its
- * share m of the grid times a draw of common mean and variance v (see `gridShare`). The mean is sum(y) / sum(m) over
- * the levels visited, and as many levels as count the same are n = sum(m)^2 / sum(m^2) of them. What is left of
- * the grid, a fraction r with the sum of squares q of its shares, is as uncertain as the mean, so that the mean
- * over all of it has the variance v (q + r^2 / n). With equal shares: v / n times (1 - n / size).
+ * Returns the paired t-test of the weighted sum over a grid, a finite population: a level's weighted
+ * difference y is its share m of the grid times a draw of common mean and variance v (see `gridShare`). The
+ * mean is sum(y) / sum(m) over the levels visited, and as many levels as count the same are n = sum(m)^2 /
+ * sum(m^2) of them. What is left of the grid, a fraction r with the sum of squares q of its shares, is as
+ * uncertain as the mean, so that the mean over all of it has the variance v (q + r^2 / n). With equal shares:
+ * v / n times (1 - n / size).
  *
- * A rival's variance is shrunk towards that of all rivals, which stands for up to 8 degrees of freedom (a third of
- * what their number suggests, for they share the best one's noise).
+ * A rival's variance is shrunk towards that of all rivals, which stands for up to 8 degrees of freedom (a
+ * third of what their number suggests, for they share the best one's noise).
  */
 const pairedT = (grid: readonly Pick<Counted, 'share'>[]): Test => {
   const size = sum(grid.map(({ share }) => share));

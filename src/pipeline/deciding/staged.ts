@@ -1,5 +1,5 @@
-// The published schedule of Li et al. (ICCV 2023): a few stages, each denser than the last, each keeping a
-// fixed number of candidates.
+// `staged`: the published schedule of Li et al. (ICCV 2023). It has a few stages; each is denser than the
+// last and keeps a fixed number of candidates.
 
 import { UsageError } from '../../errors.ts';
 import { integers } from '../option-schemas.ts';
@@ -7,20 +7,22 @@ import { ascending } from './levels.ts';
 import type { StrategyEntry } from './strategy-entry.ts';
 import { type Strategy, type Trial, weightedMean } from './trial.ts';
 
-/** Stage k looks at a sub-grid of `nSamples[k]` levels and keeps the `toKeep[k]` best. */
+/**
+ * A schedule: stage k evaluates a sub-grid of `nSamples[k]` levels and keeps the `toKeep[k]` best candidates.
+ */
 export interface StagedSchedule {
   readonly nSamples: readonly number[];
   readonly toKeep: readonly number[];
 }
 
 /**
- * Staged elimination exactly as published. Of the ascending grid G, stage k takes the indices from
+ * Returns staged elimination exactly as published. Of the ascending grid G, stage k takes the indices from
  * floor(floor(|G| / n_k) / 2) in strides of floor(|G| / n_k), the first n_k; evaluates those not evaluated
  * before, for every survivor; and keeps the `toKeep[k]` smallest means over all errors so far, ties by lower
  * index. `n_k` is thus the density of a sub-grid, not a count: the levels of successive stages add up.
  * The k-th level evaluated uses noise k. Eliminated candidates keep the mean they left with.
  *
- * @throws UsageError where the lists differ in length or are empty, a number is not a positive integer, the
+ * @throws UsageError if the lists differ in length or are empty, a number is not a positive integer, the
  *   last stage keeps more than one, or a stage is denser than the grid (when bound to a model).
  *
  * @example
@@ -52,14 +54,17 @@ export function staged({ nSamples, toKeep }: StagedSchedule): Strategy {
 interface Stage {
   /** Levels that no earlier stage has evaluated. */
   readonly fresh: readonly number[];
-  /** Levels evaluated when the stage is over. */
+  /** Levels evaluated by the end of the stage. */
   readonly total: number;
 }
 
 function subGrids(nSamples: readonly number[], grid: readonly number[]): Stage[] {
   const evaluated = new Set<number>();
   return nSamples.map((n) => {
-    if (n > grid.length) throw new UsageError(`staged: ${n} samples of a grid of ${grid.length} levels`);
+    if (n > grid.length)
+      throw new UsageError(
+        `staged: expected at most the ${grid.length} levels of the grid per stage, got ${n}`,
+      );
     const stride = Math.floor(grid.length / n);
     const offset = Math.floor(stride / 2);
     const subGrid = Array.from({ length: n }, (_, i) => grid[offset + i * stride]!);
@@ -80,12 +85,12 @@ function keep(trial: Trial, survivors: readonly number[], count: number): number
 function check(nSamples: readonly number[], toKeep: readonly number[]): void {
   if (nSamples.length === 0 || nSamples.length !== toKeep.length)
     throw new UsageError(
-      `staged: wants as many samples as numbers to keep, got ${nSamples.length} and ${toKeep.length}`,
+      `staged: expected as many numbers of samples as of candidates to keep, got ${nSamples.length} and ${toKeep.length}`,
     );
   const bad = [...nSamples, ...toKeep].find((n) => !Number.isInteger(n) || n < 1);
-  if (bad !== undefined) throw new UsageError(`staged: wants positive integers, got ${bad}`);
+  if (bad !== undefined) throw new UsageError(`staged: expected positive integers, got ${bad}`);
   if (toKeep.at(-1) !== 1)
-    throw new UsageError(`staged: the last stage keeps 1 candidate, got ${toKeep.at(-1)}`);
+    throw new UsageError(`staged: expected a last stage that keeps 1 candidate, got ${toKeep.at(-1)}`);
 }
 
 export const stagedEntry: StrategyEntry<Partial<StagedSchedule>> = {

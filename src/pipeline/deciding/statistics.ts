@@ -1,4 +1,4 @@
-// The few statistics that deciding needs: running moments, the normal and Student's t, and their quantiles.
+// Statistics: running moments, the normal distribution and Student's t, and their quantiles.
 
 /** Count, mean and sum of squared deviations of the values seen so far. */
 export interface Moments {
@@ -10,24 +10,27 @@ export interface Moments {
 /** Moments of no values. */
 export const noMoments: Moments = { count: 0, mean: 0, m2: 0 };
 
-/** Moments with one value more (Welford 1962: no cancellation, whatever the mean). */
+/** Adds a value to moments (Welford 1962: no cancellation, whatever the mean). */
 export function withValue({ count, mean, m2 }: Moments, value: number): Moments {
   const delta = value - mean;
   const next = mean + delta / (count + 1);
   return { count: count + 1, mean: next, m2: m2 + delta * (value - next) };
 }
 
-/** Moments of some values. */
+/** Returns the moments of some values. */
 export const momentsOf = (values: Iterable<number>): Moments => {
   let moments = noMoments;
   for (const value of values) moments = withValue(moments, value);
   return moments;
 };
 
-/** Unbiased variance; NaN below two values. */
+/** Returns the unbiased variance; NaN for fewer than two values. */
 export const variance = ({ count, m2 }: Moments): number => (count > 1 ? m2 / (count - 1) : Number.NaN);
 
-/** ln Gamma(x) for x > 0: Stirling's series after the argument is raised above 12; relative error near 1e-15. */
+/**
+ * Returns ln Gamma(x) for x > 0 by Stirling's series, after raising the argument above 12; relative error
+ * near 1e-15.
+ */
 export function logGamma(x: number): number {
   let shift = 0;
   let z = x;
@@ -38,8 +41,8 @@ export function logGamma(x: number): number {
 }
 
 /**
- * The regularised incomplete beta function I_x(a, b), x in [0, 1], by its continued fraction (evaluated
- * with Lentz's method on the side where it converges quickly).
+ * Returns the regularised incomplete beta function I_x(a, b), x in [0, 1], by its continued fraction
+ * (evaluated with Lentz's method on the side where it converges quickly).
  */
 export function incompleteBeta(x: number, a: number, b: number): number {
   if (x <= 0) return 0;
@@ -64,14 +67,17 @@ export function incompleteBeta(x: number, a: number, b: number): number {
   return (front * fraction) / a;
 }
 
-/** Upper tail P(T > t) of Student's t with `df` degrees of freedom (not necessarily an integer), `df` > 0. */
+/**
+ * Returns the upper tail P(T > t) of Student's t with `df` degrees of freedom (not necessarily an integer),
+ * `df` > 0.
+ */
 export function studentTail(t: number, df: number): number {
   if (!Number.isFinite(df)) return normalTail(t);
   const half = 0.5 * incompleteBeta(df / (df + t * t), df / 2, 0.5);
   return t >= 0 ? half : 1 - half;
 }
 
-/** Upper tail P(Z > z) of the standard normal, relative error near 1e-14 also far out. */
+/** Returns the upper tail P(Z > z) of the standard normal; the relative error stays near 1e-14 far out. */
 export function normalTail(z: number): number {
   if (z < 0) return 1 - normalTail(-z);
   const density = Math.exp((-z * z) / 2) / Math.sqrt(2 * Math.PI);
@@ -92,13 +98,14 @@ export function normalTail(z: number): number {
 }
 
 /**
- * The value that Student's t exceeds with probability `tail` in (0, 1); the normal's for `df` = Infinity.
+ * Returns the value that Student's t exceeds with probability `tail` in (0, 1); the normal's for `df` =
+ * Infinity.
  *
  * @throws RangeError outside of these ranges.
  */
 export function studentUpper(tail: number, df: number): number {
   if (!(tail > 0 && tail < 1) || !(df > 0))
-    throw new RangeError(`studentUpper: wants tail in (0, 1) and df > 0, got ${tail} and ${df}`);
+    throw new RangeError(`studentUpper: expected tail in (0, 1) and df > 0, got ${tail} and ${df}`);
   if (tail > 0.5) return -studentUpper(1 - tail, df);
   let low = 0;
   let high = 1;
@@ -114,5 +121,5 @@ export function studentUpper(tail: number, df: number): number {
   return (low + high) / 2;
 }
 
-/** The value that the standard normal exceeds with probability `tail` in (0, 1). */
+/** Returns the value that the standard normal exceeds with probability `tail` in (0, 1). */
 export const normalUpper = (tail: number): number => studentUpper(tail, Number.POSITIVE_INFINITY);

@@ -16,8 +16,8 @@ export interface ChosenStrategy {
 export interface StrategyEntry<Values = OptionValues> extends Entry {
   readonly options: OptionsFor<Values>;
   /**
-   * Why energies of two images cannot be compared under this strategy, for a message; absent if they can, since all
-   * candidates of every image are evaluated on the same levels.
+   * Why energies of two images cannot be compared under this strategy, for a message; absent if they can,
+   * since all candidates of every image are evaluated on the same levels.
    */
   readonly energyRefusal?: string;
   /** Makes the strategy. @throws UsageError if the values do not fit together. */

@@ -1,6 +1,6 @@
-// The trial of one image: which candidates are still in, at which noise levels they were compared, with what
-// errors. Strategies and verdicts are functions of it; nothing else is ever remembered of an image, so what
-// it asks for depends on its own errors alone.
+// The trial of one image: which candidates are still in, at which noise levels they were compared, with which
+// errors. Strategies and verdicts are functions of the trial. Nothing else is remembered of an image, so the
+// evaluations that it asks for depend on its own errors alone.
 
 import type { Candidate, Level, Model, NoisePairing } from '../../graph/model.ts';
 import { gridShare } from '../../graph/visiting.ts';
@@ -13,7 +13,10 @@ export interface Trial {
   readonly noisePairing?: NoisePairing | undefined;
   /** Indices of the levels evaluated so far, in order. */
   readonly visited: readonly number[];
-  /** One row a visited level, one error a candidate (before weights); NaN where it was already out. */
+  /**
+   * One row per visited level, one error per candidate (before weights); NaN for candidates that were already
+   * out.
+   */
   readonly errors: readonly Float32Array[];
   /** Indices of the candidates still in, ascending. */
   readonly survivors: readonly number[];
@@ -21,16 +24,21 @@ export interface Trial {
   readonly evaluations: number;
   /** Probability of a wrong label that the strategy has accepted so far by dropping candidates. */
   readonly risk: number;
-  /** What the last look decided; undefined while the strategy asks for more. */
+  /**
+   * True if the strategy ended the trial, false if the budget did; undefined while the strategy asks for
+   * more.
+   */
   readonly decided?: boolean;
 }
 
-/** A strategy's answer: who stays in, and at which levels (indices, in this order) they are evaluated next. */
+/**
+ * A strategy's answer: who stays in, and at which levels (indices, in this order) they are evaluated next.
+ */
 export interface Round {
   readonly survivors: readonly number[];
   /** Empty when the strategy has finished. */
   readonly levels: readonly number[];
-  /** Probability of a wrong label that this look accepts; 0. */
+  /** Probability of a wrong label that this round accepts; 0. */
   readonly risk?: number;
   /** How noise is paired with levels, for a model that leaves it open. Default: `level`. */
   readonly noisePairing?: NoisePairing;
@@ -40,19 +48,20 @@ export interface Round {
 export type ModelInfo = Pick<Model, 'candidates' | 'levels' | 'kappa' | 'noisePairing'>;
 
 /**
- * Decides who is evaluated where: bound once to a model (the place for checks, which throw `UsageError`), then
- * asked whenever all it asked for is there.
+ * Decides which candidates are evaluated at which levels. A strategy is bound to a model once, where it
+ * checks that it fits (and throws `UsageError` if not). It is then asked for a round each time the errors of
+ * the last one are there.
  */
-export type Strategy = (facts: ModelInfo) => (trial: Trial) => Round;
+export type Strategy = (info: ModelInfo) => (trial: Trial) => Round;
 
-/** Some candidates of an image at one (level, noise) which they share. */
+/** Candidates of an image that are evaluated at the same level with the same noise. */
 export interface Group {
   readonly candidates: readonly number[];
   readonly level: number;
   readonly noise: number;
 }
 
-/** A trial of which nothing is known yet: every candidate is in. */
+/** Returns a trial without evaluations: every candidate is in. */
 export function startTrial({ candidates, levels, noisePairing }: ModelInfo): Trial {
   return {
     candidates,
@@ -67,78 +76,84 @@ export function startTrial({ candidates, levels, noisePairing }: ModelInfo): Tri
 }
 
 /**
- * Returns the evaluations that a look asks for, one fan per level, in order. Noise index i belongs to level i, so that
- * every strategy compares the same noised images; the published staged schedule, and models with a file of noises, use
- * noise k at the k-th level visited instead.
+ * Returns the evaluations that a round asks for, one group per level, in order. Noise index i belongs to
+ * level i, so that every strategy compares the same noised images; the published staged schedule, and models
+ * with a file of noises, use noise k at the k-th level visited instead.
  */
-export function fanOut({ noisePairing, visited }: Trial, look: Round): Group[] {
-  const byVisit = noisePairing === 'visit' || look.noisePairing === 'visit';
-  return look.levels.map((level, k) => ({
-    candidates: look.survivors,
+export function fanOut({ noisePairing, visited }: Trial, round: Round): Group[] {
+  const byVisit = noisePairing === 'visit' || round.noisePairing === 'visit';
+  return round.levels.map((level, k) => ({
+    candidates: round.survivors,
     level,
     noise: byVisit ? visited.length + k : level,
   }));
 }
 
-/** The trial with the errors of all fans of a look, each in the order of `fan.candidates`. */
-export function aggregate(trial: Trial, fans: readonly Group[], errors: readonly Float32Array[]): Trial {
+/** Returns the trial with the errors of all groups of a round, each in the order of `group.candidates`. */
+export function aggregate(trial: Trial, groups: readonly Group[], errors: readonly Float32Array[]): Trial {
   let evaluations = trial.evaluations;
-  const rows = fans.map((fan, k) => {
+  const rows = groups.map((group, k) => {
     const row = new Float32Array(trial.candidates.length).fill(Number.NaN);
-    fan.candidates.forEach((candidate, i) => {
+    group.candidates.forEach((candidate, i) => {
       row[candidate] = errors[k]?.[i] ?? Number.NaN;
     });
-    evaluations += fan.candidates.length;
+    evaluations += group.candidates.length;
     return row;
   });
   return {
     ...trial,
-    visited: [...trial.visited, ...fans.map(({ level }) => level)],
+    visited: [...trial.visited, ...groups.map(({ level }) => level)],
     errors: [...trial.errors, ...rows],
     evaluations,
   };
 }
 
 /**
- * The trial after a look: survivors are taken over, and where nothing more is asked for, or `budget`
- * evaluations do not allow another level, the trial ends. A look is cut to as many levels as the budget allows.
+ * Returns the trial with the survivors of a round, and the round cut to as many levels as the budget allows.
+ * The trial ends if the round asks for nothing more, or if `budget` evaluations do not allow another level.
  */
-export function eliminate(trial: Trial, look: Round, budget = Number.POSITIVE_INFINITY): [Trial, Round] {
-  const affordable = Math.floor((budget - trial.evaluations) / look.survivors.length);
-  const levels = look.levels.length > affordable ? look.levels.slice(0, affordable) : look.levels;
-  const next = { ...trial, survivors: look.survivors, risk: trial.risk + (look.risk ?? 0) };
-  const cut = { ...look, levels };
-  return levels.length > 0 ? [next, cut] : [{ ...next, decided: look.levels.length === 0 }, cut];
+export function eliminate(trial: Trial, round: Round, budget = Number.POSITIVE_INFINITY): [Trial, Round] {
+  const affordable = Math.floor((budget - trial.evaluations) / round.survivors.length);
+  const levels = round.levels.length > affordable ? round.levels.slice(0, affordable) : round.levels;
+  const next = { ...trial, survivors: round.survivors, risk: trial.risk + (round.risk ?? 0) };
+  const cut = { ...round, levels };
+  return levels.length > 0 ? [next, cut] : [{ ...next, decided: round.levels.length === 0 }, cut];
 }
 
-/** Visited levels of a candidate: eliminated ones have seen a prefix. */
+/**
+ * Returns how many of the visited levels a candidate has seen: dropped candidates have seen a prefix of them.
+ */
 export function levelsSeen(trial: Trial, candidate: number): number {
   let seen = 0;
   while (seen < trial.errors.length && !Number.isNaN(trial.errors[seen]?.[candidate])) seen++;
   return seen;
 }
 
-/** A visited level in sums over levels: the factor of its errors, and how much of the grid it stands for. */
+/**
+ * How a level counts in sums over levels: the factor of its errors, and how much of the grid it stands for.
+ */
 export interface Counted {
   readonly weight: number;
-  /** Of the sum over all levels of `gridShare`, in no particular unit. */
+  /** The level's `gridShare`, which has no particular unit. */
   readonly share: number;
 }
 
-/** How levels count; all the same where their weights are all 0, so that means always exist. */
+/**
+ * Returns how levels count. If their weights are all 0, they all count the same, so that means always exist.
+ */
 export function counted(levels: readonly Level[]): Counted[] {
   const all = levels.map((level) => ({ weight: level.weight, share: gridShare(level) }));
   return all.some(({ share }) => share > 0) ? all : levels.map(() => ({ weight: 1, share: 1 }));
 }
 
-/** How the first `count` levels visited count. */
+/** Returns how the first `count` visited levels count. */
 export const countedLevels = (trial: Trial, count = trial.visited.length): Counted[] =>
   counted(trial.visited.slice(0, count).map((level) => trial.levels[level]!));
 
 /**
- * What a sum of weight · error over levels whose shares add up to `share` says of the weighted mean error over the
- * whole grid: such sums grow with the share of the grid they cover. Where errors of all levels have one unit, as
- * those of timesteps do, it is the weighted mean over these levels.
+ * Extrapolates a partial sum of weight · error, taken over levels that cover `share` of the grid, to the
+ * weighted mean error over the whole grid. If the errors of all levels have the same unit, as those of
+ * timesteps do, this is the weighted mean over these levels.
  */
 export function gridMean({ levels }: Pick<Trial, 'levels'>, sum: number, share: number): number {
   let weights = 0;
@@ -151,8 +166,8 @@ export function gridMean({ levels }: Pick<Trial, 'levels'>, sum: number, share: 
 }
 
 /**
- * Weighted mean error of a candidate, as the first `count` levels visited tell it, all of which it has seen; exact
- * when these are all levels.
+ * Estimates the weighted mean error of a candidate over the grid from the first `count` visited levels, all
+ * of which it must have seen. The estimate is exact if these are all levels.
  */
 export function weightedMean(trial: Trial, candidate: number, count = trial.visited.length): number {
   let sum = 0;
@@ -164,7 +179,10 @@ export function weightedMean(trial: Trial, candidate: number, count = trial.visi
   return gridMean(trial, sum, total);
 }
 
-/** Of the given candidates, the one with the smallest weighted mean error so far; ties go to the first. */
+/**
+ * Returns the candidate with the smallest weighted mean error so far, out of those given; ties go to the
+ * first.
+ */
 export function bestOf(trial: Trial, among: readonly number[]): number {
   const levels = countedLevels(trial);
   let best = among[0]!;

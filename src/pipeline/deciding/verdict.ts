@@ -1,4 +1,4 @@
-// From the errors of a trial to a label, probabilities and what they rest on.
+// Turns the errors of a trial into a label and probabilities.
 
 import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
@@ -16,7 +16,7 @@ import {
   weightedMean,
 } from './trial.ts';
 
-/** A candidate's standing: its error made comparable with the best one's. */
+/** A candidate with its error, made comparable with the best candidate's. */
 export interface Standing {
   readonly candidate: number;
   readonly error: number;
@@ -31,16 +31,16 @@ export type Verdict = Pick<
 >;
 
 /**
- * The standing of every candidate, by index. The best is the survivor with the least weighted mean error over
- * all levels visited. A candidate that left earlier has seen fewer levels, and errors differ far more between
- * levels than between candidates, so its own mean says nothing; its error is the best's mean plus the weighted
- * mean of their paired difference over the levels both have seen. It was worse when it left, so the
- * difference counts as 0 where a later best makes it negative.
+ * Returns the standing of every candidate, by index. The best is the survivor with the least weighted mean
+ * error over all levels visited. A candidate that left earlier has seen fewer levels, and errors differ far
+ * more between levels than between candidates, so its own mean cannot be compared. Its error is the best's
+ * mean plus the weighted mean of their paired difference over the levels both have seen. It was worse when it
+ * left, so the difference counts as 0 if a later best makes it negative.
  *
- * `stderr` is that of this difference, with the levels as draws from all levels and noises there could have
- * been (no correction for the finite grid): sqrt(n / (n - 1) sum((w d - m mean)^2)) / sum(m), where m is the share
- * of a level (`gridShare`; its weight w where it has no sigma), brought to the unit of the error. After a single
- * level the spread of all candidates there stands in. It is 0 for the best itself.
+ * `stderr` is that of this difference, with the levels as draws from all possible levels and noises (no
+ * correction for the finite grid): sqrt(n / (n - 1) sum((w d - m mean)^2)) / sum(m), where m is the share of
+ * a level (`gridShare`; its weight w if it has no sigma), converted to the unit of the error. After a single
+ * level the spread of all candidates there is used instead. It is 0 for the best itself.
  */
 export function standings(trial: Trial): Standing[] {
   const best = bestOf(trial, trial.survivors);
@@ -78,15 +78,16 @@ function pairedGap(trial: Trial, candidate: number, best: number, seen: number) 
 }
 
 /**
- * The verdict on a trial. A class stands where its best candidate stands; p(class) = softmax(-error /
- * temperature) over classes (Bayes with a uniform prior over classes; Li et al. 2023, with a temperature, since
- * the plain softmax is close to uniform). The label is always the best survivor's. A trial that no strategy ended
- * is decided if it has seen the whole grid.
+ * Returns the verdict on a trial. A class has the error of its best candidate; p(class) = softmax(-error /
+ * temperature) over classes (Bayes with a uniform prior over classes; Li et al. 2023, with a temperature,
+ * since the plain softmax is close to uniform). The label is always the best survivor's. A trial that no
+ * strategy ended is decided if it has seen the whole grid.
  *
  * @throws UsageError for a trial without evaluations.
  */
 export function verdict(trial: Trial, temperature: number, topK = Number.POSITIVE_INFINITY): Verdict {
-  if (trial.visited.length === 0) throw new UsageError('verdict: nothing was evaluated');
+  if (trial.visited.length === 0)
+    throw new UsageError('verdict: expected a trial with evaluations, got none');
   const all = standings(trial);
   const best = bestOf(trial, trial.survivors);
   const ranked = [...all].sort(
@@ -130,7 +131,7 @@ export function verdict(trial: Trial, temperature: number, topK = Number.POSITIV
   };
 }
 
-/** What a result records of the run, beside the verdict. */
+/** What a result holds in addition to the verdict. */
 export interface ResultOptions {
   /** Classes listed in `top`; 5. */
   readonly topK?: number;
@@ -138,11 +139,11 @@ export interface ResultOptions {
   readonly temperature?: number;
   /** Results also have energies (see `energyOf`). */
   readonly energy?: boolean;
-  /** Milliseconds on any clock, for `seconds`. */
+  /** A clock in milliseconds, for `seconds`. */
   readonly now?: () => number;
 }
 
-/** What a result is made of; `started` is when the image was put on the device, by the clock `now`. */
+/** A trial that has ended; `started` is when the image was put on the device, by the clock `now`. */
 export interface EndedTrial {
   readonly path: string;
   readonly trial: Trial;

@@ -1,4 +1,4 @@
-// How much a noise level counts in the weighted mean error of a candidate.
+// The weights of noise levels in the weighted mean error of a candidate.
 
 import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
@@ -16,11 +16,11 @@ import type { ImportanceGrid, SigmaGrid } from './levels.ts';
 /** The weightings by name, for help texts. */
 export const weightings = ['uniform', ...sigmaWeightings] as const;
 
-/** What the weightings of continuous models need to know of the model. */
+/** What weightings of continuous models need to know about the model. */
 export interface WeightingOptions extends SigmaStatistics {
   /**
-   * What the model's errors are distances between: clean images (`x0`, as in RDC and EDM) or noises (`eps`),
-   * whose squared distance is smaller by sigma squared. Default `x0`.
+   * Whether the model's errors are distances between clean images (`x0`, as in RDC and EDM) or between noises
+   * (`eps`). The squared distance between noises is smaller by a factor of sigma squared. Default `x0`.
    */
   readonly errorOf?: 'x0' | 'eps';
 }
@@ -28,7 +28,7 @@ export interface WeightingOptions extends SigmaStatistics {
 const isDensity = (name: string): name is SigmaWeighting => sigmaWeightings.some((known) => known === name);
 
 /**
- * Weights of a grid of levels, by name or given one by one:
+ * Returns the weights of a grid of levels, by name or given one by one:
  * - `uniform`: 1, the published choice for timesteps (Li et al. 2023);
  * - `lognormal`, `rdc-code`, `elbo`: densities over sigma (see `sigmaWeight`) times ds.
  *
@@ -46,7 +46,7 @@ export function weigh(
   if (typeof weighting !== 'string') return checked(weighting, levels.length);
   if (weighting === 'uniform') return levels.map(() => 1);
   if (!isDensity(weighting))
-    throw new UsageError(`weighting "${weighting}" is unknown; there are ${weightings.join(', ')}`);
+    throw new UsageError(`expected a weighting ${weightings.join(', ')}, got "${weighting}"`);
   const sigmas = levels.map(({ sigma }) => {
     if (sigma === undefined)
       throw new UsageError(`weighting "${weighting}" needs sigmas; this grid has timesteps`);
@@ -58,10 +58,11 @@ export function weigh(
 }
 
 /**
- * The levels of a grid of sigmas with their weights, ascending, for a model whose errors are distances between
- * images.
+ * Returns the levels of a grid of sigmas with their weights, ascending, for a model whose errors are
+ * distances between images.
  *
- * @throws UsageError as `weigh`, and where sigmas are to be placed by a weighting that is no density over sigma.
+ * @throws UsageError as `weigh`, and if sigmas must be placed by a weighting that is not a density over
+ *   sigma.
  */
 export function sigmaLevels(
   grid: SigmaGrid | ImportanceGrid,
@@ -74,7 +75,7 @@ export function sigmaLevels(
     if (density) return importanceLevels(importance, density, { ...statistics, range });
     const got = typeof weighting === 'string' ? `"${weighting}"` : 'a list of weights';
     throw new UsageError(
-      `an importance-placed grid wants a weighting to place sigmas by, ${sigmaWeightings.join(', ')}, got ${got}`,
+      `importance: expected a weighting that sigmas can be placed by, ${sigmaWeightings.join(', ')}; got ${got}`,
     );
   }
   const { sigma, intervals = false } = grid;
@@ -85,9 +86,11 @@ export function sigmaLevels(
 
 function checked(weights: readonly number[], count: number): number[] {
   if (weights.length !== count)
-    throw new UsageError(`${weights.length} weights for a grid of ${count} levels`);
+    throw new UsageError(`expected ${count} weights, one per level of the grid, got ${weights.length}`);
   const bad = weights.find((w) => !Number.isFinite(w) || w < 0);
-  if (bad !== undefined) throw new UsageError(`a weight must be finite and not negative, got ${bad}`);
-  if (!weights.some((w) => w > 0)) throw new UsageError('all weights of the grid are 0');
+  if (bad !== undefined)
+    throw new UsageError(`expected weights that are finite and not negative, got ${bad}`);
+  if (!weights.some((w) => w > 0))
+    throw new UsageError('expected a weight above 0 in the grid, got only zeros');
   return [...weights];
 }

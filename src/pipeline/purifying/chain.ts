@@ -1,13 +1,13 @@
-// Purification as a chain of steps, each a map of states with its derivative, so that whoever wants the gradient of
-// what comes out with regard to the image that went in can walk back through it.
+// Purification as a chain of steps. Each step maps a state to the next and has its derivative, so that the
+// gradient of the purified image with respect to the original one can be backpropagated through the chain.
 
-/** What a purification asks of its network, for one image at a time; who answers may gather batches of many. */
+/** The network of a purification, for one image at a time. An implementation may gather calls in batches. */
 export interface Denoising {
-  /** The error of x [c, h, w] in [-1, 1] at (level, noise) under no class, and its gradient with regard to x. */
+  /** Returns the error of x [c, h, w] in [-1, 1] at (level, noise) under no class, and its gradient by x. */
   lossGradient(x: Float32Array, level: number, noise: number): Promise<LossGradient>;
-  /** The noise eps_hat predicted at x_t under no class. */
+  /** Returns the noise eps_hat that is predicted at x_t under no class. */
   predict(xt: Float32Array, level: number): Promise<Float32Array>;
-  /** Jᵀ·v, where J is the Jacobian of `predict` at x_t. */
+  /** Returns Jᵀ·v, where J is the Jacobian of `predict` at x_t. */
   pullBack(xt: Float32Array, level: number, v: Float32Array): Promise<Float32Array>;
 }
 
@@ -16,23 +16,29 @@ export interface LossGradient {
   readonly gradient: Float32Array;
 }
 
-/** What goes from step to step, by name: the image `x` [c, h, w], and what else a method carries on (momentum). */
+/**
+ * The arrays that go from step to step, by name: the image `x` [c, h, w], and others of a method, such as
+ * momentum.
+ */
 export type State = { readonly x: Float32Array } & Readonly<Record<string, Float32Array | Float64Array>>;
 
-/** Gradients with regard to the arrays of a state, by their names; those that are absent are zero. */
+/** Gradients with respect to the arrays of a state, by their names; absent ones are zero. */
 export type Cotangent = Readonly<Record<string, Float64Array>>;
 
-/** One step. All it needs to know (its level, its noise) it knows already, so it is a function of its state alone. */
+/** One step. It holds its own level and noise, so it is a function of the state alone. */
 export interface PurificationStep {
   forward(denoising: Denoising, before: State): Promise<State>;
   /**
-   * The gradient with regard to `before`, from that with regard to the state after it. Where a step clips, what was
-   * clipped has no gradient.
+   * Returns the gradient with respect to `before` from the gradient with respect to the state after the step.
+   * Values that a step clips have no gradient.
    */
   pullBack(denoising: Denoising, before: State, after: Cotangent): Promise<Cotangent>;
 }
 
-/** The states of a chain: the one it begins with, { x }, and one behind every step. The last one's x is the answer. */
+/**
+ * Returns the states of a chain: the first one, { x }, and one after every step. The last x is the purified
+ * image.
+ */
 export async function statesOf(
   denoising: Denoising,
   steps: readonly PurificationStep[],
@@ -43,7 +49,9 @@ export async function statesOf(
   return states;
 }
 
-/** The gradient with regard to the x that a chain began with, from that with regard to its answer. */
+/**
+ * Returns the gradient with respect to the first x of a chain from the gradient with respect to the last one.
+ */
 export async function pullBackThrough(
   denoising: Denoising,
   steps: readonly PurificationStep[],
@@ -56,12 +64,13 @@ export async function pullBackThrough(
   return cotangent.x ?? new Float64Array(gradient.length);
 }
 
-/** Length of the difference that `hessianTimes` takes, as a share of the root mean square of an image in [-1, 1]. */
+/** Root mean square of the difference that `hessianTimes` takes, for images in [-1, 1]. */
 const DIFFERENCE = 0.01;
 
 /**
- * H·v of the loss at x by central differences of its gradient, H being symmetric: (g(x + h v) - g(x - h v)) / 2h,
- * with h so that h v has a root mean square of `DIFFERENCE`: small against the noise, large against f32's rounding.
+ * Returns H·v of the loss at x by central differences of its gradient, H being symmetric: (g(x + h v) - g(x -
+ * h v)) / 2h, with h so that h v has a root mean square of `DIFFERENCE`: small against the noise, large
+ * against f32's rounding.
  */
 export async function hessianTimes(
   denoising: Denoising,

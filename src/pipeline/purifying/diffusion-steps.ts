@@ -1,5 +1,5 @@
-// DiffPure (Nie et al., ICML 2022): an image is noised so far that small perturbations drown, and denoised by the
-// reverse process. Everything is for pixels in [-1, 1].
+// The steps of DiffPure (Nie et al., ICML 2022): an image is noised so far that small perturbations vanish in
+// the noise, and then denoised by the reverse process. Everything is for pixels in [-1, 1].
 
 import type { Mix } from '../../graph/model.ts';
 import type { PurificationStep, State } from './chain.ts';
@@ -10,10 +10,10 @@ export interface DiffusionLevel {
   readonly mix: Mix;
 }
 
-/** What a step carries on beside x. */
+/** Returns the arrays of a state that a step passes on, other than x. */
 const others = (state: State) => ({ origin: state.origin ?? state.x });
 
-/** A step that changes x alone: what comes back to the rest passes. */
+/** Makes a step that changes only x: gradients of the other arrays pass through. */
 function stepOfX(
   forward: (denoising: Parameters<PurificationStep['forward']>[0], x: Float32Array) => Promise<Float32Array>,
   pullBack: (
@@ -36,7 +36,7 @@ function stepOfX(
   };
 }
 
-/** x_t = a x + b eps. */
+/** Returns the step x_t = a x + b eps. */
 export const noisingStep = ({ a, b }: Mix, eps: () => Float32Array): PurificationStep =>
   stepOfX(
     async (_, x) => {
@@ -47,9 +47,10 @@ export const noisingStep = ({ a, b }: Mix, eps: () => Float32Array): Purificatio
   );
 
 /**
- * A step of Euler-Maruyama down the reverse VP-SDE, dx = (-beta x / 2 - beta score) dt + sqrt(beta) dw with
- * score = -eps_hat / b: x = (1 + beta / 2) x - (beta / b) eps_hat(x) + sqrt(beta) z, where beta = 1 - (a / a')² is
- * that of the way to the next level (a' = 1 behind the last): the discrete betas where every timestep is a step.
+ * Returns a step of Euler-Maruyama down the reverse VP-SDE, dx = (-beta x / 2 - beta score) dt + sqrt(beta)
+ * dw with score = -eps_hat / b: x = (1 + beta / 2) x - (beta / b) eps_hat(x) + sqrt(beta) z, where beta = 1 -
+ * (a / a')² is that of the way to the next level (a' = 1 after the last): the discrete betas if every
+ * timestep is a step.
  */
 export function reverseStep(
   { level, mix: { a, b } }: DiffusionLevel,
@@ -72,8 +73,9 @@ export function reverseStep(
 }
 
 /**
- * A step of Heun's method down the probability flow ODE dx / dsigma = (x - D(x; sigma)) / sigma = eps_hat (Karras et
- * al. 2022, algorithm 1 without churn), from one sigma to the next; Euler's to sigma 0, behind the last.
+ * Returns a step of Heun's method down the probability flow ODE dx / dsigma = (x - D(x; sigma)) / sigma =
+ * eps_hat (Karras et al. 2022, algorithm 1 without churn), from one sigma to the next; Euler's to sigma 0,
+ * after the last.
  */
 export function heunStep(from: DiffusionLevel, to: DiffusionLevel | undefined): PurificationStep {
   const h = (to?.mix.b ?? 0) - from.mix.b;

@@ -1,5 +1,5 @@
-// The purifications by likelihood maximisation (Chen et al., ICML 2024), with the settings of the paper and of RDC's
-// released code.
+// The purifications by likelihood maximisation (Chen et al., ICML 2024), with the settings of the paper and
+// of RDC's released code.
 
 import type { Mix } from '../../graph/model.ts';
 import type { OptionsFor } from '../option.ts';
@@ -18,8 +18,8 @@ import { addsNoise, levelAt, levelsOfSigmas, noiseIndices } from './step-levels.
 /** The option that only likelihood maximisation has. */
 export interface LikelihoodOptions {
   /**
-   * Size of a step, for pixels in [-1, 1]: Adam's learning rate, 0.1; the length of a step of `lm-momentum` and
-   * `lm-residual`, 0.1 in linf, in l2 such that 2 of 5 steps reach the ball's surface.
+   * Size of a step, for pixels in [-1, 1]: Adam's learning rate, 0.1; the length of a step of `lm-momentum`
+   * and `lm-residual`, 0.1 in linf, in l2 such that 2 of 5 steps reach the ball's surface.
    */
   readonly stepSize?: number | undefined;
 }
@@ -35,8 +35,8 @@ const STEP_SIZE = 0.1;
 const stepsOf = ({ steps, sigmas }: Options): number => steps ?? sigmas?.length ?? STEPS;
 
 /**
- * Sigmas are drawn from the midpoints of so many equal parts of the published U(0.4, 0.6), so that the levels that a
- * model is opened with do not depend on the draw.
+ * Sigmas are drawn from the midpoints of so many equal parts of the published U(0.4, 0.6), so that the levels
+ * that a model is opened with do not depend on the draw.
  */
 const DRAWN = { from: 0.4, to: 0.6, parts: 256 };
 
@@ -71,7 +71,9 @@ function noisings(method: string, options: Options, model: PurifyingModel): Nois
   });
 }
 
-/** How far `lm-momentum` and `lm-residual` let an image move: by default 8/255 in linf, 0.5 in l2, for [0, 1]. */
+/**
+ * How far `lm-momentum` and `lm-residual` let an image move: by default 8/255 in linf, 0.5 in l2, for [0, 1].
+ */
 function limitOf({ eps, norm = 'linf' }: Options): MoveLimit {
   return { norm, radius: 2 * (eps ?? (norm === 'linf' ? 8 / 255 : 0.5)) };
 }

@@ -1,17 +1,21 @@
-// Likelihood maximisation (Chen et al., ICML 2024): an image is moved to where the denoising loss
-// mean((D(x + sigma n; sigma) - x)²), a bound on -log p(x), is lower. Everything is for pixels in [-1, 1].
+// The steps of likelihood maximisation (Chen et al., ICML 2024): they move an image so that the denoising
+// loss mean((D(x + sigma n; sigma) - x)²), a bound on -log p(x), becomes smaller. Everything is for pixels in
+// [-1, 1].
 
 import type { Mix } from '../../graph/model.ts';
 import { l2 } from '../norms.ts';
 import { type Cotangent, type Denoising, hessianTimes, type PurificationStep, type State } from './chain.ts';
 import { dot, l1, type MoveLimit, projectWithin, pullBackProjection } from './projection.ts';
 
-/** Where a step looks: at the image mixed with noise `noise` by level `level`. */
+/** How a step noises the image before it evaluates the loss: with noise `noise` at level `level`. */
 export interface Noising {
   readonly level: number;
   readonly noise: number;
   readonly mix: Mix;
-  /** What makes the model's errors there squares in the image: (b / a)² where they compare noises, else 1. */
+  /**
+   * The factor that converts the model's errors to squares in the image: (b / a)² if they compare noises,
+   * else 1.
+   */
   readonly scale: number;
 }
 
@@ -26,23 +30,26 @@ const f64 = (values: Float32Array | Float64Array | undefined, length: number): F
 const sum = (...rows: readonly Float64Array[]) =>
   rows[0]!.map((_, i) => rows.reduce((s, row) => s + row[i]!, 0));
 
-/** Gradients of the loss by state, so that the way back finds what the way there computed. */
+/** Gradients of the loss by state, so that the backward pass reuses those of the forward pass. */
 type Known = WeakMap<State, Float64Array>;
 
-/** How a look gives the direction of rising loss at x, and what its derivative, symmetric or transposed, does to v. */
+/** The direction of rising loss at x, and the product of v with its transposed derivative. */
 interface Slope {
   readonly at: (denoising: Denoising, x: Float32Array) => Promise<Float64Array>;
   readonly pullBack: (denoising: Denoising, x: Float32Array, v: Float64Array) => Promise<Float64Array>;
 }
 
-/** The gradient of the loss, through network and target. */
+/** Returns the gradient of the loss, through the network and the target. */
 const gradientOf = ({ level, noise, scale }: Noising): Slope => ({
   at: async (denoising, x) => scaled((await denoising.lossGradient(x, level, noise)).gradient, scale),
   pullBack: async (denoising, x, v) =>
     (await hessianTimes(denoising, x, level, noise, v)).map((value) => scale * value),
 });
 
-/** x - D(x_s) = (b / a) (eps_hat(x_t) - eps): the gradient of half the squared loss if D did not depend on x. */
+/**
+ * Returns x - D(x_s) = (b / a) (eps_hat(x_t) - eps): the gradient of half the squared loss if D did not
+ * depend on x.
+ */
 const residualOf = ({ level, mix: { a, b } }: Noising, eps: () => Float32Array): Slope => {
   const noised = (x: Float32Array) => {
     const noise = eps();
@@ -65,20 +72,23 @@ async function slopeAt(slope: Slope, denoising: Denoising, before: State, known:
   return found;
 }
 
-/** The image that a chain began with; the first step remembers it. */
+/** Returns the first image of a chain, which the first step adds to the state. */
 const originOf = (state: State): Float32Array => (state.origin as Float32Array | undefined) ?? state.x;
 
-/** Adds up what comes back to x and to the origin, which are the same before the first step. */
+/**
+ * Returns the gradients of x and of the origin; before the first step they are the same image, so they are
+ * summed.
+ */
 function backTo(before: State, x: Float64Array, origin: Float64Array, rest: Cotangent = {}): Cotangent {
   return before.origin ? { ...rest, x, origin } : { ...rest, x: sum(x, origin) };
 }
 
 /**
- * Step k (from 1) of Adam (Kingma and Ba 2015; 0.9, 0.999, 1e-8) with learning rate `rate`, as released
- * (`likelihood_maximization_T1`): nothing is clipped on the way.
+ * Returns step k (from 1) of Adam (Kingma and Ba 2015; 0.9, 0.999, 1e-8) with learning rate `rate`, as
+ * released (`likelihood_maximization_T1`): nothing is clipped on the way.
  */
-export function adamStep(look: Noising, k: number, rate: number): PurificationStep {
-  const slope = gradientOf(look);
+export function adamStep(noising: Noising, k: number, rate: number): PurificationStep {
+  const slope = gradientOf(noising);
   const known: Known = new WeakMap();
   const moments = async (denoising: Denoising, before: State) => {
     const g = await slopeAt(slope, denoising, before, known);
@@ -117,23 +127,23 @@ export function adamStep(look: Noising, k: number, rate: number): PurificationSt
 }
 
 /**
- * A step of algorithm 1: m = m - g / ||g||_1, and x goes by `size` along m: by its signs (linf), or by m / ||m||_2
- * (l2); then back into the ball and into [-1, 1]. Momentum 1.
+ * Returns a step of algorithm 1: m = m - g / ||g||_1, and x goes by `size` along m: by its signs (linf), or
+ * by m / ||m||_2 (l2); then back into the ball and into [-1, 1]. Momentum 1.
  */
 export function momentumStep(
-  look: Noising,
+  noising: Noising,
   size: number,
-  ball: MoveLimit,
+  limit: MoveLimit,
   eps?: () => Float32Array,
 ): PurificationStep {
-  const slope = eps ? residualOf(look, eps) : gradientOf(look);
+  const slope = eps ? residualOf(noising, eps) : gradientOf(noising);
   const known: Known = new WeakMap();
   const towards = async (denoising: Denoising, before: State) => {
     const g = await slopeAt(slope, denoising, before, known);
     const length = l1(g) || 1;
     const m = f64(before.m, g.length).map((value, i) => value - g[i]! / length);
     const norm = l2(m) || 1;
-    const step = ball.norm === 'linf' ? m.map(Math.sign) : m.map((value) => value / norm);
+    const step = limit.norm === 'linf' ? m.map(Math.sign) : m.map((value) => value / norm);
     const moved = Float64Array.from(before.x, (value, i) => value + size * step[i]!);
     return { g, length, m, norm, moved };
   };
@@ -141,15 +151,15 @@ export function momentumStep(
     async forward(denoising, before) {
       const { m, moved } = await towards(denoising, before);
       const origin = originOf(before);
-      return { x: Float32Array.from(projectWithin(moved, origin, ball)), origin, m };
+      return { x: Float32Array.from(projectWithin(moved, origin, limit)), origin, m };
     },
     async pullBack(denoising, before, after) {
       const n = before.x.length;
       const { g, length, m, norm, moved } = await towards(denoising, before);
-      const projected = pullBackProjection(moved, originOf(before), ball, f64(after.x as Float64Array, n));
+      const projected = pullBackProjection(moved, originOf(before), limit, f64(after.x as Float64Array, n));
       const origin = sum(projected.origin, f64(after.origin, n));
       let ofM = f64(after.m, n);
-      if (ball.norm === 'l2') {
+      if (limit.norm === 'l2') {
         const along = dot(projected.x, m) / norm ** 2;
         ofM = ofM.map((value, i) => value + (size / norm) * (projected.x[i]! - along * m[i]!));
       }
@@ -164,16 +174,19 @@ export function momentumStep(
   };
 }
 
-/** The end of a chain: into the ball around what it began with, where there is one, and into [-1, 1]. */
-export const clipStep = (ball: MoveLimit | undefined): PurificationStep => ({
+/**
+ * Returns the last step of a chain, which clips to the ball around the first image, if there is a limit, and
+ * to [-1, 1].
+ */
+export const clipStep = (limit: MoveLimit | undefined): PurificationStep => ({
   async forward(_, before) {
-    const x = projectWithin(Float64Array.from(before.x), originOf(before), ball);
+    const x = projectWithin(Float64Array.from(before.x), originOf(before), limit);
     return { x: Float32Array.from(x), origin: originOf(before) };
   },
   async pullBack(_, before, after) {
     const n = before.x.length;
     const x = Float64Array.from(before.x);
-    const projected = pullBackProjection(x, originOf(before), ball, f64(after.x as Float64Array, n));
+    const projected = pullBackProjection(x, originOf(before), limit, f64(after.x as Float64Array, n));
     return backTo(before, projected.x, sum(projected.origin, f64(after.origin, n)));
   },
 });

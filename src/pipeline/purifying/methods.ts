@@ -1,4 +1,5 @@
-// The purifications by name. A new one is a file of its own, with its steps and its entry, and a name in this list.
+// The purifications by name. A new one is a file of its own, with its steps and its entry, and a name in this
+// list.
 
 import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
@@ -15,11 +16,12 @@ import {
 import type { CommonOptions, PurificationEntry, PurifyingModel, Title } from './purification-entry.ts';
 
 /**
- * - `lm-adam`: likelihood maximisation as RDC released it (Chen et al., ICML 2024): Adam on the denoising loss;
- * - `lm-momentum`: likelihood maximisation as in the paper (algorithm 1): steps along the momentum of the normalised
- *   gradient, kept in a ball around the image;
- * - `lm-residual`: `lm-momentum` with x - D(x_s) in place of the gradient, that is without the network's Jacobian: a
- *   third of the work, but another algorithm;
+ * - `lm-adam`: likelihood maximisation as RDC released it (Chen et al., ICML 2024): Adam on the denoising
+ *   loss;
+ * - `lm-momentum`: likelihood maximisation as in the paper (algorithm 1): steps along the momentum of the
+ *   normalised gradient, kept in a ball around the image;
+ * - `lm-residual`: `lm-momentum` with x - D(x_s) in place of the gradient, that is without the network's
+ *   Jacobian: a third of the work, but another algorithm;
  * - `diffpure`: noised up to t* and denoised along the reverse process (Nie et al., ICML 2022).
  */
 const LIST = [lmAdamEntry, lmMomentumEntry, lmResidualEntry, diffpureEntry] as const;
@@ -78,8 +80,9 @@ export const purificationLevels =
   };
 
 /**
- * Returns the chain of steps that purifies an image, the last of which clips it. It is the same for every image: the
- * sigma and the noise of a step are those of its number (of the seed, or of the lists), whatever batch the image is in.
+ * Returns the chain of steps that purifies an image, the last of which clips it. It is the same for every
+ * image: the sigma and the noise of a step are those of its number (of the seed, or of the lists), whatever
+ * batch the image is in.
  *
  * @throws UsageError if options do not fit together; ModelError if fewer noises are given than it takes.
  */

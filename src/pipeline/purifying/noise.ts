@@ -1,25 +1,28 @@
-// The noise of a purification on the host, the same as on the device: recomputed from a seed, or a table that was
-// given.
+// The noise of a purification on the host, the same as on the device: recomputed from a seed, or from a given
+// table.
 
 import { normals, philox } from '../../kernels/diffusion/philox.ts';
 
 /** Noises by their indices. */
 export interface HostNoise {
-  /** Index of the first one that purifying uses. */
+  /** Index of the first noise that a purification uses. */
   readonly first: number;
-  /** How many there are from the first one on, where that is known. */
+  /** The number of noises from the first one on, if it is limited. */
   readonly count?: number | undefined;
   /** Noise `index` [c, h, w]. */
   readonly of: (index: number) => Float32Array;
 }
 
-/** Purifying takes noises of a seed from here on, so that it shares none with the evaluations of a classifier. */
+/**
+ * A purification takes noises of a seed from this index on, so that it shares none with a classifier's
+ * evaluations.
+ */
 const FIRST = 2 ** 31;
 
-/** Bytes of noises that are kept rather than made again for the next image. */
+/** Bytes of noises that are kept for the next image, instead of being recomputed. */
 const KEPT = 64 * 2 ** 20;
 
-/** Noise of a seed for images of `length` values. */
+/** Returns the noise of a seed for images of `length` values. */
 export function seededNoise(seed: number, length: number): HostNoise {
   const kept = new Map<number, Float32Array>();
   const make = (index: number): Float32Array => {
@@ -38,7 +41,7 @@ export function seededNoise(seed: number, length: number): HostNoise {
   };
 }
 
-/** Given noises [count, c, h, w] of images of `length` values. */
+/** Returns given noises [count, c, h, w] of images of `length` values. */
 export const givenNoise = (values: Float32Array, length: number): HostNoise => ({
   first: 0,
   count: values.length / length,
@@ -48,6 +51,6 @@ export const givenNoise = (values: Float32Array, length: number): HostNoise => (
 /** The stream of a seed that sigmas are drawn from; its noise is stream 0. */
 const SIGMAS = 1;
 
-/** A number of [0, 1) by seed and index. */
+/** Returns a number in [0, 1) by seed and index. */
 export const uniform = (seed: number, index: number): number =>
   philox([0, index, 0, SIGMAS], [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0])[0] / 2 ** 32;

@@ -1,5 +1,5 @@
-// Balls around an image and the box [-1, 1] of all images: projections with their derivatives. Everything is for
-// pixels in [-1, 1], sums are in f64 and in order.
+// Balls around an image and the box [-1, 1] of all images: projections with their derivatives. Everything is
+// for pixels in [-1, 1], sums are in f64 and in order.
 
 import { distance, l2, type Norm } from '../norms.ts';
 
@@ -13,37 +13,41 @@ export const dot = (x: Row, y: Row): number => {
 
 export const l1 = (x: Row): number => dot(x, x.map(Math.sign));
 
+/** How far an image may move from the first one of its chain: a ball, for pixels in [-1, 1]. */
 export interface MoveLimit {
   readonly norm: Norm;
   readonly radius: number;
 }
 
-/** x in the ball around `origin` and then in [-1, 1]: as origin is an image, that leaves it in the ball. */
-export function projectWithin(x: Float64Array, origin: Row, ball: MoveLimit | undefined): Float64Array {
-  return inBall(x, origin, ball).map((value) => Math.min(1, Math.max(-1, value)));
+/**
+ * Projects x into the ball around `origin`, and then into [-1, 1]; as origin is an image, x stays in the
+ * ball.
+ */
+export function projectWithin(x: Float64Array, origin: Row, limit: MoveLimit | undefined): Float64Array {
+  return inBall(x, origin, limit).map((value) => Math.min(1, Math.max(-1, value)));
 }
 
-function inBall(x: Float64Array, origin: Row, ball: MoveLimit | undefined): Float64Array {
-  if (!ball) return x;
-  const { norm, radius } = ball;
+function inBall(x: Float64Array, origin: Row, limit: MoveLimit | undefined): Float64Array {
+  if (!limit) return x;
+  const { norm, radius } = limit;
   if (norm === 'linf')
     return x.map((value, i) => Math.min(origin[i]! + radius, Math.max(origin[i]! - radius, value)));
   const length = distance('l2', x, origin);
   return length <= radius ? x : x.map((value, i) => origin[i]! + (value - origin[i]!) * (radius / length));
 }
 
-/** Gradients with regard to x and to origin, from that with regard to what `project` made of them. */
+/** Returns the gradients with respect to x and to origin from the gradient with respect to the projection. */
 export function pullBackProjection(
   x: Float64Array,
   origin: Row,
-  ball: MoveLimit | undefined,
+  limit: MoveLimit | undefined,
   gradient: Float64Array,
 ): { readonly x: Float64Array; readonly origin: Float64Array } {
-  const held = inBall(x, origin, ball);
+  const held = inBall(x, origin, limit);
   const kept = gradient.map((value, i) => (Math.abs(held[i]!) <= 1 ? value : 0));
   const nothing = new Float64Array(x.length);
-  if (!ball) return { x: kept, origin: nothing };
-  const { norm, radius } = ball;
+  if (!limit) return { x: kept, origin: nothing };
+  const { norm, radius } = limit;
   if (norm === 'linf') {
     const inside = x.map((value, i) => (Math.abs(value - origin[i]!) <= radius ? 1 : 0));
     return {

@@ -1,4 +1,5 @@
-// What all purifications have in common: the options that each of them has, and what is known of each by name.
+// What all purifications have in common: the options that each of them has, and what is known of each by
+// name.
 
 import type { Level, Mix } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
@@ -11,20 +12,21 @@ import type { HostNoise } from './noise.ts';
 /** Options of every purification. */
 export interface CommonOptions {
   /**
-   * Steps: 5 of likelihood maximisation; of `diffpure` t* (one per timestep), or 18 if a model's levels are sigmas. If
-   * sigmas are given, as many as those.
+   * Steps: 5 of likelihood maximisation; of `diffpure` t* (one per timestep), or 18 if a model's levels are
+   * sigmas. If sigmas are given, as many as those.
    */
   readonly steps?: number | undefined;
   /**
-   * How far an image may move, for pixels in [0, 1]. `lm-momentum` and `lm-residual`: 8/255 in linf, 0.5 in l2; the
-   * others do not limit it by default.
+   * How far an image may move, for pixels in [0, 1]. `lm-momentum` and `lm-residual`: 8/255 in linf, 0.5 in
+   * l2; the others do not limit it by default.
    */
   readonly eps?: number | undefined;
   /** The norm of `eps` and of the steps of `lm-momentum` and `lm-residual`; linf. */
   readonly norm?: Norm | undefined;
   /**
-   * The sigma of every step (noise in units of the image; a model of timesteps takes the first timestep whose sigma is
-   * at least as large). Without them likelihood maximisation draws from U(0.4, 0.6), and `diffpure` goes down from t*.
+   * The sigma of every step (noise in units of the image; a model of timesteps takes the first timestep whose
+   * sigma is at least as large). Without them likelihood maximisation draws from U(0.4, 0.6), and `diffpure`
+   * goes down from t*.
    */
   readonly sigmas?: readonly number[] | undefined;
   /** Seed of the sigmas drawn, and of the noise if none is given; 0. */
@@ -50,7 +52,9 @@ export const COMMON_OPTIONS: OptionsFor<Pick<CommonOptions, 'steps' | 'eps' | 'n
   },
 };
 
-/** What a chain of steps is made for: an opened model, its levels by what they do to an image, and the noise. */
+/**
+ * What a chain of steps is made for: an opened model, its levels by what they do to an image, and the noise.
+ */
 export interface PurifyingModel {
   readonly name: string;
   readonly mixes: readonly Mix[];
@@ -72,6 +76,9 @@ export interface PurificationEntry<Own = OptionValues, Name extends string = str
   drawSigmas?(options: CommonOptions & Own): readonly number[];
   /** Returns the levels that a model is opened with. @throws UsageError if the model does not have them. */
   levels(options: CommonOptions & Own, model: ModelSummary): Level[];
-  /** Makes the chain of steps. @throws UsageError or ModelError if model, options and noise do not fit together. */
+  /**
+   * Makes the chain of steps.
+   * @throws UsageError or ModelError if model, options and noise do not fit together.
+   */
   steps(options: CommonOptions & Own, model: PurifyingModel): PurificationStep[];
 }

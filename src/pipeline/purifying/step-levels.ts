@@ -1,4 +1,5 @@
-// The levels and noises of a purification's steps: which ones a model is opened with, and which ones a step takes.
+// The levels and noises of a purification's steps: which ones a model is opened with, and which ones a step
+// takes.
 
 import { ModelError, UsageError } from '../../errors.ts';
 import type { Level, Mix } from '../../graph/model.ts';
@@ -10,8 +11,8 @@ export const levelsOfTimesteps = (timesteps: readonly number[]): Level[] =>
   [...new Set(timesteps)].map((t) => ({ t, weight: 1 }));
 
 /**
- * Returns the levels of some sigmas, each once: these sigmas themselves, or the first timesteps whose sigmas are at least
- * as large.
+ * Returns the levels of some sigmas, each once: these sigmas themselves, or the first timesteps whose sigmas
+ * are at least as large.
  *
  * @throws UsageError if a sigma is above the model's last.
  */
@@ -32,7 +33,10 @@ export function levelsOfSigmas(
 /** Relative difference that rounding may make between a level's sigma and the one that it was opened for. */
 const ROUNDING = 1e-6;
 
-/** Returns the level of an opened model with the smallest sigma of at least `sigma`. @throws UsageError if none has. */
+/**
+ * Returns the level of an opened model with the smallest sigma of at least `sigma`.
+ * @throws UsageError if none has.
+ */
 export function levelAt(sigma: number, { name, mixes }: PurifyingModel): number {
   const own = mixes.map(({ a, b }) => b / a);
   const enough = own.map((value, i) => ({ value, i })).filter(({ value }) => value >= sigma * (1 - ROUNDING));

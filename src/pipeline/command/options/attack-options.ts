@@ -1,4 +1,5 @@
-// Options of attacks and of measuring robustness.
+// Options about attacks and robustness. What a single attack can be given is declared by its entry (see
+// attacks.ts).
 
 import { z } from 'zod';
 import { ATTACK_ENTRIES, ATTACKS } from '../../attacking/attacks.ts';
@@ -58,7 +59,7 @@ export const ATTACKING = {
   },
   randomness: {
     flags: '--randomness <name>',
-    help: "whether the attacker knows the defence's random numbers: known, or fresh ones in every step",
+    help: "whether the attacker knows the defence's random numbers: known, or fresh (new ones in every step)",
     schema: z.enum(['known', 'fresh']),
     expected: 'known or fresh',
     fallback: 'known',

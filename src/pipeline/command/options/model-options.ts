@@ -1,4 +1,4 @@
-// Options that say which model it is, and between which classes it chooses.
+// Options about the model, and the classes that it chooses between.
 
 import { z } from 'zod';
 import { DEFAULT_MODEL } from '../../../graph/node/model-path.ts';
@@ -21,26 +21,26 @@ export const MODEL = {
   },
   template: {
     flags: '--template <text>',
-    help: 'text models: prompt of a label ("a photo of a {}."); several times: several prompts a class, the best counts',
+    help: 'text models: prompt of a label ("a photo of a {}."); if given several times, each class has several prompts and the best counts',
     schema: z.array(z.string().includes('{}')),
-    expected: 'a text with {} in the place of the name',
+    expected: 'a text with {} in place of the name',
     several: true,
   },
   prompts: {
     flags: '--prompts <file>',
-    help: 'candidates from a CSV file: prompt,classname,classidx, a row each',
+    help: 'candidates from a CSV file: prompt,classname,classidx in each row',
     schema: text,
     expected: 'a CSV file',
   },
   config: {
     flags: '--config <file>',
-    help: 'arguments of EDMPrecond as JSON, for what the file does not say of its network',
+    help: 'arguments of EDMPrecond as JSON, for those that the file does not hold',
     schema: text,
     expected: 'a JSON file',
   },
   imageSize: {
     flags: '--image-size <n>',
-    help: 'side the image is resized and cropped to (pixel models have their own)',
+    help: 'side that images are resized and cropped to (pixel models have a fixed one)',
     schema: integer(1, 65_536),
     expected: 'an integer of 1 or more',
   },

@@ -1,4 +1,4 @@
-// Options that say what comes out, and where it goes.
+// Options about results: what they hold, and where they are written.
 
 import { z } from 'zod';
 import type { OptionSet } from '../../option.ts';
@@ -55,7 +55,7 @@ export const OUTPUT = {
   },
   order: {
     flags: '--order <name>',
-    help: 'completion (as soon as a result is there) or input (in the order of the inputs)',
+    help: 'completion (each result as soon as it is ready) or input (in the order of the inputs)',
     schema: z.enum(['completion', 'input']),
     expected: 'completion or input',
     fallback: 'completion',
@@ -73,7 +73,7 @@ export const OUTPUT = {
   },
   energy: {
     flags: '--energy',
-    help: 'results have energies: -log p(x), and -log p(x | class) in top, up to a constant; high for what is unlike the training data; needs --strategy all, or staged (then over the levels of its first stage)',
+    help: 'results have energies: -log p(x), and -log p(x | class) in top, up to a constant; high for images unlike the training data; needs --strategy all, or staged (over the levels of its first stage)',
     ...flag,
   },
   errors: {

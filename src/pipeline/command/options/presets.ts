@@ -23,8 +23,8 @@ const staged = (nSamples: string, toKeep: string, loss: 'l1' | 'l2'): Preset => 
 });
 
 /**
- * The schedules of Li et al. (ICCV 2023) by data set; their DiT grid (every class at t = 2, 6, ..., 998 of 1,000); and
- * `fast`.
+ * The schedules of Li et al. (ICCV 2023) by data set; their DiT grid (every class at t = 2, 6, ..., 998 of
+ * 1,000); and `fast`.
  */
 export const PRESETS: Readonly<Record<string, Preset>> = {
   'paper-cifar10': staged('50,500', '5,1', 'l1'),
@@ -51,7 +51,9 @@ export const PRESET_HELP = Object.entries(PRESETS)
   })
   .join('\n');
 
-/** Adds the options of the preset in `given`, if there is one, to those that were given, which override it. */
+/**
+ * Adds the options of the preset in `given`, if there is one, to those that were given, which override it.
+ */
 export function withPreset(given: OptionValues): OptionValues {
   const preset = PRESETS[String(given.preset)];
   if (!preset) return given;

@@ -1,4 +1,4 @@
-// Options that say how a command runs: what it reads, and how much at once.
+// Options about running: the device, and how much is read and evaluated at once.
 
 import type { OptionSet } from '../../option.ts';
 import { auto, count, flag, text } from '../../option-schemas.ts';
@@ -12,7 +12,7 @@ export const RUNNING = {
   },
   fix: {
     flags: '--fix',
-    help: 'do what helps, where that is safe',
+    help: 'fix what is wrong, if that is safe',
     ...flag,
   },
   run: {
@@ -22,7 +22,7 @@ export const RUNNING = {
   },
   perClass: {
     flags: '--per-class <n>',
-    help: 'take at most so many images of each class, the first',
+    help: 'take at most this many images of each class, the first ones',
     ...count,
   },
   null: {
@@ -32,7 +32,7 @@ export const RUNNING = {
   },
   batch: {
     flags: '--batch <n>',
-    help: 'evaluations of a dispatch',
+    help: 'evaluations per dispatch',
     schema: auto,
     expected: 'auto or an integer of 1 or more',
     fallback: 'auto',

@@ -1,5 +1,5 @@
-// All options of all commands. A command picks those it has by name, and adds the options of registries (strategies,
-// attacks, purifications), which are known only by their entries.
+// All options of all commands. A command picks those it has by name, and adds the options of registries
+// (strategies, attacks, purifications), which are known only by their entries.
 
 import { type Command, Option as CommanderOption } from 'commander';
 import type { z } from 'zod';
@@ -46,7 +46,9 @@ export type Values<Name extends OptionName> = {
 const groupOf = (name: OptionName): Group =>
   (Object.keys(GROUPS) as Group[]).find((group) => name in GROUPS[group])!;
 
-/** Gives a command some options by their names. Those that are not given have no value in `command.opts()`. */
+/**
+ * Gives a command some options by their names. Those that are not given have no value in `command.opts()`.
+ */
 export function addOptions(command: Command, names: readonly OptionName[]): Command {
   for (const name of names) addOptionSet(command, groupOf(name), { [name]: OPTIONS[name] });
   return command;
