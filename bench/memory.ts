@@ -59,7 +59,7 @@ const folder = mkdtempSync(join(tmpdir(), 'diffclass-memory-'));
 try {
   const links = makeLinks(folder);
   const program = values.fake
-    ? ['--import', 'tsx', join(ROOT, 'test/pipeline/fakecli.ts'), '0']
+    ? ['--import', 'tsx', join(ROOT, 'test/pipeline/fake-cli.ts'), '0']
     : [join(ROOT, 'dist/pipeline/command/cli.js')];
   const options = ['--model', values.model, '--timesteps', 'even:1', '--quiet', '--top-k', '1', '-'];
   if (values.labels !== undefined) options.unshift('--labels', values.labels);

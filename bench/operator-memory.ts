@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util';
 import { filter, map, tap } from 'rxjs';
 import { openClassifier } from '../src/index.ts';
 import { classify, pulled } from '../src/operators.ts';
-import { fakeModel, images } from '../test/pipeline/fake.ts';
+import { fakeModel, images } from '../test/pipeline/fake-model.ts';
 
 const { values } = parseArgs({ options: { images: { type: 'string', default: '100000' } } });
 const total = Number(values.images);

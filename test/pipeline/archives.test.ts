@@ -6,8 +6,8 @@ import { describe, expect, test } from 'vitest';
 import { nameOf } from '../../src/pipeline/node/image-from.ts';
 import { loadImages } from '../../src/pipeline/node/load.ts';
 import { findImages, isImage, type SourceOptions } from '../../src/pipeline/node/sources.ts';
-import { collect, turns } from './fake.ts';
-import { greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { collect, turns } from './fake-model.ts';
+import { greyPng, temporaryFolder, write } from './image-files.ts';
 
 interface ZipOptions {
   readonly stored?: boolean;

@@ -6,10 +6,10 @@ import { PassThrough } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { main } from '../../src/pipeline/command/main.ts';
 import { SHIPPED } from '../../src/pipeline/command/shared/model-folder.ts';
-import { cli } from './capture.ts';
-import { hash } from './fake.ts';
-import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
-import { greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { cli } from './captured-cli.ts';
+import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fake-folder.ts';
+import { hash } from './fake-model.ts';
+import { greyPng, temporaryFolder, write } from './image-files.ts';
 
 /** Class folders of images whose shade tells their class, two in the wrong folder in either part; and an empty model folder. */
 function labelledSet(perClass = 8) {

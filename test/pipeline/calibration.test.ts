@@ -14,7 +14,7 @@ import {
   reliabilityOf,
 } from '../../src/pipeline/deciding/calibration.ts';
 import { classOf, findLabelled } from '../../src/pipeline/node/labelled.ts';
-import { gauss, hash } from './fake.ts';
+import { gauss, hash } from './fake-model.ts';
 
 /** Outcomes whose right class is drawn from softmax(-error / temperature), so that this is the right temperature. */
 function drawn(count: number, temperature: number, classes = 5): ClassErrors[] {

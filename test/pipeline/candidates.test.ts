@@ -7,8 +7,8 @@ import {
   nearest,
   readPrompts,
 } from '../../src/pipeline/command/shared/candidates.ts';
-import { LABELS, SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
-import { temporaryFolder, write } from './imagefiles.ts';
+import { LABELS, SUMMARY, TEXT_SUMMARY } from './fake-folder.ts';
+import { temporaryFolder, write } from './image-files.ts';
 
 describe('candidates', () => {
   test('by name, whatever the case; the order is that of the names', () => {

@@ -12,7 +12,7 @@ import { classify } from '../../src/pipeline/operators/classify.ts';
 import { filterPulled, mapPulled, tapPulled } from '../../src/pipeline/operators/pulled.ts';
 import { pulled } from '../../src/pipeline/stream/observable.ts';
 import type { Classified, ImageItem, ItemFailure } from '../../src/pipeline/types.ts';
-import { collect, fakeModel, hash, image, images, turns } from './fake.ts';
+import { collect, fakeModel, hash, image, images, turns } from './fake-model.ts';
 
 const timeless = (result: Classified | ItemFailure) => ({ ...result, seconds: 0 });
 const strategies = [

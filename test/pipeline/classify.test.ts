@@ -22,7 +22,7 @@ import {
   images,
   noisyErrors,
   turns,
-} from './fake.ts';
+} from './fake-model.ts';
 
 const strategies = {
   all: all(),

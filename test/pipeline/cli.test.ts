@@ -8,10 +8,10 @@ import type { OpenFolder } from '../../src/pipeline/command/shared/model-choice.
 import { toModelInput } from '../../src/pipeline/images/pixels.ts';
 import { admCrop, resizeAndCrop } from '../../src/pipeline/images/resize.ts';
 import { decodePng, encodePng } from '../../src/pipeline/node/png.ts';
-import { cli, linesOf } from './capture.ts';
-import type { Fake } from './fake.ts';
-import { fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
-import { goodImages, greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { fakeFolder, LABELS, TEXT_SUMMARY } from './fake-folder.ts';
+import type { Fake } from './fake-model.ts';
+import { goodImages, greyPng, temporaryFolder, write } from './image-files.ts';
 
 /** Lines in an order that does not depend on the run. */
 const comparable = (out: string) => out.split('\n').sort();

@@ -7,8 +7,8 @@ import { conversions } from '../../src/pipeline/images/conversions.ts';
 import type { Pixels } from '../../src/pipeline/images/pixels.ts';
 import { imageFrom } from '../../src/pipeline/node/image-from.ts';
 import { encodePng } from '../../src/pipeline/node/png.ts';
-import { cli, linesOf } from './capture.ts';
-import { temporaryFolder, write } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { temporaryFolder, write } from './image-files.ts';
 
 const image = (width: number, height: number, channels: 1 | 3): Pixels => ({
   width,

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { main } from '../../src/pipeline/command/main.ts';
-import { fakeFolder } from './fakefolder.ts';
-import { temporaryFolder, write } from './imagefiles.ts';
+import { fakeFolder } from './fake-folder.ts';
+import { temporaryFolder, write } from './image-files.ts';
 
 const golden = fileURLToPath(new URL('../golden/edmpickle/uncond.pkl', import.meta.url));
 

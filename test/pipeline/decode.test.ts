@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { FAILURE_CODES, failureOf } from '../../src/pipeline/images/failures.ts';
 import { decodeFile, decodeImage } from '../../src/pipeline/node/decode.ts';
 import { encodePng } from '../../src/pipeline/node/png.ts';
-import { chunk, greyPng, rawPng, temporaryFolder, write } from './imagefiles.ts';
+import { chunk, greyPng, rawPng, temporaryFolder, write } from './image-files.ts';
 
 /** Rows of samples with filter 0 in front of each. */
 const rows = (...lines: readonly (readonly number[])[]) =>

@@ -5,9 +5,9 @@ import { expect, test } from 'vitest';
 import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
 import type { DriverCall } from '../../src/kernels/device/adapters.ts';
 import { main } from '../../src/pipeline/command/main.ts';
-import { cli } from './capture.ts';
-import { fakeDescribe, fakeFolder } from './fakefolder.ts';
-import { goodImages, temporaryFolder } from './imagefiles.ts';
+import { cli } from './captured-cli.ts';
+import { fakeDescribe, fakeFolder } from './fake-folder.ts';
+import { goodImages, temporaryFolder } from './image-files.ts';
 
 test.each(['classify', 'match', 'purify', 'calibrate', 'attack', 'evaluate', 'doctor'])(
   '%s --help lists it',

@@ -9,8 +9,8 @@ import {
   statusOfChecks,
 } from '../../src/pipeline/command/subcommands/doctor/machine-checks.ts';
 import type { ChildResult, MachineInfo } from '../../src/pipeline/command/subcommands/doctor/machine-info.ts';
-import { cli } from './capture.ts';
-import { fakeDescribe } from './fakefolder.ts';
+import { cli } from './captured-cli.ts';
+import { fakeDescribe } from './fake-folder.ts';
 
 const CAPABILITIES = {
   family: 'subgroup',

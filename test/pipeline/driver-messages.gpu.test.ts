@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { temporaryFolder } from './imagefiles.ts';
+import { temporaryFolder } from './image-files.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const PROGRAM = ['--import', 'tsx', join(ROOT, 'src/pipeline/command/cli.ts')];

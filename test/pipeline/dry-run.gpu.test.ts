@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import type { Estimate } from '../../src/pipeline/command/subcommands/classify/estimate.ts';
-import { linesOf } from './capture.ts';
+import { linesOf } from './captured-cli.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const CLI = join(ROOT, 'src/pipeline/command/cli.ts');

@@ -7,8 +7,8 @@ import { describe, expect, test } from 'vitest';
 import { describeModel } from '../../src/graph/models/describe.ts';
 import { openModel } from '../../src/graph/models/open-model.ts';
 import { edmGolden, SIGMAS, writeEdmFolder, writeImage, writeNoise } from '../graph/edmfolder.ts';
-import { cli, linesOf } from './capture.ts';
-import { temporaryFolder } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { temporaryFolder } from './image-files.ts';
 
 const run = (...argv: string[]) => cli(argv, openModel, '', describeModel);
 const golden = edmGolden('song');

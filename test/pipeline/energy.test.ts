@@ -13,9 +13,9 @@ import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { startTrial } from '../../src/pipeline/deciding/trial.ts';
 import { resultOf } from '../../src/pipeline/deciding/verdict.ts';
 import { type Classified, isFailure } from '../../src/pipeline/types.ts';
-import { cli } from './capture.ts';
-import { collect, fakeCandidates, fakeModel, hash, images, runTrial } from './fake.ts';
-import { goodImages, temporaryFolder, write } from './imagefiles.ts';
+import { cli } from './captured-cli.ts';
+import { collect, fakeCandidates, fakeModel, hash, images, runTrial } from './fake-model.ts';
+import { goodImages, temporaryFolder, write } from './image-files.ts';
 
 const levels = rdcLevels();
 const temperature = sumTemperature(levels);

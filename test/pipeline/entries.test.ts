@@ -17,8 +17,8 @@ import { type Denoising, statesOf } from '../../src/pipeline/purifying/chain.ts'
 import { checkPurifying, PURIFICATIONS } from '../../src/pipeline/purifying/methods.ts';
 import { seededNoise } from '../../src/pipeline/purifying/noise.ts';
 import { COMMON_OPTIONS, type PurificationEntry } from '../../src/pipeline/purifying/purification-entry.ts';
-import { linearClassifier, weightAt } from './attacking/fakes.ts';
-import { fakeCandidates, fakeLevels, runTrial } from './fake.ts';
+import { linearClassifier, weightAt } from './attacking/fake-classifiers.ts';
+import { fakeCandidates, fakeLevels, runTrial } from './fake-model.ts';
 
 /** Parses a command line of the options of entries; returns their values, and the help. */
 function parsed(options: OptionSet, ...argv: readonly string[]) {

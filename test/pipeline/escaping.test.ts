@@ -15,7 +15,7 @@ import {
   unescaped,
 } from '../../src/pipeline/escaping.ts';
 import { systemPath } from '../../src/pipeline/node/system-path.ts';
-import { temporaryFolder, write } from './imagefiles.ts';
+import { temporaryFolder, write } from './image-files.ts';
 
 /** Bytes of names that are more often hostile than random ones are. */
 const anyBytes = fc.oneof(

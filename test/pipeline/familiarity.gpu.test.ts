@@ -6,7 +6,7 @@ import type { ImageInput } from '../../src/pipeline/images/image-input.ts';
 import { loadImages } from '../../src/pipeline/node/load.ts';
 import { findImages } from '../../src/pipeline/node/sources.ts';
 import { type ItemFailure, isFailure } from '../../src/pipeline/types.ts';
-import { hash } from './fake.ts';
+import { hash } from './fake-model.ts';
 
 const WEIGHTS = new URL('../../weights/', import.meta.url).pathname;
 

@@ -10,7 +10,7 @@ import {
 } from '../../src/pipeline/deciding/familiarity.ts';
 import type { Trial } from '../../src/pipeline/deciding/trial.ts';
 import { resultOf } from '../../src/pipeline/deciding/verdict.ts';
-import { fakeCandidates, gauss } from './fake.ts';
+import { fakeCandidates, gauss } from './fake-model.ts';
 
 /** Two classes whose square roots of errors are about [1, 3] and [3, 1]. */
 const TWO: Familiar = {

@@ -11,10 +11,10 @@ import { pathFromBytes } from '../../src/pipeline/escaping.ts';
 import { findImages } from '../../src/pipeline/node/sources.ts';
 import { systemPath } from '../../src/pipeline/node/system-path.ts';
 import { isFailure } from '../../src/pipeline/types.ts';
-import { cli, linesOf } from './capture.ts';
-import { collect } from './fake.ts';
-import { fakeFolder } from './fakefolder.ts';
-import { greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { fakeFolder } from './fake-folder.ts';
+import { collect } from './fake-model.ts';
+import { greyPng, temporaryFolder, write } from './image-files.ts';
 
 const NAMES = [
   '=cmd().png',
@@ -193,7 +193,7 @@ describe.skipIf(process.platform !== 'linux')('names that are not UTF-8', () => 
   test('as an argument of the real program', () => {
     const folder = made();
     // A shell that has the bytes: Node cannot pass arguments that are not UTF-8.
-    const program = `${JSON.stringify(process.execPath)} --import tsx test/pipeline/fakecli.ts 0 --model ./fake -q ${folder}/caf?.png ${folder}/*/caf*`;
+    const program = `${JSON.stringify(process.execPath)} --import tsx test/pipeline/fake-cli.ts 0 --model ./fake -q ${folder}/caf?.png ${folder}/*/caf*`;
     const out = execFileSync('bash', ['-c', program], { encoding: 'utf8' });
     expect(
       linesOf(out)

@@ -12,8 +12,8 @@ import { checkPixels } from '../../src/pipeline/images/raw-pixels.ts';
 import { imageFrom, itemFrom } from '../../src/pipeline/node/image-from.ts';
 import { loadImages } from '../../src/pipeline/node/load.ts';
 import { encodePng } from '../../src/pipeline/node/png.ts';
-import { collect } from './fake.ts';
-import { greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { collect } from './fake-model.ts';
+import { greyPng, temporaryFolder, write } from './image-files.ts';
 
 const SIDES = { width: 61, height: 40 } as const;
 

@@ -12,10 +12,10 @@ import { parseGrid, type SigmaGrid } from '../../src/pipeline/deciding/levels.ts
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { sigmaLevels } from '../../src/pipeline/deciding/weighting.ts';
-import { cli } from './capture.ts';
-import { fakeCandidates, fakeLevels, fakeModel, noisyErrors, runTrial } from './fake.ts';
-import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fakefolder.ts';
-import { goodImages, temporaryFolder } from './imagefiles.ts';
+import { cli } from './captured-cli.ts';
+import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fake-folder.ts';
+import { fakeCandidates, fakeLevels, fakeModel, noisyErrors, runTrial } from './fake-model.ts';
+import { goodImages, temporaryFolder } from './image-files.ts';
 
 describe('info', () => {
   test('text for a person, status 0', async () => {

@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ModelError } from '../../src/errors.ts';
 import type { Candidate } from '../../src/graph/model.ts';
-import { cli, linesOf } from './capture.ts';
-import { type Fake, hash } from './fake.ts';
-import { fakeFolder, SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
-import { greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { fakeFolder, SUMMARY, TEXT_SUMMARY } from './fake-folder.ts';
+import { type Fake, hash } from './fake-model.ts';
+import { greyPng, temporaryFolder, write } from './image-files.ts';
 
 /** Items of two images, 10 i and 10 i + 1, with the captions "10 i" and "10 i + 1". */
 function someItems(count: number): string {

@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { translateOldSpellings } from '../../src/pipeline/command/old-spellings.ts';
 import { SUBCOMMANDS } from '../../src/pipeline/command/subcommands/list.ts';
-import { cli } from './capture.ts';
+import { cli } from './captured-cli.ts';
 
 describe('old spellings', () => {
   test('--json is --format json', async () => {

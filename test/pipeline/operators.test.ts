@@ -27,7 +27,7 @@ import { fanOut } from '../../src/pipeline/operators/fan-out.ts';
 import { verdict } from '../../src/pipeline/operators/verdict.ts';
 import { pulled, streamOperator } from '../../src/pipeline/stream/observable.ts';
 import type { Classified, ImageItem, ItemFailure } from '../../src/pipeline/types.ts';
-import { collect, fakeModel, image, images, noisyErrors, turns } from './fake.ts';
+import { collect, fakeModel, image, images, noisyErrors, turns } from './fake-model.ts';
 
 const values = <T>(source: Observable<T>): Promise<T[]> => lastValueFrom(source.pipe(toArray()));
 

@@ -6,8 +6,8 @@ import { describe, expect, test } from 'vitest';
 import { readModel } from '../../src/graph/models/summarise.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { encodePng } from '../../src/pipeline/node/png.ts';
-import { cli } from './capture.ts';
-import { greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { cli } from './captured-cli.ts';
+import { greyPng, temporaryFolder, write } from './image-files.ts';
 
 const setOf = (files: Record<string, Buffer | string>) => {
   const root = temporaryFolder();

@@ -16,8 +16,8 @@ import { join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { claimFile } from '../../src/pipeline/command/shared/output-file.ts';
 import { lockFile } from '../../src/pipeline/command/shared/output-lock.ts';
-import { cli, linesOf } from './capture.ts';
-import { goodImages, greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { goodImages, greyPng, temporaryFolder, write } from './image-files.ts';
 
 describe('an output is never an input', () => {
   const refused = async (argv: readonly string[], image: string, stdin = '') => {

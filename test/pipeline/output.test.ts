@@ -9,8 +9,8 @@ import { createReporter, duration, progressLine, short } from '../../src/pipelin
 import { type DataFormat, headerOf, lineOf } from '../../src/pipeline/command/shared/result-lines.ts';
 import { fileWriter, streamWriter } from '../../src/pipeline/command/shared/writers.ts';
 import type { Classified, ItemFailure } from '../../src/pipeline/types.ts';
-import { collect } from './fake.ts';
-import { temporaryFolder } from './imagefiles.ts';
+import { collect } from './fake-model.ts';
+import { temporaryFolder } from './image-files.ts';
 
 const classified = (path: string): Classified => ({
   path,

@@ -8,13 +8,13 @@ import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test, vi } from 'vitest';
-import { goodImages, temporaryFolder, write } from './imagefiles.ts';
+import { goodImages, temporaryFolder, write } from './image-files.ts';
 
 // Processes take their time on a busy machine.
 vi.setConfig({ testTimeout: 120_000 });
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const PROGRAM = ['--import', 'tsx', join(ROOT, 'test/pipeline/fakecli.ts')];
+const PROGRAM = ['--import', 'tsx', join(ROOT, 'test/pipeline/fake-cli.ts')];
 
 /** A delay that outlasts any test. */
 const BLOCKED = 1_000_000;

@@ -7,8 +7,8 @@ import { describeModel } from '../../src/graph/models/describe.ts';
 import { openModel } from '../../src/graph/models/open-model.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { edmGolden, writeEdmFolder, writeImage, writeNoise } from '../graph/edmfolder.ts';
-import { cli, linesOf } from './capture.ts';
-import { temporaryFolder } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { temporaryFolder } from './image-files.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');
 const run = (...argv: string[]) => cli(argv, openModel, '', describeModel);

@@ -4,9 +4,9 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { OpenFolder } from '../../src/pipeline/command/shared/model-choice.ts';
-import { cli, linesOf } from './capture.ts';
-import { fakeFolder } from './fakefolder.ts';
-import { goodImages, greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { fakeFolder } from './fake-folder.ts';
+import { goodImages, greyPng, temporaryFolder, write } from './image-files.ts';
 
 const renamed =
   (name: string): OpenFolder =>

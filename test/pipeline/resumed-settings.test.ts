@@ -5,10 +5,10 @@ import { appendFileSync, readFileSync, truncateSync, writeFileSync } from 'node:
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
-import { smoothModel } from './attacking/fakes.ts';
-import { cli, linesOf } from './capture.ts';
-import { fakeFolder, LABELS, SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
-import { goodImages, greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { smoothModel } from './attacking/fake-classifiers.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { fakeFolder, LABELS, SUMMARY, TEXT_SUMMARY } from './fake-folder.ts';
+import { goodImages, greyPng, temporaryFolder, write } from './image-files.ts';
 
 const SIDE = 4;
 const summary = { ...SUMMARY, inputShape: [1, SIDE, SIDE] as const, labels: LABELS.slice(0, 4) };

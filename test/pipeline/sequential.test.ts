@@ -6,7 +6,7 @@ import { all } from '../../src/pipeline/deciding/all.ts';
 import { type SequentialOptions, sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { bestOf, type Trial } from '../../src/pipeline/deciding/trial.ts';
 import { verdict } from '../../src/pipeline/deciding/verdict.ts';
-import { fakeCandidates, gauss, hash, runTrial } from './fake.ts';
+import { fakeCandidates, gauss, hash, runTrial } from './fake-model.ts';
 
 const DIMENSIONS = 24;
 const IMAGES = 200;

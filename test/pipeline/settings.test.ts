@@ -8,9 +8,9 @@ import { readOptions } from '../../src/pipeline/command/options/table.ts';
 import { checkModel, modelOptions } from '../../src/pipeline/command/shared/model-choice.ts';
 import { modelFolder } from '../../src/pipeline/command/shared/model-folder.ts';
 import { readSettings } from '../../src/pipeline/command/subcommands/classify/classify-settings.ts';
-import { fakeCandidates, fakeModel, runTrial } from './fake.ts';
-import { SUMMARY, TEXT_SUMMARY } from './fakefolder.ts';
-import { temporaryFolder, write } from './imagefiles.ts';
+import { SUMMARY, TEXT_SUMMARY } from './fake-folder.ts';
+import { fakeCandidates, fakeModel, runTrial } from './fake-model.ts';
+import { temporaryFolder, write } from './image-files.ts';
 
 const settingsOf = (...argv: readonly string[]) => {
   const command = createCommand(MAIN, { out: () => {}, err: () => {} });

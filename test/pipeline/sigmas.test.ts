@@ -8,7 +8,7 @@ import { bitReversed, gridShare } from '../../src/graph/visiting.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
 import { bestOf, type ModelInfo, type Strategy } from '../../src/pipeline/deciding/trial.ts';
-import { fakeCandidates, gauss, hash, runTrial } from './fake.ts';
+import { fakeCandidates, gauss, hash, runTrial } from './fake-model.ts';
 
 const CLASSES = 10;
 const DIMENSIONS = 48;

@@ -5,8 +5,8 @@ import { linesOf } from '../../src/pipeline/images/path-lines.ts';
 import { nameOf } from '../../src/pipeline/node/image-from.ts';
 import { findImages, isImage, type SourceOptions } from '../../src/pipeline/node/sources.ts';
 import { mapOrdered, until } from '../../src/pipeline/stream/iterables.ts';
-import { collect, turns } from './fake.ts';
-import { goodImages, temporaryFolder, write } from './imagefiles.ts';
+import { collect, turns } from './fake-model.ts';
+import { goodImages, temporaryFolder, write } from './image-files.ts';
 
 async function* bytes(...parts: readonly string[]) {
   for (const part of parts) yield Buffer.from(part);

@@ -7,7 +7,7 @@ import { staged } from '../../src/pipeline/deciding/staged.ts';
 import { weightedMean } from '../../src/pipeline/deciding/trial.ts';
 import type { EvaluationRecord } from '../../src/pipeline/types.ts';
 import { stagedReference } from '../reference/staged.ts';
-import { collect, fakeCandidates, fakeModel, hash, image, images, runTrial } from './fake.ts';
+import { collect, fakeCandidates, fakeModel, hash, image, images, runTrial } from './fake-model.ts';
 
 /** What `test/golden/make.py` recorded of one image. */
 interface GoldenCase {

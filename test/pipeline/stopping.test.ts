@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
-import { collect, type Fake, fakeModel, image, images, turns } from './fake.ts';
+import { collect, type Fake, fakeModel, image, images, turns } from './fake-model.ts';
 
 describe('stopping', () => {
   const forever = () => new Promise<never>(() => {});

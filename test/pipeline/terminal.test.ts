@@ -7,8 +7,8 @@ import { describe, expect, test, vi } from 'vitest';
 import { displayWidth } from '../../src/pipeline/command/subcommands/classify/display-width.ts';
 import { textLines } from '../../src/pipeline/command/subcommands/classify/text-lines.ts';
 import type { Classified } from '../../src/pipeline/types.ts';
-import { cli, linesOf } from './capture.ts';
-import { goodImages, temporaryFolder, write } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { goodImages, temporaryFolder, write } from './image-files.ts';
 
 vi.setConfig({ testTimeout: 120_000 });
 
@@ -36,7 +36,7 @@ function inTerminal(argv: readonly string[], env: NodeJS.ProcessEnv = {}, column
   const command = [
     '--import',
     'tsx',
-    'test/pipeline/fakecli.ts',
+    'test/pipeline/fake-cli.ts',
     String(delay),
     ...argv,
     '--model',
@@ -118,7 +118,7 @@ describe.skipIf(!python)('in a terminal', () => {
   });
 
   test('results in a pipe to another program of the same terminal do not meet progress', () => {
-    const script = `${JSON.stringify(process.execPath)} --import tsx test/pipeline/fakecli.ts 15 --model ./fake ${images()} | cat`;
+    const script = `${JSON.stringify(process.execPath)} --import tsx test/pipeline/fake-cli.ts 15 --model ./fake ${images()} | cat`;
     const child = spawnSync('python3', ['-c', PTY, '2000', 'bash', '-c', script], {
       cwd: ROOT,
       encoding: 'utf8',
@@ -137,7 +137,7 @@ describe('in a pipe', () => {
       process.execPath,
       '--import',
       'tsx',
-      'test/pipeline/fakecli.ts',
+      'test/pipeline/fake-cli.ts',
       '0',
       ...argv,
       '--model',

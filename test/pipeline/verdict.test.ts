@@ -5,7 +5,7 @@ import { all } from '../../src/pipeline/deciding/all.ts';
 import { aggregate, eliminate, startTrial, type Trial } from '../../src/pipeline/deciding/trial.ts';
 import { standings, verdict } from '../../src/pipeline/deciding/verdict.ts';
 import { isFailure } from '../../src/pipeline/types.ts';
-import { collect, fakeCandidates, fakeLevels, fakeModel, images } from './fake.ts';
+import { collect, fakeCandidates, fakeLevels, fakeModel, images } from './fake-model.ts';
 
 /** A trial from rows of errors, one a level; `left` says after how many levels a candidate went. */
 function trialOf(

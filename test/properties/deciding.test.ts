@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { sequential } from '../../src/pipeline/deciding/sequential.ts';
-import { fakeCandidates, gauss, hash, runTrial } from '../pipeline/fake.ts';
+import { fakeCandidates, gauss, hash, runTrial } from '../pipeline/fake-model.ts';
 import { LONG, runs } from './runs.ts';
 
 /** A grid, candidates and their errors, all random. */

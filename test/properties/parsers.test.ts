@@ -17,7 +17,7 @@ import { parseSchedule } from '../../src/graph/folders/schedule.ts';
 import { readCifar, readIdx } from '../../src/pipeline/images/records.ts';
 import { csvRows } from '../../src/pipeline/node/csv.ts';
 import { decodePng } from '../../src/pipeline/node/png.ts';
-import { greyPng } from '../pipeline/imagefiles.ts';
+import { greyPng } from '../pipeline/image-files.ts';
 import { runs } from './runs.ts';
 
 const ROOT = join(import.meta.dirname, '../..');

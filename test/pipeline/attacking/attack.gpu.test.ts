@@ -15,8 +15,8 @@ import { purificationLevels } from '../../../src/pipeline/purifying/methods.ts';
 import { denoisingBy } from '../../../src/pipeline/stream/denoising.ts';
 import { stepsBy } from '../../../src/pipeline/stream/purify-images.ts';
 import { acquire } from '../../../src/pipeline/stream/sharing.ts';
-import { cli } from '../capture.ts';
-import { temporaryFolder, write } from '../imagefiles.ts';
+import { cli } from '../captured-cli.ts';
+import { temporaryFolder, write } from '../image-files.ts';
 
 const GOLDEN = join(import.meta.dirname, '../../golden');
 const FOLDER = join(GOLDEN, 'errors-epsilon');

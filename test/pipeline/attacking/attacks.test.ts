@@ -18,7 +18,7 @@ import { quantise } from '../../../src/pipeline/attacking/quantise.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
 import { shareAt } from '../../../src/pipeline/attacking/square.ts';
 import { distance, type Norm } from '../../../src/pipeline/norms.ts';
-import { linearClassifier, weightAt } from './fakes.ts';
+import { linearClassifier, weightAt } from './fake-classifiers.ts';
 
 const SIDE = 6;
 const N = SIDE * SIDE;

@@ -8,8 +8,8 @@ import { purified } from '../../../src/pipeline/attacking/purified-classifier.ts
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
 import { shareOf } from '../../../src/pipeline/attacking/wilson.ts';
 import type { Denoising, PurificationStep } from '../../../src/pipeline/purifying/chain.ts';
-import { hash } from '../fake.ts';
-import { smoothModel, weightAt } from './fakes.ts';
+import { hash } from '../fake-model.ts';
+import { smoothModel, weightAt } from './fake-classifiers.ts';
 
 const imageOf = (key: string): Float64Array => {
   const random = randomOf(1, key, 'image');

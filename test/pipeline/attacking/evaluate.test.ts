@@ -25,11 +25,11 @@ import { argmax } from '../../../src/pipeline/attacking/losses.ts';
 import { quotas } from '../../../src/pipeline/command/shared/labelled-set.ts';
 import { loadImage } from '../../../src/pipeline/node/load.ts';
 import { encodePng } from '../../../src/pipeline/node/png.ts';
-import { cli, linesOf } from '../capture.ts';
-import { hash } from '../fake.ts';
-import { fakeFolder, LABELS, SUMMARY } from '../fakefolder.ts';
-import { goodImages, temporaryFolder, write } from '../imagefiles.ts';
-import { smoothModel } from './fakes.ts';
+import { cli, linesOf } from '../captured-cli.ts';
+import { fakeFolder, LABELS, SUMMARY } from '../fake-folder.ts';
+import { hash } from '../fake-model.ts';
+import { goodImages, temporaryFolder, write } from '../image-files.ts';
+import { smoothModel } from './fake-classifiers.ts';
 
 const CLASSES = 4;
 const SIDE = 4;
@@ -369,7 +369,7 @@ describe('evaluate', () => {
       './fake',
     ];
     const output = (name: string) => ['--output', join(folder, name), '--concurrency', '1'];
-    const program = join(import.meta.dirname, '../fakecli.ts');
+    const program = join(import.meta.dirname, '../fake-cli.ts');
     const child = spawn(process.execPath, ['--import', 'tsx', program, '3', ...argv, ...output('killed')], {
       stdio: 'ignore',
     });

@@ -7,11 +7,11 @@ import { DeviceLostError } from '../../../src/errors.ts';
 import type { Model } from '../../../src/graph/model.ts';
 import type { OpenModelOptions } from '../../../src/graph/models/open-model.ts';
 import { encodePng } from '../../../src/pipeline/node/png.ts';
-import { cli } from '../capture.ts';
-import { hash } from '../fake.ts';
-import { LABELS, SUMMARY } from '../fakefolder.ts';
-import { temporaryFolder, write } from '../imagefiles.ts';
-import { smoothModel } from './fakes.ts';
+import { cli } from '../captured-cli.ts';
+import { LABELS, SUMMARY } from '../fake-folder.ts';
+import { hash } from '../fake-model.ts';
+import { temporaryFolder, write } from '../image-files.ts';
+import { smoothModel } from './fake-classifiers.ts';
 
 const CLASSES = 4;
 const SIDE = 4;

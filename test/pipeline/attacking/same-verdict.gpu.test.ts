@@ -6,8 +6,8 @@ import { expect, test } from 'vitest';
 import { describeModel } from '../../../src/graph/models/describe.ts';
 import { openModel } from '../../../src/graph/models/open-model.ts';
 import type { Classified } from '../../../src/pipeline/types.ts';
-import { cli, linesOf } from '../capture.ts';
-import { temporaryFolder } from '../imagefiles.ts';
+import { cli, linesOf } from '../captured-cli.ts';
+import { temporaryFolder } from '../image-files.ts';
 
 const SAMPLES = join(import.meta.dirname, '../../../weights/fashion-mnist/samples');
 const IMAGES = [

@@ -7,9 +7,9 @@ import { describe, expect, test } from 'vitest';
 import { DeviceLostError, ModelError, NoDeviceError, UnsupportedError } from '../../src/errors.ts';
 import { main } from '../../src/pipeline/command/main.ts';
 import type { OpenFolder } from '../../src/pipeline/command/shared/model-choice.ts';
-import { cli } from './capture.ts';
-import { fakeDescribe, fakeFolder, TEXT_SUMMARY } from './fakefolder.ts';
-import { temporaryFolder, write } from './imagefiles.ts';
+import { cli } from './captured-cli.ts';
+import { fakeDescribe, fakeFolder, TEXT_SUMMARY } from './fake-folder.ts';
+import { temporaryFolder, write } from './image-files.ts';
 
 describe('exit statuses', () => {
   const throwing =

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { describeModel } from '../../src/graph/models/describe.ts';
 import { openModel } from '../../src/graph/models/open-model.ts';
-import { cli, linesOf } from './capture.ts';
-import { temporaryFolder } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { temporaryFolder } from './image-files.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');
 const run = (...argv: string[]) => cli(argv, openModel, '', describeModel);

@@ -5,7 +5,7 @@ import type { Candidate } from '../../src/graph/model.ts';
 import type { ModelSummary } from '../../src/graph/model-summary.ts';
 import type { Description } from '../../src/graph/models/describe.ts';
 import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
-import { type Fake, fakeLevels, fakeModel, hash } from './fake.ts';
+import { type Fake, fakeLevels, fakeModel, hash } from './fake-model.ts';
 
 export const LABELS = ['ant', 'bee', 'cat', 'dog', 'elk', 'fox', 'gnu', 'hen', 'ibis', 'jay'];
 

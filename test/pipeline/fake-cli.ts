@@ -3,7 +3,7 @@
 
 import { main } from '../../src/pipeline/command/main.ts';
 import { processArguments } from '../../src/pipeline/command/shared/process-arguments.ts';
-import { fakeDescribe, fakeFolder } from './fakefolder.ts';
+import { fakeDescribe, fakeFolder } from './fake-folder.ts';
 
 const [delay, ...argv] = processArguments();
 const onBatch = process.env.TELL_BATCHES ? () => process.stderr.write('a batch begins\n') : undefined;

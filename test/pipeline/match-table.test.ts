@@ -3,8 +3,8 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { inGroups, readItems } from '../../src/pipeline/command/subcommands/match/match-table.ts';
-import { collect } from './fake.ts';
-import { temporaryFolder, write } from './imagefiles.ts';
+import { collect } from './fake-model.ts';
+import { temporaryFolder, write } from './image-files.ts';
 
 describe('the table', () => {
   const table = (text: string) => {

@@ -8,15 +8,15 @@ import { METHODS, type PurifyingOptions, purificationLevels } from '../../src/pi
 import { pulled } from '../../src/pipeline/stream/observable.ts';
 import { type Purified, type PurifyOptions, purifyImages } from '../../src/pipeline/stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../../src/pipeline/types.ts';
-import { collect, hash, turns } from './fake.ts';
 import {
   type Gaussian,
   type GaussianOptions,
   gaussianModel,
   timestepSigmas,
   timesteps,
-} from './fakedenoiser.ts';
-import { SUMMARY } from './fakefolder.ts';
+} from './fake-denoiser.ts';
+import { SUMMARY } from './fake-folder.ts';
+import { collect, hash, turns } from './fake-model.ts';
 
 const item = (key: number): ImageItem => ({
   path: `image ${key}`,

@@ -6,9 +6,9 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { bytesOfPath, pathFromBytes } from '../../src/pipeline/escaping.ts';
 import { systemPath } from '../../src/pipeline/node/system-path.ts';
-import { cli, linesOf } from './capture.ts';
-import { fakeFolder } from './fakefolder.ts';
-import { greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { fakeFolder } from './fake-folder.ts';
+import { greyPng, temporaryFolder, write } from './image-files.ts';
 
 /** Whether a line names a folder, which stands for the images in it, however many. */
 function isFolder(line: string): boolean {

@@ -2,7 +2,7 @@
 
 import type { Model } from '../../../src/graph/model.ts';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
-import { fakeCandidates, fakeLevels, hash } from '../fake.ts';
+import { fakeCandidates, fakeLevels, hash } from '../fake-model.ts';
 
 /** The weight of pixel i for class c. */
 export const weightAt = (c: number, i: number): number => 2 * hash(c, i, 77) - 1;

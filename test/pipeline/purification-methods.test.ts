@@ -10,9 +10,16 @@ import type { PurifyingOptions } from '../../src/pipeline/purifying/methods.ts';
 import { purificationLevels, purificationSteps } from '../../src/pipeline/purifying/methods.ts';
 import { givenNoise, seededNoise, uniform } from '../../src/pipeline/purifying/noise.ts';
 import { projectWithin, pullBackProjection } from '../../src/pipeline/purifying/projection.ts';
-import { gauss, hash } from './fake.ts';
-import { ALPHA_BARS, addedSigmas, gaussianModel, shrink, timestepSigmas, timesteps } from './fakedenoiser.ts';
-import { SUMMARY } from './fakefolder.ts';
+import {
+  ALPHA_BARS,
+  addedSigmas,
+  gaussianModel,
+  shrink,
+  timestepSigmas,
+  timesteps,
+} from './fake-denoiser.ts';
+import { SUMMARY } from './fake-folder.ts';
+import { gauss, hash } from './fake-model.ts';
 
 const LENGTH = 12;
 const SIGMAS = [0.41, 0.57, 0.49, 0.44, 0.52];

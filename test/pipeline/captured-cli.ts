@@ -3,7 +3,7 @@
 import { PassThrough } from 'node:stream';
 import { main } from '../../src/pipeline/command/main.ts';
 import type { OpenFolder } from '../../src/pipeline/command/shared/model-choice.ts';
-import { fakeDescribe, fakeFolder } from './fakefolder.ts';
+import { fakeDescribe, fakeFolder } from './fake-folder.ts';
 
 /** What a process would have left. */
 export interface Outcome {

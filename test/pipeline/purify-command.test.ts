@@ -10,11 +10,11 @@ import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 import { toModelInput } from '../../src/pipeline/images/pixels.ts';
 import { decodePng, encodePng } from '../../src/pipeline/node/png.ts';
 import { type Purified, purifyImages } from '../../src/pipeline/stream/purify-images.ts';
-import { cli, linesOf } from './capture.ts';
-import { collect, gauss, hash } from './fake.ts';
-import { gaussianModel, timestepSigmas, timesteps } from './fakedenoiser.ts';
-import { fakeFolder, SUMMARY } from './fakefolder.ts';
-import { greyPng, temporaryFolder, write } from './imagefiles.ts';
+import { cli, linesOf } from './captured-cli.ts';
+import { gaussianModel, timestepSigmas, timesteps } from './fake-denoiser.ts';
+import { fakeFolder, SUMMARY } from './fake-folder.ts';
+import { collect, gauss, hash } from './fake-model.ts';
+import { greyPng, temporaryFolder, write } from './image-files.ts';
 
 const DISCRETE = { ...SUMMARY, timestepSigmas };
 
