@@ -127,6 +127,12 @@ export async function readJson(files: Files, name: string): Promise<unknown> {
   return parseJson(await readWhole(files, name), files.describe(name), true);
 }
 
+/** Returns a function that reads a JSON file and parses what it holds; `parse` names the file in its errors. */
+export const jsonReader =
+  <T>(parse: (value: unknown, file: string) => T) =>
+  async (files: Files, name: string): Promise<T> =>
+    parse(await readJson(files, name), files.describe(name));
+
 /** Checks a parsed value by a schema. @throws ModelError with the file, the path inside it and what is wrong there. */
 export function checked<T>(schema: ZodType<T>, value: unknown, file: string): T {
   const result = schema.safeParse(value);

@@ -4,8 +4,7 @@
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
-import type { Files } from '../files/files.ts';
-import { checked, quote, readJson } from '../files/json.ts';
+import { checked, jsonReader, quote } from '../files/json.ts';
 
 /** What the network's output means: the noise eps, v = a eps - b x0, or the image x0. */
 export type PredictionType = 'epsilon' | 'v_prediction' | 'sample';
@@ -79,9 +78,7 @@ const fields = z.object({
 });
 
 /** Reads a `scheduler_config.json`. @throws ModelError naming the file and the value that is not understood. */
-export async function readSchedule(files: Files, name: string): Promise<Schedule> {
-  return parseSchedule(await readJson(files, name), files.describe(name));
-}
+export const readSchedule = jsonReader(parseSchedule);
 
 /** Returns the schedule of a parsed `scheduler_config.json`; `file` is for messages. */
 export function parseSchedule(config: unknown, file: string): Schedule {

@@ -1,5 +1,5 @@
-// What a model folder holds, for a person: its networks, what an evaluation costs, and everything that is wrong
-// with it. Where opening a model stops at the first fault, this goes on and lists them all.
+// Describes a model for a person: its networks, what an evaluation costs, and everything that is wrong with it. Opening a
+// model stops at the first fault; this lists them all.
 
 import { ModelError, ShapeError, UnsupportedError } from '../../errors.ts';
 import { costOf } from '../core/cost.ts';
@@ -21,14 +21,14 @@ export interface NetworkDescription {
   /** The folder it is in, such as `unet`; `.` for the model's own. */
   readonly part: string;
   readonly className: string;
-  /** Its main numbers, under the names its configuration gives them. */
+  /** Its main numbers, under their names in its configuration. */
   readonly config: Readonly<Record<string, unknown>>;
-  /** Values of all tensors in its file, and their bytes there. */
+  /** Number of values in all tensors of its file, and their bytes. */
   readonly parameters: number;
   readonly bytes: number;
-  /** Values by their type in the file, such as F16. */
+  /** Number of values by their type in the file, such as F16. */
   readonly dtypes: Readonly<Record<string, number>>;
-  /** Files the weights are in. */
+  /** Number of weight files. */
   readonly shards: number;
 }
 
@@ -37,37 +37,37 @@ export interface EvaluationCost {
   /** Floating-point operations of one evaluation by itself. */
   readonly flop: number;
   /**
-   * What of `flop` is spent once for all candidates of an (image, level, noise), where the network shares a part
-   * between them; a multi-head network shares all but picking a head.
+   * The part of `flop` that all candidates of an (image, level, noise) share. A multi-head network shares everything but
+   * the choice of the head. Absent if the network shares nothing.
    */
   readonly sharedFlop?: number;
   /** Bytes of the denoising network's weights on a device. */
   readonly weightBytes: number;
-  /** Least bytes of activations for one evaluation. */
+  /** Smallest memory of activations for one evaluation, in bytes. */
   readonly activationBytes: number;
 }
 
-/** A model folder, as far as it can be read. */
+/** A model, as far as it can be read. */
 export interface Description {
   readonly name: string;
   readonly path: string;
   /** The class in `model_index.json`, or of an EDM model or an optimal denoiser in its `config.json`. */
   readonly pipeline?: string;
   readonly predictionType?: PredictionType;
-  /** What the folder says as a model; absent where it is none. */
+  /** What the model states about itself; absent if it cannot be read. */
   readonly model?: ModelSummary;
   readonly networks: readonly NetworkDescription[];
   readonly cost?: EvaluationCost;
-  /** Everything that is missing, unexpected or not supported, a sentence each. */
+  /** Everything that is missing, unexpected or not supported, one sentence each. */
   readonly problems: readonly string[];
 }
 
-/** Collects the faults of a folder instead of stopping at the first. */
+/** Collects the faults of a model instead of stopping at the first. */
 function newProblems() {
   const found = new Set<string>();
   return {
     found,
-    /** Runs a step; a fault of the folder is noted, any other error is thrown on. */
+    /** Runs a step and collects a fault of the model that it throws; any other error passes through. */
     async try<T>(step: () => Promise<T>): Promise<T | undefined> {
       try {
         return await step();
@@ -146,14 +146,14 @@ async function describeNetwork(
   }
 }
 
-/** What a model chooses between where nobody says: its classes, or two prompts to reckon with. */
+/** Returns candidates to compute a cost with: the model's classes, or two prompts. */
 const someCandidates: NonNullable<OpenModelOptions['candidates']> = ({ conditioning, labels }) =>
   conditioning === 'text'
     ? ['', 'a photo'].map((prompt, classidx) => ({ label: prompt, classidx, prompt }))
     : labels.map((label, classidx) => ({ label, classidx }));
 
 /**
- * The cost of an evaluation of a folder opened with some options, without a device.
+ * Returns the cost of an evaluation of a model that is opened with some options. It needs no device.
  * @throws ModelError naming the file (and tensor) that is not in order.
  */
 export async function evaluationCost(
@@ -163,7 +163,7 @@ export async function evaluationCost(
   const { network, evaluation, close } = await loadModel(model, { candidates: someCandidates, ...options });
   try {
     const { flop, constants, activationBytes } = costOf(trace(network, evaluation, 1));
-    // What a second candidate of the same view adds is all that is its own.
+    // A second candidate of the same view adds only the part that is not shared.
     const shared = network.shared && {
       sharedFlop: 2 * flop - costOf(trace(network, evaluation, 2, 1)).flop,
     };
@@ -174,15 +174,15 @@ export async function evaluationCost(
   }
 }
 
-/** Floating-point operations of evaluations that have so many distinct (image, level, noise) among them, `views`. */
+/** Returns the floating-point operations of evaluations that have `views` distinct (image, level, noise) among them. */
 export const flopOf = (
   { flop, sharedFlop = 0 }: Pick<EvaluationCost, 'flop' | 'sharedFlop'>,
   { evaluations, views }: { readonly evaluations: number; readonly views: number },
 ): number => views * sharedFlop + evaluations * (flop - sharedFlop);
 
 /**
- * Describes a model, given by the path of its folder or by the name of a shipped one, whatever state it is in; every
- * fault of it is among the `problems`.
+ * Describes a model, given by the path of its folder or by the name of a shipped one. The model may be in any state: all
+ * its faults are listed in `problems`.
  * @throws ModelError listing the shipped models if there is no such model.
  */
 export async function describeModel(
@@ -191,7 +191,7 @@ export async function describeModel(
 ): Promise<Description> {
   const files = await modelFiles(model);
   const problems = newProblems();
-  // A folder that cannot be read is a problem that readModel finds.
+  // If the folder cannot be read, readModel reports it.
   const present = new Set(await files.list('').catch(() => undefined));
   const index = await indexOf(files, present);
   const parts = partsOf(index);

@@ -26,35 +26,35 @@ export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */
   readonly device?: GpuDevice | DeviceOptions;
   /**
-   * Receives the progress of compiling shaders: some 20 s for a small network on a software adapter that has not
-   * compiled it before. `total` grows as further parts of the model are made ready.
+   * Receives the progress of compiling shaders, which takes some 20 s for a small network on a software adapter that has
+   * not compiled it before. `total` grows as further parts of the model are prepared.
    */
   readonly onCompile?: (progress: CompileProgress) => void;
-  /** The grid in visiting order, made from what the folder says; without it the model's own. */
+  /** Returns the grid in visiting order, given the model's summary. Default: the model's own grid. */
   readonly levels?: (model: ModelSummary) => readonly Level[];
-  /** Side of the square image, for latent models; without it the model's own. */
+  /** Side of the square image, for latent models. Default: the model's own. */
   readonly imageSize?: number;
   /**
-   * Candidates, `classidx` being the model's class, or NO_CLASS where the network knows a null class; without it every
-   * class by its own name. Text models need them, with prompts.
+   * Returns the candidates, given the model's summary. `classidx` is the model's class, or NO_CLASS if the network has a
+   * null class. Text models need them, with prompts. Default: every class by its own name.
    */
   readonly candidates?: (model: ModelSummary) => readonly Candidate[];
   /**
-   * Opens the model for its prediction without a class, or without a prompt: its one candidate, instead of others, is
+   * Opens the model for its prediction without a class, or without a prompt. Its only candidate is
    * `{ label: '', classidx: NO_CLASS }`.
    */
   readonly unconditional?: boolean;
-  /** Distance of noise and prediction; without it the model's own, else l2. */
+  /** Distance between noise and prediction. Default: the model's own, else l2. */
   readonly distance?: Distance;
   /** Seed of the counter-based noise (default 0), or a safetensors file with `noise` [count, c, h, w]. */
   readonly seed?: number | bigint;
   readonly noiseFile?: string;
-  /** Most evaluations of a batch; halved where memory does not suffice. Default: by the network's cost. */
+  /** Most evaluations of a batch; halved if memory does not suffice. Default: by the model's family. */
   readonly batchSize?: number;
-  /** Images in flight; default: as many as a batch holds evaluations. */
+  /** Images in flight. Default: as many as a batch holds evaluations. */
   readonly slots?: number;
   readonly weightDtype?: WeightDtype;
-  /** Bytes for what a gradient's run keeps on the device; 1 GiB where not given (`DifferentiableOptions`). */
+  /** Bytes of activations that a gradient may keep on the device. Default: 1 GiB (`DifferentiableOptions`). */
   readonly gradientBytes?: number;
 }
 
@@ -70,10 +70,10 @@ async function readNoise(
     const shape = file.tensors.get('noise')?.shape;
     if (shape?.length !== 4 || !image.every((side, i) => shape[i + 1] === side))
       throw new ModelError(
-        `${noiseFile}: wanted the tensor "noise" [n, ${image.join(', ')}], ${shape ? `got [${shape.join(', ')}]` : 'it has none'}`,
+        `${noiseFile}: expected the tensor "noise" [n, ${image.join(', ')}], ${shape ? `got [${shape.join(', ')}]` : 'it has none'}`,
       );
     if (shape[0]! < levels)
-      throw new ModelError(`${noiseFile}: ${shape[0]} noises, the grid's ${levels} levels need one each`);
+      throw new ModelError(`${noiseFile}: expected at least one noise per level, ${levels}, got ${shape[0]}`);
     return { values: await file.readF32('noise'), count: shape[0]! };
   } finally {
     await file.close();
@@ -177,7 +177,7 @@ export async function loadModel(path: string | Files, options: OpenModelOptions 
 /**
  * Opens a model, given by the path of its folder or by the name of a shipped one (see `shippedModels`), as a classifier.
  * @throws ModelError naming the file (and tensor) that is not in order, or listing the shipped models if there is no
- * such model; NoDeviceError without an adapter; OutOfMemoryError where not even a batch of one fits.
+ * such model; NoDeviceError without an adapter; OutOfMemoryError if not even a batch of one fits.
  * @example
  * import { openModel } from 'diffclass-stream';
  *

@@ -4,8 +4,7 @@
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
 import type { Activation } from '../../kernels/elementwise/activation.ts';
-import type { Files } from '../files/files.ts';
-import { checked, quote, readJson } from '../files/json.ts';
+import { checked, jsonReader, quote } from '../files/json.ts';
 import { count, layerCount } from './unet-keys.ts';
 
 /** The configuration of a CLIPTextModel, by transformers' names in camel case. */
@@ -56,9 +55,7 @@ const others: Readonly<Record<string, string>> = {
 };
 
 /** Reads a CLIPTextModel's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
-export async function readClipTextConfig(files: Files, name: string): Promise<ClipTextConfig> {
-  return parseClipTextConfig(await readJson(files, name), files.describe(name));
-}
+export const readClipTextConfig = jsonReader(parseClipTextConfig);
 
 /** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseClipTextConfig(config: unknown, file: string): ClipTextConfig {

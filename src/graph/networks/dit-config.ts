@@ -2,8 +2,7 @@
 // is read too. Values that do not belong to a DiT are refused by name.
 
 import { z } from 'zod';
-import type { Files } from '../files/files.ts';
-import { readJson } from '../files/json.ts';
+import { jsonReader } from '../files/json.ts';
 import { count, layerCount, readKeys } from './unet-keys.ts';
 
 /** The configuration of a DiT (Peebles and Xie 2023), by diffusers' names in camel case. */
@@ -68,9 +67,7 @@ const general = {
 };
 
 /** Reads a DiT's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
-export async function readDitConfig(files: Files, name: string): Promise<DitConfig> {
-  return parseDitConfig(await readJson(files, name), files.describe(name));
-}
+export const readDitConfig = jsonReader(parseDitConfig);
 
 /** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseDitConfig(config: unknown, file: string): DitConfig {

@@ -4,8 +4,7 @@
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
-import type { Files } from '../files/files.ts';
-import { checked, quote, readJson } from '../files/json.ts';
+import { checked, jsonReader, quote } from '../files/json.ts';
 import { edmBlocks } from './edm-blocks.ts';
 import { type EdmConfig, normGroups } from './edm-config.ts';
 import { count, layerCount, type Reading, type Refuse, readKeys } from './unet-keys.ts';
@@ -54,9 +53,7 @@ const dhariwal = {
 };
 
 /** Reads an EDM network's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
-export async function readEdmConfig(files: Files, name: string): Promise<EdmConfig> {
-  return parseEdmConfig(await readJson(files, name), files.describe(name));
-}
+export const readEdmConfig = jsonReader(parseEdmConfig);
 
 /** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseEdmConfig(config: unknown, file: string): EdmConfig {

@@ -3,8 +3,7 @@
 // IF, GLIGEN, ...) use the same class with further options.
 
 import { z } from 'zod';
-import type { Files } from '../files/files.ts';
-import { quote, readJson } from '../files/json.ts';
+import { jsonReader, quote } from '../files/json.ts';
 import type { UNetConfig } from './unet-config.ts';
 import { blockTypes, count, layerCount, type Refuse, readKeys, unetConfig, unetKeys } from './unet-keys.ts';
 
@@ -99,9 +98,7 @@ const keys = {
 };
 
 /** Reads a UNet2DConditionModel's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
-export async function readUNet2DConditionConfig(files: Files, name: string): Promise<UNet2DConditionConfig> {
-  return parseUNet2DConditionConfig(await readJson(files, name), files.describe(name));
-}
+export const readUNet2DConditionConfig = jsonReader(parseUNet2DConditionConfig);
 
 /** Returns one entry per level. */
 function spread<T>(refuse: Refuse, key: string, value: T | readonly T[], levels: number): readonly T[] {

@@ -2,8 +2,7 @@
 // supported is refused by name, before any tensor is read.
 
 import { z } from 'zod';
-import type { Files } from '../files/files.ts';
-import { readJson } from '../files/json.ts';
+import { jsonReader } from '../files/json.ts';
 import type { UNetConfig } from './unet-config.ts';
 import { blockTypes, count, layerCount, readKeys, unetConfig, unetKeys } from './unet-keys.ts';
 
@@ -61,9 +60,7 @@ const keys = {
 };
 
 /** Reads a UNet2DModel's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
-export async function readUNet2DConfig(files: Files, name: string): Promise<UNet2DConfig> {
-  return parseUNet2DConfig(await readJson(files, name), files.describe(name));
-}
+export const readUNet2DConfig = jsonReader(parseUNet2DConfig);
 
 /** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseUNet2DConfig(config: unknown, file: string): UNet2DConfig {

@@ -2,8 +2,7 @@
 // that is not supported is refused by name. Keys that concern only the decoder are ignored.
 
 import { z } from 'zod';
-import type { Files } from '../files/files.ts';
-import { readJson } from '../files/json.ts';
+import { jsonReader } from '../files/json.ts';
 import type { Activation } from './unet-config.ts';
 import { count, layerCount, readKeys } from './unet-keys.ts';
 
@@ -53,9 +52,7 @@ export const vaeDownscale = ({ blockOutChannels }: Pick<VaeEncoderConfig, 'block
   2 ** (blockOutChannels.length - 1);
 
 /** Reads an AutoencoderKL's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
-export async function readVaeEncoderConfig(files: Files, name: string): Promise<VaeEncoderConfig> {
-  return parseVaeEncoderConfig(await readJson(files, name), files.describe(name));
-}
+export const readVaeEncoderConfig = jsonReader(parseVaeEncoderConfig);
 
 /** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseVaeEncoderConfig(config: unknown, file: string): VaeEncoderConfig {
