@@ -33,7 +33,7 @@ export default defineConfig({
         test: {
           name: 'device',
           include: DEVICE,
-          globals: true, // see test/kernels/suite.ts
+          globals: true, // see test/kernels/test-functions.ts
           pool: 'forks',
           maxWorkers: 2,
           testTimeout: 300_000,

@@ -1,8 +1,8 @@
 // `--mode test`: the kernel tests of this repository on this device, each with its largest error and bound. They are
-// the test files themselves (see test/kernels/suite.ts), so that whatever they check is checked here.
+// the test files themselves (see test/kernels/test-functions.ts), so that whatever they check is checked here.
 
 import { closeTestDevices, testDevice } from '../../test/kernels/harness.ts';
-import { type CaseResult, type RecordedCase, runCase, takeFile } from '../../test/kernels/suite.ts';
+import { type CaseResult, type RecordedCase, runCase, takeFile } from '../../test/kernels/test-functions.ts';
 import type { Session, Step } from './session.ts';
 
 const FILES: Readonly<Record<string, () => Promise<unknown>>> = {

@@ -3,7 +3,7 @@
     python3 edm.py
 
 Weights, noises and images are not stored. A linear congruential generator, seeded by their names, makes the same ones here
-and in test/graph/edmfolder.ts. RDC's grid is linspace(1e-4, 3, 126) without its last point; the k-th sigma uses noise k.
+and in test/graph/edm-folder.ts. RDC's grid is linspace(1e-4, 3, 126) without its last point; the k-th sigma uses noise k.
 
 config, tensors  of the model folder.
 image            bytes [h][w][c].

@@ -11,8 +11,8 @@ import { loadModel } from '../../src/graph/models/open-model.ts';
 import { rdcLevels } from '../../src/graph/sigmas.ts';
 import { noiseKeys } from '../../src/kernels/diffusion/philox.ts';
 import { testDevice } from '../kernels/harness.ts';
-import { edmGolden, imageOf, writeEdmFolder, writeNoise } from './edmfolder.ts';
-import { runGraph } from './rungraph.ts';
+import { edmGolden, imageOf, writeEdmFolder, writeNoise } from './edm-folder.ts';
+import { runGraph } from './run-graph.ts';
 
 const measured = join(import.meta.dirname, '..', 'golden', 'gradients', 'parameters.json');
 

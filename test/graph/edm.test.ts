@@ -13,7 +13,7 @@ import { parseEdmConfig } from '../../src/graph/networks/read-edm-config.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 import { rdcLevels } from '../../src/graph/sigmas.ts';
-import { edmGolden, imageOf, SIGMAS, writeEdmFolder, writeNoise } from './edmfolder.ts';
+import { edmGolden, imageOf, SIGMAS, writeEdmFolder, writeNoise } from './edm-folder.ts';
 
 const NAMES = ['song', 'dhariwal', 'heads'] as const;
 let root: string;

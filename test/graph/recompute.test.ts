@@ -9,7 +9,7 @@ import { plan } from '../../src/graph/core/plan.ts';
 import { weightStore } from '../../src/graph/core/weight-store.ts';
 import type { Constant, Value } from '../../src/graph/ops/value.ts';
 import { maxDifference, randomValues, testDevice } from '../kernels/harness.ts';
-import { runGraph } from './rungraph.ts';
+import { runGraph } from './run-graph.ts';
 
 const C = 16;
 const BLOCKS = 8;

@@ -8,7 +8,7 @@ import type { Capabilities, Device, Family } from '../../src/kernels/device/devi
 import { referenceAttentionGradients } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { afterAll, describe, expect, it } from './suite.ts';
+import { afterAll, describe, expect, it } from './test-functions.ts';
 
 /**
  * Of the forward's cases those that differ in where tokens and heads end, and one too large for a tile of

@@ -5,7 +5,7 @@ import type { Capabilities, Device, Family } from '../../src/kernels/device/devi
 import { referenceAttention } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { afterAll, describe, expect, it } from './suite.ts';
+import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

@@ -4,7 +4,7 @@ import type { Capabilities, Device, Family } from '../../src/kernels/device/devi
 import { type ConvolutionInputs, referenceConv2d } from '../reference/conv2d.ts';
 import { cases } from './cases/conv2d.ts';
 import { type Activation, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { afterAll, describe, expect, it } from './suite.ts';
+import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

@@ -2,7 +2,7 @@ import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { posterior, posteriorGradient } from '../../src/kernels/diffusion/dataset-posterior.ts';
 import { flatten, unflatten } from '../../src/kernels/elementwise/flatten.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { describe, expect, it } from './suite.ts';
+import { describe, expect, it } from './test-functions.ts';
 
 const SCALES = [0.5, 40, 3];
 

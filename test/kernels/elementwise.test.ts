@@ -38,7 +38,7 @@ import {
 import { referenceLayerNorm } from '../reference/groupnorm.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, type RunInputs, randomValues, runRoutine, testDevice } from './harness.ts';
-import { describe, expect, it } from './suite.ts';
+import { describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
 const count = ([c, n, h, w]: Shape) => c * n * h * w;

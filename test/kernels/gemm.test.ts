@@ -5,7 +5,7 @@ import { pack } from '../../src/kernels/device/packing.ts';
 import type { Packing } from '../../src/kernels/device/routine.ts';
 import { type GemmSpec, gemm, packMatrix, packVector } from '../../src/kernels/gemm/gemm.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { afterAll, describe, expect, it } from './suite.ts';
+import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 

@@ -12,7 +12,7 @@ import {
 import { type NormInputs, referenceAffine, referenceGroupNormAffine } from '../reference/groupnorm.ts';
 import { cases } from './cases/group-norm.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { describe, expect, it } from './suite.ts';
+import { describe, expect, it } from './test-functions.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

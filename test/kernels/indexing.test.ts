@@ -5,7 +5,7 @@ import { single } from '../../src/kernels/device/routine.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { addRows, copyChannels } from '../../src/kernels/elementwise/elementwise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { describe, expect, it } from './suite.ts';
+import { describe, expect, it } from './test-functions.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile'];
 

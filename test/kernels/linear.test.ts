@@ -4,7 +4,7 @@ import { type LinearOptions, linear } from '../../src/kernels/gemm/linear.ts';
 import { type LinearInputs, referenceLinear } from '../reference/linear.ts';
 import { cases } from './cases/linear.ts';
 import { type Activation, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { afterAll, describe, expect, it } from './suite.ts';
+import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

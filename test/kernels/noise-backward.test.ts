@@ -10,7 +10,7 @@ import { sumPicked, sumSamples } from '../../src/kernels/elementwise/pick-sample
 import { at, build } from '../reference/elementwise.ts';
 import { type NoiseFunction, referenceErrorsGradients, referenceMix } from '../reference/noise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { afterAll, describe, expect, it } from './suite.ts';
+import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];

@@ -8,7 +8,7 @@ import { mix, type NoiseSource } from '../../src/kernels/diffusion/mix.ts';
 import { noiseKeys, normal } from '../../src/kernels/diffusion/philox.ts';
 import { type BatchIndices, type NoiseFunction, referenceErrors, referenceMix } from '../reference/noise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { describe, expect, it } from './suite.ts';
+import { describe, expect, it } from './test-functions.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const KINDS: readonly { readonly distance: Distance; readonly residual?: Residual }[] = [

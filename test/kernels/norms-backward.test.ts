@@ -7,7 +7,7 @@ import { referenceGroupNormGradients, referenceLayerNormGradients } from '../ref
 import { cases } from './cases/group-norm.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { afterAll, describe, expect, it } from './suite.ts';
+import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

@@ -1,7 +1,7 @@
 import type { Family } from '../../src/kernels/device/device.ts';
 import { fillNormal, normal, normals, philox, type Seed } from '../../src/kernels/diffusion/philox.ts';
 import { maxDifference, runRoutine, testDevice } from './harness.ts';
-import { describe, expect, it } from './suite.ts';
+import { describe, expect, it } from './test-functions.ts';
 
 describe('philox', () => {
   // The known answers that Random123 is distributed with (kat_vectors, philox4x32 10).

@@ -2,7 +2,7 @@ import { ShapeError } from '../../src/errors.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { pickHead, pickHeadBackward } from '../../src/kernels/elementwise/pick-head.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { describe, expect, it } from './suite.ts';
+import { describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
 

@@ -21,7 +21,7 @@ import {
 } from '../reference/elementwise.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { afterAll, describe, expect, it } from './suite.ts';
+import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
 const count = ([c, n, h, w]: Shape) => c * n * h * w;

@@ -3,7 +3,7 @@ import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { sumColumns, sumPixels } from '../../src/kernels/norm/sums.ts';
 import { shapes } from './cases/shapes.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { afterAll, describe, expect, it } from './suite.ts';
+import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];

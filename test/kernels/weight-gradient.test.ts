@@ -5,7 +5,7 @@ import { weightGradient } from '../../src/kernels/conv2d/weight-gradient.ts';
 import type { Family } from '../../src/kernels/device/device.ts';
 import { referenceConv2dBackward } from '../reference/conv2d.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
-import { afterAll, describe, expect, it } from './suite.ts';
+import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];

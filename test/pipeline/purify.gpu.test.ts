@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { describeModel } from '../../src/graph/models/describe.ts';
 import { openModel } from '../../src/graph/models/open-model.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
-import { edmGolden, writeEdmFolder, writeImage, writeNoise } from '../graph/edmfolder.ts';
+import { edmGolden, writeEdmFolder, writeImage, writeNoise } from '../graph/edm-folder.ts';
 import { cli, linesOf } from './captured-cli.ts';
 import { temporaryFolder } from './image-files.ts';
 

@@ -13,7 +13,7 @@ import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
-import { runGraph } from '../rungraph.ts';
+import { runGraph } from '../run-graph.ts';
 
 const names = ['patch2', 'patch4'] as const;
 

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { differentiate } from '../../../src/graph/core/gradient.ts';
 import { input, output } from '../../../src/graph/core/graph.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
-import { runGraph } from '../rungraph.ts';
+import { runGraph } from '../run-graph.ts';
 import { goldens, goldenUNet } from './unet2d-golden.ts';
 
 type Measures = readonly [norm: number, product: number];

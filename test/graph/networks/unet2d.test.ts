@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { apply, input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
-import { runGraph } from '../rungraph.ts';
+import { runGraph } from '../run-graph.ts';
 import { goldens, goldenUNet } from './unet2d-golden.ts';
 
 const refused = new Set(['fourier-skip']);

@@ -6,7 +6,7 @@ import { apply, input, newGraph, output } from '../../../src/graph/core/graph.ts
 import { traceEach } from '../../../src/graph/evaluation/evaluation.ts';
 import { loadModel } from '../../../src/graph/models/open-model.ts';
 import { randomValues, testDevice } from '../../kernels/harness.ts';
-import { runGraph } from '../rungraph.ts';
+import { runGraph } from '../run-graph.ts';
 
 const dot = (one: ArrayLike<number>, other: ArrayLike<number>) =>
   Array.from(one).reduce((sum, value, i) => sum + value * other[i]!, 0);

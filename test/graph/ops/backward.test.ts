@@ -15,7 +15,7 @@ import { referenceAttention } from '../../reference/attention.ts';
 import { worstDerivative } from '../../reference/differences.ts';
 import { referenceAffine, referenceGroupNormAffine, referenceLayerNorm } from '../../reference/groupnorm.ts';
 import { referenceErrors, referenceMix } from '../../reference/noise.ts';
-import { runGraph } from '../rungraph.ts';
+import { runGraph } from '../run-graph.ts';
 
 type Operands = Readonly<Record<string, Float64Array>>;
 

@@ -14,7 +14,7 @@ import { type BackwardCase, cases } from '../../kernels/cases/conv2d-backward.ts
 import { maxDifference, randomValues, testDevice } from '../../kernels/harness.ts';
 import { referenceConv2d, referenceConv2dBackward } from '../../reference/conv2d.ts';
 import { referenceLinear, referenceLinearBackward } from '../../reference/linear.ts';
-import { runGraph } from '../rungraph.ts';
+import { runGraph } from '../run-graph.ts';
 
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;

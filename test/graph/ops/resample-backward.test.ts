@@ -8,7 +8,7 @@ import type { Value } from '../../../src/graph/ops/value.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import type { Shape } from '../../../src/kernels/device/tensor.ts';
 import { randomValues, testDevice } from '../../kernels/harness.ts';
-import { runGraph } from '../rungraph.ts';
+import { runGraph } from '../run-graph.ts';
 
 type Ops = Readonly<Record<string, (graph: Graph, x: Value, x2: Value) => Value>>;
 

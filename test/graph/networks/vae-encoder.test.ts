@@ -19,7 +19,7 @@ import type { Family } from '../../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { type Shape, storageBytes } from '../../../src/kernels/device/tensor.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
-import { runGraph } from '../rungraph.ts';
+import { runGraph } from '../run-graph.ts';
 
 const names = ['sd', 'conv', 'shift', 'plain'] as const;
 

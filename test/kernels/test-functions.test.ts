@@ -1,7 +1,7 @@
 // The recorder that runs kernel tests where there is no Vitest.
 
 import { expect, it } from 'vitest';
-import { recorder, runCase, takeFile } from './suite.ts';
+import { recorder, runCase, takeFile } from './test-functions.ts';
 
 function file(calls: string[]): void {
   const { describe, it, expect } = recorder;

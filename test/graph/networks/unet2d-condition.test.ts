@@ -25,7 +25,7 @@ import { fileAt } from '../../../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
-import { runGraph } from '../rungraph.ts';
+import { runGraph } from '../run-graph.ts';
 
 const goldens = join(import.meta.dirname, '..', '..', 'golden');
 const prefix = 'unet2dcondition-';

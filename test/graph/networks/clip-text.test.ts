@@ -16,7 +16,7 @@ import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import { fromChannelMajor, type Shape } from '../../../src/kernels/device/tensor.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
-import { runGraph } from '../rungraph.ts';
+import { runGraph } from '../run-graph.ts';
 
 const goldens = join(import.meta.dirname, '..', '..', 'golden');
 
