@@ -16,7 +16,7 @@ export interface Texts {
 /** The command that runs if none is named. */
 export const MAIN: Subcommand = SUBCOMMANDS[0]!;
 
-/** The options that a subcommand has next to its own. */
+/** Returns the options that a subcommand has in addition to its own. */
 export const commonOptions = ({ usesDevice }: Subcommand) =>
   [
     ...(usesDevice ? (['device'] as const) : []),
@@ -24,7 +24,7 @@ export const commonOptions = ({ usesDevice }: Subcommand) =>
     'logLevel',
   ] as const satisfies readonly OptionName[];
 
-/** The arguments of a subcommand as its line of usage names them: `SET OUT`. */
+/** Returns the arguments of a subcommand as its line of usage names them: `SET OUT`. */
 const operandsText = ({ operands }: Subcommand): string =>
   Object.keys(operands)
     .join(' ')

@@ -9,7 +9,7 @@ import type { DriverCall } from '../../../kernels/device/adapters.ts';
 
 const STDERR = 2;
 
-/** The C library's functions, or undefined where they cannot be called. */
+/** Loads the C library's functions. Returns undefined if they cannot be called. */
 async function loadLibc() {
   // Only Vulkan's drivers print, and only Linux has them in a C library that Node shares.
   if (process.platform !== 'linux') return undefined;

@@ -39,7 +39,7 @@ export async function* wholeLines(path: string, format: DataFormat): AsyncGenera
   }
 }
 
-/** Bytes of the first line with its line feed; 0 when it is not whole. */
+/** Returns the length of the first line in bytes, with its line feed; 0 if it is not whole. */
 function lineLength(bytes: Buffer, format: DataFormat): number {
   let at = bytes.indexOf(10);
   if (format === 'jsonl' || at < 0) return at + 1;

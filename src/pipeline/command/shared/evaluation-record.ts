@@ -9,7 +9,7 @@ import type { Values } from '../options/table.ts';
 import { modelDigest } from './model-digest.ts';
 import { listed, type RunRecord } from './run-record.ts';
 
-/** A digest of a whole file; "none" without one. */
+/** Returns a digest of a whole file; "none" without one. */
 export async function fileDigest(path: string | undefined): Promise<string> {
   if (path === undefined) return 'none';
   const hash = createHash('sha256');
@@ -17,7 +17,7 @@ export async function fileDigest(path: string | undefined): Promise<string> {
   return hash.digest('hex').slice(0, 16);
 }
 
-/** Model, noise levels and noise: what every evaluation depends on. */
+/** Records what every evaluation depends on: model, noise levels and noise. */
 export async function evaluationRecord(
   { seed, noise, loss }: Values<'seed' | 'noise' | 'loss'>,
   { name, inputShape, levels }: Pick<Model, 'name' | 'inputShape' | 'levels'>,

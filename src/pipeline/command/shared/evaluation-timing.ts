@@ -25,7 +25,7 @@ export function timeEvaluations(
   });
 }
 
-/** The first evaluations of an image in slot 0: `among` candidates at a level, then at the next. */
+/** Makes a batch of the first evaluations of an image in slot 0: `among` candidates at each level in turn. */
 function batchOf({ levels }: Model, length: number, among: number): EvaluationBatch {
   const from = (value: (i: number) => number) => Uint32Array.from({ length }, (_, i) => value(i));
   const level = (i: number) => Math.floor(i / among) % levels.length;

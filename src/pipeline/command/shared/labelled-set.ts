@@ -44,7 +44,7 @@ const isFolder = (path: string) =>
     () => false,
   );
 
-/** The chosen images of a set, at most as many as asked for: the first ones, or of class folders some of each class. */
+/** Yields the chosen images of a set, at most `choice.images`: the first ones, or of class folders some of each class. */
 export async function* imagesOf(choice: SetChoice): AsyncGenerator<SetImage | ItemFailure> {
   const root = (await isFolder(choice.set)) ? choice.set : dirname(choice.set);
   for await (const item of chosen(choice, root === choice.set))
@@ -92,7 +92,7 @@ export async function countImages(choice: SetChoice): Promise<number> {
   return count;
 }
 
-/** Looks at the first image of a set. @throws UsageError if the set cannot be read, or holds no labelled images. */
+/** Checks the first image of a set. @throws UsageError if the set cannot be read, or holds no labelled images. */
 export async function checkSet(choice: SetChoice): Promise<void> {
   for await (const _ of imagesOf({ ...choice, images: undefined })) return;
 }

@@ -17,15 +17,15 @@ import { candidatesFor, readPrompts } from './candidates.ts';
 /** Opens a model folder: `openModel` of the graph, or a fake of it. */
 export type OpenFolder = (folder: string, options: OpenModelOptions) => Promise<Model>;
 
-/** The settings that say how evaluations are made, whatever they are for. */
+/** The settings of evaluations, whatever they are for. */
 export type EvaluationSettings = Values<
   'imageSize' | 'timesteps' | 'sigmas' | 'loss' | 'weighting' | 'seed' | 'noise' | 'batch' | 'concurrency'
 > & { readonly deciding?: Pick<ChosenStrategy, 'gridLength'> };
 
-/** The settings that say what is chosen between. */
+/** The settings that choose the candidates. */
 export type ChoiceSettings = Values<'labels' | 'template' | 'prompts'>;
 
-/** Numbers of a file, in a JSON array or apart by commas and white space. */
+/** Reads the numbers in a file: a JSON array, or separated by commas and white space. */
 async function readWeights(path: string): Promise<number[]> {
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     const known = `${weightings.join(', ')}, or a file`;
@@ -42,7 +42,7 @@ async function readWeights(path: string): Promise<number[]> {
   return numbers;
 }
 
-/** Whether a model's noise levels are sigmas. */
+/** Returns whether a model's noise levels are sigmas. */
 const isContinuous = ({ levels }: ModelSummary): boolean => levels[0]?.sigma !== undefined;
 
 /** Returns the grid that is asked for: by an option, or by a strategy that says how many levels its grid has. */
@@ -56,7 +56,7 @@ function gridText(
   return isContinuous(model) ? `linspace:${RDC_RANGE.join(':')}:${length + 1}:left` : `even:${length}`;
 }
 
-/** The grid in visiting order with its weights; weights of a file belong to the ascending grid. */
+/** Returns the grid in visiting order with its weights; weights from a file belong to the ascending grid. */
 function levelsOf(
   settings: EvaluationSettings,
   weighting: string | readonly number[] | undefined,
@@ -84,7 +84,7 @@ const ownGrid = ({ levels }: ModelSummary): readonly Omit<Level, 'weight'>[] =>
 
 const statisticsOf = ({ sigmaData }: ModelSummary) => (sigmaData === undefined ? {} : { sigmaData });
 
-/** A grid by its text. Unless a weighting is named, sigmas have RDC's and timesteps have none. */
+/** Returns the grid that a text describes. Without --weighting, sigmas get RDC's weights and timesteps get equal ones. */
 function gridOf(
   text: string,
   weighting: string | readonly number[] | undefined,
@@ -156,9 +156,9 @@ export async function modelOptions(settings: EvaluationSettings & ChoiceSettings
 }
 
 /**
- * Whether the settings fit an opened model.
+ * Checks that the settings fit an opened model.
  *
- * @throws UsageError when `--image-size` asks for what the model does not take.
+ * @throws UsageError if the model does not take images of `--image-size`.
  */
 export function checkModel({ imageSize }: Values<'imageSize'>, model: Model): void {
   const [, height, width] = model.inputShape;

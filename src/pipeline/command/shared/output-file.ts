@@ -51,7 +51,7 @@ async function isBinary(path: string): Promise<boolean> {
 /** Links that are followed one after the other; as many as Linux follows. */
 const MOST_LINKS = 40;
 
-/** A path with its links resolved, as far as it exists; also a link to what does not exist yet. */
+/** Resolves the links in a path as far as it exists, and a link to a file that does not exist yet. */
 export async function realPath(path: string, links = MOST_LINKS): Promise<string> {
   try {
     return pathFromBytes(await realpath(systemPath(path), 'buffer'));

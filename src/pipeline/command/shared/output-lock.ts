@@ -92,7 +92,7 @@ async function removeStale(path: string): Promise<void> {
   }
 }
 
-/** What a lock says, and its age in milliseconds; undefined if it is gone. */
+/** Reads a lock, and its age in milliseconds. Returns undefined if it is gone. */
 async function read(path: string): Promise<{ readonly content: string; readonly age: number } | undefined> {
   try {
     const { mtimeMs } = await stat(systemPath(path));
@@ -133,7 +133,7 @@ export async function lockFile(file: string): Promise<Lock> {
 /** Tries to take over a lock that is stale this many times; somebody else may be faster each time. */
 const ATTEMPTS = 5;
 
-/** Creates a lock, in the place of a stale one if need be. */
+/** Creates a lock, and replaces a stale one. */
 async function create(file: string, path: string, owner: Owner): Promise<void> {
   for (let attempt = 0; ; attempt++) {
     try {

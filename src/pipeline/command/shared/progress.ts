@@ -1,4 +1,4 @@
-// How far a run has come, for a person: one line on a terminal that renews itself, a line now and then elsewhere.
+// The progress of a run for a person: on a terminal one line that renews itself, elsewhere a line now and then.
 
 import type { CompileProgress } from '../../../kernels/device/device.ts';
 import { printable } from '../../escaping.ts';
@@ -32,7 +32,7 @@ export interface Reporter {
   clear(): void;
 }
 
-/** Seconds as a person writes them: 4.2 s, 42 s, 3:07, 2:15:00. */
+/** Formats seconds as a person writes them: 4.2 s, 42 s, 3:07, 2:15:00. */
 export function duration(seconds: number): string {
   if (seconds < 9.95) return `${Math.max(0, seconds).toFixed(1)} s`;
   const whole = Math.round(seconds);
@@ -43,28 +43,28 @@ export function duration(seconds: number): string {
   return minutes < 60 ? `${minutes}:${rest}` : `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${rest}`;
 }
 
-/** A number with three digits that count, and its thousands apart. */
+/** Formats a number with three significant digits and separated thousands. */
 export function short(value: number): string {
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
   return value.toLocaleString('en-US', { maximumFractionDigits: digits });
 }
 
-/** A number with its noun: 1 image, 2 images. */
+/** Formats a number with its noun: 1 image, 2 images. */
 export const several = (count: number, noun: string): string =>
   `${short(count)} ${noun}${count === 1 ? '' : 's'}`;
 
-/** Floating-point operations as a person writes them, three digits that count: 0.147 GFLOP. */
+/** Formats floating-point operations with three significant digits: 0.147 GFLOP. */
 export const gigaflop = (flop: number): string =>
   `${(flop / 1e9).toLocaleString('en-US', { maximumSignificantDigits: 3 })} GFLOP`;
 
-/** Bytes as a person writes them: 512 B, 1.44 MB, 3.44 GB. */
+/** Formats bytes as a person writes them: 512 B, 1.44 MB, 3.44 GB. */
 export function bytes(count: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
   const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, count)) / 3));
   return `${short(count / 1000 ** power)} ${units[power]}`;
 }
 
-/** One line of progress. */
+/** Formats one line of progress. */
 export function progressLine(
   now: Progress,
   rate: number,
@@ -82,7 +82,7 @@ export function progressLine(
   return parts.join(', ');
 }
 
-/** The rate over the last seconds, and over the whole run as long as that is younger. */
+/** Makes a function that returns the rate over the last seconds, or over the whole run if that is shorter. */
 function movingRate(): (now: Progress) => number {
   const samples: Progress[] = [];
   return (now) => {
@@ -106,8 +106,8 @@ export interface ReporterOptions {
 }
 
 /**
- * A reporter to standard error that says what `level` allows; progress belongs to `info`. Every message is one line,
- * in which control characters are escaped.
+ * Makes a reporter to standard error that logs what `level` allows; progress belongs to `info`. Every message is one
+ * line, in which control characters are escaped.
  */
 export function createReporter(
   output: ErrorOutput,

@@ -18,20 +18,20 @@ export interface Provenance {
   readonly date: string;
 }
 
-/** The version of this program. */
+/** Returns the version of this program. */
 export function readVersion(): string {
   const text = readFileSync(new URL('../../../../package.json', import.meta.url), 'utf8');
   return (JSON.parse(text) as { readonly version: string }).version;
 }
 
-/** How a record that is begun now with an opened model is made. */
+/** Returns the provenance of a record that is begun now with an opened model. */
 export const provenanceOf = ({ device }: Pick<Model, 'device'>): Provenance => ({
   version: readVersion(),
   device: device ?? null,
   date: new Date().toISOString(),
 });
 
-/** The shards that an index of weights names, in the order of their names. */
+/** Returns the shards that an index of weights names, sorted by their names. */
 async function shardsOf(index: string): Promise<string[]> {
   const { weight_map: map } = JSON.parse(await readFile(index, 'utf8')) as {
     readonly weight_map: Readonly<Record<string, string>>;
@@ -41,7 +41,7 @@ async function shardsOf(index: string): Promise<string[]> {
 
 /**
  * The SHA-256 of the denoising network's weights: of the file, or of all shards one after the other. Null if the folder
- * cannot be read; whoever opens the model says why.
+ * cannot be read; opening the model then reports why.
  */
 export async function weightsHash(folder: string): Promise<string | null> {
   try {

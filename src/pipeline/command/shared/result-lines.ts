@@ -15,13 +15,13 @@ export interface LineOptions {
   readonly timings?: boolean;
 }
 
-/** The format that the name of an output asks for: `.csv` and `.txt`; JSON lines otherwise. */
+/** Returns the format for the extension of an output: CSV for `.csv`, text for `.txt`, otherwise JSON lines. */
 export function formatOfFile(path: string): Format {
   if (/\.csv$/i.test(path)) return 'csv';
   return /\.txt$/i.test(path) ? 'text' : 'jsonl';
 }
 
-/** The columns of the CSV format; `top` is JSON, those of the error are empty unless the item failed. */
+/** Returns the columns of the CSV format. `top` holds JSON; the columns of the error are empty unless the item failed. */
 const columnsOf = ({ energy, timings }: LineOptions): readonly string[] => [
   'path',
   'label',
@@ -42,17 +42,17 @@ const columnsOf = ({ energy, timings }: LineOptions): readonly string[] => [
   ...(energy ? ['energy', 'energyLevels'] : []),
 ];
 
-/** The line above the results of a format, or nothing. */
+/** Returns the line above the results of a format; '' if it has none. */
 export const headerOf = (format: Format, options: LineOptions = {}): string =>
   format === 'csv' ? `${columnsOf(options).join(',')}\n` : '';
 
 /** What a spreadsheet takes for a formula, and what reads like such a text made harmless. */
 const FORMULA = /^'*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]/;
 
-/** A text as a cell: one that a spreadsheet would run as a formula gets an apostrophe, control characters are escaped. */
+/** Makes a cell of a text: control characters are escaped, and a text that a spreadsheet would run as a formula gets an apostrophe. */
 const cellOf = (text: string) => `${FORMULA.test(text) ? "'" : ''}${escaped(text, '\t\r\n')}`;
 
-/** The text of a cell: the inverse of `cellOf`. */
+/** Returns the text of a cell (the inverse of `cellOf`). */
 export const textOfCell = (cell: string): string =>
   unescaped(cell.startsWith("'") && FORMULA.test(cell) ? cell.slice(1) : cell);
 
@@ -76,7 +76,7 @@ function withoutSeconds(result: Classified | ItemFailure): object {
   return rest;
 }
 
-/** A result, or a failed item, as one whole line. */
+/** Formats a result or a failed item as one line. */
 export const lineOf = (
   result: Classified | ItemFailure,
   format: DataFormat,
@@ -84,6 +84,6 @@ export const lineOf = (
 ): string =>
   `${format === 'csv' ? csvLine(result, options) : safeJson(options.timings ? result : withoutSeconds(result))}\n`;
 
-/** Evaluations as JSON lines. */
+/** Formats evaluations as JSON lines. */
 export const evaluationLines = (records: readonly EvaluationRecord[]): string =>
   records.map((record) => `${safeJson(record)}\n`).join('');

@@ -23,7 +23,7 @@ export interface Outcome {
   readonly readerGone?: boolean;
 }
 
-/** What is said at the first interruption. */
+/** Returns the message at the first interruption. */
 export const interruptedText = (finishing: string): string =>
   `interrupted; finishing ${finishing} (once more to stop now)`;
 

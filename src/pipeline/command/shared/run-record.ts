@@ -26,7 +26,7 @@ export function listed(items: readonly string[]): string {
   return `${items.length}: ${items.slice(0, 3).join(', ')}, ... (${digest})`;
 }
 
-/** The record next to an output; undefined if there is none, or it is damaged. */
+/** Reads the record next to an output. Returns undefined if there is none, or if it is damaged. */
 async function readRecord(output: string): Promise<RunRecord | undefined> {
   try {
     const { settings } = JSON.parse(await readFile(systemPath(recordOf(output)), 'utf8'));

@@ -101,7 +101,7 @@ export interface Amount {
   readonly most: number;
 }
 
-/** The time that an amount of timed work takes. */
+/** Returns the time that an amount of timed work takes. */
 export const secondsOf = (
   { fastest, mean, slowest }: Pick<Timing, 'fastest' | 'mean' | 'slowest'>,
   { least, typical, most }: Amount,
@@ -128,7 +128,7 @@ export interface RunTime {
   readonly all: Seconds;
 }
 
-/** The times of a run over a number of images (or items), from those of one. */
+/** Returns the times of a run over a number of images (or items), given those of one. */
 export const runTimeOf = (images: number, image: Seconds, once: number): RunTime => ({
   once,
   image,
@@ -139,20 +139,20 @@ export const runTimeOf = (images: number, image: Seconds, once: number): RunTime
   },
 });
 
-/** Seconds as a range for a person. */
+/** Formats seconds as a range for a person. */
 export function rangeText({ least, typical, most }: Seconds): string {
   const [from, to] = [brief(least), brief(most)];
   const range = from === to ? from : `${from} to ${to}`;
   return typical === null ? range : `${range}, typically ${brief(typical)}`;
 }
 
-/** Seconds for a person; below a second as milliseconds. */
+/** Formats seconds for a person; less than a second becomes milliseconds. */
 export const brief = (seconds: number): string =>
   seconds < 0.95 ? `${Number((1000 * seconds).toPrecision(2))} ms` : duration(seconds);
 
 /** What the range of every dry run means, as the last line of its text. */
 export const MEANING = `from the least work at ${MARGIN} times the fastest timed speed to the most at 1/${MARGIN} of the slowest`;
 
-/** Rows of a dry run as text. */
+/** Formats the rows of a dry run as text. */
 export const rowsText = (rows: readonly (readonly [what: string, value: string])[]): string =>
   rows.map(([what, value]) => `${what.padEnd(22)}${value}\n`).join('');

@@ -1,4 +1,4 @@
-// `attack`: images in, adversarial images out, and a report on each.
+// `attack`: images in, adversarial images and a report out.
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
@@ -89,13 +89,13 @@ interface AttackedImage {
   readonly label: string;
 }
 
-/** The folder that names an image's class: the first one below the input, or else the one that the image is in. */
+/** Returns the folder that names an image's class: the first one below the input, or else the one that holds the image. */
 function folderLabel(path: string, root: string): string {
   const [first, ...rest] = relative(resolve(root), resolve(path)).split(sep);
   return rest.length > 0 ? first! : basename(dirname(resolve(path)));
 }
 
-/** The images of the inputs with their true classes. */
+/** Yields the images of the inputs with their true classes. */
 async function* attackedImages(
   settings: AttackSettings,
   surroundings: Surroundings,
@@ -122,20 +122,20 @@ async function* attackedImages(
   }
 }
 
-/** What the report says of an image. */
+/** The entry of an image in the report. */
 export interface ReportLine {
   readonly path: string;
   readonly file: string;
   readonly label: string;
   readonly clean: string;
-  /** What the written file is taken for. */
+  /** The prediction for the written file. */
   readonly adversarial: string;
-  /** Of the written file: logit of the label less the largest other. */
+  /** For the written file: the logit of the label minus the largest other logit. */
   readonly margin: number;
-  /** What it was taken for before it became 8 bits. */
+  /** The prediction before the image became 8 bits. */
   readonly unquantised: string;
   readonly broken: boolean;
-  /** Of the written file, for pixels in [0, 1]. */
+  /** Distances of the written file, for pixels in [0, 1]. */
   readonly linf: number;
   readonly l2: number;
   readonly queries: Queries;
@@ -179,7 +179,7 @@ async function dryRun(settings: AttackSettings, surroundings: Surroundings, run:
   for await (const item of attackedImages(settings, surroundings)) if (!isFailure(item)) images++;
   const opened = await openCampaign(settings, surroundings.openModel, [settings.attack]);
   run.atEnd(opened.close);
-  // The clean image is judged, and what comes of it twice; the attack asks for its logits.
+  // The judge sees the clean image once and the result twice; the attack needs the logits of the clean image.
   const least = { judge: 3, logits: settings.eot, gradients: 0 };
   const plans = [planOf(settings.attack, settings)];
   const forecast = await forecastRobust(opened, plans, images, least, process.uptime());

@@ -1,4 +1,4 @@
-// `info`: what a model folder holds, what an evaluation costs, and what is wrong.
+// `info`: says what a model folder holds, what an evaluation costs, and what is wrong with it.
 
 import { UsageError } from '../../../errors.ts';
 import { type Description, flopOf, type NetworkDescription } from '../../../graph/models/describe.ts';
@@ -25,10 +25,10 @@ function readSettings([model]: readonly string[], typed: Typed): InfoSettings {
   return readOptions(INFO, model === undefined ? typed : { ...typed, model });
 }
 
-/** Labels shown of many. */
+/** How many of a model's labels are shown. */
 const SHOWN = 5;
 
-/** A description as JSON: numbers as they are, labels all of them. */
+/** Makes the JSON of a description, with all labels and plain numbers. */
 function asJson({ model, cost, ...rest }: Description): object {
   const summary = model && {
     conditioning: model.conditioning,
@@ -69,7 +69,7 @@ function networkText({ className, parameters, dtypes, bytes: size, shards, confi
   return [first, ...numbers];
 }
 
-/** A description for a person. */
+/** Formats a description for a person. */
 export function infoText({
   name,
   path,

@@ -47,7 +47,7 @@ function readSettings([set = '', out = '']: readonly string[], typed: Typed): Op
   return { ...readOptions(OPTIMAL, typed), set, out };
 }
 
-/** An image as rows of bytes, plane by plane. */
+/** Returns the bytes of an image, plane by plane. */
 function planes({ width, height, channels, data }: Pixels): Uint8Array {
   const plane = width * height;
   const out = new Uint8Array(channels * plane);
@@ -56,7 +56,7 @@ function planes({ width, height, channels, data }: Pixels): Uint8Array {
   return out;
 }
 
-/** The classes of labels: as they are named, or as numbers in their order, or else by name. */
+/** Returns the names of the classes: `names`, or else the labels in the order of their numbers or names. */
 function classesOf(labels: ReadonlySet<string>, names: readonly string[] | undefined): readonly string[] {
   if (names) return names;
   const all = [...labels];
@@ -73,7 +73,7 @@ interface Image {
  * Makes the folder and says what is in it. Returns the exit status: 0 done, 1 some images could not be read and are
  * not in it.
  *
- * @throws UsageError for a set that is none, labels that are no classes, or a folder that is one already.
+ * @throws UsageError if the set cannot be read, a label is not among --labels, or OUT is a model folder already.
  */
 async function makeFolder(
   { set, out, labels: names, imageSize, perClass, reportFormat }: OptimalSettings,

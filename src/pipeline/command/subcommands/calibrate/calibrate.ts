@@ -102,7 +102,7 @@ function readSettings([set = '']: readonly string[], typed: Typed): CalibrateSet
   return settings;
 }
 
-/** What came of a calibration. */
+/** The result of a calibration. */
 export interface Calibration {
   readonly model: string;
   readonly images: { readonly fit: number; readonly heldOut: number; readonly failed: number };
@@ -152,7 +152,7 @@ async function dryRun(
 }
 const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
 
-/** The outcomes of all images of the set that could be read, in the order of the set. */
+/** Classifies all images of the set. Returns those that could be read, in the order of the set. */
 async function classifySet(
   { set, perClass, seed, concurrency }: CalibrateSettings,
   { model: { inputShape, crop, candidates }, open }: OpenedModel,

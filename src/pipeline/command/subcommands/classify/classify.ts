@@ -1,4 +1,4 @@
-// The main job of the command line: images in, one line each out.
+// `classify`: images in, one line per image out.
 
 import type { AbortSignalLike } from '../../../../host-types.ts';
 import { classifyImages } from '../../../classifying/classify-images.ts';
@@ -36,7 +36,7 @@ import { HELP } from './help.ts';
 import { inputNotes } from './input-notes.ts';
 import { apartFrom, type Claims, claimOutputs, openResults, type Results } from './results.ts';
 
-/** The strategy and the budget of settings. */
+/** Returns the strategy and the budget of settings. */
 function deciding(settings: Settings): Pick<ClassifyOptions, 'strategy' | 'budget'> {
   const { budget } = settings;
   return { strategy: settings.deciding.strategy, ...(budget === undefined ? {} : { budget }) };
@@ -117,10 +117,10 @@ async function classifyAll(
   return { failures: last.failures, readerGone: results.closed };
 }
 
-/** Seconds from which on a rate says something: less is shown as 0.0 s. */
+/** Seconds above which a rate is shown; less is shown as 0.0 s. */
 const LEAST_SECONDS = 0.05;
 
-/** What a run did, in one sentence; a rate only of images that were classified. */
+/** Sums up a run in one sentence. The rate counts only images that were classified. */
 function summary(
   { images, failures, evaluations, seconds }: Progress,
   { skipped, undecided }: { readonly skipped: number; readonly undecided: number },
@@ -175,7 +175,7 @@ const classifyInputs = (settings: Settings, surroundings: Surroundings): Promise
 
 export const classify: Subcommand<Settings> = {
   name: 'classify',
-  summary: 'Classify images with a diffusion model: images in, one line each out.',
+  summary: 'Classify images with a diffusion model: images in, one line per image out.',
   operands: { '[INPUT...]': 'image files, folders, patterns or -' },
   usage: '[classify] [options] INPUT...',
   options: CLASSIFY,

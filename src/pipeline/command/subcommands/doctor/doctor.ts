@@ -1,4 +1,4 @@
-// `doctor`: which devices there are, whether everything that a run needs is in order, and what helps if not.
+// `doctor`: lists the devices, checks everything that a run needs, and suggests what helps.
 
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -29,7 +29,7 @@ Exit status: 0 all is well, 2 Node is too old, 3 the model is invalid, 4 no usab
 /** Checks a command line of `doctor`. @throws UsageError, one sentence. */
 const readSettings = (_: readonly string[], typed: Typed): DoctorSettings => readOptions(DOCTOR, typed);
 
-/** Seconds that a sample image may take unless --run says that all are welcome. */
+/** Seconds that a sample image may take, and how many with --run. */
 const PATIENCE = 5;
 const RUN_LIMIT = 600;
 
@@ -99,7 +99,7 @@ function deviceText({ index, name, backend, vendor, architecture, capabilities }
 const checkText = ({ name, status, message, help }: Check): string =>
   `  ${status.padEnd(9)}${name.padEnd(14)}${message}\n${help === undefined ? '' : `${' '.repeat(25)}what helps: ${help}\n`}`;
 
-/** The report for a person. */
+/** Formats the report for a person. */
 export function doctorText(devices: readonly DeviceSummary[], checks: readonly Check[]): string {
   const listed = devices.length > 0 ? devices.map(deviceText).join('') : '  none\n';
   return `devices\n${listed}\nchecks\n${checks.map(checkText).join('')}`;

@@ -1,4 +1,4 @@
-// What `doctor` makes of the info of a machine: for each thing that must be in order one sentence, and what helps.
+// Checks of a machine by its `MachineInfo`: for each thing that must be in order one sentence, and what helps.
 
 import type { Capabilities } from '../../../../kernels/device/device.ts';
 import { bytes } from '../../shared/progress.ts';
@@ -26,7 +26,7 @@ const STATUS: Readonly<Record<Check['name'], number>> = {
   run: 4,
 };
 
-/** The exit status of checks: that of the first problem. */
+/** Returns the exit status of the first problem; 0 if there is none. */
 export function statusOfChecks(checks: readonly Check[]): number {
   const problem = checks.find(({ status }) => status === 'problem');
   return problem ? STATUS[problem.name] : 0;
@@ -44,7 +44,7 @@ const DEFAULT_LIMITS = {
 /** Memory below which a run of a small model may be ended by the system. */
 const LITTLE_MEMORY = 2 ** 29;
 
-/** Whether a version such as 20.19.1 is at least another, such as 20.19. */
+/** Returns whether a version such as 20.19.1 is at least another, such as 20.19. */
 function isAtLeast(version: string, least: string): boolean {
   const [a, b] = [version, least].map((text) => text.split('.').map(Number));
   for (let i = 0; i < b!.length; i++) if (a![i] !== b![i]) return (a![i] ?? 0) > b![i]!;
@@ -78,7 +78,7 @@ function webgpuCheck({ webgpu, webgpuBuild, platform }: MachineInfo): Check {
   };
 }
 
-/** What helps where no device is found on Linux. */
+/** Suggests what helps if no device is found on Linux. */
 function driverHelp({ vulkan, plan }: MachineInfo): string | undefined {
   const { variable, missing = [] } = vulkan ?? {};
   if (variable !== undefined && missing.length > 0) return `unset ${variable}, or name files that exist`;
@@ -88,7 +88,7 @@ function driverHelp({ vulkan, plan }: MachineInfo): string | undefined {
   return `"diffclass-stream doctor --fix" installs a software driver: ${plan.packages.join(' and ')}${from}`;
 }
 
-/** Why there may be no device, by the files of Vulkan. */
+/** Explains why there may be no device, by the files of Vulkan. */
 function driverState({ loader, drivers, variable, missing }: VulkanInfo): string {
   if (variable !== undefined && missing.length > 0)
     return `${variable} names ${missing.join(', ')}, which does not exist`;
@@ -148,7 +148,7 @@ function limitsCheck({ probe }: MachineInfo): Check[] {
   ];
 }
 
-/** Mesa's own drivers keep shaders where it says; other drivers where they like. */
+/** Checks the shader cache of Mesa's drivers; where other drivers keep theirs is not known. */
 function cacheCheck({ cache, probe, platform }: MachineInfo): Check[] {
   const mesa = probe?.devices.some(({ capabilities }) => /mesa/i.test(capabilities?.description ?? ''));
   if (!mesa || !platform.startsWith('linux')) return [];
@@ -199,7 +199,7 @@ function modelCheck({ model }: MachineInfo): Check {
   };
 }
 
-/** Judges the info of a machine. */
+/** Checks a machine. */
 export const checksOf = (info: MachineInfo): Check[] => [
   nodeCheck(info),
   webgpuCheck(info),

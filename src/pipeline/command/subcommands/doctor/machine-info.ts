@@ -100,7 +100,7 @@ function filesIn(folder: string): string[] {
   }
 }
 
-/** Whether the dynamic linker knows libvulkan.so.1, which Dawn loads by that name. */
+/** Returns whether the dynamic linker knows libvulkan.so.1, which Dawn loads by that name. */
 function hasLoader(): boolean {
   const cache = spawnSync('ldconfig', ['-p'], {
     encoding: 'utf8',
@@ -140,7 +140,7 @@ function bytesIn(folder: string): number {
   }
 }
 
-/** Whether a folder can be written to, or made. */
+/** Returns whether a folder can be written to, or created. */
 async function isWritable(folder: string): Promise<boolean> {
   let place = folder;
   while (!existsSync(place) && dirname(place) !== place) place = dirname(place);
@@ -150,8 +150,8 @@ async function isWritable(folder: string): Promise<boolean> {
   );
 }
 
-/** Where Mesa keeps compiled shaders: its names for the folder, the newer first (docs.mesa3d.org/envvars.html). */
-async function cacheFacts(env: NodeJS.ProcessEnv): Promise<ShaderCache> {
+/** Finds Mesa's cache of compiled shaders; its newer variable comes first (docs.mesa3d.org/envvars.html). */
+async function cacheInfo(env: NodeJS.ProcessEnv): Promise<ShaderCache> {
   const given = env.MESA_SHADER_CACHE_DIR || env.MESA_GLSL_CACHE_DIR;
   const folder = given || env.XDG_CACHE_HOME || join(homedir(), '.cache');
   const disabled = /^(1|true|yes|y)$/i.test(
@@ -162,8 +162,8 @@ async function cacheFacts(env: NodeJS.ProcessEnv): Promise<ShaderCache> {
   return { folder, disabled, writable: await isWritable(folder), bytes };
 }
 
-/** Looks for devices; milliseconds because a driver may hang. */
-function probeFacts(device: string | undefined): Pick<MachineInfo, 'probe' | 'probeEnd'> {
+/** Looks for devices in a process of its own, because a driver may crash or hang. */
+function probeInfo(device: string | undefined): Pick<MachineInfo, 'probe' | 'probeEnd'> {
   const probeEnd = runOwn('device-probe', device === undefined ? [] : [device], 120_000);
   try {
     return { probe: JSON.parse(probeEnd.out.trim().split('\n').at(-1)!) as ProbeResult, probeEnd };
@@ -187,8 +187,8 @@ export async function gatherInfo(
     ...webgpuFacts(),
     vulkan: vulkanFacts(),
     plan: linux ? driverPlan() : undefined,
-    ...probeFacts(device),
-    cache: await cacheFacts(process.env),
+    ...probeInfo(device),
+    cache: await cacheInfo(process.env),
     memory: process.availableMemory?.() ?? freemem(),
     model: await describe(),
   };

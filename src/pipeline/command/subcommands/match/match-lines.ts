@@ -1,4 +1,4 @@
-// The output of `match`, a line an item and a summary, and what can be taken up of it.
+// The output of `match`: one line per item and a summary; and what --resume reads of it.
 
 import { UsageError } from '../../../../errors.ts';
 import { type Matches, scoreOf } from '../../../deciding/matching.ts';
@@ -16,7 +16,7 @@ export interface Tally {
   readonly lessUnconditional: Record<keyof Matches, number>;
 }
 
-/** Nothing counted yet. */
+/** Makes an empty tally. */
 export const newTally = (): Tally => ({
   items: 0,
   failures: 0,
@@ -51,7 +51,7 @@ const scores = (counts: Readonly<Record<keyof Matches, number>>, items: number) 
   group: scoreOf(counts.group, items),
 });
 
-/** The summary of a run: what the last line holds. */
+/** Returns the summary of a run, which its last line holds. */
 export const summaryOf = (
   { items, failures, plain, lessUnconditional, evaluations }: Tally,
   run: { readonly seed: number; readonly model?: string; readonly device?: string },
@@ -88,7 +88,7 @@ export async function earlierItems(path: string): Promise<EarlierItems> {
   await ifThere(path, async () => {
     for await (const { text } of wholeLines(path, 'jsonl')) {
       number++;
-      if (torn > 0) throw new UsageError(`${path}: line ${torn} is not of a match`);
+      if (torn > 0) throw new UsageError(`${path}: line ${torn} is not a line of a match`);
       const line = parsed(text);
       if (line === undefined) torn = number;
       else if (isResult(line)) {

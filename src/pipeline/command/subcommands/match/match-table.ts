@@ -16,7 +16,7 @@ export interface MatchItem {
 const row = z.object({ item: z.string().min(1), image: z.string().min(1), caption: z.string() });
 
 /**
- * The items of a CSV table with the columns item, image and caption, the rows of an item one after the other;
+ * Yields the items of a CSV table with the columns item, image and caption, the rows of an item one after the other;
  * other columns are ignored, and paths of images are relative to the table. Streams: what it remembers of
  * earlier items is a few bytes each.
  *
@@ -65,10 +65,10 @@ async function* rowsOf(path: string) {
   }
 }
 
-/** Most prompts that a model is opened with, so that what it keeps of each stays bounded. */
+/** The largest number of prompts that a model is opened with; it keeps data for each of them. */
 const PROMPTS = 64;
 
-/** Items in groups of at most `most` different captions, but of one item at least. */
+/** Groups items so that a group has at most `most` different captions, and at least one item. */
 export async function* inGroups(
   items: AsyncIterable<MatchItem>,
   most = PROMPTS,

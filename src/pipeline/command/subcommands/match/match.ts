@@ -88,7 +88,7 @@ function readSettings([table = '']: readonly string[], typed: Typed): MatchSetti
   return settings;
 }
 
-/** The captions of some items as candidates, and the empty prompt after them. */
+/** Returns the captions of some items as candidates, and the empty prompt after them. */
 function candidatesOf(items: readonly MatchItem[]) {
   const places = new Map<string, number>();
   for (const { captions } of items)
@@ -241,7 +241,7 @@ async function* each<T>(values: readonly T[]): AsyncGenerator<T> {
 const percent = ({ score, interval: [low, high] }: Score) =>
   `${(100 * score).toFixed(1)} % (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})`;
 
-/** What the lines depend on; known before a model is opened, as each group of captions opens one. */
+/** Returns the settings that the lines depend on, before a model is opened: each group of captions opens its own. */
 async function recordOf(settings: MatchSettings): Promise<RunRecord> {
   const { model, imageSize, timesteps, sigmas, loss, weighting, seed, noise } = settings;
   return {

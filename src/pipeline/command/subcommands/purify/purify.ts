@@ -119,7 +119,7 @@ interface Named extends ImageItem {
   readonly name: string;
 }
 
-/** Loads what the settings name, each with its name, but for what is done. */
+/** Loads the images of the settings, each with its name, except those that an earlier run has finished. */
 function load(
   settings: PurifySettings,
   surroundings: Surroundings,
@@ -254,7 +254,7 @@ const purifyInputs = (settings: PurifySettings, surroundings: Surroundings): Pro
     return purifyAll(settings, surroundings, opened, results, interruption, run);
   });
 
-/** What the lines depend on. */
+/** Returns the settings that the lines depend on. */
 async function recordOf(
   { purifying: { noiseFile, ...purification }, seed }: PurifySettings,
   model: Model,
