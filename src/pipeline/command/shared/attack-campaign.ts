@@ -15,7 +15,7 @@ import { type OptionName, readOptionSet, type Values } from '../options/table.ts
 import { candidatesFor } from './candidates.ts';
 import { checkModel, evaluationOptions, type OpenFolder } from './model-choice.ts';
 import { modelFolder } from './model-folder.ts';
-import { checkShared } from './option-checks.ts';
+import { checkGrid } from './option-checks.ts';
 import {
   CLASSIFY_PURIFYING,
   hostNoise,
@@ -76,7 +76,7 @@ export function checkRobust(
   const refuse = (message: string): never => {
     throw new UsageError(message);
   };
-  checkShared({ ...values, resume: false, output: '-' });
+  checkGrid(values);
   if (attacks.length > 0 && eps === undefined)
     refuse(
       '--eps is missing; give the largest change of an image, for pixels in [0, 1], such as --eps 8/255',

@@ -3,14 +3,13 @@
 import { UsageError } from '../../../errors.ts';
 import type { Values } from '../options/table.ts';
 
-/** Refuses what cannot be meant together about the grid and the output of any command. */
-export function checkShared({
-  timesteps,
-  sigmas,
-  resume,
-  output,
-}: Values<'timesteps' | 'sigmas' | 'resume' | 'output'>): void {
+/** @throws UsageError if the noise levels are given twice. */
+export function checkGrid({ timesteps, sigmas }: Values<'timesteps' | 'sigmas'>): void {
   if (timesteps && sigmas) throw new UsageError('--timesteps and --sigmas exclude each other');
+}
+
+/** @throws UsageError if there is no file that could be resumed. */
+export function checkResume({ resume, output }: Values<'resume' | 'output'>): void {
   if (resume && output === '-')
     throw new UsageError('--resume needs --output FILE, which says what is done already');
 }

@@ -25,7 +25,7 @@ import { checkSet } from '../../shared/labelled-set.ts';
 import { checkModel, modelOptions } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedModel, openAhead } from '../../shared/opened-model.ts';
-import { checkShared } from '../../shared/option-checks.ts';
+import { checkGrid } from '../../shared/option-checks.ts';
 import { type Reporter, short } from '../../shared/progress.ts';
 import { type Outcome, type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
 import type { Subcommand, Typed } from '../../shared/subcommand.ts';
@@ -84,7 +84,7 @@ function readSettings([set = '']: readonly string[], typed: Typed): CalibrateSet
   const settings = { ...readOptions(CALIBRATE, typed), set };
   if (settings.prompts && settings.labels) throw new UsageError('--prompts and --labels exclude each other');
   if (settings.template && !settings.labels) throw new UsageError('--template needs --labels to fill in');
-  checkShared({ ...settings, resume: false, output: '-' });
+  checkGrid(settings);
   const other = (['timesteps', 'sigmas', 'loss', 'weighting'] as const).find(
     (name) => settings[name] !== undefined,
   );

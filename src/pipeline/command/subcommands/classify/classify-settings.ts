@@ -7,7 +7,7 @@ import { entryOf, namesOf, optionsOf } from '../../../option.ts';
 import { withPreset } from '../../options/presets.ts';
 import { type OptionName, readOptionSet, readOptions, type Values } from '../../options/table.ts';
 import { inputsOf } from '../../shared/inputs.ts';
-import { checkShared } from '../../shared/option-checks.ts';
+import { checkGrid, checkResume } from '../../shared/option-checks.ts';
 import { CLASSIFY_PURIFYING, type PurifyingSettings, purifyingOf } from '../../shared/purify-settings.ts';
 import { formatOfFile } from '../../shared/result-lines.ts';
 
@@ -83,7 +83,8 @@ function checkTogether(settings: Settings): void {
   };
   if (settings.prompts && settings.labels) refuse('--prompts and --labels exclude each other');
   if (settings.template && !settings.labels) refuse('--template needs --labels to fill in');
-  checkShared(settings);
+  checkGrid(settings);
+  checkResume(settings);
   if (settings.resume && (settings.format ?? formatOfFile(output)) === 'text')
     refuse('--resume reads JSON lines or CSV; expected --format jsonl or csv, got text');
   if (settings.errors !== undefined && settings.errors === output)

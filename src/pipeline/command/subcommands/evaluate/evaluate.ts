@@ -26,6 +26,7 @@ import { writeForecast } from '../../shared/forecast.ts';
 import type { Interruption } from '../../shared/interruption.ts';
 import { checkSet, countImages, imagesOf, type SetImage } from '../../shared/labelled-set.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
+import { checkResume } from '../../shared/option-checks.ts';
 import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
@@ -85,8 +86,7 @@ Examples:
 /** Checks a command line of `evaluate`. @throws UsageError, one sentence. */
 function readSettings([set = '']: readonly string[], typed: Typed): EvaluateSettings {
   const values = readOptions(EVALUATE, typed);
-  if (values.resume && values.output === '-')
-    throw new UsageError('--resume needs --output FILE, whose log says what is done');
+  checkResume(values);
   const labelsCsv = typed.labelsCsv === undefined ? undefined : String(typed.labelsCsv);
   if (values.truth !== undefined && labelsCsv !== undefined)
     throw new UsageError('--truth and --labels-csv exclude each other');

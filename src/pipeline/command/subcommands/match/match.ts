@@ -22,7 +22,7 @@ import type { Interruption } from '../../shared/interruption.ts';
 import { checkModel, evaluationOptions } from '../../shared/model-choice.ts';
 import { modelDigest } from '../../shared/model-digest.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
-import { checkShared } from '../../shared/option-checks.ts';
+import { checkGrid, checkResume } from '../../shared/option-checks.ts';
 import { PathSet } from '../../shared/path-set.ts';
 import { duration, short } from '../../shared/progress.ts';
 import {
@@ -84,7 +84,8 @@ Example:
 /** Checks a command line of `match`. @throws UsageError, one sentence. */
 function readSettings([table = '']: readonly string[], typed: Typed): MatchSettings {
   const settings = { ...readOptions(MATCH, typed), table };
-  checkShared(settings);
+  checkGrid(settings);
+  checkResume(settings);
   return settings;
 }
 

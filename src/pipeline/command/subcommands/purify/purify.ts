@@ -21,6 +21,7 @@ import { inputsOf } from '../../shared/inputs.ts';
 import type { Interruption } from '../../shared/interruption.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedPurification, openPurification } from '../../shared/opened-model.ts';
+import { checkResume } from '../../shared/option-checks.ts';
 import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { namedInputs, pngName } from '../../shared/output-names.ts';
 import { writePng } from '../../shared/png-file.ts';
@@ -107,8 +108,7 @@ function readSettings(inputs: readonly string[], typed: Typed): PurifySettings {
   if (out === undefined) throw new UsageError('--out is missing; name the folder for the purified images');
   const purifying = readPurifying(method, '--', typed, { seed, noiseFile });
   const all = inputsOf(inputs, nul);
-  if (rest.resume && rest.output === '-')
-    throw new UsageError('--resume needs --output FILE to read what is done');
+  checkResume(rest);
   if (rest.resume && rest.tensors !== undefined)
     throw new UsageError('--resume and --tensors exclude each other: tensors are written at the end, whole');
   return { ...rest, seed, purifying, out, nul, inputs: all };
