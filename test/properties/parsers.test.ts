@@ -216,3 +216,9 @@ describe.each(Object.entries(PARSERS))('%s', (_, parser) => {
     );
   });
 });
+
+test('a name with line breaks in a pickle stays one line of a message', () => {
+  // PROTO 2, two SHORT_BINUNICODE, STACK_GLOBAL
+  const bytes = Uint8Array.of(0x80, 2, 0x8c, 3, 97, 10, 98, 0x8c, 1, 99, 0x93, 0x2e);
+  expect(() => readTorch(bytes, 'a file')).toThrow(/^a file: [^\n]*a\?b\.c[^\n]*$/);
+});

@@ -5,6 +5,10 @@ import { ModelError } from '../../errors.ts';
 /** Most bytes of a line of text. */
 const LONGEST = 1 << 20;
 
+/** Returns the beginning of a text from a file for a message, which stays one line. */
+export const printable = (text: string, length: number): string =>
+  text.slice(0, length).replace(/\p{Cc}/gu, '?');
+
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
 /** Returns bytes as characters of the same codes, in parts that fit on the stack (TextDecoder's latin1 is windows-1252). */
@@ -73,7 +77,7 @@ export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
     /** Parses a number. */
     number(text: string): number {
       const value = Number(text);
-      if (text.trim() === '' || Number.isNaN(value)) throw refuse(`"${text.slice(0, 40)}" is not a number`);
+      if (text.trim() === '' || Number.isNaN(value)) throw refuse(`"${printable(text, 40)}" is not a number`);
       return value;
     },
     /** Reads a line of text in quotes that has no escapes. */

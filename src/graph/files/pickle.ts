@@ -1,7 +1,7 @@
 // Reads Python pickles as plain data. A pickle is a program for a small stack machine that may call anything by its name.
 // This reader runs that machine but calls nothing itself: it asks its caller, who knows a few names and refuses the rest. Protocols 0 to 4, https://github.com/python/cpython/blob/main/Lib/pickletools.py.
 
-import { pickleBytes } from './pickle-bytes.ts';
+import { pickleBytes, printable } from './pickle-bytes.ts';
 
 /** The name of something in a Python module, which is never looked up. */
 export class PickledGlobal {
@@ -98,7 +98,7 @@ export function readPickle(
     for (const item of items) target.add(item);
   };
   const global = (name: string): PickledGlobal => {
-    if (!names.allows(name)) throw refuse(`the pickle names ${name.slice(0, 200)}, which is not supported`);
+    if (!names.allows(name)) throw refuse(`the pickle names ${printable(name, 200)}, which is not supported`);
     return new PickledGlobal(name);
   };
   const call = (callable: Pickled, args: Pickled, isNew = false): Pickled => {
