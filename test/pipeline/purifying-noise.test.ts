@@ -9,8 +9,8 @@ import {
   purificationSteps,
 } from '../../src/pipeline/purifying/methods.ts';
 import { seededNoise } from '../../src/pipeline/purifying/noise.ts';
-import { addedSigmas, timestepSigmas, timesteps } from './fakedenoiser.ts';
-import { SUMMARY } from './fakefolder.ts';
+import { addedSigmas, timestepSigmas, timesteps } from './fake-denoiser.ts';
+import { SUMMARY } from './fake-folder.ts';
 
 const LENGTH = 12;
 
