@@ -15,7 +15,7 @@ async function kappaOf(name: string, options: OpenModelOptions = {}): Promise<nu
 
 /** Changes the model's own levels. */
 const changed =
-  (change: (levels: readonly Level[]) => readonly Level[]): OpenModelOptions['levels'] =>
+  (change: (levels: readonly Level[]) => readonly Level[]): NonNullable<OpenModelOptions['levels']> =>
   ({ levels }) =>
     change(levels);
 
