@@ -20,9 +20,8 @@ const less = (bias: Constant, number: number): Constant =>
   number === 0 ? bias : derived(bias, `- ${number}`, (values) => values.map((value) => value - number));
 
 /**
- * Adds the encoder to the graph. `image` is [3, n, h, w] in [-1, 1]. Returns latents
- * [latentChannels, n, h / f, w / f], f = `vaeDownscale(config)`: (mean - shift)·scale, with the mean of the posterior.
- * Nothing is sampled.
+ * Adds the encoder to the graph. `image` is [3, n, h, w] in [-1, 1]. Returns latents [latentChannels, n, h / f, w / f],
+ * f = `vaeDownscale(config)`: (mean - shift)·scale, with the mean of the posterior. Nothing is sampled.
  */
 export function vaeEncoder(
   graph: Graph,

@@ -5,9 +5,8 @@
 // Scores are recomputed from q and k, and Σ_j P dP is summed together with the softmax's denominator, so
 // nothing of the forward pass is kept. Three score matrices, computed in parts, are the scratch memory.
 //
-// On an H200 (bench/results/nvidia-h200.json), in TFLOP/s of the five products: 3.5 for 8 heads of 40 with
-// 4,096 tokens (n = 4), 18.8 for 8 heads of 80 with 1,024 tokens (n = 16); the forward pass reaches 2.6 and
-// 15.3 there.
+// On an H200 (bench/results/nvidia-h200.json), in TFLOP/s of the five products: 3.5 for 8 heads of 40 with 4,096 tokens
+// (n = 4), 18.8 for 8 heads of 80 with 1,024 tokens (n = 16); the forward pass reaches 2.6 and 15.3 there.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -60,13 +59,11 @@ interface ScoreGradient {
 }
 
 /**
- * Returns the kernel that replaces scores s by P and d = dP by dS, both [matrices][queries][keys padded to a
- * multiple of 4]. If dq is requested, it also writes `turned` = dSᵀ [matrices][keys][queries padded
- * likewise].
+ * Returns the kernel that replaces scores s by P and d = dP by dS, both [matrices][queries][keys padded to a multiple
+ * of 4]. If dq is requested, it also writes `turned` = dSᵀ [matrices][keys][queries padded likewise].
  *
- * A team owns four rows, so that it transposes dS in registers, in blocks of 4x4. The first sweep finds the
- * largest score, the second sums e = exp(s - largest) and e dP, the third writes. On a GPU 16 invocations
- * share the rows.
+ * A team owns four rows, so that it transposes dS in registers, in blocks of 4x4. The first sweep finds the largest
+ * score, the second sums e = exp(s - largest) and e dP, the third writes. On a GPU 16 invocations share the rows.
  */
 function scoreGradient(capabilities: Capabilities, options: ScoreGradient): Kernel {
   const { matrices, queries, firstQuery, keys, scale, causal, of } = options;
@@ -161,9 +158,8 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
 }
 
 /**
- * Returns a routine for the gradients of `attention`. Operands: q, k, v and dy (like q), and y
- * [heads·headDim, n, 1, queries] of dq, [2 heads·headDim, n, 1, keys] of dk and dv, or [3 heads·headDim, n,
- * 1, tokens] of all three.
+ * Returns a routine for the gradients of `attention`. Operands: q, k, v and dy (like q), and y [heads·headDim, n, 1,
+ * queries] of dq, [2 heads·headDim, n, 1, keys] of dk and dv, or [3 heads·headDim, n, 1, tokens] of all three.
  *
  * Rows of the score matrices are queries. Therefore q and dy in place are the k-major factors of the first
  * two products, and the score matrices are those of dk and dv; only dq needs a transposed matrix. Token

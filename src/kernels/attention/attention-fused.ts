@@ -68,15 +68,14 @@ fn placeOf(group: vec3u, groups: vec3u) -> Place {
 `;
 
 /**
- * A workgroup is one subgroup. A lane owns every lanes-th query of the block, at most 7, with their q and y
- * in registers. Keys are processed in blocks of one per lane: k and v are loaded once per subgroup, and each
- * element is broadcast to all queries. The softmax is computed online: a block's largest score rescales the
- * sums so far. Nothing is reduced across lanes, and no order depends on n. Lanes after the last query repeat
- * it. Causal: the loop ends with the key of the block's last query, and each query ignores later keys than
- * its own. q is loaded and y stored in loops that move the other rows up by one, because unrolled loads and
- * stores take four times as long to compile as everything else. Before that, one lane per cache line
- * prefetches what the workgroup will read. 49 tokens in heads of 16: 26 GFLOP/s, where two GEMMs around a
- * softmax reach 9 (bench/kernels.ts, `attention`).
+ * A workgroup is one subgroup. A lane owns every lanes-th query of the block, at most 7, with their q and y in
+ * registers. Keys are processed in blocks of one per lane: k and v are loaded once per subgroup, and each element is
+ * broadcast to all queries. The softmax is computed online: a block's largest score rescales the sums so far. Nothing
+ * is reduced across lanes, and no order depends on n. Lanes after the last query repeat it. Causal: the loop ends with
+ * the key of the block's last query, and each query ignores later keys than its own. q is loaded and y stored in loops
+ * that move the other rows up by one, because unrolled loads and stores take four times as long to compile as
+ * everything else. Before that, one lane per cache line prefetches what the workgroup will read. 49 tokens in heads of
+ * 16: 26 GFLOP/s, where two GEMMs around a softmax reach 9 (bench/kernels.ts, `attention`).
  */
 export function fusedSubgroup({ subgroupSize: lanes }: Capabilities, options: AttentionOptions): Kernel {
   const { headDim, queries, causal = false } = options;

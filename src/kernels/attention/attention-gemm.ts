@@ -22,17 +22,15 @@ import {
 } from './attention-pack.ts';
 
 /**
- * The most bytes of scores at a time: they are computed and used in parts, so that long sequences need no
- * huge scratch.
+ * The most bytes of scores at a time: they are computed and used in parts, so that long sequences need no huge scratch.
  */
 const SCORE_BYTES = 64 * 2 ** 20;
 /**
- * Rows of the score matrix are keys and its columns are queries: s[j][i] = scale Σ_d k[d][j] q[d][i]. The
- * softmax runs down the columns (each lane owns whole columns, so nothing is reduced across lanes). Then
- * y[d][i] = Σ_j v[d][j] s[j][i]. Channel-major q and k already are the k-major factors of the first product;
- * v is transposed for the second. Token counts that are not multiples of 4 need padded copies, because a GEMM
- * reads vec4s. Causal: a part of the queries is multiplied with the keys up to its last query, and the
- * softmax gives keys after a query the weight 0.
+ * Rows of the score matrix are keys and its columns are queries: s[j][i] = scale Σ_d k[d][j] q[d][i]. The softmax runs
+ * down the columns (each lane owns whole columns, so nothing is reduced across lanes). Then y[d][i] = Σ_j v[d][j]
+ * s[j][i]. Channel-major q and k already are the k-major factors of the first product; v is transposed for the second.
+ * Token counts that are not multiples of 4 need padded copies, because a GEMM reads vec4s. Causal: a part of the
+ * queries is multiplied with the keys up to its last query, and the softmax gives keys after a query the weight 0.
  */
 export function attentionByGemm(capabilities: Capabilities, options: AttentionOptions): Routine {
   const { heads, headDim, n, queries, keys, scale, causal = false } = options;

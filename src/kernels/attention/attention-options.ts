@@ -12,8 +12,7 @@ export interface AttentionOptions {
   /** Factor of the scores before the softmax, usually headDim^-1/2. */
   readonly scale: number;
   /**
-   * If true, query i sees only the keys 0 to i, and `queries` must equal `keys`. Default: every query sees
-   * every key.
+   * If true, query i sees only the keys 0 to i, and `queries` must equal `keys`. Default: every query sees every key.
    */
   readonly causal?: boolean;
 }

@@ -20,8 +20,7 @@ export interface Heads {
 export const pad4 = (v: number): number => ceilDiv(v, 4) * 4;
 
 /**
- * Returns the elements that `packHeads` writes: matrices [head][n] of dim rows of tokens, padded to a
- * multiple of 4.
+ * Returns the elements that `packHeads` writes: matrices [head][n] of dim rows of tokens, padded to a multiple of 4.
  */
 export const packedHeads = ({ heads, dim, n, tokens }: Heads): number => heads * n * dim * pad4(tokens);
 
@@ -31,10 +30,7 @@ export const packedHeads = ({ heads, dim, n, tokens }: Heads): number => heads *
  */
 export const transposedHeads = ({ heads, dim, n, tokens }: Heads): number => heads * n * tokens * pad4(dim);
 
-/**
- * Returns a kernel that moves `count` elements, one per step of a walk; `width` is the length of the packed
- * rows.
- */
+/** Returns a kernel that moves `count` elements, one per step of a walk; `width` is the length of the packed rows. */
 function mover(
   capabilities: Capabilities,
   name: string,
@@ -63,9 +59,7 @@ ${main(body)}`,
   });
 }
 
-/**
- * packed[h][s][d][t] = x[h·dim + d][s][t]; a step moves four tokens and repeats the last one after the end.
- */
+/** packed[h][s][d][t] = x[h·dim + d][s][t]; a step moves four tokens and repeats the last one after the end. */
 export function packHeads(capabilities: Capabilities, heads: Heads): Kernel {
   return mover(
     capabilities,

@@ -25,8 +25,7 @@ import { ATTENTIONS } from './families.ts';
  *
  * Operands: q [heads·headDim, n, 1, queries]; k and v [heads·headDim, n, 1, keys], head h in the rows from
  * h·headDim on; y like q. q, k and v may be ranges of rows of one buffer.
- * @throws ShapeError if a dimension is not positive, or a causal attention has different numbers of keys and
- * queries.
+ * @throws ShapeError if a dimension is not positive, or a causal attention has different numbers of keys and queries.
  */
 export function attention(capabilities: Capabilities, options: AttentionOptions): Routine {
   const { heads, headDim, n, queries, keys, causal = false } = options;

@@ -21,11 +21,10 @@ import {
 import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-weights.ts';
 
 /**
- * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands.
- * A workgroup is one subgroup. With 8 lanes it computes 32 channels (16 if there are no more) at 32 columns.
- * A lane gathers its own four pixels of a tap and loads its share of the tap's weights: 8 loads for 128
- * products. 32 channels, stride 2, from 14x14, n = 64: 2.3 ms; the direct kernel takes 6.8 (bench/kernels.ts,
- * `conv2d`).
+ * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands. A
+ * workgroup is one subgroup. With 8 lanes it computes 32 channels (16 if there are no more) at 32 columns. A lane
+ * gathers its own four pixels of a tap and loads its share of the tap's weights: 8 loads for 128 products. 32 channels,
+ * stride 2, from 14x14, n = 64: 2.3 ms; the direct kernel takes 6.8 (bench/kernels.ts, `conv2d`).
  */
 export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry: Geometry): Routine {
   const { y, weights, fused } = geometry;

@@ -20,9 +20,8 @@ import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-we
 const LANES = 64;
 
 /**
- * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands.
- * An invocation computes 4 output channels at 4 consecutive columns: 16 products per input vec4 and weight
- * vec4.
+ * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands. An
+ * invocation computes 4 output channels at 4 consecutive columns: 16 products per input vec4 and weight vec4.
  */
 export function directPlain(geometry: Geometry): Routine {
   const { y, weights, fused } = geometry;

@@ -1,6 +1,5 @@
-// Prepares a convolution's input in scratch: maps it by a x + b and the activation and surrounds the images
-// with zeros. A kernel that reads each pixel many times then neither repeats the map nor checks for the
-// image's border.
+// Prepares a convolution's input in scratch: maps it by a x + b and the activation and surrounds the images with zeros.
+// A kernel that reads each pixel many times then neither repeats the map nor checks for the image's border.
 
 import { divisor, QUOTIENT } from '../device/indexing.ts';
 import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
@@ -30,10 +29,7 @@ export const paddedRow = ({ x }: Geometry): number => ceilDiv(x[3], 4) + 1;
 export const paddedPlane = (geometry: Geometry, samples: number): number =>
   (samples * (geometry.x[2] + 1) + 5) * paddedRow(geometry);
 
-/**
- * Returns the step that fills `padded` for a range of samples; an invocation writes one vec4 of some
- * channels.
- */
+/** Returns the step that fills `padded` for a range of samples; an invocation writes one vec4 of some channels. */
 export function padInput(geometry: Geometry, { first, count }: SampleRange): Step {
   const { x, fused } = geometry;
   const on = prologue(geometry);

@@ -1,5 +1,4 @@
-// Convolutions that consist of a transform, a batch of matrix products and an inverse transform, split into
-// passes.
+// Convolutions that consist of a transform, a batch of matrix products and an inverse transform, split into passes.
 
 import type { Capabilities } from '../device/device.ts';
 import { ceilDiv } from '../device/kernel.ts';
@@ -32,8 +31,7 @@ export interface Transformed {
 }
 
 /**
- * Elements between places, one cache line. Without it strides are powers of two and all places map to one
- * cache set.
+ * Elements between places, one cache line. Without it strides are powers of two and all places map to one cache set.
  */
 const APART = 16;
 
@@ -104,10 +102,7 @@ export function inPasses(
 export const factorBytes = ({ x, y }: Geometry, size: number): number =>
   4 * size ** 2 * x[0] * packedPitch(y[0]);
 
-/**
- * Returns the output channels whose transformed weights can be bound at once: all, or a multiple of a GEMM's
- * tile.
- */
+/** Returns the output channels whose transformed weights can be bound at once: all, or a multiple of a GEMM's tile. */
 function blockChannels({ maxBindingBytes }: Capabilities, geometry: Geometry, size: number): number {
   const blocks = ceilDiv(factorBytes(geometry, size), maxBindingBytes);
   return blocks === 1 ? geometry.y[0] : Math.max(32, Math.floor(geometry.y[0] / blocks / 32) * 32);

@@ -20,9 +20,7 @@ export interface Conv2dOptions {
   /** Enlarges the input to twice its size first by repeating each pixel. */
   readonly upsample?: 2;
   readonly bias: boolean;
-  /**
-   * Makes the input act(a x + b), with a and b per channel and sample, as `groupNormAffine` computes them.
-   */
+  /** Makes the input act(a x + b), with a and b per channel and sample, as `groupNormAffine` computes them. */
   readonly affine?: Activation;
   /** Adds a number per output channel and sample to each of its pixels. */
   readonly embedding?: boolean;
@@ -195,10 +193,7 @@ export const columnUniforms = (y: Shape): readonly Uniform[] => [
   u32('columns', columns(y)),
 ];
 
-/**
- * Returns uniforms that locate a kernel's window in x: sizes, stride, padding, and the shift for enlarged
- * input.
- */
+/** Returns uniforms that locate a kernel's window in x: sizes, stride, padding, and the shift for enlarged input. */
 export const windowUniforms = ({ x, kernel, stride, top, left, enlarge }: Geometry): readonly Uniform[] => [
   u32('channels', x[0]),
   u32('xPitch', pitch(x)),
@@ -212,10 +207,7 @@ export const windowUniforms = ({ x, kernel, stride, top, left, enlarge }: Geomet
   u32('left', left),
 ];
 
-/**
- * WGSL of `placeOf(column)`: sample, row and column in the image. Columns after the last are treated as the
- * last.
- */
+/** WGSL of `placeOf(column)`: sample, row and column in the image. Columns after the last are treated as the last. */
 export const COLUMN_PLACE = /* wgsl */ `${QUOTIENT}
 fn placeOf(column: u32) -> vec3u {
   let p = min(column, u.columns - 1);
@@ -241,8 +233,7 @@ export const windowsOf = (first: string): string => /* wgsl */ `let at0 = placeO
   let limit = vec2u(u.xHeight, u.xWidth) << vec2u(u.shift);`;
 
 /**
- * Returns WGSL of a loop over the taps of channel `c`. In `body`, `a` holds a tap's mapped pixels, zero in
- * the padding.
+ * Returns WGSL of a loop over the taps of channel `c`. In `body`, `a` holds a tap's mapped pixels, zero in the padding.
  */
 export const eachTap = (
   body: string,

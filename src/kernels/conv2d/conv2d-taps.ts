@@ -37,9 +37,8 @@ const CHANNELS = 8;
 const PASS_BYTES = 2 ** 25;
 
 /**
- * Returns a routine for y = weight · taps, with taps[c, i, j][p] = act(a x + b)[c, p stride + (i, j) -
- * padding] or zero, in passes over the columns. A product cannot add an embedding, so a further step adds it
- * to y.
+ * Returns a routine for y = weight · taps, with taps[c, i, j][p] = act(a x + b)[c, p stride + (i, j) - padding] or
+ * zero, in passes over the columns. A product cannot add an embedding, so a further step adds it to y.
  */
 export function tapsConv2d(capabilities: Capabilities, geometry: Geometry): Routine {
   const {
@@ -120,10 +119,7 @@ function gather(geometry: Geometry, first: number, row: number): Step {
   return { kernel: launch, operands: ['x', ...on.operands, 'taps'] };
 }
 
-/**
- * Returns the step that applies bias, embedding, residual and scale to the products in y, 4 columns per
- * invocation.
- */
+/** Returns the step that applies bias, embedding, residual and scale to the products in y, 4 columns per invocation. */
 function finish(geometry: Geometry): Step {
   const { y, fused } = geometry;
   const out = epilogue(geometry);

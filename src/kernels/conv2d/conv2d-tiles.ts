@@ -50,9 +50,7 @@ fn tileOf(group: u32, channel: u32, local: u32) -> Tile {
 export const lines = (count: number, line: (i: number) => string, separator = '\n  '): string =>
   Array.from({ length: count }, (_, i) => line(i)).join(separator);
 
-/**
- * Returns how many neighbouring pixels of a row can be stored as one aligned vector, at any tile of `size`.
- */
+/** Returns how many neighbouring pixels of a row can be stored as one aligned vector, at any tile of `size`. */
 export const together = (width: number, size: number): 1 | 2 | 4 =>
   width % 4 === 0 && size % 4 === 0 ? 4 : width % 2 === 0 && size % 2 === 0 ? 2 : 1;
 
@@ -72,8 +70,7 @@ export interface TileLoad {
 }
 
 /**
- * Returns how tiles are loaded: rows of tiles of 4 as vec4s, if tiles start on vec4s and the padding to the
- * left is 1.
+ * Returns how tiles are loaded: rows of tiles of 4 as vec4s, if tiles start on vec4s and the padding to the left is 1.
  */
 export function tileLoad({ x, top, left }: Geometry, size: number): TileLoad {
   const side = size + 2;
@@ -106,9 +103,8 @@ export function tileLoad({ x, top, left }: Geometry, size: number): TileLoad {
 }
 
 /**
- * Returns WGSL that stores the pixels of a tile. It requires `tile`, `yAt` (the index of its first pixel in
- * y), and the uniforms yWidth and yHeight. `value(i, j)` stores the vector of `width` pixels that starts at
- * row i, column j.
+ * Returns WGSL that stores the pixels of a tile. It requires `tile`, `yAt` (the index of its first pixel in y), and the
+ * uniforms yWidth and yHeight. `value(i, j)` stores the vector of `width` pixels that starts at row i, column j.
  */
 export function tileStore(size: number, width: 1 | 2 | 4, value: (i: number, j: number) => string): string {
   return lines(

@@ -75,8 +75,7 @@ const vectorMain = (each: number): string => /* wgsl */ `@compute @workgroup_siz
   let col = vec4u(at0.z, at1.z, at2.z, at3.z);`;
 
 /**
- * Returns the step for transformed[a, b][c][p] = D x Dᵀ around pixel p; an invocation does 4 pixels of some
- * channels.
+ * Returns the step for transformed[a, b][c][p] = D x Dᵀ around pixel p; an invocation does 4 pixels of some channels.
  */
 function inputTransform(capabilities: Capabilities, geometry: Geometry, range: ColumnRange): Step {
   const { x, fused } = geometry;

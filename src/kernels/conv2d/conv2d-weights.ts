@@ -1,5 +1,4 @@
-// The layout of a convolution's weights on the device: k-major [k][outChannels], rows padded to a multiple of
-// 8.
+// The layout of a convolution's weights on the device: k-major [k][outChannels], rows padded to a multiple of 8.
 
 import { ceilDiv } from '../device/kernel.ts';
 import { transposed } from '../device/packing.ts';
@@ -9,9 +8,7 @@ import type { Geometry } from './conv2d-shape.ts';
 /** Returns the length of a row of packed weights. */
 export const paddedChannels = (outChannels: number): number => ceilDiv(outChannels, 8) * 8;
 
-/**
- * Packs weights [oc, ic, kh, kw] as [k][padded channels] with k = (input channel, kernel row, kernel column).
- */
+/** Packs weights [oc, ic, kh, kw] as [k][padded channels] with k = (input channel, kernel row, kernel column). */
 export function packRows({ x, y, kernel: [kh, kw], weights }: Geometry): Packing {
   const k = x[0] * kh * kw;
   return transposed(`conv2d.rows.${y[0]}x${k}.${weights}`, k, paddedChannels(y[0]), weights);

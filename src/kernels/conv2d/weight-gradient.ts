@@ -39,8 +39,7 @@ export type WeightGradientOptions = Pick<
 >;
 
 /**
- * Columns that are summed one after the other; rounding errors grow with their number. Then the blocks' sums
- * are added.
+ * Columns that are summed one after the other; rounding errors grow with their number. Then the blocks' sums are added.
  */
 const BLOCK = 1024;
 /** Bytes of gathered pixels in a pass. */
@@ -57,9 +56,8 @@ const pad4 = (value: number): number => ceilDiv(value, 4) * 4;
  * dense layer has a kernel of 1.
  * Operands x [c, n, h, w], dy [oc, n, oh, ow], y [oc, 1, 1, c kh kw].
  *
- * Both factors of the product need their columns as rows: dy is transposed, and x's taps are gathered in that
- * order, in passes. The order of the sum depends on the shapes alone: within blocks of 1024 columns, then
- * over the blocks.
+ * Both factors of the product need their columns as rows: dy is transposed, and x's taps are gathered in that order, in
+ * passes. The order of the sum depends on the shapes alone: within blocks of 1024 columns, then over the blocks.
  * @throws ShapeError if the options do not describe a convolution.
  */
 export function weightGradient(capabilities: Capabilities, options: WeightGradientOptions): Routine {

@@ -1,6 +1,5 @@
-// 3x3 convolution of stride 1 for few output channels: Winograd's F(4, 3) along the rows and the direct sum
-// along the columns. It takes 72 products per 4x4 tile, while the direct sum has 144, and keeps no
-// transformed tiles in memory.
+// 3x3 convolution of stride 1 for few output channels: Winograd's F(4, 3) along the rows and the direct sum along the
+// columns. It takes 72 products per 4x4 tile, while the direct sum has 144, and keeps no transformed tiles in memory.
 //
 // With 16 channels, storing and loading the transformed tiles of F(4x4, 3x3) costs more than the saved
 // products: on a software adapter a load by 8 lanes costs as much as 10 to 15 of their products. The full
@@ -26,8 +25,7 @@ const TAPS = 18;
 const loadsOf = (lanes: number, outs: number): number => ceilDiv(TAPS * outs, 4 * lanes);
 
 /**
- * Packs weights as [block of outs][ic][column place][kernel row][outs]; each input channel is padded to whole
- * loads.
+ * Packs weights as [block of outs][ic][column place][kernel row][outs]; each input channel is padded to whole loads.
  */
 function packFused({ x: [ic], y: [oc] }: Geometry, lanes: number, outs: number): Packing {
   const blocks = ceilDiv(oc, outs);

@@ -17,9 +17,7 @@ export interface Maps {
   readonly backward: (v: (i: number) => string, to: string) => string;
 }
 
-/**
- * F(4, 3), with the points 0, ±1, ±2, ∞. Errors are 2e-6 of the outputs' standard deviation for 96 channels.
- */
+/** F(4, 3), with the points 0, ±1, ±2, ∞. Errors are 2e-6 of the outputs' standard deviation for 96 channels. */
 export const F4: Maps = {
   size: 4,
   G: [
@@ -53,9 +51,8 @@ export const F4: Maps = {
 };
 
 /**
- * Points p of F(7, 3), each with its negative, and ∞. Of all pairs of multiples of 1/8 these lose the fewest
- * digits: errors are 8e-6 of the outputs' standard deviation for 96 channels; the points 0, ±1/2, ±1, ±2 and
- * 4 give 4e-5.
+ * Points p of F(7, 3), each with its negative, and ∞. Of all pairs of multiples of 1/8 these lose the fewest digits:
+ * errors are 8e-6 of the outputs' standard deviation for 96 channels; the points 0, ±1/2, ±1, ±2 and 4 give 4e-5.
  */
 const POINTS = [1 / 4, 5 / 8, 9 / 8, 9 / 4] as const;
 
@@ -85,8 +82,7 @@ export const F7: Maps = {
     ),
     [0, 0, 1],
   ],
-  // The product over the other pairs is even in x, so the values at p and -p share its sums over odd and even
-  // inputs.
+  // The product over the other pairs is even in x, so the values at p and -p share its sums over odd and even inputs.
   forward: (d, to) =>
     POINTS.map((p, k) => {
       const factors = fromRoots(others(p));

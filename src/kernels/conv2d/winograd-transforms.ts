@@ -1,6 +1,5 @@
-// The linear maps before and after Winograd's products; see winograd.ts. Their loads and stores (36 + 36 and
-// 36 + 16 per tile of 4x4) take most of the time, so the group norm's map, bias, embedding and residual cost
-// little here.
+// The linear maps before and after Winograd's products; see winograd.ts. Their loads and stores (36 + 36 and 36 + 16
+// per tile of 4x4) take most of the time, so the group norm's map, bias, embedding and residual cost little here.
 //
 // Versions, on lavapipe (2 cores):
 // - The whole tile unrolled. Each load and store takes 12 to 18 instructions per lane, so a tile of 9x9
@@ -81,9 +80,8 @@ ${tileMain(each)}
 }
 
 /**
- * Returns the step for y = Aᵀ m A of products[place][o][tile], with bias, embedding, residual and scale.
- * An invocation computes one tile of some channels; pixels that are adjacent in storage are stored as
- * vectors.
+ * Returns the step for y = Aᵀ m A of products[place][o][tile], with bias, embedding, residual and scale. An invocation
+ * computes one tile of some channels; pixels that are adjacent in storage are stored as vectors.
  */
 export function outputTransform(
   capabilities: Capabilities,

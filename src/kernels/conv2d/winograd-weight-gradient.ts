@@ -121,10 +121,7 @@ const spread = (v: (i: number) => string, to: string): string => `
     let ${to}4 = ${to}c - ${to}d;
     let ${to}5 = ${v(3)};`;
 
-/**
- * Returns the step for transformed[place][o][tile] = A dy Aᵀ; an invocation transforms one tile of some
- * channels.
- */
+/** Returns the step for transformed[place][o][tile] = A dy Aᵀ; an invocation transforms one tile of some channels. */
 function gradientTransform(
   { family }: Capabilities,
   geometry: Geometry,

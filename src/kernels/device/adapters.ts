@@ -1,9 +1,8 @@
 // Lists the adapters of this machine and chooses one of them.
 //
-// WebGPU returns one adapter per request and offers no list. Dawn's Node binding accepts a backend and a part
-// of an adapter's name as flags of an instance. If no adapter has the name, Dawn rejects the request with a
-// message that lists all adapters; there is no other way to get that list. Browsers have one adapter and
-// accept no name.
+// WebGPU returns one adapter per request and offers no list. Dawn's Node binding accepts a backend and a part of an
+// adapter's name as flags of an instance. If no adapter has the name, Dawn rejects the request with a message that
+// lists all adapters; there is no other way to get that list. Browsers have one adapter and accept no name.
 
 import { NoDeviceError } from '../../errors.ts';
 import type { GpuAdapter } from '../../host-types.ts';
@@ -17,8 +16,7 @@ export interface AdapterEntry {
 }
 
 /**
- * Runs a call into the driver. The command line passes a function that keeps drivers' own messages off
- * standard error.
+ * Runs a call into the driver. The command line passes a function that keeps drivers' own messages off standard error.
  */
 export type DriverCall = <T>(call: () => T) => T;
 

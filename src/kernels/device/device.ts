@@ -170,8 +170,7 @@ async function openAdapter({ adapter: chosen, driverCall }: DeviceOptions) {
 
 /**
  * Opens the chosen adapter (default: the best one) with all its limits, or wraps the host's own device.
- * @throws NoDeviceError if there is no adapter, the chosen one does not exist, or it cannot run the forced
- * family.
+ * @throws NoDeviceError if there is no adapter, the chosen one does not exist, or it cannot run the forced family.
  */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const { device: own, family, onCompile } = options;

@@ -1,6 +1,5 @@
-// The kernel families, and what they differ in if a kernel walks over memory. Every folder of kernels has one
-// such table (a `Record` over `Family`), so that a new family does not compile before each folder has decided
-// for it.
+// The kernel families, and what they differ in if a kernel walks over memory. Every folder of kernels has one such
+// table (a `Record` over `Family`), so that a new family does not compile before each folder has decided for it.
 
 /**
  * How a family's kernels share operands:

@@ -40,10 +40,9 @@ export function bf16ToF32(brain: Uint16Array, out: Float32Array): void {
 }
 
 /**
- * Rounds f32 to f16 bits, to nearest with ties to even, as a GPU or PyTorch does: magnitudes under 2^-25
- * become zero, NaN stays NaN, and infinities stay. Finite values of magnitude 65520 or more do not fit f16
- * and become infinity. Returns the index of the first such value, so that the caller can reject it, or -1 if
- * all values fit.
+ * Rounds f32 to f16 bits, to nearest with ties to even, as a GPU or PyTorch does: magnitudes under 2^-25 become zero,
+ * NaN stays NaN, and infinities stay. Finite values of magnitude 65520 or more do not fit f16 and become infinity.
+ * Returns the index of the first such value, so that the caller can reject it, or -1 if all values fit.
  */
 export function f32ToF16(values: Float32Array, out: Uint16Array): number {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);

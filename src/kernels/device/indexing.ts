@@ -1,9 +1,8 @@
 // How elementwise kernels walk over memory, and exact division by a dimension of the shape.
 //
-// A software driver spends more time on starting a workgroup than on a few vec4s, and it scalarises loads
-// anyway. There a workgroup is one or two subgroups wide and processes many elements. On a GPU a workgroup is
-// wide, its neighbouring invocations read neighbouring vec4s, and each processes few. The numbers per family
-// are in families.ts.
+// A software driver spends more time on starting a workgroup than on a few vec4s, and it scalarises loads anyway. There
+// a workgroup is one or two subgroups wide and processes many elements. On a GPU a workgroup is wide, its neighbouring
+// invocations read neighbouring vec4s, and each processes few. The numbers per family are in families.ts.
 //
 // Versions and what they measured:
 // - 64 vec4s per workgroup on lavapipe, 2 cores: a copy of 6 MB takes 3 times as long as with 2048
@@ -48,8 +47,7 @@ export interface Walk {
 }
 
 /**
- * Returns a walk over `count` independent elements (usually vec4s); neighbouring lanes process neighbouring
- * elements.
+ * Returns a walk over `count` independent elements (usually vec4s); neighbouring lanes process neighbouring elements.
  */
 export function walk({ family }: Capabilities, count: number): Walk {
   const { lanes, longest } = WALKS[family];
@@ -70,9 +68,8 @@ export function walk({ family }: Capabilities, count: number): Walk {
 }
 
 /**
- * Returns a walk over the elements of `shape` [c, n, h, w]. In WGSL, `body` can use the element's `channel`,
- * its `column` in that channel, its `line` (one of n h), `sample`, `row`, its position `across` in the row,
- * and `quotient`.
+ * Returns a walk over the elements of `shape` [c, n, h, w]. In WGSL, `body` can use the element's `channel`, its
+ * `column` in that channel, its `line` (one of n h), `sample`, `row`, its position `across` in the row, and `quotient`.
  */
 export function walkPixels(capabilities: Capabilities, shape: Shape): Walk {
   const { uniforms, grid, main } = walk(capabilities, shape[0] * columns(shape));
@@ -101,10 +98,7 @@ export interface Teams {
   readonly team: number;
   readonly uniforms: readonly Uniform[];
   readonly grid: Grid;
-  /**
-   * Returns the entry point, whose `body` runs for each (`row`, `sample`) in every invocation `member` of its
-   * team.
-   */
+  /** Returns the entry point, whose `body` runs for each (`row`, `sample`) in every invocation `member` of its team. */
   readonly main: (body: string) => string;
 }
 
@@ -147,9 +141,6 @@ export const unrolled = (team: number, step: (k: number, i: string) => string): 
       ${step(0, 'i')}
     }`;
 
-/**
- * Returns the element type for walks over a sample's pixels: vec4f if every sample starts on a vec4, else
- * f32.
- */
+/** Returns the element type for walks over a sample's pixels: vec4f if every sample starts on a vec4, else f32. */
 export const pixelElement = (pixels: number): { readonly width: 1 | 4; readonly element: 'f32' | 'vec4f' } =>
   pixels % 4 === 0 ? { width: 4, element: 'vec4f' } : { width: 1, element: 'f32' };

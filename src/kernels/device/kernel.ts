@@ -8,9 +8,7 @@
 /** How a kernel uses a binding; `accumulate` reads and writes the same elements. */
 export type Access = 'read' | 'write' | 'accumulate';
 
-/**
- * One storage binding: its name in WGSL, how it is used, and its element type there (`f32`, `vec4f`, ...).
- */
+/** One storage binding: its name in WGSL, how it is used, and its element type there (`f32`, `vec4f`, ...). */
 export interface Binding {
   readonly name: string;
   readonly access: Access;
@@ -36,9 +34,7 @@ export interface Kernel {
   readonly grid: Grid;
 }
 
-/**
- * A WGSL extension that a kernel enables. The device must have been opened with the feature of the same name.
- */
+/** A WGSL extension that a kernel enables. The device must have been opened with the feature of the same name. */
 export type Extension = 'subgroups' | 'f16' | 'chromium_experimental_subgroup_matrix';
 
 /** A kernel without its declarations, which `defineKernel` adds. */
@@ -66,10 +62,7 @@ export const u32 = (name: string, value: number): Uniform => ({ name, type: 'u32
 export const i32 = (name: string, value: number): Uniform => ({ name, type: 'i32', value });
 export const f32 = (name: string, value: number): Uniform => ({ name, type: 'f32', value });
 
-/**
- * Joins declarations and body. Bindings are numbered in @group(0) in their order; the uniform block comes
- * last.
- */
+/** Joins declarations and body. Bindings are numbered in @group(0) in their order; the uniform block comes last. */
 export function defineKernel(spec: KernelSpec): Kernel {
   const { name, bindings, uniforms, grid } = spec;
   const declared = bindings.map(
@@ -109,18 +102,14 @@ export function uniformBytes(uniforms: readonly Uniform[]): ArrayBuffer {
 export const MAX_GROUPS = 65535;
 
 /**
- * Returns a grid of at least `groups` workgroups in two dimensions; `linearGroup` computes a workgroup's
- * index in WGSL.
+ * Returns a grid of at least `groups` workgroups in two dimensions; `linearGroup` computes a workgroup's index in WGSL.
  */
 export function linearGrid(groups: number): Grid {
   const x = Math.min(Math.max(groups, 1), MAX_GROUPS);
   return [x, Math.ceil(groups / x) || 1, 1];
 }
 
-/**
- * WGSL of a workgroup's index in a `linearGrid`. A grid may be too large, so compare the index with the
- * count.
- */
+/** WGSL of a workgroup's index in a `linearGrid`. A grid may be too large, so compare the index with the count. */
 export const LINEAR_GROUP = /* wgsl */ `
 fn linearGroup(group: vec3u, groups: vec3u) -> u32 { return group.y * groups.x + group.x; }
 `;

@@ -7,9 +7,7 @@ import type { Packing } from './routine.ts';
 /** Rows and columns of a block; both its source and its target fit into a core's first-level cache. */
 const BLOCK = 32;
 
-/**
- * Returns a packing that transposes a matrix [rows, columns]; rows of the result are `pitch` elements apart.
- */
+/** Returns a packing that transposes a matrix [rows, columns]; rows of the result are `pitch` elements apart. */
 export function transposed(key: string, columns: number, pitch: number, dtype: Packing['dtype']): Packing {
   return {
     key,

@@ -1,5 +1,4 @@
-// A routine is what an op compiles to: a sequence of kernels over named operands. It is plain data, like a
-// kernel.
+// A routine is what an op compiles to: a sequence of kernels over named operands. It is plain data, like a kernel.
 
 import type { Kernel } from './kernel.ts';
 
@@ -32,14 +31,9 @@ export type Elements = Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>;
 
 export interface Routine {
   readonly steps: readonly Step[];
-  /**
-   * Bytes of scratch memory by operand name; contents are unspecified before the first step and after the
-   * last.
-   */
+  /** Bytes of scratch memory by operand name; contents are unspecified before the first step and after the last. */
   readonly scratch: Readonly<Record<string, number>>;
-  /**
-   * Layouts of constant operands by name. An operand that is not listed is bound as f32 in its natural order.
-   */
+  /** Layouts of constant operands by name. An operand that is not listed is bound as f32 in its natural order. */
   readonly packing: Readonly<Record<string, Packing>>;
 }
 

@@ -1,5 +1,4 @@
-// Executes kernels on a device. A pipeline is compiled once per kernel text, a bind group is made once per
-// launch.
+// Executes kernels on a device. A pipeline is compiled once per kernel text, a bind group is made once per launch.
 
 import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 import type { GpuBuffer, GpuComputePass, GpuDevice } from '../../host-types.ts';
@@ -69,9 +68,7 @@ function layoutOf(gpu: GpuDevice, kernel: Kernel): GPUBindGroupLayout {
   return layout;
 }
 
-/**
- * Returns the pipeline of a kernel's text, compiled once per device. An error in the text names the kernel.
- */
+/** Returns the pipeline of a kernel's text, compiled once per device. An error in the text names the kernel. */
 function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   const { pipelines } = cacheOf(gpu);
   let compiled = pipelines.get(kernel.wgsl);
@@ -105,10 +102,9 @@ const reportProgress = ({ gpu, onCompile }: Device): void => {
 };
 
 /**
- * Makes the driver compile the pipelines that it has not compiled yet. Mesa's software driver compiles at a
- * pipeline's first dispatch and not at its creation (20 s of a small network's first run). A dispatch of zero
- * workgroups therefore compiles the pipeline and computes nothing. It is an indirect one because Dawn warns
- * about a direct one.
+ * Makes the driver compile the pipelines that it has not compiled yet. Mesa's software driver compiles at a pipeline's
+ * first dispatch and not at its creation (20 s of a small network's first run). A dispatch of zero workgroups therefore
+ * compiles the pipeline and computes nothing. It is an indirect one because Dawn warns about a direct one.
  */
 async function compileNow(
   device: Device,

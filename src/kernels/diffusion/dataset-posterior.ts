@@ -1,5 +1,4 @@
-// The posterior over the images of a data set, given a noised image: a softmax over rows of products with all
-// images.
+// The posterior over the images of a data set, given a noised image: a softmax over rows of products with all images.
 
 import type { Capabilities } from '../device/device.ts';
 import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';

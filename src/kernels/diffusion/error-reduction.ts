@@ -1,5 +1,4 @@
-// The error of an evaluation: one number that measures how far the network's estimate of the noise is from
-// the noise.
+// The error of an evaluation: one number that measures how far the network's estimate of the noise is from the noise.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';

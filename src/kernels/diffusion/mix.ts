@@ -1,5 +1,4 @@
-// The forward diffusion process: computes the noised images of a batch of evaluations from the images in the
-// slots.
+// The forward diffusion process: computes the noised images of a batch of evaluations from the images in the slots.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';

@@ -1,10 +1,8 @@
-// Counter-based noise: Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011)
-// and Box-Muller, in WGSL and on the host. A noise value is a pure function of (seed, stream, noise index,
-// element), so it is recomputed wherever it is needed and never stored, and all candidates get the same
-// noise.
+// Counter-based noise: Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, SC 2011) and
+// Box-Muller, in WGSL and on the host. A noise value is a pure function of (seed, stream, noise index, element), so it
+// is recomputed wherever it is needed and never stored, and all candidates get the same noise.
 //
-// key = seed (low word, high word); counter = (element / 4, noise index, 0, stream); a counter yields 4
-// normals.
+// key = seed (low word, high word); counter = (element / 4, noise index, 0, stream); a counter yields 4 normals.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -43,13 +41,11 @@ export function noiseKeys(noise: ArrayLike<number>, seedOf: (i: number) => bigin
 }
 
 /**
- * WGSL: `normals(block, noise, stream, seed) -> vec4f`, elements 4 block .. 4 block + 3 of noise index
- * `noise`.
+ * WGSL: `normals(block, noise, stream, seed) -> vec4f`, elements 4 block .. 4 block + 3 of noise index `noise`.
  *
- * Uniforms are (k + 1/2) / 2^23, exact in f32 and never 0 or 1. Logarithm, sine and cosine are polynomials on
- * reduced arguments, because drivers' own functions differ (SwiftShader's sine is off by 2e-4, and an
- * absolute error of 3e-7 in a logarithm near 0 becomes 5e-4 in its root). The result is within 2e-6 of the
- * exact normal on every driver.
+ * Uniforms are (k + 1/2) / 2^23, exact in f32 and never 0 or 1. Logarithm, sine and cosine are polynomials on reduced
+ * arguments, because drivers' own functions differ (SwiftShader's sine is off by 2e-4, and an absolute error of 3e-7 in
+ * a logarithm near 0 becomes 5e-4 in its root). The result is within 2e-6 of the exact normal on every driver.
  */
 export const PHILOX = /* wgsl */ `
 /** Returns the high word of a b, computed from four products of 16 bits. */
@@ -133,9 +129,7 @@ export function philox(counter: Words, key: readonly [number, number]): Words {
   return [x, y, z, w];
 }
 
-/**
- * Computes the device's `normals` on the host, in f64 from the same words: elements 4 block .. 4 block + 3.
- */
+/** Computes the device's `normals` on the host, in f64 from the same words: elements 4 block .. 4 block + 3. */
 export function normals({ seed, stream = 0 }: Seed, noise: number, block: number): Words {
   const words = philox([block >>> 0, noise >>> 0, 0, stream >>> 0], keyOf(seed));
   const [a, b, c, d] = words.map((word) => ((word >>> 9) + 0.5) * 2 ** -23) as [
@@ -149,10 +143,7 @@ export function normals({ seed, stream = 0 }: Seed, noise: number, block: number
   return [r * Math.cos(turn), r * Math.sin(turn), s * Math.cos(other), s * Math.sin(other)];
 }
 
-/**
- * Returns the normal that every kernel uses for element `element` (row-major in c, h, w) of noise index
- * `noise`.
- */
+/** Returns the normal that every kernel uses for element `element` (row-major in c, h, w) of noise index `noise`. */
 export const normal = (seed: Seed, noise: number, element: number): number =>
   normals(seed, noise, Math.floor(element / 4))[element % 4]!;
 

@@ -62,9 +62,8 @@ const SLOPES: Readonly<Record<Activation, (type: string) => string>> = {
 };
 
 /**
- * Returns WGSL of `act(v: vec4f) -> vec4f` and of its scalar form `act1(v: f32) -> f32` (WGSL has no
- * overloading). Both are finite for all finite inputs, and within 1e-6 (absolute, and relative to |v|) of the
- * exact function.
+ * Returns WGSL of `act(v: vec4f) -> vec4f` and of its scalar form `act1(v: f32) -> f32` (WGSL has no overloading). Both
+ * are finite for all finite inputs, and within 1e-6 (absolute, and relative to |v|) of the exact function.
  */
 export function activationWgsl(activation: Activation): string {
   const formula = FORMULAS[activation];

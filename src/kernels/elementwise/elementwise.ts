@@ -10,9 +10,7 @@ import { type Routine, single } from '../device/routine.ts';
 import { columns, pitch, type Shape, storageElements } from '../device/tensor.ts';
 import { type Activation, activationWgsl, slopeWgsl } from './activation.ts';
 
-/**
- * Returns a routine for `y[i] = expression` over the vec4s of operands of one shape; it may use `u.scale`.
- */
+/** Returns a routine for `y[i] = expression` over the vec4s of operands of one shape; it may use `u.scale`. */
 function pointwise(
   capabilities: Capabilities,
   name: string,
@@ -66,10 +64,7 @@ export const scaled = (
 export const multiply = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
   pointwise(capabilities, 'multiply', x, ['x1', 'x2'], 'x1[i] * x2[i]');
 
-/**
- * y = x1 gelu(x2), the gate of a GEGLU; operands x1, x2, y [c, n, h, w] (x1 and x2 may be views of one
- * tensor).
- */
+/** y = x1 gelu(x2), the gate of a GEGLU; operands x1, x2, y [c, n, h, w] (x1 and x2 may be views of one tensor). */
 export const geglu = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
   pointwise(capabilities, 'geglu', x, ['x1', 'x2'], 'x1[i] * act(x2[i])', {
     functions: activationWgsl('gelu'),
@@ -137,9 +132,7 @@ export const gatedAdd = (capabilities: Capabilities, { x }: { readonly x: Shape 
     (i) => `x1[${i}] + a * x2[${i}]`,
   );
 
-/**
- * y[c, n, p] = x[c, n, p] gate[c, n]; operands x [c, n, h, w], gate [c, n, 1, 1], y [c, n, h, w].
- */
+/** y[c, n, p] = x[c, n, p] gate[c, n]; operands x [c, n, h, w], gate [c, n, 1, 1], y [c, n, h, w]. */
 export const scaleRows = (capabilities: Capabilities, { x }: { readonly x: Shape }): Routine =>
   rowwise(capabilities, 'scaleRows', x, { inputs: ['x'], rows: 'gate' }, (i) => `x[${i}] * a`);
 
@@ -196,9 +189,7 @@ function copyKernel(
   });
 }
 
-/**
- * y[to + k] = x[from + k] for k < channels; operands x, y. A view, if possible, does the same without a pass.
- */
+/** y[to + k] = x[from + k] for k < channels; operands x, y. A view, if possible, does the same without a pass. */
 export const copyChannels = (capabilities: Capabilities, options: CopyChannelsOptions): Routine =>
   single(copyKernel(capabilities, options), ['x', 'y']);
 

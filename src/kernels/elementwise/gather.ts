@@ -43,9 +43,8 @@ export function gather(capabilities: Capabilities, { entries, channels, n }: Gat
 }
 
 /**
- * The gradient of a table: y[e][c] = Σ of dy[c, n] over the n with index[n] = e, in the order of n; an index
- * beyond the entries counts for the last. Operands dy [channels, n, 1, 1], index [n] u32, y [entries, 1, 1,
- * channels].
+ * The gradient of a table: y[e][c] = Σ of dy[c, n] over the n with index[n] = e, in the order of n; an index beyond the
+ * entries counts for the last. Operands dy [channels, n, 1, 1], index [n] u32, y [entries, 1, 1, channels].
  */
 export function gatherGradient(capabilities: Capabilities, { entries, channels, n }: GatherOptions): Routine {
   const { uniforms, grid, main } = walk(capabilities, entries * channels);

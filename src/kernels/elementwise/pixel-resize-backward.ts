@@ -1,5 +1,4 @@
-// The gradients of operations that change the number of pixels: copies of a pixel are summed, dropped pixels
-// get zero.
+// The gradients of operations that change the number of pixels: copies of a pixel are summed, dropped pixels get zero.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -8,10 +7,7 @@ import { defineKernel, f32, i32, type Kernel, read, u32, write } from '../device
 import { type Routine, single } from '../device/routine.ts';
 import { columns, pitch, type Shape } from '../device/tensor.ts';
 
-/**
- * y[i, j] = the sum of dy's 2x2 pixels at (2i, 2j), read as two vec2s, which start on even elements for every
- * size.
- */
+/** y[i, j] = the sum of dy's 2x2 pixels at (2i, 2j), read as two vec2s, which start on even elements for every size. */
 function halvingKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
   const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
   return defineKernel({
@@ -35,9 +31,7 @@ function halvingKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel 
   });
 }
 
-/**
- * y[i, j] = the sum over the pixels of dy for which `pickKernel` read (i, j); the same arithmetic finds them.
- */
+/** y[i, j] = the sum over the pixels of dy for which `pickKernel` read (i, j); the same arithmetic finds them. */
 function gatherKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
   const { uniforms, grid, main } = walkPixels(capabilities, y);
   return defineKernel({

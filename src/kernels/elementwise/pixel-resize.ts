@@ -1,5 +1,4 @@
-// Changes the number of pixels without weights: nearest upsampling, average pooling, strided selection, depth
-// to space.
+// Changes the number of pixels without weights: nearest upsampling, average pooling, strided selection, depth to space.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -66,9 +65,8 @@ export interface UpsampleOptions {
 }
 
 /**
- * Nearest-neighbour upsampling to twice the size or to a given one.
- * Operands x [c, n, h, w], y [c, n, size]. A given size reads row floor(i h / height) by PyTorch's
- * arithmetic, a product with the f32 ratio.
+ * Nearest-neighbour upsampling to twice the size or to a given one. Operands x [c, n, h, w], y [c, n, size]. A given
+ * size reads row floor(i h / height) by PyTorch's arithmetic, a product with the f32 ratio.
  */
 export function upsampleNearest(capabilities: Capabilities, { x, size }: UpsampleOptions): Routine {
   const [c, n, h, w] = x;

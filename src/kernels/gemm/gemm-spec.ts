@@ -65,8 +65,7 @@ const F32_TYPES = { 1: 'f32', 2: 'vec2f', 4: 'vec4f' } as const;
 const F16_TYPES = { 2: 'u32', 4: 'vec2u' } as const;
 
 /**
- * Returns binding and load function `loadA(i) -> f32 | vec2f | vec4f` of factor a; i counts units of `load`
- * elements.
+ * Returns binding and load function `loadA(i) -> f32 | vec2f | vec4f` of factor a; i counts units of `load` elements.
  */
 function factorA(type: WeightDtype, load: 1 | 2 | 4): { binding: Binding; wgsl: string } {
   const value = F32_TYPES[load];
@@ -92,9 +91,7 @@ export function gemmBindings(spec: GemmSpec, tile: Tile): Binding[] {
   ];
 }
 
-/**
- * Returns uniforms for the dimensions and the operands' layouts: a in units of its load, b and c in vec4s.
- */
+/** Returns uniforms for the dimensions and the operands' layouts: a in units of its load, b and c in vec4s. */
 export function gemmUniforms(spec: GemmSpec, tile: Tile): Uniform[] {
   const { m, k, columns, batch = [1, 1], a, b, c, scale = 1 } = spec;
   for (const [name, matrices] of Object.entries({ a, b, c }))
@@ -134,8 +131,7 @@ export function gemmGrid(spec: GemmSpec, tile: Tile): Grid {
 }
 
 /**
- * Returns WGSL of `loadA`, `placeOf` (the tile that a workgroup computes) and `finish` (the epilogue after
- * the sum).
+ * Returns WGSL of `loadA`, `placeOf` (the tile that a workgroup computes) and `finish` (the epilogue after the sum).
  */
 export function gemmParts(spec: GemmSpec, tile: Tile): string {
   const { activation = 'none', aType = 'f32' } = spec;

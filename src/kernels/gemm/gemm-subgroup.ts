@@ -23,14 +23,11 @@ import {
   unroll,
 } from './gemm-spec.ts';
 
-/**
- * The most accumulators of a lane, in vec4s. With more, the unrolled loop exceeds a 32 KB instruction cache.
- */
+/** The most accumulators of a lane, in vec4s. With more, the unrolled loop exceeds a 32 KB instruction cache. */
 const ACCUMULATORS = 64;
 
 /**
- * A matrix b of more bytes does not stay in a core's cache; its rows are too far apart for the hardware to
- * prefetch.
+ * A matrix b of more bytes does not stay in a core's cache; its rows are too far apart for the hardware to prefetch.
  */
 const NEAR_BYTES = 1.5 * 2 ** 20;
 
@@ -60,9 +57,8 @@ function tileFor(lanes: number, m: number, columns: number, type: 'f32' | 'f16')
  * moves the other sums up by four. Fully unrolled it would take four times as long to compile and exceed the
  * instruction cache; an array of sums indexed by the loop would be read lane by lane.
  *
- * If b is large, the workgroup of the first rows touches the cache lines of b's next 8 rows, one per lane, so
- * that the cache misses overlap: 96 to 32 channels at 14x14 then run at 44 instead of 32 GFLOP/s
- * (bench/kernels.ts, `linear`).
+ * If b is large, the workgroup of the first rows touches the cache lines of b's next 8 rows, one per lane, so that the
+ * cache misses overlap: 96 to 32 channels at 14x14 then run at 44 instead of 32 GFLOP/s (bench/kernels.ts, `linear`).
  */
 export function gemmSubgroup({ subgroupSize: lanes }: Capabilities, spec: GemmSpec): Kernel {
   const tile = tileFor(lanes, spec.m, spec.columns, spec.aType ?? 'f32');

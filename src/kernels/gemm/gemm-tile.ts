@@ -1,7 +1,6 @@
 // GEMM with tiles staged in workgroup memory: the family of GPUs.
 //
-// Versions on an H200 (bench/results/nvidia-h200.json, nvidia-h200-tiles.json), in TFLOP/s for 4096 x 4096 x
-// 4096:
+// Versions on an H200 (bench/results/nvidia-h200.json, nvidia-h200-tiles.json), in TFLOP/s for 4096 x 4096 x 4096:
 // - This kernel, 64 x 128 x 8 in two buffers: 33.8 with f32 factors, 32.7 with factor a in f16; 3.7 and 19.5
 //   in two measurements of 1024 x 1024 x 1024.
 // - Its successors in bench/matrix-kernels, which the product does not use yet: 50.5 and

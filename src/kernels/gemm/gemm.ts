@@ -1,9 +1,8 @@
 // The matrix product that every dense layer uses: batched, both factors k-major, with an epilogue.
 //
-// Versions, each with its idea and its rate. lavapipe: 2 cores, Mesa 25.0.7, matrices of 512 and 1024, in
-// GFLOP/s (prototypes; gemm-subgroup.ts lists its own steps). H200: 4096 x 4096 x 4096, in TFLOP/s
-// (bench/results/nvidia-h200.json and nvidia-h200-tiles.json); its peak is 47.4 for f32 products in
-// registers.
+// Versions, each with its idea and its rate. lavapipe: 2 cores, Mesa 25.0.7, matrices of 512 and 1024, in GFLOP/s
+// (prototypes; gemm-subgroup.ts lists its own steps). H200: 4096 x 4096 x 4096, in TFLOP/s
+// (bench/results/nvidia-h200.json and nvidia-h200-tiles.json); its peak is 47.4 for f32 products in registers.
 // - 8 x 8 results per invocation, in registers: 35 on lavapipe (`plain` here).
 // - 16 x 16 results per invocation: 54 on lavapipe.
 // - Tiles of 128 x 128 x 16 in workgroup memory: 28 on lavapipe, where a barrier suspends and resumes a
@@ -34,10 +33,9 @@ const GEMMS: Readonly<Record<Family, (capabilities: Capabilities, spec: GemmSpec
 };
 
 /**
- * Returns a kernel for c = scale · (act(bias + aᵀ b) + residual); see `GemmSpec`.
- * Its operands are `a b [bias] [residual] c`, in this order.
- * The tile may depend on the number of columns, but an element's bytes do not, because every tile sums in the
- * order of k.
+ * Returns a kernel for c = scale · (act(bias + aᵀ b) + residual); see `GemmSpec`. Its operands are `a b [bias]
+ * [residual] c`, in this order. The tile may depend on the number of columns, but an element's bytes do not, because
+ * every tile sums in the order of k.
  * @throws ShapeError if a pitch, stride or offset is not a multiple of 4, or a dimension is not positive.
  */
 export function gemm(capabilities: Capabilities, spec: GemmSpec): Kernel {

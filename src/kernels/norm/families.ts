@@ -5,10 +5,7 @@ import type { Family } from '../device/families.ts';
 export interface SumVariant {
   /** How a workgroup adds up its invocations' values: across the one subgroup that it is, or as a tree. */
   readonly reduction: 'subgroup' | 'tree';
-  /**
-   * The most elements that one team sums: few enough to lose no digits, and to spread a long row over all
-   * cores.
-   */
+  /** The most elements that one team sums: few enough to lose no digits, and to spread a long row over all cores. */
   readonly longestSum: number;
   /** Invocations that share a column of a softmax, and the vec4s of columns of one workgroup. */
   readonly softmaxMembers: number;

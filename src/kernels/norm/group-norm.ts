@@ -1,5 +1,4 @@
-// Group normalisation with the conditioning that resnets apply after it: y = act(a x + b) per channel and
-// sample.
+// Group normalisation with the conditioning that resnets apply after it: y = act(a x + b) per channel and sample.
 //
 // Versions for norm and SiLU of [128, 8, 32, 32] in 32 groups on lavapipe (2 cores):
 // - 256 invocations per (group, sample), workgroup memory: 2.2 ms (prototype).
@@ -23,9 +22,7 @@ export interface GroupNormOptions {
   readonly x: Shape;
   readonly groups: number;
   readonly eps: number;
-  /**
-   * Whether an embedding [2c, n, 1, 1] scales (rows 0..c-1) and shifts (rows c..2c-1) the normalised values.
-   */
+  /** Whether an embedding [2c, n, 1, 1] scales (rows 0..c-1) and shifts (rows c..2c-1) the normalised values. */
   readonly scaleShift?: boolean;
 }
 
@@ -33,15 +30,13 @@ export interface GroupNormOptions {
 const HEAD = 8;
 
 /**
- * Returns the parts that all kernels over (group, sample) share. A team owns a group of a sample and reads
- * its channels row by row. `main(body)` runs `body`, which can use `first` (channel), `base` (element),
- * `mean` and `rstd`.
+ * Returns the parts that all kernels over (group, sample) share. A team owns a group of a sample and reads its channels
+ * row by row. `main(body)` runs `body`, which can use `first` (channel), `base` (element), `mean` and `rstd`.
  *
- * One sweep over x - shift yields the statistics; the shift is the mean of the group's first few elements.
- * For any data this bounds the cancellation in E[d²] - E[d]² by the group's size divided by the number of
- * those elements, and it saves one of two sweeps. Sums are folded once per row. Their order depends on h w
- * and the family, not on n. If h w is not a multiple of 4, a sample does not start on a vec4, and the
- * elements are read one by one.
+ * One sweep over x - shift yields the statistics; the shift is the mean of the group's first few elements. For any data
+ * this bounds the cancellation in E[d²] - E[d]² by the group's size divided by the number of those elements, and it
+ * saves one of two sweeps. Sums are folded once per row. Their order depends on h w and the family, not on n. If h w is
+ * not a multiple of 4, a sample does not start on a vec4, and the elements are read one by one.
  *
  * On a software driver one invocation per group is 1.3 (28x28) to 1.9 (7x7) times as fast as one subgroup per
  * group: there are an eighth of the workgroups, no reduction, and the rows of eight samples are stored side
@@ -104,10 +99,7 @@ ${main(/* wgsl */ `let first = row * u.groupChannels;
 export const zeros = (...names: readonly string[]): string =>
   names.flatMap((name) => [0, 1, 2, 3].map((k) => `var ${name}${k} = Element(0);`)).join(' ');
 
-/**
- * Returns the kernel that computes either the affine rows or, if `fused` is given, the normalised
- * activations.
- */
+/** Returns the kernel that computes either the affine rows or, if `fused` is given, the normalised activations. */
 function statisticsKernel(
   capabilities: Capabilities,
   options: GroupNormOptions,
@@ -165,18 +157,16 @@ const operandsOf = (scaleShift: boolean | undefined): readonly string[] =>
   scaleShift ? ['x', 'gamma', 'beta', 'embedding', 'y'] : ['x', 'gamma', 'beta', 'y'];
 
 /**
- * Group norm as an affine map per channel and sample, which a convolution can apply to its input.
- * Operands x [c, n, h, w], gamma [c], beta [c], with `scaleShift` embedding [2c, n, 1, 1] = (scale, shift),
- * and y [2c, n, 1, 1]: rows 0..c-1 hold a = rstd gamma (1 + scale), rows c..2c-1 hold b = (beta - mean rstd
- * gamma) (1 + scale) + shift.
+ * Group norm as an affine map per channel and sample, which a convolution can apply to its input. Operands x [c, n, h,
+ * w], gamma [c], beta [c], with `scaleShift` embedding [2c, n, 1, 1] = (scale, shift), and y [2c, n, 1, 1]: rows 0..c-1
+ * hold a = rstd gamma (1 + scale), rows c..2c-1 hold b = (beta - mean rstd gamma) (1 + scale) + shift.
  */
 export const groupNormAffine = (capabilities: Capabilities, options: GroupNormOptions): Routine =>
   single(statisticsKernel(capabilities, options, undefined), operandsOf(options.scaleShift));
 
 /**
- * y = act(groupNorm(x) (1 + scale) + shift), statistics and application in one kernel, whose second sweep
- * finds the group in the cache. Operands x, gamma, beta, with `scaleShift` embedding [2c, n, 1, 1], y [c, n,
- * h, w].
+ * y = act(groupNorm(x) (1 + scale) + shift), statistics and application in one kernel, whose second sweep finds the
+ * group in the cache. Operands x, gamma, beta, with `scaleShift` embedding [2c, n, 1, 1], y [c, n, h, w].
  */
 export const groupNorm = (
   capabilities: Capabilities,
@@ -185,9 +175,8 @@ export const groupNorm = (
   single(statisticsKernel(capabilities, options, options.activation), operandsOf(options.scaleShift));
 
 /**
- * y = act(a x + b) with the rows that `groupNormAffine` computes.
- * Operands x [c, n, h, w], affine [2c, n, 1, 1], y [c, n, h, w]. A team walks the pixels of a (channel,
- * sample).
+ * y = act(a x + b) with the rows that `groupNormAffine` computes. Operands x [c, n, h, w], affine [2c, n, 1, 1], y [c,
+ * n, h, w]. A team walks the pixels of a (channel, sample).
  */
 export function affine(
   capabilities: Capabilities,

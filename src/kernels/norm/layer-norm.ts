@@ -65,10 +65,9 @@ export function columnParts({ x, eps, modulated = false }: Omit<LayerNormOptions
 }
 
 /**
- * y[:, p] = ((x[:, p] - mean) / sqrt(var + eps) gamma + beta) (1 + scale) + shift, with mean and variance
- * over the channels of column p, and scale and shift those of its sample (adaLN, Peebles and Xie 2023).
- * Operands x [c, n, h, w], gamma [c], beta [c], scale and shift [c, n, 1, 1] as selected by the options, and
- * y [c, n, h, w].
+ * y[:, p] = ((x[:, p] - mean) / sqrt(var + eps) gamma + beta) (1 + scale) + shift, with mean and variance over the
+ * channels of column p, and scale and shift those of its sample (adaLN, Peebles and Xie 2023). Operands x [c, n, h, w],
+ * gamma [c], beta [c], scale and shift [c, n, 1, 1] as selected by the options, and y [c, n, h, w].
  *
  * One invocation owns four columns and loops over the rows: neighbours read neighbouring vec4s and no lane
  * waits for another. The statistics are those of x - (mean of the first 8 rows), so that a large mean cancels

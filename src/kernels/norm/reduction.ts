@@ -7,10 +7,7 @@ export interface Reduction {
   readonly enable: readonly 'subgroups'[];
   /** Invocations of the workgroup. */
   readonly lanes: number;
-  /**
-   * `reduce(v, lane) -> f32`: returns the workgroup's sum in every invocation; call it in uniform control
-   * flow.
-   */
+  /** `reduce(v, lane) -> f32`: returns the workgroup's sum in every invocation; call it in uniform control flow. */
   readonly wgsl: string;
 }
 

@@ -29,10 +29,9 @@ export interface ColumnSoftmax {
 /**
  * Returns a kernel for s[b][j][i] = exp(s[b][j][i] - max_j) / Σ_j exp(s[b][j][i] - max_j), all in f32.
  *
- * An invocation owns four columns as a vec4, so that no value crosses lanes and a sum runs in the order of
- * the keys. A GPU needs more invocations than there are columns: there 16 invocations share a column, each
- * sums every 16th key, and the 16 parts are added in their order. Causal: keys that none of a vec4's four
- * queries sees are written but not read.
+ * An invocation owns four columns as a vec4, so that no value crosses lanes and a sum runs in the order of the keys. A
+ * GPU needs more invocations than there are columns: there 16 invocations share a column, each sums every 16th key, and
+ * the 16 parts are added in their order. Causal: keys that none of a vec4's four queries sees are written but not read.
  */
 export function columnSoftmax({ family }: Capabilities, options: ColumnSoftmax): Kernel {
   const { matrices, keys, pitch, firstQuery } = options;

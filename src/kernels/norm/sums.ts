@@ -1,5 +1,4 @@
-// Sums over pixels and over columns: the gradients of embedding rows and of biases, which are added to all of
-// them.
+// Sums over pixels and over columns: the gradients of embedding rows and of biases, which are added to all of them.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';
@@ -19,8 +18,7 @@ interface Segments {
 }
 
 /**
- * Returns the kernel of sums[row][segment · chunks + chunk]. Each is computed as four running sums, added at
- * the end.
+ * Returns the kernel of sums[row][segment · chunks + chunk]. Each is computed as four running sums, added at the end.
  */
 function chunksKernel(
   capabilities: Capabilities,
@@ -114,8 +112,7 @@ function sums(capabilities: Capabilities, x: Shape, cut: Omit<Segments, 'chunks'
 }
 
 /**
- * y[c, n] = Σ over pixels of x[c, n, p]; operands x [c, n, h, w], y [c, n, 1, 1]. A sample's bytes do not
- * depend on n.
+ * y[c, n] = Σ over pixels of x[c, n, p]; operands x [c, n, h, w], y [c, n, 1, 1]. A sample's bytes do not depend on n.
  */
 export function sumPixels(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
   const length = x[2] * x[3];

@@ -60,9 +60,7 @@ export interface Attacked {
   readonly queries: Queries;
 }
 
-/**
- * Returns a random point: uniform in the ball for linf, on its surface for l2; then projected into [0, 1].
- */
+/** Returns a random point: uniform in the ball for linf, on its surface for l2; then projected into [0, 1]. */
 export function startIn(ball: Ball, centre: Float64Array, random: Random): Float64Array {
   const noise = centre.map(() => (ball.norm === 'linf' ? 2 * random.uniform() - 1 : random.normal()));
   const scale = ball.norm === 'linf' ? ball.eps : ball.eps / l2(noise);

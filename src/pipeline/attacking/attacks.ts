@@ -1,5 +1,4 @@
-// The attacks by name. A new one is a file of its own, with its function and its entry, and a name in this
-// list.
+// The attacks by name. A new one is a file of its own, with its function and its entry, and a name in this list.
 
 import { UsageError } from '../../errors.ts';
 import { entryOf, type OptionValues } from '../option.ts';
@@ -24,10 +23,7 @@ export type AttackName = (typeof LIST)[number]['name'];
 /** All attacks. */
 export const ATTACK_ENTRIES: readonly AttackEntry<OptionValues, AttackName>[] = LIST;
 
-/**
- * The names of all attacks. `-t` are targeted: each restart aims at another class, the most likely ones
- * first.
- */
+/** The names of all attacks. `-t` are targeted: each restart aims at another class, the most likely ones first. */
 export const ATTACKS: readonly AttackName[] = LIST.map(({ name }) => name);
 
 /** Settings of a run of an attack. */

@@ -2,9 +2,7 @@
 
 import { distance, l2, type Norm } from '../norms.ts';
 
-/**
- * How far an attack may change an image: `eps` in [0, 1] pixel units, over all channels and pixels together.
- */
+/** How far an attack may change an image: `eps` in [0, 1] pixel units, over all channels and pixels together. */
 export interface Ball {
   readonly norm: Norm;
   readonly eps: number;

@@ -14,19 +14,13 @@ export interface AttackPlan extends AttackChoice {
   readonly restarts: number;
 }
 
-/**
- * The classifier that is attacked, how far an image may be changed, and the classifier that judges the
- * result.
- */
+/** The classifier that is attacked, how far an image may be changed, and the classifier that judges the result. */
 export interface Campaign extends Ball, Expectation {
   /** The classifier that the attack sees. */
   readonly attacked: Defended;
   /** The classifier as it is used, whose draw 0 counts. */
   readonly judge: Defended;
-  /**
-   * If true, the attack sees another classifier than the judge, so its result is judged only once, at the
-   * end.
-   */
+  /** If true, the attack sees another classifier than the judge, so its result is judged only once, at the end. */
   readonly transfer?: boolean | undefined;
   readonly seed: number;
 }

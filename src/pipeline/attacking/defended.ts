@@ -3,17 +3,13 @@
 import type { Loss, LossOf } from './losses.ts';
 
 /**
- * A classifier of images x [c, h, w] in [0, 1], including its defence. Its randomness is a function of
- * `draw`, an integer of 0 or more: the same draw gives the same logits, and draw 0 is the classifier as it is
- * used.
+ * A classifier of images x [c, h, w] in [0, 1], including its defence. Its randomness is a function of `draw`, an
+ * integer of 0 or more: the same draw gives the same logits, and draw 0 is the classifier as it is used.
  */
 export interface Defended {
   readonly classes: number;
   readonly shape: readonly [channels: number, height: number, width: number];
-  /**
-   * The number of draws that together are the classifier as it is used: more than 1 if each draw is only a
-   * part.
-   */
+  /** The number of draws that together are the classifier as it is used: more than 1 if each draw is only a part. */
   readonly period: number;
   /** Returns the logits of one image. */
   logits(x: Float64Array, draw: number): Promise<Float64Array>;

@@ -26,16 +26,14 @@ export interface DiffusionClassifier extends Defended {
 const NEGLIGIBLE = 1e-6;
 
 /**
- * Returns a model as a classifier that visits its whole grid: the logit of a class is -(weighted mean error
- * of its best candidate) / temperature, with noise common to all candidates. Visits are numbered across
- * draws, and visit j uses noise j at level j modulo the grid (with a file of noises: at the j-th level in
- * ascending order). So draw 0 of the whole grid makes the same evaluations as `all()`, with the same errors
- * to the bit.
+ * Returns a model as a classifier that visits its whole grid: the logit of a class is -(weighted mean error of its best
+ * candidate) / temperature, with noise common to all candidates. Visits are numbered across draws, and visit j uses
+ * noise j at level j modulo the grid (with a file of noises: at the j-th level in ascending order). So draw 0 of the
+ * whole grid makes the same evaluations as `all()`, with the same errors to the bit.
  *
- * The gradient is the sum over candidates and levels of dL/dlogit_c · (-w / (W · temperature)) · d error /
- * dx, in f64 in the order of the levels (if one run computes all classes of a view, the sum within the view
- * is in f32). The errors of all candidates are computed first, so that gradients are computed only for
- * candidates that matter to the loss.
+ * The gradient is the sum over candidates and levels of dL/dlogit_c · (-w / (W · temperature)) · d error / dx, in f64
+ * in the order of the levels (if one run computes all classes of a view, the sum within the view is in f32). The errors
+ * of all candidates are computed first, so that gradients are computed only for candidates that matter to the loss.
  *
  * @param source an open classifier, which recovers from a lost device, or a model, which stays the caller's.
  * @throws ModelError for a model without classes.

@@ -37,9 +37,7 @@ const softplus = (v: number): number => (v > 0 ? v + Math.log1p(Math.exp(-v)) : 
 /** Returns 1 / (1 + e^-v). */
 const logistic = (v: number): number => (v < 0 ? Math.exp(v) / (1 + Math.exp(v)) : 1 / (1 + Math.exp(-v)));
 
-/**
- * Returns the cross-entropy, -ln p_y. Its gradient is p - e_y; 1 - p_y is computed as a sum of small terms.
- */
+/** Returns the cross-entropy, -ln p_y. Its gradient is p - e_y; 1 - p_y is computed as a sum of small terms. */
 export const crossEntropy =
   (label: number): LossOf =>
   (logits) => {
@@ -114,10 +112,7 @@ export const targetedDlr =
     );
   };
 
-/**
- * Returns the class that a restart of a targeted attack aims at: the wrong classes by falling logit, over and
- * over.
- */
+/** Returns the class that a restart of a targeted attack aims at: the wrong classes by falling logit, over and over. */
 export function targetOf(clean: Float64Array, label: number, restart: number): number {
   const without = [label];
   for (let i = restart % (clean.length - 1); i > 0; i--) without.push(argmax(clean, ...without));

@@ -12,10 +12,7 @@ export interface PgdOptions {
   readonly stepSize?: number | undefined;
 }
 
-/**
- * Returns PGD on the cross-entropy: a run starts at a random point of the ball and takes `steps` + 1
- * gradients.
- */
+/** Returns PGD on the cross-entropy: a run starts at a random point of the ball and takes `steps` + 1 gradients. */
 export const pgd =
   ({ steps, stepSize }: PgdOptions): Attack =>
   async ({ asked, centre, label, ball, random, keep }: AttackTrial) => {

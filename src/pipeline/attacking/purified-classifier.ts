@@ -44,8 +44,7 @@ export function purified<D extends Defended>(
         const { steps, states, clean } = await run(x, draw);
         const { logits, gradient } = await classifier.gradient!(clean, draw, cotangent);
         if (mode === 'identity') return { logits, gradient };
-        // Purification is for pixels in [-1, 1], attacks are for [0, 1]: the factors 1/2 and 2 of both ends
-        // cancel.
+        // Purification is for pixels in [-1, 1], attacks are for [0, 1]: the factors 1/2 and 2 of both ends cancel.
         return { logits, gradient: await pullBackThrough(denoising, steps, states, gradient) };
       },
     }),

@@ -46,8 +46,7 @@ type ImageResults = ReadonlyMap<string, Result>;
 /** How attacks are run on an image. */
 export interface AttackOrder {
   /**
-   * If true, every attack is run on every image that is classified correctly; else none after the one that
-   * breaks it.
+   * If true, every attack is run on every image that is classified correctly; else none after the one that breaks it.
    */
   readonly every: boolean;
 }
@@ -104,10 +103,7 @@ export function tableOf(results: Iterable<Result>, attacks: readonly string[], o
 
 const percent = (value: number) => (100 * value).toFixed(2);
 
-/**
- * Formats a table: a row per line, accuracy in per cent with its interval. `how` says how the attacks were
- * run.
- */
+/** Formats a table: a row per line, accuracy in per cent with its interval. `how` says how the attacks were run. */
 export function tableText({ images, clean, attacks, worst }: Table, how = ''): string {
   const row = (name: string, attacked: string, { count, share, interval }: Share, queries: string) => [
     name,

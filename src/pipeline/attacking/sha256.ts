@@ -1,5 +1,4 @@
-// SHA-256 (FIPS 180-4) of short texts, the same in Node and in browsers, where it would otherwise be
-// asynchronous.
+// SHA-256 (FIPS 180-4) of short texts, the same in Node and in browsers, where it would otherwise be asynchronous.
 
 const PRIMES: number[] = [];
 for (let n = 2; PRIMES.length < 64; n++) if (PRIMES.every((prime) => n % prime !== 0)) PRIMES.push(n);

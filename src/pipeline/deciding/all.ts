@@ -1,13 +1,10 @@
-// `all`: evaluates every candidate on every level. Other strategies are measured against this exhaustive
-// classifier.
+// `all`: evaluates every candidate on every level. Other strategies are measured against this exhaustive classifier.
 
 import { ascending } from './levels.ts';
 import type { StrategyEntry } from './strategy-entry.ts';
 import type { Strategy } from './trial.ts';
 
-/**
- * The most evaluations of a round, which keeps a large grid of many candidates from being one enormous round.
- */
+/** The most evaluations of a round, which keeps a large grid of many candidates from being one enormous round. */
 const ROUND_EVALUATIONS = 4096;
 
 /**

@@ -18,10 +18,7 @@ export function probabilities(errors: readonly number[], temperature: number): n
   return likelihoods.map((likelihood) => likelihood / total);
 }
 
-/**
- * Returns slope and curvature of the mean negative log-likelihood in beta = 1 / temperature, in which it is
- * convex.
- */
+/** Returns slope and curvature of the mean negative log-likelihood in beta = 1 / temperature, in which it is convex. */
 function slopeAt(outcomes: readonly ClassErrors[], beta: number): { slope: number; curvature: number } {
   let slope = 0;
   let curvature = 0;

@@ -6,11 +6,10 @@ import type { Familiar } from '../../graph/model.ts';
 import type { Trial } from './trial.ts';
 
 /**
- * Returns the squared Mahalanobis distance of an image to the nearest class, in the space of the square roots
- * of its errors in all classes at one level (class-conditional Gaussians with a shared covariance: Lee et
- * al., NeurIPS 2018, there of a classifier's features). Square roots of mean squared errors are amplitudes,
- * whose spread within a class is nearly normal; errors themselves and their logarithms recognised unfamiliar
- * images less well.
+ * Returns the squared Mahalanobis distance of an image to the nearest class, in the space of the square roots of its
+ * errors in all classes at one level (class-conditional Gaussians with a shared covariance: Lee et al., NeurIPS 2018,
+ * there of a classifier's features). Square roots of mean squared errors are amplitudes, whose spread within a class is
+ * nearly normal; errors themselves and their logarithms recognised unfamiliar images less well.
  */
 export function distanceOf(
   errors: ArrayLike<number>,
@@ -28,10 +27,7 @@ export function distanceOf(
   return least;
 }
 
-/**
- * Returns the errors of all classes at the level of `familiar`; undefined if the trial does not have them
- * all.
- */
+/** Returns the errors of all classes at the level of `familiar`; undefined if the trial does not have them all. */
 function errorsAt(trial: Trial, { t, sigma, means }: Familiar): Float32Array | undefined {
   const { candidates, levels, visited } = trial;
   const k = visited.findIndex((level) => levels[level]!.t === t && levels[level]!.sigma === sigma);
@@ -42,9 +38,8 @@ function errorsAt(trial: Trial, { t, sigma, means }: Familiar): Float32Array | u
 }
 
 /**
- * Returns true if an image lies outside what the model was trained on. Returns false if that is unknown: if
- * the model's card does not have the means, the level was not visited, or not all of the model's classes were
- * candidates.
+ * Returns true if an image lies outside what the model was trained on. Returns false if that is unknown: if the model's
+ * card does not have the means, the level was not visited, or not all of the model's classes were candidates.
  */
 export function isUnfamiliar(trial: Trial, familiar: Familiar | undefined): boolean {
   const errors = familiar && errorsAt(trial, familiar);

@@ -1,5 +1,4 @@
-// Which of an item's images belongs to which of its captions: Winoground's scores, from the errors of all
-// pairs.
+// Which of an item's images belongs to which of its captions: Winoground's scores, from the errors of all pairs.
 
 /** Which matches a matrix of errors gets right. */
 export interface Matches {

@@ -1,5 +1,4 @@
-// All rounds of one image's trial, in one loop. The operators of a stream make the same rounds stage by
-// stage.
+// All rounds of one image's trial, in one loop. The operators of a stream make the same rounds stage by stage.
 
 import type { Decide } from './bind.ts';
 import { aggregate, eliminate, fanOut, type Group, type ModelInfo, startTrial, type Trial } from './trial.ts';

@@ -1,5 +1,4 @@
-// `sequential`, the default: drops rivals one by one, as soon as they are unlikely to overtake the best
-// candidate.
+// `sequential`, the default: drops rivals one by one, as soon as they are unlikely to overtake the best candidate.
 
 import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
@@ -26,10 +25,7 @@ export interface SequentialOptions {
   readonly kappa?: number;
 }
 
-/**
- * The largest share of the remaining error budget that one round may spend, so that later rounds have some,
- * too.
- */
+/** The largest share of the remaining error budget that one round may spend, so that later rounds have some, too. */
 const SHARE = 0.5;
 
 /**
@@ -88,10 +84,7 @@ function countingLevels({ levels }: ModelInfo): number[] {
 const meanWeight = ({ levels }: ModelInfo): number =>
   sum(levels.map(({ weight }) => weight)) / levels.length || 1;
 
-/**
- * Returns the order given, unless it is that of a sorted grid, whose first levels would say little about the
- * last.
- */
+/** Returns the order given, unless it is that of a sorted grid, whose first levels would say little about the last. */
 function inVisitingOrder(levels: readonly Level[]): number[] {
   const given = levels.map((_, level) => level);
   const sorted = ascending(levels);
@@ -139,10 +132,9 @@ type Test = (rivals: readonly (readonly number[])[], shares: readonly number[]) 
  * the rival is right, it has mean -m and the same variance. The log-odds after a sum S of differences are
  * thus 2 S / kappa, however far apart the two are, and need no estimate from the few levels seen.
  *
- * Measured on 1,000 Fashion-MNIST images and levels of t < 540: variance / mean is 0.0051 to 0.0058 in every
- * tenth of the rivals but the nearest (0.0092: its mean is small by selection). If errors of levels are
- * correlated, as those of the heads of one network are, kappa is larger and is fitted to how often rivals
- * overtake (`weights/levels.py`).
+ * Measured on 1,000 Fashion-MNIST images and levels of t < 540: variance / mean is 0.0051 to 0.0058 in every tenth of
+ * the rivals but the nearest (0.0092: its mean is small by selection). If errors of levels are correlated, as those of
+ * the heads of one network are, kappa is larger and is fitted to how often rivals overtake (`weights/levels.py`).
  */
 const likelihoodRatio =
   (kappa: number): Test =>
@@ -156,12 +148,11 @@ const LEAST = 1.5;
 const LENT = 8;
 
 /**
- * Returns the paired t-test of the weighted sum over a grid, a finite population: a level's weighted
- * difference y is its share m of the grid times a draw of common mean and variance v (see `gridShare`). The
- * mean is sum(y) / sum(m) over the levels visited, and as many levels as count the same are n = sum(m)^2 /
- * sum(m^2) of them. What is left of the grid, a fraction r with the sum of squares q of its shares, is as
- * uncertain as the mean, so that the mean over all of it has the variance v (q + r^2 / n). With equal shares:
- * v / n times (1 - n / size).
+ * Returns the paired t-test of the weighted sum over a grid, a finite population: a level's weighted difference y is
+ * its share m of the grid times a draw of common mean and variance v (see `gridShare`). The mean is sum(y) / sum(m)
+ * over the levels visited, and as many levels as count the same are n = sum(m)^2 / sum(m^2) of them. What is left of
+ * the grid, a fraction r with the sum of squares q of its shares, is as uncertain as the mean, so that the mean over
+ * all of it has the variance v (q + r^2 / n). With equal shares: v / n times (1 - n / size).
  *
  * A rival's variance is shrunk towards that of all rivals, which stands for up to 8 degrees of freedom (a
  * third of what their number suggests, for they share the best one's noise).

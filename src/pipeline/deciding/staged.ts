@@ -7,9 +7,7 @@ import { ascending } from './levels.ts';
 import type { StrategyEntry } from './strategy-entry.ts';
 import { type Strategy, type Trial, weightedMean } from './trial.ts';
 
-/**
- * A schedule: stage k evaluates a sub-grid of `nSamples[k]` levels and keeps the `toKeep[k]` best candidates.
- */
+/** A schedule: stage k evaluates a sub-grid of `nSamples[k]` levels and keeps the `toKeep[k]` best candidates. */
 export interface StagedSchedule {
   readonly nSamples: readonly number[];
   readonly toKeep: readonly number[];

@@ -28,8 +28,7 @@ export const momentsOf = (values: Iterable<number>): Moments => {
 export const variance = ({ count, m2 }: Moments): number => (count > 1 ? m2 / (count - 1) : Number.NaN);
 
 /**
- * Returns ln Gamma(x) for x > 0 by Stirling's series, after raising the argument above 12; relative error
- * near 1e-15.
+ * Returns ln Gamma(x) for x > 0 by Stirling's series, after raising the argument above 12; relative error near 1e-15.
  */
 export function logGamma(x: number): number {
   let shift = 0;
@@ -68,8 +67,7 @@ export function incompleteBeta(x: number, a: number, b: number): number {
 }
 
 /**
- * Returns the upper tail P(T > t) of Student's t with `df` degrees of freedom (not necessarily an integer),
- * `df` > 0.
+ * Returns the upper tail P(T > t) of Student's t with `df` degrees of freedom (not necessarily an integer), `df` > 0.
  */
 export function studentTail(t: number, df: number): number {
   if (!Number.isFinite(df)) return normalTail(t);
@@ -98,8 +96,7 @@ export function normalTail(z: number): number {
 }
 
 /**
- * Returns the value that Student's t exceeds with probability `tail` in (0, 1); the normal's for `df` =
- * Infinity.
+ * Returns the value that Student's t exceeds with probability `tail` in (0, 1); the normal's for `df` = Infinity.
  *
  * @throws RangeError outside of these ranges.
  */

@@ -1,5 +1,4 @@
-// The strategies by name. A new one is a file of its own, with its function and its entry, and a name in this
-// list.
+// The strategies by name. A new one is a file of its own, with its function and its entry, and a name in this list.
 
 import { checkOwners, entryOf, longFlag, type OptionValues, optionsOf } from '../option.ts';
 import { allEntry } from './all.ts';

@@ -13,10 +13,7 @@ export interface Trial {
   readonly noisePairing?: NoisePairing | undefined;
   /** Indices of the levels evaluated so far, in order. */
   readonly visited: readonly number[];
-  /**
-   * One row per visited level, one error per candidate (before weights); NaN for candidates that were already
-   * out.
-   */
+  /** One row per visited level, one error per candidate (before weights); NaN for candidates that were already out. */
   readonly errors: readonly Float32Array[];
   /** Indices of the candidates still in, ascending. */
   readonly survivors: readonly number[];
@@ -24,16 +21,11 @@ export interface Trial {
   readonly evaluations: number;
   /** Probability of a wrong label that the strategy has accepted so far by dropping candidates. */
   readonly risk: number;
-  /**
-   * True if the strategy ended the trial, false if the budget did; undefined while the strategy asks for
-   * more.
-   */
+  /** True if the strategy ended the trial, false if the budget did; undefined while the strategy asks for more. */
   readonly decided?: boolean;
 }
 
-/**
- * A strategy's answer: who stays in, and at which levels (indices, in this order) they are evaluated next.
- */
+/** A strategy's answer: who stays in, and at which levels (indices, in this order) they are evaluated next. */
 export interface Round {
   readonly survivors: readonly number[];
   /** Empty when the strategy has finished. */
@@ -48,9 +40,8 @@ export interface Round {
 export type ModelInfo = Pick<Model, 'candidates' | 'levels' | 'kappa' | 'noisePairing'>;
 
 /**
- * Decides which candidates are evaluated at which levels. A strategy is bound to a model once, where it
- * checks that it fits (and throws `UsageError` if not). It is then asked for a round each time the errors of
- * the last one are there.
+ * Decides which candidates are evaluated at which levels. A strategy is bound to a model once, where it checks that it
+ * fits (and throws `UsageError` if not). It is then asked for a round each time the errors of the last one are there.
  */
 export type Strategy = (info: ModelInfo) => (trial: Trial) => Round;
 
@@ -120,27 +111,21 @@ export function eliminate(trial: Trial, round: Round, budget = Number.POSITIVE_I
   return levels.length > 0 ? [next, cut] : [{ ...next, decided: round.levels.length === 0 }, cut];
 }
 
-/**
- * Returns how many of the visited levels a candidate has seen: dropped candidates have seen a prefix of them.
- */
+/** Returns how many of the visited levels a candidate has seen: dropped candidates have seen a prefix of them. */
 export function levelsSeen(trial: Trial, candidate: number): number {
   let seen = 0;
   while (seen < trial.errors.length && !Number.isNaN(trial.errors[seen]?.[candidate])) seen++;
   return seen;
 }
 
-/**
- * How a level counts in sums over levels: the factor of its errors, and how much of the grid it stands for.
- */
+/** How a level counts in sums over levels: the factor of its errors, and how much of the grid it stands for. */
 export interface Counted {
   readonly weight: number;
   /** The level's `gridShare`, which has no particular unit. */
   readonly share: number;
 }
 
-/**
- * Returns how levels count. If their weights are all 0, they all count the same, so that means always exist.
- */
+/** Returns how levels count. If their weights are all 0, they all count the same, so that means always exist. */
 export function counted(levels: readonly Level[]): Counted[] {
   const all = levels.map((level) => ({ weight: level.weight, share: gridShare(level) }));
   return all.some(({ share }) => share > 0) ? all : levels.map(() => ({ weight: 1, share: 1 }));
@@ -179,10 +164,7 @@ export function weightedMean(trial: Trial, candidate: number, count = trial.visi
   return gridMean(trial, sum, total);
 }
 
-/**
- * Returns the candidate with the smallest weighted mean error so far, out of those given; ties go to the
- * first.
- */
+/** Returns the candidate with the smallest weighted mean error so far, out of those given; ties go to the first. */
 export function bestOf(trial: Trial, among: readonly number[]): number {
   const levels = countedLevels(trial);
   let best = among[0]!;

@@ -32,8 +32,7 @@ const isDensity = (name: string): name is SigmaWeighting => sigmaWeightings.some
  * - `uniform`: 1, the published choice for timesteps (Li et al. 2023);
  * - `lognormal`, `rdc-code`, `elbo`: densities over sigma (see `sigmaWeight`) times ds.
  *
- * `levels` may come in any order; ds is the distance to the next higher sigma (for the highest: the distance
- * below it).
+ * `levels` may come in any order; ds is the distance to the next higher sigma (for the highest: the distance below it).
  *
  * @throws UsageError for an unknown name, a weighting that needs sigmas on a grid without, or an array that
  *   does not fit the grid, has a negative or non-finite number, or nothing but zeros.

@@ -16,10 +16,7 @@ export interface LossGradient {
   readonly gradient: Float32Array;
 }
 
-/**
- * The arrays that go from step to step, by name: the image `x` [c, h, w], and others of a method, such as
- * momentum.
- */
+/** The arrays that go from step to step, by name: the image `x` [c, h, w], and others of a method, such as momentum. */
 export type State = { readonly x: Float32Array } & Readonly<Record<string, Float32Array | Float64Array>>;
 
 /** Gradients with respect to the arrays of a state, by their names; absent ones are zero. */
@@ -35,10 +32,7 @@ export interface PurificationStep {
   pullBack(denoising: Denoising, before: State, after: Cotangent): Promise<Cotangent>;
 }
 
-/**
- * Returns the states of a chain: the first one, { x }, and one after every step. The last x is the purified
- * image.
- */
+/** Returns the states of a chain: the first one, { x }, and one after every step. The last x is the purified image. */
 export async function statesOf(
   denoising: Denoising,
   steps: readonly PurificationStep[],
@@ -49,9 +43,7 @@ export async function statesOf(
   return states;
 }
 
-/**
- * Returns the gradient with respect to the first x of a chain from the gradient with respect to the last one.
- */
+/** Returns the gradient with respect to the first x of a chain from the gradient with respect to the last one. */
 export async function pullBackThrough(
   denoising: Denoising,
   steps: readonly PurificationStep[],
@@ -68,9 +60,8 @@ export async function pullBackThrough(
 const DIFFERENCE = 0.01;
 
 /**
- * Returns H·v of the loss at x by central differences of its gradient, H being symmetric: (g(x + h v) - g(x -
- * h v)) / 2h, with h so that h v has a root mean square of `DIFFERENCE`: small against the noise, large
- * against f32's rounding.
+ * Returns H·v of the loss at x by central differences of its gradient, H being symmetric: (g(x + h v) - g(x - h v)) /
+ * 2h, with h so that h v has a root mean square of `DIFFERENCE`: small against the noise, large against f32's rounding.
  */
 export async function hessianTimes(
   denoising: Denoising,

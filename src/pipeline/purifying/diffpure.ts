@@ -21,9 +21,7 @@ export const T_STAR: Readonly<Record<string, number>> = {
 
 /** The option that only DiffPure has. */
 export interface DiffpureOptions {
-  /**
-   * `diffpure`: the timestep, out of 1000, that images are noised to; 100, or sigma 0.5 if levels are sigmas.
-   */
+  /** `diffpure`: the timestep, out of 1000, that images are noised to; 100, or sigma 0.5 if levels are sigmas. */
   readonly tStar?: number | undefined;
 }
 
@@ -50,10 +48,7 @@ function edmSigmas({ sigmas, steps, tStar }: Options): number[] {
 
 const T_STAR_DEFAULT = 100;
 
-/**
- * Returns `steps` timesteps from t* (out of 1000, for a model of T timesteps) down to 0, or every one of
- * them.
- */
+/** Returns `steps` timesteps from t* (out of 1000, for a model of T timesteps) down to 0, or every one of them. */
 function timestepsDown({ steps, tStar = T_STAR_DEFAULT }: Options, T: number): number[] {
   const count = Math.max(1, Math.round((tStar * T) / 1000));
   const taken = Math.min(steps ?? count, count);

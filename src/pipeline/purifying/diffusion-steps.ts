@@ -47,10 +47,9 @@ export const noisingStep = ({ a, b }: Mix, eps: () => Float32Array): Purificatio
   );
 
 /**
- * Returns a step of Euler-Maruyama down the reverse VP-SDE, dx = (-beta x / 2 - beta score) dt + sqrt(beta)
- * dw with score = -eps_hat / b: x = (1 + beta / 2) x - (beta / b) eps_hat(x) + sqrt(beta) z, where beta = 1 -
- * (a / a')² is that of the way to the next level (a' = 1 after the last): the discrete betas if every
- * timestep is a step.
+ * Returns a step of Euler-Maruyama down the reverse VP-SDE, dx = (-beta x / 2 - beta score) dt + sqrt(beta) dw with
+ * score = -eps_hat / b: x = (1 + beta / 2) x - (beta / b) eps_hat(x) + sqrt(beta) z, where beta = 1 - (a / a')² is that
+ * of the way to the next level (a' = 1 after the last): the discrete betas if every timestep is a step.
  */
 export function reverseStep(
   { level, mix: { a, b } }: DiffusionLevel,
@@ -73,9 +72,8 @@ export function reverseStep(
 }
 
 /**
- * Returns a step of Heun's method down the probability flow ODE dx / dsigma = (x - D(x; sigma)) / sigma =
- * eps_hat (Karras et al. 2022, algorithm 1 without churn), from one sigma to the next; Euler's to sigma 0,
- * after the last.
+ * Returns a step of Heun's method down the probability flow ODE dx / dsigma = (x - D(x; sigma)) / sigma = eps_hat
+ * (Karras et al. 2022, algorithm 1 without churn), from one sigma to the next; Euler's to sigma 0, after the last.
  */
 export function heunStep(from: DiffusionLevel, to: DiffusionLevel | undefined): PurificationStep {
   const h = (to?.mix.b ?? 0) - from.mix.b;

@@ -71,9 +71,7 @@ function noisings(method: string, options: Options, model: PurifyingModel): Nois
   });
 }
 
-/**
- * How far `lm-momentum` and `lm-residual` let an image move: by default 8/255 in linf, 0.5 in l2, for [0, 1].
- */
+/** How far `lm-momentum` and `lm-residual` let an image move: by default 8/255 in linf, 0.5 in l2, for [0, 1]. */
 function limitOf({ eps, norm = 'linf' }: Options): MoveLimit {
   return { norm, radius: 2 * (eps ?? (norm === 'linf' ? 8 / 255 : 0.5)) };
 }

@@ -1,6 +1,5 @@
-// The steps of likelihood maximisation (Chen et al., ICML 2024): they move an image so that the denoising
-// loss mean((D(x + sigma n; sigma) - x)²), a bound on -log p(x), becomes smaller. Everything is for pixels in
-// [-1, 1].
+// The steps of likelihood maximisation (Chen et al., ICML 2024): they move an image so that the denoising loss
+// mean((D(x + sigma n; sigma) - x)²), a bound on -log p(x), becomes smaller. Everything is for pixels in [-1, 1].
 
 import type { Mix } from '../../graph/model.ts';
 import { l2 } from '../norms.ts';
@@ -12,10 +11,7 @@ export interface Noising {
   readonly level: number;
   readonly noise: number;
   readonly mix: Mix;
-  /**
-   * The factor that converts the model's errors to squares in the image: (b / a)² if they compare noises,
-   * else 1.
-   */
+  /** The factor that converts the model's errors to squares in the image: (b / a)² if they compare noises, else 1. */
   readonly scale: number;
 }
 
@@ -47,8 +43,7 @@ const gradientOf = ({ level, noise, scale }: Noising): Slope => ({
 });
 
 /**
- * Returns x - D(x_s) = (b / a) (eps_hat(x_t) - eps): the gradient of half the squared loss if D did not
- * depend on x.
+ * Returns x - D(x_s) = (b / a) (eps_hat(x_t) - eps): the gradient of half the squared loss if D did not depend on x.
  */
 const residualOf = ({ level, mix: { a, b } }: Noising, eps: () => Float32Array): Slope => {
   const noised = (x: Float32Array) => {
@@ -75,10 +70,7 @@ async function slopeAt(slope: Slope, denoising: Denoising, before: State, known:
 /** Returns the first image of a chain, which the first step adds to the state. */
 const originOf = (state: State): Float32Array => (state.origin as Float32Array | undefined) ?? state.x;
 
-/**
- * Returns the gradients of x and of the origin; before the first step they are the same image, so they are
- * summed.
- */
+/** Returns the gradients of x and of the origin; before the first step they are the same image, so they are summed. */
 function backTo(before: State, x: Float64Array, origin: Float64Array, rest: Cotangent = {}): Cotangent {
   return before.origin ? { ...rest, x, origin } : { ...rest, x: sum(x, origin) };
 }

@@ -1,5 +1,4 @@
-// The purifications by name. A new one is a file of its own, with its steps and its entry, and a name in this
-// list.
+// The purifications by name. A new one is a file of its own, with its steps and its entry, and a name in this list.
 
 import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
@@ -80,9 +79,8 @@ export const purificationLevels =
   };
 
 /**
- * Returns the chain of steps that purifies an image, the last of which clips it. It is the same for every
- * image: the sigma and the noise of a step are those of its number (of the seed, or of the lists), whatever
- * batch the image is in.
+ * Returns the chain of steps that purifies an image, the last of which clips it. It is the same for every image: the
+ * sigma and the noise of a step are those of its number (of the seed, or of the lists), whatever batch the image is in.
  *
  * @throws UsageError if options do not fit together; ModelError if fewer noises are given than it takes.
  */

@@ -1,5 +1,4 @@
-// The noise of a purification on the host, the same as on the device: recomputed from a seed, or from a given
-// table.
+// The noise of a purification on the host, the same as on the device: recomputed from a seed, or from a given table.
 
 import { normals, philox } from '../../kernels/diffusion/philox.ts';
 
@@ -13,10 +12,7 @@ export interface HostNoise {
   readonly of: (index: number) => Float32Array;
 }
 
-/**
- * A purification takes noises of a seed from this index on, so that it shares none with a classifier's
- * evaluations.
- */
+/** A purification takes noises of a seed from this index on, so that it shares none with a classifier's evaluations. */
 const FIRST = 2 ** 31;
 
 /** Bytes of noises that are kept for the next image, instead of being recomputed. */

@@ -1,5 +1,4 @@
-// What all purifications have in common: the options that each of them has, and what is known of each by
-// name.
+// What all purifications have in common: the options that each of them has, and what is known of each by name.
 
 import type { Level, Mix } from '../../graph/model.ts';
 import type { ModelSummary } from '../../graph/model-summary.ts';
@@ -24,9 +23,8 @@ export interface CommonOptions {
   /** The norm of `eps` and of the steps of `lm-momentum` and `lm-residual`; linf. */
   readonly norm?: Norm | undefined;
   /**
-   * The sigma of every step (noise in units of the image; a model of timesteps takes the first timestep whose
-   * sigma is at least as large). Without them likelihood maximisation draws from U(0.4, 0.6), and `diffpure`
-   * goes down from t*.
+   * The sigma of every step (noise in units of the image; a model of timesteps takes the first timestep whose sigma is
+   * at least as large). Without them likelihood maximisation draws from U(0.4, 0.6), and `diffpure` goes down from t*.
    */
   readonly sigmas?: readonly number[] | undefined;
   /** Seed of the sigmas drawn, and of the noise if none is given; 0. */
@@ -52,9 +50,7 @@ export const COMMON_OPTIONS: OptionsFor<Pick<CommonOptions, 'steps' | 'eps' | 'n
   },
 };
 
-/**
- * What a chain of steps is made for: an opened model, its levels by what they do to an image, and the noise.
- */
+/** What a chain of steps is made for: an opened model, its levels by what they do to an image, and the noise. */
 export interface PurifyingModel {
   readonly name: string;
   readonly mixes: readonly Mix[];

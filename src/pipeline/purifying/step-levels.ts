@@ -1,5 +1,4 @@
-// The levels and noises of a purification's steps: which ones a model is opened with, and which ones a step
-// takes.
+// The levels and noises of a purification's steps: which ones a model is opened with, and which ones a step takes.
 
 import { ModelError, UsageError } from '../../errors.ts';
 import type { Level, Mix } from '../../graph/model.ts';

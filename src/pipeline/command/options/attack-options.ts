@@ -1,5 +1,4 @@
-// Options about attacks and robustness. What a single attack can be given is declared by its entry (see
-// attacks.ts).
+// Options about attacks and robustness. What a single attack can be given is declared by its entry (see attacks.ts).
 
 import { z } from 'zod';
 import { ATTACK_ENTRIES, ATTACKS } from '../../attacking/attacks.ts';

@@ -51,9 +51,7 @@ export const PRESET_HELP = Object.entries(PRESETS)
   })
   .join('\n');
 
-/**
- * Adds the options of the preset in `given`, if there is one, to those that were given, which override it.
- */
+/** Adds the options of the preset in `given`, if there is one, to those that were given, which override it. */
 export function withPreset(given: OptionValues): OptionValues {
   const preset = PRESETS[String(given.preset)];
   if (!preset) return given;

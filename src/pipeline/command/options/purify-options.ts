@@ -1,5 +1,4 @@
-// Options about purifying. What a single purification can be given is declared by its entry (see
-// purifying/methods.ts).
+// Options about purifying. What a single purification can be given is declared by its entry (see purifying/methods.ts).
 
 import { type OptionSet, optionsOf } from '../../option.ts';
 import { choice, text } from '../../option-schemas.ts';

@@ -46,9 +46,7 @@ export type Values<Name extends OptionName> = {
 const groupOf = (name: OptionName): Group =>
   (Object.keys(GROUPS) as Group[]).find((group) => name in GROUPS[group])!;
 
-/**
- * Gives a command some options by their names. Those that are not given have no value in `command.opts()`.
- */
+/** Gives a command some options by their names. Those that are not given have no value in `command.opts()`. */
 export function addOptions(command: Command, names: readonly OptionName[]): Command {
   for (const name of names) addOptionSet(command, groupOf(name), { [name]: OPTIONS[name] });
   return command;
