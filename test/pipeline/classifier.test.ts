@@ -14,6 +14,9 @@ import { pulled } from '../../src/pipeline/stream/observable.ts';
 import type { Classified, ImageItem, ItemFailure } from '../../src/pipeline/types.ts';
 import { collect, fakeModel, hash, image, images, turns } from './fake-model.ts';
 
+/** A number in [0, 1) by which the tests decide when to abort; `npm run test:all` tries many seeds. */
+const chance = (...keys: readonly number[]): number => hash(...keys, Number(process.env.CHAOS_SEED ?? 0));
+
 const timeless = (result: Classified | ItemFailure) => ({ ...result, seconds: 0 });
 const strategies = [
   sequential(),
@@ -36,7 +39,7 @@ async function alone(count: number) {
 describe('many users of one classifier', () => {
   it('8 streams and 64 single calls at once, random aborts between: every result is that of a lone run', async () => {
     const expected = await alone(60);
-    const model = fakeModel({ slots: 6, batchSize: 16, beforeBatch: (_, i) => turns(hash(i) * 2) });
+    const model = fakeModel({ slots: 6, batchSize: 16, beforeBatch: (_, i) => turns(2 * chance(i)) });
     const classifier = await openClassifier(async () => model);
     let checked = 0;
     let aborted = 0;
@@ -47,7 +50,7 @@ describe('many users of one classifier', () => {
     const streams = Array.from({ length: 8 }, async (_, k) => {
       const s = k % strategies.length;
       const controller = new AbortController();
-      if (k >= 5) void turns(30 + 40 * hash(k)).then(() => controller.abort(new Error('enough')));
+      if (k >= 5) void turns(30 + 40 * chance(k)).then(() => controller.abort(new Error('enough')));
       const options = { strategy: strategies[s]!, signal: controller.signal };
       try {
         for await (const result of classifier.classifyAll(images(0, 60), options)) checkResult(result, s);
@@ -57,10 +60,10 @@ describe('many users of one classifier', () => {
       }
     });
     const singles = Array.from({ length: 64 }, async (_, k) => {
-      await turns(60 * hash(k, 1));
+      await turns(60 * chance(k, 1));
       const s = k % strategies.length;
       const controller = new AbortController();
-      if (k % 4 === 3) void turns(6 * hash(k, 2)).then(() => controller.abort(new Error('enough')));
+      if (k % 4 === 3) void turns(6 * chance(k, 2)).then(() => controller.abort(new Error('enough')));
       const options = { strategy: strategies[s]!, signal: controller.signal };
       try {
         checkResult(await classifier.classify(image(k % 60), options), s);

@@ -1,13 +1,15 @@
-// The tests that judge mutations: those of deciding and attacking that need no device and take little time.
+// The tests that judge mutations: those of deciding, attacking and the command's shared code that need no device and
+// take little time.
 
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
     include: [
-      'test/pipeline/deciding/**/*.test.ts',
-      'test/pipeline/attacking/{attacks,classifier,losses}*.test.ts',
-      'test/pipeline/{calibration,familiarity,levels,matching,sequential,staged,statistics,verdict}.test.ts',
+      'test/properties/deciding.test.ts',
+      'test/pipeline/{calibration,energy,entries,familiarity,levels,matching,sequential,staged,statistics,verdict}.test.ts',
+      'test/pipeline/{interruption,output,output-names,resumed-settings}.test.ts',
+      'test/pipeline/attacking/{apgd-trace,attacks,classifier,sha256}.test.ts',
     ],
     exclude: ['**/*.gpu.test.ts'],
     testTimeout: 30_000,
