@@ -1,5 +1,7 @@
 // What doctor makes of machines of many kinds. Nothing is asked of this machine but in the last group, without a device.
 
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { doctorText } from '../../src/pipeline/command/subcommands/doctor/doctor.ts';
 import type { Check } from '../../src/pipeline/command/subcommands/doctor/machine-checks.ts';
@@ -210,4 +212,22 @@ describe('the command line', () => {
     expect(status).toBe(2);
     expect(err).toContain('--model: no model "fashion-mnits"');
   });
+
+  test.runIf(process.platform === 'linux')(
+    'as a process of its own, without a device: status 4, and --fix leaves it alone',
+    () => {
+      const program = join(import.meta.dirname, '../../src/pipeline/command/cli.ts');
+      const argv = ['--import', 'tsx', program, 'doctor', '--format', 'json', '--fix'];
+      const env = { ...process.env, VK_DRIVER_FILES: '/nonexistent' };
+      const { status, stdout, stderr } = spawnSync(process.execPath, argv, { encoding: 'utf8', env });
+      const { devices, fixed, checks } = JSON.parse(stdout);
+      expect([status, stderr, devices, fixed]).toEqual([4, '', [], []]);
+      expect(checks).toContainEqual({
+        name: 'device',
+        status: 'problem',
+        message: 'no WebGPU device: VK_DRIVER_FILES names /nonexistent, which does not exist',
+        help: 'unset VK_DRIVER_FILES, or name files that exist',
+      });
+    },
+  );
 });

@@ -5,7 +5,7 @@ import { constants, existsSync, readdirSync, readFileSync, statSync } from 'node
 import { access } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { freemem, homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Description } from '../../../../graph/models/describe.ts';
 import { driverPlan } from '../../../../install-driver.mjs';
@@ -60,12 +60,16 @@ export interface VulkanInfo {
 
 const require = createRequire(import.meta.url);
 
-/** Runs another program of this package, compiled or not. */
-export function runOwn(name: string, args: readonly string[], milliseconds: number): ChildResult {
-  const program = fileURLToPath(import.meta.url).replace(/doctor-info(\.[jt]s)$/, `${name}$1`);
+/**
+ * Runs another program of this package, compiled or not.
+ *
+ * @param program its path from this file, without the extension.
+ */
+export function runOwn(program: string, args: readonly string[], milliseconds: number): ChildResult {
+  const file = fileURLToPath(new URL(program + extname(import.meta.url), import.meta.url));
   const { status, signal, stdout, stderr, error } = spawnSync(
     process.execPath,
-    [...process.execArgv, program, ...args],
+    [...process.execArgv, file, ...args],
     { encoding: 'utf8', timeout: milliseconds, killSignal: 'SIGKILL', maxBuffer: 2 ** 26 },
   );
   const timedOut = (error as NodeJS.ErrnoException | undefined)?.code === 'ETIMEDOUT';
@@ -164,7 +168,7 @@ async function cacheInfo(env: NodeJS.ProcessEnv): Promise<ShaderCache> {
 
 /** Looks for devices in a process of its own, because a driver may crash or hang. */
 function probeInfo(device: string | undefined): Pick<MachineInfo, 'probe' | 'probeEnd'> {
-  const probeEnd = runOwn('device-probe', device === undefined ? [] : [device], 120_000);
+  const probeEnd = runOwn('./device-probe', device === undefined ? [] : [device], 120_000);
   try {
     return { probe: JSON.parse(probeEnd.out.trim().split('\n').at(-1)!) as ProbeResult, probeEnd };
   } catch {
