@@ -1,5 +1,5 @@
 // Installs a software Vulkan driver on a machine without a WebGPU adapter, as setup-driver.mjs plans it for the
-// distribution. It is plain JavaScript without dependencies, because setup.mjs runs it before anything is installed;
+// distribution. It is plain JavaScript without dependencies, because tools/setup.mjs runs it before anything is installed;
 // `diffclass-stream doctor --fix` runs it from the installed package.
 
 import { spawnSync } from 'node:child_process';

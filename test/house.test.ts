@@ -64,7 +64,6 @@ const PLACES = [
   'src/errors.ts',
   'src/setup-driver.mjs',
   'src/install-driver.mjs',
-  'src/setup.mjs',
   'src/kernels/device',
   'src/kernels/elementwise',
   'src/kernels/gemm',

@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -17,7 +18,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { installDriver } from './install-driver.mjs';
+import { installDriver } from '../src/install-driver.mjs';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const SELF = fileURLToPath(import.meta.url);
@@ -84,6 +85,10 @@ function runNpm(args) {
 function installPackages(forDemo) {
   const { packages } = readJson(join(ROOT, 'package-lock.json'));
   if (packagesMatch(neededPackages(packages, forDemo))) return;
+  if (lstatSync(join(ROOT, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink())
+    throw new SetupError(
+      'node_modules is a link, and its packages are not those of package-lock.json. npm would empty the folder that it leads to: install the packages there, or remove the link.',
+    );
   say('installing npm packages');
   runNpm(['ci', forDemo ? '--omit=dev' : '--include=dev']);
   if (!forDemo) return;
