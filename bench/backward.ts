@@ -1,9 +1,9 @@
-// How long does a convolution's way back take, next to the convolution itself?
+// How long do the gradients of a convolution take, compared with the convolution itself?
 //
 //   npm run bench -- backward [--match 28x28] [--family plain] [--repetitions 7] [--json FILE]
 //
-// Three plans a case, run by turns: y; dx, whatever nodes it is made of; and dW. Speeds are the forward's time over
-// theirs: all three do the same number of operations by definition.
+// Three plans per case run in turn: y; dx, of however many nodes; and dW. Their speeds are relative to the forward pass:
+// all three do the same number of operations by definition.
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -27,7 +27,7 @@ const { values: options } = parseArgs({
   },
 });
 
-type Way = 'y' | 'dx' | 'dW';
+type Result = 'y' | 'dx' | 'dW';
 
 const noise = (name: string, length: number): Constant => ({
   name,
@@ -35,9 +35,9 @@ const noise = (name: string, length: number): Constant => ({
   values: async () => Float32Array.from({ length }, (_, i) => Math.sin(7 * i) / 8),
 });
 
-/** The graph that makes only what is asked for. */
+/** Returns a graph whose only output is `result`. */
 function graphOf(
-  way: Way,
+  result: Result,
   { x: shape, outChannels, kernel, stride = 1, padding = [0, 0, 0, 0] }: Conv2dOptions,
 ) {
   const graph = newGraph();
@@ -45,27 +45,27 @@ function graphOf(
   const attributes = { outChannels, kernel, stride, padding };
   const weight = noise('weight', outChannels * shape[0] * kernel[0] * kernel[1]);
   const y = apply(graph, 'conv2d', attributes, { x }, { weight });
-  if (way === 'y') output(graph, 'y', y);
+  if (result === 'y') output(graph, 'y', y);
   else {
     const dy = input(graph, 'dy', y.shape);
     const { values, constants } = differentiate(graph, {
       seeds: [{ of: y, gradient: dy }],
-      ...(way === 'dx' ? { values: [x] } : { constants: () => true }),
+      ...(result === 'dx' ? { values: [x] } : { constants: () => true }),
     });
     graph.nodes.shift();
-    output(graph, way, way === 'dx' ? values.get(x.id)! : constants.get('weight')!);
+    output(graph, result, result === 'dx' ? values.get(x.id)! : constants.get('weight')!);
   }
   return graph;
 }
 
-async function timeWay(
+async function timeResult(
   device: Device,
-  way: Way,
+  result: Result,
   convolution: Conv2dOptions,
   repetitions: number,
 ): Promise<Timing> {
   const weights = weightStore(device);
-  const made = await plan(device, graphOf(way, convolution), { weights, weightDtype: 'f32' });
+  const made = await plan(device, graphOf(result, convolution), { weights, weightDtype: 'f32' });
   const timing = await time(device, made.launches, repetitions);
   made.destroy();
   weights.destroy();
@@ -80,21 +80,21 @@ const results = [];
 for (const { name, options: convolution } of benchCases.filter((entry) =>
   entry.name.includes(options.match),
 )) {
-  const y = await timeWay(device, 'y', convolution, repetitions);
-  const dx = await timeWay(device, 'dx', convolution, repetitions);
-  const dW = await timeWay(device, 'dW', convolution, repetitions);
+  const y = await timeResult(device, 'y', convolution, repetitions);
+  const dx = await timeResult(device, 'dx', convolution, repetitions);
+  const dW = await timeResult(device, 'dW', convolution, repetitions);
   const [oh, ow] = outputSize(convolution);
   const { x, outChannels, kernel } = convolution;
   const flops = 2 * outChannels * x[0] * kernel[0] * kernel[1] * x[1] * oh * ow;
   results.push({ name, flops, y, dx, dW });
   console.log(name);
-  for (const [way, timing] of Object.entries({ y, dx, dW }))
+  for (const [result, timing] of Object.entries({ y, dx, dW }))
     console.log(
       [
-        `  ${way}`.padEnd(6),
+        `  ${result}`.padEnd(6),
         `${timing.ms.toFixed(3)} ms`.padStart(12),
         `${(flops / timing.aloneMs / 1e6).toFixed(1)} GFLOP/s`.padStart(16),
-        way === 'y' ? '' : `${(y.aloneMs / timing.aloneMs).toFixed(2)} of the forward's speed`.padStart(30),
+        result === 'y' ? '' : `${(y.aloneMs / timing.aloneMs).toFixed(2)} of the forward speed`.padStart(30),
       ].join(' '),
     );
 }

@@ -1,8 +1,12 @@
-// Opens Dawn with flags of its own. The product's flags leave NVIDIA without f16, and every device without matrix units.
+// Opens Dawn with flags that the product does not set. With the product's flags NVIDIA devices have no f16, and no
+// device has matrix units.
 
 const TOGGLES = ['allow_unsafe_apis', 'use_vulkan_memory_model', 'vulkan_enable_f16_on_nvidia'];
 
-/** Dawn's flags for f16 on NVIDIA and for subgroup matrices, and `more`; dawn.node passes them on at every stage. */
+/**
+ * Returns Dawn's flags for f16 on NVIDIA and for subgroup matrices, and those of `more`. dawn.node applies them to the
+ * instance, the adapter and the device.
+ */
 export const dawnFlags = (...more: readonly string[]): readonly string[] => [
   `enable-dawn-features=${[...TOGGLES, ...more].join()}`,
   'disable-dawn-features=timestamp_quantization',
@@ -10,7 +14,7 @@ export const dawnFlags = (...more: readonly string[]): readonly string[] => [
 
 export const EXTRA_FLAGS = dawnFlags();
 
-/** The same without checks of indices and zeros in workgroup memory: what those cost. */
+/** The same flags without checks of indices and without zeroed workgroup memory, to measure what these cost. */
 export const UNCHECKED_FLAGS = dawnFlags(
   'disable_robustness',
   'disable_workgroup_init',
@@ -35,10 +39,13 @@ const LIMITS = [
   'maxStorageBuffersPerShaderStage',
 ] as const;
 
+export const NO_ADAPTER =
+  'expected an adapter with these flags, got none: is a Vulkan driver installed (bench -- device --mode support)?';
+
 /** Dawn's instances by their flags. An instance that is garbage-collected takes its adapters and devices with it. */
 const instances = new Map<string, GPU>();
 
-/** Returns the first adapter that Dawn has with these flags; null if there is none. */
+/** Returns the first adapter that Dawn lists with these flags; null if there is none. */
 export async function adapterWith(flags: readonly string[]): Promise<GPUAdapter | null> {
   const key = flags.join('\n');
   let instance = instances.get(key);
@@ -52,15 +59,15 @@ export async function adapterWith(flags: readonly string[]): Promise<GPUAdapter 
 }
 
 /**
- * Opens a device with all features and limits that kernels can use. `info` is the adapter's: the device's own leaves out
- * the matrix configurations.
+ * Opens a device with all features and limits that kernels can use. `info` is that of the adapter, because the device's
+ * own has no matrix configurations.
  * @throws Error if there is no adapter with these flags.
  */
 export async function openWith(
   flags: readonly string[],
 ): Promise<{ readonly gpu: GPUDevice; readonly info: GPUAdapterInfo }> {
   const adapter = await adapterWith(flags);
-  if (!adapter) throw new Error('no adapter with these flags');
+  if (!adapter) throw new Error(NO_ADAPTER);
   const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
   const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
   return { gpu: await adapter.requestDevice({ requiredFeatures, requiredLimits }), info: adapter.info };
@@ -74,7 +81,7 @@ export interface MatrixConfig {
   readonly K: number;
 }
 
-/** The shapes of an adapter's matrix units. */
+/** Returns the configurations of an adapter's matrix units. */
 export function matrixConfigs(info: GPUAdapterInfo): MatrixConfig[] {
   const configs = (info as { readonly subgroupMatrixConfigs?: Iterable<MatrixConfig> }).subgroupMatrixConfigs;
   return [...(configs ?? [])].map(({ componentType, resultComponentType, M, N, K }) => ({

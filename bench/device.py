@@ -3,8 +3,9 @@
     python3 bench/device.py < shapes.json
 
 Standard input is {"budget": seconds, "entries": [{"id": ..., "op": ..., ...}], "unet": [batch, ...], "compile": bool}.
-Standard output is a JSON object a line, as soon as it is known, so that a run that is killed keeps what it has.
-Shapes of tensors are channel-major there, [channels, samples, height, width]. Needs torch alone.
+Standard output has one JSON object per line. Each is written as soon as it is known, so that the results so far are
+kept if the run is killed. Shapes of tensors in the input are channel-major: [channels, samples, height, width]. Needs
+torch only.
 """
 
 import json
@@ -12,7 +13,7 @@ import os
 import sys
 import time
 
-START = time.monotonic()  # importing torch is part of what a run takes
+START = time.monotonic()  # importing torch is part of the run's time
 
 import torch
 import torch.nn as nn
@@ -40,7 +41,7 @@ def sync():
 
 
 def measure(run, samples=5, sample_ms=20.0):
-    """Median milliseconds of a run. CUDA events time many runs at once, so that no launch waits for the host."""
+    """Returns the median milliseconds of a run. CUDA events time many runs at once, so that no launch waits for the host."""
 
     def timed(count):
         if GPU:
@@ -82,7 +83,7 @@ MODES = (
 
 
 def make(entry, dtype, channels_last):
-    """The work of an entry as a function, or None where this layout makes no difference to it."""
+    """Returns the work of an entry as a function, or None if this layout makes no difference."""
     op = entry["op"]
 
     def tensor(*shape):
@@ -169,7 +170,7 @@ def time_entries(entries, until):
             torch.cuda.empty_cache()
 
 
-# Stable Diffusion 1.5's UNet2DConditionModel, layer by layer as diffusers has it.
+# Stable Diffusion 1.5's UNet2DConditionModel, layer by layer as in diffusers.
 
 
 class Resnet(nn.Module):
@@ -283,7 +284,7 @@ class UNet(nn.Module):
 
 
 def new_unet():
-    """The network with random values: one block of a million, again and again, scaled by the fan-in."""
+    """Returns the network with random values: one block of a million, repeated and scaled by the fan-in."""
     with torch.device("meta"):
         unet = UNet()
     unet = unet.to_empty(device=DEVICE).eval().requires_grad_(False)
@@ -306,13 +307,13 @@ def time_unets(batches, compiled):
     unet = new_unet()
     parameters = sum(parameter.numel() for parameter in unet.parameters())
     tell(section="unet-facts", parameters=parameters, asExpected=parameters == SD15_PARAMETERS)
-    # What is asked for first is what the product is set against: halves, channels last, without and with compilation.
+    # The product is compared with f16 and channels last, so that comes first. Compilation comes last.
     plans = [("f16", torch.float16, False, True), ("f32", torch.float32, False, False), ("tf32", torch.float32, True, True)]
     plans += [("f32", torch.float32, False, True), ("f16", torch.float16, False, False), ("bf16", torch.bfloat16, False, True)]
     plans = plans if GPU else [("f32", torch.float32, False, False), ("f32", torch.float32, False, True)]
     plans = [(*plan, False) for plan in plans]
     if compiled:
-        # Last, as it takes a minute or two and may be killed.
+        # It takes a minute or two and may be killed.
         plans.append(("f16", torch.float16, False, True, True))
     for name, dtype, tf32, channels_last, use_compile in plans:
         for batch in batches[-1:] if use_compile else batches:

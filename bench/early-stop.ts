@@ -1,11 +1,11 @@
-// What do shared noise and early stopping do to robust accuracy? Attacks test images with APGD, noise known, once on
-// the whole grid and once on the quarter of it that is visited first. Then decides the clean and the adversarial images
-// anew: on the whole grid, by the sequential strategy, on fewer levels, and, where each class has evaluations of its
-// own, with other noise for every class.
+// How do shared noise and early stopping change robust accuracy? Attacks test images with APGD, which knows the noise,
+// once on the whole grid of levels and once on the quarter that is visited first. Then classifies the clean and the
+// adversarial images again: on the whole grid, with the sequential strategy, on fewer levels, and, for models that
+// evaluate each class on its own, with different noise for every class.
 //
 //   npm run bench -- earlystop [--model DIR] [--images 64] [--start 0] [--eps 0.02] [--steps 20] [--levels N]
 //
-// --levels: the whole grid is the first N levels that the model visits, not all of its own.
+// --levels: the whole grid is the first N levels that the model visits, instead of all of them.
 
 import { parseArgs } from 'node:util';
 import { attackAndJudge, diffusionClassifier } from '../src/attacks.ts';
@@ -29,7 +29,7 @@ const count = Number(values.images);
 const clean = readTestSet(values.data, count, Number(values.start));
 const eps = Number(values.eps);
 
-/** A share of the grid, from the level that is visited first. */
+/** Selects a share of the grid, starting with the level that is visited first. */
 const firstLevels = (share: number): OpenModelOptions => ({
   levels: ({ levels }) => {
     const whole =
@@ -39,8 +39,8 @@ const firstLevels = (share: number): OpenModelOptions => ({
 });
 const grid = firstLevels(1);
 
-/** Adversarial images of the classifier that visits the levels given, and whether one run gives all its classes. */
-async function attacked(options: OpenModelOptions): Promise<TestSet & { readonly multiHead: boolean }> {
+/** Attacks the classifier with these options. `multiHead`: one network run gives the errors of all classes. */
+async function attackImages(options: OpenModelOptions): Promise<TestSet & { readonly multiHead: boolean }> {
   const model = await openModel(values.model, options);
   const judge = diffusionClassifier(model);
   const campaign = {
@@ -53,18 +53,18 @@ async function attacked(options: OpenModelOptions): Promise<TestSet & { readonly
     randomness: 'known',
   } as const;
   const plan = { attack: 'apgd-ce', steps: Number(values.steps), restarts: 1 } as const;
-  const found = clean.images.map(async ({ path, pixels }, i) => {
-    const victim = { x: toUnit(pixels), label: clean.labels[i]!, key: path };
-    const outcome = await attackAndJudge(campaign, plan, victim);
+  const attacks = clean.images.map(async ({ path, pixels }, i) => {
+    const image = { x: toUnit(pixels), label: clean.labels[i]!, key: path };
+    const outcome = await attackAndJudge(campaign, plan, image);
     return { path, pixels: Float32Array.from(outcome.x, (v) => 2 * v - 1) };
   });
-  const images = await Promise.all(found);
+  const images = await Promise.all(attacks);
   model.close();
   return { images, labels: clean.labels, multiHead: model.differentiable?.viewGradients !== undefined };
 }
 
-/** Images that are right where every class is judged by noise of its own, each class opened with its own seed. */
-async function unshared(set: TestSet): Promise<number> {
+/** Counts the images that are classified correctly if every class has its own noise: one model per class and seed. */
+async function correctWithOwnNoise(set: TestSet): Promise<number> {
   const { images, labels } = set;
   const errors: number[][] = images.map(() => []);
   const first = Number(images[0]!.path);
@@ -79,15 +79,17 @@ async function unshared(set: TestSet): Promise<number> {
       errors[Number(result.path) - first]![classidx] = result.top[0]!.error;
     }
   }
-  return errors.filter((of, i) => of.indexOf(Math.min(...of)) === labels[i]).length;
+  return errors.filter((perClass, i) => perClass.indexOf(Math.min(...perClass)) === labels[i]).length;
 }
 
-const whole = await attacked(grid);
-const sets = [clean, whole, await attacked(firstLevels(1 / 4))];
+const whole = await attackImages(grid);
+const sets = [clean, whole, await attackImages(firstLevels(1 / 4))];
 console.log(
-  `${values.model}, ${count} images from ${values.start}, APGD-CE ${values.steps} steps, linf ${eps}, 95 % intervals`,
+  `${values.model}, ${count} images from ${values.start}, APGD-CE with ${values.steps} steps, linf ${eps}, 95 % intervals`,
 );
-console.log('| decided | clean | attacked on the whole grid | on its first quarter | evaluations an image |');
+console.log(
+  '| classified | clean | attacked on the whole grid | attacked on its first quarter | evaluations per image |',
+);
 console.log('|---|---|---|---|---|');
 
 const percent = ({ accuracy, interval: [low, high] }: Pick<Figures, 'accuracy' | 'interval'>): string =>
@@ -95,22 +97,22 @@ const percent = ({ accuracy, interval: [low, high] }: Pick<Figures, 'accuracy' |
 
 for (const [name, options] of [
   ['on the whole grid', { exhaustive: true, model: grid }],
-  ['on the whole grid, other noise', { exhaustive: true, model: { ...grid, seed: 1 } }],
+  ['on the whole grid, different noise', { exhaustive: true, model: { ...grid, seed: 1 } }],
   ['on its first quarter', { exhaustive: true, model: firstLevels(1 / 4) }],
   ['sequential, confidence 0.999', { confidence: 0.999, model: grid }],
-  ['sequential, its default', { model: grid }],
+  ['sequential, default confidence', { model: grid }],
   ['sequential, confidence 0.9', { confidence: 0.9, model: grid }],
 ] as const) {
-  const found = [];
-  for (const set of sets) found.push(await measure(values.model, set, options));
-  const shares = found.map(percent).join(' | ');
-  console.log(`| ${name} | ${shares} | ${found.map((f) => f.evaluationsAnImage.toFixed(1)).join(', ')} |`);
+  const figures = [];
+  for (const set of sets) figures.push(await measure(values.model, set, options));
+  const shares = figures.map(percent).join(' | ');
+  console.log(`| ${name} | ${shares} | ${figures.map((f) => f.evaluationsAnImage.toFixed(1)).join(', ')} |`);
 }
 if (!whole.multiHead) {
-  const found = [];
+  const shares = [];
   for (const set of sets) {
-    const right = await unshared(set);
-    found.push(percent({ accuracy: (100 * right) / count, interval: wilson(right, count) }));
+    const right = await correctWithOwnNoise(set);
+    shares.push(percent({ accuracy: (100 * right) / count, interval: wilson(right, count) }));
   }
-  console.log(`| on the whole grid, other noise for every class | ${found.join(' | ')} | |`);
+  console.log(`| on the whole grid, different noise for every class | ${shares.join(' | ')} | |`);
 }

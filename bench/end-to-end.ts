@@ -1,5 +1,5 @@
-// How many images a second, how many evaluations an image, how many right? The whole pipeline on a test split,
-// from pixels in memory to verdicts.
+// How many images per second does the whole pipeline classify, with how many evaluations per image, and how many of them
+// correctly? Runs on a test split, from pixels in memory to verdicts.
 
 import { writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -11,14 +11,14 @@ export interface Figures {
   readonly accuracy: number;
   readonly interval: readonly [number, number];
   readonly evaluationsAnImage: number;
-  /** Noise levels at which an image is compared; a network with a head for every class runs once for each. */
+  /** Noise levels that an image is compared at, on average; a multi-head network runs once per level. */
   readonly levelsAnImage: number;
   readonly imagesASecond: number;
   readonly msAnEvaluation: number;
   readonly undecided: number;
 }
 
-/** Classifies a test set with the default strategy (or exhaustively) and sums up. The model is open beforehand. */
+/** Classifies a test set with the default strategy, or exhaustively. The time does not include opening the model. */
 export async function measure(
   folder: string,
   set: TestSet,
@@ -60,13 +60,13 @@ export async function measure(
   };
 }
 
-/** The figures as a line. */
+/** Returns the figures as a line of text. */
 export function line(name: string, f: Figures): string {
   const [low, high] = f.interval;
-  return `${name.padEnd(12)} ${f.accuracy.toFixed(2)} % of ${f.images} (95 %: ${low.toFixed(2)} to ${high.toFixed(2)}), ${f.evaluationsAnImage.toFixed(1)} evaluations at ${f.levelsAnImage.toFixed(2)} noise levels and ${(1000 / f.imagesASecond).toFixed(1)} ms an image, ${f.imagesASecond.toFixed(2)} images/s, ${f.msAnEvaluation.toFixed(2)} ms an evaluation`;
+  return `${name.padEnd(12)} ${f.accuracy.toFixed(2)} % of ${f.images} (95 %: ${low.toFixed(2)} to ${high.toFixed(2)}), ${f.evaluationsAnImage.toFixed(1)} evaluations at ${f.levelsAnImage.toFixed(2)} noise levels and ${(1000 / f.imagesASecond).toFixed(1)} ms per image, ${f.imagesASecond.toFixed(2)} images/s, ${f.msAnEvaluation.toFixed(2)} ms per evaluation`;
 }
 
-/** `npm run bench -- end-to-end [--images N] [--exhaustive] ...` */
+/** Runs `npm run bench -- end-to-end [--images N] [--exhaustive] ...`. */
 export async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {

@@ -1,5 +1,5 @@
-// What the kernel benchmark times: the case tables of the kernel tests, each case with its routine, the operands
-// that the routine binds, and the work it has to do.
+// The cases that the kernel benchmark times. They come from the case tables of the kernel tests; each has its routine, the
+// operands that the routine binds, and its number of operations.
 
 import { attention } from '../src/kernels/attention/attention.ts';
 import { attentionGradient } from '../src/kernels/attention/attention-backward.ts';
@@ -25,17 +25,17 @@ export interface Entry {
   readonly op: string;
   readonly name: string;
   readonly routine: (capabilities: Capabilities) => Routine;
-  /** Activations by operand name, outputs too. */
+  /** Activations by operand name, including outputs. */
   readonly activations: Readonly<Record<string, Shape>>;
   /** Lengths of constants by operand name, in their natural order. */
   readonly constants: Readonly<Record<string, number>>;
-  /** The same work for PyTorch (bench/device.py), where it has it. */
+  /** The same work for PyTorch (bench/device.py), if PyTorch has the operation. */
   readonly torch?: Readonly<Record<string, unknown>>;
   /** Floating-point operations of the definition (a multiplication and an addition count as two). */
   readonly flops: number;
 }
 
-/** Bytes that must cross memory once: every operand, constants as f32. */
+/** Returns the bytes that must be read or written at least once: every operand, constants as f32. */
 export const bytesOf = ({ activations, constants }: Entry): number =>
   4 *
   [...Object.values(activations).map(storageElements), ...Object.values(constants)].reduce(
@@ -44,8 +44,9 @@ export const bytesOf = ({ activations, constants }: Entry): number =>
   );
 
 /**
- * Makes the launches of an entry with buffers of their own; `values` makes the values of an operand. `destroy` frees the
+ * Creates the launches of an entry and their buffers; `values` returns the values of an operand. `destroy` frees the
  * buffers.
+ * @throws Error if a kernel binds an operand that the entry does not list.
  */
 export function launchesOf(
   device: Device,
@@ -76,7 +77,9 @@ export function launchesOf(
         ranges: operands.map((name) => {
           const buffer = buffers.get(name);
           if (!buffer)
-            throw new Error(`${entry.op} ${entry.name}: ${kernel.name} binds ${name}, which is not listed`);
+            throw new Error(
+              `${entry.op} ${entry.name}: expected an operand ${name} for ${kernel.name}, got none`,
+            );
           return { buffer, offset: 0, size: buffer.size };
         }),
       }),
@@ -107,8 +110,8 @@ const attentionEntries = ({ name, options }: AttentionCase): Entry[] => {
   const q: Shape = [heads * headDim, n, 1, queries];
   const k: Shape = [heads * headDim, n, 1, keys];
   const product = 2 * heads * headDim * n * queries * keys;
-  // Keys and values of another number of tokens are those of prompts, whose gradients nobody asks for.
-  const of = queries === keys ? 'qkv' : 'q';
+  // If their number of tokens differs, keys and values come from prompts, whose gradients are never computed.
+  const gradientsOf = queries === keys ? 'qkv' : 'q';
   return [
     {
       op: 'attention',
@@ -122,10 +125,10 @@ const attentionEntries = ({ name, options }: AttentionCase): Entry[] => {
     {
       op: 'attentionGradient',
       name,
-      routine: (capabilities) => attentionGradient(capabilities, { ...options, of }),
-      activations: { q, k, v: k, dy: q, y: [of.length * q[0], n, 1, queries] },
+      routine: (capabilities) => attentionGradient(capabilities, { ...options, of: gradientsOf }),
+      activations: { q, k, v: k, dy: q, y: [gradientsOf.length * q[0], n, 1, queries] },
       constants: {},
-      flops: (of === 'qkv' ? 5 : 3) * product,
+      flops: (gradientsOf === 'qkv' ? 5 : 3) * product,
     },
   ];
 };
@@ -148,7 +151,7 @@ const convolutionEntry = ({ name, options }: ConvolutionCase): Entry => {
       weight: outChannels * x[0] * kernel[0] * kernel[1],
       ...(bias ? { bias: outChannels } : {}),
     },
-    // What is fused into the convolution here (a norm's affine, an embedding, a residual) is left out there.
+    // PyTorch's convolution has none of what is fused here: a norm's affine, an embedding, a residual.
     torch: {
       op: 'conv2d',
       x,
@@ -239,7 +242,7 @@ const elementwiseEntries = (x: Shape): Entry[] => [
   },
 ];
 
-/** Cases by op, as the tables of the kernel tests have them. */
+/** Cases by op, in the form of the kernel tests' tables. */
 export interface EntryCases {
   readonly linear?: readonly LinearCase[];
   readonly attention?: readonly AttentionCase[];
@@ -249,7 +252,7 @@ export interface EntryCases {
   readonly elementwise?: readonly Shape[];
 }
 
-/** The entries of given cases: an attention's gradient and a group norm's three routines come with their case. */
+/** Returns the entries of cases. A case of attention also gives one for its gradient, a group norm gives three. */
 export const entriesOf = (cases: EntryCases): readonly Entry[] => [
   ...(cases.linear ?? []).map(linearEntry),
   ...(cases.attention ?? []).flatMap(attentionEntries),

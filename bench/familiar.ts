@@ -1,5 +1,5 @@
-// Which images lie outside what a model was trained on? Fits `familiar` of a model's card to held-out training images,
-// and measures how often test images are false alarms and how many images of other kinds are noticed.
+// Which images are unlike those that a model was trained on? Fits `familiar` of a model's card to held-out training
+// images, and measures how often test images are flagged (false alarms) and how many images of other kinds are.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +22,7 @@ interface Image {
   readonly label: number;
 }
 
-/** Images of an IDX file or a CIFAR batch; `text` is FILE[:START[:COUNT]]. */
+/** Reads images of an IDX file or a CIFAR batch; `text` is FILE[:START[:COUNT]]. */
 async function readImages(text: string, shape: Model['inputShape']): Promise<Image[]> {
   const [file = '', start = '0', count = 'Infinity'] = text.split(':');
   const images: Image[] = [];
@@ -34,17 +34,18 @@ async function readImages(text: string, shape: Model['inputShape']): Promise<Ima
   return images;
 }
 
-const LABEL = -1;
+/** The label of images that belong to no class. */
+const NO_LABEL = -1;
 
-/** Images that no camera made, and test images spoiled. */
-function strange(test: readonly Image[], length: number): Readonly<Record<string, Image[]>> {
+/** Returns synthetic images and distorted test images, by kind. */
+function unfamiliarImages(test: readonly Image[], length: number): Readonly<Record<string, Image[]>> {
   const next = randomUniform(1);
   const gauss = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
   const make = (count: number, value: (image: number) => () => number) =>
     Array.from({ length: count }, (_, i) => {
       const values = value(i);
       return {
-        label: LABEL,
+        label: NO_LABEL,
         pixels: Float32Array.from({ length }, () => Math.max(-1, Math.min(1, values()))),
       };
     });
@@ -55,19 +56,22 @@ function strange(test: readonly Image[], length: number): Readonly<Record<string
       const j = Math.floor(next() * (i + 1));
       [mixed[i], mixed[j]] = [mixed[j]!, mixed[i]!];
     }
-    return { label: LABEL, pixels: Float32Array.from(mixed) };
+    return { label: NO_LABEL, pixels: Float32Array.from(mixed) };
   };
   return {
     'constant grey': make(256, (i) => () => (2 * i) / 255 - 1),
     'uniform noise': make(200, () => () => 2 * next() - 1),
     'gaussian noise': make(200, () => () => 0.5 * gauss()),
-    'test, inverted': some.map(({ pixels }) => ({ label: LABEL, pixels: pixels.map((v) => -v) })),
+    'test, inverted': some.map(({ pixels }) => ({ label: NO_LABEL, pixels: pixels.map((v) => -v) })),
     'test, shuffled': some.slice(0, 200).map(shuffled),
-    'test, as [0, 1]': some.map(({ pixels }) => ({ label: LABEL, pixels: pixels.map((v) => (v + 1) / 2) })),
+    'test, as [0, 1]': some.map(({ pixels }) => ({
+      label: NO_LABEL,
+      pixels: pixels.map((v) => (v + 1) / 2),
+    })),
   };
 }
 
-/** Errors of all classes at the only level of a model; every image has a noise of its own, so that none is special. */
+/** Returns the errors of all classes at a model's only level. By default every image has its own noise. */
 async function errorsOf(model: Model, images: readonly Image[], noise = (image: number) => image) {
   const classes = model.candidates.length;
   const at = Math.max(1, Math.min(model.slots, Math.floor(model.batchSize / classes)));
@@ -89,7 +93,7 @@ async function errorsOf(model: Model, images: readonly Image[], noise = (image: 
   return rows;
 }
 
-/** Probability that a strange image is farther than a familiar one. */
+/** Returns the probability that an unfamiliar image has a larger distance than a familiar one. */
 function auroc(familiar: readonly number[], others: readonly number[]): number {
   const sorted = [...familiar].sort((a, b) => a - b);
   let sum = 0;
@@ -108,13 +112,13 @@ function auroc(familiar: readonly number[], others: readonly number[]): number {
 const { values } = parseArgs({
   options: {
     model: { type: 'string', default: 'weights/fashion-mnist-multi-head' },
-    /** Held-out training images with labels: half of them fit the classes, half the threshold. */
+    /** Held-out training images with labels. */
     'held-out': {
       type: 'string',
       default: '/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz:56000',
     },
     test: { type: 'string', default: '/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz' },
-    /** NAME=FILE[:START[:COUNT]] of images of another kind; may be repeated. */
+    /** Images of another kind, as NAME=FILE[:START[:COUNT]]; may be repeated. */
     other: { type: 'string', multiple: true, default: [] },
     rate: { type: 'string', default: '0.01' },
     write: { type: 'boolean', default: false },
@@ -123,11 +127,11 @@ const { values } = parseArgs({
 
 const cardFile = join(values.model, 'card.json');
 const card = JSON.parse(readFileSync(cardFile, 'utf8'));
-// The level that the default strategy visits first: every image is evaluated there in all classes anyway.
+// The level that the default strategy visits first, where it evaluates every image in all classes.
 const level = card.sigmas ? { sigma: card.sigmas[0] as number } : { t: card.timesteps[0] as number };
 const model = await openModel(values.model, { levels: () => [{ ...level, weight: 1 }] });
 const shape = model.inputShape;
-// The classes are fitted to one half, the threshold to the other.
+// One half of the images fits the classes, the other half fits the threshold.
 const heldOut = await errorsOf(model, await readImages(values['held-out'], shape));
 const fitted = heldOut.filter((_, i) => i % 2 === 0);
 const distances = (rows: readonly LabelledErrors[], of: Pick<Familiar, 'means' | 'precision'>) =>
@@ -157,20 +161,20 @@ for (const k of [0, 1, 2]) {
   const same = distances(await errorsOf(model, few, () => k), familiar);
   console.log(`  all with noise ${k}: ${percent(beyond(same), few.length)}`);
 }
-const others: Record<string, readonly Image[]> = {
-  ...strange(
+const otherImages: Record<string, readonly Image[]> = {
+  ...unfamiliarImages(
     test,
     shape.reduce((a, b) => a * b, 1),
   ),
 };
 for (const text of values.other) {
   const [name = '', file = ''] = text.split('=');
-  others[name] = await readImages(file, shape);
+  otherImages[name] = await readImages(file, shape);
 }
-for (const [name, images] of Object.entries(others)) {
-  const found = distances(await errorsOf(model, images), familiar);
+for (const [name, images] of Object.entries(otherImages)) {
+  const others = distances(await errorsOf(model, images), familiar);
   console.log(
-    `${name.padEnd(16)} AUROC ${auroc(testDistances, found).toFixed(3)}, noticed ${percent(beyond(found), found.length)}`,
+    `${name.padEnd(16)} AUROC ${auroc(testDistances, others).toFixed(3)}, flagged ${percent(beyond(others), others.length)}`,
   );
 }
 model.close();
@@ -179,5 +183,5 @@ if (values.write) {
     ([key, value]) => `  ${JSON.stringify(key)}: ${JSON.stringify(value)}`,
   );
   writeFileSync(cardFile, `{\n${lines.join(',\n')}\n}\n`);
-  console.log(`${cardFile}: written`);
+  console.log(`wrote ${cardFile}`);
 }

@@ -1,4 +1,4 @@
-"""Makes a UNet of Stable Diffusion 1.5's size with random weights, and what PyTorch makes of it.
+"""Creates a UNet of Stable Diffusion 1.5's size with random weights, and its output in PyTorch.
 
     python3 bench/full-size.py FOLDER
 
@@ -40,7 +40,7 @@ with torch.device("meta"):
     unet = UNet2DConditionModel(**config)
 unet = unet.to_empty(device="cpu").eval()
 
-# Values keep their size through every layer, so that no part of the network is without a say in the output.
+# Values keep their size through every layer, so that every part of the network affects the output.
 torch.manual_seed(0)
 with torch.no_grad():
     for name, parameter in unet.named_parameters():

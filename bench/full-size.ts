@@ -1,8 +1,9 @@
-// Does a network of Stable Diffusion's full size run here, in how much memory, and right? One with random f16 weights
-// is made once (full-size.py: torch and diffusers), loaded, evaluated twice, and compared with PyTorch's f32.
+// Does a network of Stable Diffusion's full size run here, in how much memory, and are its results right? Creates one with
+// random f16 weights if it does not exist yet (full-size.py, which needs torch and diffusers), loads it, evaluates it
+// twice, and compares the result with PyTorch's in f32.
 
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,10 +26,12 @@ import { openDevice } from '../src/kernels/device/device.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { idle, prepare, readBack, submit } from '../src/kernels/device/runtime.ts';
 import { fromChannelMajor, type Shape, toChannelMajor } from '../src/kernels/device/tensor.ts';
+import { kernelShares, shareLine } from './kernel-shares.ts';
+import { residentMiB } from './resident.ts';
 
 const { values: options } = parseArgs({
   options: {
-    /** Where the network lies, or is made where there is none. */
+    /** The folder of the network, which is created if it does not exist. */
     folder: { type: 'string', default: join(tmpdir(), 'diffclass-fullsize') },
     batch: { type: 'string', default: '1' },
     weights: { type: 'string', default: 'f16' },
@@ -42,13 +45,6 @@ if (!existsSync(join(folder, 'io.safetensors'))) {
   execFileSync(options.python, [script, folder], { stdio: 'inherit' });
 }
 
-/** Resident memory of this process, now and at most, in MiB (Linux). */
-function resident(): { now: number; most: number } {
-  const status = readFileSync('/proc/self/status', 'utf8');
-  const mib = (key: string) => Number(new RegExp(`${key}:\\s+(\\d+)`).exec(status)?.[1]) / 1024;
-  return { now: mib('VmRSS'), most: mib('VmHWM') };
-}
-
 const batch = Number(options.batch);
 const weightDtype = options.weights as WeightDtype;
 const device = await openDevice();
@@ -60,7 +56,7 @@ const file = await openSafetensors(join(folder, 'diffusion_pytorch_model.fp16.sa
 const io = await openSafetensors(join(folder, 'io.safetensors'));
 const parameters = parametersOf(file, unet2dConditionTensors(config));
 
-/** The evaluation of `batch` samples; each shape is channel-major. */
+/** Returns the graph of an evaluation of `batch` samples; each shape is channel-major. */
 function trace(): Graph {
   const graph = newGraph();
   const [, c, h, w] = io.tensors.get('sample')!.shape as [number, number, number, number];
@@ -79,15 +75,15 @@ function trace(): Graph {
 const seconds = (since: number): number => (performance.now() - since) / 1000;
 const graph = trace();
 const weights = weightStore(device);
-const opened = resident();
+const before = residentMiB('VmRSS');
 const start = performance.now();
 const made = await plan(device, graph, { weights, weightDtype });
 await idle(device);
 const loading = seconds(start);
-const loaded = resident();
+const loadingMiB = residentMiB('VmHWM') - before;
 await file.close();
 
-/** The same values for every sample, in the order of PyTorch. */
+/** Writes the same values for every sample of an input; `values` are in the order of PyTorch. */
 async function write(name: string, values: Float32Array): Promise<void> {
   const shape = graph.inputs.get(name)!.shape;
   const [c, n, h, w] = shape;
@@ -100,7 +96,7 @@ const [dim, , tokens] = graph.inputs.get('context')!.shape;
 const context = await io.readF32('context');
 const times: number[] = [];
 for (let run = 0; run < 2; run++) {
-  // Inputs share memory with what comes after them, so that they are written for every run.
+  // Later values share the memory of inputs, so every run needs them written again.
   await write('sample', await io.readF32('sample'));
   await write('time', timeRows(config, [500]));
   await write(
@@ -112,33 +108,31 @@ for (let run = 0; run < 2; run++) {
   await idle(device);
   times.push(seconds(from));
 }
-const done = resident();
 
+const mostMiB = residentMiB('VmHWM');
 const shape: Shape = graph.outputs.get('y')!.shape;
 const range = made.outputs.get('y')!;
 const y = fromChannelMajor(new Float32Array(await readBack(device, range)), shape);
-const want = await io.readF32('output');
+const expected = await io.readF32('output');
 let difference = 0;
 let largest = 0;
 y.forEach((value, i) => {
-  const wanted = want[i % want.length]!;
-  difference = Math.max(difference, Math.abs(value - wanted));
-  largest = Math.max(largest, Math.abs(wanted));
+  difference = Math.max(difference, Math.abs(value - expected[i % expected.length]!));
+  largest = Math.max(largest, Math.abs(expected[i % expected.length]!));
 });
-const deviation = Math.sqrt(want.reduce((sum, value) => sum + value * value, 0) / want.length);
+const deviation = Math.sqrt(expected.reduce((sum, value) => sum + value * value, 0) / expected.length);
 
 if (options.launches) {
   const sequence = await prepare(device, made.launches);
-  const byName = new Map<string, { s: number; count: number }>();
-  for (const [i, { kernel }] of made.launches.entries()) {
+  const launchTimes: number[] = [];
+  for (const i of made.launches.keys()) {
     const from = performance.now();
     submit(device, (pass) => sequence.encode(pass, i, i + 1));
     await idle(device);
-    const { s, count } = byName.get(kernel.name) ?? { s: 0, count: 0 };
-    byName.set(kernel.name, { s: s + seconds(from), count: count + 1 });
+    launchTimes.push(performance.now() - from);
   }
-  for (const [name, { s, count }] of [...byName].sort(([, a], [, b]) => b.s - a.s))
-    console.log(`${name.padEnd(56)} ${String(count).padStart(4)} ${s.toFixed(2).padStart(8)} s`);
+  const names = made.launches.map(({ kernel }) => kernel.name);
+  for (const share of kernelShares(names, launchTimes)) console.log(shareLine(share));
 }
 
 const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
@@ -146,11 +140,11 @@ const weightBytes = weights.bytes();
 console.log(`${device.capabilities.description}, batch ${batch}, weights as ${weightDtype}`);
 console.log(`weights ${mib(weightBytes)} on the device; activations and scratch ${mib(made.bytes)}`);
 console.log(
-  `loading and compiling ${loading.toFixed(1)} s; at most ${(loaded.most - opened.now).toFixed(0)} MiB more resident, ` +
-    `${(((loaded.most - opened.now) * 2 ** 20) / weightBytes).toFixed(3)} of the weights`,
+  `loading and compiling ${loading.toFixed(1)} s; at most ${loadingMiB.toFixed(0)} MiB more resident, ` +
+    `${((loadingMiB * 2 ** 20) / weightBytes).toFixed(3)} of the size of the weights`,
 );
 console.log(`first evaluation ${times[0]!.toFixed(1)} s, second ${times[1]!.toFixed(1)} s`);
-console.log(`resident at most ${done.most.toFixed(0)} MiB, ${opened.now.toFixed(0)} of them before loading`);
+console.log(`resident at most ${mostMiB.toFixed(0)} MiB, ${before.toFixed(0)} of them before loading`);
 console.log(
   `largest difference from PyTorch in f32 ${difference.toExponential(2)}: ${(difference / largest).toExponential(2)} of the ` +
     `largest output, ${(difference / deviation).toExponential(2)} of the standard deviation`,

@@ -1,5 +1,5 @@
-// What does a gradient cost next to the evaluation it is of, in time and in memory? Errors and their gradients with
-// regard to the image, against errors alone, of the same batch; then within budgets of memory.
+// What does a gradient cost compared with its evaluation, in time and in memory? Compares errors and their gradients with
+// respect to the image with errors alone, in batches of one size; then the same with budgets of memory.
 //
 //   npm run bench -- gradient [--model DIR] [--batch 32] [--budgets 0.85,0.75] [--launches 12]
 
@@ -14,6 +14,7 @@ import { loadModel } from '../src/graph/models/open-model.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
 import { createStorage, type Launch } from '../src/kernels/device/runtime.ts';
 import { time } from '../src/kernels/device/time.ts';
+import { kernelShares, shareLine } from './kernel-shares.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -45,31 +46,25 @@ async function measure(graph: Graph, name: string, forward?: Measured): Promise<
   const { aloneMs, firstMs } = await time(device, made.launches, repetitions);
   const { flop, activationBytes } = costOf(graph);
   const against = forward
-    ? `; ${(aloneMs / forward.ms).toFixed(2)} x the forward run, ${(flop / forward.flop).toFixed(2)} x its operations`
+    ? `; ${(aloneMs / forward.ms).toFixed(2)} x the time of the forward pass, ${(flop / forward.flop).toFixed(2)} x its operations`
     : '';
   console.log(
     `${name}: ${aloneMs.toFixed(1)} ms, activations ${(activationBytes / MIB).toFixed(1)} MiB, with scratch ${(made.bytes / MIB).toFixed(1)} MiB, ` +
       `${made.launches.length} launches, first run ${(firstMs / 1000).toFixed(1)} s${against}`,
   );
-  if (Number(options.launches) > 0) await dominant(made.launches);
+  if (Number(options.launches) > 0) await printLargest(made.launches);
   made.destroy();
   return { ms: aloneMs, flop, launches: made.launches };
 }
 
-/** The kernels that take most of a run, each launch timed alone. */
-async function dominant(launches: readonly Launch[]): Promise<void> {
-  const byName = new Map<string, { ms: number; count: number }>();
-  for (const launch of launches) {
-    const { aloneMs } = await time(device, [launch], 3, 8);
-    const { ms, count } = byName.get(launch.kernel.name) ?? { ms: 0, count: 0 };
-    byName.set(launch.kernel.name, { ms: ms + aloneMs, count: count + 1 });
-  }
-  const sum = [...byName.values()].reduce((total, { ms }) => total + ms, 0);
-  const largest = [...byName].sort(([, a], [, b]) => b.ms - a.ms).slice(0, Number(options.launches));
-  for (const [name, { ms, count }] of largest)
-    console.log(
-      `  ${name.padEnd(60)} ${String(count).padStart(4)} ${ms.toFixed(2).padStart(8)} ms ${((100 * ms) / sum).toFixed(1).padStart(6)} %`,
-    );
+/** Prints the kernels that take most of a run, with each launch timed alone. */
+async function printLargest(launches: readonly Launch[]): Promise<void> {
+  const times: number[] = [];
+  for (const launch of launches) times.push((await time(device, [launch], 3, 8)).aloneMs);
+  const sum = times.reduce((total, ms) => total + ms, 0);
+  const names = launches.map(({ kernel }) => kernel.name);
+  for (const share of kernelShares(names, times).slice(0, Number(options.launches)))
+    console.log(`  ${shareLine(share)}`);
   console.log(`  sum of ${launches.length} launches alone ${sum.toFixed(1)} ms`);
 }
 

@@ -1,10 +1,10 @@
-// How fast is every kernel on this device, and what share of the device's own peak is that?
+// How fast is every kernel on this device, and what share of the device's measured peak is that?
 //
 //   npm run bench -- kernels [--op conv2d,linear] [--match 7x7] [--family plain] [--repetitions 7] [--json FILE]
 //
-// The cases are the `benchCases` of test/kernels/cases. Rates are those of the definition: a convolution by
-// Winograd's method does fewer operations than are counted, and may pass the peak. On a software adapter rates are
-// by processor time, so that other processes disturb them little; the milliseconds are by the clock.
+// The cases are the `benchCases` of test/kernels/cases. Rates count the operations of the definition: a convolution by
+// Winograd's method does fewer, so its rate may exceed the peak. On a software adapter rates are based on processor time,
+// which other processes disturb little; the milliseconds are wall time.
 
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';

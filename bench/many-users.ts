@@ -1,5 +1,6 @@
-// Do many users of one classifier get the throughput and the results of a single stream? Classifies the same images by
-// one stream, and by 8 streams and 64 single calls at once; then single images, next to the time of their evaluations.
+// Do many users of one classifier get the throughput and the results of a single stream? Classifies the same images with
+// one stream, and with 8 streams and 64 single calls at once; then compares the time of a single image with the time of
+// its network runs.
 //
 //   npm run bench -- many-users [--model fashion-mnist-multi-head] [--images 2048]
 
@@ -24,7 +25,7 @@ const { images } = readTestSet(values.data, Number(values.images), 0);
 const results = new Map<string, string>();
 let different = 0;
 
-/** Classifies images as one stream; what differs from the first run of an image is counted. */
+/** Classifies images as one stream, and checks every result. */
 async function stream(part: readonly ImageItem[]): Promise<void> {
   for await (const result of classifier.classifyAll(streamed({ images: part }))) {
     if ('error' in result) throw new Error(result.error.message);
@@ -32,6 +33,7 @@ async function stream(part: readonly ImageItem[]): Promise<void> {
   }
 }
 
+/** Compares a result with the first one of its image, and counts it in `different` if they differ. */
 function check(result: Classified): void {
   const text = bytes(result);
   const before = results.get(result.path) ?? text;
@@ -62,13 +64,13 @@ for (let round = 0; round < Number(values.rounds); round++) {
   );
 }
 console.log(
-  `${images.length} images: ${median(rates.one).toFixed(1)} images/s by one stream, ${median(rates.many).toFixed(1)} by 8 streams and 64 calls at once (${(median(rates.many) / median(rates.one)).toFixed(2)} times); ${different} results differ`,
+  `${images.length} images: ${median(rates.one).toFixed(1)} images/s with one stream, ${median(rates.many).toFixed(1)} with 8 streams and 64 calls at once (${(median(rates.many) / median(rates.one)).toFixed(2)} times); ${different} results differ`,
 );
 
-/** One network run for an image at a level, as the sequential strategy asks for it. */
 const model = await openModel(values.model);
 model.encode(0, images[0]!.pixels);
 const candidate = Uint32Array.from(model.candidates.keys());
+/** Runs the network once for an image at a level, as the sequential strategy does. */
 const evaluate = (level: number) =>
   model.errors({
     candidate,
@@ -88,7 +90,7 @@ for (const image of images.slice(0, 100)) {
   ratios.push(alone.at(-1)! / (performance.now() - start));
 }
 console.log(
-  `single images, warm: ${median(alone).toFixed(1)} ms each, ${median(ratios).toFixed(2)} times the network runs of their first candidate`,
+  `single images, warm: ${median(alone).toFixed(1)} ms each, ${median(ratios).toFixed(2)} times the time of their network runs alone`,
 );
 model.close();
 await classifier.close();

@@ -1,7 +1,7 @@
 // The tiles that the search tries, most promising first, and the neighbours of a tile.
 
-import type { MatrixTile, MatrixUnit } from './matrix-kernels/gemm-matrix.ts';
 import type { ThreadTile } from './matrix-kernels/gemm-thread-tile.ts';
+import type { MatrixTile, MatrixUnit } from './matrix-kernels/matrix-tile.ts';
 
 type Grid = readonly [rows: number, columns: number, subgroupRows: number, subgroupColumns: number];
 
@@ -55,7 +55,7 @@ const matrixTile = (unit: MatrixUnit, [rows, columns, subgroupRows, subgroupColu
   };
 };
 
-/** The unit that is tried first: the one with the most products an instruction. */
+/** Sorts units by their products per instruction, most first. */
 const byVolume = (units: readonly MatrixUnit[]): MatrixUnit[] =>
   [...units].sort((p, q) => q.M * q.N * q.K - p.M * p.N * p.K);
 
@@ -64,7 +64,7 @@ export const distinct = <T>(tiles: readonly T[]): T[] => [
   ...new Map(tiles.map((tile) => [JSON.stringify(tile), tile] as const)).values(),
 ];
 
-/** Tiles of the coarse search over large GEMMs. */
+/** Returns the tiles of the coarse search over large GEMMs, most promising first. */
 export function gemmTiles(units: readonly MatrixUnit[]): MatrixTile[] {
   const [first, ...others] = byVolume(units);
   if (!first) return [];
@@ -74,7 +74,7 @@ export function gemmTiles(units: readonly MatrixUnit[]): MatrixTile[] {
     ...large.slice(0, 5),
     ...others.map((unit) => matrixTile(unit, LARGE[0]!)),
     ...large.slice(0, 3).map((tile): MatrixTile => ({ ...tile, pipeline: 'double' })),
-    // Two strips of these fit into 48 KiB without padding only.
+    // Two strips of these fit into 48 KiB only without padding.
     ...large.slice(2, 4).map((tile): MatrixTile => ({ ...tile, pipeline: 'double', pad: 0 })),
     ...large.slice(0, 2).map((tile): MatrixTile => ({ ...tile, pipeline: 'none' })),
     { ...base, stage: 'direct' },
@@ -93,13 +93,13 @@ export function gemmTiles(units: readonly MatrixUnit[]): MatrixTile[] {
   ]);
 }
 
-/** Tiles for small products, to be tried next to the best ones of the large. */
+/** Returns tiles for small products, which are tried in addition to the best ones for large products. */
 export const smallTiles = (units: readonly MatrixUnit[]): MatrixTile[] => {
   const [first] = byVolume(units);
   return first ? SMALL.map((grid) => matrixTile(first, grid)) : [];
 };
 
-/** Tiles of the coarse search over convolutions, which stage three taps at a time. */
+/** Returns the tiles of the coarse search over convolutions, which stage three taps at a time. */
 export function convTiles(units: readonly MatrixUnit[]): MatrixTile[] {
   const [first, ...others] = byVolume(units);
   if (!first) return [];
@@ -124,7 +124,7 @@ export function convTiles(units: readonly MatrixUnit[]): MatrixTile[] {
   ]);
 }
 
-/** Tiles that differ from a tile in one thing. */
+/** Returns tiles that differ from a tile in one property. */
 export function neighbours(tile: MatrixTile, units: readonly MatrixUnit[]): MatrixTile[] {
   const { rows, columns, depth, subgroupRows, subgroupColumns } = tile;
   const staged: MatrixTile[] =
@@ -183,7 +183,7 @@ const F16_STAGED: Partial<ThreadTile> = { stored: 'f16', staged: 'f16' };
 const F16_WIDENED: Partial<ThreadTile> = { stored: 'f16', load: 8 };
 const F16_PRODUCTS: Partial<ThreadTile> = { stored: 'f16', staged: 'f16', products: 'f16', load: 8 };
 
-/** Tiles of the search over GEMMs in invocations' registers. */
+/** Returns the tiles of the search over GEMMs in the registers of invocations. */
 export function threadTiles(): ThreadTile[] {
   const shapes = [
     [128, 128, 8, 8, 8],
@@ -213,7 +213,7 @@ export function threadTiles(): ThreadTile[] {
   ]);
 }
 
-/** Thread tiles that differ from a tile in one thing. */
+/** Returns thread tiles that differ from a tile in one property. */
 export function threadNeighbours(tile: ThreadTile): ThreadTile[] {
   const { rows, columns, depth, threadRows, threadColumns } = tile;
   return distinct<ThreadTile>([

@@ -7,17 +7,18 @@ import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { createStorage, idle, prepare, readBack, submit } from '../src/kernels/device/runtime.ts';
 import { columns, pitch, type Shape, storageElements } from '../src/kernels/device/tensor.ts';
 import { convShape, type MatrixConv, packTaps, TAPS } from './matrix-kernels/conv2d-matrix.ts';
-import type { MatrixGemm, MatrixTile } from './matrix-kernels/gemm-matrix.ts';
+import type { MatrixGemm } from './matrix-kernels/gemm-matrix.ts';
 import type { ThreadGemm, ThreadTile } from './matrix-kernels/gemm-thread-tile.ts';
+import type { MatrixTile } from './matrix-kernels/matrix-tile.ts';
 import { randomUniform } from './random.ts';
 
-/** Random numbers that f16 holds exactly, and their bits. */
+/** Random numbers that f16 represents exactly, and their bits. */
 export interface Halves {
   readonly values: Float32Array<ArrayBuffer>;
   readonly bits: Uint16Array<ArrayBuffer>;
 }
 
-/** Numbers between -0.5 and 0.5, rounded to f16, from a generator with a fixed seed. */
+/** Returns random numbers between -0.5 and 0.5, rounded to f16. */
 export function randomHalves(count: number, seed: number): Halves {
   const values = new Float32Array(count);
   const random = randomUniform(seed * 2654435761 + 12345);
@@ -28,13 +29,13 @@ export function randomHalves(count: number, seed: number): Halves {
   return { values, bits };
 }
 
-/** The numbers as they are stored in a type. */
+/** Returns the numbers as they are stored in a type. */
 export const stored = (
   { values, bits }: Halves,
   type: WeightDtype,
 ): Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> => (type === 'f16' ? bits : values);
 
-/** Runs a kernel once; `inputs` are bound in order, then the result of `outBytes`, which starts as NaN. */
+/** Runs a kernel once. Binds `inputs` in order, then the result of `outBytes`, which is filled with NaN before the run. */
 export async function runOnce(
   device: Device,
   kernel: Kernel,
@@ -61,7 +62,7 @@ export async function runOnce(
   }
 }
 
-/** The numbers of a result. */
+/** Returns the numbers of a result of a type. */
 export function numbersOf(bytes: ArrayBuffer, type: WeightDtype): Float32Array<ArrayBuffer> {
   if (type === 'f32') return new Float32Array(bytes);
   const bits = new Uint16Array(bytes);
@@ -70,7 +71,7 @@ export function numbersOf(bytes: ArrayBuffer, type: WeightDtype): Float32Array<A
   return values;
 }
 
-/** What a check found: the largest error over the root mean square of the reference, and the error that is allowed. */
+/** The largest error relative to the root mean square of the reference, and the largest error that is allowed. */
 export interface Check {
   readonly error: number;
   readonly bound: number;
@@ -94,13 +95,13 @@ class Errors {
   }
 }
 
-/** Every how many elements one is compared, so that about `sample` are. A prime stride meets every row and column. */
+/** Returns the stride that compares about `sample` of `count` elements. A prime reaches every row and every column. */
 const strideOf = (count: number, sample: number): number => {
   const primes = [1, 3, 7, 13, 31, 61, 127, 251, 509, 1021];
   return primes.find((prime) => count / prime <= sample) ?? 1021;
 };
 
-/** The bound for sums of k products of halves: in f32, rounded to f16 at the end, or with partial sums in f16. */
+/** The allowed error of sums of k products of f16: summed in f32, rounded to f16 at the end, or with partial sums in f16. */
 const BOUNDS = {
   f32: (k: number) => 1e-5 * Math.sqrt(k),
   f16: () => 4e-3,
@@ -111,7 +112,7 @@ const A_SEED = 1;
 const B_SEED = 2;
 const BIAS_SEED = 3;
 
-/** Checks a GEMM on matrix units. `sample`: about how many elements are compared. */
+/** Checks a GEMM on matrix units by comparing about `sample` elements. */
 export async function checkMatrixGemm(
   device: Device,
   kernel: Kernel,
@@ -122,11 +123,11 @@ export async function checkMatrixGemm(
   const kMajor = tile.a === 'k-major';
   const a = randomHalves((kMajor ? k : m) * aPitch, A_SEED);
   const b = randomHalves(k * bPitch, B_SEED);
-  const added = randomHalves(m, BIAS_SEED).values;
+  const biases = randomHalves(m, BIAS_SEED).values;
   const bytes = await runOnce(
     device,
     kernel,
-    [a.bits, stored(b, bType), ...(bias ? [added] : [])],
+    [a.bits, stored(b, bType), ...(bias ? [biases] : [])],
     m * cPitch * (out === 'f16' ? 2 : 4),
   );
   const c = numbersOf(bytes, out);
@@ -134,7 +135,7 @@ export async function checkMatrixGemm(
   const stride = strideOf(m * n, sample);
   for (let at = 0; at < m * n; at += stride) {
     const [row, column] = [Math.floor(at / n), at % n];
-    let sum = bias ? added[row]! : 0;
+    let sum = bias ? biases[row]! : 0;
     for (let i = 0; i < k; i++)
       sum += a.values[kMajor ? i * aPitch + row : row * aPitch + i]! * b.values[i * bPitch + column]!;
     errors.add(c[row * cPitch + column]!, sum);
@@ -142,7 +143,7 @@ export async function checkMatrixGemm(
   return errors.check(BOUNDS[out](k));
 }
 
-/** Checks a GEMM in invocations' registers. */
+/** Checks a GEMM in the registers of invocations. */
 export async function checkThreadGemm(
   device: Device,
   kernel: Kernel,
@@ -164,7 +165,7 @@ export async function checkThreadGemm(
   return errors.check(BOUNDS[tile.products === 'f16' ? 'partial sums' : 'f32'](k));
 }
 
-/** The operands of a convolution: weight in its natural order and packed, activation, bias. */
+/** Returns the operands of a convolution: the weight in its natural order and packed, the activation, and the bias. */
 export function convOperands(conv: MatrixConv, rows: number) {
   const { x, outChannels } = conv;
   const weight = randomHalves(outChannels * x[0] * 9, A_SEED);
@@ -175,11 +176,11 @@ export function convOperands(conv: MatrixConv, rows: number) {
     weight: weight.values,
     packed: new Uint16Array(packed),
     activation: randomHalves(storageElements(x), B_SEED),
-    added: randomHalves(outChannels, BIAS_SEED).values,
+    biases: randomHalves(outChannels, BIAS_SEED).values,
   };
 }
 
-/** Bytes of an activation in a type. */
+/** Returns the bytes of an activation in a type. */
 export const activationBytes = (shape: Shape, type: WeightDtype): number =>
   storageElements(shape) * (type === 'f16' ? 2 : 4);
 
@@ -193,12 +194,12 @@ export async function checkMatrixConv(
 ): Promise<Check> {
   const { x, stride, out, bias, xType } = conv;
   const y = convShape(conv);
-  const { weight, packed, activation, added } = convOperands(conv, tile.rows);
+  const { weight, packed, activation, biases } = convOperands(conv, tile.rows);
   const input = stored(activation, xType);
   const bytes = await runOnce(
     device,
     kernel,
-    [packed, input, input, ...(bias ? [added] : [])],
+    [packed, input, input, ...(bias ? [biases] : [])],
     activationBytes(y, out),
   );
   const c = numbersOf(bytes, out);
@@ -207,7 +208,7 @@ export async function checkMatrixConv(
   for (let at = 0; at < count; at += step) {
     const [o, p] = [Math.floor(at / columns(y)), at % columns(y)];
     const [n, row, column] = [Math.floor(p / (y[2] * y[3])), Math.floor(p / y[3]) % y[2], p % y[3]];
-    let sum = bias ? added[o]! : 0;
+    let sum = bias ? biases[o]! : 0;
     for (let i = 0; i < TAPS; i++)
       for (let j = 0; j < TAPS; j++) {
         const [r, q] = [row * stride + i - 1, column * stride + j - 1];

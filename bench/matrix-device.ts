@@ -2,7 +2,7 @@
 
 import { type Device, openDevice } from '../src/kernels/device/device.ts';
 import { dawnFlags, EXTRA_FLAGS, matrixConfigs, openWith } from './dawn.ts';
-import type { MatrixUnit } from './matrix-kernels/gemm-matrix.ts';
+import type { MatrixUnit } from './matrix-kernels/matrix-tile.ts';
 
 /** `safe` keeps Dawn's bounds checks and zeroing of workgroup memory, `fast` switches both off. */
 export type Flags = 'safe' | 'fast';
@@ -18,10 +18,10 @@ export interface MatrixDevice {
   readonly units: readonly MatrixUnit[];
   /** Every configuration that the adapter lists, as text. */
   readonly configurations: readonly string[];
-  /** The largest number of lanes of a subgroup, to which a workgroup's width is rounded. */
+  /** The largest number of lanes of a subgroup; the width of a workgroup is a multiple of it. */
   readonly lanes: number;
   readonly description: string;
-  /** Messages of the device's errors that no promise rejected with, oldest first. */
+  /** Messages of the device's uncaptured errors, oldest first. */
   readonly errors: string[];
 }
 

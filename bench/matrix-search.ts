@@ -3,9 +3,9 @@
 //   node --import tsx bench/matrix-search.ts [--budget SECONDS] [--out FILE] [--small]
 //
 // Each candidate is first checked against an f64 reference on a small product, then timed on the real shape. A compile
-// error, a wrong result or a lost device is recorded and the search goes on. The results are written after every group
-// of candidates. After a crash of the process, the same command with --resume goes on where it stopped and leaves out
-// the candidate that crashed it.
+// error, a wrong result or a lost device is recorded and the search continues. The results are written after every group
+// of candidates. If the process crashes, the same command with --resume continues where it stopped, without the candidate
+// that crashed it.
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { Kernel } from '../src/kernels/device/kernel.ts';
@@ -32,35 +32,29 @@ import {
 } from './matrix-check.ts';
 import { type Flags, type MatrixDevice, openMatrixDevice } from './matrix-device.ts';
 import { conv2dMatrix, convFault, convShape, type MatrixConv, TAPS } from './matrix-kernels/conv2d-matrix.ts';
-import {
-  gemmMatrix,
-  type MatrixGemm,
-  type MatrixOut,
-  type MatrixTile,
-  tileFault,
-  tileName,
-} from './matrix-kernels/gemm-matrix.ts';
+import { gemmMatrix, type MatrixGemm } from './matrix-kernels/gemm-matrix.ts';
 import {
   gemmThreadTile,
   type ThreadTile,
   threadTileFault,
   threadTileName,
 } from './matrix-kernels/gemm-thread-tile.ts';
+import { type MatrixOut, type MatrixTile, tileFault, tileName } from './matrix-kernels/matrix-tile.ts';
 import { type Ceilings, measureCeilings, timeLaunch } from './matrix-timing.ts';
 
 export interface SearchOptions {
-  /** Seconds in all. */
+  /** Seconds that the whole search may take. */
   readonly budget?: number;
-  /** File of results, rewritten after every group of candidates. */
+  /** The file of results, which is rewritten after every group of candidates. */
   readonly out?: string;
   /** Small shapes and few candidates, to try the search itself on a software device. */
   readonly small?: boolean;
-  /** Goes on with the file of results of a run that crashed. */
+  /** Resumes a run that crashed, from its file of results. */
   readonly resume?: boolean;
   readonly log?: (line: string) => void;
 }
 
-/** What was found out about one candidate on one shape. */
+/** The measurement of one candidate on one shape. */
 export interface SearchRecord {
   readonly shape: string;
   readonly flags: Flags;
@@ -69,13 +63,13 @@ export interface SearchRecord {
   readonly tile?: MatrixTile | ThreadTile;
   readonly out: MatrixOut;
   readonly xType?: WeightDtype;
-  /** Milliseconds of a launch, and 10^12 operations a second of the shape's own operations. */
+  /** Milliseconds per launch, and TFLOP/s by the operations of the shape's definition. */
   readonly ms?: number;
   readonly tflops?: number;
-  /** Part of the matrix units' ceiling, or of the f32 ceiling. */
+  /** The rate as a share of the ceiling: of the matrix units, of f16 or of f32, whichever the kernel uses. */
   readonly share?: number;
   readonly check?: Check;
-  /** Why there is no time. */
+  /** Why there is no time: a failed check, a compile error, a lost device. */
   readonly fault?: string;
 }
 
@@ -88,7 +82,7 @@ export interface SearchResults {
   readonly ceilings: Partial<Record<Flags, Ceilings>>;
   readonly seconds: number;
   readonly records: readonly SearchRecord[];
-  /** Candidates that were being tried when this was written. */
+  /** Candidates that were running when the file was written. */
   readonly running: readonly string[];
 }
 
@@ -122,14 +116,15 @@ const convOf = (
   stride,
 });
 
-interface Plan {
+/** The shapes of a search. The largest of each kind is searched first, and its best tiles are tried on the others. */
+interface Shapes {
   readonly largest: GemmShape;
   readonly gemms: readonly GemmShape[];
   readonly largestConv: ConvShape;
   readonly convs: readonly ConvShape[];
 }
 
-const FULL: Plan = {
+const FULL: Shapes = {
   largest: gemmShape(4096, 4096, 4096),
   gemms: [
     gemmShape(320, 65536, 320),
@@ -149,21 +144,21 @@ const FULL: Plan = {
   ],
 };
 
-const TINY: Plan = {
+const TINY: Shapes = {
   largest: gemmShape(256, 256, 128),
   gemms: [gemmShape(80, 192, 64)],
   largestConv: convOf(32, 32, 16, 2),
   convs: [convOf(64, 48, 16, 1, 2)],
 };
 
-/** One kernel that is tried on a shape. */
+/** A kernel that is tried on a shape. */
 interface Candidate {
   readonly kind: Kind;
   readonly name: string;
   readonly tile?: MatrixTile | ThreadTile;
   readonly out: MatrixOut;
   readonly xType?: WeightDtype;
-  /** The kernel on the real shape, and what it binds. */
+  /** The kernel on the real shape, and its operands in the order of its bindings. */
   readonly kernel: Kernel;
   readonly operands: readonly Operand[];
   readonly check?: (opened: MatrixDevice) => Promise<Check>;
@@ -204,7 +199,7 @@ function matrixGemmSpec(
   return { m: rows, n: wide, k: deep, aPitch, bPitch: wide, cPitch: wide, bType, ...out };
 }
 
-/** The candidate, or the reason why it cannot be made. */
+/** Returns a candidate, or the reason why it cannot be created. */
 function attempted(make: () => Candidate | string): Candidate | string {
   try {
     return make();
@@ -213,7 +208,7 @@ function attempted(make: () => Candidate | string): Candidate | string {
   }
 }
 
-/** A matrix-unit GEMM on a shape, or the reason why there is none. */
+/** Returns a GEMM on matrix units for a shape, or the reason why there is none. */
 function matrixGemmCandidate(
   opened: MatrixDevice,
   tile: MatrixTile,
@@ -246,6 +241,7 @@ function matrixGemmCandidate(
   };
 }
 
+/** Returns a convolution on matrix units for a shape, or the reason why there is none. */
 function matrixConvCandidate(
   opened: MatrixDevice,
   tile: MatrixTile,
@@ -294,6 +290,7 @@ function matrixConvCandidate(
   };
 }
 
+/** Returns a GEMM in registers for a shape, or the reason why there is none. */
 function threadCandidate(opened: MatrixDevice, tile: ThreadTile, shape: GemmShape): Candidate | string {
   const { workgroupBytes: bytes, maxInvocations: invocations, f16 } = opened.device.capabilities;
   const fault = threadTileFault(tile, { bytes, invocations, f16 });
@@ -321,7 +318,7 @@ function threadCandidate(opened: MatrixDevice, tile: ThreadTile, shape: GemmShap
   };
 }
 
-/** The GEMM that the library ships for GPUs. */
+/** Returns the GEMM that the library uses on GPUs. */
 function presentCandidate(opened: MatrixDevice, shape: GemmShape, aType: WeightDtype): Candidate {
   const { m, n, k } = shape;
   const spec = { m, k, columns: n, a: { pitch: m }, b: { pitch: n }, c: { pitch: n }, aType };
@@ -337,9 +334,10 @@ function presentCandidate(opened: MatrixDevice, shape: GemmShape, aType: WeightD
 const reasonOf = (error: unknown): string =>
   (error instanceof Error ? error.message : String(error)).slice(0, 400);
 
+/** How the message of a timeout starts. */
 const NO_ANSWER = 'no answer';
 
-/** A promise that rejects if it takes too long. */
+/** Returns a promise that rejects if another one takes too long. */
 function within<T>(promise: Promise<T>, seconds: number): Promise<T> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
@@ -348,15 +346,15 @@ function within<T>(promise: Promise<T>, seconds: number): Promise<T> {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-/** Candidates that are compiled and checked together; a software driver needs the cores for one of them. */
+/** Candidates that are compiled and checked together. A software driver uses all cores for one. */
 const GROUP = 8;
 const SOFTWARE_GROUP = 1;
-/** Seconds after which a candidate counts as hung. */
+/** Seconds after which a candidate is considered hung. */
 const PATIENCE = 20;
-/** Halves of random data that fill the operands, over and over. */
+/** Random f16 values, which are repeated to fill the operands. */
 const BLOCK = 2 ** 20;
 
-/** The state of a search: devices by flags, operands in their memory, and what was found. */
+/** The state of a search: the open device, the operands in its memory, and the records. */
 class Search {
   readonly records: SearchRecord[] = [];
   readonly ceilings: Partial<Record<Flags, Ceilings>> = {};
@@ -365,7 +363,7 @@ class Search {
   readonly #start = performance.now();
   readonly #spent: number;
   readonly #known = new Set<string>();
-  /** Candidates that were running when the process crashed: tried alone, and never again after that. */
+  /** Candidates that were running when the process crashed. They are tried one by one, so that the crash has one cause. */
   readonly #suspects: Set<string>;
   #opened: MatrixDevice | undefined;
   #flags: Flags = 'safe';
@@ -413,11 +411,11 @@ class Search {
   }
 
   get opened(): MatrixDevice {
-    if (!this.#opened) throw new Error('no device is open');
+    if (!this.#opened) throw new Error('expected an open device, got none: call open() first');
     return this.#opened;
   }
 
-  /** Opens a device, closing the one before. @throws Error if there is none. */
+  /** Opens a device after closing the previous one. @throws Error if there is none. */
   async open(flags: Flags): Promise<MatrixDevice> {
     this.#drop();
     this.#opened?.device.close();
@@ -449,7 +447,7 @@ class Search {
   save(): void {
     const { out } = this.#options;
     if (!out) return;
-    // A crash in the middle of writing must not lose what was found before.
+    // A crash while writing must not destroy the earlier results.
     writeFileSync(`${out}.new`, JSON.stringify(this.results(), undefined, 1));
     renameSync(`${out}.new`, out);
   }
@@ -479,7 +477,7 @@ class Search {
     return buffer;
   }
 
-  /** Reopens the device if it was lost; true if it was. */
+  /** Reopens the device if it was lost, and returns whether it was. */
   async #recover(): Promise<boolean> {
     if (!this.opened.device.isLost()) return false;
     this.#log('the device was lost: opening it again');
@@ -487,7 +485,7 @@ class Search {
     return true;
   }
 
-  /** Checks and times candidates on a shape, in order, until `until` seconds of the search are over. */
+  /** Checks and times candidates on a shape, in order, until the search has taken `until` seconds. */
   async measure(
     shape: GemmShape | ConvShape,
     flops: number,
@@ -531,7 +529,7 @@ class Search {
     const check = (c: Candidate) => within(c.check?.(this.opened) ?? Promise.resolve(undefined), PATIENCE);
     let checks = await Promise.allSettled(group.map(check));
     if (await this.#recover()) {
-      // One of them lost the device: each alone tells which.
+      // One of them lost the device: run each alone to find out which.
       checks = [];
       for (const candidate of group) {
         checks.push(...(await Promise.allSettled([check(candidate)])));
@@ -541,7 +539,7 @@ class Search {
     }
     if (checks.some((c) => c.status === 'rejected' && reasonOf(c.reason).startsWith(NO_ANSWER)))
       await this.open(this.#flags);
-    // The next group compiles on the driver's threads while this one is timed.
+    // The driver's threads compile the next group while this one is timed.
     for (const candidate of next) void compileAhead(this.opened.device.gpu, candidate.kernel).catch(() => {});
     for (const [i, candidate] of group.entries()) {
       const { kind, name, tile, out, xType } = candidate;
@@ -594,7 +592,7 @@ class Search {
       : ceilings.f32;
   }
 
-  /** The fastest records of a shape, of a kind and flags if given. */
+  /** Returns the records of a shape with a time, fastest first; of one kind if given, with the current flags by default. */
   best(shape: string, { kind, flags = this.#flags }: { kind?: Kind; flags?: Flags } = {}): SearchRecord[] {
     return this.records
       .filter(
@@ -603,7 +601,7 @@ class Search {
       .sort((p, q) => p.ms! - q.ms!);
   }
 
-  /** The fastest matrix tiles of a shape with a plain f32 result. */
+  /** Returns the fastest matrix tiles of a shape, measured with results in f32, no bias and f16 factors. */
   bestTiles(shape: string, count: number, flags?: Flags): MatrixTile[] {
     const found = this.best(shape, { kind: 'matrix', ...(flags && { flags }) }).filter(
       ({ out, xType }) => out.out === 'f32' && !out.bias && xType !== 'f32',
@@ -611,7 +609,7 @@ class Search {
     return found.slice(0, count).map(({ tile }) => tile as MatrixTile);
   }
 
-  /** Logs the fastest of every shape, kind and set of flags. */
+  /** Logs the fastest candidate of every shape, kind and set of flags. */
   summary(): void {
     for (const shape of new Set(this.records.map((record) => record.shape))) {
       this.#log(shape);
@@ -647,15 +645,15 @@ const convFlops = (shape: ConvShape): number => {
   return 2 * 9 * shape.x[0] * y[0] * columns(y);
 };
 
-/** Runs the search and returns what it found; see the head of the file. */
+/** Runs the search and returns its results; the head of this file describes it. */
 export async function search(options: SearchOptions = {}): Promise<SearchResults> {
   const { budget = 120, small = false, log = (line: string) => console.log(line) } = options;
   const run = new Search(options);
-  const plan = small ? TINY : FULL;
-  /** Seconds by which a stage ends. */
+  const shapes = small ? TINY : FULL;
+  /** Returns the second at which a stage ends, from its share of the budget. */
   const by = (share: number): number => budget * share;
   const few = <T>(list: readonly T[], count: number): readonly T[] => (small ? list.slice(0, count) : list);
-  /** A quarter of each tile, so that a software driver compiles it in a second. */
+  /** Returns tiles of a quarter of the area if `small`, which a software driver compiles in a second. */
   const sized = (tiles: readonly MatrixTile[]): MatrixTile[] =>
     small ? tiles.map((tile) => ({ ...tile, rows: tile.rows / 2, columns: tile.columns / 2 })) : [...tiles];
 
@@ -706,8 +704,8 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
   const near = (shape: string, count: number) =>
     distinct(run.bestTiles(shape, count).flatMap((tile) => few(neighbours(tile, units), 3)));
 
-  // The library's own kernels first: they are the yardstick, and cost two measurements a shape.
-  for (const shape of [plan.largest, ...plan.gemms.slice(0, 1)])
+  // The library's own kernels come first: candidates are compared with them, and they take two measurements per shape.
+  for (const shape of [shapes.largest, ...shapes.gemms.slice(0, 1)])
     await run.measure(
       shape,
       gemmFlops(shape),
@@ -716,60 +714,61 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
     );
 
   if (units.length > 0) {
-    await onGemm(plan.largest, few(sized(gemmTiles(units)), 12), by(0.2));
-    await onGemm(plan.largest, near(plan.largest.name, 2), by(0.29));
-    await onConv(plan.largestConv, few(sized(convTiles(units)), 8), by(0.42));
-    await onConv(plan.largestConv, near(plan.largestConv.name, 2), by(0.49));
-    for (const [i, shape] of plan.gemms.entries())
+    await onGemm(shapes.largest, few(sized(gemmTiles(units)), 12), by(0.2));
+    await onGemm(shapes.largest, near(shapes.largest.name, 2), by(0.29));
+    await onConv(shapes.largestConv, few(sized(convTiles(units)), 8), by(0.42));
+    await onConv(shapes.largestConv, near(shapes.largestConv.name, 2), by(0.49));
+    for (const [i, shape] of shapes.gemms.entries())
       await onGemm(
         shape,
-        few(distinct([...run.bestTiles(plan.largest.name, 4), ...sized(smallTiles(units))]), 4),
-        by(0.49 + (0.13 * (i + 1)) / plan.gemms.length),
+        few(distinct([...run.bestTiles(shapes.largest.name, 4), ...sized(smallTiles(units))]), 4),
+        by(0.49 + (0.13 * (i + 1)) / shapes.gemms.length),
       );
-    for (const [i, shape] of plan.convs.entries())
+    for (const [i, shape] of shapes.convs.entries())
       await onConv(
         shape,
         few(
-          distinct([...run.bestTiles(plan.largestConv.name, 6), ...sized(convTiles(units)).slice(0, 6)]),
+          distinct([...run.bestTiles(shapes.largestConv.name, 6), ...sized(convTiles(units)).slice(0, 6)]),
           3,
         ),
-        by(0.62 + (0.12 * (i + 1)) / plan.convs.length),
+        by(0.62 + (0.12 * (i + 1)) / shapes.convs.length),
       );
-    // What a layer asks for: a bias, and results in f16; activations in f32.
+    // What layers need: a bias with results in f16, and a bias with activations in f32.
     const staged = (shape: GemmShape) =>
       run.bestTiles(shape.name, 6).filter(({ stage }) => stage === 'workgroup');
-    for (const shape of [plan.largest, ...plan.gemms.slice(0, 2)]) {
+    for (const shape of [shapes.largest, ...shapes.gemms.slice(0, 2)]) {
       await onGemm(shape, run.bestTiles(shape.name, 3), by(0.76), F16_BIAS);
       await onGemm(shape, staged(shape).slice(0, 3), by(0.77), F32_BIAS, 'f32');
     }
-    await onConv(plan.largestConv, run.bestTiles(plan.largestConv.name, 3), by(0.78), F16_BIAS);
-    await onConv(plan.largestConv, run.bestTiles(plan.largestConv.name, 3), by(0.79), F32_BIAS, 'f32');
+    await onConv(shapes.largestConv, run.bestTiles(shapes.largestConv.name, 3), by(0.78), F16_BIAS);
+    await onConv(shapes.largestConv, run.bestTiles(shapes.largestConv.name, 3), by(0.79), F32_BIAS, 'f32');
 
-    // Dawn's bounds checks and zeroing of workgroup memory off: what do they cost, and do other tiles win?
+    // How much do Dawn's bounds checks and zeroed workgroup memory cost, and are other tiles faster without them?
     const [gemmBest, convBest] = [
-      run.bestTiles(plan.largest.name, 8),
-      run.bestTiles(plan.largestConv.name, 8),
+      run.bestTiles(shapes.largest.name, 8),
+      run.bestTiles(shapes.largestConv.name, 8),
     ];
-    const gemmsBest = plan.gemms.map((shape) => [shape, run.bestTiles(shape.name, 2)] as const);
-    const convsBest = plan.convs.map((shape) => [shape, run.bestTiles(shape.name, 2)] as const);
+    const gemmsBest = shapes.gemms.map((shape) => [shape, run.bestTiles(shape.name, 2)] as const);
+    const convsBest = shapes.convs.map((shape) => [shape, run.bestTiles(shape.name, 2)] as const);
     await run.open('fast');
-    await onGemm(plan.largest, few(gemmBest, 3), by(0.82));
-    await onConv(plan.largestConv, few(convBest, 3), by(0.85));
+    await onGemm(shapes.largest, few(gemmBest, 3), by(0.82));
+    await onConv(shapes.largestConv, few(convBest, 3), by(0.85));
     for (const [shape, tiles] of gemmsBest) await onGemm(shape, few(tiles, 1), by(0.87));
     for (const [shape, tiles] of convsBest) await onConv(shape, few(tiles, 1), by(0.88));
     await run.open('safe');
   }
 
-  await onThreads(plan.largest, few(threadTiles(), 6), by(0.93));
-  const threads = () => run.best(plan.largest.name, { kind: 'thread' }).map(({ tile }) => tile as ThreadTile);
+  await onThreads(shapes.largest, few(threadTiles(), 6), by(0.93));
+  const threads = () =>
+    run.best(shapes.largest.name, { kind: 'thread' }).map(({ tile }) => tile as ThreadTile);
   const bestOf = (products: WeightDtype, stored: WeightDtype) =>
     threads().filter((t) => t.products === products && t.stored === stored);
   const leaders = () =>
     [bestOf('f32', 'f32')[0], bestOf('f16', 'f16')[0], bestOf('f32', 'f16')[0]].filter(
       (t) => t !== undefined,
     );
-  await onThreads(plan.largest, few(distinct(leaders().flatMap(threadNeighbours)), 4), by(0.97));
-  for (const shape of plan.gemms.slice(0, 3))
+  await onThreads(shapes.largest, few(distinct(leaders().flatMap(threadNeighbours)), 4), by(0.97));
+  for (const shape of shapes.gemms.slice(0, 3))
     await onThreads(
       shape,
       few(distinct([...leaders(), ...bestOf('f32', 'f32').slice(0, 3), ...threadTiles().slice(0, 3)]), 3),
@@ -778,23 +777,23 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
   const threadBest = leaders();
   if (run.seconds < by(1)) {
     await run.open('fast');
-    await onThreads(plan.largest, threadBest, by(1));
+    await onThreads(shapes.largest, threadBest, by(1));
   }
-  // Time that is left goes into finer rounds around the best, until nothing new comes up.
+  // Uses the rest of the time to try the neighbours of the best tiles, until there are no new ones.
   if (units.length > 0 && run.seconds < by(0.95)) await run.open('safe');
   for (
     let before = -1;
     units.length > 0 && !small && run.seconds < by(0.95) && before < run.records.length;
   ) {
     before = run.records.length;
-    await onConv(plan.largestConv, near(plan.largestConv.name, 3), by(0.98));
-    await onGemm(plan.largest, near(plan.largest.name, 3), by(0.98));
-    for (const shape of plan.gemms) await onGemm(shape, near(shape.name, 1), by(0.98));
-    for (const shape of plan.convs) await onConv(shape, near(shape.name, 1), by(0.98));
+    await onConv(shapes.largestConv, near(shapes.largestConv.name, 3), by(0.98));
+    await onGemm(shapes.largest, near(shapes.largest.name, 3), by(0.98));
+    for (const shape of shapes.gemms) await onGemm(shape, near(shape.name, 1), by(0.98));
+    for (const shape of shapes.convs) await onConv(shape, near(shape.name, 1), by(0.98));
   }
   run.summary();
   log(
-    `${run.records.length} measurements in ${run.seconds.toFixed(0)} s${options.out ? `, in ${options.out}` : ''}`,
+    `${run.records.length} measurements in ${run.seconds.toFixed(0)} s${options.out ? `; results: ${options.out}` : ''}`,
   );
   run.save();
   return run.results();
@@ -815,7 +814,7 @@ export async function main(args: readonly string[]): Promise<void> {
   });
 }
 
-// Run as a program, also from a bundle of this name.
+// This file is also a program, including as a bundle of this name.
 if (/matrix-search\.[cm]?[jt]s$/.test(process.argv[1] ?? ''))
   await main(process.argv.slice(2)).then(
     () => process.exit(0),

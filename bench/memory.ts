@@ -1,26 +1,26 @@
-// Does memory stay flat however many paths come in? Pipes paths (links to a few images) into the real command
-// with a tiny model and one noise level, and watches its resident memory.
+// Does memory stay flat, however many paths the command reads? Pipes paths (links to a few images) into the real command,
+// with a tiny model and one noise level, and samples its resident memory.
 //
 //   npm run bench -- memory [--paths 100000] [--model DIR] [--labels A,B]
-//   npm run bench -- memory --fake    the pipeline alone, with a model that costs nothing
+//   npm run bench -- memory --fake    measures the pipeline alone, with a fake model
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { encodePng } from '../src/pipeline/node/png.ts';
+import { residentMiB } from './resident.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-const MIB = 2 ** 20;
 
-/** Files that the links lead to, and links of a folder. */
+/** The number of image files, and of links to them. */
 const FILES = 8;
 const LINKS = 1000;
 
-/** Share of the paths that are warm-up. */
+/** The share of the paths that is not measured. */
 const WARM_UP = 0.1;
 
 const { values } = parseArgs({
@@ -32,16 +32,6 @@ const { values } = parseArgs({
   },
 });
 const count = Number(values.paths);
-
-/** Bytes of a process's resident memory; undefined where the system does not say. */
-function residentBytes(pid: number): number | undefined {
-  try {
-    const kib = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
-    return kib === undefined ? undefined : Number(kib) * 1024;
-  } catch {
-    return undefined;
-  }
-}
 
 function makeLinks(folder: string): string[] {
   for (let i = 0; i < FILES; i++) {
@@ -74,8 +64,8 @@ try {
   });
   const samples: { readonly lines: number; readonly resident: number }[] = [];
   const watch = setInterval(() => {
-    const resident = residentBytes(child.pid ?? 0);
-    if (resident !== undefined) samples.push({ lines, resident });
+    const resident = residentMiB('VmRSS', child.pid ?? 0);
+    if (!Number.isNaN(resident)) samples.push({ lines, resident });
   }, 250);
   const closed = once(child, 'close');
   for (let i = 0; i < count; i++)
@@ -83,9 +73,7 @@ try {
   child.stdin.end();
   const [status] = await closed;
   clearInterval(watch);
-  const warm = samples
-    .filter((sample) => sample.lines >= count * WARM_UP)
-    .map(({ resident }) => resident / MIB);
+  const warm = samples.filter((sample) => sample.lines >= count * WARM_UP).map(({ resident }) => resident);
   const seconds = (performance.now() - began) / 1000;
   const report = {
     bench: 'memory',

@@ -1,5 +1,5 @@
 // Does memory stay flat with ordinary RxJS operators in front of classify? Sends images through map, filter and tap into
-// a classifier whose device answers at once, and prints how much the resident memory grows after the first tenth.
+// a classifier with a fake model, and prints how much the resident memory grows after the first tenth of the images.
 //
 //   npm run bench -- operator-memory [--images 100000]
 
@@ -13,7 +13,7 @@ const { values } = parseArgs({ options: { images: { type: 'string', default: '10
 const total = Number(values.images);
 
 const fake = fakeModel({ levels: 1, candidates: 2, batchSize: 256, slots: 64 });
-// The fake keeps what it was asked; here that would be the growth.
+// The fake model records every batch and every encoded image, which would grow here.
 const model = { ...fake, batches: { push: () => 0 }, encoded: { push: () => 0 } };
 const classifier = await openClassifier(async () => model as unknown as typeof fake);
 let seen = 0;

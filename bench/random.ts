@@ -1,4 +1,4 @@
-/** Returns a function that returns reproducible numbers in [0, 1), each a multiple of 2^-32 (Numerical Recipes' LCG). */
+/** Returns a generator of reproducible numbers in [0, 1), multiples of 2^-32 (the LCG of Numerical Recipes). */
 export function randomUniform(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

@@ -1,13 +1,13 @@
-"""How fast is the published algorithm in PyTorch? The yardstick for our own times, measured on the same machine.
+"""How fast is the published algorithm in PyTorch? Our own times are compared with it on the same machine.
 
     python3 bench/reference.py --model weights/fashion-mnist --images 50 --threads 2 --json out.json
     python3 bench/reference.py --model weights/fashion-mnist --evaluation-only
 
-Diffusion Classifier (Li et al., 2023) with staged elimination, for class-conditional UNet2DModels: every stage
-evaluates the levels of its own grid that are new, for the classes that are left, keeps the classes of smallest
-mean error over all their levels so far, and uses noise k for the k-th level evaluated, for every class alike.
-To be fair to PyTorch the (class, level) pairs of an image's stage share batches, and batch size and memory
-format are chosen by measurement first. Exits 3 where PyTorch or diffusers are missing.
+Diffusion Classifier (Li et al., 2023) with staged elimination, for class-conditional UNet2DModels. Every stage
+evaluates the new levels of its own grid for the remaining classes, and keeps the classes with the smallest mean
+error over all their levels so far. The k-th level evaluated uses noise k, the same for every class. To be fair to
+PyTorch, the (class, level) pairs of a stage share batches, and batch size and memory format are chosen by
+measurement. Exits with status 3 if PyTorch or diffusers are missing.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def read_idx(path):
 
 
 def load_images(args):
-    """x0 [n, c, h, w] in [-1, 1] and labels [n], or None where files have no labels."""
+    """Returns x0 [n, c, h, w] in [-1, 1] and labels [n]; None instead of labels if the files have none."""
     if args.files:
         from PIL import Image
 
@@ -111,7 +111,7 @@ class Network:
         return (xt - a.sqrt() * out) / (1 - a).sqrt() if kind == "sample" else out
 
     def time_evaluation(self, seconds):
-        """Median milliseconds of one evaluation (one row of a batch)."""
+        """Returns the median milliseconds of one evaluation (one row of a batch)."""
         x, t, c = torch.randn(self.batch, *self.shape), torch.randint(0, 1000, (self.batch,)), torch.arange(self.batch) % self.classes
         x, t, c = x.to(self.args.device), t.to(self.args.device), c.to(self.args.device)
         times = []
@@ -125,7 +125,7 @@ class Network:
 
 
 def classify(network, x0, seed, n_samples, to_keep, loss):
-    """The winning class of x0 [c, h, w] and the number of evaluations it took."""
+    """Returns the class with the smallest error of x0 [c, h, w], and the number of evaluations."""
     levels, most = len(network.alpha_bar), max(n_samples)
     grid = list(range(levels // most // 2, levels, levels // most))[:most]
     noise = torch.randn(most, *x0.shape, generator=torch.Generator().manual_seed(seed)).to(x0.device)
@@ -145,7 +145,7 @@ def classify(network, x0, seed, n_samples, to_keep, loss):
             error = LOSSES[loss](eps_hat, eps, reduction="none").mean((1, 2, 3))
             total.index_add_(0, c.cpu(), error.double().cpu())
         evaluations += len(pairs)
-        # survivors have all seen the same levels, so their sums rank as their means do
+        # all remaining classes were evaluated at the same levels, so their sums have the same order as their means
         alive = sorted(alive, key=lambda c: total[c].item())[:keep]
     return alive[0], evaluations
 

@@ -1,5 +1,5 @@
-// How much faster than the published algorithm in PyTorch, on the same weights, images and machine? One run:
-// bench/reference.py (staged elimination, 50,500 levels, keep 5,1), then this library with its defaults.
+// How much faster is this library than the published algorithm in PyTorch, on the same weights, images and machine? Runs
+// bench/reference.py (staged elimination: 50, then 500 levels, keeping 5, then 1), then this library with its defaults.
 
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -11,6 +11,7 @@ import { DATA, readTestSet } from './test-set.ts';
 
 const script = join(import.meta.dirname, 'reference.py');
 
+/** Runs bench/reference.py and returns its figures. Exits with status 3 if the script fails. */
 function python(...args: string[]): Record<string, number> {
   const folder = mkdtempSync(join(tmpdir(), 'reference-'));
   const json = join(folder, 'figures.json');
@@ -19,7 +20,9 @@ function python(...args: string[]): Record<string, number> {
       stdio: ['ignore', 'ignore', 'inherit'],
     });
     if (error || status !== 0) {
-      console.error('bench reference: needs python3 with torch and diffusers (pip install torch diffusers)');
+      console.error(
+        'bench reference: reference.py failed. It needs python3 with torch and diffusers: pip install torch diffusers',
+      );
       process.exit(3);
     }
     return JSON.parse(readFileSync(json, 'utf8')) as Record<string, number>;
@@ -28,7 +31,7 @@ function python(...args: string[]): Record<string, number> {
   }
 }
 
-/** `npm run bench -- reference [--images N] [--threads 2]` */
+/** Runs `npm run bench -- reference [--images N] [--threads 2]`. */
 export async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -43,17 +46,17 @@ export async function main(): Promise<void> {
   const evaluation = python(...common, '--evaluation-only');
   const staged = python(...common, '--images', values.images, '--n-samples', '50,500', '--to-keep', '5,1');
   console.log(
-    'PyTorch, staged 50,500 keep 5,1:',
+    'PyTorch, staged elimination (50,500 levels, keep 5,1):',
     JSON.stringify({ ...staged, trials: undefined, labels: undefined }),
   );
   const ours = await measure(values.model, readTestSet(values.data, Number(values.ours)));
-  console.log(line('ours', ours));
+  console.log(line('this library', ours));
   const theirs = evaluation.msPerEvaluation!;
   const speed = ours.imagesASecond / staged.imagesPerSecond!;
   console.log(
-    `one evaluation: PyTorch at its best ${theirs.toFixed(2)} ms, here ${ours.msAnEvaluation.toFixed(2)} ms: ${(theirs / ours.msAnEvaluation).toFixed(2)} of its speed`,
+    `one evaluation: ${theirs.toFixed(2)} ms in PyTorch's fastest setting, ${ours.msAnEvaluation.toFixed(2)} ms here: ${(theirs / ours.msAnEvaluation).toFixed(2)} of its speed`,
   );
   console.log(
-    `images a second: PyTorch ${staged.imagesPerSecond!.toFixed(3)}, here ${ours.imagesASecond.toFixed(2)}: ${speed.toFixed(1)} times as many`,
+    `images per second: ${staged.imagesPerSecond!.toFixed(3)} in PyTorch, ${ours.imagesASecond.toFixed(2)} here: ${speed.toFixed(1)} times as many`,
   );
 }

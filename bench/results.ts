@@ -24,7 +24,7 @@ const figures = z.array(
 const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
 
 /**
- * Returns the page as Markdown.
+ * Returns the page of results as Markdown.
  * @throws Error if a row does not have one cell per column.
  */
 export function resultsPage(): string {
@@ -33,7 +33,7 @@ export function resultsPage(): string {
     const misfit = rows.find((row) => row.length !== columns.length);
     if (misfit)
       throw new Error(
-        `${title}: expected ${columns.length} cells, got ${misfit.length}: ${misfit.join(', ')}`,
+        `${title}: expected ${columns.length} cells per row, got ${misfit.length}: ${misfit.join(', ')}`,
       );
     const table = [line(columns), line(columns.map(() => '---')), ...rows.map(line)].join('\n');
     return `## ${title}\n\nMeasured: ${measured}.\n\n${text}\n\n${table}\n`;
@@ -41,6 +41,7 @@ export function resultsPage(): string {
   return `# Results\n\nWritten by \`npm run bench -- results\` from \`bench/results/figures.json\`.\n\n${parts.join('\n')}`;
 }
 
+/** Writes docs/results.md. */
 export function main(): void {
   writeFileSync(PAGE, resultsPage());
 }

@@ -1,9 +1,9 @@
-// How robust are the shipped models, plain and purified? Runs `evaluate` for every row of the table below, one process
-// a row, and prints what they found. A row that is there already is not run again; one that was killed goes on.
+// How robust are the shipped models, with and without purification? Runs `evaluate` in its own process for every row of
+// the table, and prints the results. Skips rows whose result exists in DIR; a row that was interrupted resumes.
 //
 //   npm run bench -- robust --out DIR [--rows REGEX] [--images 64] [--steps 20] [--queries 200] [--cifar FILE]
 //
-// --cifar is CIFAR-10's test batch in its binary form, gzipped or not; without it CIFAR-10's rows are left out.
+// --cifar is the binary test batch of CIFAR-10, gzipped or not; without it there are no rows for CIFAR-10.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -29,7 +29,7 @@ const { values } = parseArgs({
 });
 const fashion = join(values.data, 't10k-images-idx3-ubyte.gz');
 
-/** A model, its test images, and how far they may be moved in each norm, for pixels in [0, 1]. */
+/** Models with their test images and the size of the perturbation in each norm, for pixels in [0, 1]. */
 const SUBJECTS = {
   'fashion-mnist': { set: fashion, linf: '0.1', l2: '0.5', options: ['--timesteps', 'even:8'], share: 2 },
   'fashion-mnist-multi-head': { set: fashion, linf: '0.1', l2: '0.5', options: [], share: 1 },
@@ -37,7 +37,7 @@ const SUBJECTS = {
   'cifar-10': { set: values.cifar, linf: '8/255', l2: '0.5', options: [], share: 1 },
 } as const;
 
-/** What stands in front of the classifier and how the attack sees it; one in `share` of the images is measured. */
+/** Purifications in front of the classifier, and the gradient that attacks use. Measures 1 / `share` of the images. */
 const DEFENCES = {
   plain: { options: [], share: 1 },
   ...purified('lm-momentum', { identity: 2, full: 2, transfer: 2 }),
@@ -55,7 +55,7 @@ function purified(method: string, gradients: Record<string, number>, options: re
 
 const ATTACKS = { apgd: 'apgd-ce,apgd-dlr', square: 'square' } as const;
 
-/** What `evaluate --format json` says. */
+/** The parts of the report of `evaluate --format json` that are printed. */
 const share = z.object({ count: z.number(), of: z.number(), interval: z.tuple([z.number(), z.number()]) });
 const report = z.object({
   clean: share,
@@ -91,7 +91,8 @@ function rows(): Row[] {
 const percent = ({ count, of, interval: [low, high] }: z.output<typeof share>): string =>
   `${((100 * count) / of).toFixed(1)} (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})`;
 
-if (values.out === undefined) throw new Error('bench robust: --out DIR is missing, where the rows are kept');
+if (values.out === undefined)
+  throw new Error('bench robust: expected --out DIR, the folder for the results of the rows');
 mkdirSync(values.out, { recursive: true });
 console.log(
   '| model, defence, norm | images | clean % (95 %) | attack | robust % (95 %) |\n|---|---|---|---|---|',
@@ -103,7 +104,8 @@ for (const { name, command } of rows()) {
     const started = ['--import', 'tsx', PROGRAM, 'evaluate', ...command, ...options];
     const child = spawn(process.execPath, started, { stdio: ['ignore', 'inherit', 'inherit'] });
     const [status] = await once(child, 'exit');
-    if (status !== 0) throw new Error(`bench robust: ${name} ended with status ${status}`);
+    if (status !== 0)
+      throw new Error(`bench robust: ${name}: expected evaluate to end with status 0, got ${status}`);
   }
   const { clean, attacks, worst } = report.parse(JSON.parse(readFileSync(file, 'utf8')));
   for (const [attack, found] of [

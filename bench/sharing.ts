@@ -1,6 +1,6 @@
-// What is saved where candidates share a view (an image, a level, a noise)? A random UNet of Stable Diffusion's kind
-// evaluates as many prompts alone, in one batch with a view each, and in one batch of a single view; keys and
-// values of the prompts are given, and for comparison made anew with every evaluation.
+// How much is saved if candidates share a view (an image, a level and a noise)? A UNet of Stable Diffusion's kind with
+// random weights evaluates prompts one by one, in a batch with one view per prompt, and in a batch with a single view.
+// Keys and values of the prompts are inputs, and for comparison they are also computed in every evaluation.
 //
 //   npm run bench -- sharing [--config FILE] [--channels 64,128,256,256] [--size 32] [--candidates 16]
 
@@ -9,8 +9,6 @@ import { costOf } from '../src/graph/core/cost.ts';
 import { apply, type Graph, input, newGraph, output } from '../src/graph/core/graph.ts';
 import { plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
-import { lengthOf } from '../src/graph/files/expected-tensors.ts';
-import type { Parameters } from '../src/graph/files/parameters.ts';
 import { timeRowLength } from '../src/graph/networks/time-embedding.ts';
 import {
   keysAndValues,
@@ -26,7 +24,7 @@ import type { Value } from '../src/graph/ops/value.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { time } from '../src/kernels/device/time.ts';
-import { randomValues } from '../test/kernels/harness.ts';
+import { randomParameters } from './device/random-weights.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -49,22 +47,19 @@ const side = Number(options.size);
 const candidates = Number(options.candidates);
 const tokens = Number(options.tokens);
 
-/** Random weights that keep the scale of what passes through. */
-const parameters: Parameters = (name, shape) => {
-  const length = lengthOf(shape);
-  const scale = shape.length === 1 ? 1 : Math.sqrt((3 * shape[0]!) / length);
-  return { name, length, values: async () => randomValues(length).map((v) => v * scale) };
-};
+const parameters = randomParameters();
 
-/** `views` views, and `samples` samples of them; keys and values given, or made of contexts. */
-function traced(views: number, samples: number, given: boolean): Graph {
+/** Returns the graph of `samples` samples of `views` views. Keys and values are inputs, or computed from contexts. */
+function traced(views: number, samples: number, keysAreInputs: boolean): Graph {
   const graph = newGraph();
   const shared = unet2dConditionShared(graph, parameters, config, {
     sample: input(graph, 'sample', [config.inChannels, views, side, side]),
     time: input(graph, 'time', [timeRowLength(config), views, 1, 1]),
   });
   const repeated = (index: Value) => shared.map((x) => apply(graph, 'pickSamples', {}, { x, index }));
-  const context = given ? undefined : input(graph, 'context', [config.crossAttentionDim, samples, tokens, 1]);
+  const context = keysAreInputs
+    ? undefined
+    : input(graph, 'context', [config.crossAttentionDim, samples, tokens, 1]);
   const y = unet2dCondition(graph, parameters, config, {
     shared: views === samples ? shared : repeated(input(graph, 'view', [1, samples, 1, 1])),
     crossAttention(name, inner) {
@@ -80,15 +75,15 @@ function traced(views: number, samples: number, given: boolean): Graph {
 const device = await openDevice();
 const weights = weightStore(device);
 
-/** Milliseconds and GFLOP of an evaluation. */
-async function measure(what: string, views: number, samples: number, given = true) {
-  const graph = traced(views, samples, given);
+/** Prints the time and the operations per evaluation, and returns the time in milliseconds. */
+async function measure(name: string, views: number, samples: number, keysAreInputs = true) {
+  const graph = traced(views, samples, keysAreInputs);
   const gflop = costOf(graph).flop / samples / 1e9;
   const made = await plan(device, graph, { weights, weightDtype: options.weights as WeightDtype });
   const { aloneMs } = await time(device, made.launches, Number(options.repetitions), 1);
   const ms = aloneMs / samples;
   console.log(
-    `${what.padEnd(60)} ${ms.toFixed(1).padStart(9)} ms ${gflop.toFixed(2).padStart(8)} GFLOP an evaluation, activations ${(made.bytes / 2 ** 20).toFixed(0)} MiB`,
+    `${name.padEnd(60)} ${ms.toFixed(1).padStart(9)} ms ${gflop.toFixed(2).padStart(8)} GFLOP per evaluation, activations ${(made.bytes / 2 ** 20).toFixed(0)} MiB`,
   );
   made.destroy();
   return ms;
@@ -97,13 +92,13 @@ async function measure(what: string, views: number, samples: number, given = tru
 console.log(
   `${device.capabilities.description}, family ${device.capabilities.family}, ${candidates} candidates`,
 );
-const whole = await measure('one at a time, keys and values made each time', 1, 1, false);
-const alone = await measure('one at a time', 1, 1);
-const apart = await measure(`a batch of ${candidates}, a view each`, candidates, candidates);
+const whole = await measure('one by one, with keys and values computed each time', 1, 1, false);
+const alone = await measure('one by one', 1, 1);
+const apart = await measure(`a batch of ${candidates}, one view per prompt`, candidates, candidates);
 const together = await measure(`a batch of ${candidates}, one view`, 1, candidates);
 const ratio = (of: number) => (together / of).toFixed(3);
 console.log(
-  `one view takes ${ratio(apart)} of a view each in a batch, ${ratio(alone)} of one at a time, ${ratio(whole)} with keys and values`,
+  `a shared view takes ${ratio(apart)} of the time of one view per prompt, ${ratio(alone)} of one by one, ${ratio(whole)} of one by one with keys and values`,
 );
 weights.destroy();
 device.close();

@@ -1,10 +1,10 @@
-// How many evaluations does deciding need? Runs the real strategies over errors that were recorded
+// How many evaluations do the strategies need until an image is decided? Runs them over errors that were recorded
 // exhaustively, and prints accuracy, evaluations and agreement with the exhaustive answer.
 //
-//   npx tsx bench/stopping.ts errors.f32 labels.u8 [classes=10] [levels=24] [kappa=as recorded]
+//   npm run bench -- stopping errors.f32 labels.u8 [classes=10] [levels=24] [kappa=measured on the errors]
 //
-// errors.f32: [images][classes][levels] little-endian float32, ascending timesteps; labels.u8: one byte an
-// image. Without arguments: a synthetic classifier of the same shape.
+// errors.f32: [images][classes][levels] in little-endian float32, with ascending timesteps; labels.u8: one byte per
+// image. Without arguments it uses a synthetic classifier of the same shape.
 
 import { readFile } from 'node:fs/promises';
 import type { EvaluationBatch, Level, Model } from '../src/graph/model.ts';
@@ -26,6 +26,7 @@ interface Recorded {
   readonly levels: number;
 }
 
+/** Reads recorded errors and labels; as many images as both files hold. */
 async function recorded(
   errorsFile: string,
   labelsFile: string,
@@ -43,8 +44,8 @@ async function recorded(
 }
 
 /**
- * A linear-Gaussian stand-in: the prediction for class c is off by a vector whose length depends on class and
- * level, so a gap m comes with noise of variance 4 m e / D, as it does for real denoisers.
+ * Returns the errors of a linear-Gaussian model. The prediction for class c is off by a vector whose length depends on
+ * class and level, so a gap m has noise of variance 4 m e / D (e: error, D: pixels), as it does for real denoisers.
  */
 function synthetic(images = 2000, classes = 10, levels = 24): Recorded {
   const errors = new Float32Array(images * classes * levels);
@@ -73,8 +74,8 @@ function synthetic(images = 2000, classes = 10, levels = 24): Recorded {
   return { errors, labels, classes, levels };
 }
 
-/** A model that looks errors up; the first pixel of an image is its number. */
-function lookUp({ errors, classes, levels }: Recorded, order: readonly number[]): Model {
+/** Returns a model that looks its errors up; the first pixel of an image is the image's number. */
+function recordedModel({ errors, classes, levels }: Recorded, order: readonly number[]): Model {
   const slots = 512;
   const held = new Uint32Array(slots);
   const grid = order.map((l): Level => ({ t: l, weight: 1 }));
@@ -110,7 +111,7 @@ interface Outcome {
 async function outcome(data: Recorded, strategy: Strategy): Promise<Outcome> {
   const labels: number[] = [];
   const evaluations: number[] = [];
-  const model = lookUp(data, visitingOrder(data.levels));
+  const model = recordedModel(data, visitingOrder(data.levels));
   for await (const result of classifyImages(numbered(data.labels.length), async () => model, { strategy })) {
     if (isFailure(result)) throw new Error(result.error.message);
     labels[Number(result.path)] = result.classidx;
@@ -124,13 +125,13 @@ const percent = (hits: readonly boolean[]): string =>
   `${(100 * mean(hits.map(Number))).toFixed(2).padStart(6)} %`;
 
 const confidences = [0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
-const [errorsFile, labelsFile, classes = '10', levels = '24', given] = process.argv.slice(2);
+const [errorsFile, labelsFile, classes = '10', levels = '24', givenKappa] = process.argv.slice(2);
 const data =
   errorsFile && labelsFile
     ? await recorded(errorsFile, labelsFile, Number(classes), Number(levels))
     : synthetic();
 
-/** Variance / mean over the levels of the paired difference to the best: the median over images and rivals. */
+/** Returns variance / mean over the levels of the difference to the best class: the median over images and classes. */
 function kappaOf({ errors, labels, classes, levels }: Recorded): number {
   const at = (image: number, c: number, l: number): number => errors[(image * classes + c) * levels + l]!;
   const ratios: number[] = [];
@@ -152,7 +153,7 @@ function kappaOf({ errors, labels, classes, levels }: Recorded): number {
 const exhaustive = await outcome(data, all());
 const half = Math.floor(data.levels / 2);
 const quarter = Math.floor(data.levels / 4);
-const kappa = Number(given) || kappaOf(data);
+const kappa = Number(givenKappa) || kappaOf(data);
 const strategies: readonly (readonly [string, Strategy])[] = [
   ['all', all()],
   ...confidences.map((confidence) => [`kappa ${confidence}`, sequential({ confidence, kappa })] as const),
@@ -171,14 +172,14 @@ console.log(
 );
 console.log('strategy                         accuracy  agreement  evaluations  of all  median  max');
 for (const [name, strategy] of strategies) {
-  const got = await outcome(data, strategy);
-  const sorted = [...got.evaluations].sort((a, b) => a - b);
-  const spent = mean(got.evaluations);
+  const actual = await outcome(data, strategy);
+  const sorted = [...actual.evaluations].sort((a, b) => a - b);
+  const spent = mean(actual.evaluations);
   console.log(
     [
       name.padEnd(32),
-      percent(got.labels.map((label, i) => label === data.labels[i])),
-      percent(got.labels.map((label, i) => label === exhaustive.labels[i])),
+      percent(actual.labels.map((label, i) => label === data.labels[i])),
+      percent(actual.labels.map((label, i) => label === exhaustive.labels[i])),
       spent.toFixed(1).padStart(10),
       `1/${((data.classes * data.levels) / spent).toFixed(2)}`.padStart(8),
       String(sorted[Math.floor(sorted.length / 2)]).padStart(6),

@@ -1,11 +1,11 @@
-// The test split of an IDX data set (Fashion-MNIST as Debian's dataset-fashion-mnist has it) for benches.
+// Reads the test split of an IDX data set, such as Fashion-MNIST from Debian's package dataset-fashion-mnist.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import type { ImageItem } from '../src/index.ts';
 
-/** Where Debian's package puts Fashion-MNIST. */
+/** The folder in which Debian's package installs Fashion-MNIST. */
 export const DATA = '/usr/share/datasets/fashion-mnist';
 
 /** Images [1, height, width] in [-1, 1], named by their index, and their labels. */
@@ -14,7 +14,7 @@ export interface TestSet {
   readonly labels: Uint8Array;
 }
 
-/** Reads `count` images from `start` on of the folder's test split. */
+/** Reads `count` images of a folder's test split, from number `start` on. */
 export function readTestSet(folder: string, count: number, start = 0): TestSet {
   const idx = (name: string) => gunzipSync(readFileSync(join(folder, `t10k-${name}-ubyte.gz`)));
   const pixels = idx('images-idx3');
@@ -28,12 +28,12 @@ export function readTestSet(folder: string, count: number, start = 0): TestSet {
   return { images, labels: new Uint8Array(idx('labels-idx1').subarray(8 + start, 8 + last)) };
 }
 
-/** The images as a stream. */
+/** Yields the images one by one. */
 export async function* streamed({ images }: Pick<TestSet, 'images'>): AsyncGenerator<ImageItem> {
   yield* images;
 }
 
-/** Wilson's 95 % interval of a share of `right` in `n`, in per cent. */
+/** Returns Wilson's 95 % interval of the share `right` / `n`, in per cent. */
 export function wilson(right: number, n: number): readonly [low: number, high: number] {
   const z = 1.959964;
   const p = right / n;

@@ -1,5 +1,5 @@
-// What does one evaluation of a model cost, and where does the time go? Runs the whole network at a batch
-// size, then every launch of it alone, and sets the whole against the sum of its parts.
+// What does one evaluation of a model cost, and where does the time go? Times the whole network at a batch size, then each
+// of its launches alone, and compares the whole with the sum of its parts.
 
 import { parseArgs } from 'node:util';
 import { plan } from '../src/graph/core/plan.ts';
@@ -8,6 +8,7 @@ import { trace } from '../src/graph/evaluation/evaluation.ts';
 import { loadModel } from '../src/graph/models/open-model.ts';
 import { type Family, openDevice } from '../src/kernels/device/device.ts';
 import { createStorage, idle, prepare, submit } from '../src/kernels/device/runtime.ts';
+import { kernelShares, shareLine } from './kernel-shares.ts';
 import { median } from './median.ts';
 
 const { values: options } = parseArgs({
@@ -32,7 +33,7 @@ const made = await plan(device, trace(network, evaluation, batch), {
 });
 await close();
 
-/** Milliseconds of one run, the median of passes that repeat it until a submission's own cost is small. */
+/** Returns the median milliseconds of one run. Passes repeat it until the cost of a submission is negligible. */
 async function time(encode: (pass: GPUComputePassEncoder) => void, leastMs = 12): Promise<number> {
   const once = async (times: number): Promise<number> => {
     const start = performance.now();
@@ -54,30 +55,24 @@ submit(device, (pass) => made.encode(pass));
 await idle(device);
 const first = performance.now() - cold;
 
-const rows: { name: string; ms: number }[] = [];
+const names = made.launches.map(({ kernel }) => kernel.name);
+const times: number[] = [];
 const sequence = await prepare(device, made.launches);
-for (const [i, { kernel }] of made.launches.entries())
-  rows.push({ name: kernel.name, ms: await time((pass) => sequence.encode(pass, i, i + 1)) });
+for (const i of names.keys()) times.push(await time((pass) => sequence.encode(pass, i, i + 1)));
 const whole = await time(made.encode);
-const sum = rows.reduce((total, { ms }) => total + ms, 0);
+const sum = times.reduce((total, ms) => total + ms, 0);
 
-const byName = new Map<string, { ms: number; count: number }>();
-for (const [i, { name, ms }] of rows.entries()) {
-  const key = options.launches ? `${i} ${name}` : name;
-  const { ms: before, count } = byName.get(key) ?? { ms: 0, count: 0 };
-  byName.set(key, { ms: before + ms, count: count + 1 });
-}
-const order = options.launches ? [...byName] : [...byName].sort(([, a], [, b]) => b.ms - a.ms);
-for (const [name, { ms, count }] of order)
-  console.log(
-    `${name.padEnd(56)} ${String(count).padStart(4)} ${ms.toFixed(2).padStart(9)} ms ${((100 * ms) / sum).toFixed(1).padStart(6)} %`,
-  );
+if (options.launches)
+  names.forEach((name, i) => {
+    console.log(shareLine({ name: `${i} ${name}`, launches: 1, ms: times[i]!, share: times[i]! / sum }));
+  });
+else for (const share of kernelShares(names, times)) console.log(shareLine(share));
 console.log(`\n${device.capabilities.description}, family ${device.capabilities.family}, batch ${batch}`);
 console.log(
-  `whole network ${whole.toFixed(2)} ms = ${((1000 * whole) / batch).toFixed(0)} us an evaluation; first run ${(first / 1000).toFixed(1)} s`,
+  `whole network ${whole.toFixed(2)} ms = ${((1000 * whole) / batch).toFixed(0)} us per evaluation; first run ${(first / 1000).toFixed(1)} s`,
 );
 console.log(
-  `sum of ${rows.length} launches alone ${sum.toFixed(2)} ms; whole / sum = ${(whole / sum).toFixed(3)}`,
+  `sum of ${times.length} launches alone ${sum.toFixed(2)} ms; whole / sum = ${(whole / sum).toFixed(3)}`,
 );
 console.log(
   `activations ${(made.bytes / 2 ** 20).toFixed(1)} MiB, weights ${(weights.bytes() / 2 ** 20).toFixed(1)} MiB`,

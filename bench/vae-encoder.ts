@@ -2,26 +2,25 @@
 //
 //   npm run bench -- vaeencoder [--vae DIR] [--size 512] [--weights f16] [--compact] [--family plain] [--launches]
 //
-// Without a folder: an encoder of Stable Diffusion's shape with random weights. `--compact` transforms the weights of
-// convolutions for every run instead of keeping them so, which is less memory and more time. On a software adapter times are
-// also given by this process's processor time over the cores, which other processes disturb little.
+// Without --vae it uses an encoder of Stable Diffusion's shape with random weights. `--compact` transforms the weights of
+// convolutions in every run instead of keeping the transformed ones, which takes less memory and more time. The processor
+// time of this process divided by the number of cores is also printed; other processes disturb it little.
 
-import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { input, newGraph, output } from '../src/graph/core/graph.ts';
 import { plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
-import { lengthOf } from '../src/graph/files/expected-tensors.ts';
-import type { Parameters } from '../src/graph/files/parameters.ts';
 import { vaeEncoder, vaeEncoderParameters } from '../src/graph/networks/vae-encoder.ts';
 import { parseVaeEncoderConfig, readVaeEncoderConfig } from '../src/graph/networks/vae-encoder-config.ts';
 import { fileAt } from '../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../src/graph/node/open-safetensors.ts';
 import { type Family, openDevice } from '../src/kernels/device/device.ts';
 import { idle, prepare, submit } from '../src/kernels/device/runtime.ts';
-import { randomUniform } from './random.ts';
+import { randomParameters } from './device/random-weights.ts';
+import { kernelShares, shareLine } from './kernel-shares.ts';
+import { residentMiB } from './resident.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -35,33 +34,11 @@ const { values: options } = parseArgs({
 });
 const MIB = 2 ** 20;
 
-/** Weights of a variance that keeps activations of about size 1; norms of 1. */
-const randomParameters: Parameters = (name, shape) => {
-  const length = lengthOf(shape);
-  const values = async (): Promise<Float32Array> => {
-    if (shape.length === 1) return new Float32Array(length).fill(name.endsWith('weight') ? 1 : 0);
-    const bound = Math.sqrt((3 * shape[0]!) / length);
-    const random = randomUniform(1);
-    return Float32Array.from({ length }, () => bound * (2 * random() - 1));
-  };
-  return { name, length, values };
-};
-
 const stableDiffusion = {
   block_out_channels: [128, 256, 512, 512],
   down_block_types: Array.from({ length: 4 }, () => 'DownEncoderBlock2D'),
   layers_per_block: 2,
 };
-
-/** The most memory that this process has had resident, where the system says. */
-function peakMiB(): string {
-  try {
-    const kib = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
-    return kib === undefined ? 'unknown' : (Number(kib) / 1024).toFixed(0);
-  } catch {
-    return 'unknown';
-  }
-}
 
 const device = await openDevice(options.family ? { family: options.family as Family } : {});
 const size = Number(options.size);
@@ -70,7 +47,7 @@ const config = folder
   ? await readVaeEncoderConfig(...fileAt(join(folder, 'config.json')))
   : parseVaeEncoderConfig(stableDiffusion, 'Stable Diffusion');
 const file = folder ? await openSafetensors(join(folder, 'diffusion_pytorch_model.safetensors')) : undefined;
-const parameters = file ? vaeEncoderParameters(file, config) : randomParameters;
+const parameters = file ? vaeEncoderParameters(file, config) : randomParameters();
 const graph = newGraph();
 output(graph, 'latent', vaeEncoder(graph, parameters, config, input(graph, 'image', [3, 1, size, size])));
 const weights = weightStore(device);
@@ -83,7 +60,7 @@ const made = await plan(device, graph, {
 await file?.close();
 const loading = (performance.now() - began) / 1000;
 
-/** Seconds of one run, by the clock and by this process's share of the cores. */
+/** Returns the seconds of one run: wall time, and processor time divided by the number of cores. */
 async function time(encode: (pass: GPUComputePassEncoder) => void): Promise<readonly [number, number]> {
   const [start, before] = [performance.now(), process.cpuUsage()];
   submit(device, encode);
@@ -96,21 +73,18 @@ const [first] = await time(made.encode);
 const [wall, alone] = await time(made.encode);
 if (options.launches) {
   const sequence = await prepare(device, made.launches);
-  const byName = new Map<string, { seconds: number; count: number }>();
-  for (const [i, { kernel }] of made.launches.entries()) {
-    const [, seconds] = await time((pass) => sequence.encode(pass, i, i + 1));
-    const before = byName.get(kernel.name) ?? { seconds: 0, count: 0 };
-    byName.set(kernel.name, { seconds: before.seconds + seconds, count: before.count + 1 });
-  }
-  for (const [name, { seconds, count }] of [...byName].sort(([, a], [, b]) => b.seconds - a.seconds))
-    console.log(`${name.padEnd(56)} ${String(count).padStart(4)} ${seconds.toFixed(3).padStart(9)} s`);
+  const times: number[] = [];
+  for (const i of made.launches.keys())
+    times.push(1000 * (await time((pass) => sequence.encode(pass, i, i + 1)))[1]);
+  const names = made.launches.map(({ kernel }) => kernel.name);
+  for (const share of kernelShares(names, times)) console.log(shareLine(share));
 }
 console.log(`${device.capabilities.description}, family ${device.capabilities.family}, ${size}x${size}`);
 console.log(
-  `one image ${wall.toFixed(2)} s, ${alone.toFixed(2)} s by processor time; loading ${loading.toFixed(1)} s, first run ${first.toFixed(1)} s`,
+  `one image ${wall.toFixed(2)} s, ${alone.toFixed(2)} s of processor time per core; loading ${loading.toFixed(1)} s, first run ${first.toFixed(1)} s`,
 );
 console.log(
-  `activations and scratch ${(made.bytes / MIB).toFixed(0)} MiB, weights ${(weights.bytes() / MIB).toFixed(0)} MiB, peak of the process ${peakMiB()} MiB`,
+  `activations and scratch ${(made.bytes / MIB).toFixed(0)} MiB, weights ${(weights.bytes() / MIB).toFixed(0)} MiB, at most ${residentMiB('VmHWM').toFixed(0)} MiB resident`,
 );
 made.destroy();
 weights.destroy();

@@ -1,4 +1,4 @@
-// Cases that a GPU needs to show what it can do: the kernel tests' tables were chosen for two cores.
+// Cases that are large enough for a GPU. Those of the kernel tests are chosen for two CPU cores.
 
 import type { Conv2dOptions } from '../../src/kernels/conv2d/conv2d.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
@@ -35,7 +35,7 @@ const norm = (x: Shape, groups: number) => ({
   options: { x, groups, eps: 1e-5, scaleShift: false },
 });
 
-/** As large networks are planned: weights in halves, not kept transformed. */
+/** How large networks are planned: weights in f16, without copies of transformed weights. */
 const compact = { compact: true, weights: 'f16' } as const;
 
 export const largeEntries: readonly Entry[] = entriesOf({

@@ -1,4 +1,4 @@
-// What a launch, a submission and a readback cost on this device.
+// Measures what a launch, a submission and a readback cost on this device.
 import type { Device } from '../../src/kernels/device/device.ts';
 import { accumulate, defineKernel } from '../../src/kernels/device/kernel.ts';
 import { createStorage, idle, type Launch, prepare, submit } from '../../src/kernels/device/runtime.ts';
@@ -7,7 +7,7 @@ import { median } from '../median.ts';
 import { whole } from '../peak-kernels.ts';
 import { measureEncoded } from './timing.ts';
 
-/** Measures what a launch, a submission and a readback cost, in microseconds. */
+/** Returns what a launch, a submission and a readback cost, in microseconds, by name. */
 export async function launchCost(device: Device): Promise<Record<string, number>> {
   const { gpu } = device;
   const empty = defineKernel({

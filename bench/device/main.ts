@@ -1,11 +1,11 @@
-// `npm run bench -- device`: everything about one device in one command, within minutes. What can it do, are the
-// kernels' results right on it, how fast is every kernel next to the device's own peaks, how fast is whole work?
+// `npm run bench -- device` measures one device in one command, within minutes. What can it do, are the kernels' results
+// right on it, how fast is every kernel compared with the device's peaks, and how fast are whole networks and pipelines?
 //
 //   npm run bench -- device [--mode support,test,perf,work] [--torch python3] [--out FILE] [--budget SECONDS]
 //                           [--root FOLDER]
 //
-// --root (or the variable DIFFCLASS_BENCH_ROOT) is the folder that holds `weights/` and `bench/device.py`; default: the
-// current one. Without --out the results go to bench/results/<device>.json under it.
+// --root (or the variable DIFFCLASS_BENCH_ROOT) is the folder that holds `weights/` and `bench/device.py`; the default is
+// the current folder. Without --out the results go to bench/results/<device>.json in it.
 
 import { mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -32,9 +32,9 @@ const slug = (name: string): string =>
     .replace(/^-+|-+$/g, '') || 'unknown';
 
 interface PlannedStep {
-  /** Where its results go: a section, or a key of a section. */
+  /** Where its results go: a section of the results file, or `section.key`. */
   readonly name: string;
-  /** The step belongs to each of these modes. */
+  /** The modes that include the step. */
   readonly mode: readonly string[];
   /** Share of the budget, relative to the other steps of the run. */
   readonly part: number;
@@ -42,20 +42,20 @@ interface PlannedStep {
   readonly run: (step: Step, modes: ReadonlySet<string>) => Promise<unknown>;
 }
 
-/** All steps in the order in which they run: what is worth most comes before what is merely complete. */
+/** Returns all steps in the order in which they run, the most valuable ones first. */
 function stepsOf(
   session: Session,
   { software, own }: { readonly software: boolean; readonly own: Family | undefined },
 ): PlannedStep[] {
-  // Peaks are what everything else divides by, and what later steps predict their time from. These are for a run whose
-  // peaks could not be measured.
+  // Later steps divide by the peaks, and predict their time from them. These defaults are for a run in which they could
+  // not be measured.
   const peak = (): Peak => {
     const found = (session.results.perf as { readonly peak?: Partial<Peak> } | undefined)?.peak;
     return { ...found, gflops: found?.gflops || 50, gbytes: found?.gbytes || 5 };
   };
   const families = (['tile', 'plain', 'subgroup'] as const).filter((family) => family !== own);
   return [
-    // What is cold is measured before anything else compiles a pipeline.
+    // The first label must be measured before anything else compiles a pipeline.
     { name: 'firstLabel', mode: ['work'], part: 6, run: (step) => firstLabel(session, step) },
     { name: 'support', mode: ['support'], part: 2, run: (step) => support(session, step) },
     { name: 'perf.peak', mode: ['perf', 'work'], part: 7, run: (step) => measurePeaks(session, step) },
@@ -112,7 +112,7 @@ function stepsOf(
       part: 6,
       run: (step) => timeNetwork(session, step, ditXl2, [8], peak()),
     },
-    // Flags that are not the product's come late: a driver may crash on them.
+    // Flags that the product does not set come late, because a driver may crash with them.
     { name: 'perf.extra', mode: ['perf'], part: 3, run: (step) => measureExtra(session, step) },
     {
       name: 'perf.withoutChecks',
@@ -138,8 +138,8 @@ function stepsOf(
 }
 
 /**
- * Runs the bench. `prefix` are arguments before the options that the caller took off the command line: a child process,
- * which is started with the same command line, needs them back.
+ * Runs the benchmark. `prefix` are the arguments before the options that the caller has removed from the command line;
+ * the child process, which gets the same command line, needs them again.
  */
 export async function main(prefix: readonly string[] = []): Promise<void> {
   const { values } = parseArgs({
@@ -149,20 +149,20 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
       out: { type: 'string' },
       budget: { type: 'string', default: '450' },
       root: { type: 'string', default: process.env.DIFFCLASS_BENCH_ROOT ?? '.' },
-      /** Goes on after the steps that the results file has. */
+      /** Continues after the steps that are in the results file. */
       resume: { type: 'boolean', default: false },
     },
   });
   const modes = new Set(values.mode.split(','));
   const unknown = [...modes].find((mode) => !(MODES as readonly string[]).includes(mode));
   if (unknown !== undefined) {
-    console.error(`bench device: expected --mode with some of ${MODES.join(', ')}, got "${unknown}"`);
+    console.error(`bench device: expected --mode to be a list of ${MODES.join(', ')}, got "${unknown}"`);
     process.exitCode = 2;
     return;
   }
   const budget = Number(values.budget);
   if (!(budget > 0)) {
-    console.error(`bench device: expected --budget with a number of seconds, got "${values.budget}"`);
+    console.error(`bench device: expected --budget to be a number of seconds, got "${values.budget}"`);
     process.exitCode = 2;
     return;
   }
@@ -184,7 +184,7 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
   });
   const { results, step } = session;
 
-  // A restarted process is given --out; what the file holds is read before anything is written.
+  // A restarted process has --out; its file must be read before anything is written.
   if (values.resume) session.resume();
   Object.assign(results, {
     bench: 'device',
@@ -209,14 +209,14 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
     readonly family?: Family;
   };
 
-  /** Prints the table and ends, also when the run is told to end: what is done is worth a table. */
+  /** Prints the table of all results so far and exits; also after a signal. */
   const end = (status: number): never => {
     session.write();
     session.closeDevices();
     console.log(`\n${report(results)}\n`);
     for (const text of session.deviceErrors.slice(0, 10)) console.log(`device error: ${text.slice(0, 300)}`);
     console.log(`${session.elapsed().toFixed(1)} s; results: ${session.out()}`);
-    // A step that was given up on may still wait for something that never comes.
+    // A step that timed out may still wait for the device.
     process.exit(status);
   };
   process.once('SIGTERM', () => end(143));
@@ -226,7 +226,7 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
     ({ mode, torch }) => mode.some((one) => modes.has(one)) && (!torch || values.torch !== undefined),
   );
   for (const [i, { name, part, run }] of steps.entries()) {
-    // Each step has its part of the time that is left: what earlier steps did not use is shared out.
+    // Each step gets its part of the remaining time, which includes what earlier steps did not use.
     const parts = steps.slice(i).reduce((sum, later) => sum + later.part, 0);
     await step(name, Math.max(5, ((session.left() / 1000 - 5) * part) / parts), (at) => run(at, modes));
   }

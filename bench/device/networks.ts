@@ -58,7 +58,7 @@ const DIT_XL_2 = {
   num_embeds_ada_norm: 1000,
 };
 
-/** A network to time: its graph at a batch size, and what its inputs hold (random values where nothing is given). */
+/** A network to time: its graph at a batch size, and values of inputs. Inputs without values get random ones. */
 export interface Network {
   readonly name: string;
   readonly parameters: number;
@@ -116,7 +116,7 @@ export function ditXl2(): Network {
   };
 }
 
-/** A row for every sample, channel by channel: channels are `batch` values rounded up to a vec4 apart. */
+/** Repeats a row for every sample, in channel-major order: the values of a channel are padded to whole vec4s. */
 function sameRow(row: Float32Array, batch: number): Float32Array<ArrayBuffer> {
   const pitch = Math.ceil(batch / 4) * 4;
   const all = new Float32Array(row.length * pitch);
@@ -145,6 +145,7 @@ export interface NetworkResult {
   readonly error?: string;
 }
 
+/** Plans a network at a batch size, runs it once, and times further runs as far as the time allows. */
 async function runNetwork(
   device: Device,
   step: Step,
@@ -161,11 +162,11 @@ async function runNetwork(
   try {
     await idle(device);
     const loadSeconds = (performance.now() - start) / 1000;
-    const given = network.inputs(batch);
+    const values = network.inputs(batch);
     const write = (): void => {
-      for (const [name, value] of graph.inputs) {
+      for (const [name, { shape }] of graph.inputs) {
         const { buffer, offset } = made.inputs.get(name)!;
-        const data = given[name] ?? fillRandom(new Float32Array(storageElements(value.shape)));
+        const data = values[name] ?? fillRandom(new Float32Array(storageElements(shape)));
         device.gpu.queue.writeBuffer(buffer, offset, data.buffer, data.byteOffset, data.byteLength);
       }
     };
@@ -174,10 +175,10 @@ async function runNetwork(
     submit(device, (pass) => made.encode(pass));
     await idle(device);
     const firstMs = performance.now() - first;
-    // Inputs share memory with what comes after them, so the output is that of the first run alone.
+    // Later values share the memory of inputs, so only the first run after `write` has the right output.
     const y = new Float32Array(await readBack(device, made.outputs.get('y')!));
     const squares = y.reduce((sum, value) => sum + value * value, 0);
-    const facts = {
+    const common = {
       batch,
       flop,
       loadSeconds,
@@ -189,12 +190,12 @@ async function runNetwork(
     };
     if (step.left() < firstMs)
       return {
-        ...facts,
+        ...common,
         ms: firstMs,
         msPerSample: firstMs / batch,
         gflops: flop / firstMs / 1e6,
         shareOfFlops: flop / firstMs / 1e6 / gflops,
-        skipped: 'only the first run fits the time that is left',
+        skipped: 'only the first run fits into the remaining time',
       };
     const slow = firstMs > 2000;
     const timing = await measureEncoded(device, made.encode, made.launches.length, {
@@ -204,7 +205,7 @@ async function runNetwork(
     });
     const rate = flop / timing.ms / 1e6;
     const result: NetworkResult = {
-      ...facts,
+      ...common,
       ms: timing.ms,
       wallMs: timing.wallMs,
       msPerSample: timing.ms / batch,
@@ -222,7 +223,7 @@ async function runNetwork(
   }
 }
 
-/** Times a network at several batches. What the measured rate says will not fit the time that is left is skipped. */
+/** Times a network at several batch sizes. Skips a size if the measured rate predicts that it will take too long. */
 export async function timeNetwork(
   session: Session,
   step: Step,
@@ -240,10 +241,10 @@ export async function timeNetwork(
   try {
     for (const batch of batches) {
       const { flop } = costOf(network.trace(batch));
-      // One run; loading is known only after the first batch, and a second run is made if it fits.
+      // The predicted time of one run. Loading is not included: it is known only after the first batch.
       const needed = flop / Math.max(rate, 1) / 1e6;
       if (needed > step.left()) {
-        const skipped = `one run would take ${(needed / 1000).toFixed(1)} s, ${(step.left() / 1000).toFixed(1)} s are left`;
+        const skipped = `one run would take ${(needed / 1000).toFixed(1)} s, and ${(step.left() / 1000).toFixed(1)} s are left`;
         results.push({ batch, flop, skipped });
         step.say(`batch ${batch}: skipped, ${skipped}`);
         continue;

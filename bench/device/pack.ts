@@ -1,10 +1,10 @@
-// Packs a kit: `bench -- device` for a machine that has a GPU with its Vulkan driver, and neither network nor Node.
+// Packs a kit: `bench -- device` for a machine that has a GPU with its Vulkan driver, but no network and no Node.
 //
 //   npm run bench -- device --pack DIR [--weights NAME,NAME] [--compress gz|xz] [--with FILE]...
 //
-// On the other machine: unpack the archive, then `diffclass-bench-linux-x64/run.sh --probe` for a check of seconds,
-// `run.sh [options]` for the bench itself. `npx vitest run test/package/kit.test.ts` with TEST_KIT=1 packs a kit and
-// starts it in a root without anything else (as root; see test/package/kit-in-bare-root.sh).
+// On the other machine, unpack the archive. `diffclass-bench-linux-x64/run.sh --probe` checks in seconds that the kit
+// works, `run.sh [options]` runs the benchmark. With TEST_KIT=1, `npx vitest run test/package/kit.test.ts` packs a kit and
+// starts it in an otherwise empty root folder (needs to be root; see test/package/kit-in-bare-root.sh).
 
 import { execFileSync } from 'node:child_process';
 import {
@@ -30,7 +30,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const NAME = 'diffclass-bench-linux-x64';
 const MIB = 2 ** 20;
 
-/** How an archive is compressed, and how large it may become. */
+/** The program that compresses an archive, and the largest size that is allowed. */
 const COMPRESSION = {
   gz: { program: 'gzip -9', limit: 48 * MIB },
   xz: { program: 'xz -6 -T0', limit: 40 * MIB },
@@ -38,7 +38,7 @@ const COMPRESSION = {
 
 const isCompression = (name: string): name is keyof typeof COMPRESSION => Object.hasOwn(COMPRESSION, name);
 
-/** Libraries that the kit carries for machines that lack them, by folder: their soname and Debian's package. */
+/** Libraries that the kit contains for machines without them, by folder: soname and Debian package. */
 const LIBRARIES: Readonly<Record<string, readonly (readonly [soname: string, debian: string])[]>> = {
   vulkan: [['libvulkan.so.1', 'libvulkan1']],
   cxx: [
@@ -63,7 +63,7 @@ const LIBRARIES: Readonly<Record<string, readonly (readonly [soname: string, deb
   ],
 };
 
-/** Libraries that a packed Node may need: those of glibc, and those above. */
+/** Libraries that the packed Node may need: those of glibc, and libstdc++ and libgcc_s from the kit. */
 const ALLOWED =
   /^(linux-vdso|ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libstdc\+\+|libgcc_s)\.so(\.|$)/;
 
@@ -80,8 +80,8 @@ function works(program: string, ...args: string[]): boolean {
 }
 
 /**
- * Gives every source file the address that it has in the repository, below the kit's root, although all of them are in
- * one bundle: whatever a source finds relative to itself (weights, package.json, Python scripts) keeps its place.
+ * Gives every source file in the bundle its path in the repository, below the root of the kit. So a source still finds
+ * files relative to itself (weights, package.json, Python scripts).
  */
 const sourceAddresses: Plugin = {
   name: 'source-addresses',
@@ -98,7 +98,7 @@ const sourceAddresses: Plugin = {
   },
 };
 
-// CommonJS packages in the bundle ask for Node's own modules with `require`.
+// CommonJS packages in the bundle load Node's own modules with `require`.
 const PREAMBLE = `import { createRequire as kitRequire } from 'node:module';
 import { fileURLToPath as kitPath } from 'node:url';
 globalThis.require ??= kitRequire(import.meta.url);
@@ -123,7 +123,7 @@ async function bundle(outfile: string): Promise<void> {
   });
 }
 
-/** Strips a program or library of its symbols if that makes it smaller and it still works. */
+/** Strips the symbols of a program or library if that makes it smaller and it still works. */
 function strip(path: string, stillWorks: (path: string) => boolean): void {
   const stripped = `${path}.stripped`;
   copyFileSync(path, stripped);
@@ -133,7 +133,7 @@ function strip(path: string, stillWorks: (path: string) => boolean): void {
   rmSync(stripped);
 }
 
-/** Copies the Node that runs this. @throws Error if it needs libraries that the kit does not carry. */
+/** Copies the running Node. @throws Error if it needs libraries that the kit does not contain. */
 function packNode(folder: string): string {
   const node = join(folder, 'node');
   mkdirSync(folder);
@@ -142,16 +142,16 @@ function packNode(folder: string): string {
   const needed = [...run('ldd', node).matchAll(/^\s*(?:\S*\/)?(\S+\.so[.\d]*)/gm)].map(
     ([, name = '']) => name,
   );
-  const strange = needed.filter((name) => !ALLOWED.test(name));
-  if (strange.length > 0)
+  const missing = needed.filter((name) => !ALLOWED.test(name));
+  if (missing.length > 0)
     throw new Error(
-      `expected a Node that needs only the C and C++ libraries, got one that needs ${strange.join(', ')}: run this with Node from nodejs.org`,
+      `expected a Node that needs only the C and C++ libraries, got one that needs ${missing.join(', ')}: use Node from nodejs.org`,
     );
   strip(node, (path) => works(path, '--eval', 'new WebAssembly.Memory({ initial: 1 })'));
   return node;
 }
 
-/** Copies what the packages need that stay outside of the bundle. */
+/** Copies the packages that are not in the bundle. */
 function packPackages(folder: string, node: string): void {
   const source = join(ROOT, 'node_modules');
   const dawn = join(folder, 'webgpu/dist/linux-x64/dawn.node');
@@ -160,12 +160,12 @@ function packPackages(folder: string, node: string): void {
   strip(dawn, (path) => works(node, '--eval', `process.dlopen({ exports: {} }, ${JSON.stringify(path)})`));
   for (const file of ['index.js', 'package.json', 'LICENSE.md'])
     copyFileSync(join(source, 'webgpu', file), join(folder, 'webgpu', file));
-  // Loaded by `require` where images are written (src/pipeline/images/png.ts).
+  // src/pipeline/images/png.ts loads it with `require`.
   for (const file of ['lib', 'package.json', 'LICENSE'])
     cpSync(join(source, 'pngjs', file), join(folder, 'pngjs', file), { recursive: true });
 }
 
-/** The linker's cache: paths of the installed x86-64 libraries by soname. */
+/** Returns the paths of the installed x86-64 libraries by soname, from the linker's cache. */
 function installedLibraries(): ReadonlyMap<string, string> {
   const program = existsSync('/sbin/ldconfig') ? '/sbin/ldconfig' : 'ldconfig';
   const lines = works(program, '-p') ? run(program, '-p') : '';
@@ -177,7 +177,7 @@ function installedLibraries(): ReadonlyMap<string, string> {
   );
 }
 
-/** Fetches a library from the machine's own Debian mirror into a temporary folder. @throws Error without one. */
+/** Downloads a library from the machine's Debian mirror into a temporary folder. @throws Error if that fails. */
 export function libraryOfDebian(soname: string, debian: string, temporary: string): string {
   const unpacked = join(temporary, debian);
   try {
@@ -192,7 +192,7 @@ export function libraryOfDebian(soname: string, debian: string, temporary: strin
   }
   const found = ['usr/lib', 'lib'].map((folder) => join(unpacked, folder, 'x86_64-linux-gnu', soname));
   const path = found.find((candidate) => existsSync(candidate));
-  if (!path) throw new Error(`expected ${soname} in Debian's package ${debian}, and it is not there`);
+  if (!path) throw new Error(`expected ${soname} in Debian's package ${debian}, got a package without it`);
   return path;
 }
 
@@ -207,7 +207,7 @@ function packLibraries(folder: string, temporary: string): void {
   }
 }
 
-/** Copies shipped models, without the scripts that trained them. @throws Error for a name that is not one of theirs. */
+/** Copies shipped models, without their training scripts. @throws Error if there is no shipped model of a name. */
 function packWeights(names: readonly string[], folder: string): void {
   const shipped = readdirSync(join(ROOT, 'weights'), { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
@@ -215,13 +215,13 @@ function packWeights(names: readonly string[], folder: string): void {
   mkdirSync(folder);
   for (const name of names) {
     if (!shipped.includes(name))
-      throw new Error(`--weights: expected names of ${shipped.join(', ')}, got "${name}"`);
+      throw new Error(`--weights: expected names from ${shipped.join(', ')}, got "${name}"`);
     const filter = (path: string) => !/\.py$/.test(path);
     cpSync(join(ROOT, 'weights', name), join(folder, name), { recursive: true, filter });
   }
 }
 
-/** Copies the Python scripts of this bench. */
+/** Copies the Python scripts of this benchmark. */
 function packScripts(folder: string): void {
   for (const path of ['.', 'device'])
     for (const file of readdirSync(join(ROOT, 'bench', path)))
@@ -242,7 +242,7 @@ interface PackOptions {
   /** Names of shipped models. */
   readonly weights: readonly string[];
   readonly compress: keyof typeof COMPRESSION;
-  /** Paths of further files, for the folder `extra`. */
+  /** Paths of further files, which go into the folder `extra`. */
   readonly extra: readonly string[];
 }
 
@@ -250,7 +250,7 @@ interface PackOptions {
 export async function pack(folder: string, { weights, compress, extra }: PackOptions): Promise<string> {
   if (process.platform !== 'linux' || process.arch !== 'x64')
     throw new Error(
-      `--pack: expected linux-x64, got ${process.platform}-${process.arch}: pack on such a machine`,
+      `--pack: expected linux-x64, got ${process.platform}-${process.arch}: pack the kit on a Linux machine with x86-64`,
     );
   const temporary = mkdtempSync(join(tmpdir(), 'diffclass-kit-'));
   try {
@@ -287,7 +287,7 @@ export async function pack(folder: string, { weights, compress, extra }: PackOpt
   }
 }
 
-/** `npm run bench -- device --pack DIR`: packs the kit and prints what to do with it. */
+/** Runs `npm run bench -- device --pack DIR`: packs the kit and prints how to use it. */
 export async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -298,7 +298,7 @@ export async function main(): Promise<void> {
     },
   });
   const { pack: folder = '', weights, compress, with: extra } = values;
-  if (folder === '') throw new Error('--pack: expected the folder for the archive');
+  if (folder === '') throw new Error('--pack: expected a folder for the archive, got none');
   if (!isCompression(compress)) throw new Error(`--compress: expected gz or xz, got "${compress}"`);
   const start = performance.now();
   const archive = await pack(folder, { weights: weights.split(',').filter(Boolean), compress, extra });

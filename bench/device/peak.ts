@@ -1,19 +1,10 @@
-// What this device reaches without a kernel's burdens, measured in the same run as everything it is the yardstick of:
-// multiplications and additions in registers in f32 and f16, matrix units, copies of memory, and what a launch costs.
+// Measures what this device reaches at most, in the same run as everything that is compared with it: multiplications and
+// additions in registers in f32 and f16, matrix units, copies of memory, and the cost of a launch.
 import { type Device, openDevice } from '../../src/kernels/device/device.ts';
-import {
-  accumulate,
-  defineKernel,
-  type Kernel,
-  LINEAR_GROUP,
-  linearGrid,
-  read,
-  write,
-} from '../../src/kernels/device/kernel.ts';
 import { createStorage, idle, readBack } from '../../src/kernels/device/runtime.ts';
 import { EXTRA_FLAGS, type MatrixConfig, matrixConfigs, openWith } from '../dawn.ts';
 import { median } from '../median.ts';
-import { fmaKernel, whole } from '../peak-kernels.ts';
+import { copyKernel, fmaKernel, MATRIX_BYTES, matrixKernel, whole } from '../peak-kernels.ts';
 import { launchCost } from './launch-cost.ts';
 import { randomBlock } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
@@ -26,8 +17,8 @@ export interface Rate {
 }
 
 /**
- * Grows the number of workgroups until the rate no longer does: 256 fill a laptop's GPU, and an H100 holds 1900 of
- * them at once.
+ * Measures the rate of products in registers, with more and more workgroups until the rate stops growing: 256 fill a
+ * laptop's GPU, and an H100 holds 1900 of them at once.
  */
 async function fmaRate(
   device: Device,
@@ -52,7 +43,7 @@ async function fmaRate(
         y.destroy();
       }
       const [last, before] = [sweep.at(-1)!, sweep.at(-2)];
-      // Longer than a few milliseconds and no faster than a quarter of the workgroups: it is flat.
+      // The rate is flat if a run of a few milliseconds is no faster than one with a quarter of the workgroups.
       if (left() < 4 * last.ms * 20 || (before && last.ms > 2 && last.gflops < 1.02 * before.gflops)) break;
     }
   } finally {
@@ -62,63 +53,7 @@ async function fmaRate(
   return { ...best, sweep };
 }
 
-/**
- * Products of the matrix units in registers: a subgroup keeps 2 x 2 results and multiplies the same operands over and
- * over, so that only the units themselves are timed.
- */
-function matrixKernel(
-  config: MatrixConfig,
-  subgroup: number,
-  groups: number,
-  turns: number,
-): { kernel: Kernel; flops: number; bytes: number } {
-  const { M, N, K, componentType, resultComponentType } = config;
-  const [from, to] = [componentType, resultComponentType];
-  const subgroups = 4;
-  const size = subgroup * subgroups;
-  const operands = Math.max(M * K, K * N);
-  const types = `
-alias Left = subgroup_matrix_left<${from}, ${K}, ${M}>;
-alias Right = subgroup_matrix_right<${from}, ${N}, ${K}>;
-alias Result = subgroup_matrix_result<${to}, ${N}, ${M}>;`;
-  const pairs = [0, 1, 2, 3];
-  const wgsl = /* wgsl */ `enable f16;
-enable subgroups;
-enable chromium_experimental_subgroup_matrix;
-diagnostic(off, chromium.subgroup_matrix_uniformity);
-@group(0) @binding(0) var<storage, read> x: array<${from}>;
-@group(0) @binding(1) var<storage, read_write> y: array<${to}>;
-${types}
-@compute @workgroup_size(${size})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let a0 = subgroupMatrixLoad<Left, row_major>(&x, 0, ${K});
-  let a1 = subgroupMatrixLoad<Left, row_major>(&x, ${operands}, ${K});
-  let b0 = subgroupMatrixLoad<Right, row_major>(&x, 0, ${N});
-  let b1 = subgroupMatrixLoad<Right, row_major>(&x, ${operands}, ${N});
-  ${pairs.map((i) => `var c${i}: Result;`).join(' ')}
-  for (var turn = 0u; turn < ${turns}u; turn++) {
-    ${pairs.map((i) => `c${i} = subgroupMatrixMultiplyAccumulate(a${i >> 1}, b${i & 1}, c${i});`).join('\n    ')}
-  }
-  let at = (group.x * ${subgroups}u + lane / ${subgroup}u) * ${4 * M * N}u;
-  ${pairs.map((i) => `subgroupMatrixStore<row_major>(&y, at + ${i * M * N}u, c${i}, ${N});`).join('\n  ')}
-}
-`;
-  const kernel: Kernel = {
-    name: `bench.matrix.${from}.${to}.${M}x${N}x${K}`,
-    bindings: [read('x', from), accumulate('y', to)],
-    uniforms: [],
-    wgsl,
-    grid: [groups, 1, 1],
-  };
-  const bytesOf = (type: string) => (type.endsWith('16') ? 2 : type.endsWith('8') ? 1 : 4);
-  return {
-    kernel,
-    flops: groups * subgroups * turns * 4 * 2 * M * N * K,
-    bytes: groups * subgroups * 4 * M * N * bytesOf(to),
-  };
-}
-
-/** WGSL's name of an element type of a matrix configuration; 8-bit types are elements of words in memory. */
+/** Returns whether all elements of a configuration are floats. The kernel cannot load 8-bit elements, which lie in words. */
 const isFloat = ({ componentType, resultComponentType }: MatrixConfig): boolean =>
   [componentType, resultComponentType].every((type) => type === 'f16' || type === 'f32');
 
@@ -127,16 +62,17 @@ async function matrixRates(device: Device, info: GPUAdapterInfo, step: Step): Pr
   if (configs.length === 0)
     return { skipped: 'the device has no matrix units for floats, or Dawn does not offer them' };
   const { software } = device.capabilities;
-  const subgroup = info.subgroupMaxSize ?? 32;
+  const lanes = info.subgroupMaxSize ?? 32;
   const found: unknown[] = [];
   for (const config of configs) {
     if (step.over()) break;
     const rates: Rate[] = [];
     try {
       for (let groups = software ? 32 : 1024; groups <= 65535; groups *= 4) {
-        const { kernel, flops, bytes } = matrixKernel(config, subgroup, groups, software ? 32 : 1024);
-        const x = createStorage(device, 65536, new Uint16Array(32768).fill(0x2c00));
-        const y = createStorage(device, bytes);
+        const turns = software ? 8 : 256;
+        const { kernel, flops } = matrixKernel(config, lanes, { chains: 4, subgroups: 4, groups, turns });
+        const x = createStorage(device, MATRIX_BYTES, new Uint16Array(MATRIX_BYTES / 2).fill(0x2c00));
+        const y = createStorage(device, MATRIX_BYTES);
         try {
           const { ms } = await measure(device, [{ kernel, ranges: [whole(x), whole(y)] }], {
             samples: 5,
@@ -163,10 +99,10 @@ async function matrixRates(device: Device, info: GPUAdapterInfo, step: Step): Pr
   return found;
 }
 
-/** Copies by a kernel with a vec4 an invocation, by the walk of the product's kernels, and by the driver. */
+/** Measures copies by a kernel, with several numbers of invocations and of vec4s per invocation, and by the driver. */
 async function copyRates(device: Device, step: Step): Promise<Record<string, number>> {
   const { software, maxBindingBytes } = device.capabilities;
-  // Larger than any cache: an H100 has 50 MB of it.
+  // Larger than any cache: an H100 has one of 50 MB.
   const size = Math.min(maxBindingBytes, software ? 2 ** 26 : 2 ** 29);
   const [x, y] = [createStorage(device, size), createStorage(device, size)];
   const found: Record<string, number> = { mebibytes: size / 2 ** 20 };
@@ -174,12 +110,6 @@ async function copyRates(device: Device, step: Step): Promise<Record<string, num
     const fill = randomBlock();
     for (let from = 0; from < size; from += fill.byteLength)
       device.gpu.queue.writeBuffer(x, from, fill, 0, Math.min(fill.length, (size - from) / 4));
-    const body = (lanes: number, perLane: number) => /* wgsl */ `${LINEAR_GROUP}
-@compute @workgroup_size(${lanes}) fn main(@builtin(workgroup_id) group: vec3u,
-  @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let start = linearGroup(group, groups) * ${lanes * perLane}u + lane;
-  for (var i = 0u; i < ${perLane}u; i++) { y[start + i * ${lanes}u] = x[start + i * ${lanes}u]; }
-}`;
     const vectors = size / 16;
     for (const [lanes, perLane] of [
       [64, 1],
@@ -188,13 +118,7 @@ async function copyRates(device: Device, step: Step): Promise<Record<string, num
       [256, 16],
       [8, 2048],
     ] as const) {
-      const kernel = defineKernel({
-        name: 'bench.copy',
-        bindings: [read('x', 'vec4f'), write('y', 'vec4f')],
-        uniforms: [],
-        body: body(lanes, perLane),
-        grid: linearGrid(Math.ceil(vectors / (lanes * perLane))),
-      });
+      const kernel = copyKernel(vectors, lanes, perLane);
       const { ms } = await measure(device, [{ kernel, ranges: [whole(x), whole(y)] }], {
         sampleMs: 30,
         left: step.left,
@@ -213,7 +137,7 @@ async function copyRates(device: Device, step: Step): Promise<Record<string, num
       times.push((performance.now() - start) / copies);
     }
     found.copyBufferToBuffer = (2 * size) / median(times) / 1e6;
-    // From the host and back, as images and results travel.
+    // Images travel from the host to the device, and results travel back.
     const host = new Float32Array(2 ** 24);
     const start = performance.now();
     for (let i = 0; i < 4; i++) device.gpu.queue.writeBuffer(y, 0, host, 0, Math.min(host.length, size / 4));
@@ -229,13 +153,14 @@ async function copyRates(device: Device, step: Step): Promise<Record<string, num
   return found;
 }
 
-/** Peaks that later steps divide by. */
+/** The peaks, which later steps divide by. */
 export interface Peak {
   gflops: number;
   gbytes: number;
   [key: string]: unknown;
 }
 
+/** Measures the peaks with the product's own flags of Dawn. A part that fails is recorded as `{ error }`. */
 export async function measurePeaks(session: Session, step: Step): Promise<Peak> {
   const device = await session.device();
   const found: Peak = { gflops: 0, gbytes: 0 };
@@ -280,7 +205,7 @@ export async function measurePeaks(session: Session, step: Step): Promise<Peak> 
   return found;
 }
 
-/** f16 and matrix units, which need flags of Dawn that the product does not set. */
+/** Measures f16 and matrix units, which need flags of Dawn that the product does not set. */
 export async function measureExtra(session: Session, step: Step): Promise<Record<string, unknown>> {
   const found: Record<string, unknown> = {};
   const { gpu, info } = await openWith(EXTRA_FLAGS);
@@ -301,7 +226,7 @@ export async function measureExtra(session: Session, step: Step): Promise<Record
         }
         step.keep(found);
       }
-    else found.f16 = { skipped: 'no shader-f16' };
+    else found.f16 = { skipped: 'the device has no shader-f16' };
     const matrix = await matrixRates(opened, info, step);
     found.matrix = matrix;
     if (Array.isArray(matrix))

@@ -1,5 +1,5 @@
-// `--mode perf`: every case of the kernel benchmark and larger ones, by family, as rates and as shares of the peaks that
-// were measured in this run.
+// `--mode perf`: times every case of the kernel benchmark and larger ones, by family. Gives rates, and their shares of the
+// peaks that were measured in the same run.
 
 import type { Family } from '../../src/kernels/device/device.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
@@ -26,12 +26,12 @@ export interface EntryResult {
 
 const random = (count: number) => fillRandom(new Float32Array(count));
 
-/** Milliseconds that a case is expected to take, from the peak: nothing is started that does not fit. */
+/** Predicts the milliseconds of a case from the peak, so that no case is started that does not fit into the time. */
 const expectedMs = (entry: Entry, peak: Peak): number =>
   Math.max(entry.flops / Math.max(0.1 * peak.gflops, 1), bytesOf(entry) / Math.max(0.2 * peak.gbytes, 1)) /
   1e6;
 
-/** One entry of each op after the other, so that a step that ends early has seen every op. */
+/** Orders entries so that the ops take turns: a step that ends early has then timed every op. */
 export function roundRobin(list: readonly Entry[]): Entry[] {
   const byOp = new Map<string, Entry[]>();
   for (const entry of list) byOp.set(entry.op, [...(byOp.get(entry.op) ?? []), entry]);
@@ -44,6 +44,7 @@ export function roundRobin(list: readonly Entry[]): Entry[] {
 const percent = (share: number | undefined): string =>
   share === undefined ? '' : `${(100 * share).toFixed(1)} %`;
 
+/** Times entries with kernels of a family, the device's own by default. A failed entry is recorded with its error. */
 export async function timeEntries(
   session: Session,
   step: Step,
@@ -58,9 +59,9 @@ export async function timeEntries(
     if (step.over()) break;
     const device = await session.device(family);
     const common = { op: entry.op, name: entry.name, family: device.capabilities.family };
-    // A first run with its compilation, a calibration and at least one sample.
+    // An entry needs a first run with its compilation, a calibration and at least one sample.
     if (3 * expectedMs(entry, peak) > step.left()) {
-      results.push({ ...common, error: 'skipped: it does not fit the time that is left' });
+      results.push({ ...common, error: 'skipped: it does not fit into the remaining time' });
       continue;
     }
     const errors = session.deviceErrors.length;
@@ -100,11 +101,11 @@ export async function timeEntries(
   return results;
 }
 
-/** The cases that are timed first, and that PyTorch is given. */
+/** The cases that are timed first, here and in PyTorch. */
 export const chosenEntries: readonly Entry[] = roundRobin(largeEntries);
 export const suiteEntries: readonly Entry[] = roundRobin(entries);
 
-/** Cases whose ratios say what Dawn's checks of indices and its zeroed workgroup memory cost. */
+/** Cases whose ratios show what Dawn's checks of indices and its zeroed workgroup memory cost. */
 const PROBES: readonly (readonly [op: string, name: string])[] = [
   ['linear', '2048->2048'],
   ['conv2d', '128->128 32x32 n=64'],
@@ -113,6 +114,7 @@ const PROBES: readonly (readonly [op: string, name: string])[] = [
   ['groupNorm', '[128,64,32,32]'],
 ];
 
+/** Times some cases with and without Dawn's checks. */
 export async function withoutChecks(session: Session, step: Step, peak: Peak): Promise<unknown> {
   const list = largeEntries.filter(({ op, name }) =>
     PROBES.some(([probe, start]) => probe === op && name.startsWith(start)),

@@ -1,4 +1,4 @@
-// Does the kit work on this machine? Opens the device, checks one kernel, classifies one image with each shipped model.
+// Does the kit work on this machine? Opens the device, checks one kernel, and classifies one image with each shipped model.
 
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -35,10 +35,11 @@ async function checkKernel(): Promise<void> {
   submit(device, (pass) => sequence.encode(pass));
   const values = new Float32Array(await readBack(device, { buffer: y, offset: 0, size }));
   const wrong = values.findIndex((value, i) => value !== 2 * i + 1);
-  if (wrong >= 0) throw new Error(`kernel: expected ${2 * wrong + 1} at ${wrong}, got ${values[wrong]}`);
+  if (wrong >= 0)
+    throw new Error(`kernel: expected ${2 * wrong + 1} at index ${wrong}, got ${values[wrong]}`);
   device.close();
   console.log(
-    `kernel: ${COUNT} values right, ${Math.round(performance.now() - start)} ms with opening the device`,
+    `kernel: all ${COUNT} values are right, ${Math.round(performance.now() - start)} ms including opening the device`,
   );
 }
 

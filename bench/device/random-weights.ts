@@ -1,5 +1,5 @@
-// Weights for networks that are only timed: random, so that nothing is special about them, and scaled by the fan-in, so
-// that values keep their size through every layer. 860 M values are made from one block of a million.
+// Random weights for networks that are only timed. They are scaled by the fan-in, so that activations keep their size
+// through every layer. All values repeat one block of a million, because generating 860 million takes too long.
 
 import { lengthOf } from '../../src/graph/files/expected-tensors.ts';
 import type { Parameters } from '../../src/graph/files/parameters.ts';
@@ -30,7 +30,7 @@ export function fillRandom(values: Float32Array<ArrayBuffer>): Float32Array<Arra
 /** Returns parameters with random values in the shapes that a network requests; no file is read. */
 export function randomParameters(): Parameters {
   const blocks = new Map<string, Elements>();
-  /** The block times `scale` plus `offset`, as floats or halves. */
+  /** Returns the block times `scale` plus `offset`, as f32 or f16. */
   const blockOf = (half: boolean, scale: number, offset: number): Elements => {
     const key = `${half} ${scale} ${offset}`;
     let block = blocks.get(key);
@@ -48,12 +48,12 @@ export function randomParameters(): Parameters {
   return (name, shape) => {
     const length = lengthOf(shape);
     const isNorm = shape.length === 1 && name.endsWith('weight');
-    // Uniform values in [-s, s) have a deviation of s / sqrt(3).
+    // Uniform values in [-s, s) have a standard deviation of s / sqrt(3).
     const scale = shape.length > 1 ? Math.sqrt((3 * shape[0]!) / length) : isNorm ? 0.1 : 0.05;
     const read = async (from: number, into: Elements): Promise<void> => {
       const block = blockOf(into instanceof Uint16Array, scale, isNorm ? 1 : 0);
       for (let at = from; at < from + into.length; ) {
-        // The place in the block depends on the place in the tensor alone.
+        // The position in the block depends only on the position in the tensor, however the tensor is read.
         const within = at % BLOCK;
         const count = Math.min(from + into.length - at, BLOCK - within);
         into.set(block.subarray(within, within + count), at - from);

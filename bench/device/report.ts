@@ -1,4 +1,4 @@
-// The table that `bench -- device` prints last: the figures that decide, from the results as they were written.
+// The summary that `bench -- device` prints at the end: the most important figures, from the results as they were written.
 
 import type { NetworkResult } from './networks.ts';
 import type { EntryResult } from './perf.ts';
@@ -7,14 +7,14 @@ import type { TorchResults } from './torch.ts';
 
 type Results = Readonly<Record<string, unknown>>;
 
-/** Follows keys into results of which any part may be missing. */
+/** Follows keys into results; returns undefined if any part is missing. */
 function at<T>(results: unknown, ...path: (string | number)[]): T | undefined {
   let value = results;
   for (const key of path) value = (value as Record<string, unknown> | undefined | null)?.[key];
   return value as T | undefined;
 }
 
-/** A list of results, also of a step that failed on its way. */
+/** Returns a list of results; of a step that failed, those from before the failure. */
 function list<T>(results: unknown, ...path: (string | number)[]): readonly T[] {
   const value = at<unknown>(results, ...path);
   if (Array.isArray(value)) return value as T[];
@@ -27,6 +27,7 @@ const fixed = (value: number | undefined, digits: number): string =>
 const percent = (value: number | undefined): string =>
   typeof value === 'number' && Number.isFinite(value) ? `${(100 * value).toFixed(1)} %` : '-';
 
+/** Aligns cells in columns, the first to the left and the others to the right. */
 function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows
@@ -39,6 +40,7 @@ function table(rows: readonly (readonly string[])[]): string {
     .join('\n');
 }
 
+/** Returns the summary as text. */
 export function report(results: Results): string {
   const parts: string[] = [];
   const name = at<string>(results, 'start', 'name') ?? 'unknown device';
@@ -79,10 +81,10 @@ export function report(results: Results): string {
   const large = list<EntryResult>(results, 'perf', 'large');
   const torch = at<TorchResults>(results, 'perf', 'torch') ?? at<TorchResults>(results, 'torch');
   if (large.length > 0) {
-    const theirs = new Map(torch?.ops?.map(({ id, ms }) => [id, ms]));
+    const torchTimes = new Map(torch?.ops?.map(({ id, ms }) => [id, ms]));
     const rows = [['case', 'ms', 'GFLOP/s', 'of peak', 'GB/s', 'of copy', 'PyTorch f32', 'tf32', 'f16']];
     for (const { op, name: of, timing, gflops, gbytes, shareOfFlops, shareOfBytes, error } of large) {
-      const ms = theirs.get(`${op} ${of}`);
+      const ms = torchTimes.get(`${op} ${of}`);
       const best = (mode: string): string => {
         const times = [ms?.[mode], ms?.[`${mode} channels_last`]].filter(
           (value) => typeof value === 'number',
@@ -182,7 +184,7 @@ export function report(results: Results): string {
     for (const { batch, gradientMs, ratio } of gradient)
       if (gradientMs !== undefined)
         parts.push(
-          `gradient of ${batch} views: ${fixed(gradientMs, 2)} ms, ${fixed(ratio, 2)} times the forward run`,
+          `gradient of ${batch} views: ${fixed(gradientMs, 2)} ms, ${fixed(ratio, 2)} times the forward pass`,
         );
   const first = list<Record<string, number>>(results, 'firstLabel');
   for (const { model, round, firstLabelMs, warmImagesMs } of first)

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Starts the bench of a kit that `npm run bench -- device --pack` made. Needs a Vulkan driver and /bin/sh, and no other
-# program: everything else is in the kit. Arguments go to the bench; `--probe` tells in seconds whether the kit works.
+# Starts the benchmark from a kit that `npm run bench -- device --pack` made. Needs a Vulkan driver and /bin/sh; everything
+# else is in the kit. Passes its arguments to the benchmark; `--probe` checks in seconds that the kit works.
 #
-# VK_DRIVER_FILES chooses a driver's manifest; without it the usual folders are searched, then /usr/local/nvidia.
+# VK_DRIVER_FILES selects a driver's manifest. Without it the script searches the usual folders, then /usr/local/nvidia.
 # DIFFCLASS_KIT_LOADER=packed uses the kit's Vulkan loader even if the system has one.
 set -eu
 
@@ -19,25 +19,25 @@ fail() {
 }
 prepend() { export LD_LIBRARY_PATH="$1${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"; }
 
-# Asks the dynamic linker itself what keeps it from loading a library; prints nothing if it can be loaded. A library that
-# loads and then crashes Node (a status above 127) is for the bench to report.
+# Prints why the dynamic linker cannot load a library; nothing if it can. A library that loads and then crashes Node (a
+# status above 127) counts as loadable: the benchmark reports the crash.
 why_not() {
   status=0
-  said=$(LD_PRELOAD=$1 "$node" --version 2>&1) || status=$?
-  case $said in
+  output=$(LD_PRELOAD=$1 "$node" --version 2>&1) || status=$?
+  case $output in
   *'cannot be preloaded'*) echo "$1 is not in the linker's folders, or is for another kind of machine" ;;
-  *) [ $status -eq 0 ] || [ $status -gt 127 ] || echo "$said" ;;
+  *) [ $status -eq 0 ] || [ $status -gt 127 ] || echo "$output" ;;
   esac
 }
 can_load() { [ -z "$(why_not "$1")" ]; }
 
-[ -f "$node" ] || fail "expected Node at $node, and there is none: unpack the whole archive again"
-[ -x "$node" ] || chmod +x "$node" || fail "$node is not executable: run chmod +x on it"
+[ -f "$node" ] || fail "expected Node at $node, got no file: unpack the whole archive again"
+[ -x "$node" ] || chmod +x "$node" || fail "expected $node to be executable: run chmod +x on it"
 "$node" --version >/dev/null 2>&1 || prepend "$here/lib/cxx"
 started=$("$node" --version 2>&1) ||
-  fail "the kit's Node does not start; it needs Linux on x86-64 with glibc 2.34 or later ($started)"
+  fail "the kit's Node does not start ($started): it needs Linux on x86-64 with glibc 2.34 or later"
 
-# Where containers get NVIDIA's libraries without an entry in the linker's cache.
+# In containers NVIDIA's libraries may lie here without an entry in the linker's cache.
 for folder in /usr/local/nvidia/lib /usr/local/nvidia/lib64; do
   if [ -d "$folder" ]; then prepend "$folder"; fi
 done
@@ -45,11 +45,11 @@ done
 if [ "${DIFFCLASS_KIT_LOADER:-system}" = packed ] || ! can_load libvulkan.so.1; then prepend "$here/lib/vulkan"; fi
 loader=$(why_not libvulkan.so.1)
 [ -z "$loader" ] || fail "no Vulkan loader can be loaded, not even the packed one ($loader)"
-# NVIDIA's Vulkan driver wants X11 and the dispatch libraries of OpenGL, which a machine without a display may lack.
+# NVIDIA's Vulkan driver needs X11 and the dispatch libraries of OpenGL, which machines without a display may lack.
 if ! can_load libX11.so.6 || ! can_load libXext.so.6; then prepend "$here/lib/x11"; fi
 if ! can_load libEGL.so.1 || ! can_load libGLX.so.0; then prepend "$here/lib/glvnd"; fi
 
-# The folders in which Vulkan loaders search, in their order.
+# Prints the manifests in the folders that Vulkan loaders search, in the loaders' order.
 standard() {
   for root in "${XDG_CONFIG_HOME:-${HOME:-}/.config}" /etc/xdg /usr/local/etc /etc \
     "${XDG_DATA_HOME:-${HOME:-}/.local/share}" /usr/local/share /usr/share; do
@@ -58,7 +58,7 @@ standard() {
     done
   done
 }
-# NVIDIA's manifest under /usr/local/nvidia, at any depth that it was seen at.
+# Prints NVIDIA's manifest in /usr/local/nvidia, which may be up to four folders deep.
 of_nvidia() {
   base=/usr/local/nvidia
   for file in $base/nvidia_icd.json $base/*/nvidia_icd.json $base/*/*/nvidia_icd.json \

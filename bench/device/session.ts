@@ -1,41 +1,42 @@
-// One run of `bench -- device`: its results, its steps and its devices. The run happens once on a rented machine, so
-// nothing that fails may end it: a step that throws, hangs or loses the device is recorded as `{ error }`, and the
-// results are written after every step.
+// One run of `bench -- device`: its results, its steps and its devices. The run happens once on a rented machine, so no
+// failure may end it: a step that throws, hangs or loses the device is recorded as `{ error }`, and the results are
+// written after every step.
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { type Device, type Family, openDevice } from '../../src/kernels/device/device.ts';
-import { tellStart } from './supervise.ts';
+import { announceStep } from './supervise.ts';
 
 export interface SessionOptions {
   /** Folder that holds `weights/` and `bench/device.py`. */
   readonly root: string;
-  /** Where results are written; undefined until the adapter's name is known. */
+  /** The file of results; undefined until the adapter's name is known. */
   readonly out: string | undefined;
   /** Seconds that the whole run may take. */
   readonly budget: number;
   readonly torch: string | undefined;
-  /** When the run began, by `Date.now`: before this process did, if another one died. */
+  /** When the run began, by `Date.now`. If an earlier process died, this is before this process started. */
   readonly began: number;
 }
 
-/** What a step may use, and until when. */
+/** The time limit and the output of a step. */
 export interface Step {
-  /** Milliseconds left of the step's own budget and of the whole run's. */
+  /** Returns the milliseconds left of the step's own budget and of the whole run's, whichever are fewer. */
   readonly left: () => number;
-  /** True once the step ought to end: it returns what it has. */
+  /** Returns whether the step should end and return what it has. */
   readonly over: () => boolean;
   /** Prints a line. */
   readonly say: (text: string) => void;
-  /** Writes what the step has so far; a killed run keeps it. */
+  /** Writes what the step has so far, so that a killed run keeps it. */
   readonly keep: (partial: unknown) => void;
 }
 
-/** A step gets this much longer than its budget before it is given up on, as it is expected to end by itself. */
+/** How much longer than its budget a step may take before it is abandoned; steps should end by themselves. */
 const GRACE_MS = 20_000;
 
 export const messageOf = (error: unknown): string =>
   error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 
+/** Starts a run. Its errors are recorded from now on, including uncaught exceptions of this process. */
 export function newSession(options: SessionOptions) {
   const results: Record<string, unknown> = {};
   const deviceErrors: string[] = [];
@@ -71,20 +72,20 @@ export function newSession(options: SessionOptions) {
       try {
         device.close();
       } catch {
-        // a device that cannot even be closed is lost, and a new one is opened in its place
+        // a device that cannot be closed is lost; a new one replaces it
       }
     }
     open.clear();
   };
 
-  /** What a step has recorded. */
+  /** Returns what a step has recorded. */
   const found = (name: string): unknown => {
     const [section, key] = name.split('.') as [string, string | undefined];
     const value = results[section];
     return key === undefined ? value : (value as Record<string, unknown> | undefined)?.[key];
   };
 
-  /** Records an error that no promise rejects with: validation errors, lost devices, exceptions in callbacks. */
+  /** Records an error that no step catches: a validation error, a lost device, an exception in a callback. */
   const note = (text: string): void => {
     if (deviceErrors.length < 200) deviceErrors.push(`${elapsed().toFixed(1)} s: ${text.slice(0, 500)}`);
   };
@@ -106,7 +107,7 @@ export function newSession(options: SessionOptions) {
     },
     out: () => out,
 
-    /** An open device of a family (the device's own if none is given); a lost one is opened again. */
+    /** Returns an open device with kernels of a family, the device's own by default. Reopens a lost device. */
     async device(family?: Family): Promise<Device> {
       const key = family ?? '';
       const found = open.get(key);
@@ -117,28 +118,28 @@ export function newSession(options: SessionOptions) {
       return made;
     },
 
-    /** Runs `make` and adds what devices complained of meanwhile: a time that comes with such is of work not done. */
+    /** Runs `make` and adds the errors of devices to its result. A time with errors is not that of the whole work. */
     async withErrors<T extends object>(
       make: () => Promise<T>,
     ): Promise<T & { readonly deviceErrors?: string[] }> {
       const before = deviceErrors.length;
       const value = await make();
-      const told = deviceErrors.slice(before, before + 5);
-      for (const text of told) console.log(`${''.padStart(6)}    DEVICE ERROR ${text.slice(0, 200)}`);
-      return told.length > 0 ? { ...value, deviceErrors: told } : value;
+      const errors = deviceErrors.slice(before, before + 5);
+      for (const text of errors) console.log(`${''.padStart(6)}    DEVICE ERROR ${text.slice(0, 200)}`);
+      return errors.length > 0 ? { ...value, deviceErrors: errors } : value;
     },
 
-    /** Takes over the results of a process that died; the step that it died in is not tried again. */
+    /** Reads the results of a process that died. The step in which it died is not run again. */
     resume(): void {
       try {
         const {
           start: _,
           seconds: _seconds,
-          deviceErrors: told,
+          deviceErrors: savedErrors,
           ...saved
         } = JSON.parse(readFileSync(out ?? '', 'utf8')) as Record<string, unknown>;
         Object.assign(results, saved);
-        deviceErrors.push(...((told as string[] | undefined) ?? []));
+        deviceErrors.push(...((savedErrors as string[] | undefined) ?? []));
         const { running, crashed = [] } = results as {
           readonly running?: string;
           readonly crashed?: string[];
@@ -153,11 +154,11 @@ export function newSession(options: SessionOptions) {
         results[section] = key === undefined ? value : { ...(results[section] as object), [key]: value };
         write();
       } catch (error) {
-        note(`nothing to resume: ${messageOf(error)}`);
+        note(`cannot resume: ${messageOf(error)}`);
       }
     },
 
-    /** Reports what a device complains of, of a device that a step opened by itself. */
+    /** Records the errors of a device that a step opened itself. */
     watch,
 
     /** Runs a step with a time limit. Records under `name` what it returns, or why it returned nothing. */
@@ -169,7 +170,7 @@ export function newSession(options: SessionOptions) {
         write();
       };
       if (name !== 'start' && found(name) !== undefined) {
-        console.log(`${elapsed().toFixed(1).padStart(6)} s  ${name}: done before`);
+        console.log(`${elapsed().toFixed(1).padStart(6)} s  ${name}: already in the results`);
         return undefined;
       }
       if (left() < 5000) {
@@ -194,28 +195,28 @@ export function newSession(options: SessionOptions) {
         results.running = name;
         write();
       }
-      // The promise below ends a step that waits; only another process can end one that blocks this thread.
-      tellStart({ step: name, milliseconds: budget + 2 * GRACE_MS, out });
+      // The timer below ends a step that waits; only the parent process can end one that blocks this thread.
+      announceStep({ step: name, milliseconds: budget + 2 * GRACE_MS, out });
       console.log(`${elapsed().toFixed(1).padStart(6)} s  ${name} ...`);
       let timer: NodeJS.Timeout | undefined;
-      const gaveUp = new Promise<never>((_, reject) => {
+      const timedOut = new Promise<never>((_, reject) => {
         timer = setTimeout(
-          () => reject(new Error(`gave up after ${((budget + GRACE_MS) / 1000).toFixed(0)} s`)),
+          () => reject(new Error(`not done in ${((budget + GRACE_MS) / 1000).toFixed(0)} s`)),
           budget + GRACE_MS,
         );
       });
       let value: T | undefined;
       try {
         const running = body(step);
-        running.catch(() => {}); // a step that was given up on may still reject, and nothing waits for it
-        value = await Promise.race([running, gaveUp]);
+        running.catch(() => {}); // an abandoned step may still reject, and nothing waits for it
+        value = await Promise.race([running, timedOut]);
         record(value);
       } catch (error) {
         const partial = found(name);
         const kept = Array.isArray(partial) ? { partial } : typeof partial === 'object' ? partial : {};
         record({ ...kept, error: messageOf(error) });
         console.log(`${''.padStart(6)}    FAILED: ${messageOf(error).slice(0, 300)}`);
-        // Whatever state the step left its devices in, the next one starts with new ones.
+        // The step may have left its devices in any state, so the next one opens new ones.
         abandoned = true;
         closeDevices();
       } finally {

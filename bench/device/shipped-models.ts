@@ -1,4 +1,4 @@
-// The shipped models on this device: evaluations per second by batch, and the cost of a gradient.
+// Measures the shipped models on this device: evaluations per second by batch size, and the cost of a gradient.
 import { join } from 'node:path';
 import { costOf } from '../../src/graph/core/cost.ts';
 import type { Graph } from '../../src/graph/core/graph.ts';
@@ -27,7 +27,7 @@ interface Timed {
   readonly profile?: Profile;
 }
 
-/** Plans a graph of a model and times its run. */
+/** Plans a graph of a model and times its runs. */
 async function timeGraph(
   device: Device,
   step: Step,
@@ -73,11 +73,12 @@ async function timeGraph(
   }
 }
 
-/** Returns the sizes of a batch. In multi-head models one network run (a view) gives a sample for every class. */
+/** Returns the sizes of a batch. In multi-head models one network run (a view) gives one sample per class. */
 function sizeOf({ network, evaluation }: LoadedModel, batch: number): { views: number; samples: number } {
   return { views: batch, samples: network.take ? batch * evaluation.candidates.length : batch };
 }
 
+/** Times every shipped model at several batch sizes. Skips sizes that are predicted to take too long. */
 export async function timeModels(
   session: Session,
   step: Step,
@@ -90,7 +91,7 @@ export async function timeModels(
   for (const [i, name] of MODELS.entries()) {
     const results: unknown[] = [];
     found[name] = { results };
-    // Models that come later keep their share of the time.
+    // Later models keep their share of the time.
     const until = budget * (1 - (i + 1) / MODELS.length);
     for (const batch of batches) {
       const left = (): number => step.left() - until;
@@ -103,7 +104,11 @@ export async function timeModels(
         const { flop } = costOf(graph);
         const needed = 5 * (flop / Math.max(rate, 1) / 1e6);
         if (needed > left()) {
-          results.push({ batch, flop, skipped: `it would take ${(needed / 1000).toFixed(1)} s` });
+          results.push({
+            batch,
+            flop,
+            skipped: `it would take ${(needed / 1000).toFixed(1)} s, more than is left`,
+          });
           continue;
         }
         const device = await session.device();
@@ -138,7 +143,7 @@ export async function timeModels(
   return found;
 }
 
-/** A gradient next to the run it is of: all candidates of each view, as attacks ask for them. */
+/** Times a gradient and its forward pass, for all candidates of each view, as attacks need them. */
 export async function timeGradients(
   session: Session,
   step: Step,
@@ -159,14 +164,14 @@ export async function timeGradients(
         ? traceViewGradients({ ...network, shared }, evaluation, { samples, views })
         : traceGradients(network, evaluation, samples);
       if (3 * 4 * forward.ms > step.left()) {
-        results.push({ batch, forwardMs: forward.ms, skipped: 'it does not fit the time that is left' });
+        results.push({ batch, forwardMs: forward.ms, skipped: 'it does not fit into the remaining time' });
         break;
       }
       const gradient = await session.withErrors(() => timeGraph(device, step, model, graph, true));
       const ratio = gradient.ms / forward.ms;
       results.push({ batch, forwardMs: forward.ms, gradientMs: gradient.ms, ratio, forward, gradient });
       step.say(
-        `gradient of ${batch} views: ${gradient.ms.toFixed(2)} ms, ${ratio.toFixed(2)} times the forward run of ${forward.ms.toFixed(2)} ms`,
+        `gradient of ${batch} views: ${gradient.ms.toFixed(2)} ms, ${ratio.toFixed(2)} times the forward pass of ${forward.ms.toFixed(2)} ms`,
       );
     } catch (error) {
       results.push({ batch, error: messageOf(error) });

@@ -1,15 +1,16 @@
-// The shipped models through the whole pipeline on this device: images per second, the share of time in which the device
-// was idle, and the time to the first label.
+// Measures the shipped models in the whole pipeline on this device: images per second, the share of time in which the
+// device was idle, and the time until the first label.
 import { openModel } from '../../src/graph/models/open-model.ts';
 import { type Device, openDevice } from '../../src/kernels/device/device.ts';
 import { idle, readBack } from '../../src/kernels/device/runtime.ts';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
 import { randomUniform } from '../random.ts';
+import { streamed } from '../test-set.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 import { folderOf, MODELS } from './shipped-models.ts';
 
-/** Smooth random images in [-1, 1]: sums of a few waves, one unlike the other. */
+/** Returns different smooth random images in [-1, 1]: sums of a few waves. */
 export function syntheticImages(
   count: number,
   [channels, height, width]: readonly [number, number, number],
@@ -33,13 +34,13 @@ export function syntheticImages(
 const QUERIES = 4096;
 
 /**
- * Makes a device note when each compute pass ran, without the product knowing: its command encoders are wrapped.
- * `busyMs` reads the sum of all passes so far.
+ * Records when each compute pass of a device runs, by wrapping its command encoders. `busyMs` returns the sum of all
+ * passes so far and ends the recording.
  */
 function watchPasses(gpu: GPUDevice) {
   const create = gpu.createCommandEncoder.bind(gpu);
   const querySet = gpu.createQuerySet({ type: 'timestamp', count: QUERIES });
-  const full: GPUBuffer[] = [];
+  const stampBuffers: GPUBuffer[] = [];
   let buffer: GPUBuffer | undefined;
   let next = QUERIES;
   let passes = 0;
@@ -47,14 +48,14 @@ function watchPasses(gpu: GPUDevice) {
     const encoder = create(descriptor);
     const begin = encoder.beginComputePass.bind(encoder);
     const finish = encoder.finish.bind(encoder);
-    const mine: { readonly at: number; readonly to: GPUBuffer }[] = [];
+    const passStamps: { readonly at: number; readonly to: GPUBuffer }[] = [];
     encoder.beginComputePass = (options) => {
       if (next + 2 > QUERIES) {
         buffer = gpu.createBuffer({ size: 8 * QUERIES * 32, usage: 0x200 | 0x04 });
-        full.push(buffer);
+        stampBuffers.push(buffer);
         next = 0;
       }
-      mine.push({ at: next, to: buffer! });
+      passStamps.push({ at: next, to: buffer! });
       const pass = begin({
         ...options,
         timestampWrites: { querySet, beginningOfPassWriteIndex: next, endOfPassWriteIndex: next + 1 },
@@ -64,8 +65,8 @@ function watchPasses(gpu: GPUDevice) {
       return pass;
     };
     encoder.finish = (options) => {
-      // A resolve writes to multiples of 256 bytes, which is 32 stamps.
-      for (const { at, to } of mine) encoder.resolveQuerySet(querySet, at, 2, to, 128 * at);
+      // A resolve must write to a multiple of 256 bytes, the size of 32 timestamps.
+      for (const { at, to } of passStamps) encoder.resolveQuerySet(querySet, at, 2, to, 128 * at);
       return finish(options);
     };
     return encoder;
@@ -75,8 +76,8 @@ function watchPasses(gpu: GPUDevice) {
     async busyMs(device: Device): Promise<number> {
       gpu.createCommandEncoder = create;
       let sum = 0;
-      for (const [i, stamps] of full.entries()) {
-        const used = i === full.length - 1 ? next : QUERIES;
+      for (const [i, stamps] of stampBuffers.entries()) {
+        const used = i === stampBuffers.length - 1 ? next : QUERIES;
         const values = new BigUint64Array(
           await readBack(device, { buffer: stamps, offset: 0, size: stamps.size }),
         );
@@ -89,11 +90,7 @@ function watchPasses(gpu: GPUDevice) {
   };
 }
 
-async function* streamOf(images: readonly ImageItem[]): AsyncGenerator<ImageItem> {
-  yield* images;
-}
-
-/** Images per second of the product's own classifier, and the share of the time in which the device was idle. */
+/** Measures the images per second of the product's own classifier, and the share of time in which the device was idle. */
 export async function timePipeline(
   session: Session,
   step: Step,
@@ -124,13 +121,16 @@ export async function timePipeline(
       if (factor === 1) own = model.batchSize;
       try {
         const images = syntheticImages(count, model.inputShape);
-        /** Classifies until the images or the time are over; what was in flight then does not count. */
+        /** Classifies until the images or the time are used up. Images in flight at the end do not count. */
         const run = async (items: readonly ImageItem[], milliseconds: number) => {
           const sum = { done: 0, evaluations: 0, undecided: 0, ms: 0 };
           const start = performance.now();
           const signal = AbortSignal.timeout(Math.max(1, Math.round(milliseconds)));
           try {
-            const results = classifyImages(streamOf(items), async () => shared(model), { topK: 1, signal });
+            const results = classifyImages(streamed({ images: items }), async () => shared(model), {
+              topK: 1,
+              signal,
+            });
             for await (const result of results) {
               if ('error' in result) throw new Error(result.error.message);
               sum.done++;
@@ -143,21 +143,22 @@ export async function timePipeline(
           }
           return { ...sum, complete: sum.done === items.length };
         };
-        // In a run that is cut short few images are done, so there are no more than fit.
+        // A run that is cut short finishes few of its images, so it gets only as many as fit into the time.
         const { software } = device.capabilities;
         const warm = await run(images.slice(0, software ? 8 : 64), 0.4 * left());
         const fitting = Math.floor((0.6 * left() * warm.done) / Math.max(warm.ms, 1));
-        // Latency rules a short run: a long one is several times as fast, unless the device is busy already.
+        // Latency dominates a short run: a long one is several times as fast, unless the device was already busy.
         const growing = software || !warm.complete ? fitting : 4 * fitting;
         const some = images.slice(0, Math.max(8, Math.min(count, growing)));
-        await idle(device); // a run that was cut short leaves work on the device
+        await idle(device); // an interrupted run leaves work on the device
         const watched = device.capabilities.timestamps ? watchPasses(device.gpu) : undefined;
         const began = performance.now();
         const { done, evaluations, undecided, ms, complete } = await run(some, left() - 500);
         await idle(device);
         const wallMs = performance.now() - began;
         const busyMs = await watched?.busyMs(device).catch(() => undefined);
-        if (done === 0) throw new Error(`no image was done in ${(wallMs / 1000).toFixed(1)} s`);
+        if (done === 0)
+          throw new Error(`expected at least one image in ${(wallMs / 1000).toFixed(1)} s, got none`);
         const result = {
           model: name,
           batchSize: model.batchSize,
@@ -189,16 +190,16 @@ export async function timePipeline(
   return found;
 }
 
-/** The model without its `close`: every stream closes the model that it opens, and here several share one. */
+/** Returns the model with a `close` that does nothing: every stream closes its model, and here several share one. */
 const shared = <T extends { close(): unknown }>(model: T): T =>
   new Proxy(model, {
     get: (target, key) => (key === 'close' ? () => {} : Reflect.get(target, key, target)),
   });
 
-/** From nothing to the label of one image: a fresh device, all pipelines compiled, then again on what is warm. */
+/** Measures the time to the label of a first image, on a new device without compiled pipelines, and of later images. */
 export async function firstLabel(session: Session, step: Step): Promise<unknown> {
   const found: unknown[] = [];
-  // The first of them is cold in every respect; the second round finds the driver's own cache of shaders.
+  // The first round is completely cold; the second one has the driver's own cache of shaders.
   for (const [round, name] of [
     'fashion-mnist-multi-head',
     'fashion-mnist-multi-head',
@@ -217,7 +218,7 @@ export async function firstLabel(session: Session, step: Step): Promise<unknown>
         const images = syntheticImages(6, model.inputShape);
         for (const image of images) {
           const from = performance.now();
-          for await (const result of classifyImages(streamOf([image]), async () => shared(model)))
+          for await (const result of classifyImages(streamed({ images: [image] }), async () => shared(model)))
             if ('error' in result) throw new Error(result.error.message);
           times.push(performance.now() - from);
         }
@@ -235,7 +236,7 @@ export async function firstLabel(session: Session, step: Step): Promise<unknown>
       };
       found.push(result);
       step.say(
-        `${name}, ${round === 0 ? 'cold' : 'again on a fresh device'}: first label after ${result.firstLabelMs.toFixed(0)} ms (device ${result.deviceMs.toFixed(0)}, model ${result.modelMs.toFixed(0)}), warm images ${times
+        `${name}, ${round === 0 ? 'cold' : 'on another new device'}: first label after ${result.firstLabelMs.toFixed(0)} ms (device ${result.deviceMs.toFixed(0)}, model ${result.modelMs.toFixed(0)}), warm images ${times
           .slice(1)
           .map((ms) => ms.toFixed(1))
           .join(', ')} ms`,

@@ -1,46 +1,46 @@
-// The run happens in a child of the process that was started. A driver that crashes or hangs takes the child with it;
-// a new child then goes on with the next step.
+// The run happens in a child process. If a driver crashes or hangs, only the child ends; a new child then continues with
+// the next step.
 
 import { spawn } from 'node:child_process';
 
-/** Marks a child, and tells it when the run began (milliseconds of `Date.now`). */
+/** The variable that marks a child and holds the time at which the run began (milliseconds of `Date.now`). */
 const VARIABLE = 'DIFFCLASS_BENCH_BEGAN';
 
 const MOST_CHILDREN = 6;
 
-/** What a child tells at the start of each step: the milliseconds after which it is to be killed. */
+/** The message of a child at the start of each step. The parent kills the child after `milliseconds`. */
 export interface StepStart {
   readonly step: string;
   readonly milliseconds: number;
-  /** Where the results are, once that is known. */
+  /** The file of results, if it is known already. */
   readonly out: string | undefined;
 }
 
-/** When the run began, in a child; undefined in the process that was started. */
+/** Returns the time at which the run began, in a child; undefined in the parent. */
 export const childBegan = (): number | undefined => {
   const began = process.env[VARIABLE];
   return began === undefined ? undefined : Number(began);
 };
 
-/** Tells the parent that a step starts. */
-export function tellStart(start: StepStart): void {
+/** Sends the start of a step to the parent. */
+export function announceStep(start: StepStart): void {
   try {
     process.send?.(start);
   } catch {
-    // without a parent the run goes on unwatched
+    // without a parent the run continues without supervision
   }
 }
 
 /**
- * Runs the program again as a child with the same options, and with `--resume` as long as it dies. Returns its exit
- * status; undefined if no child can be started here, so that the caller runs everything itself. `prefix` are arguments
- * that the caller took from the command line before.
+ * Runs this program as a child with the same options. If the child dies, starts another one with `--resume`. Returns the
+ * exit status; undefined if no child starts on this machine, so that the caller must run everything itself. `prefix` are
+ * the arguments that the caller has removed from the command line.
  */
 export async function supervise(prefix: readonly string[]): Promise<number | undefined> {
   const script = process.argv[1];
   if (script === undefined) return undefined;
   const began = Date.now();
-  let greeted = false;
+  let childWorks = false;
   let out: string | undefined;
   for (let attempt = 0; attempt < MOST_CHILDREN; attempt++) {
     const args = [...process.execArgv, script, ...prefix, ...process.argv.slice(2)];
@@ -54,7 +54,7 @@ export async function supervise(prefix: readonly string[]): Promise<number | und
     child.on('message', (message) => {
       const { step, milliseconds, out: file } = message as StepStart;
       out = file ?? out;
-      greeted = true;
+      childWorks = true;
       during = step;
       clearTimeout(timer);
       timer = setTimeout(() => child.kill('SIGKILL'), milliseconds);
@@ -75,7 +75,7 @@ export async function supervise(prefix: readonly string[]): Promise<number | und
     process.off('SIGTERM', onTerm);
     process.off('SIGINT', onInt);
     if (status === 0 || status === 2 || stopped) return status ?? 1;
-    if (!greeted) return undefined;
+    if (!childWorks) return undefined;
     console.log(`bench device: the process ended in step ${during} (${signal ?? `status ${status}`})`);
   }
   return 1;

@@ -1,11 +1,11 @@
-// `--mode support`: what the adapters say of themselves, with the product's own flags of Dawn and with the flags that
-// give it f16 and matrix units on NVIDIA.
+// `--mode support`: records what the adapters report about themselves, with the product's own flags of Dawn and with the
+// flags that enable f16 and matrix units on NVIDIA.
 
 import { type Capabilities, type Family, listDevices, openDevice } from '../../src/kernels/device/device.ts';
-import { adapterWith, EXTRA_FLAGS, type MatrixConfig, matrixConfigs, openWith } from '../dawn.ts';
+import { adapterWith, EXTRA_FLAGS, type MatrixConfig, matrixConfigs, NO_ADAPTER, openWith } from '../dawn.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 
-/** Limits without the ones that a device refuses to be asked for. */
+/** Returns the limits that have a value. */
 const limitsOf = (limits: GPUSupportedLimits): Record<string, number> => {
   const found: Record<string, number> = {};
   for (const key in limits) {
@@ -15,27 +15,28 @@ const limitsOf = (limits: GPUSupportedLimits): Record<string, number> => {
   return found;
 };
 
-interface AdapterFacts {
+interface AdapterReport {
   readonly info: Record<string, unknown>;
   readonly features: readonly string[];
   readonly limits: Record<string, number>;
   readonly subgroupMatrixConfigs: readonly MatrixConfig[];
 }
 
-function factsOf({ info, features, limits }: GPUAdapter): AdapterFacts {
-  const told: Record<string, unknown> = {};
+function reportOf({ info, features, limits }: GPUAdapter): AdapterReport {
+  const values: Record<string, unknown> = {};
   for (const key in info) {
     const value = (info as unknown as Record<string, unknown>)[key];
-    if (['string', 'number', 'boolean'].includes(typeof value)) told[key] = value;
+    if (['string', 'number', 'boolean'].includes(typeof value)) values[key] = value;
   }
   return {
-    info: told,
+    info: values,
     features: [...features].sort(),
     limits: limitsOf(limits),
     subgroupMatrixConfigs: matrixConfigs(info),
   };
 }
 
+/** Returns `true` for each family whose device opens, else the error. */
 async function familiesOf(open: (family: Family) => Promise<Capabilities>): Promise<Record<string, unknown>> {
   const found: Record<string, unknown> = {};
   for (const family of ['plain', 'tile', 'subgroup'] as const) {
@@ -49,8 +50,8 @@ async function familiesOf(open: (family: Family) => Promise<Capabilities>): Prom
   return found;
 }
 
-/** Runs `make`, or gives its error in its place: one thing that cannot be told must not hide the others. */
-async function told<T>(make: () => Promise<T> | T): Promise<T | { readonly error: string }> {
+/** Returns the result of `make`, or its error as `{ error }`, so that one failure does not hide the other reports. */
+async function orError<T>(make: () => Promise<T> | T): Promise<T | { readonly error: string }> {
   try {
     return await make();
   } catch (error) {
@@ -58,11 +59,12 @@ async function told<T>(make: () => Promise<T> | T): Promise<T | { readonly error
   }
 }
 
+/** Reports the adapter and a device that Dawn gives with some flags. */
 async function withFlags(flags: readonly string[]): Promise<unknown> {
   const adapter = await adapterWith(flags);
-  if (!adapter) return { error: 'no adapter with these flags' };
-  const facts = factsOf(adapter);
-  const device = await told(async () => {
+  if (!adapter) return { error: NO_ADAPTER };
+  const report = reportOf(adapter);
+  const device = await orError(async () => {
     const { gpu: made } = await openWith(flags);
     const { capabilities } = await openDevice({ device: made });
     const opened = {
@@ -74,9 +76,10 @@ async function withFlags(flags: readonly string[]): Promise<unknown> {
     made.destroy();
     return opened;
   });
-  return { flags, ...facts, device };
+  return { flags, ...report, device };
 }
 
+/** Reports the devices with the product's flags and with the extra ones. */
 export async function support(session: Session, step: Step): Promise<unknown> {
   const product = await session.device();
   const { capabilities, name } = product;
@@ -89,14 +92,14 @@ export async function support(session: Session, step: Step): Promise<unknown> {
     capabilities,
     features: [...product.gpu.features].sort(),
     limits: limitsOf(product.gpu.limits),
-    families: await told(() => familiesOf(async (family) => (await session.device(family)).capabilities)),
+    families: await orError(() => familiesOf(async (family) => (await session.device(family)).capabilities)),
   };
   step.keep(found);
-  found.withProductFlags = await told(() => withFlags(['disable-dawn-features=timestamp_quantization']));
+  found.withProductFlags = await orError(() => withFlags(['disable-dawn-features=timestamp_quantization']));
   step.keep(found);
-  found.withExtraFlags = await told(() => withFlags(EXTRA_FLAGS));
+  found.withExtraFlags = await orError(() => withFlags(EXTRA_FLAGS));
   step.keep(found);
-  found.adapters = await told(() => listDevices());
+  found.adapters = await orError(() => listDevices());
   const extra = found.withExtraFlags as { readonly subgroupMatrixConfigs?: readonly MatrixConfig[] };
   for (const { componentType, resultComponentType, M, N, K } of extra.subgroupMatrixConfigs ?? [])
     step.say(`matrix units: ${componentType} -> ${resultComponentType}, M ${M}, N ${N}, K ${K}`);

@@ -1,5 +1,5 @@
-// `--mode test`: the kernel tests of this repository on this device, each with its largest error and bound. They are
-// the test files themselves (see test/kernels/test-functions.ts), so that whatever they check is checked here.
+// `--mode test`: runs the kernel tests of this repository on this device, and records the largest error and bound of each.
+// It runs the test files themselves (see test/kernels/test-functions.ts).
 
 import { closeTestDevices, testDevice } from '../../test/kernels/harness.ts';
 import { type CaseResult, type RecordedCase, runCase, takeFile } from '../../test/kernels/test-functions.ts';
@@ -33,7 +33,7 @@ interface Row {
   skipped: number;
   failed: number;
   comparisons: number;
-  /** The largest error as a share of its bound, with both; comparisons for equality are left out. */
+  /** The largest error as a share of its bound, then both; without comparisons for equality, whose bound is 0. */
   worst: number;
   worstError: number;
   worstBound: number;
@@ -49,7 +49,7 @@ interface Failure {
   readonly message: string;
 }
 
-/** A test that takes longer than this is given up, and its device with it. */
+/** Milliseconds after which a test is abandoned and the devices are closed. */
 const CASE_MS = 30_000;
 
 export interface TestResults {
@@ -60,6 +60,7 @@ export interface TestResults {
   readonly complete: boolean;
 }
 
+/** Runs a test with a time limit. A test during which a device reports an error has failed. */
 async function runOne(session: Session, recorded: RecordedCase): Promise<CaseResult> {
   const errors = session.deviceErrors.length;
   let timer: NodeJS.Timeout | undefined;
@@ -71,10 +72,13 @@ async function runOne(session: Session, recorded: RecordedCase): Promise<CaseRes
   });
   const result = await Promise.race([runCase(recorded), late]);
   clearTimeout(timer);
-  const told = session.deviceErrors.slice(errors);
-  return told.length > 0 ? { ...result, outcome: 'failed', message: told.join('; ') } : result;
+  const deviceErrors = session.deviceErrors.slice(errors);
+  return deviceErrors.length > 0
+    ? { ...result, outcome: 'failed', message: deviceErrors.join('; ') }
+    : result;
 }
 
+/** Runs the kernel tests of every file and family in turn, until all are run or the time is used up. */
 export async function testKernels(session: Session, step: Step): Promise<TestResults> {
   const rows = new Map<string, Row>();
   const failures: Failure[] = [];
@@ -91,7 +95,7 @@ export async function testKernels(session: Session, step: Step): Promise<TestRes
       failures.push({ op, family: '', title: 'the file cannot be loaded', message: String(error) });
     }
   }
-  /** Tests of each file and family, the small ones of each table first. */
+  /** Collects the tests of each file and family, with the small cases of each table first. */
   const collect = (): void => {
     collected.clear();
     for (const [op, collector] of collectors) {
@@ -136,7 +140,7 @@ export async function testKernels(session: Session, step: Step): Promise<TestRes
     return { table, failures, run, total: table.reduce((sum, row) => sum + row.notRun, run), complete };
   };
 
-  // The device's own family has the first 0.6 of the time: it is what the product runs there.
+  // The device's own family, which the product uses, gets the first 60 % of the time.
   const budget = step.left();
   const isOwn = (family: string) => family === own || family === '';
   const passes = [queues.filter(({ family }) => isOwn(family)), queues];
@@ -176,7 +180,7 @@ export async function testKernels(session: Session, step: Step): Promise<TestRes
               title: `${recorded.group} > ${recorded.title}`,
               message: message.slice(0, 400),
             });
-          // A lost or stuck device would fail every test after this one.
+          // All later tests would fail on a lost or hung device, so they are collected again with new devices.
           recollect = /lost|destroyed|not done in/i.test(message);
         }
         if (recollect) {

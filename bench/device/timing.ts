@@ -1,37 +1,38 @@
-// How long work takes on a device, by the device's own clock where it has one. `src/kernels/device/time.ts` measures
-// by the clock of the host, whose waiting has a grain of a millisecond: on a GPU most kernels take microseconds.
+// Measures how long work takes on a device, by the device's own timestamps if it has them. The clock of the host, which
+// `src/kernels/device/time.ts` uses, is too coarse for a GPU: waiting takes up to a millisecond, most kernels microseconds.
 
 import type { Device } from '../../src/kernels/device/device.ts';
 import { idle, type Launch, prepare, readBack, submit } from '../../src/kernels/device/runtime.ts';
+import { type KernelShare, kernelShares } from '../kernel-shares.ts';
 import { median } from '../median.ts';
 
 export interface Measured {
-  /** Median milliseconds of a run: device time where there are timestamps, else by the clock. */
+  /** Median milliseconds of a run: device time if there are timestamps, else host time. */
   readonly ms: number;
   readonly least: number;
   readonly most: number;
-  /** Median by the clock of the host, submission and waiting included. */
+  /** Median milliseconds by the clock of the host, including submission and waiting. */
   readonly wallMs: number;
   readonly clock: 'device' | 'host';
-  /** Runs of a sample: they are repeated in one pass until it is long enough. */
+  /** Runs per sample. One pass repeats them so that it is long enough to measure. */
   readonly runs: number;
   readonly samples: number;
-  /** The first run with its compilation. */
+  /** Milliseconds of the first run, including compilation. */
   readonly firstMs: number;
 }
 
 export interface MeasureOptions {
   readonly samples?: number;
-  /** How long a sample ought to last. */
+  /** How long a sample should last. */
   readonly sampleMs?: number;
-  /** Milliseconds that all of it may take. */
+  /** Returns the milliseconds that are left for the measurement. */
   readonly left?: () => number;
 }
 
-/** Dispatches that one pass may hold; encoding more would take the host longer than the device. */
+/** The most dispatches in one pass; encoding more would take the host longer than running them takes the device. */
 const MOST_DISPATCHES = 8192;
 
-/** Whether timestamps are taken. A software adapter runs on the host, whose clock is good enough and always right. */
+/** Returns whether to use timestamps. A software adapter runs on the host, whose clock is precise enough. */
 const hasClock = ({ capabilities }: Device): boolean => capabilities.timestamps && !capabilities.software;
 
 const QUERY_RESOLVE = 0x200;
@@ -68,7 +69,7 @@ async function timedPasses(
   }
 }
 
-/** Times work that `encode` adds to a pass, `dispatches` each time. The pipelines are compiled already. */
+/** Times work that `encode` adds to a pass, `dispatches` dispatches each time. The pipelines must be compiled already. */
 export async function measureEncoded(
   device: Device,
   encode: (pass: GPUComputePassEncoder) => void,
@@ -88,7 +89,7 @@ export async function measureEncoded(
       await idle(device);
     }
     const wallMs = (performance.now() - start) / runs;
-    // A clock that stands still or goes backwards is none.
+    // Some drivers return timestamps that do not advance or go backwards; then the host's clock counts.
     return { ms: ms !== undefined && ms > 0 ? ms / runs : wallMs, wallMs };
   };
   let once = (await run(1)).ms;
@@ -131,23 +132,16 @@ export async function measure(
   }
 }
 
-export interface KernelShare {
-  readonly name: string;
-  readonly launches: number;
-  readonly ms: number;
-  readonly share: number;
-}
-
 export interface Profile {
-  /** Sum over all launches, each in a pass of its own. */
+  /** Sum over all launches, each timed in its own pass. */
   readonly sumMs: number;
   readonly launches: number;
   readonly clock: 'device' | 'host';
-  /** The kernels that take most, by name. */
+  /** The kernels that take most time. */
   readonly kernels: readonly KernelShare[];
 }
 
-/** Times every launch of a run in a pass of its own and sums by kernel. */
+/** Times every launch of a run in its own pass and sums by kernel. */
 export async function profile(
   device: Device,
   launches: readonly Launch[],
@@ -176,20 +170,12 @@ export async function profile(
     sequence.destroy();
   }
   const sumMs = times.reduce((sum, ms) => sum + ms, 0);
-  const byName = new Map<string, { ms: number; launches: number }>();
-  times.forEach((ms, i) => {
-    const { name } = launches[i]!.kernel;
-    const before = byName.get(name) ?? { ms: 0, launches: 0 };
-    byName.set(name, { ms: before.ms + ms, launches: before.launches + 1 });
-  });
-  const kernels = [...byName]
-    .map(([name, { ms, launches: count }]) => ({ name, launches: count, ms, share: ms / sumMs }))
-    .sort((a, b) => b.ms - a.ms)
-    .slice(0, top);
+  const names = launches.map(({ kernel }) => kernel.name);
+  const kernels = kernelShares(names, times).slice(0, top);
   return { sumMs, launches: times.length, clock: clock ? 'device' : 'host', kernels };
 }
 
-/** Keeps the device busy for some milliseconds, because an idle GPU starts at a low clock rate. */
+/** Keeps the device busy for some milliseconds, because the clock rate of an idle GPU is low at first. */
 export async function warmUp(device: Device, launch: Launch, milliseconds: number): Promise<void> {
   const sequence = await prepare(device, [launch]);
   const start = performance.now();

@@ -1,5 +1,5 @@
-// The same shapes and the same UNet in PyTorch, in a process of its own (bench/device.py) that tells its results line
-// by line: one that is killed when its time is over keeps what it has measured.
+// Times the same shapes and the same UNet in PyTorch. Runs bench/device.py, which prints one result per line, so that the
+// results so far are kept if it is killed at the end of its time.
 
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
@@ -21,9 +21,10 @@ export interface TorchResults {
   exit?: string;
 }
 
+/** Runs bench/device.py within the time of the step. @throws Error if there is no --torch. */
 export async function runTorch(session: Session, step: Step, job: TorchJob): Promise<TorchResults> {
   const { torch, root } = session.options;
-  if (!torch) throw new Error('no --torch was given');
+  if (!torch) throw new Error('expected --torch with the path of a Python that has PyTorch, got none');
   const results: TorchResults = { ops: [], unets: [], notes: [] };
   const seconds = Math.max(5, step.left() / 1000 - 3);
   const child = spawn(torch, [join(root, 'bench', 'device.py')], { stdio: ['pipe', 'pipe', 'pipe'] });
@@ -31,7 +32,7 @@ export async function runTorch(session: Session, step: Step, job: TorchJob): Pro
   child.stderr.on('data', (data: Buffer) => {
     errors = (errors + data.toString()).slice(-4000);
   });
-  child.stdin.on('error', () => {}); // a child that ended early tells why in its own output
+  child.stdin.on('error', () => {}); // if the child ended early, its own output has the reason
   child.stdin.end(
     JSON.stringify({
       budget: seconds,
@@ -59,16 +60,16 @@ export async function runTorch(session: Session, step: Step, job: TorchJob): Pro
       step.keep(results);
     }
   });
-  const take = ({ section, ...facts }: Record<string, unknown>): void => {
-    if (section === 'op') results.ops.push(facts as unknown as TorchResults['ops'][number]);
-    else if (section === 'unet') results.unets.push(facts);
-    else if (section === 'info') results.info = facts;
-    else results.notes.push(facts);
+  const take = ({ section, ...values }: Record<string, unknown>): void => {
+    if (section === 'op') results.ops.push(values as unknown as TorchResults['ops'][number]);
+    else if (section === 'unet') results.unets.push(values);
+    else if (section === 'info') results.info = values;
+    else results.notes.push(values);
     if (section === 'unet')
       step.say(
-        `PyTorch UNet ${facts.mode}, batch ${facts.batch}: ${typeof facts.ms === 'number' ? `${facts.ms.toFixed(2)} ms` : facts.error}`,
+        `PyTorch UNet ${values.mode}, batch ${values.batch}: ${typeof values.ms === 'number' ? `${values.ms.toFixed(2)} ms` : values.error}`,
       );
-    if (section === 'info') step.say(`PyTorch ${facts.torch} on ${facts.device}`);
+    if (section === 'info') step.say(`PyTorch ${values.torch} on ${values.device}`);
   };
   const kill = setTimeout(() => child.kill('SIGKILL'), 1000 * (seconds + 2));
   results.exit = await new Promise<string>((resolve) => {

@@ -11,21 +11,10 @@ import { defineKernel, type Kernel, read, type Uniform, u32 } from '../../src/ke
 import type { Packing, WeightDtype } from '../../src/kernels/device/routine.ts';
 import { columns, pitch, type Shape } from '../../src/kernels/device/tensor.ts';
 import { unroll } from '../../src/kernels/gemm/gemm-spec.ts';
-import {
-  HALVES,
-  MATRIX_MODULE,
-  type MatrixOut,
-  type MatrixTile,
-  matrixBody,
-  resultBinding,
-  type Staging,
-  stageA,
-  subgroups,
-  tileName,
-  turns,
-} from './gemm-matrix.ts';
+import { MATRIX_MODULE, matrixBody, resultBinding, type Staging, stageA, turns } from './matrix-body.ts';
+import { HALVES, type MatrixOut, type MatrixTile, subgroups, tileName } from './matrix-tile.ts';
 
-/** Taps of a row of the kernel; a step stages all of them. */
+/** Taps per row of the kernel; a step stages all of them. */
 export const TAPS = 3;
 
 /** A convolution with 3x3 taps and padding 1. */
@@ -74,7 +63,7 @@ export function convFault(tile: MatrixTile, conv: MatrixConv): string | undefine
   const [c, , h, w] = conv.x;
   const y = convShape(conv);
   const { load, unit } = tile;
-  if (tile.stage === 'direct' || tile.a !== 'k-major') return 'the tile is not staged, k-major';
+  if (tile.stage === 'direct' || tile.a !== 'k-major') return 'expected a tile that is staged and k-major';
   if (c % tile.depth !== 0) return `${c} channels are not a multiple of the depth ${tile.depth}`;
   if (h % conv.stride !== 0 || w % (load * conv.stride) !== 0)
     return `a row of ${w} pixels is not whole loads of ${load}`;

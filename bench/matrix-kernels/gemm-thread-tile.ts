@@ -13,7 +13,7 @@ import { ShapeError } from '../../src/errors.ts';
 import { defineKernel, type Kernel, read, u32, write } from '../../src/kernels/device/kernel.ts';
 import type { WeightDtype } from '../../src/kernels/device/routine.ts';
 import { unroll } from '../../src/kernels/gemm/gemm-spec.ts';
-import { turns } from './gemm-matrix.ts';
+import { turns } from './matrix-body.ts';
 
 /** How a workgroup computes its part of a product with the invocations' own registers. */
 export interface ThreadTile {

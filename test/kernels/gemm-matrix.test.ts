@@ -2,13 +2,9 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { type Check, checkMatrixConv, checkMatrixGemm, checkThreadGemm } from '../../bench/matrix-check.ts';
 import { openMatrixDevice } from '../../bench/matrix-device.ts';
 import { conv2dMatrix, convFault, type MatrixConv } from '../../bench/matrix-kernels/conv2d-matrix.ts';
-import {
-  gemmMatrix,
-  type MatrixGemm,
-  type MatrixTile,
-  tileFault,
-} from '../../bench/matrix-kernels/gemm-matrix.ts';
+import { gemmMatrix, type MatrixGemm } from '../../bench/matrix-kernels/gemm-matrix.ts';
 import { gemmThreadTile, type ThreadTile } from '../../bench/matrix-kernels/gemm-thread-tile.ts';
+import { type MatrixTile, tileFault } from '../../bench/matrix-kernels/matrix-tile.ts';
 import { ShapeError } from '../../src/errors.ts';
 import { emulated } from './matrix-emulation.ts';
 

@@ -2,7 +2,7 @@
 // where the matrix lies, and each product is summed element by element from there. So the addresses of units
 // of any size and of subgroups of any width can be tested on a software driver.
 
-import type { MatrixTile } from '../../bench/matrix-kernels/gemm-matrix.ts';
+import type { MatrixTile } from '../../bench/matrix-kernels/matrix-tile.ts';
 import type { Kernel } from '../../src/kernels/device/kernel.ts';
 
 /** Replaces every match, and fails if there is none. */
