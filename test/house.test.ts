@@ -185,6 +185,28 @@ describe('imports flow one way', () => {
   });
 });
 
+describe('tests know no clock', () => {
+  /** Files that may: they poll what a child process writes, date a file, or measure what --dry-run says of time. */
+  const TIMED = [
+    'test/house.test.ts',
+    'test/package/package.test.ts',
+    'test/pipeline/attacking/evaluate.test.ts',
+    'test/pipeline/dry-run.gpu.test.ts',
+    'test/pipeline/fake-folder.ts',
+    'test/pipeline/output-file.test.ts',
+    'test/pipeline/process.test.ts',
+  ];
+
+  it('they wait for events or turns of the event loop, and count instead of measuring', () => {
+    const found = files('test').filter(
+      (file) =>
+        /setTimeout|performance\.now|Date\.now\(|timers\/promises/.test(source(file)) &&
+        !TIMED.includes(file),
+    );
+    expect(found).toEqual([]);
+  });
+});
+
 describe('the checks themselves', () => {
   it('see static, dynamic and type-only imports, and exports from other files', () => {
     const text = [
