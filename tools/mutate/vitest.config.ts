@@ -7,7 +7,7 @@ export default defineConfig({
   test: {
     include: [
       'test/properties/deciding.test.ts',
-      'test/pipeline/{calibration,energy,entries,familiarity,levels,matching,sequential,staged,statistics,verdict}.test.ts',
+      'test/pipeline/{calibration,energy,entries,familiarity,grid-texts,levels,matching,sequential,staged,statistics,verdict}.test.ts',
       'test/pipeline/{interruption,output,output-names,resumed-settings}.test.ts',
       'test/pipeline/attacking/{apgd-trace,attacks,classifier,sha256}.test.ts',
     ],
