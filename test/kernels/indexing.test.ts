@@ -1,6 +1,6 @@
 import type { Family } from '../../src/kernels/device/device.ts';
 import { QUOTIENT, walk } from '../../src/kernels/device/indexing.ts';
-import { defineKernel, MAX_GROUPS, read, write } from '../../src/kernels/device/kernel.ts';
+import { MAX_GROUPS, read, write } from '../../src/kernels/device/kernel.ts';
 import { single } from '../../src/kernels/device/routine.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { addRows, copyChannels } from '../../src/kernels/elementwise/elementwise.ts';
@@ -31,7 +31,7 @@ describe.each(FAMILIES)('indexing, %s', (family) => {
           if (a >= 0 && a < 2 ** 31) pairs.push([a, d]);
     }
     const { main, uniforms, grid } = walk(here.capabilities, pairs.length);
-    const kernel = defineKernel({
+    const routine = single({
       name: 'quotients',
       bindings: [read('a', 'u32'), read('d', 'u32'), write('y')],
       uniforms,
@@ -43,7 +43,7 @@ describe.each(FAMILIES)('indexing, %s', (family) => {
       d: Uint32Array.from(pairs, ([, d]) => d),
     };
     const outputs = { y: [1, 1, 1, pairs.length] as const };
-    const { y } = await runRoutine(here, single(kernel, ['a', 'd', 'y']), { constants, outputs });
+    const { y } = await runRoutine(here, routine, { constants, outputs });
     expect(Array.from(y!)).toEqual(pairs.map(([a, d]) => Math.floor(a / d)));
   });
 

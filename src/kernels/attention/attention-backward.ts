@@ -18,27 +18,15 @@ import {
   type Kernel,
   LINEAR_GROUP,
   linearGrid,
+  pad4,
   u32,
   write,
 } from '../device/kernel.ts';
 import type { Routine, Step } from '../device/routine.ts';
-import { pitch } from '../device/tensor.ts';
 import { gemm } from '../gemm/gemm.ts';
 import { type Matrices, unroll } from '../gemm/gemm-spec.ts';
 import type { AttentionOptions } from './attention-options.ts';
-import {
-  factors,
-  from,
-  type Heads,
-  inRows,
-  type Place,
-  packedHeads,
-  pad4,
-  padded,
-  parts,
-  scoreParts,
-  unpackHeads,
-} from './attention-pack.ts';
+import { type Heads, headsOf, matricesAt, operandsOf, parts, scoreParts } from './attention-pack.ts';
 import { ATTENTIONS } from './families.ts';
 
 /** The most bytes of a part's score matrices. */
@@ -176,11 +164,11 @@ export function attentionGradient(
     throw new ShapeError(
       `attentionGradient: expected as many keys as queries for gradients of one shape, got ${queries} queries and ${keys} keys`,
     );
-  const queryHeads: Heads = { heads, dim: headDim, n, tokens: queries, pitch: pitch([1, n, 1, queries]) };
-  const keyHeads: Heads = { heads, dim: headDim, n, tokens: keys, pitch: pitch([1, n, 1, keys]) };
+  const queryHeads = headsOf(options, queries);
+  const keyHeads = headsOf(options, keys);
   const steps: Step[] = [];
   const scratch: Record<string, number> = {};
-  const { channels, tokens } = factors(capabilities, steps, scratch);
+  const { channels, tokens, result, finish } = operandsOf(capabilities, steps, scratch);
   const [ofQ, ofKeys] = [of !== 'kv', of !== 'q'];
   const q = channels('q', queryHeads);
   const k = channels('k', keyHeads);
@@ -192,18 +180,14 @@ export function attentionGradient(
 
   // All gradients in y form the heads of one activation.
   const made: Heads = { ...(ofQ ? queryHeads : keyHeads), heads: of.length * heads };
-  const direct = made.tokens % 4 === 0;
-  const y = direct ? inRows('y', made) : padded('yPacked', made);
-  if (!direct) scratch.yPacked = 4 * packedHeads(made);
+  const y = result(made);
   const firstOf = (name: string) => of.indexOf(name) * heads;
 
   const limit = Math.min(SCORE_BYTES, capabilities.maxBindingBytes) / 4;
   const width = pad4(keys);
   const { headStep, sampleStep, queryStep } = scoreParts(options, width, limit);
   const queryParts = [...parts(queries, queryStep)];
-  if (queryParts.length > 1 && ofKeys)
-    scratch.carried = direct ? 4 * made.heads * headDim * made.pitch : 4 * packedHeads(made);
-  const rowsOf = (place: Place, h: number, s: number, t: number) => from(place, h, s, t * place.pitch);
+  if (queryParts.length > 1 && ofKeys) scratch.carried = 4 * made.heads * y.outer;
   scratch.scores = 0;
   if (ofQ) scratch.turned = 0;
   for (const [h, headCount] of parts(heads, headStep))
@@ -222,11 +206,16 @@ export function attentionGradient(
         const product = { m: count, k: headDim, columns: keys, batch, c: scores };
         steps.push(
           {
-            kernel: gemm(capabilities, { ...product, a: from(q, h, s, t), b: from(k, h, s), scale }),
+            kernel: gemm(capabilities, {
+              ...product,
+              a: matricesAt(q, h, s, t),
+              b: matricesAt(k, h, s),
+              scale,
+            }),
             operands: [q.operand, k.operand, 'scores'],
           },
           {
-            kernel: gemm(capabilities, { ...product, a: from(dy, h, s, t), b: from(v, h, s) }),
+            kernel: gemm(capabilities, { ...product, a: matricesAt(dy, h, s, t), b: matricesAt(v, h, s) }),
             operands: [dy.operand, v.operand, 'reaching'],
           },
           {
@@ -249,9 +238,9 @@ export function attentionGradient(
               k: keys,
               columns: count,
               batch,
-              a: from(kTurned, h, s),
+              a: matricesAt(kTurned, h, s),
               b: turned,
-              c: from(y, firstOf('q') + h, s, t),
+              c: matricesAt(y, firstOf('q') + h, s, t),
             }),
             operands: [kTurned.operand, 'turned', y.operand],
           });
@@ -269,15 +258,15 @@ export function attentionGradient(
                 k: count,
                 columns: keys,
                 batch,
-                a: rowsOf(factor, h, s, t),
+                a: matricesAt(factor, h, s, t * factor.pitch),
                 b: scores,
-                c: from(y, firstOf(name) + h, s),
+                c: matricesAt(y, firstOf(name) + h, s),
                 residual: part > 0,
               }),
               operands: [factor.operand, matrix, ...(part > 0 ? [carried] : []), to],
             });
       }
   scratch.reaching = scratch.scores;
-  if (!direct) steps.push({ kernel: unpackHeads(capabilities, made), operands: ['yPacked', 'y'] });
+  finish(made);
   return { steps, scratch, packing: {} };
 }

@@ -5,18 +5,8 @@
 // GEMMs around a softmax reach 9; loading q and storing y in loops then cut the compile time to a quarter.
 
 import type { Capabilities } from '../device/device.ts';
-import {
-  ceilDiv,
-  defineKernel,
-  f32,
-  type Kernel,
-  LINEAR_GROUP,
-  linearGrid,
-  read,
-  type Uniform,
-  u32,
-  write,
-} from '../device/kernel.ts';
+import { ceilDiv, f32, LINEAR_GROUP, linearGrid, read, type Uniform, u32, write } from '../device/kernel.ts';
+import { type Routine, single } from '../device/routine.ts';
 import { pitch } from '../device/tensor.ts';
 import { unroll } from '../gemm/gemm-spec.ts';
 import type { AttentionOptions } from './attention-options.ts';
@@ -51,7 +41,7 @@ const uniformsOf = (
 const BINDINGS = [read('q'), read('k'), read('v'), write('y')];
 
 /** Returns WGSL of `placeOf`: a workgroup's first query, and where the rows of its head and sample start. */
-const PLACE = (headDim: number, blockQueries: number) => /* wgsl */ `${LINEAR_GROUP}
+const placeWgsl = (headDim: number, blockQueries: number) => /* wgsl */ `${LINEAR_GROUP}
 struct Place { first: u32, q: u32, k: u32, outside: bool }
 fn placeOf(group: vec3u, groups: vec3u) -> Place {
   let i = linearGroup(group, groups);
@@ -77,7 +67,7 @@ fn placeOf(group: vec3u, groups: vec3u) -> Place {
  * everything else. Before that, one lane per cache line prefetches what the workgroup will read. 49 tokens in heads of
  * 16: 26 GFLOP/s, where two GEMMs around a softmax reach 9 (bench/kernels.ts, `attention`).
  */
-export function fusedSubgroup({ subgroupSize: lanes }: Capabilities, options: AttentionOptions): Kernel {
+export function fusedSubgroup({ subgroupSize: lanes }: Capabilities, options: AttentionOptions): Routine {
   const { headDim, queries, causal = false } = options;
   const most = lanes * slotsFor(headDim);
   const slots = ceilDiv(queries, lanes * ceilDiv(queries, most));
@@ -93,7 +83,7 @@ export function fusedSubgroup({ subgroupSize: lanes }: Capabilities, options: At
   const body = /* wgsl */ `
 const LANES = ${lanes}u;
 const NEVER = -3e38;
-${PLACE(headDim, blockQueries)}
+${placeWgsl(headDim, blockQueries)}
 @compute @workgroup_size(${lanes})
 fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let at = placeOf(group, groups);
@@ -150,7 +140,7 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   }
 }
 `;
-  return defineKernel({
+  return single({
     name: `attention.subgroup.${causal ? 'causal.' : ''}${headDim}x${slots}`,
     enable: ['subgroups'],
     bindings: BINDINGS,
@@ -161,12 +151,12 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
 }
 
 /** One invocation owns one query and loops over the keys that it sees, with an online softmax. */
-export function fusedPlain(options: AttentionOptions): Kernel {
+export function fusedPlain(options: AttentionOptions): Routine {
   const { headDim, causal = false } = options;
   const blockQueries = 64;
   const { uniforms, groups } = uniformsOf(options, blockQueries);
   const body = /* wgsl */ `
-${PLACE(headDim, blockQueries)}
+${placeWgsl(headDim, blockQueries)}
 @compute @workgroup_size(${blockQueries})
 fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let at = placeOf(group, groups);
@@ -189,7 +179,7 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   ${unroll(headDim, (d) => `y[at.q + query + ${d}u * u.qPitch] = y${d} / sum;`)}
 }
 `;
-  return defineKernel({
+  return single({
     name: `attention.plain.${causal ? 'causal.' : ''}${headDim}`,
     bindings: BINDINGS,
     uniforms,

@@ -2,24 +2,13 @@
 // attention.ts lists the versions of attention and their rates.
 
 import type { Capabilities } from '../device/device.ts';
+import { pad4 } from '../device/kernel.ts';
 import type { Routine, Step } from '../device/routine.ts';
-import { pitch } from '../device/tensor.ts';
 import { gemm } from '../gemm/gemm.ts';
 import type { Matrices } from '../gemm/gemm-spec.ts';
 import { columnSoftmax } from '../norm/softmax.ts';
 import type { AttentionOptions } from './attention-options.ts';
-import {
-  factors,
-  from,
-  type Heads,
-  inRows,
-  packedHeads,
-  pad4,
-  padded,
-  parts,
-  scoreParts,
-  unpackHeads,
-} from './attention-pack.ts';
+import { headsOf, matricesAt, operandsOf, parts, scoreParts } from './attention-pack.ts';
 
 /**
  * The most bytes of scores at a time: they are computed and used in parts, so that long sequences need no huge scratch.
@@ -34,18 +23,15 @@ const SCORE_BYTES = 64 * 2 ** 20;
  */
 export function attentionByGemm(capabilities: Capabilities, options: AttentionOptions): Routine {
   const { heads, headDim, n, queries, keys, scale, causal = false } = options;
-  const queryHeads: Heads = { heads, dim: headDim, n, tokens: queries, pitch: pitch([1, n, 1, queries]) };
-  const keyHeads: Heads = { heads, dim: headDim, n, tokens: keys, pitch: pitch([1, n, 1, keys]) };
+  const queryHeads = headsOf(options, queries);
+  const keyHeads = headsOf(options, keys);
   const steps: Step[] = [];
   const scratch: Record<string, number> = {};
-
-  const { channels, tokens } = factors(capabilities, steps, scratch);
+  const { channels, tokens, result, finish } = operandsOf(capabilities, steps, scratch);
   const q = channels('q', queryHeads);
   const k = channels('k', keyHeads);
   const v = tokens('v', keyHeads);
-  const direct = queries % 4 === 0;
-  const y = direct ? inRows('y', queryHeads) : padded('yPacked', queryHeads);
-  if (!direct) scratch.yPacked = 4 * packedHeads(queryHeads);
+  const y = result(queryHeads);
 
   const limit = Math.min(SCORE_BYTES, capabilities.maxBindingBytes) / 4;
   const { headStep, sampleStep, queryStep } = scoreParts(options, keys, limit);
@@ -65,8 +51,8 @@ export function attentionByGemm(capabilities: Capabilities, options: AttentionOp
               k: headDim,
               columns: count,
               batch,
-              a: from(k, h, s),
-              b: from(q, h, s, t),
+              a: matricesAt(k, h, s),
+              b: matricesAt(q, h, s, t),
               c: scores,
               scale,
             }),
@@ -87,14 +73,14 @@ export function attentionByGemm(capabilities: Capabilities, options: AttentionOp
               k: seen,
               columns: count,
               batch,
-              a: from(v, h, s),
+              a: matricesAt(v, h, s),
               b: scores,
-              c: from(y, h, s, t),
+              c: matricesAt(y, h, s, t),
             }),
             operands: [v.operand, 'scores', y.operand],
           },
         );
       }
-  if (!direct) steps.push({ kernel: unpackHeads(capabilities, queryHeads), operands: ['yPacked', 'y'] });
+  finish(queryHeads);
   return { steps, scratch, packing: {} };
 }

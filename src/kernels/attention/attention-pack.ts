@@ -2,9 +2,11 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk } from '../device/indexing.ts';
-import { type Binding, ceilDiv, defineKernel, type Kernel, read, u32, write } from '../device/kernel.ts';
+import { type Binding, defineKernel, type Kernel, pad4, read, u32, write } from '../device/kernel.ts';
 import type { Step } from '../device/routine.ts';
+import { pitch } from '../device/tensor.ts';
 import type { Matrices } from '../gemm/gemm-spec.ts';
+import type { AttentionOptions } from './attention-options.ts';
 
 /** Heads of an activation [heads·dim, n, 1, tokens]. */
 export interface Heads {
@@ -16,19 +18,14 @@ export interface Heads {
   readonly pitch: number;
 }
 
-/** Rounds up to a multiple of 4. */
-export const pad4 = (v: number): number => ceilDiv(v, 4) * 4;
-
-/**
- * Returns the elements that `packHeads` writes: matrices [head][n] of dim rows of tokens, padded to a multiple of 4.
- */
-export const packedHeads = ({ heads, dim, n, tokens }: Heads): number => heads * n * dim * pad4(tokens);
-
-/**
- * Returns the elements that `transposeHeads` writes: matrices [head][n] of token rows of dim, padded to a
- * multiple of 4.
- */
-export const transposedHeads = ({ heads, dim, n, tokens }: Heads): number => heads * n * tokens * pad4(dim);
+/** Returns the heads of an attention whose tokens are `tokens`: its queries or its keys. */
+export const headsOf = ({ heads, headDim, n }: AttentionOptions, tokens: number): Heads => ({
+  heads,
+  dim: headDim,
+  n,
+  tokens,
+  pitch: pitch([1, n, 1, tokens]),
+});
 
 /** Returns a kernel that moves `count` elements, one per step of a walk; `width` is the length of the packed rows. */
 function mover(
@@ -59,52 +56,35 @@ ${main(body)}`,
   });
 }
 
-/** packed[h][s][d][t] = x[h·dim + d][s][t]; a step moves four tokens and repeats the last one after the end. */
-export function packHeads(capabilities: Capabilities, heads: Heads): Kernel {
-  return mover(
-    capabilities,
-    'pack',
-    heads,
-    {
-      bindings: [read('x'), write('packed', 'vec4f')],
-      width: pad4(heads.tokens) / 4,
-      count: packedHeads(heads) / 4,
-    },
-    /* wgsl */ `
-  let row = quotient(i, u.width, u.widthInverse);
-  let matrix = quotient(row, u.dim, u.dimInverse);
-  let h = quotient(matrix, u.n, u.nInverse);
-  let first = element(h, matrix - h * u.n, row - matrix * u.dim, 0u);
-  let t = min(4u * (i - row * u.width) + vec4u(0, 1, 2, 3), vec4u(u.tokens - 1u));
-  packed[i] = vec4f(x[first + t.x], x[first + t.y], x[first + t.z], x[first + t.w]);`,
-  );
-}
-
 /**
- * packed[h][s][t][d] = x[h·dim + d][s][t]; a step moves four channels and repeats the last one after the end.
+ * Returns the kernel that copies heads x[h·dim + d][s][t] to rows along the tokens, packed[h][s][d][t], or along the
+ * channels, packed[h][s][t][d]. A step moves four elements and repeats the last one after the end of a row.
  */
-export function transposeHeads(capabilities: Capabilities, heads: Heads): Kernel {
+function copyHeads(capabilities: Capabilities, heads: Heads, along: Along): Kernel {
+  const turned = along === 'dim';
+  const [name, rows, four] = turned ? ['transpose', 'tokens', 'd'] : ['pack', 'dim', 't'];
+  const inMatrix = `row - matrix * u.${rows}`;
   return mover(
     capabilities,
-    'transpose',
+    name,
     heads,
     {
       bindings: [read('x'), write('packed', 'vec4f')],
-      width: pad4(heads.dim) / 4,
-      count: transposedHeads(heads) / 4,
+      width: pad4(heads[along]) / 4,
+      count: (heads.heads * copyOf('', heads, along).outer) / 4,
     },
     /* wgsl */ `
   let row = quotient(i, u.width, u.widthInverse);
-  let matrix = quotient(row, u.tokens, u.tokensInverse);
+  let matrix = quotient(row, u.${rows}, u.${rows}Inverse);
   let h = quotient(matrix, u.n, u.nInverse);
-  let first = element(h, matrix - h * u.n, 0u, row - matrix * u.tokens);
-  let d = min(4u * (i - row * u.width) + vec4u(0, 1, 2, 3), vec4u(u.dim - 1u)) * u.pitch;
-  packed[i] = vec4f(x[first + d.x], x[first + d.y], x[first + d.z], x[first + d.w]);`,
+  let first = element(h, matrix - h * u.n, ${turned ? `0u, ${inMatrix}` : `${inMatrix}, 0u`});
+  let ${four} = min(4u * (i - row * u.width) + vec4u(0, 1, 2, 3), vec4u(u.${along} - 1u))${turned ? ' * u.pitch' : ''};
+  packed[i] = vec4f(x[first + ${four}.x], x[first + ${four}.y], x[first + ${four}.z], x[first + ${four}.w]);`,
   );
 }
 
-/** x[h·dim + d][s][t] = packed[h][s][d][t], the inverse of `packHeads`; a step moves one token. */
-export function unpackHeads(capabilities: Capabilities, heads: Heads): Kernel {
+/** x[h·dim + d][s][t] = packed[h][s][d][t], the inverse of `copyHeads` along the tokens; a step moves one token. */
+function unpackHeads(capabilities: Capabilities, heads: Heads): Kernel {
   return mover(
     capabilities,
     'unpack',
@@ -123,8 +103,8 @@ export function unpackHeads(capabilities: Capabilities, heads: Heads): Kernel {
   );
 }
 
-/** The layout of the matrices [heads][n] of a tensor. */
-export interface Place {
+/** An operand, and the layout of its matrices [heads][n] in it. */
+export interface HeadMatrices {
   readonly operand: string;
   readonly pitch: number;
   readonly inner: number;
@@ -132,7 +112,7 @@ export interface Place {
 }
 
 /** Returns the layout from matrix (h, s) and element `at` on. */
-export const from = ({ pitch, inner, outer }: Place, h = 0, s = 0, at = 0): Matrices => ({
+export const matricesAt = ({ pitch, inner, outer }: HeadMatrices, h = 0, s = 0, at = 0): Matrices => ({
   pitch,
   inner,
   outer,
@@ -140,20 +120,22 @@ export const from = ({ pitch, inner, outer }: Place, h = 0, s = 0, at = 0): Matr
 });
 
 /** Returns the layout of heads in the rows of an activation. */
-export const inRows = (operand: string, { pitch, tokens, dim }: Heads): Place => ({
+const inRows = (operand: string, { pitch, tokens, dim }: Heads): HeadMatrices => ({
   operand,
   pitch,
   inner: tokens,
   outer: dim * pitch,
 });
 
-/** Returns the layout of heads that `packHeads` copied. */
-export const padded = (operand: string, { tokens, dim, n }: Heads): Place => ({
-  operand,
-  pitch: pad4(tokens),
-  inner: dim * pad4(tokens),
-  outer: n * dim * pad4(tokens),
-});
+/** What the rows of a copy run along: tokens (one row per channel), or channels (one row per token). */
+type Along = 'tokens' | 'dim';
+
+/** Returns the layout of a copy of heads, whose rows are padded to a multiple of 4. */
+function copyOf(operand: string, heads: Heads, along: Along): HeadMatrices {
+  const row = pad4(heads[along]);
+  const inner = heads[along === 'tokens' ? 'dim' : 'tokens'] * row;
+  return { operand, pitch: row, inner, outer: heads.n * inner };
+}
 
 /** Yields (start, size) of the parts that cover `count` in steps. */
 export function* parts(count: number, step: number): Generator<readonly [start: number, size: number]> {
@@ -161,32 +143,37 @@ export function* parts(count: number, step: number): Generator<readonly [start: 
 }
 
 /**
- * Returns functions that make factors of products; they add the copies they need to a routine's steps and
- * scratch.
+ * Returns functions that make the operands of products; they add the copies they need to a routine's steps and scratch.
  */
-export const factors = (capabilities: Capabilities, steps: Step[], scratch: Record<string, number>) => ({
-  /** Channels as rows: in place, or a padded copy if rows of tokens are not whole vec4s. */
-  channels(operand: string, heads: Heads): Place {
-    if (heads.tokens % 4 === 0) return inRows(operand, heads);
-    const copy = `${operand}Packed`;
-    scratch[copy] = 4 * packedHeads(heads);
-    steps.push({ kernel: packHeads(capabilities, heads), operands: [operand, copy] });
-    return padded(copy, heads);
-  },
-  /** Tokens as rows: a transposed copy. */
-  tokens(operand: string, heads: Heads): Place {
-    const copy = `${operand}Transposed`;
-    scratch[copy] = 4 * transposedHeads(heads);
-    steps.push({ kernel: transposeHeads(capabilities, heads), operands: [operand, copy] });
-    const { dim, n, tokens } = heads;
-    return {
-      operand: copy,
-      pitch: pad4(dim),
-      inner: tokens * pad4(dim),
-      outer: n * tokens * pad4(dim),
-    };
-  },
-});
+export function operandsOf(capabilities: Capabilities, steps: Step[], scratch: Record<string, number>) {
+  const inScratch = (name: string, heads: Heads, along: Along): HeadMatrices => {
+    const copy = copyOf(name, heads, along);
+    scratch[name] = 4 * heads.heads * copy.outer;
+    return copy;
+  };
+  const copied = (operand: string, copy: HeadMatrices, heads: Heads, along: Along): HeadMatrices => {
+    steps.push({ kernel: copyHeads(capabilities, heads, along), operands: [operand, copy.operand] });
+    return copy;
+  };
+  const inPlace = ({ tokens }: Heads) => tokens % 4 === 0;
+  return {
+    /** Channels as rows: in place, or a padded copy if rows of tokens are not whole vec4s. */
+    channels: (operand: string, heads: Heads): HeadMatrices =>
+      inPlace(heads)
+        ? inRows(operand, heads)
+        : copied(operand, inScratch(`${operand}Packed`, heads, 'tokens'), heads, 'tokens'),
+    /** Tokens as rows: a transposed copy. */
+    tokens: (operand: string, heads: Heads): HeadMatrices =>
+      copied(operand, inScratch(`${operand}Transposed`, heads, 'dim'), heads, 'dim'),
+    /** The result, with channels as rows: y itself, or a padded copy, which `finish` copies to y. */
+    result: (heads: Heads): HeadMatrices =>
+      inPlace(heads) ? inRows('y', heads) : inScratch('yPacked', heads, 'tokens'),
+    finish(heads: Heads): void {
+      if (inPlace(heads)) return;
+      steps.push({ kernel: unpackHeads(capabilities, heads), operands: ['yPacked', 'y'] });
+    },
+  };
+}
 
 /**
  * Returns the heads, samples and queries of a part of the score matrices that has at most `limit` elements.

@@ -13,7 +13,7 @@
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
-import { type Routine, single } from '../device/routine.ts';
+import type { Routine } from '../device/routine.ts';
 import { LARGEST_FUSED_HEAD } from './attention-fused.ts';
 import { attentionByGemm } from './attention-gemm.ts';
 import type { AttentionOptions } from './attention-options.ts';
@@ -37,7 +37,6 @@ export function attention(capabilities: Capabilities, options: AttentionOptions)
     throw new ShapeError(
       `attention: expected as many keys as queries in a causal attention, got ${queries} queries and ${keys} keys`,
     );
-  if (headDim <= LARGEST_FUSED_HEAD)
-    return single(ATTENTIONS[capabilities.family].fused(capabilities, options), ['q', 'k', 'v', 'y']);
-  return attentionByGemm(capabilities, options);
+  const routine = headDim <= LARGEST_FUSED_HEAD ? ATTENTIONS[capabilities.family].fused : attentionByGemm;
+  return routine(capabilities, options);
 }

@@ -2,13 +2,13 @@
 
 import type { Capabilities } from '../device/device.ts';
 import type { Family } from '../device/families.ts';
-import type { Kernel } from '../device/kernel.ts';
+import type { Routine } from '../device/routine.ts';
 import { fusedPlain, fusedSubgroup } from './attention-fused.ts';
 import type { AttentionOptions } from './attention-options.ts';
 
 export interface AttentionVariant {
-  /** The kernel of small heads; its operands are q, k, v and y. */
-  readonly fused: (capabilities: Capabilities, options: AttentionOptions) => Kernel;
+  /** Returns the routine for small heads; its operands are q, k, v and y. */
+  readonly fused: (capabilities: Capabilities, options: AttentionOptions) => Routine;
   /** Invocations that share four rows of scores in the gradient. */
   readonly scoreMembers: number;
 }

@@ -3,8 +3,8 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor } from '../device/indexing.ts';
-import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
-import type { Routine } from '../device/routine.ts';
+import { ceilDiv, LINEAR_GROUP, linearGrid, linearMain, read, u32, write } from '../device/kernel.ts';
+import { type Routine, step } from '../device/routine.ts';
 import { pitch } from '../device/tensor.ts';
 import { unroll } from '../gemm/gemm-spec.ts';
 import {
@@ -36,9 +36,7 @@ export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry:
   const groups = ceilDiv(vectors, lanes);
   const blocks = ceilDiv(y[0], rows);
   const body = /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${weightWgsl(weights, load)}${on.wgsl}${out.wgsl}
-@compute @workgroup_size(${lanes}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(lanes)}
   let index = linearGroup(group, groups);
   let block = quotient(index, u.groups, u.groupsInverse);
   if (block >= u.blocks) { return; }
@@ -64,7 +62,7 @@ export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry:
     r++;
   }
 }`;
-  const launch = defineKernel({
+  const summed = step({
     name: `conv2d.broadcast.${rows}.${fusedTag(fused)}`,
     enable: ['subgroups'],
     bindings: [
@@ -89,7 +87,7 @@ export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry:
     grid: linearGrid(groups * blocks),
   });
   return {
-    steps: [{ kernel: launch, operands: ['x', 'weight', ...on.operands, ...out.operands, 'y'] }],
+    steps: [summed],
     scratch: {},
     packing: { weight: packRows(geometry) },
   };

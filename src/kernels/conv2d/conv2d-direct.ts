@@ -1,8 +1,8 @@
 // The general convolution for any kernel, stride, padding and enlargement, in WGSL without optional features.
 
 import { divisor } from '../device/indexing.ts';
-import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
-import type { Routine } from '../device/routine.ts';
+import { ceilDiv, LINEAR_GROUP, linearGrid, linearMain, read, u32, write } from '../device/kernel.ts';
+import { type Routine, step } from '../device/routine.ts';
 import { pitch } from '../device/tensor.ts';
 import {
   COLUMN_PLACE,
@@ -23,7 +23,7 @@ const LANES = 64;
  * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands. An
  * invocation computes 4 output channels at 4 consecutive columns: 16 products per input vec4 and weight vec4.
  */
-export function directPlain(geometry: Geometry): Routine {
+export function directConv2d(geometry: Geometry): Routine {
   const { y, weights, fused } = geometry;
   const on = prologue(geometry);
   const out = epilogue(geometry);
@@ -33,9 +33,7 @@ export function directPlain(geometry: Geometry): Routine {
 fn addends(o: u32, n: vec4u) -> vec4f {
   return vec4f(addend(o, n.x), addend(o, n.y), addend(o, n.z), addend(o, n.w));
 }
-@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(LANES)}
   let index = linearGroup(group, groups) * ${LANES} + local;
   let block = quotient(index, u.vectors, u.vectorsInverse);
   let vector = index - block * u.vectors;
@@ -58,7 +56,7 @@ fn addends(o: u32, n: vec4u) -> vec4f {
   let to = o * u.vectors + vector;
   ${[0, 1, 2, 3].map((i) => `if (o + ${i} < u.outChannels) { y[to + ${i} * u.vectors] = finished(sum${i} + addends(o + ${i}, n), to + ${i} * u.vectors); }`).join('\n  ')}
 }`;
-  const launch = defineKernel({
+  const summed = step({
     name: `conv2d.plain.${fusedTag(fused)}`,
     bindings: [
       read('x'),
@@ -81,7 +79,7 @@ fn addends(o: u32, n: vec4u) -> vec4f {
     grid: linearGrid(ceilDiv(vectors * blocks, LANES)),
   });
   return {
-    steps: [{ kernel: launch, operands: ['x', 'weight', ...on.operands, ...out.operands, 'y'] }],
+    steps: [summed],
     scratch: {},
     packing: { weight: packRows(geometry) },
   };

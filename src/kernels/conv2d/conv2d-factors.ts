@@ -3,8 +3,8 @@
 // of only one convolution at a time.
 
 import { divisor, QUOTIENT } from '../device/indexing.ts';
-import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
-import type { Step } from '../device/routine.ts';
+import { ceilDiv, LINEAR_GROUP, linearGrid, linearMain, read, u32, write } from '../device/kernel.ts';
+import { type Step, step } from '../device/routine.ts';
 import { packedPitch } from '../gemm/gemm.ts';
 import type { Geometry } from './conv2d-shape.ts';
 import { lines } from './conv2d-tiles.ts';
@@ -30,7 +30,7 @@ export function transformWeights(
   const { x, y, weights } = geometry;
   const vectors = packedPitch(count) / 4;
   const size = R.length;
-  const kernel = defineKernel({
+  return step({
     name: `conv2d.factors.${size}.${weights}`,
     bindings: [read('weight', weightElement(weights)), write('factors', 'vec4f')],
     uniforms: [
@@ -40,9 +40,7 @@ export function transformWeights(
       u32('weightRow', paddedChannels(y[0]) / 4),
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${QUOTIENT}${weightWgsl(weights)}
-@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(LANES)}
   let index = linearGroup(group, groups) * ${LANES} + local;
   let channel = quotient(index, u.vectors, u.vectorsInverse);
   if (channel >= u.channels) { return; }
@@ -55,5 +53,4 @@ export function transformWeights(
 }`,
     grid: linearGrid(ceilDiv(vectors * x[0], LANES)),
   });
-  return { kernel, operands: ['weight', 'factors'] };
 }

@@ -2,8 +2,8 @@
 // A kernel that reads each pixel many times then neither repeats the map nor checks for the image's border.
 
 import { divisor, QUOTIENT } from '../device/indexing.ts';
-import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
-import type { Step } from '../device/routine.ts';
+import { ceilDiv, LINEAR_GROUP, linearGrid, linearMain, read, u32, write } from '../device/kernel.ts';
+import { type Step, step } from '../device/routine.ts';
 import { pitch } from '../device/tensor.ts';
 import { type Geometry, prologue } from './conv2d-shape.ts';
 import { lines } from './conv2d-tiles.ts';
@@ -42,7 +42,7 @@ export function padInput(geometry: Geometry, { first, count }: SampleRange): Ste
     : `var raw: vec4f;
   ${lines(4, (k) => `raw[${k}] = x[select(0, at + ${k}, inside && col + ${k} < u.width)];`)}`;
   const clip = aligned ? 'inside' : 'vec4<bool>(inside) & (vec4u(col) + vec4u(0, 1, 2, 3) < vec4u(u.width))';
-  const kernel = defineKernel({
+  return step({
     name: `conv2d.pad.${fused.affine ?? 'bare'}.${aligned ? 'vec4f' : 'f32'}`,
     bindings: [read('x', aligned ? 'vec4f' : 'f32'), ...on.bindings, write('padded', 'vec4f')],
     uniforms: [
@@ -60,9 +60,7 @@ export function padInput(geometry: Geometry, { first, count }: SampleRange): Ste
     ],
     body: /* wgsl */ `const CHANNELS = ${CHANNELS}u;
 ${LINEAR_GROUP}${QUOTIENT}${on.wgsl}
-@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(LANES)}
   let index = linearGroup(group, groups) * ${LANES} + local;
   let block = quotient(index, u.vectors, u.vectorsInverse);
   if (block >= u.blocks) { return; }
@@ -89,5 +87,4 @@ ${LINEAR_GROUP}${QUOTIENT}${on.wgsl}
 }`,
     grid: linearGrid(ceilDiv(rows * row * blocks, LANES)),
   });
-  return { kernel, operands: ['x', ...on.operands, 'padded'] };
 }

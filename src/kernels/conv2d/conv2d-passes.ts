@@ -1,7 +1,7 @@
 // Convolutions that consist of a transform, a batch of matrix products and an inverse transform, split into passes.
 
 import type { Capabilities } from '../device/device.ts';
-import { ceilDiv } from '../device/kernel.ts';
+import { ceilDiv, pad4 } from '../device/kernel.ts';
 import type { Packing, Routine, Step } from '../device/routine.ts';
 import { gemm, packedPitch } from '../gemm/gemm.ts';
 import { transformWeights } from './conv2d-factors.ts';
@@ -61,7 +61,7 @@ export function inPasses(
     64,
     Math.min(ceilDiv(ceilDiv(columns, passes), 64), Math.floor(bindable / Math.max(ic, oc) / 64)) * 64,
   );
-  const pitch = Math.min(most, ceilDiv(columns, 4) * 4);
+  const pitch = Math.min(most, pad4(columns));
   const inPlace = ic * pitch + APART;
   const outPlace = oc * pitch + APART;
   const factors = (first: number) =>

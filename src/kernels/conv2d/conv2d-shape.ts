@@ -3,7 +3,7 @@
 
 import { ShapeError } from '../../errors.ts';
 import { divisor, QUOTIENT } from '../device/indexing.ts';
-import { type Binding, f32, read, type Uniform, u32 } from '../device/kernel.ts';
+import { f32, type KernelPart, read, type Uniform, u32 } from '../device/kernel.ts';
 import type { WeightDtype } from '../device/routine.ts';
 import { columns, pitch, type Shape } from '../device/tensor.ts';
 import { type Activation, activationWgsl } from '../elementwise/activation.ts';
@@ -115,23 +115,14 @@ export const fusedTag = ({ affine, bias, embedding, residual }: Fused): string =
     .filter(Boolean)
     .join('+') || 'bare';
 
-/** The fused map of the input. */
-export interface Prologue {
-  readonly bindings: readonly Binding[];
-  readonly operands: readonly string[];
-  readonly uniforms: readonly Uniform[];
-  /**
-   * `slopeOf(c, n)`, `offsetOf(c, n)`, `mapped(v, slope, offset)` and its scalar form `mapped1`; identities
-   * if nothing is fused.
-   */
-  readonly wgsl: string;
-}
-
-export function prologue({ x, fused: { affine } }: Geometry): Prologue {
+/**
+ * Returns the fused map of the input: `slopeOf(c, n)`, `offsetOf(c, n)`, `mapped(v, slope, offset)` and its scalar form
+ * `mapped1`; identities if nothing is fused.
+ */
+export function prologue({ x, fused: { affine } }: Geometry): KernelPart {
   if (affine === undefined)
     return {
       bindings: [],
-      operands: [],
       uniforms: [],
       wgsl: /* wgsl */ `
 fn slopeOf(c: u32, n: u32) -> f32 { return 1.0; }
@@ -143,7 +134,6 @@ fn mapped1(v: f32, slope: f32, offset: f32) -> f32 { return v; }
   const samplePitch = pitch([1, x[1], 1, 1]);
   return {
     bindings: [read('affine')],
-    operands: ['affine'],
     uniforms: [u32('affinePitch', samplePitch), u32('offsetRows', x[0] * samplePitch)],
     wgsl: /* wgsl */ `${activationWgsl(affine)}
 fn slopeOf(c: u32, n: u32) -> f32 { return affine[c * u.affinePitch + n]; }
@@ -154,30 +144,22 @@ fn mapped1(v: f32, slope: f32, offset: f32) -> f32 { return act1(v * slope + off
   };
 }
 
-/** The fused map of the output. */
-export interface Epilogue {
-  readonly bindings: readonly Binding[];
-  readonly operands: readonly string[];
-  readonly uniforms: readonly Uniform[];
-  /**
-   * `addend(o, n)` returns the number to add to every pixel of channel o in sample n: bias plus embedding.
-   * `finished(sum, i)` applies residual and scale to a sum that includes its addend; i is its index in y.
-   */
-  readonly wgsl: string;
-}
-
-/** Returns the output map for outputs that are stored one, two or four at a time. */
+/**
+ * Returns the fused map of outputs that are stored one, two or four at a time. `addend(o, n)` returns the number to add to
+ * every pixel of channel o in sample n: bias plus embedding. `finished(sum, i)` applies residual and scale to a sum that
+ * includes its addend; i is its index in y.
+ */
 export function epilogue(
   { y, scale, fused: { bias, embedding, residual } }: Geometry,
   element: 'f32' | 'vec2f' | 'vec4f' = 'vec4f',
-): Epilogue {
-  const operands = [bias && 'bias', embedding && 'embedding', residual && 'residual'].filter(
-    (name) => name !== false,
-  );
+): KernelPart {
   const addends = [bias && 'bias[o]', embedding && 'embedding[o * u.embeddingPitch + n]'].filter(Boolean);
   return {
-    bindings: operands.map((name) => read(name, name === 'residual' ? element : 'f32')),
-    operands,
+    bindings: [
+      ...(bias ? [read('bias')] : []),
+      ...(embedding ? [read('embedding')] : []),
+      ...(residual ? [read('residual', element)] : []),
+    ],
     uniforms: [f32('scale', scale), u32('embeddingPitch', pitch([1, y[1], 1, 1]))],
     wgsl: /* wgsl */ `
 fn addend(o: u32, n: u32) -> f32 { return ${addends.join(' + ') || '0.0'}; }

@@ -7,14 +7,15 @@ import { divisor } from '../device/indexing.ts';
 import {
   accumulate,
   ceilDiv,
-  defineKernel,
   LINEAR_GROUP,
   linearGrid,
+  linearMain,
+  pad4,
   read,
   u32,
   write,
 } from '../device/kernel.ts';
-import type { Routine, Step } from '../device/routine.ts';
+import { type Routine, type Step, step } from '../device/routine.ts';
 import { columns, pitch } from '../device/tensor.ts';
 import { gemm, packVector } from '../gemm/gemm.ts';
 import {
@@ -56,7 +57,7 @@ export function tapsConv2d(capabilities: Capabilities, geometry: Geometry): Rout
   const steps: Step[] = [];
   for (let first = 0; first < columns(y); first += most) {
     const count = Math.min(most, columns(y) - first);
-    const row = ceilDiv(count, 4) * 4;
+    const row = pad4(count);
     const product = gemm(capabilities, {
       m: y[0],
       k,
@@ -87,7 +88,7 @@ function gather(geometry: Geometry, first: number, row: number): Step {
   const on = prologue(geometry);
   const vectors = row / 4;
   const blocks = ceilDiv(x[0], CHANNELS);
-  const launch = defineKernel({
+  return step({
     name: `conv2d.taps.${fused.affine ?? 'bare'}`,
     bindings: [read('x'), ...on.bindings, write('taps', 'vec4f')],
     uniforms: [
@@ -99,9 +100,7 @@ function gather(geometry: Geometry, first: number, row: number): Step {
       ...on.uniforms,
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${on.wgsl}
-@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(LANES)}
   let index = linearGroup(group, groups) * ${LANES} + local;
   let block = quotient(index, u.vectors, u.vectorsInverse);
   if (block >= u.blocks) { return; }
@@ -116,7 +115,6 @@ function gather(geometry: Geometry, first: number, row: number): Step {
 }`,
     grid: linearGrid(ceilDiv(vectors * blocks, LANES)),
   });
-  return { kernel: launch, operands: ['x', ...on.operands, 'taps'] };
 }
 
 /** Returns the step that applies bias, embedding, residual and scale to the products in y, 4 columns per invocation. */
@@ -124,7 +122,7 @@ function finish(geometry: Geometry): Step {
   const { y, fused } = geometry;
   const out = epilogue(geometry);
   const vectors = pitch(y) / 4;
-  const kernel = defineKernel({
+  return step({
     name: `conv2d.taps.finish.${fusedTag({ ...fused, affine: undefined })}`,
     bindings: [...out.bindings, accumulate('y', 'vec4f')],
     uniforms: [
@@ -134,9 +132,7 @@ function finish(geometry: Geometry): Step {
       ...out.uniforms,
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${out.wgsl}
-@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(LANES)}
   let index = linearGroup(group, groups) * ${LANES} + local;
   let o = quotient(index, u.vectors, u.vectorsInverse);
   if (o >= u.outChannels) { return; }
@@ -147,5 +143,4 @@ function finish(geometry: Geometry): Step {
 }`,
     grid: linearGrid(ceilDiv(vectors * y[0], LANES)),
   });
-  return { kernel, operands: [...out.operands, 'y'] };
 }

@@ -15,8 +15,8 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor } from '../device/indexing.ts';
-import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
-import type { Routine, Step } from '../device/routine.ts';
+import { ceilDiv, LINEAR_GROUP, linearGrid, linearMain, read, u32, write } from '../device/kernel.ts';
+import { type Routine, type Step, step } from '../device/routine.ts';
 import { columns, pitch } from '../device/tensor.ts';
 import { unroll } from '../gemm/gemm-spec.ts';
 import { type ColumnRange, inPasses } from './conv2d-passes.ts';
@@ -32,7 +32,7 @@ const R: readonly (readonly number[])[] = [
 ];
 
 /** Returns the routine for `upsample: 2`, a 3x3 kernel, stride 1 and padding 1 on each side. */
-export function upsample(capabilities: Capabilities, geometry: Geometry): Routine {
+export function upsampledConv2d(capabilities: Capabilities, geometry: Geometry): Routine {
   return inPasses(capabilities, geometry, {
     columns: columns(geometry.x),
     weights: R,
@@ -59,9 +59,7 @@ const vectorUniforms = (
   u32('placeVectors', placePitch / 4),
 ];
 
-const vectorMain = (each: number): string => /* wgsl */ `@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+const vectorMain = (each: number): string => /* wgsl */ `${linearMain(LANES)}
   let index = linearGroup(group, groups) * ${LANES} + local;
   let block = quotient(index, u.vectors, u.vectorsInverse);
   let vector = index - block * u.vectors;
@@ -89,7 +87,7 @@ function inputTransform(capabilities: Capabilities, geometry: Geometry, range: C
   let ${name} = select(vec4f(), mapped(${name}Raw, slope, offset), ${ok});
   let ${name}Left = select(vec4f(), mapped(vec4f(${name}Before, ${name}Raw.xyz), slope, offset), ${ok} & notLeft) - ${name};
   let ${name}Right = select(vec4f(), mapped(vec4f(${name}Raw.yzw, ${name}Behind), slope, offset), ${ok} & notRight) - ${name};`;
-  const kernel = defineKernel({
+  return step({
     name: `upsample.input.${fused.affine ?? 'bare'}`,
     bindings: [read('x'), ...on.bindings, write('transformed', 'vec4f')],
     uniforms: [
@@ -120,7 +118,6 @@ ${vectorMain(each)}
 }`,
     grid: linearGrid(ceilDiv(ceilDiv(range.count, 4) * ceilDiv(x[0], each), LANES)),
   });
-  return { kernel, operands: ['x', ...on.operands, 'transformed'] };
 }
 
 /**
@@ -137,7 +134,7 @@ function outputTransform(capabilities: Capabilities, geometry: Geometry, range: 
     y[at] = finished(vec2f(y00[${k}], y01[${k}]) + add, at);
     y[at + u.width] = finished(vec2f(y10[${k}], y11[${k}]) + add, at + u.width);
   }`;
-  const kernel = defineKernel({
+  return step({
     name: `upsample.output.${fusedTag({ ...fused, affine: undefined })}`,
     bindings: [read('products', 'vec4f'), ...out.bindings, write('y', 'vec2f')],
     uniforms: [
@@ -163,5 +160,4 @@ ${vectorMain(each)}
 }`,
     grid: linearGrid(ceilDiv(ceilDiv(range.count, 4) * ceilDiv(y[0], each), LANES)),
   });
-  return { kernel, operands: ['products', ...out.operands, 'y'] };
 }

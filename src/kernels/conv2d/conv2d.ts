@@ -22,14 +22,14 @@ import { ceilDiv } from '../device/kernel.ts';
 import type { Routine } from '../device/routine.ts';
 import { linear } from '../gemm/linear.ts';
 import { broadcastConv2d } from './conv2d-broadcast.ts';
-import { directPlain } from './conv2d-direct.ts';
+import { directConv2d } from './conv2d-direct.ts';
 import { factorBytes } from './conv2d-passes.ts';
 import { type Conv2dOptions, type Geometry, geometryOf } from './conv2d-shape.ts';
 import { tapsConv2d } from './conv2d-taps.ts';
-import { upsample } from './conv2d-upsample.ts';
+import { upsampledConv2d } from './conv2d-upsample.ts';
 import { CONVOLUTIONS } from './families.ts';
-import { mapsFor, winograd } from './winograd.ts';
-import { winogradFused } from './winograd-fused.ts';
+import { mapsFor, winogradConv2d } from './winograd.ts';
+import { fusedConv2d } from './winograd-fused.ts';
 
 export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
 
@@ -54,17 +54,17 @@ export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Rout
     case 'product':
       return linear(capabilities, options);
     case 'fused':
-      return winogradFused(capabilities, geometry);
+      return fusedConv2d(capabilities, geometry);
     case 'winograd':
-      return winograd(capabilities, geometry);
+      return winogradConv2d(capabilities, geometry);
     case 'upsample':
-      return upsample(capabilities, geometry);
+      return upsampledConv2d(capabilities, geometry);
     case 'taps':
       return tapsConv2d(capabilities, geometry);
     case 'broadcast':
       return broadcastConv2d(capabilities, geometry);
     case 'direct':
-      return directPlain(geometry);
+      return directConv2d(geometry);
   }
 }
 

@@ -12,11 +12,13 @@ import {
   defineKernel,
   LINEAR_GROUP,
   linearGrid,
+  linearMain,
+  pad4,
   read,
   u32,
   write,
 } from '../device/kernel.ts';
-import type { Routine, Step } from '../device/routine.ts';
+import { type Routine, type Step, step } from '../device/routine.ts';
 import { columns } from '../device/tensor.ts';
 import { transpose } from '../elementwise/transpose.ts';
 import { gemm } from '../gemm/gemm.ts';
@@ -47,8 +49,6 @@ const PASS_BYTES = 2 ** 25;
 const LANES = 32;
 /** Channels per gathering invocation, which share the work of locating its pixels. */
 const CHANNELS = 8;
-
-const pad4 = (value: number): number => ceilDiv(value, 4) * 4;
 
 /**
  * Returns a routine for y[o, (c, i, j)] = Σ over columns p of dy[o, p] x[c, p stride + (i, j) - padding]: the
@@ -136,9 +136,7 @@ function gather(geometry: Geometry, first: number, count: number, row: number) {
       u32('row', row),
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${prologue(geometry).wgsl}
-@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(LANES)}
   let index = linearGroup(group, groups) * ${LANES} + local;
   let vector = quotient(index, u.blocks, u.blocksInverse);
   if (vector >= u.vectors) { return; }
@@ -161,7 +159,7 @@ function gather(geometry: Geometry, first: number, count: number, row: number) {
 /** Returns the step for y = the sum of `count` parts, or y plus that sum if `more`. */
 function fold(capabilities: Capabilities, part: number, count: number, more: boolean): Step {
   const { uniforms, grid, main } = walk(capabilities, part / 4);
-  const kernel = defineKernel({
+  return step({
     name: `weightGradient.fold${more ? '.more' : ''}`,
     bindings: [read('parts', 'vec4f'), (more ? accumulate : write)('y', 'vec4f')],
     uniforms: [...uniforms, u32('part', part / 4), u32('number', count)],
@@ -170,5 +168,4 @@ function fold(capabilities: Capabilities, part: number, count: number, more: boo
     y[i] = ${more ? 'y[i] + sum' : 'sum'};`),
     grid,
   });
-  return { kernel, operands: ['parts', 'y'] };
 }

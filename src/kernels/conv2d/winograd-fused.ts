@@ -8,8 +8,8 @@
 // 16 -> 16 channels at 28x28, n = 64, on 2 cores of lavapipe: 4.7 ms; F(4x4, 3x3) through memory takes 6.3.
 
 import type { Capabilities } from '../device/device.ts';
-import { ceilDiv, defineKernel, linearGrid, read, u32, write } from '../device/kernel.ts';
-import type { Packing, Routine, Step } from '../device/routine.ts';
+import { ceilDiv, linearGrid, linearMain, read, u32, write } from '../device/kernel.ts';
+import { type Packing, type Routine, type Step, step } from '../device/routine.ts';
 import { pitch } from '../device/tensor.ts';
 import { paddedPlane, paddedRow, padInput, type SampleRange } from './conv2d-padded.ts';
 import { epilogue, fusedTag, type Geometry } from './conv2d-shape.ts';
@@ -56,7 +56,7 @@ function packFused({ x: [ic], y: [oc] }: Geometry, lanes: number, outs: number):
 const PASS_BYTES = 2 ** 22;
 
 /** Returns the routine for a 3x3 kernel, stride 1 and padding 1 on each side. */
-export function winogradFused({ subgroupSize: lanes }: Capabilities, geometry: Geometry): Routine {
+export function fusedConv2d({ subgroupSize: lanes }: Capabilities, geometry: Geometry): Routine {
   const { x, y } = geometry;
   const outs = y[0] <= 4 ? 4 : 16;
   const bytes = (samples: number) => 16 * x[0] * paddedPlane(geometry, samples);
@@ -88,7 +88,7 @@ function fusedStep(geometry: Geometry, { first, count }: SampleRange, lanes: num
   };
   const pixels = (i: number, j: number) =>
     `${element}(${lines(width, (k) => `sums[o][${j + k}][${i}]`, ', ')})`;
-  const kernel = defineKernel({
+  return step({
     name: `winograd.fused.${outs}.${fusedTag({ ...fused, affine: undefined })}.${element}`,
     enable: ['subgroups'],
     bindings: [read('padded', 'vec4f'), read('weight', 'vec4f'), ...out.bindings, write('y', element)],
@@ -106,9 +106,7 @@ function fusedStep(geometry: Geometry, { first, count }: SampleRange, lanes: num
       ...out.uniforms,
     ],
     body: /* wgsl */ `${tileOf(lanes, SIZE)}${out.wgsl}
-@compute @workgroup_size(${lanes}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(lanes)}
   let block = channelOf(linearGroup(group, groups));
   if (block >= u.blocks) { return; }
   let tile = tileOf(linearGroup(group, groups), block, local);
@@ -154,5 +152,4 @@ function fusedStep(geometry: Geometry, { first, count }: SampleRange, lanes: num
 }`,
     grid: linearGrid(ceilDiv(count * perImage, lanes) * blocks),
   });
-  return { kernel, operands: ['padded', 'weight', ...out.operands, 'y'] };
 }

@@ -8,8 +8,8 @@
 //   values costs less than a tenth of loading them.
 
 import type { Capabilities } from '../device/device.ts';
-import { ceilDiv, defineKernel, linearGrid, read, u32, write } from '../device/kernel.ts';
-import type { Step } from '../device/routine.ts';
+import { ceilDiv, linearGrid, linearMain, read, u32, write } from '../device/kernel.ts';
+import { type Step, step } from '../device/routine.ts';
 import { pitch } from '../device/tensor.ts';
 import type { ColumnRange } from './conv2d-passes.ts';
 import { epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
@@ -20,9 +20,7 @@ import type { Maps } from './winograd-maps.ts';
 const LANES = 32;
 
 /** Returns the head of a `main` that processes tile `tile` of the channels from `channel` to `end`. */
-const tileMain = (each: number): string => /* wgsl */ `@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+const tileMain = (each: number): string => /* wgsl */ `${linearMain(LANES)}
   let block = channelOf(linearGroup(group, groups));
   let tile = tileOf(linearGroup(group, groups), block, local);
   if (tile.index >= u.tiles) { return; }
@@ -43,7 +41,7 @@ export function inputTransform(
   const each = CONVOLUTIONS[capabilities.family].channelsEach;
   const on = prologue(geometry);
   const tile = tileLoad(geometry, size);
-  const kernel = defineKernel({
+  return step({
     name: `winograd${size}.input.${geometry.fused.affine ?? 'bare'}.${tile.element}`,
     bindings: [read('x', tile.element), ...on.bindings, write('transformed')],
     uniforms: [
@@ -76,7 +74,6 @@ ${tileMain(each)}
 }`,
     grid: linearGrid(ceilDiv(range.count, LANES) * ceilDiv(geometry.x[0], each)),
   });
-  return { kernel, operands: ['x', ...on.operands, 'transformed'] };
 }
 
 /**
@@ -96,7 +93,7 @@ export function outputTransform(
   const element = ELEMENTS[width];
   const out = epilogue(geometry, element);
   const pixels = (i: number, j: number) => `${element}(${lines(width, (k) => `q${j + k}_${i}`, ', ')})`;
-  const kernel = defineKernel({
+  return step({
     name: `winograd${size}.output.${fusedTag({ ...fused, affine: undefined })}.${element}`,
     bindings: [read('products'), ...out.bindings, write('y', element)],
     uniforms: [
@@ -129,5 +126,4 @@ ${tileMain(each)}
 }`,
     grid: linearGrid(ceilDiv(range.count, LANES) * ceilDiv(y[0], each)),
   });
-  return { kernel, operands: ['products', ...out.operands, 'y'] };
 }

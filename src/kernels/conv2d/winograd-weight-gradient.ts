@@ -8,14 +8,15 @@ import { divisor, QUOTIENT } from '../device/indexing.ts';
 import {
   accumulate,
   ceilDiv,
-  defineKernel,
   LINEAR_GROUP,
   linearGrid,
+  linearMain,
+  pad4,
   read,
   u32,
   write,
 } from '../device/kernel.ts';
-import type { Routine, Step } from '../device/routine.ts';
+import { type Routine, type Step, step } from '../device/routine.ts';
 import { pitch } from '../device/tensor.ts';
 import { transpose } from '../elementwise/transpose.ts';
 import { gemm } from '../gemm/gemm.ts';
@@ -69,7 +70,7 @@ export function winogradWeightGradient(
     Math.min(bytes / (4 * PLACES * Math.max(ic, oc) * block), maxBindingBytes / (4 * part)),
   );
   const most = Math.max(1, blocks) * block;
-  const held = ceilDiv(Math.min(most, tiles), 4) * 4;
+  const held = pad4(Math.min(most, tiles));
   const steps: Step[] = [];
   for (let first = 0; first < tiles; first += most) {
     const count = Math.min(most, tiles - first);
@@ -129,7 +130,7 @@ function gradientTransform(
 ): Step {
   const { y } = geometry;
   const each = CONVOLUTIONS[family].channelsEach;
-  const kernel = defineKernel({
+  return step({
     name: 'winograd4.gradient',
     bindings: [read('dy'), write('transformed')],
     uniforms: [
@@ -142,9 +143,7 @@ function gradientTransform(
       u32('width', y[3]),
     ],
     body: /* wgsl */ `${tileOf(LANES, SIZE)}
-@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(LANES)}
   let block = channelOf(linearGroup(group, groups));
   let tile = tileOf(linearGroup(group, groups), block, local);
   if (tile.index >= u.tiles) { return; }
@@ -162,7 +161,6 @@ function gradientTransform(
 }`,
     grid: linearGrid(ceilDiv(count, LANES) * ceilDiv(y[0], each)),
   });
-  return { kernel, operands: ['dy', 'transformed'] };
 }
 
 /**
@@ -172,7 +170,7 @@ function gradientTransform(
 function weightTransform({ x: [ic], y: [oc] }: Geometry, count: number, more: boolean): Step {
   const column = (k: number, value: (i: number) => string): string =>
     F4.G.flatMap((row, i) => (row[k] === 0 ? [] : [`${row[k]} * ${value(i)}`])).join(' + ');
-  const kernel = defineKernel({
+  return step({
     name: `winograd4.weights${more ? '.more' : ''}`,
     bindings: [read('parts'), (more ? accumulate : write)('y')],
     uniforms: [
@@ -183,9 +181,7 @@ function weightTransform({ x: [ic], y: [oc] }: Geometry, count: number, more: bo
       u32('yPitch', 9 * ic),
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${QUOTIENT}
-@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(LANES)}
   let index = linearGroup(group, groups) * ${LANES} + local;
   let o = quotient(index, u.channels, u.channelsInverse);
   if (o >= u.outChannels) { return; }
@@ -200,5 +196,4 @@ function weightTransform({ x: [ic], y: [oc] }: Geometry, count: number, more: bo
 }`,
     grid: linearGrid(ceilDiv(oc * ic, LANES)),
   });
-  return { kernel, operands: ['parts', 'y'] };
 }

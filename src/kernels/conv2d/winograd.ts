@@ -43,7 +43,7 @@ export function mapsFor({ family }: Capabilities, { y: [, , h, w], compact }: Ge
  * Returns the routine. A pass transforms tiles of x, multiplies them with the weights, and transforms the
  * products back.
  */
-export function winograd(capabilities: Capabilities, geometry: Geometry): Routine {
+export function winogradConv2d(capabilities: Capabilities, geometry: Geometry): Routine {
   const maps = mapsFor(capabilities, geometry);
   return inPasses(capabilities, geometry, {
     columns: tileCount(geometry, maps.size),

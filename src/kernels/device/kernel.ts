@@ -114,5 +114,20 @@ export const LINEAR_GROUP = /* wgsl */ `
 fn linearGroup(group: vec3u, groups: vec3u) -> u32 { return group.y * groups.x + group.x; }
 `;
 
+/** Returns WGSL of the head of a `main` with `lanes` invocations in a workgroup of a `linearGrid`, numbered by `local`. */
+export const linearMain = (lanes: number): string => /* wgsl */ `@compute @workgroup_size(${lanes}) fn main(
+  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) local: u32) {`;
+
+/** Declarations and WGSL that several kernels have in common. */
+export interface KernelPart {
+  readonly bindings: readonly Binding[];
+  readonly uniforms: readonly Uniform[];
+  readonly wgsl: string;
+}
+
 /** Divides and rounds up. */
 export const ceilDiv = (a: number, b: number): number => Math.ceil(a / b);
+
+/** Rounds up to a multiple of 4, so that rows start on vec4s. */
+export const pad4 = (value: number): number => ceilDiv(value, 4) * 4;

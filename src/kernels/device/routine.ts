@@ -1,6 +1,6 @@
 // A routine is what an op compiles to: a sequence of kernels over named operands. It is plain data, like a kernel.
 
-import type { Kernel } from './kernel.ts';
+import { defineKernel, type Kernel, type KernelSpec } from './kernel.ts';
 
 /** A kernel and the names of the operands that it binds, in the order of its bindings. */
 export interface Step {
@@ -37,9 +37,11 @@ export interface Routine {
   readonly packing: Readonly<Record<string, Packing>>;
 }
 
-/** Returns a routine of one kernel without scratch memory or packed weights. */
-export const single = (kernel: Kernel, operands: readonly string[]): Routine => ({
-  steps: [{ kernel, operands }],
-  scratch: {},
-  packing: {},
+/** Returns a step whose operands have the names of the kernel's bindings. */
+export const step = (kernel: KernelSpec): Step => ({
+  kernel: defineKernel(kernel),
+  operands: kernel.bindings.map(({ name }) => name),
 });
+
+/** Returns a routine of one `step`, without scratch memory or packed weights. */
+export const single = (kernel: KernelSpec): Routine => ({ steps: [step(kernel)], scratch: {}, packing: {} });

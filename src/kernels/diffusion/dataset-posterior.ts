@@ -1,7 +1,7 @@
 // The posterior over the images of a data set, given a noised image: a softmax over rows of products with all images.
 
 import type { Capabilities } from '../device/device.ts';
-import { ceilDiv, defineKernel, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
+import { ceilDiv, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
@@ -63,7 +63,7 @@ const combined = (value: string, combine: (a: string, b: string) => string) => /
  */
 export function posterior(_: Capabilities, options: PosteriorOptions): Routine {
   const { columns, uniforms } = uniformsOf(options);
-  const kernel = defineKernel({
+  return single({
     name: 'posterior',
     bindings: [read('x', 'vec4f'), read('half'), read('level', 'u32'), read('scales'), write('y', 'vec4f')],
     uniforms,
@@ -85,7 +85,6 @@ export function posterior(_: Capabilities, options: PosteriorOptions): Routine {
 }`,
     grid: linearGrid(ceilDiv(columns, WIDTH)),
   });
-  return single(kernel, ['x', 'half', 'level', 'scales', 'y']);
 }
 
 /**
@@ -94,7 +93,7 @@ export function posterior(_: Capabilities, options: PosteriorOptions): Routine {
  */
 export function posteriorGradient(_: Capabilities, options: PosteriorOptions): Routine {
   const { columns, uniforms } = uniformsOf(options);
-  const kernel = defineKernel({
+  return single({
     name: 'posteriorGradient',
     bindings: [
       read('p', 'vec4f'),
@@ -118,5 +117,4 @@ export function posteriorGradient(_: Capabilities, options: PosteriorOptions): R
 }`,
     grid: linearGrid(ceilDiv(columns, WIDTH)),
   });
-  return single(kernel, ['p', 'dy', 'level', 'scales', 'y']);
 }

@@ -3,7 +3,7 @@
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk } from '../device/indexing.ts';
-import { ceilDiv, defineKernel, f32, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
+import { ceilDiv, f32, LINEAR_GROUP, linearGrid, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { columns, pitch, type Shape } from '../device/tensor.ts';
 import { reduction } from '../norm/reduction.ts';
@@ -63,18 +63,10 @@ export function errorReduction(capabilities: Capabilities, options: ErrorReducti
   const blocks = ceilDiv(elements, 4);
   const parts = noiseParts(noise);
   const { enable, lanes, wgsl } = reduction(capabilities);
-  const kernel = defineKernel({
-    name: `errorReduction.${capabilities.family}.${distance}.${residual}.${parts.variant}`,
+  return single({
+    name: `errorReduction.${capabilities.family}.${distance}.${residual}.${noise.kind}`,
     enable,
-    bindings: [
-      read('prediction'),
-      read('xt'),
-      read('level', 'u32'),
-      read('noise', 'vec4u'),
-      read('levels', 'vec4f'),
-      ...parts.bindings,
-      write('y'),
-    ],
+    bindings: [read('prediction'), read('xt'), ...parts.bindings, write('y')],
     uniforms: [
       u32('n', n),
       u32('elements', elements),
@@ -107,7 +99,6 @@ ${residualWgsl(residual)}
 }`,
     grid: linearGrid(n),
   });
-  return single(kernel, ['prediction', 'xt', 'level', 'noise', 'levels', ...parts.operands, 'y']);
 }
 
 function covered(op: string, { prediction, xt }: ErrorReductionOptions): void {
@@ -157,18 +148,9 @@ export function errorsGradient(
   const parts = noiseParts(noise);
   const { uniforms, grid, main } = walk(capabilities, n * blocks);
   const factor = of === 'xt' ? 'row.w' : 'row.z';
-  const kernel = defineKernel({
-    name: `errorsGradient.${of}.${distance}.${residual}.${parts.variant}`,
-    bindings: [
-      read('prediction'),
-      read('xt'),
-      read('dy'),
-      read('level', 'u32'),
-      read('noise', 'vec4u'),
-      read('levels', 'vec4f'),
-      ...parts.bindings,
-      write('y'),
-    ],
+  return single({
+    name: `errorsGradient.${of}.${distance}.${residual}.${noise.kind}`,
+    bindings: [read('prediction'), read('xt'), read('dy'), ...parts.bindings, write('y')],
     uniforms: [
       ...uniforms,
       u32('elements', elements),
@@ -198,5 +180,4 @@ ${main(/* wgsl */ `let sample = quotient(i, u.blocks, u.blocksInverse);
     }`)}`,
     grid,
   });
-  return single(kernel, ['prediction', 'xt', 'dy', 'level', 'noise', 'levels', ...parts.operands, 'y']);
 }

@@ -2,7 +2,7 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';
-import { type Binding, ceilDiv, defineKernel, read, type Uniform, u32, write } from '../device/kernel.ts';
+import { ceilDiv, type KernelPart, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 import { PHILOX } from './philox.ts';
@@ -13,25 +13,20 @@ import { PHILOX } from './philox.ts';
  */
 export type NoiseSource = { readonly kind: 'philox' } | { readonly kind: 'table'; readonly count: number };
 
+/** The operands of kernels that noise images: level [n] u32, noise [n] rows of `noiseKeys`, levels (a, b, alpha, beta). */
+const LEVEL_AND_NOISE = [read('level', 'u32'), read('noise', 'vec4u'), read('levels', 'vec4f')];
+
 /**
- * Returns the parts of a kernel that reads noise: bindings, uniforms, operands in the order of the bindings,
- * and WGSL `noiseOf(key, block) -> vec4f` for elements 4 block .. 4 block + 3 of a key's noise. A key is a
- * row of `noiseKeys`: (noise index, seed low, seed high, 0). A table (operand noises, plain [count][c h w])
- * ignores the seed. Elements from `u.elements` on are 0, and an index beyond the table reads its last noise.
+ * Returns what kernels that read noise have in common: `LEVEL_AND_NOISE`, and WGSL `noiseOf(key, block) -> vec4f` for
+ * elements 4 block .. 4 block + 3 of a key's noise. A key is a row of `noiseKeys`: (noise index, seed low, seed high, 0). A
+ * table (operand noises, plain [count][c h w]) ignores the seed. Elements from `u.elements` on are 0, and an index beyond
+ * the table reads its last noise.
  */
-export function noiseParts(source: NoiseSource): {
-  readonly variant: 'table' | 'philox';
-  readonly bindings: readonly Binding[];
-  readonly uniforms: readonly Uniform[];
-  readonly operands: readonly string[];
-  readonly wgsl: string;
-} {
+export function noiseParts(source: NoiseSource): KernelPart {
   if (source.kind === 'table')
     return {
-      variant: 'table',
-      bindings: [read('noises')],
+      bindings: [...LEVEL_AND_NOISE, read('noises')],
       uniforms: [u32('lastNoise', source.count - 1)],
-      operands: ['noises'],
       wgsl: /* wgsl */ `
 fn noiseOf(key: vec4u, block: u32) -> vec4f {
   var v = vec4f(0);
@@ -44,10 +39,8 @@ fn noiseOf(key: vec4u, block: u32) -> vec4f {
 `,
     };
   return {
-    variant: 'philox',
-    bindings: [],
+    bindings: LEVEL_AND_NOISE,
     uniforms: [],
-    operands: [],
     wgsl: `${PHILOX}fn noiseOf(key: vec4u, block: u32) -> vec4f { return normals(block, key.x, 0, key.yz); }`,
   };
 }
@@ -72,17 +65,9 @@ export function mix(capabilities: Capabilities, { y, noise }: MixOptions): Routi
   const blocks = ceilDiv(elements, 4);
   const parts = noiseParts(noise);
   const { uniforms, grid, main } = walk(capabilities, n * blocks);
-  const kernel = defineKernel({
-    name: `mix.${parts.variant}`,
-    bindings: [
-      read('slots'),
-      read('slot', 'u32'),
-      read('level', 'u32'),
-      read('noise', 'vec4u'),
-      read('levels', 'vec4f'),
-      ...parts.bindings,
-      write('y'),
-    ],
+  return single({
+    name: `mix.${noise.kind}`,
+    bindings: [read('slots'), read('slot', 'u32'), ...parts.bindings, write('y')],
     uniforms: [
       ...uniforms,
       u32('elements', elements),
@@ -109,7 +94,6 @@ export function mix(capabilities: Capabilities, { y, noise }: MixOptions): Routi
     }`),
     grid,
   });
-  return single(kernel, ['slots', 'slot', 'level', 'noise', 'levels', ...parts.operands, 'y']);
 }
 
 /**
@@ -125,7 +109,7 @@ export function slotsGradient(
   const [c, n, h, w] = dy;
   const elements = c * h * w;
   const { uniforms, grid, main } = walk(capabilities, slots * elements);
-  const kernel = defineKernel({
+  return single({
     name: 'slotsGradient',
     bindings: [read('dy'), read('slot', 'u32'), read('level', 'u32'), read('levels', 'vec4f'), write('y')],
     uniforms: [
@@ -148,7 +132,6 @@ export function slotsGradient(
     y[i] = sum;`),
     grid,
   });
-  return single(kernel, ['dy', 'slot', 'level', 'levels', 'y']);
 }
 
 /**
@@ -160,7 +143,7 @@ export function scaleByLevel(capabilities: Capabilities, { x }: { readonly x: Sh
   const [c, n, h, w] = x;
   const { width, element } = pixelElement(h * w);
   const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
-  const kernel = defineKernel({
+  return single({
     name: `scaleByLevel.${element}`,
     bindings: [read('x', element), read('level', 'u32'), read('levels', 'vec4f'), write('y', element)],
     uniforms: [...uniforms, u32('pixels', (h * w) / width), u32('rowPitch', pitch(x) / width)],
@@ -170,5 +153,4 @@ export function scaleByLevel(capabilities: Capabilities, { x }: { readonly x: Sh
   ${unrolled(team, (_, i) => `y[${i}] = a * x[${i}];`)}`),
     grid,
   });
-  return single(kernel, ['x', 'level', 'levels', 'y']);
 }

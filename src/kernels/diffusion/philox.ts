@@ -4,12 +4,6 @@
 //
 // key = seed (low word, high word); counter = (element / 4, noise index, 0, stream); a counter yields 4 normals.
 
-import { ShapeError } from '../../errors.ts';
-import type { Capabilities } from '../device/device.ts';
-import { divisor, QUOTIENT, walk } from '../device/indexing.ts';
-import { ceilDiv, defineKernel, u32, write } from '../device/kernel.ts';
-import { type Routine, single } from '../device/routine.ts';
-
 const MULTIPLIERS = [0xd2511f53, 0xcd9e8d57] as const;
 const WEYL = [0x9e3779b9, 0xbb67ae85] as const;
 const ROUNDS = 10;
@@ -21,7 +15,8 @@ export interface Seed {
   readonly stream?: number;
 }
 
-const keyOf = (seed: bigint): readonly [number, number] => [
+/** Returns the key of a seed: its low word, then its high word. */
+export const keyOf = (seed: bigint): readonly [number, number] => [
   Number(seed & 0xffffffffn),
   Number((seed >> 32n) & 0xffffffffn),
 ];
@@ -132,12 +127,7 @@ export function philox(counter: Words, key: readonly [number, number]): Words {
 /** Computes the device's `normals` on the host, in f64 from the same words: elements 4 block .. 4 block + 3. */
 export function normals({ seed, stream = 0 }: Seed, noise: number, block: number): Words {
   const words = philox([block >>> 0, noise >>> 0, 0, stream >>> 0], keyOf(seed));
-  const [a, b, c, d] = words.map((word) => ((word >>> 9) + 0.5) * 2 ** -23) as [
-    number,
-    number,
-    number,
-    number,
-  ];
+  const [a, b, c, d] = words.map((word) => ((word >>> 9) + 0.5) * 2 ** -23) as unknown as Words;
   const [r, s] = [Math.sqrt(-2 * Math.log(a)), Math.sqrt(-2 * Math.log(c))];
   const [turn, other] = [2 * Math.PI * b, 2 * Math.PI * d];
   return [r * Math.cos(turn), r * Math.sin(turn), s * Math.cos(other), s * Math.sin(other)];
@@ -146,49 +136,3 @@ export function normals({ seed, stream = 0 }: Seed, noise: number, block: number
 /** Returns the normal that every kernel uses for element `element` (row-major in c, h, w) of noise index `noise`. */
 export const normal = (seed: Seed, noise: number, element: number): number =>
   normals(seed, noise, Math.floor(element / 4))[element % 4]!;
-
-export interface FillNormalOptions extends Seed {
-  /** Rows of the table, each one noise index. */
-  readonly rows: number;
-  /** Elements of a row (c h w of a sample). */
-  readonly elements: number;
-  /** Noise index of the first row; default 0. */
-  readonly first?: number;
-}
-
-/**
- * y[row][element] = normal(seed, first + row, element): a table of noise, plain row-major [rows][elements].
- * Operand y. One invocation writes the (up to) four elements of a counter.
- */
-export function fillNormal(capabilities: Capabilities, options: FillNormalOptions): Routine {
-  const { rows, elements, first = 0, seed, stream = 0 } = options;
-  const [low, high] = keyOf(seed);
-  const blocks = ceilDiv(elements, 4);
-  if (rows * elements >= 2 ** 30)
-    throw new ShapeError(`fillNormal: expected fewer than 2^30 elements, got ${rows} rows of ${elements}`);
-  const { uniforms, grid, main } = walk(capabilities, rows * blocks);
-  const kernel = defineKernel({
-    name: 'fillNormal',
-    bindings: [write('y')],
-    uniforms: [
-      ...uniforms,
-      ...divisor('blocks', blocks),
-      u32('elements', elements),
-      u32('first', first),
-      u32('seedLow', low),
-      u32('seedHigh', high),
-      u32('stream', stream),
-    ],
-    body:
-      QUOTIENT +
-      PHILOX +
-      main(/* wgsl */ `let row = quotient(i, u.blocks, u.blocksInverse);
-    let block = i - row * u.blocks;
-    let v = normals(block, u.first + row, u.stream, vec2u(u.seedLow, u.seedHigh));
-    for (var k = 0u; k < 4; k++) {
-      if (4 * block + k < u.elements) { y[row * u.elements + 4 * block + k] = v[k]; }
-    }`),
-    grid,
-  });
-  return single(kernel, ['y']);
-}

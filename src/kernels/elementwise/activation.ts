@@ -1,17 +1,8 @@
 // Pointwise nonlinearities as WGSL, for all kernels that can apply one to their input or output.
 
 /** Pointwise nonlinearities, named as in model configurations; `gelu` is the exact one, defined by erf. */
-export type Activation = 'none' | 'silu' | 'gelu' | 'gelu-tanh' | 'quick-gelu' | 'mish' | 'relu';
-
-export const ACTIVATIONS: readonly Activation[] = [
-  'none',
-  'silu',
-  'gelu',
-  'gelu-tanh',
-  'quick-gelu',
-  'mish',
-  'relu',
-];
+export const ACTIVATIONS = ['none', 'silu', 'gelu', 'gelu-tanh', 'quick-gelu', 'mish', 'relu'] as const;
+export type Activation = (typeof ACTIVATIONS)[number];
 
 // Every exponent is clamped where exp would overflow, because WGSL may assume that infinities never arise,
 // and SwiftShader's tanh returns NaN for large arguments. 87 is just below ln(f32 max) = 88.7.

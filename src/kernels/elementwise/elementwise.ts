@@ -5,8 +5,8 @@
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
 import { pixelElement, teams, unrolled, walk } from '../device/indexing.ts';
-import { defineKernel, f32, type Kernel, read, type Uniform, u32, write } from '../device/kernel.ts';
-import { type Routine, single } from '../device/routine.ts';
+import { f32, type KernelSpec, read, type Uniform, u32, write } from '../device/kernel.ts';
+import { type Routine, single, step } from '../device/routine.ts';
 import { columns, pitch, type Shape, storageElements } from '../device/tensor.ts';
 import { type Activation, activationWgsl, slopeWgsl } from './activation.ts';
 
@@ -20,14 +20,13 @@ function pointwise(
   { functions = '', scale = 1 } = {},
 ): Routine {
   const { uniforms, grid, main } = walk(capabilities, storageElements(x) / 4);
-  const kernel = defineKernel({
+  return single({
     name,
     bindings: [...inputs.map((input) => read(input, 'vec4f')), write('y', 'vec4f')],
     uniforms: [...uniforms, f32('scale', scale)],
     body: functions + main(`y[i] = ${expression};`),
     grid,
   });
-  return single(kernel, [...inputs, 'y']);
 }
 
 /** y = (x1 + x2) scale; operands x1, x2, y [c, n, h, w]. */
@@ -85,7 +84,7 @@ function rowwise(
   const [c, n, h, w] = x;
   const { width, element } = pixelElement(h * w);
   const { team, uniforms: counts, grid, main } = teams(capabilities, c, n, (h * w) / width);
-  const kernel = defineKernel({
+  return single({
     name: `${name}.${element}`,
     bindings: [...inputs.map((input) => read(input, element)), read(rows), write('y', element)],
     uniforms: [
@@ -101,7 +100,6 @@ function rowwise(
   ${unrolled(team, (_, i) => `y[${i}] = ${expression(i)};`)}`),
     grid,
   });
-  return single(kernel, [...inputs, rows, 'y']);
 }
 
 export interface AddRowsOptions {
@@ -144,7 +142,7 @@ export function addImage(capabilities: Capabilities, { x }: { readonly x: Shape 
   const [c, n, h, w] = x;
   const { width, element } = pixelElement(h * w);
   const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
-  const kernel = defineKernel({
+  return single({
     name: `addImage.${element}`,
     bindings: [read('x', element), read('image', element), write('y', element)],
     uniforms: [...uniforms, u32('pixels', (h * w) / width), u32('rowPitch', pitch(x) / width)],
@@ -155,7 +153,6 @@ export function addImage(capabilities: Capabilities, { x }: { readonly x: Shape 
   ${unrolled(team, (_, i) => `y[base + ${i}] = x[base + ${i}] + image[inImage + ${i}];`)}`),
     grid,
   });
-  return single(kernel, ['x', 'image', 'y']);
 }
 
 export interface CopyChannelsOptions {
@@ -171,7 +168,7 @@ export interface CopyChannelsOptions {
 function copyKernel(
   capabilities: Capabilities,
   { x, from = 0, y, to = 0, channels }: CopyChannelsOptions,
-): Kernel {
+): KernelSpec {
   if (columns(x) !== columns(y) || x[1] !== y[1])
     throw new ShapeError(`copyChannels: expected rows of one length, got x [${x}] and y [${y}]`);
   if (from + channels > x[0] || to + channels > y[0])
@@ -180,18 +177,18 @@ function copyKernel(
     );
   const row = pitch(x) / 4;
   const { uniforms, grid, main } = walk(capabilities, channels * row);
-  return defineKernel({
+  return {
     name: 'copyChannels',
     bindings: [read('x', 'vec4f'), write('y', 'vec4f')],
     uniforms: [...uniforms, u32('readFrom', from * row), u32('writeTo', to * row)],
     body: main('y[u.writeTo + i] = x[u.readFrom + i];'),
     grid,
-  });
+  };
 }
 
 /** y[to + k] = x[from + k] for k < channels; operands x, y. A view, if possible, does the same without a pass. */
 export const copyChannels = (capabilities: Capabilities, options: CopyChannelsOptions): Routine =>
-  single(copyKernel(capabilities, options), ['x', 'y']);
+  single(copyKernel(capabilities, options));
 
 /** Concatenation over channels; operands x0, x1, ... [c_i, n, h, w] and y [sum of c_i, n, h, w]. */
 export function concat(
@@ -203,9 +200,9 @@ export function concat(
   const y: Shape = [inputs.reduce((sum, [c]) => sum + c, 0), first[1], first[2], first[3]];
   let to = 0;
   const steps = inputs.map((x, i) => {
-    const kernel = copyKernel(capabilities, { x, y, to, channels: x[0] });
+    const copied = step(copyKernel(capabilities, { x, y, to, channels: x[0] }));
     to += x[0];
-    return { kernel, operands: [`x${i}`, 'y'] };
+    return { ...copied, operands: [`x${i}`, 'y'] };
   });
   return { steps, scratch: {}, packing: {} };
 }

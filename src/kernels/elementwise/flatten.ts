@@ -2,7 +2,7 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk } from '../device/indexing.ts';
-import { defineKernel, read, u32, write } from '../device/kernel.ts';
+import { read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
@@ -14,7 +14,7 @@ function copy(capabilities: Capabilities, name: string, whole: Shape, toFlat: bo
   const [c, n, h, w] = whole;
   const pixels = h * w;
   const { uniforms, grid, main } = walk(capabilities, c * n * pixels);
-  const kernel = defineKernel({
+  return single({
     name,
     bindings: [read('x'), write('y')],
     uniforms: [
@@ -34,7 +34,6 @@ function copy(capabilities: Capabilities, name: string, whole: Shape, toFlat: bo
     ${toFlat ? 'y[flat] = x[whole];' : 'y[whole] = x[flat];'}`),
     grid,
   });
-  return single(kernel, ['x', 'y']);
 }
 
 /** y[c·h·w + p, n] = x[c, n, p]; operands x [c, n, h, w], y [c·h·w, n, 1, 1]. */

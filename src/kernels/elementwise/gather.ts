@@ -2,7 +2,7 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk } from '../device/indexing.ts';
-import { defineKernel, read, u32, write } from '../device/kernel.ts';
+import { read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
@@ -22,7 +22,7 @@ export interface GatherOptions {
 export function gather(capabilities: Capabilities, { entries, channels, n }: GatherOptions): Routine {
   const y: Shape = [channels, n, 1, 1];
   const { uniforms, grid, main } = walk(capabilities, channels * n);
-  const kernel = defineKernel({
+  return single({
     name: 'gather',
     bindings: [read('table'), read('index', 'u32'), write('y')],
     uniforms: [
@@ -39,7 +39,6 @@ export function gather(capabilities: Capabilities, { entries, channels, n }: Gat
     y[channel * u.pitch + sample] = table[min(index[sample], u.last) * u.channels + channel];`),
     grid,
   });
-  return single(kernel, ['table', 'index', 'y']);
 }
 
 /**
@@ -48,7 +47,7 @@ export function gather(capabilities: Capabilities, { entries, channels, n }: Gat
  */
 export function gatherGradient(capabilities: Capabilities, { entries, channels, n }: GatherOptions): Routine {
   const { uniforms, grid, main } = walk(capabilities, entries * channels);
-  const kernel = defineKernel({
+  return single({
     name: 'gatherGradient',
     bindings: [read('dy'), read('index', 'u32'), write('y')],
     uniforms: [
@@ -70,5 +69,4 @@ export function gatherGradient(capabilities: Capabilities, { entries, channels, 
     y[entry * u.yPitch + channel] = sum;`),
     grid,
   });
-  return single(kernel, ['dy', 'index', 'y']);
 }

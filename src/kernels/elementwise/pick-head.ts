@@ -3,7 +3,7 @@
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
 import { divisor, pixelElement, teams, unrolled } from '../device/indexing.ts';
-import { defineKernel, f32, read, u32, write } from '../device/kernel.ts';
+import { f32, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
@@ -30,10 +30,9 @@ const viewOf = ({ view }: PickHeadOptions) =>
     ? {
         variant: 'views',
         bindings: [read('view', 'u32')],
-        operands: ['view'],
         of: (sample: string) => `min(view[${sample}], u.lastView)`,
       }
-    : { variant: 'each', bindings: [], operands: [], of: (sample: string) => `min(${sample}, u.lastView)` };
+    : { variant: 'each', bindings: [], of: (sample: string) => `min(${sample}, u.lastView)` };
 
 /**
  * y[c, n] = x[label[n]·channels + c, view[n]]; a label beyond the heads selects the mean of all heads, added
@@ -48,7 +47,7 @@ export function pickHead(capabilities: Capabilities, options: PickHeadOptions): 
   const { width, element } = pixelElement(h * w);
   const pixels = (h * w) / width;
   const { team, uniforms, grid, main } = teams(capabilities, channels, n, pixels);
-  const kernel = defineKernel({
+  return single({
     name: `pickHead.${view.variant}.${element}`,
     bindings: [read('x', element), ...view.bindings, read('label', 'u32'), write('y', element)],
     uniforms: [
@@ -77,7 +76,6 @@ export function pickHead(capabilities: Capabilities, options: PickHeadOptions): 
   }`),
     grid,
   });
-  return single(kernel, ['x', ...view.operands, 'label', 'y']);
 }
 
 /**
@@ -93,7 +91,7 @@ export function pickHeadBackward(capabilities: Capabilities, options: PickHeadOp
   const { width, element } = pixelElement(h * w);
   const pixels = (h * w) / width;
   const { team, uniforms, grid, main } = teams(capabilities, rows, views, pixels);
-  const kernel = defineKernel({
+  return single({
     name: `pickHeadBackward.${view.variant}.${element}`,
     bindings: [read('dy', element), ...view.bindings, read('label', 'u32'), write('y', element)],
     uniforms: [
@@ -122,5 +120,4 @@ export function pickHeadBackward(capabilities: Capabilities, options: PickHeadOp
   }`),
     grid,
   });
-  return single(kernel, ['dy', ...view.operands, 'label', 'y']);
 }

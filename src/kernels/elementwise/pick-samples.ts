@@ -3,7 +3,7 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';
-import { defineKernel, read, u32, write } from '../device/kernel.ts';
+import { read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
@@ -19,7 +19,7 @@ export function pickSamples(
   const { width, element } = pixelElement(h * w);
   const pixels = (h * w) / width;
   const { team, uniforms, grid, main } = teams(capabilities, c, n, pixels);
-  const kernel = defineKernel({
+  return single({
     name: `pickSamples.${element}`,
     bindings: [read('x', element), read('index', 'u32'), write('y', element)],
     uniforms: [
@@ -36,7 +36,6 @@ export function pickSamples(
   ${unrolled(team, (_, i) => `y[writeAt + ${i}] = x[readAt + ${i}];`)}`),
     grid,
   });
-  return single(kernel, ['x', 'index', 'y']);
 }
 
 /**
@@ -50,7 +49,7 @@ export function sumPicked(
   const [c, n, h, w] = dy;
   const { width, element } = pixelElement(h * w);
   const { team, uniforms, grid, main } = teams(capabilities, c, samples, (h * w) / width);
-  const kernel = defineKernel({
+  return single({
     name: `sumPicked.${element}`,
     bindings: [read('dy', element), read('index', 'u32'), write('y', element)],
     uniforms: [
@@ -71,7 +70,6 @@ export function sumPicked(
   }`),
     grid,
   });
-  return single(kernel, ['dy', 'index', 'y']);
 }
 
 /** y[c, p] = Σ over samples of x[c, n, p], in their order; operands x [c, n, h, w], y [c, 1, h, w]. */
@@ -80,7 +78,7 @@ export function sumSamples(capabilities: Capabilities, { x }: { readonly x: Shap
   const { width, element } = pixelElement(h * w);
   const pixels = (h * w) / width;
   const { uniforms, grid, main } = walk(capabilities, c * pixels);
-  const kernel = defineKernel({
+  return single({
     name: `sumSamples.${element}`,
     bindings: [read('x', element), write('y', element)],
     uniforms: [
@@ -100,5 +98,4 @@ export function sumSamples(capabilities: Capabilities, { x }: { readonly x: Shap
     y[row * u.yPitch + pixel] = sum;`),
     grid,
   });
-  return single(kernel, ['x', 'y']);
 }

@@ -3,14 +3,14 @@
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk, walkPixels } from '../device/indexing.ts';
-import { defineKernel, f32, i32, type Kernel, read, u32, write } from '../device/kernel.ts';
+import { f32, i32, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { columns, pitch, type Shape } from '../device/tensor.ts';
 
 /** y[i, j] = the sum of dy's 2x2 pixels at (2i, 2j), read as two vec2s, which start on even elements for every size. */
-function halvingKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
+function halved(capabilities: Capabilities, dy: Shape, y: Shape): Routine {
   const { uniforms, grid, main } = walk(capabilities, y[0] * columns(y));
-  return defineKernel({
+  return single({
     name: 'upsampleGradient.double',
     bindings: [read('dy', 'vec2f'), write('y')],
     uniforms: [
@@ -31,10 +31,10 @@ function halvingKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel 
   });
 }
 
-/** y[i, j] = the sum over the pixels of dy for which `pickKernel` read (i, j); the same arithmetic finds them. */
-function gatherKernel(capabilities: Capabilities, dy: Shape, y: Shape): Kernel {
+/** y[i, j] = the sum over the pixels of dy for which `picked` read (i, j); the same arithmetic finds them. */
+function gathered(capabilities: Capabilities, dy: Shape, y: Shape): Routine {
   const { uniforms, grid, main } = walkPixels(capabilities, y);
-  return defineKernel({
+  return single({
     name: 'upsampleGradient',
     bindings: [read('dy'), write('y')],
     uniforms: [
@@ -83,8 +83,7 @@ export function upsampleGradient(
   { dy, size: [h, w] }: { readonly dy: Shape; readonly size: readonly [h: number, w: number] },
 ): Routine {
   const y: Shape = [dy[0], dy[1], h, w];
-  const kernel = dy[2] === 2 * h && dy[3] === 2 * w ? halvingKernel : gatherKernel;
-  return single(kernel(capabilities, dy, y), ['dy', 'y']);
+  return (dy[2] === 2 * h && dy[3] === 2 * w ? halved : gathered)(capabilities, dy, y);
 }
 
 /**
@@ -98,7 +97,7 @@ export function averagePoolGradient(
 ): Routine {
   const y: Shape = [dy[0], dy[1], h, w];
   const { uniforms, grid, main } = walkPixels(capabilities, y);
-  const kernel = defineKernel({
+  return single({
     name: 'averagePoolGradient',
     bindings: [read('dy'), write('y')],
     uniforms: [
@@ -113,7 +112,6 @@ export function averagePoolGradient(
   y[channel * u.yPitch + column] = select(0, 0.25 * dy[select(0, at, inside)], inside);`),
     grid,
   });
-  return single(kernel, ['dy', 'y']);
 }
 
 /**
@@ -130,7 +128,7 @@ export function spaceToDepth(
     throw new ShapeError(`spaceToDepth: expected whole blocks of ${block}x${block}, got x [${x}]`);
   const y: Shape = [c * block ** 2, n, h / block, w / block];
   const { uniforms, grid, main } = walkPixels(capabilities, y);
-  const kernel = defineKernel({
+  return single({
     name: 'spaceToDepth',
     bindings: [read('x'), write('y')],
     uniforms: [
@@ -148,7 +146,6 @@ export function spaceToDepth(
   y[channel * u.yPitch + column] = x[(channel - place * u.channels) * u.xPitch + xLine * u.xWidth + xAcross];`),
     grid,
   });
-  return single(kernel, ['x', 'y']);
 }
 
 export interface PadOptions {
@@ -168,7 +165,7 @@ export function pad(
 ): Routine {
   const y: Shape = [x[0], x[1], ...size];
   const { uniforms, grid, main } = walkPixels(capabilities, y);
-  const kernel = defineKernel({
+  return single({
     name: 'pad',
     bindings: [read('x'), write('y')],
     uniforms: [
@@ -191,7 +188,6 @@ export function pad(
   y[channel * u.yPitch + column] = select(0, x[select(0, at, inside)], inside);`),
     grid,
   });
-  return single(kernel, ['x', 'y']);
 }
 
 /**
@@ -208,7 +204,7 @@ export function padChannels(
     );
   const row = pitch(x) / 4;
   const { uniforms, grid, main } = walk(capabilities, channels * row);
-  const kernel = defineKernel({
+  return single({
     name: 'padChannels',
     bindings: [read('x', 'vec4f'), write('y', 'vec4f')],
     uniforms: [...uniforms, u32('first', first * row), u32('given', x[0] * row)],
@@ -217,5 +213,4 @@ export function padChannels(
   y[i] = select(vec4f(), x[select(0, at, inside)], inside);`),
     grid,
   });
-  return single(kernel, ['x', 'y']);
 }

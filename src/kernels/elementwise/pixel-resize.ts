@@ -3,7 +3,7 @@
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk, walkPixels } from '../device/indexing.ts';
-import { ceilDiv, defineKernel, f32, type Kernel, read, u32, write } from '../device/kernel.ts';
+import { ceilDiv, f32, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { columns, pitch, type Shape } from '../device/tensor.ts';
 
@@ -11,9 +11,9 @@ import { columns, pitch, type Shape } from '../device/tensor.ts';
  * Doubles height and width. One invocation reads one pixel and writes its 2x2 copies as two vec2s. Every
  * output row starts on an even element, so odd images need no separate path.
  */
-function doublingKernel(capabilities: Capabilities, x: Shape, y: Shape): Kernel {
+function doubled(capabilities: Capabilities, x: Shape, y: Shape): Routine {
   const { uniforms, grid, main } = walk(capabilities, x[0] * columns(x));
-  return defineKernel({
+  return single({
     name: 'upsampleNearest.double',
     bindings: [read('x'), write('y', 'vec2f')],
     uniforms: [
@@ -37,9 +37,9 @@ function doublingKernel(capabilities: Capabilities, x: Shape, y: Shape): Kernel 
 }
 
 /** y[row, column] = x[floor(row scaleY), floor(column scaleX)] in each sample; one invocation per element. */
-function pickKernel(capabilities: Capabilities, x: Shape, y: Shape, scaleY: number, scaleX: number): Kernel {
+function picked(capabilities: Capabilities, x: Shape, y: Shape, scaleY: number, scaleX: number): Routine {
   const { uniforms, grid, main } = walkPixels(capabilities, y);
-  return defineKernel({
+  return single({
     name: 'pick',
     bindings: [read('x'), write('y')],
     uniforms: [
@@ -72,8 +72,8 @@ export function upsampleNearest(capabilities: Capabilities, { x, size }: Upsampl
   const [c, n, h, w] = x;
   const [height, width] = size ?? [2 * h, 2 * w];
   const y: Shape = [c, n, height, width];
-  if (height === 2 * h && width === 2 * w) return single(doublingKernel(capabilities, x, y), ['x', 'y']);
-  return single(pickKernel(capabilities, x, y, h / height, w / width), ['x', 'y']);
+  if (height === 2 * h && width === 2 * w) return doubled(capabilities, x, y);
+  return picked(capabilities, x, y, h / height, w / width);
 }
 
 /** y[i, j] = x[stride i, stride j]; operands x [c, n, h, w], y [c, n, ceil(h / stride), ceil(w / stride)]. */
@@ -82,7 +82,7 @@ export function pick(
   { x, stride }: { readonly x: Shape; readonly stride: number },
 ): Routine {
   const y: Shape = [x[0], x[1], ceilDiv(x[2], stride), ceilDiv(x[3], stride)];
-  return single(pickKernel(capabilities, x, y, stride, stride), ['x', 'y']);
+  return picked(capabilities, x, y, stride, stride);
 }
 
 /**
@@ -94,7 +94,7 @@ export function averagePool2x2(capabilities: Capabilities, { x }: { readonly x: 
   if (y[2] === 0 || y[3] === 0)
     throw new ShapeError(`averagePool2x2: expected x of at least 2x2, got [${x}]`);
   const { uniforms, grid, main } = walkPixels(capabilities, y);
-  const kernel = defineKernel({
+  return single({
     name: 'averagePool2x2',
     bindings: [read('x'), write('y')],
     uniforms: [...uniforms, u32('h', x[2]), u32('w', x[3]), u32('xPitch', pitch(x)), u32('yPitch', pitch(y))],
@@ -102,7 +102,6 @@ export function averagePool2x2(capabilities: Capabilities, { x }: { readonly x: 
   y[channel * u.yPitch + column] = 0.25 * ((x[at] + x[at + 1]) + (x[at + u.w] + x[at + u.w + 1]));`),
     grid,
   });
-  return single(kernel, ['x', 'y']);
 }
 
 /**
@@ -120,7 +119,7 @@ export function depthToSpace(
     throw new ShapeError(`depthToSpace: expected a multiple of ${block ** 2} channels, got x [${x}]`);
   const y: Shape = [channels, x[1], block * x[2], block * x[3]];
   const { uniforms, grid, main } = walkPixels(capabilities, y);
-  const kernel = defineKernel({
+  return single({
     name: 'depthToSpace',
     bindings: [read('x'), write('y')],
     uniforms: [
@@ -137,5 +136,4 @@ export function depthToSpace(
   y[channel * u.yPitch + column] = x[(place * u.channels + channel) * u.xPitch + xLine * u.w + xAcross];`),
     grid,
   });
-  return single(kernel, ['x', 'y']);
 }

@@ -7,6 +7,7 @@ import {
   type Kernel,
   LINEAR_GROUP,
   linearGrid,
+  linearMain,
   read,
   u32,
   write,
@@ -33,9 +34,7 @@ export function transpose(x: Shape, first: number, count: number): Kernel {
       u32('vectors', ceilDiv(count, 4)),
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${QUOTIENT}
-@compute @workgroup_size(${LANES}) fn main(
-  @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_index) local: u32) {
+${linearMain(LANES)}
   let index = linearGroup(group, groups) * ${LANES} + local;
   let vector = quotient(index, u.rowVectors, u.rowVectorsInverse);
   if (vector >= u.vectors) { return; }

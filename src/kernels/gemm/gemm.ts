@@ -16,7 +16,7 @@
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
 import type { Family } from '../device/families.ts';
-import type { Kernel } from '../device/kernel.ts';
+import { type Kernel, pad4 } from '../device/kernel.ts';
 import { transposed } from '../device/packing.ts';
 import type { Packing, WeightDtype } from '../device/routine.ts';
 import { gemmPlain } from './gemm-plain.ts';
@@ -43,8 +43,6 @@ export function gemm(capabilities: Capabilities, spec: GemmSpec): Kernel {
     if (!(spec[name] > 0)) throw new ShapeError(`gemm: expected ${name} of at least 1, got ${spec[name]}`);
   return GEMMS[capabilities.family](capabilities, spec);
 }
-
-const pad4 = (value: number): number => Math.ceil(value / 4) * 4;
 
 /** Returns the distance between rows of a weight packed by `packMatrix`, in elements. */
 export const packedPitch = (out: number): number => pad4(out);

@@ -10,7 +10,7 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, unrolled, walk } from '../device/indexing.ts';
-import { accumulate, defineKernel, read, write } from '../device/kernel.ts';
+import { accumulate, read, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 import { type Activation, slopeWgsl } from '../elementwise/activation.ts';
@@ -58,7 +58,7 @@ function backward(
     (k, i) => `let h${k} = (x[${i}] - mean) * rstd; let d${k} = ${dz(`h${k}`, i)};
       s${k} += d${k}; q${k} += d${k} * h${k};${keep ? ` y[${i}] = d${k};` : ''}`,
   );
-  const kernel = defineKernel({
+  return single({
     name: [
       made === 'dx' ? 'groupNormGradient' : 'groupNormSums',
       activation,
@@ -97,7 +97,6 @@ function backward(
     )}`,
     grid,
   });
-  return single(kernel, [...operands, 'y']);
 }
 
 /**
@@ -126,7 +125,7 @@ export function normScaleGradient(
   const rows = pitch(y) / 4;
   const { uniforms, grid, main } = walk(capabilities, y[0] * rows);
   const constants = [...(gamma ? ['gamma'] : []), ...(beta ? ['beta'] : [])];
-  const kernel = defineKernel({
+  return single({
     name: ['normScaleGradient', ...constants].join('.'),
     bindings: [read('sums', 'vec4f'), ...constants.map((name) => read(name)), write('y', 'vec4f')],
     uniforms: [...uniforms, ...divisor('rowPitch', rows)],
@@ -136,5 +135,4 @@ export function normScaleGradient(
     y[i] = sums[i]${gamma ? ' * gamma[channel]' : ''}${beta ? ' + sums[u.count + i] * beta[channel]' : ''};`),
     grid,
   });
-  return single(kernel, ['sums', ...constants, 'y']);
 }

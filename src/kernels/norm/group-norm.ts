@@ -12,7 +12,7 @@
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
 import { pixelElement, teams, unrolled } from '../device/indexing.ts';
-import { defineKernel, f32, type Kernel, read, u32, write } from '../device/kernel.ts';
+import { f32, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 import { type Activation, activationWgsl } from '../elementwise/activation.ts';
@@ -99,16 +99,12 @@ ${main(/* wgsl */ `let first = row * u.groupChannels;
 export const zeros = (...names: readonly string[]): string =>
   names.flatMap((name) => [0, 1, 2, 3].map((k) => `var ${name}${k} = Element(0);`)).join(' ');
 
-/** Returns the kernel that computes either the affine rows or, if `fused` is given, the normalised activations. */
-function statisticsKernel(
-  capabilities: Capabilities,
-  options: GroupNormOptions,
-  fused: Activation | undefined,
-): Kernel {
+/** Returns a routine for either the affine rows or, if `fused` is given, the normalised activations. */
+function normalised(capabilities: Capabilities, options: GroupNormOptions, fused?: Activation): Routine {
   const { scaleShift = false } = options;
   const { team, element, grid, variant, uniforms, main } = groupTeams(capabilities, options);
   const act = element === 'vec4f' ? 'act' : 'act1';
-  return defineKernel({
+  return single({
     name: [
       fused ? 'groupNorm' : 'groupNormAffine',
       ...(fused ? [fused] : []),
@@ -153,16 +149,13 @@ ${main(
   });
 }
 
-const operandsOf = (scaleShift: boolean | undefined): readonly string[] =>
-  scaleShift ? ['x', 'gamma', 'beta', 'embedding', 'y'] : ['x', 'gamma', 'beta', 'y'];
-
 /**
  * Group norm as an affine map per channel and sample, which a convolution can apply to its input. Operands x [c, n, h,
  * w], gamma [c], beta [c], with `scaleShift` embedding [2c, n, 1, 1] = (scale, shift), and y [2c, n, 1, 1]: rows 0..c-1
  * hold a = rstd gamma (1 + scale), rows c..2c-1 hold b = (beta - mean rstd gamma) (1 + scale) + shift.
  */
 export const groupNormAffine = (capabilities: Capabilities, options: GroupNormOptions): Routine =>
-  single(statisticsKernel(capabilities, options, undefined), operandsOf(options.scaleShift));
+  normalised(capabilities, options);
 
 /**
  * y = act(groupNorm(x) (1 + scale) + shift), statistics and application in one kernel, whose second sweep finds the
@@ -171,8 +164,7 @@ export const groupNormAffine = (capabilities: Capabilities, options: GroupNormOp
 export const groupNorm = (
   capabilities: Capabilities,
   options: GroupNormOptions & { readonly activation: Activation },
-): Routine =>
-  single(statisticsKernel(capabilities, options, options.activation), operandsOf(options.scaleShift));
+): Routine => normalised(capabilities, options, options.activation);
 
 /**
  * y = act(a x + b) with the rows that `groupNormAffine` computes. Operands x [c, n, h, w], affine [2c, n, 1, 1], y [c,
@@ -186,7 +178,7 @@ export function affine(
   const { width, element } = pixelElement(h * w);
   const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
   const act = width === 4 ? 'act' : 'act1';
-  const kernel = defineKernel({
+  return single({
     name: `affine.${activation}.${element}`,
     bindings: [read('x', element), read('affine'), write('y', element)],
     uniforms: [
@@ -203,5 +195,4 @@ export function affine(
   ${unrolled(team, (_, i) => `y[${i}] = ${act}(x[${i}] * a + b);`)}`)}`,
     grid,
   });
-  return single(kernel, ['x', 'affine', 'y']);
 }

@@ -2,7 +2,7 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { QUOTIENT, walk } from '../device/indexing.ts';
-import { defineKernel, read, write } from '../device/kernel.ts';
+import { read, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch } from '../device/tensor.ts';
 import { columnParts, type LayerNormOptions } from './layer-norm.ts';
@@ -22,7 +22,7 @@ export function layerNormGradient(
   const parts = columnParts({ x, eps, modulated });
   const operands = ['x', 'dy', ...(gamma ? ['gamma'] : []), ...(modulated ? ['scale'] : [])];
   const dz = `dy[at]${gamma ? ' * gamma[row]' : ''}${modulated ? ` * (1 + ${parts.rowOf('scale')})` : ''}`;
-  const kernel = defineKernel({
+  return single({
     name: `layerNormGradient${gamma ? '.gamma' : ''}${modulated ? `.${parts.variant}` : ''}`,
     bindings: [
       ...operands.map((name) => read(name, name === 'x' || name === 'dy' ? 'vec4f' : 'f32')),
@@ -46,5 +46,4 @@ export function layerNormGradient(
   }`)}`,
     grid,
   });
-  return single(kernel, [...operands, 'y']);
 }

@@ -2,7 +2,7 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT, walk } from '../device/indexing.ts';
-import { defineKernel, f32, read, u32, write } from '../device/kernel.ts';
+import { f32, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
@@ -77,7 +77,7 @@ export function layerNorm(capabilities: Capabilities, options: LayerNormOptions)
   const { x, gamma = true, beta = true, modulated = false } = options;
   const { variant, rowOf, uniforms: shared, statistics } = columnParts(options);
   const { uniforms, grid, main } = walk(capabilities, pitch(x) / 4);
-  const kernel = defineKernel({
+  return single({
     name: `layerNorm${gamma ? '.gamma' : ''}${beta ? '.beta' : ''}${modulated ? `.${variant}` : ''}`,
     bindings: [
       read('x', 'vec4f'),
@@ -95,6 +95,4 @@ export function layerNorm(capabilities: Capabilities, options: LayerNormOptions)
   }`)}`,
     grid,
   });
-  const constants = [...(gamma ? ['gamma'] : []), ...(beta ? ['beta'] : [])];
-  return single(kernel, ['x', ...constants, ...(modulated ? ['scale', 'shift'] : []), 'y']);
 }

@@ -3,9 +3,10 @@
 import type { Capabilities } from '../device/device.ts';
 import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';
 import { ceilDiv, defineKernel, type Kernel, read, u32, write } from '../device/kernel.ts';
-import { type Routine, single } from '../device/routine.ts';
+import { type Routine, type Step, step } from '../device/routine.ts';
 import { columns, pitch, type Shape } from '../device/tensor.ts';
 import { SUMS } from './families.ts';
+import { zeros } from './group-norm.ts';
 import { treeReduction } from './reduction.ts';
 
 /** Rows of x, divided into segments of equal length and these into chunks. */
@@ -55,7 +56,7 @@ ${main(/* wgsl */ `let segment = quotient(sample, u.chunks, u.chunksInverse);
   let first = place * u.chunk;
   let start = base + min(first, u.vectors);
   let end = base + min(first + u.chunk, u.vectors);
-  ${[0, 1, 2, 3].map((k) => `var s${k} = Element(0);`).join(' ')}
+  ${zeros('s')}
   ${unrolled(team, (k, i) => `s${k} += x[${i}];`)}
   var sum = (s0 + s1) + (s2 + s3);
   ${
@@ -72,10 +73,10 @@ ${main(/* wgsl */ `let segment = quotient(sample, u.chunks, u.chunksInverse);
   });
 }
 
-/** Returns the kernel that adds the chunks of each segment to y[row][segment], in their order. */
-function foldKernel(capabilities: Capabilities, rows: number, { segments, chunks }: Segments): Kernel {
+/** Returns the step that adds the chunks of each segment to y[row][segment], in their order. */
+function fold(capabilities: Capabilities, rows: number, { segments, chunks }: Segments): Step {
   const { uniforms, grid, main } = walk(capabilities, rows * segments);
-  return defineKernel({
+  return step({
     name: 'sums.fold',
     bindings: [read('sums'), write('y')],
     uniforms: [
@@ -99,12 +100,18 @@ function sums(capabilities: Capabilities, x: Shape, cut: Omit<Segments, 'chunks'
   const { segments, length } = cut;
   const all: Segments = { ...cut, chunks: ceilDiv(length, SUMS[capabilities.family].longestSum) };
   if (all.chunks === 1)
-    return single(chunksKernel(capabilities, x, all, pitch([1, segments, 1, 1])), ['x', 'y']);
+    return {
+      steps: [
+        { kernel: chunksKernel(capabilities, x, all, pitch([1, segments, 1, 1])), operands: ['x', 'y'] },
+      ],
+      scratch: {},
+      packing: {},
+    };
   const row = segments * all.chunks;
   return {
     steps: [
       { kernel: chunksKernel(capabilities, x, all, row), operands: ['x', 'sums'] },
-      { kernel: foldKernel(capabilities, x[0], all), operands: ['sums', 'y'] },
+      fold(capabilities, x[0], all),
     ],
     scratch: { sums: 4 * x[0] * row },
     packing: {},
