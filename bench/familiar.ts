@@ -6,14 +6,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Familiar, Model } from '../src/index.ts';
 import { openModel } from '../src/index.ts';
-import {
-  distanceOf,
-  fitClasses,
-  type LabelledErrors,
-  thresholdOf,
-} from '../src/pipeline/deciding/familiarity.ts';
+import { distanceOf } from '../src/pipeline/deciding/familiarity.ts';
 import { prepareImage } from '../src/pipeline/images/prepare.ts';
 import { readRecords } from '../src/pipeline/node/record-files.ts';
+import { fitClasses, type LabelledErrors, thresholdOf } from './fit-familiar.ts';
 import { randomUniform } from './random.ts';
 import { wilson } from './test-set.ts';
 

@@ -13,7 +13,7 @@ import { classifyImages } from '../src/pipeline/classifying/classify-images.ts';
 import { all } from '../src/pipeline/deciding/all.ts';
 import { sequential } from '../src/pipeline/deciding/sequential.ts';
 import { staged } from '../src/pipeline/deciding/staged.ts';
-import { momentsOf, variance } from '../src/pipeline/deciding/statistics.ts';
+import { variance } from '../src/pipeline/deciding/statistics.ts';
 import type { Strategy } from '../src/pipeline/deciding/trial.ts';
 import { type ImageItem, isFailure } from '../src/pipeline/types.ts';
 import { randomUniform } from './random.ts';
@@ -141,10 +141,8 @@ function kappaOf({ errors, labels, classes, levels }: Recorded): number {
     const best = totals.indexOf(Math.min(...totals));
     for (let c = 0; c < classes; c++) {
       if (c === best) continue;
-      const moments = momentsOf(
-        Array.from({ length: levels }, (_, l) => at(image, c, l) - at(image, best, l)),
-      );
-      ratios.push(variance(moments) / moments.mean);
+      const gaps = Array.from({ length: levels }, (_, l) => at(image, c, l) - at(image, best, l));
+      ratios.push(variance(gaps) / mean(gaps));
     }
   }
   return ratios.sort((a, b) => a - b)[Math.floor(ratios.length / 2)]!;

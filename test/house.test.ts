@@ -62,6 +62,7 @@ function cyclesOf(graph: Imports): string[][] {
 const PLACES = [
   'src/host-types.ts',
   'src/errors.ts',
+  'src/numbers.ts',
   'src/setup-driver.mjs',
   'src/install-driver.mjs',
   'src/kernels/device',

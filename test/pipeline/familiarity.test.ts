@@ -1,13 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { fitClasses, type LabelledErrors, thresholdOf } from '../../bench/fit-familiar.ts';
 import { parseCard } from '../../src/graph/folders/card.ts';
 import type { Familiar } from '../../src/graph/model.ts';
-import {
-  distanceOf,
-  fitClasses,
-  isUnfamiliar,
-  type LabelledErrors,
-  thresholdOf,
-} from '../../src/pipeline/deciding/familiarity.ts';
+import { distanceOf, isUnfamiliar } from '../../src/pipeline/deciding/familiarity.ts';
 import type { Trial } from '../../src/pipeline/deciding/trial.ts';
 import { resultOf } from '../../src/pipeline/deciding/verdict.ts';
 import { fakeCandidates, gauss } from './fake-model.ts';

@@ -2,6 +2,8 @@
 // All are written in forms that stay accurate if the classifier is certain, since the small temperature of a
 // diffusion classifier makes it certain almost everywhere.
 
+import { sum } from '../../numbers.ts';
+
 /** A loss and its gradient with respect to the logits. */
 export interface Loss {
   readonly value: number;
@@ -27,8 +29,8 @@ export const marginOf = (logits: Float64Array, label: number): number =>
 function others(logits: Float64Array, own: number) {
   const most = logits[argmax(logits, own)]!;
   const terms = logits.map((z, j) => (j === own ? 0 : Math.exp(z - most)));
-  const sum = terms.reduce((total, term) => total + term, 0);
-  return { log: most - logits[own]! + Math.log(sum), shares: terms.map((term) => term / sum) };
+  const total = sum(terms);
+  return { log: most - logits[own]! + Math.log(total), shares: terms.map((term) => term / total) };
 }
 
 /** Returns ln(1 + e^v), accurate for small and large v. */
@@ -59,57 +61,47 @@ export const targetedCrossEntropy =
 const descending = (logits: Float64Array): number[] =>
   Array.from(logits, (_, i) => i).sort((a, b) => logits[b]! - logits[a]! || a - b);
 
-/** Returns the quotient -top / bottom of two linear forms of the logits. */
-function quotient(logits: Float64Array, top: Readonly<Form>, bottom: Readonly<Form>): Loss {
-  const at = (form: Form) => form.reduce((sum, [i, factor]) => sum + factor * logits[i]!, 0);
-  const [a, b] = [at(top), at(bottom) + 1e-12];
+/** A linear form of the logits: indices with their factors. */
+type Form = readonly (readonly [index: number, factor: number])[];
+
+/**
+ * Returns -(z_label - z_other) / (z_top - the mean of the logits `below`), a quotient of two linear forms. It is
+ * invariant to shifts and scales of the logits.
+ */
+function ratio(
+  logits: Float64Array,
+  label: number,
+  other: number,
+  top: number,
+  below: readonly number[],
+): Loss {
+  const above: Form = [
+    [label, 1],
+    [other, -1],
+  ];
+  const bottom: Form = [[top, 1], ...below.map((i) => [i, -1 / below.length] as const)];
+  const at = (form: Form) => sum(form.map(([i, factor]) => factor * logits[i]!));
+  const [a, b] = [at(above), at(bottom) + 1e-12];
   const gradient = new Float64Array(logits.length);
-  for (const [i, factor] of top) gradient[i]! -= factor / b;
+  for (const [i, factor] of above) gradient[i]! -= factor / b;
   for (const [i, factor] of bottom) gradient[i]! += (a * factor) / (b * b);
   return { value: -a / b, gradient };
 }
 
-type Form = readonly (readonly [index: number, factor: number])[];
-
-/**
- * Difference of logits ratio (Croce and Hein, ICML 2020): -(z_y - max_{i != y} z_i) / (z_1st - z_3rd),
- * invariant to shifts and scales of the logits.
- */
+/** Difference of logits ratio (Croce and Hein, ICML 2020): -(z_y - max_{i != y} z_i) / (z_1st - z_3rd). */
 export const dlr =
   (label: number): LossOf =>
   (logits) => {
-    const order = descending(logits);
-    const other = order[0] === label ? order[1]! : order[0]!;
-    return quotient(
-      logits,
-      [
-        [label, 1],
-        [other, -1],
-      ],
-      [
-        [order[0]!, 1],
-        [order[2]!, -1],
-      ],
-    );
+    const [first, second, third] = descending(logits) as [number, number, number];
+    return ratio(logits, label, first === label ? second : first, first, [third]);
   };
 
 /** Targeted DLR (Croce and Hein, ICML 2020): -(z_y - z_t) / (z_1st - (z_3rd + z_4th) / 2). */
 export const targetedDlr =
   (label: number, target: number): LossOf =>
   (logits) => {
-    const order = descending(logits);
-    return quotient(
-      logits,
-      [
-        [label, 1],
-        [target, -1],
-      ],
-      [
-        [order[0]!, 1],
-        [order[2]!, -0.5],
-        [order[3]!, -0.5],
-      ],
-    );
+    const [first, , third, fourth] = descending(logits) as [number, number, number, number];
+    return ratio(logits, label, target, first, [third, fourth]);
   };
 
 /** Returns the class that a restart of a targeted attack aims at: the wrong classes by falling logit, over and over. */

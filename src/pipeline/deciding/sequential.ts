@@ -3,6 +3,7 @@
 import { UsageError } from '../../errors.ts';
 import type { Level } from '../../graph/model.ts';
 import { gridShare, visitingOrder } from '../../graph/visiting.ts';
+import { sum } from '../../numbers.ts';
 import { fraction } from '../option-schemas.ts';
 import { ascending } from './levels.ts';
 import { studentTail } from './statistics.ts';
@@ -183,8 +184,6 @@ const pairedT = (grid: readonly Pick<Counted, 'share'>[]): Test => {
     });
   };
 };
-
-const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 
 export const sequentialEntry: StrategyEntry<Pick<SequentialOptions, 'confidence'>> = {
   name: 'sequential',

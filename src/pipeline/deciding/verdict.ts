@@ -2,10 +2,11 @@
 
 import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
+import { sum } from '../../numbers.ts';
 import { type Classified, madeBy, type RankedClass } from '../types.ts';
 import { energyOf } from './energy.ts';
 import { isUnfamiliar } from './familiarity.ts';
-import { momentsOf, variance } from './statistics.ts';
+import { variance } from './statistics.ts';
 import {
   bestOf,
   type Counted,
@@ -61,18 +62,18 @@ export function standings(trial: Trial): Standing[] {
 
 function pairedGap(trial: Trial, candidate: number, best: number, seen: number) {
   const counted = countedLevels(trial, seen);
-  const total = counted.reduce((sum, { share }) => sum + share, 0);
+  const total = sum(counted.map(({ share }) => share));
   if (seen === 1) {
     const [{ weight }] = counted as [Counted];
-    const spread = Math.sqrt(variance(momentsOf(trial.errors[0]!)));
+    const spread = Math.sqrt(variance(trial.errors[0]!));
     const gap = trial.errors[0]![candidate]! - trial.errors[0]![best]!;
     return { gap: gridMean(trial, weight * gap, total), stderr: gridMean(trial, weight * spread, total) };
   }
   const differences = counted.map(
     ({ weight }, k) => weight * (trial.errors[k]![candidate]! - trial.errors[k]![best]!),
   );
-  const mean = differences.reduce((sum, difference) => sum + difference, 0) / total;
-  const squares = differences.reduce((sum, d, k) => sum + (d - counted[k]!.share * mean) ** 2, 0);
+  const mean = sum(differences) / total;
+  const squares = sum(differences.map((d, k) => (d - counted[k]!.share * mean) ** 2));
   const stderr = Math.sqrt((seen / (seen - 1)) * squares);
   return { gap: gridMean(trial, mean, 1), stderr: gridMean(trial, stderr, total) };
 }
