@@ -1,4 +1,4 @@
-// The cost of a graph, against sums computed by hand and against the memory that a plan takes.
+// Tests the cost of a graph against sums computed by hand, and against the memory that a plan takes.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { costOf } from '../../src/graph/core/cost.ts';
@@ -19,7 +19,7 @@ const zeros = (name: string, length: number): Constant => ({
 });
 
 describe('operations', () => {
-  it('a convolution: 2 x outputs x (channels x kernel)', () => {
+  it('of a convolution are 2 x outputs x (channels x kernel)', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [3, 2, 8, 6]);
     const attributes = { outChannels: 5, kernel: [3, 3], stride: 2, padding: [1, 1, 1, 1] } as const;
@@ -34,7 +34,7 @@ describe('operations', () => {
     });
   });
 
-  it('a linear layer: 2 x outputs x inputs; equal constants once', () => {
+  it('of a linear layer are 2 x outputs x inputs; equal constants count once', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [7, 2, 3, 1]);
     const weight = zeros('w', 49);
@@ -43,7 +43,7 @@ describe('operations', () => {
     expect(costOf(graph)).toMatchObject({ flop: 2 * (2 * 7 * 7 * 6), constants: 49 });
   });
 
-  it('attention: two products of queries and keys, and a softmax', () => {
+  it('of attention are two products of queries and keys, and a softmax', () => {
     const graph = newGraph();
     const q = input(graph, 'q', [8, 2, 5, 1]);
     const [k, v] = ['k', 'v'].map((name) => input(graph, name, [8, 2, 3, 1])) as [typeof q, typeof q];
@@ -52,7 +52,7 @@ describe('operations', () => {
     expect(costOf(graph).flop).toBe(products + 2 * (2 * 5 * 3));
   });
 
-  it('its gradients: five products for all three, three for the queries alone', () => {
+  it('of the gradients of attention are five products for all three operands, three for the queries alone', () => {
     const flopOf = (keys: number, of: 'q' | 'kv' | 'qkv') => {
       const graph = newGraph();
       const [q, dy] = ['q', 'dy'].map((name) => input(graph, name, [8, 2, 5, 1])) as [Value, Value];
@@ -66,7 +66,7 @@ describe('operations', () => {
     expect(flopOf(3, 'kv')).toBe(4 * 2 * (2 * 8 * 5 * 3) + softmax(3));
   });
 
-  it('one per element for elementwise ops, none for copies', () => {
+  it('are one per element for elementwise ops, none for copies', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [4, 1, 2, 2]);
     const sum = apply(graph, 'add', {}, { x1: x, x2: x });
@@ -136,7 +136,7 @@ describe('the shipped model', () => {
     expect(constants).toBeLessThan(717_505 * 1.01);
   });
 
-  it('a plan takes this memory and the scratch memory of its kernels', async () => {
+  it('has a plan that takes this memory and the scratch memory of its kernels', async () => {
     const graph = trace(model.network, model.evaluation, 8);
     const weights = weightStore(device);
     const made = await plan(device, graph, { weights, weightDtype: 'f32' });

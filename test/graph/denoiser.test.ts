@@ -1,4 +1,4 @@
-// Whole evaluations against diffusers, and what must not change them: the batch they run in.
+// Tests whole evaluations against diffusers, and that they do not depend on the batch in which they run.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +24,7 @@ interface Run {
   }[];
 }
 
-/** The images of the goldens, [c, h, w] each. */
+/** The images of the golden files, each [c, h, w]. */
 async function images(): Promise<Float32Array[]> {
   const file = await openSafetensors(join(goldens, 'errors-images', 'x0.safetensors'));
   const [name, { shape }] = [...file.tensors][0]!;
@@ -47,7 +47,7 @@ const batchOf = (evaluations: readonly Evaluation[], slot = 0): EvaluationBatch 
   noise: Uint32Array.from(evaluations, ({ noise }) => noise),
 });
 
-/** Errors of any number of evaluations, in batches of at most `size`. */
+/** Returns the errors of any number of evaluations, in batches of at most `size`. */
 async function errorsOf(model: Model, evaluations: readonly Evaluation[], size = model.batchSize) {
   const parts: Promise<Float32Array>[] = [];
   for (let i = 0; i < evaluations.length; i += size)
@@ -60,11 +60,11 @@ const types = readdirSync(goldens)
   .map((name) => name.slice('errors-'.length));
 
 describe('every evaluation equals diffusers', () => {
-  it('has all three parametrisations to compare', () => {
+  it('covers all three parametrisations', () => {
     expect(types.sort()).toEqual(['epsilon', 'sample', 'v_prediction']);
   });
 
-  it.each(types)('%s: relative 2e-4, given the noise', async (type) => {
+  it.each(types)('%s: to a relative 2e-4, with the same noise', async (type) => {
     const runs = JSON.parse(readFileSync(join(folderOf(type), 'expected.json'), 'utf8')) as Run[];
     const pictures = await images();
     let compared = 0;
@@ -77,7 +77,7 @@ describe('every evaluation equals diffusers', () => {
         levels: () => timesteps.map((t) => ({ t, weight: 1 })),
       });
       model.encode(0, pictures[image]!);
-      const wanted = stages.flatMap(({ timesteps: ts, noise, errors }) =>
+      const expected = stages.flatMap(({ timesteps: ts, noise, errors }) =>
         Object.entries(errors).flatMap(([candidate, values]) =>
           values.map((error, i) => ({
             candidate: Number(candidate),
@@ -87,12 +87,12 @@ describe('every evaluation equals diffusers', () => {
           })),
         ),
       );
-      const got = await errorsOf(model, wanted);
+      const actual = await errorsOf(model, expected);
       model.close();
-      wanted.forEach(({ error }, i) => {
-        expect(Math.abs(got[i]! - error) / error).toBeLessThan(2e-4);
+      expected.forEach(({ error }, i) => {
+        expect(Math.abs(actual[i]! - error) / error).toBeLessThan(2e-4);
       });
-      compared += wanted.length;
+      compared += expected.length;
     }
     expect(compared).toBeGreaterThan(500);
   });
@@ -103,7 +103,7 @@ const open = (options: OpenModelOptions = {}) =>
 
 describe('an evaluation does not depend on its batch', () => {
   it.each([undefined, 'plain', 'tile'] as const)(
-    'same bytes in batches of 1, 7 and 32, family %s',
+    'has the same bytes in batches of 1, 7 and 32, family %s',
     async (family) => {
       const model = await open(family ? { device: { family } } : {});
       for (const [slot, image] of (await images()).entries()) model.encode(slot, image);
@@ -122,7 +122,7 @@ describe('an evaluation does not depend on its batch', () => {
     },
   );
 
-  it('runs batches that overlap in their order', async () => {
+  it('runs overlapping batches in order', async () => {
     const model = await open();
     const [image] = await images();
     model.encode(0, image!);
@@ -135,7 +135,7 @@ describe('an evaluation does not depend on its batch', () => {
     model.close();
   });
 
-  it('takes its noise from the seed', async () => {
+  it('takes its noise from the seed of the model', async () => {
     const evaluations = [{ candidate: 0, level: 0, noise: 0 }];
     const errors = [];
     for (const seed of [0, 0, 1]) {
@@ -148,7 +148,7 @@ describe('an evaluation does not depend on its batch', () => {
     expect(errors[0]).not.toBe(errors[2]);
   });
 
-  it('takes the noise of each evaluation from the seed it brings, next to others in one batch', async () => {
+  it('takes its noise from its own seed, in a batch of evaluations with other seeds', async () => {
     const x0 = (await images())[0]!;
     const evaluations = [0, 1, 2].map((level) => ({ candidate: 1, level, noise: level }));
     const seeds = [0n, 7n, 2n ** 40n + 1n];
@@ -173,7 +173,7 @@ describe('an evaluation does not depend on its batch', () => {
 });
 
 describe('a device that fails', () => {
-  it('lost under way: the batch rejects, so does the next, and a new model gives the same', async () => {
+  it('by being lost during a batch makes this batch and the next reject; a new model gives the same errors', async () => {
     const device = await openDevice();
     const model = await open({ device: device.gpu });
     const image = (await images())[0]!;
@@ -191,7 +191,7 @@ describe('a device that fails', () => {
     again.close();
   });
 
-  it('without memory for the batch: takes the largest half that fits', async () => {
+  it('by lack of memory gets half the batch, as often as needed', async () => {
     const { network, evaluation, close } = await loadModel(folderOf('epsilon'), { batchSize: 64 });
     const device = await openDevice();
     const cramped = (maxBindingBytes: number) => ({
@@ -206,7 +206,7 @@ describe('a device that fails', () => {
     model.close();
   });
 
-  it('passed in by the host is left alone', async () => {
+  it('is not closed by the model if the host passed it in', async () => {
     const device = await openDevice();
     (await open({ device: device.gpu })).close();
     expect(device.isLost()).toBe(false);
@@ -215,11 +215,11 @@ describe('a device that fails', () => {
   });
 });
 
-describe('what a model refuses', () => {
+describe('a model rejects', () => {
   it('a timestep outside its schedule', async () => {
     await expect(open({ levels: () => [{ t: 1000, weight: 1 }] })).rejects.toThrow(UnsupportedError);
   });
-  it('a noise file with too few noises for the grid, or of another shape', async () => {
+  it('a noise file with too few noises for the grid, or with noises of another shape', async () => {
     const levels = () => Array.from({ length: 900 }, (_, t) => ({ t, weight: 1 }));
     await expect(open({ noiseFile, levels })).rejects.toThrow(
       /expected at least one noise per level, 900, got/,
@@ -227,7 +227,7 @@ describe('what a model refuses', () => {
     const weights = join(folderOf('epsilon'), 'unet', 'diffusion_pytorch_model.safetensors');
     await expect(open({ noiseFile: weights })).rejects.toThrow(ModelError);
   });
-  it('a batch larger than it was opened for, an image of another size', async () => {
+  it('a batch larger than its batch size, and an image of another size', async () => {
     const model = await open();
     await expect(model.errors(batchOf(Array(33).fill({ candidate: 0, level: 0, noise: 0 })))).rejects.toThrow(
       RangeError,

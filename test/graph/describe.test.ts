@@ -1,4 +1,4 @@
-// Descriptions of model folders: one in order, and ones with several faults, all of which are listed.
+// Tests the descriptions of a valid model folder, and of folders with several faults, all of which must be listed.
 
 import { copyFileSync, cpSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,7 +11,7 @@ import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 
 const SHIPPED = 'weights/fashion-mnist';
 
-/** A copy of the shipped model without its samples. */
+/** Copies the shipped model without its samples. */
 function copy(): string {
   const folder = mkdtempSync(join(tmpdir(), 'diffclass-describe-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
@@ -28,7 +28,7 @@ function editJson(file: string, edit: (value: Record<string, unknown>) => void):
 }
 
 describe('describeModel', () => {
-  it('the shipped model, as its card has it', async () => {
+  it('describes the shipped model as its card does', async () => {
     const found = await describeModel(SHIPPED);
     expect(found).toMatchObject({
       name: 'fashion-mnist',
@@ -53,7 +53,7 @@ describe('describeModel', () => {
     expect(found.cost!.weightBytes).toBeGreaterThan(4 * 717_505);
   });
 
-  it('the cost grows with the options asked for: f16 weights are half as large', async () => {
+  it('computes memory for the options: f16 weights are half as large', async () => {
     const [wide, narrow] = await Promise.all([
       evaluationCost(SHIPPED, { weightDtype: 'f32' }),
       evaluationCost(SHIPPED, { weightDtype: 'f16' }),
@@ -62,7 +62,7 @@ describe('describeModel', () => {
     expect(narrow.flop).toBe(wide.flop);
   });
 
-  it('several faults are all listed: a tensor renamed, a schedule that is not understood, classes left out', async () => {
+  it('lists several faults: a renamed tensor, an unsupported schedule, missing classes', async () => {
     const folder = copy();
     const weights = join(folder, 'unet/diffusion_pytorch_model.safetensors');
     const file = await openSafetensors(weights);
@@ -89,7 +89,7 @@ describe('describeModel', () => {
     ]);
   });
 
-  it('no scheduler: listed once, also if another fault comes first', async () => {
+  it('lists a missing scheduler once, even if another fault comes first', async () => {
     const folder = copy();
     rmSync(join(folder, 'scheduler'), { recursive: true });
     const alone = await describeModel(folder);
@@ -102,7 +102,7 @@ describe('describeModel', () => {
     ]);
   });
 
-  it('pickled weights, and a file cut short', async () => {
+  it('lists pickled weights, and a truncated file', async () => {
     const folder = copy();
     const weights = join(folder, 'unet/diffusion_pytorch_model.safetensors');
     writeFileSync(weights, readFileSync(weights).subarray(0, 100_000));
@@ -117,7 +117,7 @@ describe('describeModel', () => {
   });
 
   it.each(['StableDiffusionXLPipeline', 'StableDiffusion3Pipeline', 'FluxPipeline'])(
-    '%s is one problem',
+    'lists %s as one problem',
     async (pipeline) => {
       const folder = copy();
       rmSync(join(folder, 'unet'), { recursive: true });

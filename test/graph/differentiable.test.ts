@@ -1,5 +1,5 @@
-// What a model tells beyond errors, against torch (test/golden/gradients.py); and what must not change it: the batch it
-// is told in, and the memory that it may take.
+// Tests the gradients of a model against torch (test/golden/gradients.py), and that they depend neither on the batch in
+// which they are computed nor on the memory that the model may use.
 
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -45,7 +45,7 @@ async function goldenOf(type: string): Promise<Golden> {
   };
 }
 
-/** A golden's model, its ten classes and no class as candidates, its images in their slots. */
+/** Opens a golden model with its ten classes and no class as candidates, and encodes its images. */
 async function open(type: string, golden: Golden, options: OpenModelOptions = {}): Promise<Model> {
   const model = await openModel(join(goldens, `errors-${type}`), {
     noiseFile: join(goldens, 'errors-noise.safetensors'),
@@ -62,12 +62,12 @@ async function open(type: string, golden: Golden, options: OpenModelOptions = {}
   return model;
 }
 
-/** The largest difference relative to the largest value, row by row, the worst row's. */
-function worstRow(got: Float32Array, want: Float32Array): number {
-  expect(got.length).toBe(want.length);
-  const rows = Array.from({ length: want.length / LENGTH }, (_, i) => {
+/** Returns the largest difference relative to the largest value of its row, over all rows. */
+function worstRow(actual: Float32Array, expected: Float32Array): number {
+  expect(actual.length).toBe(expected.length);
+  const rows = Array.from({ length: expected.length / LENGTH }, (_, i) => {
     const row = (values: Float32Array) => values.subarray(i * LENGTH, (i + 1) * LENGTH);
-    return maxDifference(row(got), row(want)).difference / Math.max(...row(want).map(Math.abs));
+    return maxDifference(row(actual), row(expected)).difference / Math.max(...row(expected).map(Math.abs));
   });
   return Math.max(...rows);
 }
@@ -95,7 +95,7 @@ describe('derivatives equal torch', () => {
     golden.values(`error.${distance}`).forEach((error, i) => {
       expect(Math.abs(made.errors[i]! / error - 1)).toBeLessThan(2e-4);
     });
-    // The sign of a residual near 0 is anybody's guess, and l1's gradient is made of signs.
+    // The gradient of l1 consists of signs, and rounding decides the sign of a residual near 0.
     expect(worstRow(made.gradients, golden.values(`gradient.${distance}`))).toBeLessThan(
       distance === 'l1' ? 1e-3 : 1e-4,
     );
@@ -120,12 +120,12 @@ const part = ({ slot, candidate, level, noise }: EvaluationBatch, from: number, 
 });
 
 describe('a gradient does not depend on its batch', () => {
-  it('same bytes alone, together, in more than a batch holds, and within a budget of memory', async () => {
+  it('has the same bytes alone, together, in more than one batch, and within a budget of memory', async () => {
     const golden = await goldenOf('epsilon');
     const model = await open('epsilon', golden);
     const { gradients, gradientBatchSize } = model.differentiable!;
     expect(gradientBatchSize).toBe(8);
-    // Together and alone at once: they come back in the order of the calls.
+    // Calls that overlap are answered in their order.
     const order: string[] = [];
     const [whole, third] = await Promise.all([
       gradients(golden.batch).finally(() => order.push('whole')),
@@ -144,7 +144,7 @@ describe('a gradient does not depend on its batch', () => {
     cramped.close();
   });
 
-  it('a budget halves the batch before anything is made again', async () => {
+  it('is computed in half the batch before anything is recomputed, if there is a budget', async () => {
     const golden = await goldenOf('epsilon');
     const sizes: number[] = [];
     for (const gradientBytes of [2 ** 30, 4_000_000]) {
@@ -158,8 +158,8 @@ describe('a gradient does not depend on its batch', () => {
   });
 });
 
-describe('derivatives that cannot be had', () => {
-  it('a lost device rejects, and so does whoever asks later', async () => {
+describe('derivatives reject', () => {
+  it('if the device is lost, and all later calls too', async () => {
     const golden = await goldenOf('epsilon');
     const device = await openDevice();
     const model = await open('epsilon', golden, { device: device.gpu });
@@ -172,7 +172,7 @@ describe('derivatives that cannot be had', () => {
     model.close();
   });
 
-  it('rows of another length', async () => {
+  it('if rows have another length', async () => {
     const golden = await goldenOf('epsilon');
     const model = await open('epsilon', golden);
     const { candidate, level } = golden.batch;
@@ -186,11 +186,11 @@ describe('derivatives that cannot be had', () => {
   });
 });
 
-describe('a model opened unconditional', () => {
+describe('a model opened as unconditional', () => {
   const folder = (name: string) => join(goldens, name);
   const levels = () => [{ t: 500, weight: 1 }];
 
-  it('has one candidate, the null class behind the named ones', async () => {
+  it('has one candidate, the null class after the named ones', async () => {
     const golden = await goldenOf('epsilon');
     const [model, all] = [
       await open('epsilon', golden, { unconditional: true }),
@@ -204,7 +204,7 @@ describe('a model opened unconditional', () => {
     all.close();
   });
 
-  it('may be one without any classes, which cannot classify', async () => {
+  it('may have no classes at all, and then cannot classify', async () => {
     await expect(openModel(folder('unet2d-ddpm'), { levels })).rejects.toThrow(/has no classes/);
     const model = await openModel(folder('unet2d-ddpm'), { levels, unconditional: true, batchSize: 1 });
     model.encode(0, new Float32Array(3 * 32 * 32));
@@ -215,7 +215,7 @@ describe('a model opened unconditional', () => {
     model.close();
   });
 
-  it('is refused where the network always wants a class', async () => {
+  it('is rejected if the network always needs a class', async () => {
     const opened = openModel(folder('unet2d-attn-conv'), { levels, unconditional: true });
     await expect(opened).rejects.toThrow(UnsupportedError);
     await expect(opened).rejects.toThrow(/no prediction without a class/);

@@ -1,4 +1,4 @@
-// The random EDM models of test/golden/edm.py as folders: their weights, noises and images are made again here.
+// Writes the random EDM models of test/golden/edm.py as folders: generates their weights, noises and images again.
 
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,23 +7,23 @@ import { encodePng } from '../../src/pipeline/node/png.ts';
 
 export interface EdmNetworkGolden {
   readonly config: Readonly<Record<string, unknown>>;
-  /** Names and shapes of the state. */
+  /** Names and shapes of the state dict. */
   readonly tensors: Readonly<Record<string, readonly number[]>>;
 }
 
 export interface EdmGolden extends EdmNetworkGolden {
   readonly image: readonly number[];
-  /** By class and sigma. */
+  /** Errors by class and sigma. */
   readonly errors: readonly (readonly number[])[];
   readonly logits: readonly number[];
   readonly posterior: readonly number[];
-  /** Of errors with regard to the image; `sigma` is an index. */
+  /** Gradients of errors with respect to the image; `sigma` is an index. */
   readonly gradients: readonly {
     readonly sigma: number;
     readonly label: number;
     readonly values: readonly number[];
   }[];
-  /** By sigma, of the zero label. */
+  /** Errors of the zero label, by sigma. */
   readonly nobody: readonly number[];
   readonly uncond?: EdmNetworkGolden & { readonly errors: readonly number[] };
 }
@@ -31,11 +31,11 @@ export interface EdmGolden extends EdmNetworkGolden {
 export const edmGolden = (name: string): EdmGolden =>
   JSON.parse(readFileSync(join(import.meta.dirname, '..', 'golden', 'edm', `${name}.json`), 'utf8'));
 
-/** Sigmas of RDC's grid, by the index that `errors` has. */
+/** Sigmas of RDC's grid, in the order of `errors`. */
 export const SIGMAS = Array.from({ length: 125 }, (_, k) => 1e-4 + (k * (3 - 1e-4)) / 125);
 export const SIDE = 8;
 
-/** `count` numbers in [0, 1) of the generator that the name seeds. */
+/** Returns `count` random numbers in [0, 1); the name is the seed. */
 function uniform(name: string, count: number): Float64Array {
   let state = 2166136261;
   for (const byte of Buffer.from(name)) state = Math.imul(state ^ byte, 16777619) >>> 0;
@@ -47,7 +47,7 @@ function uniform(name: string, count: number): Float64Array {
 
 const product = (shape: readonly number[]) => shape.reduce((n, side) => n * side, 1);
 
-/** A tensor of a network whose names begin with `prefix` for the generator. */
+/** Returns a tensor of a network; `prefix` and the tensor's name are the seed. */
 function tensor(prefix: string, name: string, shape: readonly number[]): Float32Array {
   if (name.endsWith('resample_filter')) return new Float32Array(4).fill(0.25);
   const spread = shape.length > 1 ? Math.sqrt(3 / product(shape.slice(1))) : 0.3;
@@ -64,14 +64,14 @@ async function writeNetwork(folder: string, { config, tensors }: EdmNetworkGolde
   await writeSafetensors(join(folder, 'model.safetensors'), all);
 }
 
-/** Writes a golden's folder, with the network in `uncond/` where it has one. */
+/** Writes the folder of a golden model, with the network in `uncond/` if it has one. */
 export async function writeEdmFolder(folder: string, golden: EdmGolden): Promise<string> {
   await writeNetwork(folder, golden, '');
   if (golden.uncond) await writeNetwork(join(folder, 'uncond'), golden.uncond, 'uncond ');
   return folder;
 }
 
-/** The golden's image in [-1, 1], [c, h, w]. */
+/** Returns the image of a golden model, [c, h, w] in [-1, 1]. */
 export const imageOf = ({ image }: EdmGolden): Float32Array =>
   Float32Array.from({ length: image.length }, (_, i) => {
     const pixels = SIDE * SIDE;
@@ -83,7 +83,7 @@ export function writeImage(path: string, { image }: EdmGolden): string {
   return path;
 }
 
-/** Writes the noises of the sigmas, ascending. */
+/** Writes the noises of the sigmas in ascending order. */
 export async function writeNoise(path: string): Promise<string> {
   const shape = [SIGMAS.length, 3, SIDE, SIDE];
   const noise = uniform('noise', product(shape));

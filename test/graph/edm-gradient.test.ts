@@ -1,4 +1,4 @@
-// A whole EDM network (SongUNet) differentiated with regard to every parameter, against torch in double precision.
+// Tests the gradients of a whole EDM network (SongUNet) with respect to every parameter, against torch in double precision.
 
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ import { runGraph } from './run-graph.ts';
 
 const measured = join(import.meta.dirname, '..', 'golden', 'gradients', 'parameters.json');
 
-it("SongUNet: the norm of every parameter's gradient, relative 1e-3", async () => {
+it("SongUNet: the norm of every parameter's gradient equals torch's, to a relative 1e-3", async () => {
   const root = await mkdtemp(join(tmpdir(), 'edm-gradient-'));
   const golden = edmGolden('song');
   const folder = await writeEdmFolder(join(root, 'song'), golden);
@@ -50,7 +50,7 @@ it("SongUNet: the norm of every parameter's gradient, relative 1e-3", async () =
     string,
     [number, number]
   >;
-  // The rows of q, k and v stand in another order here, which is part of the name and leaves the norm as it is.
+  // The rows of q, k and v have another order here, which is part of the name and does not change the norm.
   const norms = new Map(
     [...constants.keys()].map((name) => [name.split(' ')[0]!, Math.hypot(...outputs[name]!)]),
   );
@@ -60,7 +60,7 @@ it("SongUNet: the norm of every parameter's gradient, relative 1e-3", async () =
     expect(Math.abs(norms.get(name)! - norm) / Math.max(norm, least), name).toBeLessThan(1e-3);
     const gradient = outputs[name];
     if (!gradient) continue;
-    const got = gradient.reduce((sum, value, i) => sum + value * Math.cos(i + 1), 0);
-    expect(Math.abs(got - product) / Math.max(norm, least), name).toBeLessThan(1e-3);
+    const actual = gradient.reduce((sum, value, i) => sum + value * Math.cos(i + 1), 0);
+    expect(Math.abs(actual - product) / Math.max(norm, least), name).toBeLessThan(1e-3);
   }
 });

@@ -1,4 +1,4 @@
-// EDM models with random weights against EDM's networks and RDC's released classifier in double precision.
+// Tests EDM models with random weights against EDM's networks and RDC's released classifier in double precision.
 
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(root, { recursive: true }));
 
-/** Errors [candidate][level] of a golden's image, the k-th level with noise k. */
+/** Returns the errors [candidate][level] of a golden model's image; the k-th level has noise k. */
 async function errorsOf(model: Model, name: string): Promise<number[][]> {
   model.encode(0, imageOf(edmGolden(name)));
   const batches = model.candidates.map(async (_, candidate) => {
@@ -42,7 +42,7 @@ async function errorsOf(model: Model, name: string): Promise<number[][]> {
   return Promise.all(batches);
 }
 
-/** All errors of a model whose levels are RDC's grid in its own order. */
+/** Returns all errors of a model whose levels are RDC's grid, in the order of the grid. */
 async function allErrors(name: string, options: OpenModelOptions = {}): Promise<number[][]> {
   const noiseFile = join(root, 'noise.safetensors');
   const model = await openModel(folderOf(name), {
@@ -59,15 +59,15 @@ async function allErrors(name: string, options: OpenModelOptions = {}): Promise<
   }
 }
 
-const worst = (got: readonly number[], wanted: readonly number[]): number => {
-  expect(got).toHaveLength(wanted.length);
-  return Math.max(...wanted.map((value, i) => Math.abs(got[i]! - value) / Math.abs(value)));
+const worst = (actual: readonly number[], expected: readonly number[]): number => {
+  expect(actual).toHaveLength(expected.length);
+  return Math.max(...expected.map((value, i) => Math.abs(actual[i]! - value) / Math.abs(value)));
 };
 
 describe.each(NAMES)('%s', (name) => {
   const golden = edmGolden(name);
 
-  it("has the tensors of EDM's state, but for the resampling filters", () => {
+  it("has the tensors of EDM's state dict, except the resampling filters", () => {
     const { config, tensors } = golden;
     const weights = Object.entries(tensors).filter(([tensor]) => !tensor.endsWith('.resample_filter'));
     const recorded = edmTensors(parseEdmConfig(config, 'c'));
@@ -76,7 +76,7 @@ describe.each(NAMES)('%s', (name) => {
     );
   });
 
-  it("every evaluation's error, and RDC's logits and posterior: relative 5e-4", async () => {
+  it("equals the error of every evaluation, and RDC's logits and posterior, to a relative 5e-4", async () => {
     const { sigma_data: sigmaData = 0.5 } = golden.config as { sigma_data?: number };
     const levels = rdcLevels({ sigmaData });
     const errors = await allErrors(name, { levels: () => levels });
@@ -96,7 +96,7 @@ describe.each(NAMES)('%s', (name) => {
     ).toBeLessThan(1e-4);
   });
 
-  it('gradients of errors with regard to the image: relative 1e-3', async () => {
+  it('equals the gradients of errors with respect to the image, to a relative 1e-3', async () => {
     const noiseFile = join(root, 'noise.safetensors');
     const options = { levels: () => rdcLevels(), noiseFile, slots: 1, batchSize: 2 };
     const model = await openModel(folderOf(name), options);
@@ -105,10 +105,10 @@ describe.each(NAMES)('%s', (name) => {
     const level = Uint32Array.from(gradients, ({ sigma }) => sigma);
     const candidate = Uint32Array.from(gradients, ({ label }) => label);
     const batch = { slot: level.map(() => 0), candidate, level, noise: level };
-    const got = await model.differentiable!.gradients(batch);
+    const actual = await model.differentiable!.gradients(batch);
     gradients.forEach(({ sigma, label, values }, i) => {
-      expect(Math.abs(got.errors[i]! / golden.errors[label]![sigma]! - 1)).toBeLessThan(1e-3);
-      const row = got.gradients.subarray(i * values.length, (i + 1) * values.length);
+      expect(Math.abs(actual.errors[i]! / golden.errors[label]![sigma]! - 1)).toBeLessThan(1e-3);
+      const row = actual.gradients.subarray(i * values.length, (i + 1) * values.length);
       const largest = Math.max(...values.map(Math.abs));
       const off = Math.max(...values.map((value, k) => Math.abs(row[k]! - value)));
       expect(off / largest).toBeLessThan(1e-3);
@@ -116,7 +116,7 @@ describe.each(NAMES)('%s', (name) => {
     model.close();
   });
 
-  it("its own grid is RDC's, its temperature that of a sum", async () => {
+  it("has RDC's grid and the temperature of a sum as defaults", async () => {
     const model = await readModel(folderOf(name));
     expect(model.levels.map(({ sigma }) => sigma!).sort((a, b) => a - b)).toEqual(
       rdcLevels().map(({ sigma }) => sigma),
@@ -126,13 +126,13 @@ describe.each(NAMES)('%s', (name) => {
     expect(model.temperature * weights).toBeCloseTo(1, 12);
     expect(model).toMatchObject({ residual: 'x0', numTrainTimesteps: 0, inputShape: [3, 8, 8] });
     expect(model.labels).toHaveLength(golden.errors.length);
-    // Early levels are those that count: RDC's weights are all but 0 at the ends of its grid.
+    // Visits the levels with large weights first: RDC's weights are almost 0 at the ends of its grid.
     const first = (count: number) => Math.min(...model.levels.slice(0, count).map(({ sigma }) => sigma!));
     expect(first(3)).toBeGreaterThan(0.1);
     expect(first(32)).toBeGreaterThan(0.02);
   });
 
-  it('has no problems', async () => {
+  it('is described without problems', async () => {
     const { problems, networks, pipeline, cost } = await describeModel(folderOf(name));
     expect(problems).toEqual([]);
     expect(pipeline).toBe('EDMPrecond');
@@ -150,23 +150,23 @@ describe.each(NAMES)('%s', (name) => {
 describe('no class', () => {
   const nobody: Candidate = { label: '', classidx: NO_CLASS };
 
-  it('is the zero label where training dropped labels', async () => {
+  it('is the zero label if training dropped labels', async () => {
     const [errors] = await allErrors('song', { candidates: () => [nobody] });
     expect(worst(errors!, edmGolden('song').nobody)).toBeLessThan(1e-4);
   });
 
-  it("is the head behind the classes'", async () => {
+  it('is the head after those of the classes', async () => {
     const [errors] = await allErrors('heads', { unconditional: true });
     expect(worst(errors!, edmGolden('heads').nobody)).toBeLessThan(1e-4);
   });
 
-  it('is the network in uncond/ where there is one', async () => {
+  it('is the network in uncond/ if there is one', async () => {
     const [errors, ...others] = await allErrors('song', { unconditional: true });
     expect(others).toEqual([]);
     expect(worst(errors!, edmGolden('song').uncond!.errors)).toBeLessThan(1e-4);
   });
 
-  it('is refused where training never dropped a label', async () => {
+  it('is rejected if training never dropped a label', async () => {
     const why =
       /^dhariwal: it has no prediction without a class: its network was trained with label_dropout 0/;
     await expect(loadModel(folderOf('dhariwal'), { unconditional: true })).rejects.toThrow(why);
@@ -174,7 +174,7 @@ describe('no class', () => {
   });
 });
 
-describe('folders that are not in order', () => {
+describe('invalid folders', () => {
   let spoilt: string;
   const config = () => ({ ...edmGolden('song').config });
   const spoil = async (changes: Readonly<Record<string, unknown>>, part = '', name = 'song') => {
@@ -197,7 +197,11 @@ describe('folders that are not in order', () => {
     ['an encoder', { encoder_type: 'residual' }, 'encoder_type: expected standard, got "residual"'],
     ['a filter', { resample_filter: [1, 3, 3, 1] }, 'resample_filter: expected [1, 1], got [1, 3, 3, 1]'],
     ['an unknown key', { use_attention: 3 }, 'the key "use_attention" with value 3 is unknown'],
-    ['a side', { img_resolution: 9 }, 'img_resolution 9 is not a multiple of 2, which 2 levels need'],
+    [
+      'a size that cannot be halved',
+      { img_resolution: 9 },
+      'img_resolution 9 is not a multiple of 2, which 2 levels need',
+    ],
     [
       'channels without groups',
       { model_channels: 18 },
@@ -209,13 +213,13 @@ describe('folders that are not in order', () => {
       'id2label names 4 classes, label_dim is 3',
     ],
     [
-      'a name missing',
+      'a missing name',
       { id2label: { 0: 'a', 2: 'c' } },
       'expected all of 0 to 2 in id2label, got 2 classes without 1',
     ],
     ['a negative sigma_data', { sigma_data: -1 }, 'sigma_data: '],
     [
-      'heads of a network that is told the class',
+      'heads of a network that is conditioned on the class',
       { heads: 4 },
       'label_dim: expected 0 for a network with one head per class, got 3',
     ],
@@ -225,7 +229,7 @@ describe('folders that are not in order', () => {
     await expect(loadModel(spoilt)).rejects.toThrow(message);
   });
 
-  it('heads: a name for each, or for all but the last, which is for no class', async () => {
+  it('need a name for each head, or for all but the last one, which is for no class', async () => {
     const names = (count: number) =>
       Object.fromEntries(Array.from({ length: count }, (_, i) => [i, `class ${i}`]));
     for (const count of [3, 4]) {
@@ -238,7 +242,7 @@ describe('folders that are not in order', () => {
     );
   });
 
-  it('a network in uncond/ that is told a class, or has another side', async () => {
+  it('may not have a network in uncond/ that is conditioned on a class, or has another size', async () => {
     const file = join(root, 'spoilt', 'uncond', 'config.json');
     await expect(loadModel(await spoil({ label_dim: 3 }, 'uncond'))).rejects.toThrow(
       `${file}: expected label_dim 0, as the network is not conditioned on a class, got 3`,
@@ -256,7 +260,7 @@ describe('folders that are not in order', () => {
     ],
     ['extra', (tensors) => tensors.set('model.x', new Float32Array(1)), 'unexpected tensor "model.x"'],
     [
-      'of another filter',
+      'another filter',
       (tensors) => tensors.get('model.dec.8x8_up.skip.resample_filter')!.fill(0.5),
       'expected "model.dec.8x8_up.skip.resample_filter" to be the mean of 2x2 pixels, got [0.5, 0.5, 0.5, 0.5]',
     ],
@@ -278,7 +282,7 @@ describe('folders that are not in order', () => {
     await expect(loadModel(spoilt)).rejects.toThrow(`${path}: ${message}`);
   });
 
-  it('resampling filters may be left out', async () => {
+  it('may have no resampling filters', async () => {
     const path = join(await spoil({}), 'model.safetensors');
     const file = await openSafetensors(path);
     const tensors = [];
@@ -291,7 +295,7 @@ describe('folders that are not in order', () => {
     await close();
   });
 
-  it("a card's sigmas and weights are the model's own", async () => {
+  it('use the sigmas and weights of their card', async () => {
     await spoil({});
     const card = { sigmas: [0.5, 0.1], weights: [1, 3], temperature: 0.25 };
     await writeFile(join(spoilt, 'card.json'), JSON.stringify(card));
@@ -308,7 +312,7 @@ describe('folders that are not in order', () => {
     );
   });
 
-  it('levels that the model does not have', async () => {
+  it('reject levels that the model does not have', async () => {
     const path = folderOf('song');
     const at = (level: { readonly t?: number; readonly sigma?: number }) =>
       loadModel(path, { levels: () => [{ ...level, weight: 1 }] });
@@ -317,7 +321,7 @@ describe('folders that are not in order', () => {
     await expect(loadModel(await spoil({ sigma_max: 2 }))).rejects.toThrow('has sigmas above 0 up to 2, got');
   });
 
-  it('takes what EDM itself writes', async () => {
+  it('accept the configuration that EDM itself writes', async () => {
     const text = JSON.stringify({ ...config(), sigma_max: 'INF' }).replace('"INF"', 'Infinity');
     await spoil({});
     await writeFile(join(spoilt, 'config.json'), text);

@@ -1,4 +1,4 @@
-// Models whose files are not in a folder on disk.
+// Tests models whose files are in memory instead of a folder on disk.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -23,7 +23,7 @@ const golden = (name: string): string => join(import.meta.dirname, '..', 'golden
 
 describe('a model in memory', () => {
   it.each(['fashion-mnist', 'fashion-mnist-multi-head', 'cifar-10'])(
-    'is described, summarised and loaded as %s on disk is',
+    'is described, summarised and loaded like %s on disk',
     async (name) => {
       const files = memoryFiles(name, contentsOf(shippedPath(name)));
       expect(await readModel(files)).toEqual(await readModel(shippedPath(name)));
@@ -36,14 +36,14 @@ describe('a model in memory', () => {
     },
   );
 
-  it('may have text encoder, tokenizer and shards', async () => {
+  it('may have a text encoder, a tokenizer and shards', async () => {
     const files = memoryFiles('pipeline-sd1', contentsOf(golden('pipeline-sd1')));
     const { problems, networks } = await describeModel(files);
     expect(problems).toEqual((await describeModel(golden('pipeline-sd1'))).problems);
     expect(networks.map(({ part }) => part)).toEqual(['text_encoder', 'unet', 'vae']);
   });
 
-  it('names what is missing', async () => {
+  it('names the missing file in its error', async () => {
     const files = memoryFiles('empty', new Map([['unet/config.json', new Uint8Array()]]));
     await expect(readModel(files)).rejects.toThrow(ModelError);
     await expect(readModel(files)).rejects.toThrow('memory:empty/model_index.json: no such file');

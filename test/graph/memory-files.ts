@@ -1,5 +1,3 @@
-// The files of a model in memory.
-
 import { ModelError } from '../../src/errors.ts';
 import type { Files } from '../../src/graph/files/files.ts';
 

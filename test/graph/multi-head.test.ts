@@ -1,4 +1,4 @@
-// Multi-head models against torch, and what they are for: all classes of a view from one run of the network.
+// Tests multi-head models against torch, and that one network run gives the errors of all classes of a view.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -18,11 +18,11 @@ const goldens = join(import.meta.dirname, '..', 'golden');
 
 interface Golden {
   readonly timesteps: readonly number[];
-  /** [image][timestep][class, the last without one]. */
+  /** Errors [image][timestep][class]; the last class is no class. */
   readonly errors: readonly (readonly (readonly number[])[])[];
 }
 
-/** Every evaluation of the golden, as (image, level, candidate). */
+/** Returns every evaluation of the golden file, as (image, level, candidate). */
 const evaluationsOf = ({ errors }: Golden) =>
   errors.flatMap((image, slot) =>
     image.flatMap((row, level) => row.map((error, candidate) => ({ slot, level, candidate, error }))),
@@ -37,7 +37,7 @@ const batchOf = (
   noise: Uint32Array.from(list, ({ level }) => level),
 });
 
-/** The golden's model with its classes and, as the last candidate, no class; its images are in slots 0 and 1. */
+/** Opens the golden model with its classes and, as the last candidate, no class. Its images are in slots 0 and 1. */
 async function openGolden(name: string, batchSize: number) {
   const folder = join(goldens, `multihead-${name}`);
   const golden = JSON.parse(readFileSync(join(folder, 'expected.json'), 'utf8')) as Golden;
@@ -66,19 +66,19 @@ describe.each(['null', 'plain'])('every evaluation equals torch, %s', (name) => 
   });
   afterAll(() => opened.model.close());
 
-  it('all classes, and none: relative 2e-4', async () => {
+  it('for all classes and for no class, to a relative 2e-4', async () => {
     const { model, golden } = opened;
-    const wanted = evaluationsOf(golden);
-    const got: number[] = [];
-    for (let i = 0; i < wanted.length; i += model.batchSize)
-      got.push(...(await model.errors(batchOf(wanted.slice(i, i + model.batchSize)))));
-    expect(wanted.length).toBe(2 * 4 * model.candidates.length);
-    wanted.forEach(({ error }, i) => {
-      expect(Math.abs(got[i]! - error) / error).toBeLessThan(2e-4);
+    const expected = evaluationsOf(golden);
+    const actual: number[] = [];
+    for (let i = 0; i < expected.length; i += model.batchSize)
+      actual.push(...(await model.errors(batchOf(expected.slice(i, i + model.batchSize)))));
+    expect(expected.length).toBe(2 * 4 * model.candidates.length);
+    expected.forEach(({ error }, i) => {
+      expect(Math.abs(actual[i]! - error) / error).toBeLessThan(2e-4);
     });
   });
 
-  it('the same bytes alone, by class, and where few classes of many views are left', async () => {
+  it('with the same bytes alone, by class, and if few classes of many views are left', async () => {
     const { model, golden } = opened;
     const all = evaluationsOf(golden).slice(0, 20);
     const whole = [...(await model.errors(batchOf(all)))];
@@ -92,7 +92,7 @@ describe.each(['null', 'plain'])('every evaluation equals torch, %s', (name) => 
     );
   });
 
-  it('gradients with regard to the image, of a head and without a class', async () => {
+  it('with gradients with respect to the image, of a head and without a class', async () => {
     const { model, gradients, golden } = opened;
     const none = model.candidates.length - 1;
     const made = await model.differentiable!.gradients(
@@ -104,12 +104,12 @@ describe.each(['null', 'plain'])('every evaluation equals torch, %s', (name) => 
     expect(made.errors[1]! / golden.errors[0]![0]![none]!).toBeCloseTo(1, 3);
     const scale = Math.max(...gradients.map(Math.abs));
     expect(made.gradients.length).toBe(gradients.length);
-    gradients.forEach((wanted, i) => {
-      expect(Math.abs(made.gradients[i]! - wanted) / scale).toBeLessThan(1e-4);
+    gradients.forEach((expected, i) => {
+      expect(Math.abs(made.gradients[i]! - expected) / scale).toBeLessThan(1e-4);
     });
   });
 
-  it("gradients of weighted sums of a view's errors, from one way back, in whatever company", async () => {
+  it("with gradients of weighted sums of a view's errors from one backward pass, in any batch", async () => {
     const { model, x0 } = opened;
     const { gradients, viewGradients } = model.differentiable!;
     const classes = model.candidates.length;
@@ -117,7 +117,7 @@ describe.each(['null', 'plain'])('every evaluation equals torch, %s', (name) => 
     const slot = Uint32Array.of(0, 1, 0);
     const level = Uint32Array.of(3, 0, 1);
     const views = { slot, level, noise: level };
-    // The first view has a sum of all candidates, the second of one, the third of two.
+    // The first view sums over all candidates, the second over one, the third over two.
     const view = Uint32Array.from([...model.candidates.map(() => 0), 1, 2, 2]);
     const candidate = Uint32Array.from([...model.candidates.keys(), 1, classes - 1, 0]);
     const weight = Float32Array.from(view, (_, i) => (i % 3) - 0.7);
@@ -127,16 +127,16 @@ describe.each(['null', 'plain'])('every evaluation equals torch, %s', (name) => 
       noise: view.map((at) => level[at]!),
       candidate,
     });
-    const wanted = new Float64Array(3 * length);
+    const expected = new Float64Array(3 * length);
     view.forEach((at, i) => {
       for (let k = 0; k < length; k++)
-        wanted[at * length + k]! += weight[i]! * rows.gradients[i * length + k]!;
+        expected[at * length + k]! += weight[i]! * rows.gradients[i * length + k]!;
     });
-    const got = await viewGradients!(views, { view, candidate, weight });
-    expect(got).toHaveLength(wanted.length);
-    const scale = Math.max(...wanted.map(Math.abs));
-    wanted.forEach((value, k) => {
-      expect(Math.abs(got[k]! - value) / scale).toBeLessThan(1e-5);
+    const actual = await viewGradients!(views, { view, candidate, weight });
+    expect(actual).toHaveLength(expected.length);
+    const scale = Math.max(...expected.map(Math.abs));
+    expected.forEach((value, k) => {
+      expect(Math.abs(actual[k]! - value) / scale).toBeLessThan(1e-5);
     });
     const many = 70; // more than a run has views
     const repeat = (values: Uint32Array) => Uint32Array.from({ length: many }, (_, i) => values[i % 3]!);
@@ -149,11 +149,11 @@ describe.each(['null', 'plain'])('every evaluation equals torch, %s', (name) => 
     });
     for (const at of [0, 1, 2, 33, 34, 69])
       expect(together.subarray(at * length, (at + 1) * length)).toEqual(
-        got.subarray((at % 3) * length, ((at % 3) + 1) * length),
+        actual.subarray((at % 3) * length, ((at % 3) + 1) * length),
       );
   });
 
-  it('the classifier to attack: the same gradient as of every evaluation by itself', async () => {
+  it('with the same gradients in the classifier of attacks as of every evaluation by itself', async () => {
     const { model, x0 } = opened;
     const x = Float64Array.from(x0.subarray(0, x0.length / 2), (value) => (value + 1) / 2);
     const cotangent = (logits: Float64Array) => logits.map((_, c) => (c === 1 ? 1 : -0.2 * c));
@@ -169,7 +169,7 @@ describe.each(['null', 'plain'])('every evaluation equals torch, %s', (name) => 
 });
 
 describe('views', () => {
-  it('ten classes of an image, level and noise cost one evaluation', async () => {
+  it('of ten classes of an image, level and noise cost one network run', async () => {
     const { network, evaluation, close } = await loadModel(join(goldens, 'multihead-null'), {
       batchSize: 80,
     });
@@ -191,7 +191,7 @@ describe('views', () => {
     model.close();
   });
 
-  it('evaluations that differ in their seed only are different views', () => {
+  it('differ if only their seeds differ', () => {
     const batch = batchOf([0, 0, 0].map((level, i) => ({ slot: 0, level, candidate: i })));
     expect(viewsOf({ ...batch, seed: BigUint64Array.of(1n, 1n, 2n) })).toEqual({
       view: Uint32Array.of(0, 0, 1),
@@ -202,7 +202,7 @@ describe('views', () => {
     });
   });
 
-  it('a batch of more views than a run has is split between views, in its order', () => {
+  it('are split between runs in their order, if a batch has more than a run', () => {
     const batch = batchOf([0, 0, 1, 1, 0, 2, 3, 3].map((level, i) => ({ slot: 0, level, candidate: i })));
     const parts = splitByViews(batch, 2);
     expect(parts.map(({ candidate }) => [...candidate])).toEqual([
@@ -214,10 +214,10 @@ describe('views', () => {
   });
 });
 
-it('is described as what it is', async () => {
+it('is described as a multi-head model', async () => {
   const { model, problems, cost } = await describeModel(join(goldens, 'multihead-null'));
   expect(problems).toEqual([]);
   expect(model?.heads).toBe(11);
-  // Ten classes at a level are one run of the network and ten heads picked.
+  // Ten classes at a level are one network run, of which ten heads are picked.
   expect(flopOf(cost!, { evaluations: 10, views: 1 }) / cost!.flop).toBeLessThan(1.02);
 });

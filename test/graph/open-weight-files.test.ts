@@ -1,5 +1,5 @@
-// A model holds its weights' file open while gradients may want it, and no longer: what is open is counted where the
-// system says so.
+// Tests that a model keeps its file of weights open only while gradients may need it, by counting the open descriptors of
+// this process, on systems that list them.
 
 import { readdirSync, readlinkSync } from 'node:fs';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
@@ -21,13 +21,13 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-/** Descriptors of files in the model's folder. */
+/** Counts the open descriptors of files in the model's folder. */
 const open = (): number =>
   readdirSync(DESCRIPTORS).filter((fd) => {
     try {
       return readlinkSync(join(DESCRIPTORS, fd)).startsWith(folder);
     } catch {
-      return false; // the one that listed them
+      return false; // the descriptor of the listing itself
     }
   }).length;
 
@@ -48,7 +48,7 @@ describe.runIf(counts)('the file of weights', () => {
     }
   });
 
-  it('is closed where a model is closed while its first gradient is made', async () => {
+  it('is closed if the model is closed during its first gradient', async () => {
     const model = await openModel(folder, options);
     const gradient = model
       .differentiable!.gradients({ slot: one, candidate: one, level: one, noise: one })
@@ -58,7 +58,7 @@ describe.runIf(counts)('the file of weights', () => {
     await gradient;
   });
 
-  it('is closed where opening fails: for the noise, and for a lost device', async () => {
+  it('is closed if opening fails because of the noise or a lost device', async () => {
     await expect(openModel(folder, { ...options, noiseFile: join(folder, 'none') })).rejects.toThrow();
     expect(open()).toBe(0);
     const lost = await openDevice();
@@ -74,7 +74,7 @@ describe.runIf(counts)('the file of weights', () => {
     expect(open()).toBe(0);
   });
 
-  it('is closed once, however often a loaded model is', async () => {
+  it('is closed once, however often a loaded model is closed', async () => {
     const { close } = await loadModel(folder, options);
     expect(open()).toBe(1);
     expect(close()).toBe(close());

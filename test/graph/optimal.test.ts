@@ -1,4 +1,4 @@
-// The closed-form denoiser against itself in f64, image by image, and what it says of images of its own.
+// Tests the closed-form denoiser against its definition in f64, and on its own training images.
 
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -54,7 +54,7 @@ const trainingImage = (i: number) =>
   Float64Array.from(bytes.subarray(i * LENGTH, (i + 1) * LENGTH), (v) => v / 127.5 - 1);
 const square = (d: Float64Array) => d.reduce((sum, v) => sum + v * v, 0);
 
-/** D(x_t; c) in f64, by its definition; c = -1 for no class. */
+/** Returns D(x_t; c) in f64, by its definition; c = -1 for no class. */
 function reference(xt: Float64Array, sigma: number, c: number): Float64Array {
   const own = LABELS.flatMap((label, i) => (c === NO_CLASS || label === c ? [trainingImage(i)] : []));
   const logits = own.map((x) => -square(xt.map((v, k) => v - x[k]!)) / (2 * sigma ** 2));
@@ -67,7 +67,7 @@ function reference(xt: Float64Array, sigma: number, c: number): Float64Array {
 const noised = (x0: ArrayLike<number>, level: number) =>
   Float64Array.from(x0, (v, k) => v + SIGMAS[level]! * NOISES[level * LENGTH + k]!);
 
-/** mean |eps - eps_hat|². */
+/** Returns mean |eps - eps_hat|². */
 function errorOf(x0: ArrayLike<number>, level: number, c: number): number {
   const xt = noised(x0, level);
   const d = reference(xt, SIGMAS[level]!, c);
@@ -104,14 +104,14 @@ describe.each([undefined, 'plain', 'tile'] as const)('the optimal denoiser, fami
   });
   afterAll(() => model.close());
 
-  it('every error equals the definition in f64', async () => {
-    const got = await model.errors(batch);
+  it('has errors that equal the definition in f64', async () => {
+    const actual = await model.errors(batch);
     everything.forEach(({ level, candidate }, i) => {
-      expect(got[i]! / errorOf(x0, level, CLASSES[candidate]!)).toBeCloseTo(1, 4);
+      expect(actual[i]! / errorOf(x0, level, CLASSES[candidate]!)).toBeCloseTo(1, 4);
     });
   });
 
-  it('its gradients equal differences of the definition', async () => {
+  it('has gradients that equal finite differences of the definition', async () => {
     const { errors, gradients } = await model.differentiable!.gradients(batch);
     expect([...errors]).toEqual([...(await model.errors(batch))]);
     const h = 1e-5;
@@ -119,7 +119,7 @@ describe.each([undefined, 'plain', 'tile'] as const)('the optimal denoiser, fami
       const scale = Math.max(...gradients.subarray(i * LENGTH, (i + 1) * LENGTH).map(Math.abs));
       for (let k = 0; k < LENGTH; k += 7) {
         const moved = (by: number) => Float64Array.from(x0, (v, at) => v + (at === k ? by : 0));
-        // The error compares noises, so the image acts through x_t only.
+        // The error compares noises, so it depends on the image only through x_t.
         const at = (by: number) => {
           const xt = noised(moved(by), level);
           const d = reference(xt, SIGMAS[level]!, CLASSES[candidate]!);
@@ -133,7 +133,7 @@ describe.each([undefined, 'plain', 'tile'] as const)('the optimal denoiser, fami
   });
 });
 
-it('with one image a class it is the nearest neighbour, and predicts that image', async () => {
+it('is the nearest neighbour and predicts its image, if each class has one image', async () => {
   const firsts = [1, 0, 2].map((i) => bytes.slice(i * LENGTH, (i + 1) * LENGTH));
   const folder = await write(
     'nearest',
@@ -146,14 +146,14 @@ it('with one image a class it is the nearest neighbour, and predicts that image'
   const errors = await model.errors(batch);
   const distance = (c: number) => square(Float64Array.from(x0, (v, k) => v - (firsts[c]![k]! / 127.5 - 1)));
   for (const c of [0, 1, 2]) {
-    // eps - eps_hat = (D - x0) / sigma, and D is the class's only image whatever the noise.
+    // eps - eps_hat = (D - x0) / sigma, and D is the only image of the class for every noise.
     for (const [level, sigma] of SIGMAS.entries())
       expect(errors[level * 4 + c]! / (distance(c) / LENGTH / sigma ** 2)).toBeCloseTo(1, 4);
   }
   model.close();
 });
 
-it('unconditional alone', async () => {
+it('can be opened as unconditional only', async () => {
   const model = await openModel(join(root, 'set'), {
     noiseFile: join(root, 'noise.safetensors'),
     levels: () => SIGMAS.map((sigma) => ({ sigma, weight: 1 })),
@@ -168,14 +168,14 @@ it('unconditional alone', async () => {
   model.close();
 });
 
-it('is described by its class, and costs all classes once a view', async () => {
+it('is described by its class; a view costs all classes once', async () => {
   const { pipeline, problems, cost } = await describeModel(join(root, 'set'));
   expect([pipeline, problems]).toEqual(['OptimalDenoiser', []]);
   expect(cost!.sharedFlop! / cost!.flop).toBeGreaterThan(0.8);
 });
 
-describe('a folder that is not in order', () => {
-  it('is refused, naming the file and what was wanted', async () => {
+describe('an invalid folder', () => {
+  it('is rejected with the file and what was expected', async () => {
     expect((await readModel(join(root, 'set'))).labels).toEqual(['a', 'b', 'c']);
     const twoNames = await write('two', bytes, Uint8Array.from(LABELS), { 0: 'a', 1: 'b' });
     await expect(open(twoNames)).rejects.toThrow(

@@ -1,5 +1,5 @@
-// Whole pipelines as people have them, tiny and random, against diffusers and transformers: every evaluation's
-// error, given the noise, from PNG files on.
+// Tests whole pipelines (tiny, with random weights) against diffusers and transformers: the error of every evaluation, from
+// PNG files and with the same noise.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -33,7 +33,7 @@ interface Case {
 const casesOf = (name: string): Case[] =>
   JSON.parse(readFileSync(join(folderOf(name), 'expected.json'), 'utf8'));
 
-/** The prompts of `pipelines.py`, none of which holds a comma that is not quoted. */
+/** The prompts of `pipelines.py`; every comma in them is quoted. */
 const promptsOf = (name: string): Candidate[] =>
   readFileSync(join(folderOf(name), 'prompts.csv'), 'utf8')
     .trim()
@@ -81,11 +81,11 @@ async function encode(model: Model, name: string, image: number, slot = 0) {
   model.encode(slot, prepareImage(pixels, model.inputShape, { crop: model.crop }));
 }
 
-/** The largest relative difference from a case's errors, and how many there were. */
+/** Returns the largest relative difference from the errors of a case, and the number of errors. */
 async function compare(name: string, golden: Case, options: OpenModelOptions = {}) {
   const { model, timesteps } = await open(name, golden, options);
   await encode(model, name, golden.image);
-  const wanted = golden.stages.flatMap(({ timesteps: ts, noise, errors }) =>
+  const expected = golden.stages.flatMap(({ timesteps: ts, noise, errors }) =>
     ts.flatMap((t, i) =>
       Object.entries(errors).map(([candidate, values]) => ({
         slot: 0,
@@ -96,14 +96,14 @@ async function compare(name: string, golden: Case, options: OpenModelOptions = {
       })),
     ),
   );
-  const got = await errorsOf(model, wanted);
+  const actual = await errorsOf(model, expected);
   model.close();
-  const worst = Math.max(...wanted.map(({ error }, i) => Math.abs(got[i]! - error) / error));
-  return { worst, count: wanted.length };
+  const worst = Math.max(...expected.map(({ error }, i) => Math.abs(actual[i]! - error) / error));
+  return { worst, count: expected.length };
 }
 
 describe.each(NAMES)('%s', (name) => {
-  it('every evaluation equals diffusers: relative 5e-4 in f32', async () => {
+  it('has the errors of diffusers, to a relative 5e-4 in f32', async () => {
     for (const golden of casesOf(name)) {
       const { worst, count } = await compare(name, golden);
       expect(count).toBeGreaterThan(25);
@@ -111,12 +111,12 @@ describe.each(NAMES)('%s', (name) => {
     }
   });
 
-  it('and 1e-2 with weights in f16', async () => {
+  it('has the errors of diffusers, to a relative 1e-2 with weights in f16', async () => {
     const { worst } = await compare(name, casesOf(name)[0]!, { weightDtype: 'f16' });
     expect(worst).toBeLessThan(1e-2);
   });
 
-  it('gives an evaluation the same bytes in any batch, whatever it shares with the others', async () => {
+  it('gives an evaluation the same bytes in any batch, whatever it has in common with the others', async () => {
     const [golden] = casesOf(name);
     const { model } = await open(name, golden!, { slots: 2 });
     for (const slot of [0, 1]) await encode(model, name, slot, slot);
@@ -142,7 +142,7 @@ describe.each(NAMES)('%s', (name) => {
 });
 
 describe('prompts whose keys and values are not kept', () => {
-  /** Errors of all prompts at two levels, with tables of so many bytes. */
+  /** Returns the errors of all prompts at two levels, with tables of at most a number of bytes. */
   const errorsWith = async (bytes: { readonly keptBytes?: number; readonly bindingBytes?: number }) => {
     const { config } = await readModelConfig(folderFiles(folderOf('sd1')));
     const folder = config as TextConfig;
@@ -180,12 +180,12 @@ describe('prompts whose keys and values are not kept', () => {
     return { errors, tables: Object.keys(attached.tables ?? {}) };
   };
 
-  it('gives the same errors from their encodings, whole or in parts', async () => {
+  it('have the same errors, computed from their encodings, whole or in parts', async () => {
     const kept = await errorsWith({});
     expect(kept.tables.every((name) => / [kv]$/.test(name))).toBe(true);
     const whole = await errorsWith({ keptBytes: 0 });
     expect(whole.tables).toEqual(['context 0']);
-    // Five prompts of 77 tokens: a row of 388 numbers with its padding; ten of the 24 channels fit.
+    // Five prompts of 77 tokens are a row of 388 numbers including padding; ten of the 24 channels fit.
     const parts = await errorsWith({ bindingBytes: 10 * 4 * 388 });
     expect(parts.tables).toEqual(['context 0', 'context 10', 'context 20']);
     for (const other of [whole, parts])

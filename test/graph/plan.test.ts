@@ -65,7 +65,7 @@ describe('plan', () => {
     expect(maxDifference(compact.y, fast.y).difference / largest).toBeLessThan(1e-5);
   });
 
-  it('refuses a weight that the device cannot bind, before it reads it', async () => {
+  it('rejects a weight that the device cannot bind, before it reads the weight', async () => {
     const device = await testDevice();
     const graph = newGraph();
     const x = input(graph, 'x', [64, 1, 1, 1]);

@@ -69,7 +69,7 @@ describe('a budget for activations', () => {
   const whole = costOf(network());
 
   it.each([0.75, 0.6])(
-    'of %s of them all is kept to, by running less than the forward pass again',
+    'of a share of %s is kept, by recomputing less than the forward pass',
     async (share) => {
       const budget = Math.floor(share * whole.activationBytes);
       const graph = network(budget);
@@ -78,8 +78,8 @@ describe('a budget for activations', () => {
       expect(activationBytes).toBeGreaterThan(0);
       expect(flop / whole.flop).toBeGreaterThan(1);
       expect(flop / whole.flop).toBeLessThan(1.5);
-      const [got, want] = [await run(graph), await run(network())];
-      expect(got).toEqual(want);
+      const [actual, expected] = [await run(graph), await run(network())];
+      expect(actual).toEqual(expected);
     },
   );
 
@@ -96,7 +96,7 @@ describe('a budget for activations', () => {
     expect(bytes[1]! / bytes[0]!).toBeLessThan(0.8);
   });
 
-  it('that cannot be met is exceeded by little, and no node runs more than twice', () => {
+  it('that is too small is exceeded by little, and no node runs more than twice', () => {
     const { activationBytes, flop } = costOf(network(1));
     expect(activationBytes).toBeLessThan(0.6 * whole.activationBytes);
     expect(flop / whole.flop).toBeLessThan(1.51);
@@ -123,10 +123,10 @@ describe('gradients of weights', () => {
     const budget = 0.8 * costOf(all).activationBytes;
     const some = network(budget, weights);
     expect(costOf(some).activationBytes).toBeLessThanOrEqual(budget);
-    const [got, want] = [await run(some), await run(all)];
-    for (const [name, values] of Object.entries(want)) {
+    const [actual, expected] = [await run(some), await run(all)];
+    for (const [name, values] of Object.entries(expected)) {
       const largest = Math.max(...values.map(Math.abs));
-      expect(maxDifference(got[name]!, values).difference / largest, name).toBeLessThan(1e-5);
+      expect(maxDifference(actual[name]!, values).difference / largest, name).toBeLessThan(1e-5);
     }
   });
 });

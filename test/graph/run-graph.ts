@@ -1,5 +1,3 @@
-// Runs a graph once on a device, as whoever only wants its numbers would.
-
 import type { Graph } from '../../src/graph/core/graph.ts';
 import { plan } from '../../src/graph/core/plan.ts';
 import { weightStore } from '../../src/graph/core/weight-store.ts';
@@ -8,7 +6,10 @@ import type { WeightDtype } from '../../src/kernels/device/routine.ts';
 import { idle, readBack, submit } from '../../src/kernels/device/runtime.ts';
 import { fromChannelMajor, toChannelMajor } from '../../src/kernels/device/tensor.ts';
 
-/** The outputs of a graph by name; inputs (numbers, or a Uint32Array where it is an index) and outputs in [n, c, h, w] order. */
+/**
+ * Runs a graph once on a device and returns its outputs by name. Inputs (numbers, or a Uint32Array for indices) and
+ * outputs are in [n, c, h, w] order.
+ */
 export async function runGraph(
   device: Device,
   graph: Graph,

@@ -1,4 +1,4 @@
-// Models by name, from any working directory. A path comes first; a name that is neither gets a message.
+// Tests that shipped models are found by name from any working directory, and that a path takes precedence over a name.
 
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,7 +13,7 @@ import { DEFAULT_MODEL, modelFolder, shippedFolder } from '../../src/graph/node/
 
 const home = process.cwd();
 
-/** Goes to an empty folder until the test is over. */
+/** Changes to an empty folder until the end of the test. */
 function emptyFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'shipped-models-'));
   process.chdir(folder);
@@ -27,7 +27,7 @@ afterEach(() => {
 });
 
 describe('shipped models', () => {
-  test('each has a name, a folder, one sentence, classes and a shape', async () => {
+  test('each have a name, a folder, one sentence, classes and a shape', async () => {
     const models = await shippedModels();
     expect(models.map(({ name }) => name)).toEqual(
       expect.arrayContaining([DEFAULT_MODEL, 'fashion-mnist', 'cifar-10']),
@@ -40,20 +40,20 @@ describe('shipped models', () => {
     }
   });
 
-  test('readModel and describeModel take a name, from any working directory', async () => {
+  test('are found by name by readModel and describeModel, from any working directory', async () => {
     emptyFolder();
     expect((await readModel('cifar-10')).inputShape).toEqual([3, 32, 32]);
     expect((await describeModel('cifar-10')).problems).toEqual([]);
   });
 
-  test('a folder of the name comes first', async () => {
+  test('are not used if there is a folder of the name', async () => {
     const folder = emptyFolder();
     mkdirSync(join(folder, 'cifar-10'));
     expect(await modelFolder('cifar-10')).toBe('cifar-10');
     await expect(readModel('cifar-10')).rejects.toThrow('cifar-10/model_index.json: no such file');
   });
 
-  test('an unknown name is a ModelError that lists the shipped models', async () => {
+  test('are listed in the ModelError for an unknown name', async () => {
     await expect(openModel('fashion-mnits')).rejects.toThrow(ModelError);
     await expect(openModel('fashion-mnits')).rejects.toThrow(
       /^no model "fashion-mnits": expected a model folder, or one of the shipped models cifar-10, fashion-mnist, /,
@@ -62,7 +62,7 @@ describe('shipped models', () => {
   });
 });
 
-test('the first sentence of a README, without links', () => {
+test('firstSentence returns the first sentence of a README, without links', () => {
   expect(
     firstSentence('# name\n\nA model of\n[CIFAR-10](https://x.example/a.b) (32.5). More.\n\nElse.'),
   ).toBe('A model of CIFAR-10 (32.5).');

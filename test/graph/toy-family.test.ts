@@ -1,4 +1,5 @@
-// Another family of models: one registration, no change of src. Its network predicts the mean image of a class.
+// Tests that another family of models needs one registration and no change of src. Its network predicts the mean image of
+// a class.
 
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { z } from 'zod';
@@ -96,7 +97,7 @@ describe('a family that a test registers', () => {
       FAMILIES.splice(FAMILIES.indexOf(toy), 1);
     });
 
-    it('states what its models choose between', async () => {
+    it('has the candidates that its models define', async () => {
       expect(await readModel(toyModel())).toMatchObject({
         name: 'toy',
         labels: LABELS,
@@ -128,7 +129,7 @@ describe('a family that a test registers', () => {
       expect(results).toEqual(LABELS);
     });
 
-    it('refuses what its models do not have', async () => {
+    it('rejects options that its models do not have', async () => {
       await expect(openModel(toyModel(), { unconditional: true })).rejects.toThrow('it has no such mean');
       await expect(openModel(toyModel(), { levels: () => [{ t: 3, weight: 1 }] })).rejects.toThrow(
         UnsupportedError,

@@ -13,20 +13,20 @@ const PART = 2 ** 20;
 
 /** Returns a constant that counts its reads. */
 function counted(values: Float32Array<ArrayBuffer>) {
-  const asked: { from: number; length: number }[] = [];
+  const reads: { from: number; length: number }[] = [];
   const memory = new Set<ArrayBufferLike>();
   const constant: Constant = {
     name: 'counted',
     length: values.length,
-    values: () => Promise.reject(new Error('the whole was asked for')),
+    values: () => Promise.reject(new Error('expected reads of parts, got one of the whole')),
     async read(from, into) {
-      asked.push({ from, length: into.length });
+      reads.push({ from, length: into.length });
       memory.add(into.buffer);
       if (into instanceof Float32Array) into.set(values.subarray(from, from + into.length));
-      else throw new Error('halves were asked for');
+      else throw new Error('expected reads of f32, got one of f16');
     },
   };
-  return { constant, asked, memory };
+  return { constant, reads, memory };
 }
 
 describe('weightStore', () => {
@@ -34,7 +34,7 @@ describe('weightStore', () => {
     const device = await testDevice();
     const [out, inputs] = [2500, 1001];
     const values = randomValues(out * inputs);
-    const { constant, asked, memory } = counted(values);
+    const { constant, reads, memory } = counted(values);
     const packing = packMatrix(out, inputs, 'f32');
     const store = weightStore(device);
     const [range, again] = await Promise.all([
@@ -42,8 +42,8 @@ describe('weightStore', () => {
       store.get(constant, packMatrix(out, inputs, 'f32')),
     ]);
     expect(again).toBe(range);
-    expect(asked.reduce((sum, { length }) => sum + length, 0)).toBe(out * inputs);
-    for (const { from, length } of asked) {
+    expect(reads.reduce((sum, { length }) => sum + length, 0)).toBe(out * inputs);
+    for (const { from, length } of reads) {
       expect(from % inputs).toBe(0);
       expect(length % inputs).toBe(0);
       expect(length).toBeLessThanOrEqual(PART);
@@ -59,16 +59,16 @@ describe('weightStore', () => {
   it('reads constants that are not packed directly into memory of the device', async () => {
     const device = await testDevice();
     const values = randomValues(4099);
-    const { constant, asked } = counted(values);
+    const { constant, reads } = counted(values);
     const store = weightStore(device);
     const range = await store.get(constant, undefined);
-    expect(asked).toEqual([{ from: 0, length: 4099 }]);
+    expect(reads).toEqual([{ from: 0, length: 4099 }]);
     const found = new Float32Array(await readBack(device, range));
     expect(found.slice(0, 4099)).toEqual(values);
     store.destroy();
   });
 
-  it('refuses a value beyond the range of f16, names the weight, and loads others', async () => {
+  it('rejects a value outside the range of f16, names the weight, and loads other weights', async () => {
     const store = weightStore(await testDevice());
     const values = randomValues(12);
     values[7] = 70000;

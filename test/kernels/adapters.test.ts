@@ -69,8 +69,8 @@ test('every listed device has its capabilities, and the first opens by index and
 });
 
 test('progress of compiling ends with all pipelines, and nothing is told of those that are ready', async () => {
-  const told: CompileProgress[] = [];
-  const device = await openDevice({ onCompile: (progress) => told.push(progress) });
+  const reports: CompileProgress[] = [];
+  const device = await openDevice({ onCompile: (progress) => reports.push(progress) });
   const kernels = [1, 2, 3].map((value) =>
     defineKernel({
       name: `fill ${value}`,
@@ -83,9 +83,9 @@ test('progress of compiling ends with all pipelines, and nothing is told of thos
   const buffer = createStorage(device, 16);
   const launches = kernels.map((kernel) => ({ kernel, ranges: [{ buffer, offset: 0, size: 16 }] }));
   (await prepare(device, launches.slice(0, 2))).destroy();
-  expect(told).toEqual([0, 1, 2].map((done) => ({ done, total: 2 })));
+  expect(reports).toEqual([0, 1, 2].map((done) => ({ done, total: 2 })));
   (await prepare(device, launches)).destroy();
   (await prepare(device, launches)).destroy();
-  expect(told.slice(3)).toEqual([2, 3].map((done) => ({ done, total: 3 })));
+  expect(reports.slice(3)).toEqual([2, 3].map((done) => ({ done, total: 3 })));
   device.close();
 });

@@ -73,17 +73,17 @@ describe.each(FAMILIES)('backward of attention, %s', (family) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
     const inputs = inputsOf(options);
-    const want = referenceAttentionGradients(options, inputs, inputs.dy);
+    const expected = referenceAttentionGradients(options, inputs, inputs.dy);
     const made = {
       ...(await run(here, options, inputs, 'q')),
       ...(await run(here, options, inputs, 'kv')),
     };
     const together = options.queries === options.keys ? await run(here, options, inputs, 'qkv') : {};
     for (const name of ['q', 'k', 'v'] as const) {
-      const top = want[name].reduce((most, v) => Math.max(most, Math.abs(v)), 1);
-      for (const got of [made[name], together[name]])
-        if (got) {
-          const { difference, index } = maxDifference(got, want[name]);
+      const top = expected[name].reduce((most, v) => Math.max(most, Math.abs(v)), 1);
+      for (const actual of [made[name], together[name]])
+        if (actual) {
+          const { difference, index } = maxDifference(actual, expected[name]);
           expect(difference, `${name} at ${index}`).toBeLessThan(EPS * top * (32 + 8 * options.headDim));
         }
     }

@@ -46,13 +46,13 @@ describe.each([
       constants,
       outputs: { y: shape },
     });
-    const want = p.map((share, at) => {
+    const expected = p.map((share, at) => {
       const s = Math.floor(at / rows);
       let mean = 0;
       for (let i = 0; i < rows; i++) mean += p[s * rows + i]! * dy[s * rows + i]!;
       return scaleOf(s) * share * (dy[at]! - mean);
     });
-    expect(maxDifference(dx!, want).difference).toBeLessThan(40 * 4e-5);
+    expect(maxDifference(dx!, expected).difference).toBeLessThan(40 * 4e-5);
   });
 });
 

@@ -64,21 +64,21 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     const [c, n] = x;
     const [x1, x2, rows] = [random(x, 1), random(x, 2), random([c, n, 1, 1], 3)];
     const sum = await run((d) => add(d.capabilities, { x, scale: 0.7 }), x, { activations: { x1, x2 } });
-    const wantSum = x1.values.map((v, i) => 0.7 * (v + x2.values[i]!));
-    expect(maxDifference(sum, wantSum).difference).toBeLessThan(2 * EPS);
+    const expectedSum = x1.values.map((v, i) => 0.7 * (v + x2.values[i]!));
+    expect(maxDifference(sum, expectedSum).difference).toBeLessThan(2 * EPS);
 
     const shifted = await run((d) => addRows(d.capabilities, { x, scale: 0.5 }), x, {
       activations: { x: x1, embedding: rows },
     });
-    const wantShifted = build(
+    const expectedShifted = build(
       x,
       (i, j, row, column) => 0.5 * at(x1.values, x, i, j, row, column) + rows.values[i * c + j]!,
     );
-    expect(maxDifference(shifted, wantShifted).difference).toBeLessThan(2 * EPS);
+    expect(maxDifference(shifted, expectedShifted).difference).toBeLessThan(2 * EPS);
 
     const gated = await run((d) => geglu(d.capabilities, { x }), x, { activations: { x1, x2 } });
-    const wantGated = x1.values.map((v, i) => v * referenceActivation('gelu', x2.values[i]!));
-    expect(maxDifference(gated, wantGated).difference).toBeLessThan(1e-6);
+    const expectedGated = x1.values.map((v, i) => v * referenceActivation('gelu', x2.values[i]!));
+    expect(maxDifference(gated, expectedGated).difference).toBeLessThan(1e-6);
   });
 
   it.for(shapes.map((x) => ({ x })))('gatedAdd and addImage of $x', async ({ x }, context) => {
@@ -86,23 +86,23 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     const [c, n, h, w] = x;
     const [x1, x2, gate] = [random(x, 1), random(x, 2), random([c, n, 1, 1], 3)];
     const gated = await run((d) => gatedAdd(d.capabilities, { x }), x, { activations: { x1, x2, gate } });
-    const wantGated = build(
+    const expectedGated = build(
       x,
       (i, j, row, column) =>
         at(x1.values, x, i, j, row, column) + gate.values[i * c + j]! * at(x2.values, x, i, j, row, column),
     );
-    expect(maxDifference(gated, wantGated).difference).toBeLessThan(2 * EPS);
+    expect(maxDifference(gated, expectedGated).difference).toBeLessThan(2 * EPS);
 
     const image = randomValues(c * h * w, 4);
     const sum = await run((d) => addImage(d.capabilities, { x }), x, {
       activations: { x: x1 },
       constants: { image },
     });
-    const wantSum = build(
+    const expectedSum = build(
       x,
       (i, j, row, column) => at(x1.values, x, i, j, row, column) + image[(j * h + row) * w + column]!,
     );
-    expect(maxDifference(sum, wantSum).difference).toBeLessThan(2 * EPS);
+    expect(maxDifference(sum, expectedSum).difference).toBeLessThan(2 * EPS);
   });
 
   it.for([
@@ -115,10 +115,10 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const x = random(shape, 1);
     const y: Shape = [shape[0] / block ** 2, shape[1], block * shape[2], block * shape[3]];
-    const got = await run((d) => depthToSpace(d.capabilities, { x: shape, block }), y, {
+    const actual = await run((d) => depthToSpace(d.capabilities, { x: shape, block }), y, {
       activations: { x },
     });
-    expect(maxDifference(got, referenceDepthToSpace(x.values, shape, block)).difference).toBe(0);
+    expect(maxDifference(actual, referenceDepthToSpace(x.values, shape, block)).difference).toBe(0);
     const { capabilities } = (await device)!;
     expect(() => depthToSpace(capabilities, { x: [6, 1, 1, 1], block: 2 })).toThrow(ShapeError);
   });
@@ -135,8 +135,8 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
       activations: { x: { shape: x, values: wide } },
     });
     const relative = y.map((v, i) => v / Math.max(1, Math.abs(wide[i]!)));
-    const want = Array.from(wide, (v) => referenceActivation(activation, v) / Math.max(1, Math.abs(v)));
-    expect(maxDifference(relative, want).difference).toBeLessThan(1e-6);
+    const expected = Array.from(wide, (v) => referenceActivation(activation, v) / Math.max(1, Math.abs(v)));
+    expect(maxDifference(relative, expected).difference).toBeLessThan(1e-6);
 
     // The derivative times what comes back, here 0.5; relu's at 0 is 0.
     const slopes = await run((d) => activationGradient(d.capabilities, { x, activation }), x, {
@@ -161,8 +161,8 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     const wantMultiple = x1.values.map((v) => -0.3 * v);
     expect(maxDifference(multiple, wantMultiple).difference).toBeLessThan(EPS);
     const gated = await run((d) => scaleRows(d.capabilities, { x }), x, { activations: { x: x1, gate } });
-    const wantGated = x1.values.map((v, k) => v * gate.values[Math.floor(k / (x[2] * x[3]))]!);
-    expect(maxDifference(gated, wantGated).difference).toBeLessThan(EPS);
+    const expectedGated = x1.values.map((v, k) => v * gate.values[Math.floor(k / (x[2] * x[3]))]!);
+    expect(maxDifference(gated, expectedGated).difference).toBeLessThan(EPS);
   });
 
   it.for([
@@ -174,10 +174,10 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     const parts = inputs.map((shape, i) => random(shape, i));
     const [, n, h, w] = inputs[0]!;
     const y: Shape = [inputs.reduce((sum, [c]) => sum + c, 0), n, h, w];
-    const got = await run((d) => concat(d.capabilities, { inputs }), y, {
+    const actual = await run((d) => concat(d.capabilities, { inputs }), y, {
       activations: Object.fromEntries(parts.map((part, i) => [`x${i}`, part])),
     });
-    const want = build(y, (i, j, row, column) => {
+    const expected = build(y, (i, j, row, column) => {
       let channel = j;
       for (const { shape, values } of parts) {
         if (channel < shape[0]) return at(values, shape, i, channel, row, column);
@@ -185,7 +185,7 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
       }
       return Number.NaN;
     });
-    expect(maxDifference(got, want).difference).toBe(0);
+    expect(maxDifference(actual, expected).difference).toBe(0);
   });
 
   it('copies a range of channels, and refuses one that is not there', async (context) => {
@@ -193,8 +193,8 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     const x = random([5, 3, 7, 7], 1);
     const options = { x: x.shape, from: 2, y: [3, 3, 7, 7] as const, channels: 3 };
     const y = await run((d) => copyChannels(d.capabilities, options), options.y, { activations: { x } });
-    const want = build(options.y, (i, j, row, column) => at(x.values, x.shape, i, j + 2, row, column));
-    expect(maxDifference(y, want).difference).toBe(0);
+    const expected = build(options.y, (i, j, row, column) => at(x.values, x.shape, i, j + 2, row, column));
+    expect(maxDifference(y, expected).difference).toBe(0);
     const { capabilities } = (await device)!;
     expect(() => copyChannels(capabilities, { ...options, channels: 4 })).toThrow(ShapeError);
     expect(() => copyChannels(capabilities, { ...options, y: [3, 3, 7, 8] })).toThrow(ShapeError);
@@ -211,10 +211,10 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
         activations: { x },
         constants: { index },
       });
-      const want = build([c, 5, h, w], (i, j, row, column) =>
+      const expected = build([c, 5, h, w], (i, j, row, column) =>
         at(x.values, shape, Math.min(index[i]!, samples - 1), j, row, column),
       );
-      expect(maxDifference(y, want).difference).toBe(0);
+      expect(maxDifference(y, expected).difference).toBe(0);
     },
   );
 
@@ -260,8 +260,8 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     const y = await run((d) => gather(d.capabilities, { entries, channels, n }), [channels, n, 1, 1], {
       constants: { table, index },
     });
-    const want = build([channels, n, 1, 1], (i, j) => table[index[i]! * channels + j]!);
-    expect(maxDifference(y, want).difference).toBe(0);
+    const expected = build([channels, n, 1, 1], (i, j) => table[index[i]! * channels + j]!);
+    expect(maxDifference(y, expected).difference).toBe(0);
   });
 
   const layers: LayerNormOptions[] = [
@@ -295,7 +295,7 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
         options.beta === false ? undefined : beta,
       );
       const [, n, h, w] = options.x;
-      const want = options.modulated
+      const expected = options.modulated
         ? normed.map((v, i) => {
             const row = Math.floor(i / (h * w));
             return v * (1 + scale.values[row]!) + shift.values[row]!;
@@ -319,7 +319,7 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
       expect(last).toEqual(y.slice((n - 1) * c * h * w));
       // two channels can lie so close together that the error of their mean is magnified a hundredfold
       const magnified = c <= 2 ? 100 : 10;
-      expect(maxDifference(y, want).difference).toBeLessThan(magnified * EPS * (1 + offset));
+      expect(maxDifference(y, expected).difference).toBeLessThan(magnified * EPS * (1 + offset));
     }
   });
 });

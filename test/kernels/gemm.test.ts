@@ -74,11 +74,11 @@ describe.each(FAMILIES)('gemm, %s', (family) => {
       { steps: [{ kernel, operands }], scratch: {}, packing: {} },
       { constants: { a, b, bias, residual }, outputs: { c: [1, 1, 1, sizeOf(spec.c)] } },
     );
-    const want = reference(a, b, bias, residual);
-    const places = [...want.keys()].filter((i) => !Number.isNaN(want[i]!));
+    const expected = reference(a, b, bias, residual);
+    const places = [...expected.keys()].filter((i) => !Number.isNaN(expected[i]!));
     const { difference, index } = maxDifference(
       places.map((i) => c![i]!),
-      places.map((i) => want[i]!),
+      places.map((i) => expected[i]!),
     );
     expect(difference, `at ${places[index]}`).toBeLessThan(1e-5);
     const written = c!.filter((value) => !Number.isNaN(value)).length;

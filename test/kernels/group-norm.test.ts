@@ -45,7 +45,7 @@ async function run(
   return y!;
 }
 
-const expected = (options: GroupNormOptions, { embedding, ...rest }: Inputs) =>
+const reference = (options: GroupNormOptions, { embedding, ...rest }: Inputs) =>
   referenceGroupNormAffine(options, options.scaleShift ? { ...rest, embedding } : rest);
 
 describe.each(FAMILIES)('group norm, %s', (family) => {
@@ -57,10 +57,10 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
     const [c, n, h, w] = options.x;
     const inputs = inputsOf(options);
     const y = await run(here, groupNormAffine(here.capabilities, options), options, inputs, [2 * c, n, 1, 1]);
-    const want = expected(options, inputs);
+    const expected = reference(options, inputs);
     // A tiny group can have a tiny variance: the factor is then large, and so is its error.
-    const scale = Math.max(1, ...want.map(Math.abs));
-    const { difference, index } = maxDifference(y, want);
+    const scale = Math.max(1, ...expected.map(Math.abs));
+    const { difference, index } = maxDifference(y, expected);
     expect(difference, `at ${index}`).toBeLessThan(8 * EPS * scale * Math.sqrt((c / options.groups) * h * w));
   });
 
@@ -70,10 +70,10 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
     const inputs = inputsOf(options);
     const routine = groupNorm(here.capabilities, { ...options, activation: 'silu' });
     const y = await run(here, routine, options, inputs, options.x);
-    const rows = expected(options, inputs);
-    const want = referenceAffine(options.x, inputs.x, rows, 'silu');
+    const rows = reference(options, inputs);
+    const expected = referenceAffine(options.x, inputs.x, rows, 'silu');
     const scale = Math.max(1, ...rows.map(Math.abs));
-    const { difference, index } = maxDifference(y, want);
+    const { difference, index } = maxDifference(y, expected);
     expect(difference, `at ${index}`).toBeLessThan(4e-6 * scale);
   });
 
@@ -88,9 +88,9 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
       });
       const routine = groupNorm(here.capabilities, { ...options, activation: 'none' });
       const y = await run(here, routine, options, inputs, options.x);
-      const want = referenceAffine(options.x, inputs.x, expected(options, inputs), 'none');
+      const expected = referenceAffine(options.x, inputs.x, reference(options, inputs), 'none');
       // x itself is a multiple of 6e-5 here, and b = beta - mean a has an error of a thousand roundings
-      expect(maxDifference(y, want).difference).toBeLessThan(3e-4);
+      expect(maxDifference(y, expected).difference).toBeLessThan(3e-4);
     }
   });
 

@@ -137,14 +137,15 @@ export function randomValues(count: number, seed = 1): Float32Array<ArrayBuffer>
 
 /** Returns the largest |a - b| and its index; NaN counts as infinite. */
 export function maxDifference(
-  got: ArrayLike<number>,
-  want: ArrayLike<number>,
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
 ): { difference: number; index: number } {
-  if (got.length !== want.length) throw new Error(`expected ${want.length} values, got ${got.length}`);
+  if (actual.length !== expected.length)
+    throw new Error(`expected ${expected.length} values, got ${actual.length}`);
   let difference = 0;
   let index = -1;
-  for (let i = 0; i < got.length; i++) {
-    const d = Math.abs(got[i]! - want[i]!);
+  for (let i = 0; i < actual.length; i++) {
+    const d = Math.abs(actual[i]! - expected[i]!);
     if (!(d <= difference)) {
       difference = Number.isNaN(d) ? Number.POSITIVE_INFINITY : d;
       index = i;

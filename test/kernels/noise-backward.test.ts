@@ -54,7 +54,7 @@ describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
         const dy = randomValues(n, 4);
         const eps: NoiseFunction = (k, e, i) =>
           source.kind === 'table' ? table[k * elements + e]! : normal({ seed: seedOf(i) }, k, e);
-        const want = referenceErrorsGradients(
+        const expected = referenceErrorsGradients(
           distance,
           prediction,
           xt,
@@ -83,8 +83,8 @@ describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
             },
             outputs: { y: of === 'xt' ? shape : predicted },
           });
-          const top = want[of].reduce((most, v) => Math.max(most, Math.abs(v)), 1e-30);
-          expect(maxDifference(y!, want[of]).difference, `${distance} ${residual} ${of}`).toBeLessThan(
+          const top = expected[of].reduce((most, v) => Math.max(most, Math.abs(v)), 1e-30);
+          expect(maxDifference(y!, expected[of]).difference, `${distance} ${residual} ${of}`).toBeLessThan(
             2e-5 * top,
           );
         }
@@ -138,8 +138,8 @@ describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
       constants: { level, levels },
       outputs: { y: shape },
     });
-    const want = dy.values.map((v, k) => v * levels[4 * level[Math.floor(k / elements)]!]!);
-    expect(maxDifference(scaled!, want).difference).toBeLessThan(EPS);
+    const expected = dy.values.map((v, k) => v * levels[4 * level[Math.floor(k / elements)]!]!);
+    expect(maxDifference(scaled!, expected).difference).toBeLessThan(EPS);
   });
 
   it.for(shapes.map((x) => ({ x })))('samples picked of $x', async ({ x: shape }, { skip }) => {
@@ -154,13 +154,13 @@ describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
       constants: { index },
       outputs: { y: [c, samples, h, w] },
     });
-    const want = build([c, samples, h, w], (m, j, row, column) =>
+    const expected = build([c, samples, h, w], (m, j, row, column) =>
       index.reduce(
         (sum, at0, i) => sum + (Math.min(at0, 3) === m ? at(dy.values, shape, i, j, row, column) : 0),
         0,
       ),
     );
-    expect(maxDifference(y!, want).difference).toBeLessThan(n * EPS);
+    expect(maxDifference(y!, expected).difference).toBeLessThan(n * EPS);
     const { y: summed } = await runRoutine(here, sumSamples(here.capabilities, { x: shape }), {
       activations: { x: dy },
       outputs: { y: [c, 1, h, w] },
@@ -185,12 +185,12 @@ describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
       constants: { index },
       outputs: { y: [entries, 1, 1, channels] },
     });
-    const want = new Float64Array(entries * channels);
+    const expected = new Float64Array(entries * channels);
     index.forEach((entry, i) => {
       const row = Math.min(entry, entries - 1);
-      for (let j = 0; j < channels; j++) want[row * channels + j]! += values[i * channels + j]!;
+      for (let j = 0; j < channels; j++) expected[row * channels + j]! += values[i * channels + j]!;
     });
     // Row by row, as a constant's values lie: the shape's one sample is [entries, channels].
-    expect(maxDifference(y!, want).difference).toBeLessThan(n * EPS);
+    expect(maxDifference(y!, expected).difference).toBeLessThan(n * EPS);
   });
 });

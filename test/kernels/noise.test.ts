@@ -86,8 +86,8 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
         return (await runRoutine(here, routine, { constants, outputs: { y } })).y!;
       };
       const whole = await run(shape, indices(n));
-      const want = referenceMix(shape, slots, levels, indices(n), eps);
-      expect(maxDifference(whole, want).difference).toBeLessThan(3e-6);
+      const expected = referenceMix(shape, slots, levels, indices(n), eps);
+      expect(maxDifference(whole, expected).difference).toBeLessThan(3e-6);
       const last = await run([c, 1, h, w], indices(1, n - 1));
       expect(last).toEqual(sampleOf(shape, whole, n - 1));
     }
@@ -125,14 +125,14 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
           const eps: NoiseFunction = (k, e, i) =>
             source.kind === 'table' ? table[k * elements + e]! : normal({ seed: seedOf(i) }, k, e);
           const whole = await run(0, n);
-          const want = referenceErrors(distance, prediction, xt, levels, indices(n), eps, residual);
+          const expected = referenceErrors(distance, prediction, xt, levels, indices(n), eps, residual);
           // A sum of many is held to a millionth; of few, a single element's rounding shows.
-          const relative = whole.map((v, i) => v / want[i]!);
+          const relative = whole.map((v, i) => v / expected[i]!);
           const tolerance = elements >= 100 ? 1e-6 : 2e-5;
           expect(
             maxDifference(
               relative,
-              want.map(() => 1),
+              expected.map(() => 1),
             ).difference,
           ).toBeLessThan(tolerance);
           expect(await run(n - 1, 1)).toEqual(whole.slice(n - 1));

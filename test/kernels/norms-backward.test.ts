@@ -47,7 +47,7 @@ const inputsOf = ({ x: [c, n, h, w] }: GroupNormOptions, offset = 0.5) => ({
   dy: randomValues(c * n * h * w, 5),
 });
 
-const expected = (
+const reference = (
   options: GroupNormOptions & { readonly activation: Activation },
   { embedding, dy, ...rest }: ReturnType<typeof inputsOf>,
 ) =>
@@ -71,10 +71,10 @@ describe.each(FAMILIES)('backward of norms, %s', (family) => {
       for (const activation of ['none', 'silu'] as const) {
         const inputs = inputsOf(options);
         const { dx, sums } = await run(here, { ...options, activation }, inputs);
-        const want = expected({ ...options, activation }, inputs);
+        const expected = reference({ ...options, activation }, inputs);
         const group = (c / options.groups) * h * w;
-        expect(maxDifference(dx, want.x).difference).toBeLessThan(
-          8 * EPS * scaleOf(want.x) * Math.sqrt(group),
+        expect(maxDifference(dx, expected.x).difference).toBeLessThan(
+          8 * EPS * scaleOf(expected.x) * Math.sqrt(group),
         );
         // Sample by sample, B is the gradient of a shift, and A that of gamma, where there is one sample.
         const shifts = { ...options, activation, scaleShift: true, x: [c, 1, h, w] as const };
@@ -82,16 +82,16 @@ describe.each(FAMILIES)('backward of norms, %s', (family) => {
           const one = (values: Float32Array) =>
             values.slice((i * values.length) / n, ((i + 1) * values.length) / n);
           const rows = options.scaleShift ? one(inputs.embedding) : new Float32Array(2 * c);
-          const alone = expected(shifts, {
+          const alone = reference(shifts, {
             ...inputs,
             x: one(inputs.x),
             dy: one(inputs.dy),
             embedding: rows,
           });
-          const got = one(sums);
-          const bound = 16 * EPS * h * w * Math.max(1, scaleOf(want.x));
-          expect(maxDifference(got.slice(c), alone.embedding.slice(c)).difference).toBeLessThan(bound);
-          const along = got.slice(0, c).map((v, j) => v * (1 + rows[j]!));
+          const actual = one(sums);
+          const bound = 16 * EPS * h * w * Math.max(1, scaleOf(expected.x));
+          expect(maxDifference(actual.slice(c), alone.embedding.slice(c)).difference).toBeLessThan(bound);
+          const along = actual.slice(0, c).map((v, j) => v * (1 + rows[j]!));
           expect(maxDifference(along, alone.gamma).difference).toBeLessThan(bound);
         }
       }
@@ -104,8 +104,8 @@ describe.each(FAMILIES)('backward of norms, %s', (family) => {
     const options = { x: [4, 2, 28, 28], groups: 2, eps: 1e-5, activation: 'silu' } as const;
     const inputs = inputsOf(options, 1000);
     const { dx } = await run(here, options, inputs);
-    const want = expected(options, inputs);
-    expect(maxDifference(dx, want.x).difference).toBeLessThan(1e-5 * scaleOf(want.x));
+    const expected = reference(options, inputs);
+    expect(maxDifference(dx, expected.x).difference).toBeLessThan(1e-5 * scaleOf(expected.x));
   });
 
   it('a sample has the same bytes alone', async ({ skip }) => {
@@ -145,7 +145,7 @@ describe.each(FAMILIES)('backward of norms, %s', (family) => {
         outputs: { y: x },
       });
       const ones = new Float32Array(c).fill(1);
-      const want = referenceLayerNormGradients(
+      const expected = referenceLayerNormGradients(
         { x, eps: 1e-5 },
         {
           x: inputs.x,
@@ -156,8 +156,8 @@ describe.each(FAMILIES)('backward of norms, %s', (family) => {
         inputs.dy,
       ).x;
       // Of two channels that are almost equal nothing but rounding is left, times rstd, up to 316 of it.
-      const bound = c > 2 ? 16 * EPS * scaleOf(want) * Math.sqrt(c) : 1e-3;
-      expect(maxDifference(y!, want).difference).toBeLessThan(bound);
+      const bound = c > 2 ? 16 * EPS * scaleOf(expected) * Math.sqrt(c) : 1e-3;
+      expect(maxDifference(y!, expected).difference).toBeLessThan(bound);
     }
   });
 });

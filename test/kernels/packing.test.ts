@@ -74,10 +74,10 @@ describe('packings', () => {
     const elements = elementsOf(packMatrix(out, inputs, dtype), values);
     const packed = pack(packMatrix(out, inputs, dtype), values).buffer;
     const found = dtype === 'f16' ? new Uint16Array(packed) : new Float32Array(packed);
-    const wanted = found.map((_, i) => {
+    const expected = found.map((_, i) => {
       const [k, o] = [Math.floor(i / 68), i % 68];
       return o < out ? elements[o * inputs + k]! : 0;
     });
-    expect([...found]).toEqual([...wanted]);
+    expect([...found]).toEqual([...expected]);
   });
 });

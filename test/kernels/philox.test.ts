@@ -59,10 +59,10 @@ describe.each(FAMILIES)('normals, %s', (family) => {
     if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const options = { seed: 0xfedcba9876543210n, stream: 0xffffffff, first: 0xfffffff0 };
     const y = await table(rows, elements, options);
-    const want = y.map((_, i) =>
+    const expected = y.map((_, i) =>
       normal(options, (options.first + Math.floor(i / elements)) >>> 0, i % elements),
     );
-    expect(maxDifference(y, want).difference).toBeLessThan(3e-6);
+    expect(maxDifference(y, expected).difference).toBeLessThan(3e-6);
   });
 
   it('have the moments of a normal', async (context) => {

@@ -78,9 +78,15 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
     ] as const) {
       const y: Shape = [c, n, ...size];
       const dy = randomValues(count(y), 1);
-      const got = await run((d) => upsampleGradient(d.capabilities, { dy: y, size: [h, w] }), 'dy', y, dy, x);
-      const want = returned(x, referenceUpsample(numbers(x), x, size), dy);
-      expect(maxDifference(got, want).difference, `to ${size}`).toBeLessThan(32 * EPS);
+      const actual = await run(
+        (d) => upsampleGradient(d.capabilities, { dy: y, size: [h, w] }),
+        'dy',
+        y,
+        dy,
+        x,
+      );
+      const expected = returned(x, referenceUpsample(numbers(x), x, size), dy);
+      expect(maxDifference(actual, expected).difference, `to ${size}`).toBeLessThan(32 * EPS);
     }
   });
 
@@ -91,14 +97,14 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
       const [c, n, h, w] = x;
       const y: Shape = [c, n, Math.floor(h / 2), Math.floor(w / 2)];
       const dy = randomValues(count(y), 2);
-      const got = await run(
+      const actual = await run(
         (d) => averagePoolGradient(d.capabilities, { dy: y, size: [h, w] }),
         'dy',
         y,
         dy,
         x,
       );
-      const want = new Float64Array(count(x));
+      const expected = new Float64Array(count(x));
       const own = numbers(x);
       for (const corner of [0, 1, 2, 3]) {
         // Each pooled pixel is a quarter of a copy of each of its four.
@@ -106,15 +112,15 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
           at(own, x, i, j, 2 * row + (corner >> 1), 2 * column + (corner & 1)),
         );
         returned(x, source, dy).forEach((v, i) => {
-          want[i]! += v / 4;
+          expected[i]! += v / 4;
         });
       }
-      expect(maxDifference(got, want).difference).toBeLessThan(EPS);
+      expect(maxDifference(actual, expected).difference).toBeLessThan(EPS);
       const probe = randomValues(count(x), 3);
       const pooled = referenceAveragePool2x2(probe, x);
       const sum = (a: ArrayLike<number>, b: ArrayLike<number>) =>
         Array.from(a).reduce((total, v, i) => total + v * b[i]!, 0);
-      expect(sum(probe, got)).toBeCloseTo(sum(pooled, dy), 3);
+      expect(sum(probe, actual)).toBeCloseTo(sum(pooled, dy), 3);
     },
   );
 
@@ -129,8 +135,8 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
       const [c, n, h, w] = x;
       const y: Shape = [c / block ** 2, n, block * h, block * w];
       const dy = randomValues(count(y), 4);
-      const got = await run((d) => spaceToDepth(d.capabilities, { x: y, block }), 'x', y, dy, x);
-      expect(got).toEqual(Float32Array.from(returned(x, referenceDepthToSpace(numbers(x), x, block), dy)));
+      const actual = await run((d) => spaceToDepth(d.capabilities, { x: y, block }), 'x', y, dy, x);
+      expect(actual).toEqual(Float32Array.from(returned(x, referenceDepthToSpace(numbers(x), x, block), dy)));
     }
   });
 
@@ -146,9 +152,9 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
     ] as const) {
       const y: Shape = [x[0], x[1], ...size];
       const values = randomValues(count(x), 5);
-      const got = await run((d) => pad(d.capabilities, { x, offset, step, size }), 'x', x, values, y);
-      const want = placed(x, offset, step, size).map((source) => values[source] ?? 0);
-      expect(got).toEqual(Float32Array.from(want));
+      const actual = await run((d) => pad(d.capabilities, { x, offset, step, size }), 'x', x, values, y);
+      const expected = placed(x, offset, step, size).map((source) => values[source] ?? 0);
+      expect(actual).toEqual(Float32Array.from(expected));
     }
   });
 
@@ -162,11 +168,11 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
     ] as const) {
       const y: Shape = [channels, x[1], x[2], x[3]];
       const values = randomValues(count(x), 6);
-      const got = await run((d) => padChannels(d.capabilities, { x, first, channels }), 'x', x, values, y);
-      const want = build(y, (sample, channel, row, column) =>
+      const actual = await run((d) => padChannels(d.capabilities, { x, first, channels }), 'x', x, values, y);
+      const expected = build(y, (sample, channel, row, column) =>
         channel >= first && channel < first + x[0] ? at(values, x, sample, channel - first, row, column) : 0,
       );
-      expect(got).toEqual(Float32Array.from(want));
+      expect(actual).toEqual(Float32Array.from(expected));
     }
   });
 });

@@ -38,7 +38,7 @@ describe.each(FAMILIES)('gradients of weights, %s', (family) => {
     const x = randomValues(c * n * h * w, 1).map((v) => 1 + v);
     const dy = randomValues(outChannels * n * oh * ow, 2).map((v) => 1 + v);
     const weight = new Float32Array(outChannels * c * kernel[0] * kernel[1]);
-    const want = referenceConv2dBackward(options, { x, weight }, dy).weight;
+    const expected = referenceConv2dBackward(options, { x, weight }, dy).weight;
     const run = async (maxBindingBytes: number) => {
       const { y } = await runRoutine(
         here,
@@ -57,12 +57,12 @@ describe.each(FAMILIES)('gradients of weights, %s', (family) => {
     // 1024 terms one after the other, then at most 64 sums of them, each near its mean: roundings walk at
     // random.
     const bound = 16 * EPS * n * oh * ow;
-    expect(maxDifference(whole, want).difference).toBeLessThan(bound);
+    expect(maxDifference(whole, expected).difference).toBeLessThan(bound);
     // As little as the way that is taken holds for 1024 columns, or as many tiles.
     const tiled = kernel[0] === 3 && !options.stride && Math.min(c, outChannels) >= 16;
     const held = tiled ? 36 * Math.max(c, outChannels) : Math.ceil((c * kernel[0] * kernel[1]) / 4) * 4;
     const inPasses = await run(4 * 1024 * held);
-    expect(maxDifference(inPasses, want).difference).toBeLessThan(bound);
+    expect(maxDifference(inPasses, expected).difference).toBeLessThan(bound);
     expect(await run(here.capabilities.maxBindingBytes)).toEqual(whole);
   });
 });

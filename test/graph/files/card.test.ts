@@ -19,7 +19,7 @@ describe('parseCard', () => {
     ['no weight at all', { timesteps: [1, 2], weights: [0, 0] }, 'f: all weights are 0'],
     ['no temperature', { temperature: 0 }, /^f: temperature: /],
     ['another loss', { loss: 'lpips' }, /^f: loss: /],
-    ['no object', [], /^f: /],
+    ['an array', [], /^f: /],
   ])('refuses %s', (_what, card, message) => {
     expect(() => parseCard(card, 1000, 'f')).toThrow(ModelError);
     expect(() => parseCard(card, 1000, 'f')).toThrow(message);

@@ -18,7 +18,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Every tensor's shape and bytes. */
+/** Returns the shape and the bytes of every tensor. */
 async function contents(path: string) {
   const file = await openSafetensors(path);
   try {
@@ -34,14 +34,14 @@ async function contents(path: string) {
 
 describe('a model folder of', () => {
   it.each(['cond.pkl', 'cond.pt', 'uncond.pkl', 'uncond.pt'])(
-    '%s: the same tensors, and it opens',
+    '%s has the same tensors, and opens',
     async (name) => {
       const out = join(folder, name);
       const labels = name.startsWith('cond') ? ['ant', 'bee', 'cat'] : undefined;
       const { tensors, config } = await convertEdm(golden(name), out, labels ? { labels } : {});
-      const wanted = await contents(golden(`${name.split('.')[0]}.safetensors`));
-      expect(await contents(join(out, 'model.safetensors'))).toEqual(wanted);
-      expect(tensors).toBe(Object.keys(wanted).length);
+      const expected = await contents(golden(`${name.split('.')[0]}.safetensors`));
+      expect(await contents(join(out, 'model.safetensors'))).toEqual(expected);
+      expect(tensors).toBe(Object.keys(expected).length);
       expect(config).toMatchObject(
         labels
           ? { img_resolution: 4, img_channels: 3, label_dim: 3, augment_dim: 2, channel_mult: [1, 2] }
@@ -53,13 +53,13 @@ describe('a model folder of', () => {
   );
 
   it('a state dict whose names do not determine its architecture needs a configuration', async () => {
-    const out = join(folder, 'told');
-    const config = join(folder, 'told.json');
+    const out = join(folder, 'converted');
+    const config = join(folder, 'config.json');
     writeFileSync(config, JSON.stringify({ num_blocks: 2 }));
     await expect(convertEdm(golden('cond.pt'), out, { config })).rejects.toThrow(/missing|lacks|is not/i);
     writeFileSync(config, JSON.stringify({ sigma_data: 0.25, label_dropout: 0.1 }));
-    const told = await convertEdm(golden('cond.pt'), out, { config });
-    expect(told.config).toMatchObject({ sigma_data: 0.25, label_dropout: 0.1, label_dim: 3 });
+    const converted = await convertEdm(golden('cond.pt'), out, { config });
+    expect(converted.config).toMatchObject({ sigma_data: 0.25, label_dropout: 0.1, label_dim: 3 });
     await expect(convertEdm(golden('views.pt'), out)).rejects.toThrow('give --config FILE');
     await expect(convertEdm(join(folder, 'none.pkl'), out)).rejects.toThrow('cannot be read');
   });
@@ -97,13 +97,13 @@ it('the ImageNet-64 network is inferred from names and shapes', () => {
 });
 
 describe('tensors', () => {
-  it.each(['views.pt', 'views-legacy.pt'])('%s: views, shared storages, dtypes', async (name) => {
-    const got = readTorch(readFileSync(golden(name)), name) as Map<string, TorchTensor>;
-    const wanted = JSON.parse(readFileSync(golden('views.json'), 'utf8'));
-    expect([...got.keys()]).toEqual(Object.keys(wanted));
-    expect(got.get('offset')!.storage).toBe(got.get('whole')!.storage);
+  it.each(['views.pt', 'views-legacy.pt'])('of %s keep views, shared storages and dtypes', async (name) => {
+    const actual = readTorch(readFileSync(golden(name)), name) as Map<string, TorchTensor>;
+    const expected = JSON.parse(readFileSync(golden('views.json'), 'utf8'));
+    expect([...actual.keys()]).toEqual(Object.keys(expected));
+    expect(actual.get('offset')!.storage).toBe(actual.get('whole')!.storage);
     const path = join(folder, 'views.safetensors');
-    const floats = [...got].filter(([, { storage }]) => storage.dtype !== 'F64');
+    const floats = [...actual].filter(([, { storage }]) => storage.dtype !== 'F64');
     await writeSafetensors(
       path,
       floats.map(([key, tensor]) => [
@@ -113,17 +113,17 @@ describe('tensors', () => {
     );
     const file = await openSafetensors(path);
     for (const [key, { shape }] of floats) {
-      expect(shape, key).toEqual(wanted[key][0]);
-      expect([...(await file.readF32(key))], key).toEqual(wanted[key][1]);
+      expect(shape, key).toEqual(expected[key][0]);
+      expect([...(await file.readF32(key))], key).toEqual(expected[key][1]);
     }
     await file.close();
-    const double = got.get('double')!.contiguous();
+    const double = actual.get('double')!.contiguous();
     const view = new DataView(double.buffer, double.byteOffset);
-    expect([view.getFloat64(0, true), view.getFloat64(8, true)]).toEqual(wanted.double[1]);
+    expect([view.getFloat64(0, true), view.getFloat64(8, true)]).toEqual(expected.double[1]);
   });
 });
 
-/** A pickle of protocol 2 from its operations: texts are their characters. */
+/** Returns a pickle of protocol 2 from its operations; strings stand for their characters. */
 const pickle = (...parts: readonly (string | number)[]) =>
   Buffer.concat([
     Buffer.from([0x80, 2]),
@@ -136,11 +136,11 @@ const u32 = (n: number) => {
 };
 const text = (value: string) => `X${u32(value.length)}${value}`;
 
-describe('refuses, and executes nothing:', () => {
+describe('rejects, without executing anything:', () => {
   it.each([
     ['os.system', pickle('cos\nsystem\n', text('true'), 0x85, 'R.'), 'names os.system'],
     [
-      'posix.system by its stack',
+      'posix.system, named on the stack',
       pickle(text('posix'), text('system'), 0x93, text('true'), 0x85, 'R.'),
       'names posix.system',
     ],
@@ -148,7 +148,7 @@ describe('refuses, and executes nothing:', () => {
     ['builtins.getattr', pickle('cbuiltins\ngetattr\n.'), 'names builtins.getattr'],
     ['torch.hub.load', pickle('ctorch.hub\nload\n.'), 'names torch.hub.load'],
     [
-      'a name beneath an allowed one',
+      'an attribute of an allowed name',
       pickle('ccollections\nOrderedDict.__init__\n.'),
       'names collections.OrderedDict.__init__',
     ],
@@ -158,7 +158,7 @@ describe('refuses, and executes nothing:', () => {
       'calls torch.nn.modules.linear.Linear',
     ],
     [
-      'a class made with arguments',
+      'a class constructed with arguments',
       pickle('ctraining.networks\nLinear\n', 'K\x05', 0x85, 0x81, '.'),
       'calls training.networks.Linear',
     ],
@@ -168,14 +168,14 @@ describe('refuses, and executes nothing:', () => {
     ['protocol 5', Buffer.from([0x80, 5, 0x4e, 0x2e]), 'expected a protocol up to 4'],
     ['bytes of a giant length', pickle('B', u32(0xffffffff), 'x.'), 'cut short'],
     ['a frame of a giant length', pickle(0x95, '\xff\xff\xff\xff\xff\xff\xff\xff', 'N.'), 'cut short'],
-    ['nothing behind it', pickle('N'), 'cut short'],
-    ['no file at all', Buffer.alloc(0), 'cut short'],
+    ['no end', pickle('N'), 'cut short'],
+    ['an empty file', Buffer.alloc(0), 'cut short'],
     ['an empty stack', pickle('.'), 'stack is empty'],
-    ['a memo that is not there', pickle('h\x07.'), 'nothing was remembered as 7'],
+    ['a missing memo entry', pickle('h\x07.'), 'nothing was remembered as 7'],
     ['marks without end', pickle('('.repeat(1000), '.'), 'stack is empty'],
     ['a persistent id', pickle(text('x'), 'Q.'), 'a persistent id is not a storage'],
     [
-      'a storage that is no file',
+      'a storage that is not in the file',
       pickle('ctorch.storage\n_load_from_bytes\n', 'C\x03abc', 0x85, 'R.'),
       'the stack is empty',
     ],
@@ -209,8 +209,8 @@ describe('refuses, and executes nothing:', () => {
     await expect(convertEdm(path, join(folder, 'cycle'))).rejects.toThrow('its modules contain each other');
   });
 
-  it('references to references: what is shared is not copied', () => {
-    // Thirty lists, each twice in the next: 2^30 leaves in 200 bytes.
+  it('references to references without copying shared values', () => {
+    // Thirty lists, each contained twice in the next one: 2^30 leaves in 200 bytes.
     const doubled = Array.from(
       { length: 30 },
       (_, k) => `q${String.fromCharCode(k)}h${String.fromCharCode(k)}\x86`,
@@ -218,7 +218,7 @@ describe('refuses, and executes nothing:', () => {
     expect(readTorch(pickle(']', ...doubled, '.'), 'bomb.pkl')).toHaveLength(2);
   });
 
-  it.each(['cond.pt', 'uncond.pt', 'cond.pkl'])('%s cut short anywhere', (name) => {
+  it.each(['cond.pt', 'uncond.pt', 'cond.pkl'])('%s, truncated at any byte', (name) => {
     const bytes = readFileSync(golden(name));
     for (let k = 1; k < 40; k++)
       expect(() => readTorch(bytes.subarray(0, Math.floor((bytes.length * k) / 40)), name)).toThrow(
@@ -226,7 +226,7 @@ describe('refuses, and executes nothing:', () => {
       );
   });
 
-  it('whatever byte of a file is wrong: a ModelError, or data', () => {
+  it('files with any wrong byte, with a ModelError, or reads data', () => {
     const bytes = readFileSync(golden('views.pt'));
     for (let k = 0; k < bytes.length; k++) {
       const broken = Buffer.from(bytes);
@@ -248,7 +248,7 @@ describe('refuses, and executes nothing:', () => {
   ] as const)('a tensor %s', (_, [offset, shape, strides], message) => {
     const int = (n: number) => (n > 2 ** 31 ? `\x8a\x06${'\x00'.repeat(5)}\x01` : `J${u32(n >>> 0)}`);
     const tuple = (values: readonly number[]) => `(${values.map(int).join('')}t`;
-    // torch.save's old form around one tensor.
+    // The old format of torch.save, with one tensor.
     const made = pickle(
       'ctorch._utils\n_rebuild_tensor_v2\n',
       '((',

@@ -38,7 +38,7 @@ const good: Files = {
   'scheduler/scheduler_config.json': { _class_name: 'DDPMScheduler', num_train_timesteps: 100 },
 };
 
-/** Writes the good folder with some files changed; undefined leaves a file out, text is written as it is. */
+/** Writes the valid folder with some files changed. undefined leaves a file out; text is written unchanged. */
 async function write(changes: Files = {}): Promise<string> {
   for (const [name, value] of Object.entries({ ...good, ...changes })) {
     await mkdir(dirname(join(root, name)), { recursive: true });
@@ -47,7 +47,7 @@ async function write(changes: Files = {}): Promise<string> {
   }
   return root;
 }
-/** The folder as what it is here. */
+/** Reads the folder of a pixel model. */
 const readPixelModel = async (path: string): Promise<PixelConfig> => {
   const { family, config } = await readModelConfig(folderFiles(path));
   expect(family).toBe(pixel);
@@ -76,7 +76,7 @@ describe('readModelConfig', () => {
     expect(() => requireClasses({ family: pixel, config: folder })).not.toThrow();
   });
 
-  it('knows DDIMPipeline and other samplers, which change nothing', async () => {
+  it('accepts DDIMPipeline and other samplers, which change nothing', async () => {
     const changes = {
       ...indexWith({ _class_name: 'DDIMPipeline', scheduler: ['diffusers', 'DDIMScheduler'] }),
       'scheduler/scheduler_config.json': { _class_name: 'PNDMScheduler', skip_prk_steps: true },
@@ -87,14 +87,18 @@ describe('readModelConfig', () => {
   it.each<[what: string, changes: Files, labels: string[]]>([
     ['no id2label: the numbers', indexWith({ id2label: undefined }), ['0', '1', '2']],
     ['a null class', { ...unetWith({ num_class_embeds: 4 }) }, ['zero', 'one', 'two']],
-    ['a card that counts', { ...indexWith({ id2label: null }), 'card.json': { classes: 2 } }, ['0', '1']],
+    [
+      'a card with the number of classes',
+      { ...indexWith({ id2label: null }), 'card.json': { classes: 2 } },
+      ['0', '1'],
+    ],
     ['class numbers as timesteps', unetWith({ class_embed_type: 'timestep' }), ['zero', 'one', 'two']],
     ['no classes', { ...unetWith({ num_class_embeds: null }), ...indexWith({ id2label: null }) }, []],
   ])('labels: %s', async (_what, changes, labels) => {
     expect((await readPixelModel(await write(changes))).labels).toEqual(labels);
   });
 
-  it('knows a multi-head model by its channels, or because it says so', async () => {
+  it('recognises a multi-head model by its channels or by `multi_head`', async () => {
     const heads = (out: number) => unetWith({ num_class_embeds: null, out_channels: out });
     expect((await readPixelModel(await write())).heads).toBeUndefined();
     expect(await readPixelModel(await write(heads(3)))).toMatchObject({
@@ -105,13 +109,13 @@ describe('readModelConfig', () => {
       heads: 4,
       labels: ['zero', 'one', 'two'],
     });
-    const said = { ...heads(3), ...indexWith({ id2label: undefined, multi_head: true }) };
-    expect(await readPixelModel(await write(said))).toMatchObject({ heads: 3, labels: ['0', '1', '2'] });
-    const behind = { ...said, 'card.json': { classes: 2 } };
-    expect(await readPixelModel(await write(behind))).toMatchObject({ heads: 3, labels: ['0', '1'] });
+    const stated = { ...heads(3), ...indexWith({ id2label: undefined, multi_head: true }) };
+    expect(await readPixelModel(await write(stated))).toMatchObject({ heads: 3, labels: ['0', '1', '2'] });
+    const withNullHead = { ...stated, 'card.json': { classes: 2 } };
+    expect(await readPixelModel(await write(withNullHead))).toMatchObject({ heads: 3, labels: ['0', '1'] });
   });
 
-  it('says when there is nothing to classify', async () => {
+  it('rejects models without at least two classes when classes are required', async () => {
     const none = { ...unetWith({ num_class_embeds: null }), ...indexWith({ id2label: undefined }) };
     const folder = await readPixelModel(await write(none));
     expect(() => requireClasses({ family: pixel, config: folder })).toThrow(/the model has no classes/);
@@ -124,7 +128,7 @@ describe('readModelConfig', () => {
     ['an index of shards', 'diffusion_pytorch_model.safetensors.index.json'],
     ['fp16', 'diffusion_pytorch_model.fp16.safetensors'],
     ['shards of fp16', 'diffusion_pytorch_model.safetensors.index.fp16.json'],
-    ['shards of fp16, as first written', 'diffusion_pytorch_model.fp16.safetensors.index.json'],
+    ['shards of fp16, by their old name', 'diffusion_pytorch_model.fp16.safetensors.index.json'],
   ])('weights: %s', async (_what, file) => {
     const changes = {
       'unet/diffusion_pytorch_model.safetensors': undefined,
@@ -175,7 +179,7 @@ describe('readModelConfig', () => {
       /^model_index\.json: "FluxPipeline" is a Flux model, .*; expected /,
     ],
     [
-      'a pipeline nobody knows',
+      'an unknown pipeline',
       indexWith({ _class_name: 'MyPipeline' }),
       /^model_index\.json: "MyPipeline" is a pipeline that is not supported; expected /,
     ],
@@ -252,7 +256,7 @@ describe('readModelConfig', () => {
       'unet/config.json: expected out_channels 1 as in_channels, got 2 (learned variances are not supported)',
     ],
     [
-      'learned variances where no class is told',
+      'learned variances of a network without classes',
       unetWith({ out_channels: 2, num_class_embeds: null }),
       'unet/config.json: expected out_channels 1 as in_channels, got 2 (learned variances are not supported; a multi-head model names its classes in id2label)',
     ],
@@ -262,12 +266,12 @@ describe('readModelConfig', () => {
       /^model_index\.json: multi_head is set, but the network is conditioned on a class/,
     ],
     [
-      'heads that are none',
+      'a multi-head model with one head',
       { ...unetWith({ num_class_embeds: null }), ...indexWith({ multi_head: true }) },
       'unet/config.json: expected out_channels to be in_channels 1 per class in a multi-head model, got 1',
     ],
     [
-      'other classes than heads',
+      'a number of classes that does not match the heads',
       { ...unetWith({ num_class_embeds: null, out_channels: 5 }), ...indexWith({ multi_head: true }) },
       'model_index.json: expected 5 classes for 5 heads, or 4 and a null head, got 3',
     ],
@@ -314,7 +318,7 @@ describe('readModelConfig', () => {
     expect(text).not.toMatch(/\n/);
   });
 
-  it('refuses a file that is too large to be a configuration', async () => {
+  it('rejects a file that is too large to be a configuration', async () => {
     await write();
     const file = join(root, 'model_index.json');
     await truncate(file, 100_000_001);
@@ -323,7 +327,7 @@ describe('readModelConfig', () => {
     );
   });
 
-  it('refuses what is no folder', async () => {
+  it('rejects a path that is not a folder', async () => {
     await expect(readModelConfig(folderFiles(root))).rejects.toThrow(`${root}: no such folder`);
     await write();
     const file = join(root, 'model_index.json');

@@ -32,7 +32,7 @@ describe('parseJson', () => {
     expect(() => parse(text)).toThrow(message);
   });
 
-  it("makes text of Python's infinities, and only of those", () => {
+  it("reads Python's infinities as text, and nothing else", () => {
     const text = '{"a": -Infinity, "b": [NaN, Infinity], "NaN": "\\"-Infinity"}';
     const value = { a: '-Infinity', b: ['NaN', 'Infinity'], NaN: '"-Infinity' };
     expect(parse(text, true)).toEqual(value);
@@ -42,7 +42,7 @@ describe('parseJson', () => {
 });
 
 describe('quote', () => {
-  it('keeps names short and harmless', () => {
+  it('shortens names and escapes control characters', () => {
     expect(quote('a\n"\u001b\u009b')).toBe('"a\\n\\"\\u001b?"');
     expect(quote('x'.repeat(1e6))).toHaveLength(120);
     expect(quote(undefined)).toBe('undefined');

@@ -27,7 +27,7 @@ describe('shards', () => {
     await writeSafetensors(join(folder, 'm-2.safetensors'), [['b', two]]);
   });
 
-  it('reads across files behind an index', async () => {
+  it('are read through their index', async () => {
     const path = await withIndex({
       metadata: { total_size: 8 },
       weight_map: { b: 'm-2.safetensors', a: 'm-1.safetensors' },
@@ -42,14 +42,14 @@ describe('shards', () => {
     await opened.close();
   });
 
-  it('follows links, as caches of downloads have them', async () => {
+  it('may be links, as in caches of downloads', async () => {
     await symlink(join(folder, 'm-1.safetensors'), join(folder, 'linked.safetensors'));
     const opened = await openSafetensors(await withIndex({ weight_map: { a: 'linked.safetensors' } }));
     expect([...(await opened.readF32('a'))]).toEqual([1]);
     await opened.close();
   });
 
-  it('refuses a tensor of a shard that the index does not list', async () => {
+  it('may not contain a tensor that the index does not list', async () => {
     await writeSafetensors(join(folder, 'm-4.safetensors'), [
       ['a', one],
       ['extra', two],
@@ -65,12 +65,12 @@ describe('shards', () => {
     ['no weight_map', {}, /index\.json: weight_map: /],
     ['a number for a file', { weight_map: { a: 1 } }, /index\.json: weight_map\.a: /],
     [
-      'a file above',
+      'a file in the parent folder',
       { weight_map: { a: '../m-1.safetensors' } },
       /the shard "\.\.\/m-1\.safetensors" is not a \.safetensors file inside the folder/,
     ],
     [
-      'a file above, later',
+      'a file in the parent folder, after a valid one',
       { weight_map: { a: 'x/../../m-1.safetensors' } },
       /is not a \.safetensors file inside/,
     ],
@@ -82,9 +82,9 @@ describe('shards', () => {
       { weight_map: { a: 'm-1.bin' } },
       /the shard "m-1\.bin" is not a \.safetensors file/,
     ],
-    ['a shard that is not there', { weight_map: { a: 'm-3.safetensors' } }, /m-3\.safetensors: no such file/],
+    ['a missing shard', { weight_map: { a: 'm-3.safetensors' } }, /m-3\.safetensors: no such file/],
     [
-      'a tensor that is not there',
+      'a missing tensor',
       { weight_map: { a: 'm-2.safetensors' } },
       /m-2\.safetensors: tensor "a" is missing, although .*index\.json lists it here/,
     ],

@@ -15,7 +15,7 @@ afterAll(() => rm(folder, { recursive: true }));
 
 const python = fileURLToPath(new URL('../../golden/safetensors-python.safetensors', import.meta.url));
 
-/** The bytes of a file with this header text and so many bytes of data. */
+/** Returns the bytes of a file with a header text and a number of bytes of data. */
 function file(header: string | Uint8Array, dataBytes: number, length?: bigint): Uint8Array {
   const json = typeof header === 'string' ? new TextEncoder().encode(header) : header;
   const out = new Uint8Array(8 + json.length + dataBytes);
@@ -61,7 +61,7 @@ describe('openSafetensors', () => {
     await opened.close();
   });
 
-  it('reads into the memory it is given, and only of the right length', async () => {
+  it('reads into a given array, which must have the right length', async () => {
     const opened = await openSafetensors(python);
     const memory = new Float32Array(20).fill(9);
     const part = memory.subarray(3, 11);
@@ -76,7 +76,7 @@ describe('openSafetensors', () => {
     await opened.close();
   });
 
-  it('refuses conversions that are not exact or not of floats, and tensors that are not there', async () => {
+  it('rejects conversions that are inexact or not of floats, and missing tensors', async () => {
     const opened = await openSafetensors(python);
     await expect(opened.readF32('i64')).rejects.toThrow('tensor "i64": expected F32, F16 or BF16, got I64');
     await expect(opened.readF16('f64')).rejects.toThrow('tensor "f64": expected F32, F16 or BF16, got F64');
@@ -98,7 +98,7 @@ describe('openSafetensors', () => {
     await opened.close();
   });
 
-  it('says so when the file became shorter', async () => {
+  it('throws if the file has become shorter', async () => {
     const path = join(folder, 'shrunk.safetensors');
     await writeSafetensors(path, [['x', { dtype: 'F32', shape: [4], data: new Float32Array(4) }]]);
     const opened = await openSafetensors(path);
@@ -108,7 +108,7 @@ describe('openSafetensors', () => {
   });
 });
 
-/** The f16 of a positive number that f16 can hold exactly. */
+/** Returns the bits of a positive number that f16 represents exactly. */
 function halfOf(value: number): number {
   const exponent = Math.floor(Math.log2(value));
   return ((exponent + 15) << 10) | ((value / 2 ** exponent - 1) * 1024);
@@ -119,7 +119,7 @@ describe('hostile files', () => {
     `"${name}":{"dtype":"${dtype}","shape":${shape},"data_offsets":[${begin},${end}]}`;
 
   it.each<[what: string, bytes: Uint8Array, message: string | RegExp]>([
-    ['nothing', new Uint8Array(0), 'expected at least 8 bytes of a safetensors file, got 0'],
+    ['an empty file', new Uint8Array(0), 'expected at least 8 bytes of a safetensors file, got 0'],
     [
       'a huge header',
       file('{}', 0, 100_000_001n),
@@ -195,7 +195,7 @@ describe('hostile files', () => {
       'tensor "a" has shape ["1"]; expected whole numbers from 0 on',
     ],
     [
-      'a shape that is none',
+      'a shape that is an object',
       file(`{${entry('a', 'U8', '{"0":1}', 0, 1)}}`, 1),
       'tensor "a" has shape {"0":1}; expected whole numbers from 0 on',
     ],
@@ -240,12 +240,12 @@ describe('hostile files', () => {
       'tensor "a" has data_offsets [-1,0]; expected [begin, end]',
     ],
     [
-      'offsets the wrong way',
+      'offsets in the wrong order',
       file(`{${entry('a', 'U8', '[1]', 1, 0)}}`, 1),
       'tensor "a" has data_offsets [1, 0], outside the 1 bytes of data in the file',
     ],
     [
-      'offsets out of the file',
+      'offsets outside the file',
       file(`{${entry('a', 'U8', '[9]', 0, 9)}}`, 8),
       'tensor "a" has data_offsets [0, 9], outside the 8 bytes of data in the file',
     ],
@@ -285,19 +285,19 @@ describe('hostile files', () => {
       '__metadata__ "a": expected a string, got 1',
     ],
   ])('%s', async (_what, bytes, message) => {
-    const got = await refusal(bytes);
-    if (typeof message === 'string') expect(got).toBe(message);
-    else expect(got).toMatch(message);
+    const actual = await refusal(bytes);
+    if (typeof message === 'string') expect(actual).toBe(message);
+    else expect(actual).toMatch(message);
   });
 
-  it('a missing file, a folder', async () => {
+  it('rejects a missing file and a folder', async () => {
     await expect(openSafetensors(join(folder, 'none.safetensors'))).rejects.toThrow(
       /none\.safetensors: no such file$/,
     );
     await expect(openSafetensors(folder)).rejects.toThrow(ModelError);
   });
 
-  it('survives random changes of length and header: a ModelError or a file that still reads', async () => {
+  it('after random changes of length and header either throw a ModelError or can still be read', async () => {
     const good = new Uint8Array(await readFile(python));
     const headerEnd = 8 + Number(new DataView(good.buffer).getBigUint64(0, true));
     let state = 12345;

@@ -14,10 +14,10 @@ import { fileAt } from '../../../src/graph/node/folder-files.ts';
 
 const at = [0, 250, 500, 998, 999];
 
-/** Exactly, but for what torch itself does not round correctly (see `Schedule`). */
-function expectClose(got: number, expected: number, exact: boolean): void {
-  if (exact) expect(got).toBe(expected);
-  else expect(Math.abs(got - expected)).toBeLessThanOrEqual(expected * (expected > 0.01 ? 6e-7 : 2e-5));
+/** Expects equal numbers, or close ones if torch itself does not round correctly (see `Schedule`). */
+function expectClose(actual: number, expected: number, exact: boolean): void {
+  if (exact) expect(actual).toBe(expected);
+  else expect(Math.abs(actual - expected)).toBeLessThanOrEqual(expected * (expected > 0.01 ? 6e-7 : 2e-5));
 }
 
 describe('parseSchedule', () => {
@@ -106,7 +106,7 @@ describe('parseSchedule', () => {
     });
   });
 
-  it('takes trained betas as they are', () => {
+  it('uses trained betas unchanged', () => {
     const config = {
       _class_name: 'DDIMScheduler',
       num_train_timesteps: 4,
@@ -148,7 +148,7 @@ describe('parseSchedule', () => {
       /^f: expected one of the schedulers DDPMScheduler, .*, got "EDMEulerScheduler"$/,
     ],
     [
-      'a flow',
+      'a flow-matching scheduler',
       { _class_name: 'FlowMatchEulerDiscreteScheduler' },
       /^f: expected one of the schedulers .*, got "FlowMatchEulerDiscreteScheduler"$/,
     ],
@@ -190,7 +190,7 @@ describe('parseSchedule', () => {
       'f: expected timestep_type discrete, got "continuous"',
     ],
     [
-      'rescaling where there is none',
+      'rescaling that the scheduler does not support',
       { _class_name: 'PNDMScheduler', rescale_betas_zero_snr: true },
       'f: rescale_betas_zero_snr is unknown to PNDMScheduler',
     ],
@@ -200,7 +200,7 @@ describe('parseSchedule', () => {
       'f: prediction_type sample needs noise at timestep 0, but its beta is 0',
     ],
     [
-      'nothing to rescale',
+      'betas that cannot be rescaled',
       { _class_name: 'DDPMScheduler', rescale_betas_zero_snr: true, beta_start: 0, beta_end: 0 },
       'f: the betas give no noise schedule',
     ],
@@ -209,7 +209,7 @@ describe('parseSchedule', () => {
     expect(() => parseSchedule(config, 'f')).toThrow(message);
   });
 
-  it("reads a file, also with Python's infinities", async () => {
+  it("reads a file, including Python's infinities", async () => {
     const folder = await mkdtemp(join(tmpdir(), 'schedule-'));
     const file = join(folder, 'scheduler_config.json');
     await writeFile(file, '{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity}');
@@ -241,7 +241,7 @@ describe('coefficients', () => {
     expect(coefficients(schedule(predictionType), 1)).toMatchObject({ a: 0.6, b: 0.8 });
   });
 
-  it('refuses timesteps outside the schedule', () => {
+  it('rejects timesteps outside the schedule', () => {
     for (const t of [-1, 2, 0.5])
       expect(() => coefficients(schedule('epsilon'), t)).toThrow(
         `expected a timestep from 0 to 1 of the model, got ${t}`,

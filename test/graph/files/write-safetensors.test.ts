@@ -13,7 +13,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true }));
 
 describe('writeSafetensors', () => {
-  it('writes what it reads back, aligned, the same bytes whatever the order', async () => {
+  it('writes aligned tensors that read back unchanged, with the same bytes for any order', async () => {
     const tensors = [
       ['z', { dtype: 'U8', shape: [3], data: Uint8Array.of(1, 2, 3) }],
       ['noise', { dtype: 'F32', shape: [1, 2, 1], data: Float32Array.of(0.5, -2) }],
@@ -36,7 +36,7 @@ describe('writeSafetensors', () => {
     await opened.close();
   });
 
-  it('refuses data that does not match, and leaves nothing behind', async () => {
+  it('rejects data that does not match, and leaves no file behind', async () => {
     const before = (await readdir(folder)).sort();
     const bad = [
       [

@@ -11,7 +11,7 @@ const golden = (name: string, file: string) =>
 const json = (name: string) => JSON.parse(golden(name, 'config.json').toString()) as Record<string, unknown>;
 const minimal = { architectures: ['CLIPTextModel'] };
 
-/** Names, shapes and dtypes of a golden's weights. */
+/** Returns the names, shapes and dtypes of the weights of a golden file. */
 function tensorsOf(name: string): Map<string, TensorInfo> {
   const bytes = golden(name, 'model.safetensors');
   const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString()) as Record<
@@ -49,7 +49,7 @@ describe('parseClipTextConfig', () => {
     expect(parseClipTextConfig(json(name), 'c')).toMatchObject({ hiddenAct, layerNormEps });
   });
 
-  it('takes the model type where there is no architecture', () => {
+  it('uses the model type if there is no architecture', () => {
     expect(parseClipTextConfig({ model_type: 'clip_text_model' }, 'c').hiddenSize).toBe(512);
   });
 
@@ -73,7 +73,7 @@ describe('parseClipTextConfig', () => {
       /^c: hidden_act: expected quick_gelu or gelu or .*, got "swish"$/,
     ],
     [
-      'an activation by a name of ours',
+      'an activation with the name of a property of objects',
       { ...minimal, hidden_act: 'constructor' },
       /hidden_act: expected .*, got "constructor"$/,
     ],
@@ -104,12 +104,12 @@ describe('clipTextTensors', () => {
     expect([...found.keys()].every((key) => key.startsWith('text_model.'))).toBe(true);
   });
 
-  it('knows the files that it must accept apart', () => {
+  it('accepts the tensors that may be missing or extra', () => {
     expect(tensorsOf('quick-gelu').has('text_model.embeddings.position_ids')).toBe(true);
     expect(tensorsOf('gelu').has('final_layer_norm.bias')).toBe(true);
   });
 
-  it('refuses a missing and a strange tensor', () => {
+  it('rejects a missing and an unexpected tensor', () => {
     const expected = clipTextTensors(parseClipTextConfig(json('quick-gelu'), 'c'));
     const tensors = tensorsOf('quick-gelu');
     const bias = tensors.get('text_model.final_layer_norm.bias')!;

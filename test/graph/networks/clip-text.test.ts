@@ -1,4 +1,4 @@
-// Whole text encoders against transformers: random weights, small sizes (test/golden/cliptext.py made them).
+// Tests whole text encoders against transformers, with random weights and small sizes (from test/golden/cliptext.py).
 
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -29,13 +29,13 @@ async function open(name: string) {
   const bytes = await io.read('ids');
   const all = [...new BigInt64Array(bytes.buffer)].map(Number);
   const ids = Array.from({ length: n }, (_, i) => Int32Array.from(all.slice(i * tokens, (i + 1) * tokens)));
-  const want = await io.readF32('last_hidden_state');
-  return { config, weights, io, ids, tokens, want };
+  const expected = await io.readF32('last_hidden_state');
+  return { config, weights, io, ids, tokens, expected };
 }
 
 /** Runs a golden's network and returns the last hidden state [n, tokens, hiddenSize] and the expected one. */
 async function run(name: string, family: Family | undefined, weightDtype: 'f32' | 'f16' = 'f32') {
-  const { config, weights, io, ids, tokens, want } = await open(name);
+  const { config, weights, io, ids, tokens, expected } = await open(name);
   const device = await testDevice(family ? { family } : {});
   const shape: Shape = [config.hiddenSize, ids.length, tokens, 1];
   const graph = newGraph();
@@ -45,15 +45,20 @@ async function run(name: string, family: Family | undefined, weightDtype: 'f32' 
   const { y } = await runGraph(device, graph, { x }, weightDtype);
   await Promise.all([weights.close(), io.close()]);
   const [c, n] = shape;
-  const got = new Float32Array(n * tokens * c);
+  const actual = new Float32Array(n * tokens * c);
   for (let s = 0; s < n; s++)
     for (let t = 0; t < tokens; t++)
-      for (let i = 0; i < c; i++) got[(s * tokens + t) * c + i] = y![(s * c + i) * tokens + t]!;
-  return { got, want };
+      for (let i = 0; i < c; i++) actual[(s * tokens + t) * c + i] = y![(s * c + i) * tokens + t]!;
+  return { actual, expected };
 }
 
-const relative = ({ got, want }: { readonly got: Float32Array; readonly want: Float32Array }): number =>
-  maxDifference(got, want).difference / Math.max(...want.map(Math.abs));
+const relative = ({
+  actual,
+  expected,
+}: {
+  readonly actual: Float32Array;
+  readonly expected: Float32Array;
+}): number => maxDifference(actual, expected).difference / Math.max(...expected.map(Math.abs));
 
 describe('clipText equals transformers', () => {
   for (const family of [undefined, 'plain', 'tile'] as const)
@@ -67,7 +72,7 @@ describe('clipText equals transformers', () => {
 });
 
 describe('embedTokens', () => {
-  it('reads no more of the token table than the texts need', async () => {
+  it('reads only the rows of the token table that the texts need', async () => {
     const { config, weights, io, ids } = await open('quick-gelu');
     const reads: number[] = [];
     const counted: typeof weights = {

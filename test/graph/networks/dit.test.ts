@@ -1,4 +1,4 @@
-// Whole DiTs against diffusers: random weights, small sizes (test/golden/dit.py made them).
+// Tests whole DiTs against diffusers, with random weights and small sizes (from test/golden/dit.py).
 
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -17,7 +17,7 @@ import { runGraph } from '../run-graph.ts';
 
 const names = ['patch2', 'patch4'] as const;
 
-/** The largest difference from diffusers' output, relative to its largest value, over a golden's samples. */
+/** Returns the largest difference from diffusers' output, relative to its largest value, over the golden samples. */
 async function difference(
   name: (typeof names)[number],
   { family, weights = 'f32' }: { family?: Family; weights?: WeightDtype } = {},
@@ -43,10 +43,10 @@ async function difference(
       time: timeRows(TIME_ROW, [...(await io.readF32(`timestep.${key}`))]),
       label: Uint32Array.from(await io.readF32(`class_labels.${key}`)),
     };
-    const got = await runGraph(device, graph, inputs, weights);
-    const want = await io.readF32(`output.${key}`);
-    const scale = Math.max(...want.map(Math.abs));
-    worst = Math.max(worst, maxDifference(got.y!, want).difference / scale);
+    const actual = await runGraph(device, graph, inputs, weights);
+    const expected = await io.readF32(`output.${key}`);
+    const scale = Math.max(...expected.map(Math.abs));
+    worst = Math.max(worst, maxDifference(actual.y!, expected).difference / scale);
   }
   await Promise.all([file.close(), io.close()]);
   return worst;
@@ -61,13 +61,13 @@ describe('dit equals diffusers', () => {
     expect(await difference('patch2', { family })).toBeLessThan(2e-5);
   });
 
-  it('with weights in f16 that were not', async () => {
+  it('with weights converted to f16', async () => {
     const found = await difference('patch4', { weights: 'f16' });
     expect(found).toBeLessThan(1e-2);
     expect(found).toBeGreaterThan(1e-6);
   });
 
-  it('refuses a sample that is not made of whole patches', () => {
+  it('rejects a sample that does not consist of whole patches', () => {
     const graph = newGraph();
     const config = parseDitConfig({}, 'c');
     const values = {
@@ -93,12 +93,12 @@ describe('ditTensors', () => {
 });
 
 describe('positionEmbedding', () => {
-  it('is sines and cosines of the column, then of the row', () => {
+  it('consists of sines and cosines of the column, then of the row', () => {
     const [rows, columns] = [2, 3];
     const at = (values: Float32Array, k: number, row: number, column: number) =>
       values[(k * rows + row) * columns + column];
     const values = positionEmbedding(8, [rows, columns], 3, 1);
-    // the rows of a grid of 2 lie over the range of 3: the second at 1 / (2 / 3)
+    // a grid of 2 rows is spread over the range of 3 rows: the second row is at 1 / (2 / 3)
     expect(at(values, 0, 1, 2)).toBeCloseTo(Math.sin(2), 6);
     expect(at(values, 1, 1, 2)).toBeCloseTo(Math.sin(0.02), 6);
     expect(at(values, 2, 1, 2)).toBeCloseTo(Math.cos(2), 6);
@@ -148,7 +148,7 @@ describe('parseDitConfig', () => {
     expect(parseDitConfig(now, 'c')).toEqual(expected);
   });
 
-  it('scales the positions of large samples in the old class only', () => {
+  it('scales the positions of large samples only for the old class', () => {
     expect(parseDitConfig({ ...old, sample_size: 128 }, 'c').interpolationScale).toBe(2);
     const now = { _class_name: 'DiTTransformer2DModel', sample_size: 128 };
     expect(parseDitConfig(now, 'c').interpolationScale).toBe(1);
@@ -182,7 +182,7 @@ describe('parseDitConfig', () => {
       'c: activation_fn: expected gelu-approximate or gelu, got "geglu"',
     ],
     [
-      'a sample that is not made of patches',
+      'a sample that does not consist of whole patches',
       { ...old, sample_size: 33 },
       'c: sample_size 33 is not a multiple of patch_size 2',
     ],

@@ -18,7 +18,7 @@ const two = {
 const elements = (shape: readonly number[]): number => shape.reduce((product, side) => product * side, 1);
 
 describe('parseUNet2DConditionConfig', () => {
-  it("fills in diffusers' defaults, spelled out by level", () => {
+  it("fills in diffusers' defaults, one entry per level", () => {
     expect(parse({})).toEqual({
       sampleSize: undefined,
       inChannels: 4,
@@ -49,7 +49,7 @@ describe('parseUNet2DConditionConfig', () => {
 
   it.each<[what: string, config: Record<string, unknown>, expected: Record<string, unknown>]>([
     [
-      'Stable Diffusion 2.1 as its file has it',
+      'the file of Stable Diffusion 2.1',
       {
         _diffusers_version: '0.10.0.dev0',
         attention_head_dim: [5, 10, 20, 20],
@@ -64,7 +64,7 @@ describe('parseUNet2DConditionConfig', () => {
       { numAttentionHeads: [5, 10, 20, 20], crossAttentionDim: 1024, useLinearProjection: true },
     ],
     [
-      'everything off, as later versions write it',
+      'the disabled options that later versions write',
       {
         addition_embed_type: null,
         addition_embed_type_num_heads: 64,
@@ -227,20 +227,20 @@ describe('parseUNet2DConditionConfig', () => {
     expect(() => parse(config)).toThrow(message);
   });
 
-  it('says what rows of timesteps depend on', () => {
+  it('contains what the rows of timesteps depend on', () => {
     expect(timeRowLength(parse(two))).toBe(32);
   });
 });
 
 describe('crossAttentions', () => {
-  it('lists them as Stable Diffusion has them', () => {
+  it('lists those of Stable Diffusion', () => {
     const all = crossAttentions(parse({}));
     expect(all).toHaveLength(16);
     expect(all[0]).toEqual({ name: 'down_blocks.0.attentions.0.transformer_blocks.0.attn2', inner: 320 });
     expect(all[6]).toEqual({ name: 'mid_block.attentions.0.transformer_blocks.0.attn2', inner: 1280 });
     expect(all[15]).toEqual({ name: 'up_blocks.3.attentions.2.transformer_blocks.0.attn2', inner: 320 });
   });
-  it('counts both attentions of a block that only looks at the prompt, and every block', () => {
+  it('lists both attentions of a block with cross-attention only, for every block', () => {
     const config = {
       ...two,
       only_cross_attention: [true, false],
@@ -271,7 +271,7 @@ describe('unet2dConditionTensors', () => {
   it.each(cases)("has diffusers' names and shapes at full size: $config", ({ config, ...expected }) => {
     const recorded = unet2dConditionTensors(parse(config));
     const lines = recorded.map(({ name, shape }) => `${name}[${shape.join()}]`);
-    // by code points, as Python sorts
+    // sorted by code points, as in Python
     const text = lines.sort((a, b) => (a < b ? -1 : 1)).join('\n');
     expect({
       tensors: recorded.length,
@@ -297,7 +297,7 @@ describe('unet2dConditionTensors', () => {
     return 'accepted';
   };
 
-  it('is what a file is held against, naming the tensor', () => {
+  it('is what a file is compared with; the error names the tensor', () => {
     const name = 'up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight';
     expect(refusal(() => {})).toBe('accepted');
     expect(refusal((all) => all.delete(name))).toBe(`m: missing tensor "${name}"`);

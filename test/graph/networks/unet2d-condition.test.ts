@@ -1,5 +1,5 @@
-// Whole UNet2DConditionModels against diffusers: random weights, small sizes (test/golden/unet2dcondition.py made
-// them), five samples of two views, each with a prompt of its own.
+// Tests whole UNet2DConditionModels against diffusers, with random weights and small sizes (from
+// test/golden/unet2dcondition.py), on five samples of two views, each with its own prompt.
 
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -40,7 +40,7 @@ async function integers(file: TensorFile, name: string): Promise<number[]> {
 
 type Sizes = readonly [number, number, number, number];
 
-/** The network of a golden: its parts and what each of them is given, as one graph. */
+/** Returns the network of a golden file as one graph, with its inputs. */
 async function traced(name: string) {
   const folder = join(goldens, `${prefix}${name}`);
   const config = await readUNet2DConditionConfig(...fileAt(join(folder, 'config.json')));
@@ -58,11 +58,11 @@ async function traced(name: string) {
     time: input(graph, 'time', [timeRowLength(config), p, 1, 1]),
   });
   const layers = crossAttentions(config);
-  const asked: string[] = [];
+  const calls: string[] = [];
   const y = unet2dCondition(graph, parameters, config, {
     shared: values.map((x) => apply(graph, 'pickSamples', {}, { x, index: view })),
     crossAttention(layer, inner) {
-      asked.push(layer);
+      calls.push(layer);
       return keysAndValues(graph, parameters, { name: layer, inner }, context);
     },
   });
@@ -80,16 +80,16 @@ async function traced(name: string) {
     }),
   });
   const close = () => Promise.all([weights.close(), io.close()]);
-  return { graph, config, layers, asked, values, weights, io, inputs, close };
+  return { graph, config, layers, calls, values, weights, io, inputs, close };
 }
 
 async function run(name: string, family?: 'plain' | 'tile', dtype: WeightDtype = 'f32') {
   const { graph, inputs, io, close } = await traced(name);
   const device = await testDevice(family ? { family } : {});
   const { y } = await runGraph(device, graph, await inputs(), dtype);
-  const want = await io.readF32('output');
+  const expected = await io.readF32('output');
   await close();
-  return maxDifference(y!, want).difference / Math.max(...want.map(Math.abs));
+  return maxDifference(y!, expected).difference / Math.max(...expected.map(Math.abs));
 }
 
 describe('unet2dCondition equals diffusers', () => {
@@ -99,7 +99,7 @@ describe('unet2dCondition equals diffusers', () => {
   it.each(['plain', 'tile'] as const)('sd2, family %s', async (family) => {
     expect(await run('sd2', family)).toBeLessThan(2e-5);
   });
-  it('odd, whose weights are f32, with weights in f16', async () => {
+  it('odd, with its f32 weights converted to f16', async () => {
     const difference = await run('odd', undefined, 'f16');
     expect(difference).toBeLessThan(5e-3);
     expect(difference).toBeGreaterThan(1e-6);
@@ -108,9 +108,9 @@ describe('unet2dCondition equals diffusers', () => {
 
 describe('the graph', () => {
   it.each(names)(
-    'of %s binds every tensor of the file, and asks for each cross-attention once',
+    'of %s binds every tensor of the file, and requests each cross-attention once',
     async (name) => {
-      const { graph, layers, asked, weights, close } = await traced(name);
+      const { graph, layers, calls, weights, close } = await traced(name);
       const sizes = new Map(
         [...weights.tensors].map(([tensor, { shape }]) => [tensor, shape.reduce((a, b) => a * b, 1)]),
       );
@@ -127,7 +127,7 @@ describe('the graph', () => {
         }
       }
       expect(bound).toEqual(sizes);
-      expect(asked).toEqual(layers.map((layer) => layer.name));
+      expect(calls).toEqual(layers.map((layer) => layer.name));
       await close();
     },
   );
@@ -158,7 +158,7 @@ describe('the graph', () => {
     expect(await first('late')).toEqual({ first: `${up}.attn2`, last: `${up}.attn2.to_q.weight`, values: 5 });
   });
 
-  it('leaves no addition and no upsampling by two on its own', async () => {
+  it('has no separate additions and no separate upsampling by two after fusion', async () => {
     for (const name of names) {
       const { graph, close } = await traced(name);
       await close();
@@ -169,7 +169,7 @@ describe('the graph', () => {
     }
   });
 
-  it('refuses prompts of another width', () => {
+  it('rejects prompts of another width', () => {
     const config = parseUNet2DConditionConfig({ _class_name: 'UNet2DConditionModel' }, 'c');
     const graph = newGraph();
     const shapes = new Map(unet2dConditionTensors(config).map(({ name, shape }) => [name, shape]));

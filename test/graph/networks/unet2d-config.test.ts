@@ -67,12 +67,12 @@ describe('parseUNet2DConfig', () => {
     ],
     ['another name of silu', { act_fn: 'Swish' }, { actFn: 'silu' }],
     [
-      'resampling left open',
+      'no resampling types',
       { downsample_type: null, upsample_type: 'resnet' },
       { downsampleType: 'conv', upsampleType: 'resnet' },
     ],
     [
-      'options that are off, notes, EMA',
+      'disabled options, notes, EMA',
       { some_new_option: null, another: false, _name_or_path: 'x', decay: 0.9999, power: 0.75 },
       {},
     ],
@@ -102,12 +102,12 @@ describe('parseUNet2DConfig', () => {
       'c: down_block_types: expected DownBlock2D or AttnDownBlock2D or ResnetDownsampleBlock2D, got "SkipDownBlock2D"',
     ],
     [
-      'a skip block above',
+      'a skip block in the upward path',
       { ...two, up_block_types: ['AttnUpBlock2D', 'SkipUpBlock2D'] },
       /^c: up_block_types: expected .*, got "SkipUpBlock2D"$/,
     ],
     [
-      'a down block above',
+      'a down block in the upward path',
       { ...two, up_block_types: ['DownBlock2D', 'UpBlock2D'] },
       /^c: up_block_types: expected .*, got "DownBlock2D"$/,
     ],
@@ -185,11 +185,11 @@ describe('parseUNet2DConfig', () => {
     expect(() => parse(config)).toThrow(message);
   });
 
-  it.each([[null], [[]], ['x'], [7]])('refuses %j in place of an object', (value) => {
+  it.each([[null], [[]], ['x'], [7]])('rejects %j instead of an object', (value) => {
     expect(() => parseUNet2DConfig(value, 'c')).toThrow(ModelError);
   });
 
-  it('a head wider than a block without attention does no harm', () => {
+  it('accepts a head that is wider than a block without attention', () => {
     expect(parse({ ...two, attention_head_dim: 48 }).attentionHeadDim).toBe(48);
   });
 });

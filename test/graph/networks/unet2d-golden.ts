@@ -1,4 +1,4 @@
-// The UNets of test/golden/make.py as graphs, with their inputs.
+// Reads the UNets of test/golden/make.py as graphs, with their inputs.
 
 import { join } from 'node:path';
 import { type Graph, input, newGraph } from '../../../src/graph/core/graph.ts';
@@ -18,9 +18,9 @@ export interface GoldenUNet {
   readonly graph: Graph;
   readonly sample: Value;
   readonly y: Value;
-  /** By the names of the graph's inputs, in [n, c, h, w] order. */
+  /** Values by the names of the graph's inputs, in [n, c, h, w] order. */
   readonly inputs: Readonly<Record<string, ArrayLike<number>>>;
-  /** What diffusers divides each sample's output by. */
+  /** The number by which diffusers divides each sample's output. */
   readonly divisors: readonly number[];
   readonly io: TensorFile;
   readonly weights: TensorFile;
@@ -34,7 +34,7 @@ async function numbers(file: TensorFile, name: string): Promise<number[]> {
   return [...new BigInt64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8)].map(Number);
 }
 
-/** The network unet2d-NAME on the inputs of its io.safetensors; `close` when it has run. */
+/** Returns the network unet2d-NAME and the inputs in its io.safetensors. Call `close` after running it. */
 export async function goldenUNet(name: string): Promise<GoldenUNet> {
   const folder = join(goldens, `unet2d-${name}`);
   const config = await readUNet2DConfig(...fileAt(join(folder, 'unet', 'config.json')));
@@ -49,21 +49,21 @@ export async function goldenUNet(name: string): Promise<GoldenUNet> {
   const rowsShape: Shape = [timeRowLength(config), n, 1, 1];
   const inputs: Record<string, ArrayLike<number>> = {};
   const graph = newGraph();
-  const given = (key: string, shape: Shape, values: ArrayLike<number>): Value => {
+  const addInput = (key: string, shape: Shape, values: ArrayLike<number>): Value => {
     inputs[key] = values;
     return input(graph, key, shape);
   };
 
-  const sample = given('sample', [c, n, h, w], await io.readF32('sample'));
-  const time = given('time', rowsShape, timeRows(config, timesteps, frequencies));
+  const sample = addInput('sample', [c, n, h, w], await io.readF32('sample'));
+  const time = addInput('time', rowsShape, timeRows(config, timesteps, frequencies));
   let label: Value | undefined;
   if (labels && config.classEmbedding === 'table')
-    label = given('label', [1, n, 1, 1], Uint32Array.from(labels));
+    label = addInput('label', [1, n, 1, 1], Uint32Array.from(labels));
   else if (labels && config.classEmbedding === 'identity')
-    label = given('label', [config.timeEmbeddingDim, n, 1, 1], labels);
-  else if (labels) label = given('label', rowsShape, timeRows(config, labels, frequencies));
+    label = addInput('label', [config.timeEmbeddingDim, n, 1, 1], labels);
+  else if (labels) label = addInput('label', rowsShape, timeRows(config, labels, frequencies));
   const centring = Float32Array.from({ length: 2 * c * n }, (_, i) => (i % (2 * c) < c ? 2 : -1));
-  const centre = config.centerInputSample ? given('centre', [2 * c, n, 1, 1], centring) : undefined;
+  const centre = config.centerInputSample ? addInput('centre', [2 * c, n, 1, 1], centring) : undefined;
   const y = unet2d(graph, parametersOf(weights, unet2dTensors(config)), config, {
     sample,
     time,

@@ -1,4 +1,4 @@
-// Whole UNets differentiated, against torch's autograd through diffusers (test/golden/gradients.py).
+// Tests the gradients of whole UNets against torch's autograd through diffusers (test/golden/gradients.py).
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ const golden = JSON.parse(readFileSync(join(goldens, 'gradients', 'parameters.js
   Record<string, Measures>
 >;
 
-/** The norm of a gradient, and its product with cos 1, cos 2, .. */
+/** Returns the norm of a gradient, and its product with cos 1, cos 2, ... */
 function measuresOf(gradient: Float32Array): Measures {
   let [squares, product] = [0, 0];
   gradient.forEach((value, i) => {
@@ -25,7 +25,7 @@ function measuresOf(gradient: Float32Array): Measures {
   return [Math.sqrt(squares), product];
 }
 
-/** Gradients of mean(output²) with regard to the sample and, by its name, to every parameter. */
+/** Returns the gradients of mean(output²) with respect to the sample and, if `parameters`, to every parameter by name. */
 async function gradientsOf(name: string, parameters: boolean) {
   const { graph, sample, y, inputs, divisors, io, weights, close } = await goldenUNet(name);
   const dy = input(graph, 'dy', y.shape);
@@ -36,11 +36,13 @@ async function gradientsOf(name: string, parameters: boolean) {
   });
   output(graph, 'sample gradient', made.values.get(sample.id)!);
   for (const [key, value] of made.constants) output(graph, key, value);
-  const expected = await io.readF32('output');
-  const each = expected.length / divisors.length;
-  const seed = expected.map((value, i) => (2 * value) / expected.length / divisors[Math.floor(i / each)]!);
+  const diffusersOutput = await io.readF32('output');
+  const each = diffusersOutput.length / divisors.length;
+  const seed = diffusersOutput.map(
+    (value, i) => (2 * value) / diffusersOutput.length / divisors[Math.floor(i / each)]!,
+  );
   const outputs = await runGraph(await testDevice(), graph, { ...inputs, dy: seed });
-  const want = await io.readF32('sample_gradient');
+  const expected = await io.readF32('sample_gradient');
   const ofParameters = new Map<string, Float32Array>();
   for (const key of made.constants.keys()) {
     let from = 0;
@@ -51,20 +53,20 @@ async function gradientsOf(name: string, parameters: boolean) {
     }
   }
   await close();
-  return { got: outputs['sample gradient']!, want, ofParameters };
+  return { actual: outputs['sample gradient']!, expected, ofParameters };
 }
 
 describe('gradients of a whole UNet equal torch', () => {
   // table: classes, scale and shift, attention, 28 to 7; ddpm: no classes, plain time embedding, convolutions between
   // the levels.
   it.each(['table', 'ddpm'])('%s: the sample and every parameter', async (name) => {
-    const { got, want, ofParameters } = await gradientsOf(name, true);
-    const largest = Math.max(...want.map(Math.abs));
-    expect(maxDifference(got, want).difference / largest).toBeLessThan(2e-5);
+    const { actual, expected, ofParameters } = await gradientsOf(name, true);
+    const largest = Math.max(...expected.map(Math.abs));
+    expect(maxDifference(actual, expected).difference / largest).toBeLessThan(2e-5);
 
     const measures = golden[name]!;
     expect([...ofParameters.keys()].sort()).toEqual(Object.keys(measures).sort());
-    // Some gradients are 0 but for rounding: those of the bias of keys, or of a bias before a norm of single channels.
+    // Some gradients are 0 except for rounding: of the bias of keys, and of a bias before a norm of single channels.
     const least = 1e-5 * Math.max(...Object.values(measures).map(([norm]) => norm));
     for (const [key, gradient] of ofParameters) {
       const expected = measures[key]!;
@@ -80,9 +82,9 @@ describe('gradients of a whole UNet equal torch', () => {
   it.each(['resnet-blocks', 'resnet-type', 'attn-conv', 'fourier', 'identity'])(
     '%s: the sample',
     async (name) => {
-      const { got, want } = await gradientsOf(name, false);
-      const largest = Math.max(...want.map(Math.abs));
-      expect(maxDifference(got, want).difference / largest).toBeLessThan(2e-5);
+      const { actual, expected } = await gradientsOf(name, false);
+      const largest = Math.max(...expected.map(Math.abs));
+      expect(maxDifference(actual, expected).difference / largest).toBeLessThan(2e-5);
     },
   );
 });

@@ -54,7 +54,7 @@ describe('checkTensors', () => {
     expect(found.get('conv_in.bias')!.name).toBe('conv_in.bias');
   });
 
-  it('finds attention under its old names', () => {
+  it('finds attention by its old names', () => {
     const found = checkTensors(
       expected,
       file((all) => {
@@ -91,7 +91,7 @@ describe('checkTensors', () => {
     ).toBe('m: missing tensor "conv_in.bias"; unexpected tensor "conv.bias"');
   });
 
-  it('shows the first few of many', () => {
+  it('names the first of many faults, and their number', () => {
     const count = expected.length;
     expect(refusal((all) => all.clear())).toBe(
       `m: ${count} missing tensors, first ${expected
@@ -106,7 +106,7 @@ describe('checkTensors', () => {
     );
   });
 
-  it('refuses an old name next to the current one', () => {
+  it('rejects a tensor under its old and its current name', () => {
     const extra = 'mid_block.attentions.0.query.bias';
     expect(refusal((all) => all.set(extra, [16]))).toBe(`m: unexpected tensor "${extra}"`);
   });

@@ -1,4 +1,4 @@
-// Whole UNets against diffusers: random weights, small sizes (test/golden/make.py made them).
+// Tests whole UNets against diffusers, with random weights and small sizes (from test/golden/make.py).
 
 import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
@@ -20,23 +20,23 @@ async function run(name: string, family?: 'plain' | 'tile') {
   const device = await testDevice(family ? { family } : {});
   const { y: made } = await runGraph(device, graph, inputs);
   const each = made!.length / divisors.length;
-  const got = made!.map((value, i) => value / divisors[Math.floor(i / each)]!);
-  const want = await io.readF32('output');
+  const actual = made!.map((value, i) => value / divisors[Math.floor(i / each)]!);
+  const expected = await io.readF32('output');
   await close();
-  return { got, want };
+  return { actual, expected };
 }
 
 describe('unet2d equals diffusers', () => {
   for (const family of [undefined, 'plain', 'tile'] as const)
     it.each(names)(`%s, family ${family ?? 'of the device'}`, async (name) => {
-      const { got, want } = await run(name, family);
-      const scale = Math.max(...want.map(Math.abs));
-      expect(maxDifference(got, want).difference / scale).toBeLessThan(2e-5);
+      const { actual, expected } = await run(name, family);
+      const scale = Math.max(...expected.map(Math.abs));
+      expect(maxDifference(actual, expected).difference / scale).toBeLessThan(2e-5);
     });
 });
 
 describe('a graph that does not fit', () => {
-  it('is refused as it is built, naming the op and both numbers', () => {
+  it('is rejected while it is built; the error names the op and both numbers', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [8, 1, 4, 4]);
     const weight = { name: 'w', length: 4 * 4 * 9, values: async () => new Float32Array(144) };

@@ -29,12 +29,12 @@ describe('parseVaeEncoderConfig', () => {
 
   it.each<[what: string, config: Record<string, unknown>, expected: Record<string, unknown>]>([
     [
-      'what a folder of Stable Diffusion 1.5 says',
+      'the file of Stable Diffusion 1.5',
       { ...four, _diffusers_version: '0.6.0', act_fn: 'silu', layers_per_block: 2, sample_size: 512 },
       { blockOutChannels: [128, 256, 512, 512], layersPerBlock: 2, sampleSize: [512, 512] },
     ],
     [
-      'what later versions add',
+      'the keys of later versions',
       {
         shift_factor: null,
         latents_mean: null,
@@ -62,7 +62,7 @@ describe('parseVaeEncoderConfig', () => {
       'c: _class_name: expected AutoencoderKL, got "AutoencoderTiny"',
     ],
     [
-      'latents by mean and deviation',
+      'latents with mean and deviation',
       { latents_mean: [0, 0, 0, 0] },
       'c: the key "latents_mean" with value [0,0,0,0] is unknown to this version',
     ],

@@ -38,7 +38,7 @@ describe('vaeEncoderParameters', () => {
     }
   });
 
-  it('leaves the decoder alone, and refuses whatever else is wrong', async () => {
+  it('ignores the decoder, and rejects any other unexpected tensor', async () => {
     const { config, file } = await golden('sd');
     const changed = (change: (tensors: Map<string, unknown>) => void): TensorFile => {
       const tensors = new Map(file.tensors);

@@ -1,4 +1,4 @@
-// The encoder against diffusers: random weights, small sizes (test/golden/vae.py made them).
+// Tests the encoder against diffusers, with random weights and small sizes (from test/golden/vae.py).
 
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -23,7 +23,7 @@ import { runGraph } from '../run-graph.ts';
 
 const names = ['sd', 'conv', 'shift', 'plain'] as const;
 
-/** The largest difference from diffusers' latents, relative to the largest latent, over a golden's images. */
+/** Returns the largest difference from diffusers' latents, relative to the largest latent, over the golden images. */
 async function difference(
   name: (typeof names)[number],
   { family, weights = 'f32' }: { family?: Family; weights?: WeightDtype } = {},
@@ -43,10 +43,10 @@ async function difference(
     const shape: Shape = [config.latentChannels, n, Math.floor(h / f), Math.floor(w / f)];
     expect(latent.shape).toEqual(shape);
     output(graph, 'latent', latent);
-    const got = await runGraph(device, graph, { image: await io.readF32(`image.${key}`) }, weights);
-    const want = await io.readF32(`latent.${key}`);
-    const scale = Math.max(...want.map(Math.abs));
-    worst = Math.max(worst, maxDifference(got.latent!, want).difference / scale);
+    const actual = await runGraph(device, graph, { image: await io.readF32(`image.${key}`) }, weights);
+    const expected = await io.readF32(`latent.${key}`);
+    const scale = Math.max(...expected.map(Math.abs));
+    worst = Math.max(worst, maxDifference(actual.latent!, expected).difference / scale);
   }
   await Promise.all([file.close(), io.close()]);
   return worst;
@@ -61,7 +61,7 @@ describe('vaeEncoder equals diffusers', () => {
     expect(await difference('sd', { family })).toBeLessThan(2e-5);
   });
 
-  it('with weights in f16 that were not', async () => {
+  it('with weights converted to f16', async () => {
     const found = await difference('shift', { weights: 'f16' });
     expect(found).toBeLessThan(2e-3);
     expect(found).toBeGreaterThan(1e-6);
@@ -70,7 +70,7 @@ describe('vaeEncoder equals diffusers', () => {
 
 describe('an encoder of the real size', () => {
   it.each(['subgroup', 'plain', 'tile'] as const)(
-    'takes 512x512 where 128 MiB can be bound, family %s',
+    'takes 512x512 on a device that binds at most 128 MiB, family %s',
     async (family) => {
       const config = parseVaeEncoderConfig(
         {

@@ -31,8 +31,8 @@ it('is the adjoint of the forward pass, which is linear in the rows', async () =
   const device = await testDevice();
   for (const seed of [5, 6, 7]) {
     const inputs = { x: randomValues(120, 1), affine: randomValues(12, seed), dy: randomValues(160, 3) };
-    const got = await runGraph(device, graph, inputs);
-    expect(dot(got.gradient!, inputs.affine)).toBeCloseTo(dot(got.y!, inputs.dy), 4);
+    const actual = await runGraph(device, graph, inputs);
+    expect(dot(actual.gradient!, inputs.affine)).toBeCloseTo(dot(actual.y!, inputs.dy), 4);
   }
 });
 

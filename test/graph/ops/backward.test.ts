@@ -224,7 +224,7 @@ describe.each(FAMILIES)('backward of ops, %s', (family) => {
       Object.assign(bound, { [name]: input(graph, name, shape) });
     }
     for (const [name, indices] of Object.entries(index)) {
-      // Noise comes as rows of index and seed.
+      // Noise is given as rows of index and seed.
       const isNoise = name === 'noise';
       fed[name] = isNoise ? noiseKeys(indices, () => 0n) : Uint32Array.from(indices);
       Object.assign(bound, { [name]: input(graph, name, [1, indices.length, 1, isNoise ? 4 : 1]) });
@@ -249,7 +249,7 @@ describe.each(FAMILIES)('backward of ops, %s', (family) => {
     for (const name of checked) {
       const gradient =
         name in inputs ? made.values.get(graph.inputs.get(name)!.id) : made.constants.get(name);
-      // What is given unchanged is no value of its own to read back.
+      // A gradient that is an input, passed on unchanged, cannot be an output.
       output(graph, name, apply(graph, 'scaled', { factor: 1 }, { x: gradient }));
     }
     const gradients = await runGraph(here, graph, fed);

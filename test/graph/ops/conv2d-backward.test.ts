@@ -113,8 +113,8 @@ describe.each(FAMILIES)('gradients of a convolution, %s', (family) => {
     if (!here) return skip(`this adapter has no ${family} family`);
     const y = resultOf(options);
     const values = convolutionValues(options, y);
-    const got = await convolve(here, options, values);
-    const want = referenceConv2dBackward(options, values as never, values.dy!);
+    const actual = await convolve(here, options, values);
+    const expected = referenceConv2dBackward(options, values as never, values.dy!);
     const taps = options.kernel[0] * options.kernel[1];
     const terms = {
       x: y[0] * taps,
@@ -124,8 +124,8 @@ describe.each(FAMILIES)('gradients of a convolution, %s', (family) => {
       residual: 1,
     };
     for (const name of ['x', 'weight', 'bias', 'embedding', 'residual'] as const) {
-      const { difference, index } = maxDifference(got[`d ${name}`]!, want[name]);
-      // As for the forward: Winograd's transforms cost up to 8 bits.
+      const { difference, index } = maxDifference(actual[`d ${name}`]!, expected[name]);
+      // As in the forward pass, Winograd's transforms lose up to 8 bits.
       const bound = 2 * 256 * EPS * Math.sqrt(terms[name]) + 8 * EPS;
       expect(difference, `${name} at ${index}`).toBeLessThan(bound);
     }
@@ -136,11 +136,11 @@ describe.each(FAMILIES)('gradients of a convolution, %s', (family) => {
     if (!here) return skip(`this adapter has no ${family} family`);
     for (const { name, options } of [cases[3]!, cases[6]!, cases[8]!, cases[13]!]) {
       const values = convolutionValues(options, resultOf(options));
-      const got = await convolve(here, options, values, false);
-      const forward = dot(got.y!, values.dy!);
-      const scale = norm(got.y!) * norm(values.dy!);
-      expect(Math.abs(dot(values.x!, got['d x']!) - forward) / scale, name).toBeLessThan(2e-6);
-      expect(Math.abs(dot(values.weight!, got['d weight']!) - forward) / scale, name).toBeLessThan(2e-6);
+      const actual = await convolve(here, options, values, false);
+      const forward = dot(actual.y!, values.dy!);
+      const scale = norm(actual.y!) * norm(values.dy!);
+      expect(Math.abs(dot(values.x!, actual['d x']!) - forward) / scale, name).toBeLessThan(2e-6);
+      expect(Math.abs(dot(values.weight!, actual['d weight']!) - forward) / scale, name).toBeLessThan(2e-6);
     }
   });
 });
@@ -212,12 +212,12 @@ describe.each(FAMILIES)('gradients of a dense layer, %s', (family) => {
     output(graph, 'd x', gradients.values.get(x.id)!);
     output(graph, 'd residual', gradients.values.get(residual.id)!);
     for (const [name, value] of gradients.constants) output(graph, `d ${name}`, value);
-    const got = await runGraph(here, graph, values);
-    const want = referenceLinearBackward(options, values as never, values.dy!);
+    const actual = await runGraph(here, graph, values);
+    const expected = referenceLinearBackward(options, values as never, values.dy!);
     const columns = y[1] * y[2] * y[3];
     const terms = { x: outChannels, weight: columns, bias: columns, residual: 1 };
     for (const name of ['x', 'weight', 'bias', 'residual'] as const) {
-      const { difference, index } = maxDifference(got[`d ${name}`]!, want[name]);
+      const { difference, index } = maxDifference(actual[`d ${name}`]!, expected[name]);
       expect(difference, `${name} at ${index}`).toBeLessThan(32 * EPS * Math.sqrt(terms[name]) + 8 * EPS);
     }
   });
@@ -234,7 +234,7 @@ describe('the gradient of a convolution', () => {
     differentiate(graph, { seeds: [{ of: y, gradient: dy }], values: [x] });
     expect(graph.nodes.map(({ op }) => op)).toEqual(['conv2d', 'conv2d']);
   });
-  it('is refused if an upsampling is fused into it', () => {
+  it('is rejected if an upsampling is fused into it', () => {
     const graph = newGraph();
     const x = input(graph, 'x', [4, 2, 8, 8]);
     const dy = input(graph, 'dy', [4, 2, 16, 16]);

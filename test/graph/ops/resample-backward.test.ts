@@ -18,15 +18,15 @@ const linear: Ops = {
   'average pooling': (g, x) => apply(g, 'averagePool', {}, { x }),
   concatenation: (g, x, x2) => apply(g, 'concat', {}, { x0: x, x1: x2, x2: x }),
   'a slice': (g, x) => apply(g, 'slice', { from: 1, count: 2 }, { x }),
-  'slices that meet again': (g, x, x2) => {
+  'slices that are concatenated again': (g, x, x2) => {
     const [x0, x1] = [0, 2].map((from) => apply(g, 'slice', { from, count: 2 }, { x })) as [Value, Value];
     return apply(g, 'concat', {}, { x0, x1: apply(g, 'add', {}, { x1: x0, x2: x1 }), x2 });
   },
   'depth to space': (g, x) => apply(g, 'depthToSpace', { block: 2 }, { x }),
   'sums over pixels': (g, x) => apply(g, 'sumPixels', {}, { x }),
   'padded channels': (g, x) => apply(g, 'padChannels', { from: 1, channels: 7 }, { x }),
-  'the way back of upsampling': (g, x) => apply(g, 'upsampleGradient', { size: [2, 3] }, { dy: x }),
-  'the way back of pooling': (g, x) =>
+  'the gradient of upsampling': (g, x) => apply(g, 'upsampleGradient', { size: [2, 3] }, { dy: x }),
+  'the gradient of pooling': (g, x) =>
     apply(g, 'averagePoolGradient', { size: [2 * x.shape[2] + 1, 2 * x.shape[3]] }, { dy: x }),
 };
 
@@ -55,16 +55,16 @@ describe.each(['plain', 'tile'] as const)('adjoints, %s', (family: Family) => {
       output(graph, 'd x', values.get(x.id)!);
       const second = values.get(x2.id);
       if (second) output(graph, 'd x2', second);
-      const given = {
+      const inputs = {
         x: randomValues(size(shape), 1),
         x2: randomValues(size(shape), 2),
         dy: randomValues(size(y.shape), 3),
       };
-      const got = await runGraph(here, graph, given);
-      const back = dot(given.x, got['d x']!) + (second ? dot(given.x2, got['d x2']!) : 0);
-      const length = Math.sqrt(dot(got.y!, got.y!) * dot(given.dy, given.dy));
+      const actual = await runGraph(here, graph, inputs);
+      const back = dot(inputs.x, actual['d x']!) + (second ? dot(inputs.x2, actual['d x2']!) : 0);
+      const length = Math.sqrt(dot(actual.y!, actual.y!) * dot(inputs.dy, inputs.dy));
       expect(length).toBeGreaterThan(0);
-      expect(Math.abs(back - dot(got.y!, given.dy)) / length).toBeLessThan(1e-6);
+      expect(Math.abs(back - dot(actual.y!, inputs.dy)) / length).toBeLessThan(1e-6);
     }
   });
 });

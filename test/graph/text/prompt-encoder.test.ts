@@ -1,4 +1,4 @@
-// Prompts through tokenizer and text encoder, against transformers (test/golden/cliptext.py made what is expected).
+// Tests tokenizer and text encoder together against transformers (test/golden/cliptext.py).
 
 import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -26,7 +26,7 @@ for (const file of ['vocab.json', 'merges.txt'])
 afterAll(() => rmSync(temporary, { recursive: true }));
 const folders = { files: folderFiles('/'), tokenizer: temporary, textEncoder: join(golden, 'text_encoder') };
 
-/** Prompts through the folders of a tokenizer and a text encoder. */
+/** Encodes prompts with the folders of a tokenizer and a text encoder. */
 const encodePrompts = async (
   device: Device,
   from: TextEncoderFolders,
@@ -34,7 +34,7 @@ const encodePrompts = async (
   options?: PromptEncoderOptions,
 ) => encode(device, await readTextEncoder(from), texts, options);
 
-async function expected(): Promise<Float32Array> {
+async function expectedEncodings(): Promise<Float32Array> {
   const io = await openSafetensors(join(golden, 'io.safetensors'));
   const values = await io.readF32('last_hidden_state');
   await io.close();
@@ -42,20 +42,20 @@ async function expected(): Promise<Float32Array> {
 }
 
 describe('encodePrompts', () => {
-  it('equals transformers, whatever the chunk', async () => {
+  it('equals transformers for any chunk size', async () => {
     const device = await testDevice();
-    const want = await expected();
-    const scale = Math.max(...want.map(Math.abs));
+    const expected = await expectedEncodings();
+    const scale = Math.max(...expected.map(Math.abs));
     const together = await encodePrompts(device, folders, prompts);
     expect(together).toHaveLength(prompts.length * 77 * 12);
-    expect(maxDifference(together, want).difference / scale).toBeLessThan(2e-5);
+    expect(maxDifference(together, expected).difference / scale).toBeLessThan(2e-5);
     const inTwos = await encodePrompts(device, folders, prompts, { chunk: 2 });
     expect(inTwos).toEqual(together);
     const halves = await encodePrompts(device, folders, prompts, { weightDtype: 'f16' });
-    expect(maxDifference(halves, want).difference / scale).toBeLessThan(2e-5); // the file's are halves
+    expect(maxDifference(halves, expected).difference / scale).toBeLessThan(2e-5); // the weights of the file are in f16
   });
 
-  it('frees what it took', async () => {
+  it('frees its buffers', async () => {
     const device = await testDevice();
     const destroyed: boolean[] = [];
     const { gpu } = device;
@@ -77,7 +77,7 @@ describe('encodePrompts', () => {
     expect(destroyed).not.toContain(false);
   });
 
-  it('wants no device for no prompts', async () => {
+  it('needs no device if there are no prompts', async () => {
     expect(await encodePrompts({} as Device, folders, [])).toHaveLength(0);
   });
 

@@ -1,4 +1,4 @@
-// CLIP's tokenizer against transformers' (test/golden/cliptokenizer.py made what is expected), and its refusals.
+// Tests CLIP's tokenizer against that of transformers (test/golden/cliptokenizer.py), and the folders that it rejects.
 
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,7 +8,7 @@ import { ModelError } from '../../../src/errors.ts';
 import { folderFiles } from '../../../src/graph/node/folder-files.ts';
 import { readTokenizer } from '../../../src/graph/text/tokenizer-files.ts';
 
-const golden = join(import.meta.dirname, '..', '..', 'golden', 'cliptokenizer');
+const goldenFolder = join(import.meta.dirname, '..', '..', 'golden', 'cliptokenizer');
 interface Case {
   readonly files: Readonly<Record<string, unknown>>;
   readonly strings: 'strings' | 'added';
@@ -16,25 +16,28 @@ interface Case {
   readonly padding: number;
   readonly ids: readonly (readonly number[])[];
 }
-const expected = JSON.parse(readFileSync(join(golden, 'expected.json'), 'utf8')) as {
+const golden = JSON.parse(readFileSync(join(goldenFolder, 'expected.json'), 'utf8')) as {
   readonly strings: readonly string[];
   readonly added: readonly string[];
   readonly cases: Readonly<Record<string, Case>>;
 };
-const vocabulary = JSON.parse(readFileSync(join(golden, 'vocab.json'), 'utf8')) as Record<string, number>;
+const vocabulary = JSON.parse(readFileSync(join(goldenFolder, 'vocab.json'), 'utf8')) as Record<
+  string,
+  number
+>;
 const size = Object.keys(vocabulary).length;
-const merges = readFileSync(join(golden, 'merges.txt'), 'utf8').trimEnd().split('\n').slice(1);
+const merges = readFileSync(join(goldenFolder, 'merges.txt'), 'utf8').trimEnd().split('\n').slice(1);
 
 const folders: string[] = [];
 afterAll(() => {
   for (const folder of folders) rmSync(folder, { recursive: true });
 });
 
-/** A tokenizer's folder: the golden vocabulary with the files given; null takes one away. */
+/** Writes a tokenizer's folder: the golden vocabulary and some files. null removes a file. */
 function folderOf(files: Readonly<Record<string, unknown>>): string {
   const folder = mkdtempSync(join(tmpdir(), 'tokenizer-'));
   folders.push(folder);
-  for (const file of ['vocab.json', 'merges.txt']) cpSync(join(golden, file), join(folder, file));
+  for (const file of ['vocab.json', 'merges.txt']) cpSync(join(goldenFolder, file), join(folder, file));
   for (const [file, value] of Object.entries(files)) {
     if (value === null) rmSync(join(folder, file), { force: true });
     else writeFileSync(join(folder, file), typeof value === 'string' ? value : JSON.stringify(value));
@@ -51,24 +54,24 @@ const padded = (ids: readonly number[], { length, padding }: Case): number[] => 
 ];
 
 describe("ids are those of transformers' CLIPTokenizer", () => {
-  it.each(Object.entries(expected.cases))('%s', async (_, wanted) => {
-    const { encode, length } = await readTokenizerAt(folderOf(wanted.files));
-    expect(length).toBe(wanted.length);
-    const strings = expected[wanted.strings];
-    expect(wanted.ids).toHaveLength(strings.length);
-    const got = strings.map((text) => [text, ...encode(text)]);
-    expect(got).toEqual(strings.map((text, i) => [text, ...padded(wanted.ids[i]!, wanted)]));
+  it.each(Object.entries(golden.cases))('%s', async (_, expected) => {
+    const { encode, length } = await readTokenizerAt(folderOf(expected.files));
+    expect(length).toBe(expected.length);
+    const strings = golden[expected.strings];
+    expect(expected.ids).toHaveLength(strings.length);
+    const actual = strings.map((text) => [text, ...encode(text)]);
+    expect(actual).toEqual(strings.map((text, i) => [text, ...padded(expected.ids[i]!, expected)]));
   });
 
-  it('covers what it should', () => {
-    expect(expected.strings.length).toBeGreaterThanOrEqual(60);
-    const { sd1, sd2 } = expected.cases;
+  it('covers the special cases', () => {
+    expect(golden.strings.length).toBeGreaterThanOrEqual(60);
+    const { sd1, sd2 } = golden.cases;
     expect([sd1!.padding, sd2!.padding]).toEqual([size - 1, 0]);
     expect(sd1!.ids.filter((ids) => ids.length === 77).length).toBeGreaterThan(3);
   });
 
-  it.each(['strings', 'pairs'])('from tokenizer.json, merges as %s', async (form) => {
-    const { sd2 } = expected.cases;
+  it.each(['strings', 'pairs'])('from tokenizer.json with merges as %s', async (form) => {
+    const { sd2 } = golden.cases;
     const { encode } = await readTokenizerAt(
       folderOf({
         'vocab.json': null,
@@ -97,33 +100,31 @@ describe("ids are those of transformers' CLIPTokenizer", () => {
         },
       }),
     );
-    expect(expected.strings.map((text) => [...encode(text)])).toEqual(
-      sd2!.ids.map((ids) => padded(ids, sd2!)),
-    );
+    expect(golden.strings.map((text) => [...encode(text)])).toEqual(sd2!.ids.map((ids) => padded(ids, sd2!)));
   });
 
-  it('does not mind where lines end', async () => {
-    const text = readFileSync(join(golden, 'merges.txt'), 'utf8').replaceAll('\n', '\r\n');
-    const { sd1 } = expected.cases;
+  it('accepts Windows line ends', async () => {
+    const text = readFileSync(join(goldenFolder, 'merges.txt'), 'utf8').replaceAll('\n', '\r\n');
+    const { sd1 } = golden.cases;
     const { encode } = await readTokenizerAt(folderOf({ ...sd1!.files, 'merges.txt': `${text}\r\n` }));
-    expect([...encode(expected.strings[0]!)]).toEqual(padded(sd1!.ids[0]!, sd1!));
+    expect([...encode(golden.strings[0]!)]).toEqual(padded(sd1!.ids[0]!, sd1!));
   });
 
-  it('takes time in proportion to the text', async () => {
-    const { encode } = await readTokenizerAt(folderOf(expected.cases.sd1!.files));
+  it('takes time proportional to the length of the text', async () => {
+    const { encode } = await readTokenizerAt(folderOf(golden.cases.sd1!.files));
     const ids = encode('the '.repeat(200_000) + 'x'.repeat(100_000));
     expect(ids).toHaveLength(77);
     expect(ids[76]).toBe(size - 1);
   });
 
-  it('a lone half of a surrogate pair is text too', async () => {
-    const { encode } = await readTokenizerAt(folderOf(expected.cases.sd1!.files));
+  it('accepts a lone surrogate', async () => {
+    const { encode } = await readTokenizerAt(folderOf(golden.cases.sd1!.files));
     expect(encode('a\ud800')).toEqual(encode('a\ufffd'));
   });
 });
 
-describe('a folder that is not in order', () => {
-  const sd1 = expected.cases.sd1!.files;
+describe('an invalid folder', () => {
+  const sd1 = golden.cases.sd1!.files;
   const config = sd1['tokenizer_config.json'] as object;
   const without = (...tokens: readonly string[]) =>
     Object.fromEntries(Object.entries(vocabulary).filter(([token]) => !tokens.includes(token)));
@@ -182,12 +183,12 @@ describe('a folder that is not in order', () => {
       /\/merges\.txt: line 6: expected two tokens .*, got ""/,
     ],
     [
-      'a merge into nothing',
+      'a merge into a token that is not in the vocabulary',
       { 'merges.txt': lines((all) => all.push('ÿ ÿ')) },
       /\/merges\.txt: line 3002, "ÿ ÿ", needs the token "ÿÿ", which the vocabulary lacks/,
     ],
     [
-      'an added token with an id of another vocabulary',
+      'an added token whose id is not that of the vocabulary',
       { 'added_tokens.json': { '<cat-toy>': 49408 }, 'tokenizer_config.json': config },
       /\/vocab\.json: the added token "<cat-toy>" has the id 49408, but its id in the vocabulary is 3514$/,
     ],
@@ -197,12 +198,12 @@ describe('a folder that is not in order', () => {
       /tokenizer_config\.json: expected tokenizer_class CLIPTokenizer, got "T5Tokenizer"$/,
     ],
     [
-      'padding in front',
+      'padding on the left',
       { 'tokenizer_config.json': { padding_side: 'left' } },
       /expected padding_side right, got "left"$/,
     ],
     [
-      'no length',
+      'an invalid length',
       { 'tokenizer_config.json': { model_max_length: 1 } },
       /expected a whole number from 2 on as model_max_length, got 1$/,
     ],
@@ -217,7 +218,7 @@ describe('a folder that is not in order', () => {
       /\/tokenizer\.json: expected the model to be CLIP's BPE, got "WordPiece"$/,
     ],
     [
-      'a tokenizer.json whose words do not end',
+      'a tokenizer.json without a suffix of words',
       { 'tokenizer.json': { model: { end_of_word_suffix: '', vocab: {}, merges: [] } } },
       /\/tokenizer\.json: expected CLIP's end_of_word_suffix "<\/w>", got ""$/,
     ],
