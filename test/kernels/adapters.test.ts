@@ -1,4 +1,4 @@
-// Listing and choosing adapters: Dawn's list, names and indices, and what is out of reach.
+// Tests that adapters are listed, and chosen by name or index.
 
 import { describe, expect, test } from 'vitest';
 import { NoDeviceError } from '../../src/errors.ts';
@@ -11,7 +11,7 @@ const entry = (name: string, backend = 'vulkan'): AdapterEntry => ({ name, backe
 const LIST = [entry('SwiftShader Device (Subzero)'), entry('llvmpipe (LLVM 15.0.6, 256 bits)')];
 
 describe('the list that Dawn gives', () => {
-  test('is read out of its message, quotes in names included', () => {
+  test('is read from its message, including names with quotes', () => {
     const message = `no suitable backends found
 Available adapters:
  * backend: 'vulkan', name: 'llvmpipe (LLVM 15.0.6, 256 bits)'
@@ -34,19 +34,19 @@ Available adapters:
     expect(chooseAdapter(LIST, chosen)).toBe(LIST[index]);
   });
 
-  test.each([2, -1, 0.5, '2', '256', 'nvidia', ''])('%j is refused with the list', (chosen) => {
+  test.each([2, -1, 0.5, '2', '256', 'nvidia', ''])('%j is rejected with the list', (chosen) => {
     expect(() => chooseAdapter(LIST, chosen)).toThrow(NoDeviceError);
     expect(() => chooseAdapter(LIST, chosen)).toThrow(
       '0 SwiftShader Device (Subzero), 1 llvmpipe (LLVM 15.0.6, 256 bits)',
     );
   });
 
-  test('a name itself goes before names that contain it', () => {
+  test('an exact name takes precedence over names that contain it', () => {
     const cards = [entry('Card 9 Ti'), entry('Card 9', 'metal')];
     expect(chooseAdapter(cards, 'card 9')).toBe(cards[1]);
   });
 
-  test('the second of two equal cards cannot be chosen, and that is said', () => {
+  test('the second of two equal cards cannot be chosen, and the error says so', () => {
     const cards = [entry('H100'), entry('H100'), entry('T4')];
     expect(chooseAdapter(cards, 2)).toBe(cards[2]);
     expect(() => chooseAdapter(cards, 1)).toThrow('an earlier device has the same name');
@@ -68,7 +68,7 @@ test('every listed device has its capabilities, and the first opens by index and
   byDefault.close();
 });
 
-test('progress of compiling ends with all pipelines, and nothing is told of those that are ready', async () => {
+test('progress of compiling ends with all pipelines, and compiled pipelines are not reported again', async () => {
   const reports: CompileProgress[] = [];
   const device = await openDevice({ onCompile: (progress) => reports.push(progress) });
   const kernels = [1, 2, 3].map((value) =>

@@ -11,8 +11,8 @@ import { maxDifference, randomValues, runRoutine, testDevice } from './harness.t
 import { afterAll, describe, expect, it } from './test-functions.ts';
 
 /**
- * Of the forward's cases those that differ in where tokens and heads end, and one too large for a tile of
- * each family.
+ * The cases of the forward pass that differ in where tokens and heads end, and one that is too large for a
+ * tile of each family.
  */
 const chosen = cases.filter(
   ({ options: { queries, keys, n } }) => queries * keys * n < 6000 || queries === 144,
@@ -29,7 +29,7 @@ const inputsOf = ({ heads, headDim, n, queries, keys }: AttentionOptions) => ({
 });
 type Inputs = ReturnType<typeof inputsOf>;
 
-/** Gradients by operand, each [n, heads·headDim, tokens]. */
+/** Returns the gradients by operand, each [n, heads·headDim, tokens]. */
 async function run(
   device: Device,
   options: AttentionOptions,
@@ -89,7 +89,7 @@ describe.each(FAMILIES)('backward of attention, %s', (family) => {
     }
   });
 
-  it('is the same when scores are made in parts', async ({ skip }) => {
+  it('is the same if scores are computed in parts', async ({ skip }) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
     const sizes = { heads: 3, headDim: 12, n: 2, scale: 0.3 };
@@ -136,7 +136,7 @@ describe.each(FAMILIES)('backward of attention, %s', (family) => {
 });
 
 describe('gradients of attention', () => {
-  it('are not stacked where they differ in tokens', () => {
+  it('are not stacked if they have different numbers of tokens', () => {
     const capabilities = { family: 'plain', maxBindingBytes: 2 ** 27 } as Capabilities;
     const options = { heads: 2, headDim: 8, n: 1, queries: 3, keys: 4, scale: 1, of: 'qkv' } as const;
     expect(() => attentionGradient(capabilities, options)).toThrow(ShapeError);

@@ -16,7 +16,7 @@ interface Inputs {
   readonly v: Float32Array;
 }
 
-/** q is large enough that some weights of the softmax vanish and others stand out. */
+/** q is so large that some weights of the softmax are almost 0 and others dominate. */
 const inputsOf = ({ heads, headDim, n, queries, keys }: AttentionOptions): Inputs => ({
   q: randomValues(heads * headDim * n * queries, 1).map((value) => 4 * value),
   k: randomValues(heads * headDim * n * keys, 2),
@@ -57,7 +57,7 @@ describe.each(FAMILIES)('attention, %s', (family) => {
       await run(here, options, inputs),
       referenceAttention(options, inputs),
     );
-    // Scores reach 4 sqrt(headDim); an error of theirs is one of the weights, relative.
+    // Scores reach 4 sqrt(headDim); their absolute error is a relative error of the weights.
     expect(difference, `at ${index}`).toBeLessThan(EPS * (16 + 4 * options.headDim));
   });
 
@@ -81,7 +81,7 @@ describe.each(FAMILIES)('attention, %s', (family) => {
     }
   });
 
-  it('gives the same bytes when scores are made in parts', async (context) => {
+  it('gives the same bytes if scores are computed in parts', async (context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     const sizes = { heads: 3, headDim: 40, n: 2, scale: 0.1 };
@@ -103,7 +103,7 @@ describe.each(FAMILIES)('attention, %s', (family) => {
 });
 
 describe('attention shapes', () => {
-  it('refuses what is no attention', () => {
+  it('rejects invalid shapes', () => {
     const capabilities = { family: 'plain', maxBindingBytes: 2 ** 27 } as Capabilities;
     const options: AttentionOptions = { heads: 2, headDim: 8, n: 1, queries: 0, keys: 4, scale: 1 };
     expect(() => attention(capabilities, options)).toThrow(ShapeError);

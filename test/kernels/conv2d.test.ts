@@ -23,7 +23,7 @@ function inputsOf({ x, outChannels, kernel, ...options }: Conv2dOptions): Convol
   };
 }
 
-/** Sample `s` of inputs of `n` samples. */
+/** Returns sample `s` of inputs of `n` samples. */
 function sampleOf(inputs: ConvolutionInputs, n: number, s: number): ConvolutionInputs {
   const part = (values: ArrayLike<number>) => {
     const size = values.length / n;
@@ -67,7 +67,7 @@ describe.each(FAMILIES)('conv2d, %s', (family) => {
     const inputs = inputsOf(options);
     const y = await run(here, options, inputs);
     const terms = options.x[0] * options.kernel[0] * options.kernel[1];
-    // Winograd's transforms cost 4 to 6 bits, those of 7x7 tiles 8.
+    // Winograd's transforms lose 4 to 6 bits, those of 7x7 tiles lose 8.
     const { steps } = conv2d(here.capabilities, options);
     const large = steps.some(({ kernel }) => kernel.name.startsWith('winograd7.'));
     const eps = options.weights === 'f16' ? F16_EPS : (large ? 256 : 64) * EPS;
@@ -93,7 +93,7 @@ describe.each(FAMILIES)('conv2d, %s', (family) => {
 });
 
 describe('compact weights', () => {
-  it('are transformed in blocks where not all can be bound at once', async () => {
+  it('are transformed in blocks if not all can be bound at once', async () => {
     const device = await testDevice();
     const options: Conv2dOptions = {
       x: [130, 2, 17, 16],
@@ -116,7 +116,7 @@ describe('compact weights', () => {
     expect(Buffer.from(inBlocks.buffer).equals(Buffer.from(whole.buffer))).toBe(true);
   });
 
-  it('are the way of weights that could not be bound', () => {
+  it('are used for weights that cannot be bound', () => {
     const capabilities = { family: 'plain', subgroupSize: 0, maxBindingBytes: 2 ** 27 } as Capabilities;
     const packed = (channels: number) =>
       conv2d(capabilities, {
@@ -140,13 +140,13 @@ describe('conv2d shapes', () => {
     bias: true,
     weights: 'f32',
   };
-  it('counts output pixels as PyTorch does', () => {
+  it('have as many output pixels as in PyTorch', () => {
     expect(outputSize(options)).toEqual([7, 5]);
     expect(outputSize({ ...options, stride: 2, padding: [1, 1, 1, 1] })).toEqual([5, 4]);
     expect(outputSize({ ...options, stride: 2, padding: [0, 0, 1, 1] })).toEqual([4, 3]);
     expect(outputSize({ ...options, upsample: 2, padding: [1, 1, 1, 1] })).toEqual([18, 14]);
   });
-  it('refuses what makes no convolution', () => {
+  it('are rejected if they make no convolution', () => {
     expect(() => outputSize({ ...options, x: [4, 1, 2, 7] })).toThrow(ShapeError);
     expect(() => outputSize({ ...options, x: [4, 1, 2, 7] })).toThrow('2x7');
   });

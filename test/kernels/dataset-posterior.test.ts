@@ -6,7 +6,7 @@ import { describe, expect, it } from './test-functions.ts';
 
 const SCALES = [0.5, 40, 3];
 
-// Fewer rows than invocations of a column, as many, many; columns that are no vec4s, and more than a
+// Fewer rows than invocations per column, as many, and many more; columns that do not fill vec4s, and more columns than a
 // workgroup has.
 describe.each([
   [1, 3],
@@ -15,7 +15,7 @@ describe.each([
   [300, 18],
 ])('posterior of %i rows, %i samples', (rows, n) => {
   const shape: Shape = [rows, n, 1, 1];
-  // Rows in [n, c] order, as everywhere in tests.
+  // Rows are in [n, c] order, as in all tests.
   const x = randomValues(rows * n, 1);
   const dy = randomValues(rows * n, 2);
   const half = randomValues(rows, 3);
@@ -32,7 +32,7 @@ describe.each([
   }
   const constants = { half, level, scales: Float32Array.from(SCALES) };
 
-  it('equals f64, and so does its gradient', async () => {
+  it('and its gradient equal the reference in f64', async () => {
     const device = await testDevice();
     const options = { x: shape, levels: SCALES.length };
     const { y } = await runRoutine(device, posterior(device.capabilities, options), {

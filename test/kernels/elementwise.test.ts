@@ -44,7 +44,7 @@ const EPS = 2 ** -23;
 const count = ([c, n, h, w]: Shape) => c * n * h * w;
 const random = (shape: Shape, seed: number) => ({ shape, values: randomValues(count(shape), seed) });
 
-// The subgroup family shares the plain one's kernels here.
+// The subgroup family uses the plain family's kernels here.
 const FAMILIES: readonly Family[] = ['plain', 'tile'];
 
 describe.each(FAMILIES)('elementwise ops, %s', (family) => {
@@ -123,12 +123,12 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     expect(() => depthToSpace(capabilities, { x: [6, 1, 1, 1], block: 2 })).toThrow(ShapeError);
   });
 
-  /** Values that matter to an exponential: a fine grid around 0, and the far ends. */
+  /** Values that matter for an exponential: a fine grid around 0, and both ends of the range. */
   const wide = Float32Array.from([
     ...Array.from({ length: 2001 }, (_, i) => (i - 1000) / 50),
     ...[50, 51, 86, 87, 88, 89, 100, 104, 1e3, 1e6, 1e12, 1e30, 3e38].flatMap((v) => [v, -v]),
   ]);
-  it.for(ACTIVATIONS)('%s for all magnitudes', async (activation: Activation, context) => {
+  it.for(ACTIVATIONS)('%s of values of all magnitudes', async (activation: Activation, context) => {
     if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const x: Shape = [1, 1, 1, wide.length];
     const y = await run((d) => activate(d.capabilities, { x, activation }), x, {
@@ -138,7 +138,7 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     const expected = Array.from(wide, (v) => referenceActivation(activation, v) / Math.max(1, Math.abs(v)));
     expect(maxDifference(relative, expected).difference).toBeLessThan(1e-6);
 
-    // The derivative times what comes back, here 0.5; relu's at 0 is 0.
+    // The derivative times dy, here 0.5; relu's derivative at 0 is 0.
     const slopes = await run((d) => activationGradient(d.capabilities, { x, activation }), x, {
       activations: {
         x: { shape: x, values: wide },
@@ -188,7 +188,7 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
     expect(maxDifference(actual, expected).difference).toBe(0);
   });
 
-  it('copies a range of channels, and refuses one that is not there', async (context) => {
+  it('copies a range of channels, and rejects a range outside the channels', async (context) => {
     if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const x = random([5, 3, 7, 7], 1);
     const options = { x: x.shape, from: 2, y: [3, 3, 7, 7] as const, channels: 3 };
@@ -317,7 +317,7 @@ describe.each(FAMILIES)('elementwise ops, %s', (family) => {
         },
       );
       expect(last).toEqual(y.slice((n - 1) * c * h * w));
-      // two channels can lie so close together that the error of their mean is magnified a hundredfold
+      // two channels can be so close together that the error of their mean is magnified a hundredfold
       const magnified = c <= 2 ? 100 : 10;
       expect(maxDifference(y, expected).difference).toBeLessThan(magnified * EPS * (1 + offset));
     }

@@ -8,7 +8,7 @@ import { type MatrixTile, tileFault } from '../../bench/matrix-kernels/matrix-ti
 import { ShapeError } from '../../src/errors.ts';
 import { emulated } from './matrix-emulation.ts';
 
-const MISSING = 'this device has no matrix units: their kernels run only as emulated here';
+const MISSING = 'this device has no matrix units: their kernels run only in emulation';
 const ALL = Number.POSITIVE_INFINITY;
 const opened = openMatrixDevice('safe').catch(() => undefined);
 afterAll(async () => (await opened)?.device.close());
@@ -30,13 +30,13 @@ const BIG: MatrixTile = { ...TILE, unit: { M: 16, N: 16, K: 16 }, rows: 64, colu
 const NARROW: MatrixTile = { ...BIG, unit: { M: 16, N: 8, K: 16 }, rows: 32, columns: 32 };
 const SHALLOW: MatrixTile = { ...BIG, unit: { M: 16, N: 8, K: 8 }, rows: 32, columns: 32, depth: 8 };
 
-/** Two tiles by two, three strips, and pitches larger than the rows. */
+/** A product of two by two tiles and three strips, with pitches larger than the rows. */
 const specOf = (tile: MatrixTile, more: Partial<MatrixGemm> = {}): MatrixGemm => {
   const [m, n, k] = [2 * tile.rows, 2 * tile.columns, 3 * tile.depth];
   const aPitch = (tile.a === 'k-major' ? m : k) + 8;
   return { m, n, k, aPitch, bPitch: n + 16, cPitch: n + 8, out: 'f32', ...more };
 };
-/** Rows and columns end inside a tile; two strips of channels. */
+/** A convolution whose rows and columns end inside a tile, with two strips of channels. */
 const convOf = (tile: MatrixTile, more: Partial<MatrixConv> = {}): MatrixConv => ({
   x: [2 * tile.depth, 2, 6, 16],
   outChannels: tile.rows + tile.unit.M,
@@ -168,7 +168,7 @@ describe('gemm in tiles of registers', () => {
   });
 });
 
-it('says why a tile or a shape does not fit', () => {
+it('gives the reason if a tile or a shape does not fit', () => {
   const device = { lanes: 32, bytes: 49152, invocations: 1024 };
   expect(tileFault(BIG, device, { out: 'f32' })).toBeUndefined();
   expect(tileFault({ ...BIG, depth: 24 }, device, { out: 'f32' })).toContain('depth');

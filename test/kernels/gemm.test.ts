@@ -10,8 +10,8 @@ import { afterAll, describe, expect, it } from './test-functions.ts';
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 
 /**
- * Two by three products in buffers with gaps: rows, matrices and groups of matrices are farther apart than
- * need be.
+ * Two by three products in buffers with gaps: the distances between rows, matrices and groups of matrices are
+ * larger than necessary.
  */
 const spec: GemmSpec = {
   m: 21,
@@ -27,7 +27,7 @@ const spec: GemmSpec = {
   scale: 0.5,
 };
 
-/** Elements of a buffer that holds the matrices with some more behind. */
+/** Returns the number of elements of a buffer with the matrices and some elements after them. */
 const sizeOf = ({ outer = 0, offset = 0 }: GemmSpec['a']): number => offset + 2 * outer + 64;
 
 function reference(
@@ -82,11 +82,11 @@ describe.each(FAMILIES)('gemm, %s', (family) => {
     );
     expect(difference, `at ${places[index]}`).toBeLessThan(1e-5);
     const written = c!.filter((value) => !Number.isNaN(value)).length;
-    // 74 columns are 19 vec4s: two values a row lie behind them.
+    // 74 columns take 19 vec4s, so each row has two more values at its end.
     expect(written).toBe(6 * 21 * 76);
   });
 
-  it('gives a column the same bytes among few columns and among many', async (context) => {
+  it('gives a column the same bytes among few and among many columns', async (context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     const a = randomValues(40 * 71, 1);
@@ -122,7 +122,7 @@ describe('gemm as data', () => {
     c: { pitch: Math.ceil(columns / 4) * 4 },
   });
 
-  it.each(FAMILIES)('has one text for all shapes of a tile, %s', (family) => {
+  it.each(FAMILIES)('has the same WGSL for all shapes with one tile, %s', (family) => {
     const texts = new Set(
       [dense(64, 64, 64), dense(128, 5, 33), dense(320, 777, 4096)].map(
         (shape) => gemm({ ...capabilities, family }, shape).wgsl,
@@ -131,13 +131,13 @@ describe('gemm as data', () => {
     expect(texts.size).toBe(1);
   });
 
-  it.each(FAMILIES)('folds a grid that is too long, %s', (family) => {
+  it.each(FAMILIES)('folds a grid that is too long into two dimensions, %s', (family) => {
     const { grid } = gemm({ ...capabilities, family }, { ...dense(1, 1, 4), batch: [1000, 1000] });
     expect(Math.max(...grid)).toBeLessThanOrEqual(65535);
     expect(grid[0] * grid[1] * grid[2]).toBeGreaterThanOrEqual(1e6);
   });
 
-  it('refuses rows that do not start on a vec4', () => {
+  it('rejects rows that do not start at a vec4', () => {
     const shape = { ...dense(8, 8, 8), b: { pitch: 10 } };
     expect(() => gemm({ ...capabilities, family: 'plain' }, shape)).toThrow(ShapeError);
     expect(() => gemm({ ...capabilities, family: 'plain' }, shape)).toThrow(
@@ -145,7 +145,7 @@ describe('gemm as data', () => {
     );
   });
 
-  it('packs weights k-major, rows padded with zeros', () => {
+  it('packs weights k-major, with rows padded with zeros', () => {
     const floats = (packing: Packing, ...values: number[]) => [
       ...new Float32Array(pack(packing, Float32Array.from(values)).buffer),
     ];
@@ -155,7 +155,7 @@ describe('gemm as data', () => {
     expect(floats(packVector(5), 1, 2, 3, 4, 5)).toEqual([1, 2, 3, 4, 5, 0, 0, 0]);
   });
 
-  it('rounds halves to even, with the denormals, the largest and what is beyond', () => {
+  it('rounds to f16, ties to even, including denormals, the largest value and larger ones', () => {
     const pairs: readonly (readonly [number, number])[] = [
       [0, 0],
       [-0, 0x8000],

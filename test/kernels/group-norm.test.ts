@@ -19,7 +19,7 @@ const EPS = 2 ** -23;
 
 type Inputs = NormInputs & { readonly x: Float32Array; readonly embedding: Float32Array };
 
-/** Inputs with a mean of `offset`; the embedding is given to the routines that want one. */
+/** Returns inputs with a mean of `offset`, and an embedding if the routine has one. */
 const inputsOf = ({ x: [c, n, h, w] }: GroupNormOptions, offset = 0.5): Inputs => ({
   x: randomValues(c * n * h * w, 1).map((v) => v + offset),
   gamma: randomValues(c, 2),
@@ -58,7 +58,7 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
     const inputs = inputsOf(options);
     const y = await run(here, groupNormAffine(here.capabilities, options), options, inputs, [2 * c, n, 1, 1]);
     const expected = reference(options, inputs);
-    // A tiny group can have a tiny variance: the factor is then large, and so is its error.
+    // A tiny group can have a tiny variance. The factor is then large, and so is its error.
     const scale = Math.max(1, ...expected.map(Math.abs));
     const { difference, index } = maxDifference(y, expected);
     expect(difference, `at ${index}`).toBeLessThan(8 * EPS * scale * Math.sqrt((c / options.groups) * h * w));
@@ -77,7 +77,7 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
     expect(difference, `at ${index}`).toBeLessThan(4e-6 * scale);
   });
 
-  it('holds its precision where the mean is a thousand deviations away, also behind a flat border', async (context) => {
+  it('keeps its precision if the mean is a thousand standard deviations from 0, also after a constant border', async (context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     const options: GroupNormOptions = { x: [4, 2, 28, 28], groups: 2, eps: 1e-5 };
@@ -89,7 +89,7 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
       const routine = groupNorm(here.capabilities, { ...options, activation: 'none' });
       const y = await run(here, routine, options, inputs, options.x);
       const expected = referenceAffine(options.x, inputs.x, reference(options, inputs), 'none');
-      // x itself is a multiple of 6e-5 here, and b = beta - mean a has an error of a thousand roundings
+      // x is a multiple of 6e-5 here, and b = beta - mean·a has an error of a thousand roundings
       expect(maxDifference(y, expected).difference).toBeLessThan(3e-4);
     }
   });
@@ -149,7 +149,7 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
     }
   });
 
-  it('refuses groups that do not divide the channels', async (context) => {
+  it('rejects groups that do not divide the channels', async (context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     expect(() => groupNormAffine(here.capabilities, { x: [10, 1, 4, 4], groups: 4, eps: 1e-5 })).toThrow(

@@ -35,7 +35,7 @@ describe('half', () => {
     expect(sha256(out)).toBe(golden.f32ToF16);
   });
 
-  it('gives every f16 back, NaN as a NaN', () => {
+  it('returns every f16 unchanged, and NaN as some NaN', () => {
     const half = Uint16Array.from({ length: 65536 }, (_, i) => i);
     const wide = new Float32Array(65536);
     f16ToF32(half, wide);

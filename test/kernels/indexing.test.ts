@@ -47,7 +47,7 @@ describe.each(FAMILIES)('indexing, %s', (family) => {
     expect(Array.from(y!)).toEqual(pairs.map(([a, d]) => Math.floor(a / d)));
   });
 
-  it('reaches beyond the workgroups of one dimension', async (context) => {
+  it('uses a second dimension if there are too many workgroups for one', async (context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     const x: Shape = [1, 8 * MAX_GROUPS + 9, 1, 1];
@@ -67,7 +67,7 @@ describe.each(FAMILIES)('indexing, %s', (family) => {
     ).toBe(0);
   });
 
-  it('copies what is longer than all its workgroups once over', async (context) => {
+  it('copies values that need several turns of all workgroups', async (context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     const x: Shape = [3, 1, 1, 500_001];

@@ -45,8 +45,7 @@ describe.each(FAMILIES)('linear, %s', (family) => {
     const inputs = inputsOf(options);
     const y = await run(here, options, inputs);
     const terms = options.x[0];
-    // A sum of random terms grows as sqrt(terms), and so does the number of its roundings' standard
-    // deviations.
+    // A sum of random terms grows as sqrt(terms), and so does the standard deviation of its rounding errors.
     const rounding = EPS * (8 + terms) + (options.weights === 'f16' ? 2 * F16_EPS * Math.sqrt(terms) : 0);
     const { difference, index } = maxDifference(y, referenceLinear(options, inputs));
     expect(difference, `at ${index}`).toBeLessThan(rounding);
@@ -76,7 +75,7 @@ describe.each(FAMILIES)('linear, %s', (family) => {
 });
 
 describe('linear shapes', () => {
-  it('refuses what makes no layer', () => {
+  it('are rejected if they make no layer', () => {
     const capabilities = { family: 'plain', subgroupSize: 0 } as Device['capabilities'];
     const options: LinearOptions = { x: [0, 1, 1, 1], outChannels: 4, bias: true, weights: 'f32' };
     expect(() => linear(capabilities, options)).toThrow(ShapeError);

@@ -1,17 +1,17 @@
-// Rewrites a kernel on matrix units so that it runs on a device without them: each load becomes a note of
-// where the matrix lies, and each product is summed element by element from there. So the addresses of units
-// of any size and of subgroups of any width can be tested on a software driver.
+// Rewrites a kernel on matrix units so that it runs on a device without them: each load only records the address of the
+// matrix, and each product reads and sums the elements from there. So the addresses can be tested on a software driver,
+// for units of any size and subgroups of any width.
 
 import type { MatrixTile } from '../../bench/matrix-kernels/matrix-tile.ts';
 import type { Kernel } from '../../src/kernels/device/kernel.ts';
 
 /** Replaces every match, and fails if there is none. */
 function replaced(text: string, pattern: RegExp, by: string): string {
-  if (!pattern.test(text)) throw new Error(`emulation: nothing matches ${pattern}`);
+  if (!pattern.test(text)) throw new Error(`emulation: expected a match of ${pattern}, got none`);
   return text.replace(pattern, by);
 }
 
-/** The same kernel in plain WGSL. */
+/** Returns the same kernel in plain WGSL. */
 export function emulated(kernel: Kernel, tile: MatrixTile, lanes: number): Kernel {
   const { M, N, K } = tile.unit;
   const { load } = tile;
@@ -21,7 +21,7 @@ export function emulated(kernel: Kernel, tile: MatrixTile, lanes: number): Kerne
     load === 2
       ? `unpack2x16float(${name}[${i} / 2u])[${i} % 2u]`
       : `unpack2x16float(${name}[${i} / ${load}u][${i} / 2u % ${load / 2}u])[${i} % 2u]`;
-  /** Two words with four consecutive halves from a multiple of 4 on. */
+  /** Returns WGSL of two words with four consecutive f16 values; `i` is a multiple of 4. */
   const words = (name: string, i: string): string =>
     ({
       2: `vec2u(${name}[${i} / 2u], ${name}[${i} / 2u + 1u])`,
@@ -30,8 +30,8 @@ export function emulated(kernel: Kernel, tile: MatrixTile, lanes: number): Kerne
     })[load];
   const target = kernel.wgsl.includes('var<workgroup> scratch') ? 'scratch' : 'c';
   const parts = Array.from({ length: each / 4 }, (_, v) => v);
-  // Vectors of four and constant indices: a software driver takes minutes over arrays and loops in each
-  // product.
+  // Uses vectors of four and constant indices, because a software driver compiles arrays and loops in each
+  // product for minutes.
   const helpers = /* wgsl */ `
 alias Sum = array<vec4f, ${each / 4}>;
 fn multiply(a0: vec2u, b0: vec2u, sum: Sum, lane: u32) -> Sum {
@@ -89,6 +89,7 @@ fn keep(at: u32, stride: u32, sum: Sum, lane: u32) {
     'keep($1, $3, $2, lane);',
   );
   wgsl = replaced(wgsl, /@compute/, helpers);
-  if (/subgroup(Matrix|_matrix)/.test(wgsl)) throw new Error('emulation: something of the units is left');
+  if (/subgroup(Matrix|_matrix)/.test(wgsl))
+    throw new Error('emulation: expected no matrix operations after rewriting, got some');
   return { ...kernel, name: `${kernel.name}.emulated`, wgsl };
 }

@@ -1,4 +1,4 @@
-// Backward of both ends of an evaluation, and of what picks samples and rows of tables.
+// Tests the gradients of mixing x_t and of the errors, and those of picking samples and rows of tables.
 
 import type { Family } from '../../src/kernels/device/device.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
@@ -91,7 +91,7 @@ describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
       }
   });
 
-  it('an l1 error of nothing has no gradient', async ({ skip }) => {
+  it('an l1 error of 0 has a gradient of 0', async ({ skip }) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
     const xt: Shape = [1, 1, 2, 2];
@@ -121,7 +121,7 @@ describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
     const [c, n, h, w] = shape;
     const elements = c * h * w;
     const dy = { shape, values: randomValues(n * elements, 1) };
-    // Samples share slots, and slot 1 has none.
+    // Samples share slots, and slot 1 has no sample.
     const [slot, level] = [spread(n, 3, 2).map((s) => (s === 1 ? 2 : s)), spread(n, 4, 3)];
     const { y } = await runRoutine(here, slotsGradient(here.capabilities, { dy: shape, slots: 3 }), {
       activations: { dy },
@@ -142,12 +142,12 @@ describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
     expect(maxDifference(scaled!, expected).difference).toBeLessThan(EPS);
   });
 
-  it.for(shapes.map((x) => ({ x })))('samples picked of $x', async ({ x: shape }, { skip }) => {
+  it.for(shapes.map((x) => ({ x })))('picked samples of $x', async ({ x: shape }, { skip }) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
     const [c, n, h, w] = shape;
     const dy = { shape, values: randomValues(c * n * h * w, 1) };
-    const index = Uint32Array.from({ length: n }, (_, i) => (i % 3 === 2 ? 7 : (3 * i) % 4)); // 7 is beyond them
+    const index = Uint32Array.from({ length: n }, (_, i) => (i % 3 === 2 ? 7 : (3 * i) % 4)); // 7 is out of range
     const samples = 4;
     const { y } = await runRoutine(here, sumPicked(here.capabilities, { dy: shape, samples }), {
       activations: { dy },
@@ -179,7 +179,7 @@ describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
     const values = randomValues(channels * n, 1);
-    const index = Uint32Array.from({ length: n }, (_, i) => (i === 1 ? 99 : (3 * i) % entries)); // 99 is the last
+    const index = Uint32Array.from({ length: n }, (_, i) => (i === 1 ? 99 : (3 * i) % entries)); // 99 stands for the last
     const { y } = await runRoutine(here, gatherGradient(here.capabilities, { entries, channels, n }), {
       activations: { dy: { shape: [channels, n, 1, 1], values } },
       constants: { index },
@@ -190,7 +190,7 @@ describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
       const row = Math.min(entry, entries - 1);
       for (let j = 0; j < channels; j++) expected[row * channels + j]! += values[i * channels + j]!;
     });
-    // Row by row, as a constant's values lie: the shape's one sample is [entries, channels].
+    // The gradient has the layout of the constant: the shape's only sample is [entries, channels].
     expect(maxDifference(y!, expected).difference).toBeLessThan(n * EPS);
   });
 });

@@ -1,4 +1,4 @@
-// Both ends of an evaluation: mixing x_t and reducing the error, which must agree on the noise.
+// Tests both ends of an evaluation, mixing x_t and reducing the error, which must use the same noise.
 
 import { ShapeError } from '../../src/errors.ts';
 import type { Family } from '../../src/kernels/device/device.ts';
@@ -19,7 +19,7 @@ const KINDS: readonly { readonly distance: Distance; readonly residual?: Residua
   { distance: 'huber', residual: 'x0' },
 ];
 const philox = { kind: 'philox' } as const;
-/** Samples of one batch bring seeds of their own, that of sample i depends on i alone. */
+/** Every sample of a batch has its own seed, which depends only on its index i. */
 const seedOf = (i: number) => [0x5eed5eed5eedn, 7n, 0xffff_ffff_0000_0001n][i % 3]!;
 
 const shapes: readonly Shape[] = [
@@ -46,7 +46,7 @@ interface Batch extends BatchIndices {
   readonly keys: Uint32Array<ArrayBuffer>;
 }
 
-/** Sample i's indices depend on i + first alone, so that a batch can be taken apart. */
+/** Returns indices of samples that depend only on i + first, so that a batch can be split. */
 const indices = (n: number, first = 0): Batch => {
   const noise = Uint32Array.from({ length: n }, (_, i) => (7 * (i + first)) % 5);
   return {
@@ -126,7 +126,7 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
             source.kind === 'table' ? table[k * elements + e]! : normal({ seed: seedOf(i) }, k, e);
           const whole = await run(0, n);
           const expected = referenceErrors(distance, prediction, xt, levels, indices(n), eps, residual);
-          // A sum of many is held to a millionth; of few, a single element's rounding shows.
+          // A sum of many elements is exact to a millionth; in a sum of few, the rounding of one element is visible.
           const relative = whole.map((v, i) => v / expected[i]!);
           const tolerance = elements >= 100 ? 1e-6 : 2e-5;
           expect(
@@ -139,7 +139,7 @@ describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
         }
   });
 
-  it('refuses a prediction with fewer channels than x_t', async (context) => {
+  it('rejects a prediction with fewer channels than x_t', async (context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     const options = { xt: [4, 1, 8, 8], prediction: [3, 1, 8, 8], noise: philox, distance: 'l2' } as const;

@@ -12,7 +12,7 @@ import { afterAll, describe, expect, it } from './test-functions.ts';
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;
 
-/** Gradients of a tiny group with a tiny variance are as large as the variance is small. */
+/** Returns the scale of gradients, which are large for a tiny group with a tiny variance. */
 const scaleOf = (values: Float64Array): number => values.reduce((top, v) => Math.max(top, Math.abs(v)), 1);
 
 async function run(
@@ -76,7 +76,7 @@ describe.each(FAMILIES)('backward of norms, %s', (family) => {
         expect(maxDifference(dx, expected.x).difference).toBeLessThan(
           8 * EPS * scaleOf(expected.x) * Math.sqrt(group),
         );
-        // Sample by sample, B is the gradient of a shift, and A that of gamma, where there is one sample.
+        // For each sample alone, B is the gradient of the shift, and A that of gamma.
         const shifts = { ...options, activation, scaleShift: true, x: [c, 1, h, w] as const };
         for (let i = 0; i < n; i++) {
           const one = (values: Float32Array) =>
@@ -98,7 +98,7 @@ describe.each(FAMILIES)('backward of norms, %s', (family) => {
     },
   );
 
-  it('holds its precision where the mean is a thousand deviations away', async ({ skip }) => {
+  it('keeps its precision if the mean is a thousand standard deviations from 0', async ({ skip }) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
     const options = { x: [4, 2, 28, 28], groups: 2, eps: 1e-5, activation: 'silu' } as const;
@@ -108,7 +108,7 @@ describe.each(FAMILIES)('backward of norms, %s', (family) => {
     expect(maxDifference(dx, expected.x).difference).toBeLessThan(1e-5 * scaleOf(expected.x));
   });
 
-  it('a sample has the same bytes alone', async ({ skip }) => {
+  it('gives a sample the same bytes alone and in a batch', async ({ skip }) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
     const options = { x: [12, 5, 7, 7], groups: 4, eps: 1e-5, activation: 'silu', scaleShift: true } as const;
@@ -155,13 +155,13 @@ describe.each(FAMILIES)('backward of norms, %s', (family) => {
         },
         inputs.dy,
       ).x;
-      // Of two channels that are almost equal nothing but rounding is left, times rstd, up to 316 of it.
+      // For two almost equal channels only rounding errors remain, multiplied by rstd, which is up to 316.
       const bound = c > 2 ? 16 * EPS * scaleOf(expected) * Math.sqrt(c) : 1e-3;
       expect(maxDifference(y!, expected).difference).toBeLessThan(bound);
     }
   });
 });
 
-/** The first halves of rows [n, 2c]. */
+/** Returns the first halves of rows [n, 2c]. */
 const scalesOf = (embedding: Float32Array, n: number, c: number): Float32Array =>
   Float32Array.from({ length: n * c }, (_, k) => embedding[Math.floor(k / c) * 2 * c + (k % c)]!);

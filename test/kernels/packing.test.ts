@@ -1,4 +1,4 @@
-// Packed weights against their definition, whole and in parts of every size that a file may be read in.
+// Tests packed weights against their definition, packed whole and in parts of the sizes in which files are read.
 
 import { describe, expect, it } from 'vitest';
 import { conv2d } from '../../src/kernels/conv2d/conv2d.ts';
@@ -42,10 +42,10 @@ const cases: readonly (readonly [name: string, packing: Packing, elements: numbe
   ['rows of a convolution, f16', convolution(5, 37, 8, { stride: 2, weights: 'f16' }), 5 * 37 * 9],
   ["Winograd's transform", convolution(9, 37, 8), 9 * 37 * 9],
   ["Winograd's transform along the rows", convolution(9, 15, 8), 9 * 15 * 9],
-  ['the transform of an enlargement', convolution(9, 37, 8, { upsample: 2 }), 9 * 37 * 9],
+  ['the transform of an upsampling convolution', convolution(9, 37, 8, { upsample: 2 }), 9 * 37 * 9],
 ];
 
-/** The values as the packing takes them. */
+/** Returns the values in the type that the packing takes. */
 function elementsOf({ dtype }: Packing, values: Float32Array<ArrayBuffer>) {
   if (dtype === 'f32') return values;
   const halves = new Uint16Array(values.length);
@@ -54,7 +54,7 @@ function elementsOf({ dtype }: Packing, values: Float32Array<ArrayBuffer>) {
 }
 
 describe('packings', () => {
-  it.each(cases)('%s: parts make the same bytes as the whole', (_, packing, count) => {
+  it.each(cases)('%s: parts give the same bytes as the whole', (_, packing, count) => {
     const values = randomValues(count, 3);
     const whole = pack(packing, values);
     expect(whole.byteLength).toBe(packing.bytes);
@@ -68,16 +68,19 @@ describe('packings', () => {
     }
   });
 
-  it.each(['f32', 'f16'] as const)('a matrix of %s is transposed, its rows padded with zeros', (dtype) => {
-    const [out, inputs] = [67, 41];
-    const values = randomValues(out * inputs, 4);
-    const elements = elementsOf(packMatrix(out, inputs, dtype), values);
-    const packed = pack(packMatrix(out, inputs, dtype), values).buffer;
-    const found = dtype === 'f16' ? new Uint16Array(packed) : new Float32Array(packed);
-    const expected = found.map((_, i) => {
-      const [k, o] = [Math.floor(i / 68), i % 68];
-      return o < out ? elements[o * inputs + k]! : 0;
-    });
-    expect([...found]).toEqual([...expected]);
-  });
+  it.each(['f32', 'f16'] as const)(
+    'a matrix of %s is transposed, with its rows padded with zeros',
+    (dtype) => {
+      const [out, inputs] = [67, 41];
+      const values = randomValues(out * inputs, 4);
+      const elements = elementsOf(packMatrix(out, inputs, dtype), values);
+      const packed = pack(packMatrix(out, inputs, dtype), values).buffer;
+      const found = dtype === 'f16' ? new Uint16Array(packed) : new Float32Array(packed);
+      const expected = found.map((_, i) => {
+        const [k, o] = [Math.floor(i / 68), i % 68];
+        return o < out ? elements[o * inputs + k]! : 0;
+      });
+      expect([...found]).toEqual([...expected]);
+    },
+  );
 });

@@ -5,7 +5,7 @@ import { maxDifference, runRoutine, testDevice } from './harness.ts';
 import { describe, expect, it } from './test-functions.ts';
 
 describe('philox', () => {
-  // The known answers that Random123 is distributed with (kat_vectors, philox4x32 10).
+  // The known answers from the distribution of Random123 (kat_vectors, philox4x32 10).
   it.for([
     [
       [0, 0, 0, 0],
@@ -26,7 +26,7 @@ describe('philox', () => {
     expect(philox(counter, key)).toEqual(words);
   });
 
-  it('puts element, noise index, seed and stream where they belong', () => {
+  it('uses element, noise index, seed and stream as counter and key', () => {
     const seed: Seed = { seed: 0x299f31d0a4093822n, stream: 5 };
     const [word] = philox([3, 7, 0, 5], [0xa4093822, 0x299f31d0]);
     const radius = Math.sqrt(-2 * Math.log(((word >>> 9) + 0.5) / 2 ** 23));
@@ -36,7 +36,7 @@ describe('philox', () => {
   });
 });
 
-// The subgroup family shares the plain one's kernel.
+// The subgroup family uses the plain family's kernel.
 const FAMILIES: readonly Family[] = ['plain', 'tile'];
 
 describe.each(FAMILIES)('normals, %s', (family) => {
@@ -65,11 +65,11 @@ describe.each(FAMILIES)('normals, %s', (family) => {
     expect(maxDifference(y, expected).difference).toBeLessThan(3e-6);
   });
 
-  it('have the moments of a normal', async (context) => {
+  it('have the moments of a normal distribution', async (context) => {
     if (!(await device)) return context.skip(`the ${family} family is not possible on this adapter`);
     const y = await table(1024, 1024);
     const moment = (k: number) => y.reduce((sum, v) => sum + v ** k, 0) / y.length;
-    const deviation = 1 / 1024; // of the mean of a million
+    const deviation = 1 / 1024; // the standard deviation of the mean of a million values
     expect(Math.abs(moment(1))).toBeLessThan(4 * deviation);
     expect(Math.abs(moment(2) - 1)).toBeLessThan(4 * Math.sqrt(2) * deviation);
     expect(Math.abs(moment(3))).toBeLessThan(4 * Math.sqrt(15) * deviation);

@@ -13,14 +13,14 @@ interface Case {
   readonly side: number;
   /** View and head of every sample. */
   readonly samples: readonly (readonly [view: number, label: number])[];
-  /** Every sample has the view of its own number, and no index says so. */
+  /** Without an index, sample i belongs to view i. */
   readonly each?: true;
 }
 
 const pairs = (text: string) =>
   text.split(' ').map((pair) => pair.split(':').map(Number) as unknown as readonly [number, number]);
 
-// A head of its own, one repeated, a view that nobody takes, the mean (a label beyond the heads), odd pixels.
+// Different heads, a repeated head, an unused view, the mean (a label after those of the heads), odd numbers of pixels.
 const cases: readonly Case[] = [
   { heads: 10, channels: 1, views: 3, side: 28, samples: pairs('0:9 2:0 0:9 2:3 0:0') },
   { heads: 3, channels: 3, views: 2, side: 7, samples: pairs('1:2 1:3 0:0 1:2') },
@@ -29,7 +29,7 @@ const cases: readonly Case[] = [
   { heads: 11, channels: 3, views: 4, side: 40, samples: pairs('3:10 1:11 3:4') },
 ];
 
-/** What the op does, sample by sample in [n, c, h, w] order: calls `take(from in x, to in y, share)`. */
+/** Calls `take(from in x, to in y, share)` for everything that the op copies, sample by sample in [n, c, h, w] order. */
 function walk(
   { heads, channels, side, samples }: Case,
   take: (from: number, to: number, share: number) => void,
@@ -46,7 +46,7 @@ function walk(
 }
 
 describe.each(['plain', 'tile'] as const)('pickHead, %s', (family) => {
-  it.each(cases)('$heads heads of $channels channels, $side a side', async (one) => {
+  it.each(cases)('$heads heads of $channels channels, $side x $side pixels', async (one) => {
     const { heads, channels, views, side, samples } = one;
     const device = await testDevice({ family });
     const xShape: Shape = [heads * channels, views, side, side];
@@ -81,7 +81,7 @@ describe.each(['plain', 'tile'] as const)('pickHead, %s', (family) => {
   });
 });
 
-it('refuses channels that are no whole heads, with both numbers', async () => {
+it('rejects channels that are not whole heads; the error has both numbers', async () => {
   const { capabilities } = await testDevice();
   expect(() => pickHead(capabilities, { x: [31, 1, 4, 4], channels: 3, n: 1, view: true })).toThrow(
     ShapeError,

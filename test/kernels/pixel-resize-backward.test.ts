@@ -1,5 +1,5 @@
-// What goes back through resampling, slices and padding. Each forward here copies pixels, so that its
-// reference, given numbers of pixels for pixels, says which pixel every gradient belongs to.
+// Tests the gradients of resampling, slices and padding. Each forward pass copies pixels. So if its reference runs on the
+// indices of the pixels, its result tells to which pixel every gradient belongs.
 
 import { ShapeError } from '../../src/errors.ts';
 import type { Family } from '../../src/kernels/device/device.ts';
@@ -27,14 +27,14 @@ const EPS = 2 ** -23;
 const count = ([c, n, h, w]: Shape) => c * n * h * w;
 const numbers = (shape: Shape) => Float64Array.from({ length: count(shape) }, (_, i) => i);
 
-/** The gradient of x [shape] where result j was a copy of x's element `sources[j]`, or of nothing. */
+/** Returns the gradient of x [shape], if result j is a copy of x's element `sources[j]`, or of no element. */
 function returned(shape: Shape, sources: ArrayLike<number>, dy: ArrayLike<number>): Float64Array {
   const gradient = new Float64Array(count(shape));
   for (let j = 0; j < sources.length; j++) if (sources[j]! >= 0) gradient[sources[j]!]! += dy[j]!;
   return gradient;
 }
 
-/** Element (i, j) of x at (i + top, j + left) of an image of another size, -1 elsewhere. */
+/** Places element (i, j) of x at (i + top, j + left) of an image of another size, with -1 elsewhere. */
 function placed(
   x: Shape,
   [top, left]: readonly [number, number],
@@ -50,7 +50,7 @@ function placed(
   });
 }
 
-// The subgroup family shares the plain one's kernels here.
+// The subgroup family uses the plain family's kernels here.
 const FAMILIES: readonly Family[] = ['plain', 'tile'];
 
 describe.each(FAMILIES)('backward of resampling, %s', (family) => {
@@ -59,12 +59,12 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
   const run = async (
     make: (here: Awaited<ReturnType<typeof testDevice>>) => Routine,
     operand: string,
-    given: Shape,
+    shape: Shape,
     values: Float32Array,
     y: Shape,
   ) => {
     const here = (await device)!;
-    const activations = { [operand]: { shape: given, values } };
+    const activations = { [operand]: { shape, values } };
     return (await runRoutine(here, make(here), { activations, outputs: { y } })).y!;
   };
 
@@ -107,7 +107,7 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
       const expected = new Float64Array(count(x));
       const own = numbers(x);
       for (const corner of [0, 1, 2, 3]) {
-        // Each pooled pixel is a quarter of a copy of each of its four.
+        // Each pooled pixel is a quarter of the sum of its four pixels.
         const source = build(y, (i, j, row, column) =>
           at(own, x, i, j, 2 * row + (corner >> 1), 2 * column + (corner & 1)),
         );
@@ -140,7 +140,7 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
     }
   });
 
-  it('padding, cutting and spreading of pixels', async ({ skip }) => {
+  it('padding, cropping and spreading of pixels', async ({ skip }) => {
     if (!(await device)) return skip(`this adapter has no ${family} family`);
     for (const [x, offset, step, size] of [
       [[1, 1, 1, 1], [0, 0], 1, [1, 1]],
@@ -177,9 +177,9 @@ describe.each(FAMILIES)('backward of resampling, %s', (family) => {
   });
 });
 
-describe('shapes of the way back', () => {
+describe('shapes of gradients', () => {
   const capabilities = { family: 'plain', subgroupSize: 0 } as Parameters<typeof pad>[0];
-  it('refuses pixels that make no whole blocks, and channels that do not fit', () => {
+  it('are rejected if pixels do not form whole blocks, or channels do not fit', () => {
     expect(() => spaceToDepth(capabilities, { x: [1, 1, 3, 4], block: 2 })).toThrow(ShapeError);
     expect(() => padChannels(capabilities, { x: [3, 1, 2, 2], first: 2, channels: 4 })).toThrow(
       '2 to 5 of 4',

@@ -9,7 +9,7 @@ const EPS = 2 ** -23;
 const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 
 /**
- * Around the length from which a row is added up by several teams, and the longest sums of a training batch.
+ * Lengths around the one from which several groups of invocations sum a row, and the longest sums of a training batch.
  */
 const long: readonly Shape[] = [
   [3, 2, 32, 64],
@@ -31,7 +31,7 @@ describe.each(FAMILIES)('sums, %s', (family) => {
       if (!here) return skip(`this adapter has no ${family} family`);
       const [c, n, h, w] = x;
       const pixels = h * w;
-      // A mean far from zero: what is lost by adding one after the other shows.
+      // With a mean far from 0, the errors of adding values one by one are visible.
       const values = randomValues(c * n * pixels, 1).map((v) => 1 + v);
       const overPixels = new Float64Array(n * c);
       values.forEach((v, i) => {

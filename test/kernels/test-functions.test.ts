@@ -1,4 +1,4 @@
-// The recorder that runs kernel tests where there is no Vitest.
+// Tests the recorder that runs kernel tests without Vitest.
 
 import { expect, it } from 'vitest';
 import { recorder, runCase, takeFile } from './test-functions.ts';
@@ -27,7 +27,7 @@ function file(calls: string[]): void {
   });
 }
 
-it('records the tests of a file by family, and collects them anew', async () => {
+it('records the tests of a file by family, and collects them again', async () => {
   const calls: string[] = [];
   file(calls);
   const collect = takeFile();
@@ -51,6 +51,6 @@ it('records the tests of a file by family, and collects them anew', async () => 
   expect(results[0]!.comparisons).toMatchObject([{ error: 0.5, bound: 1, holds: true }]);
   expect(results[1]!.message).toBe('at 7: expected less than 1, got 2');
   expect(results[3]!.comparisons.map(({ holds }) => holds)).toEqual([true, false]);
-  // What is taken is gone.
+  // `takeFile` removes what it returns.
   expect(takeFile()()).toEqual([]);
 });

@@ -1,7 +1,7 @@
 // The functions that kernel test files use. Under Vitest these are Vitest's own functions (the projects that
 // run kernels have `globals: true`). Outside it, `bench -- device --mode test` runs the same files on a
-// device that has no Vitest: there the functions record the tests, and `runCase` runs one and tells the
-// largest error next to its bound.
+// device that has no Vitest: there the functions record the tests, and `runCase` runs one test and returns
+// its errors and their bounds.
 
 type Vitest = Pick<typeof import('vitest'), 'afterAll' | 'describe' | 'expect' | 'it'>;
 
@@ -33,8 +33,8 @@ class Skipped extends Error {}
 class Failed extends Error {}
 
 /**
- * Calls of a file's top level, kept so that its tests can be collected anew, with new devices, after a lost
- * device.
+ * Calls at the top level of a file. They are kept so that the tests can be collected again, with new devices,
+ * after a device was lost.
  */
 let topLevel: (() => void)[] = [];
 let collecting = false;
@@ -44,7 +44,7 @@ let group: { readonly name: string; readonly family: string } = { name: '', fami
 
 const FAMILIES: readonly unknown[] = ['plain', 'tile', 'subgroup'];
 
-/** Vitest's titles: `%s`, `%i` and the like in order, `$name` and `$a.b` from the case. */
+/** Fills in a title like Vitest: `%s`, `%i` and the like in order, `$name` and `$a.b` from the case. */
 function titled(title: string, row: unknown): string {
   const values = Array.isArray(row) ? [...row] : [row];
   const filled = title.replace(/%[sidfoj#]/g, () => String(values.shift()));
@@ -100,7 +100,7 @@ const describeRecorded = Object.assign((name: string, body: () => void): void =>
 const isList = (value: object): value is ArrayLike<unknown> =>
   Array.isArray(value) || ArrayBuffer.isView(value);
 
-/** Equality of numbers, arrays, typed arrays and plain objects, NaN being equal to NaN. */
+/** Returns whether numbers, arrays, typed arrays or plain objects are equal; NaN equals NaN. */
 function equal(a: unknown, b: unknown): boolean {
   if (Object.is(a, b)) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
@@ -115,7 +115,7 @@ function equal(a: unknown, b: unknown): boolean {
   return keys.length === Object.keys(y).length && keys.every((key) => equal(x[key], y[key]));
 }
 
-/** Returns a short text of a value; long arrays are cut. */
+/** Returns a short text of a value; of long arrays only the start. */
 function shown(value: unknown): string {
   if (ArrayBuffer.isView(value) || Array.isArray(value)) {
     const { length } = value as unknown as { readonly length: number };
@@ -181,7 +181,7 @@ function expectRecorded(actual: unknown, label = '') {
 
 /**
  * Returns a function that collects the tests of the file that was imported last. Each call runs the bodies of
- * its `describe` again, so that they ask for devices again.
+ * its `describe` again, so that they open devices again.
  */
 export function takeFile(): () => readonly RecordedCase[] {
   const calls = topLevel;
@@ -220,7 +220,7 @@ export const recorder = {
   describe: describeRecorded,
   it: itRecorded,
   expect: expectRecorded,
-  // Files share devices outside Vitest, and whoever runs the tests closes them.
+  // Outside Vitest files share devices, and `bench -- device --mode test` closes them.
   afterAll: () => {},
 } as unknown as Vitest;
 

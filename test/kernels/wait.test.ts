@@ -1,4 +1,4 @@
-// Waiting parks the thread once a turn of the event loop, however many wait or have waited.
+// Tests that waiting parks the thread once per turn of the event loop, however many promises are waited for.
 
 import { afterEach, expect, it, vi } from 'vitest';
 import { parked } from '../../src/kernels/device/wait.ts';
@@ -7,7 +7,7 @@ afterEach(() => vi.restoreAllMocks());
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-it('parks once a turn after many waits have come and gone', async () => {
+it('parks once per turn after many earlier waits', async () => {
   for (let i = 0; i < 20; i++) await parked(turn());
   const wait = vi.spyOn(Atomics, 'wait');
   let turns = 0;
@@ -20,7 +20,7 @@ it('parks once a turn after many waits have come and gone', async () => {
   expect(wait.mock.calls.length).toBeLessThanOrEqual(22);
 });
 
-it('passes on what it waited for', async () => {
+it('passes on the result of the promise', async () => {
   await expect(parked(Promise.resolve(7))).resolves.toBe(7);
   await expect(parked(Promise.reject(new Error('lost')))).rejects.toThrow('lost');
 });

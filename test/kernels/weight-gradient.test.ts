@@ -1,4 +1,4 @@
-// Long sums, which no whole network of the tests has: 65536 columns, and what is gathered in several passes.
+// Tests long sums, which no other test has: 65536 columns, and gradients that several passes gather.
 
 import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d/conv2d.ts';
 import { weightGradient } from '../../src/kernels/conv2d/weight-gradient.ts';
@@ -18,7 +18,7 @@ const cases = (
     { x: [3, 21, 15, 13], outChannels: 9, ...SAME },
     { x: [20, 3, 28, 28], outChannels: 9, ...SAME, stride: 2 },
     { x: [20, 5, 28, 28], outChannels: 10, ...SAME },
-    // by transformed tiles: more of them than a block, odd sizes, padding on one side
+    // by transformed tiles: more tiles than a block has, odd sizes, padding on one side
     { x: [16, 21, 28, 28], outChannels: 16, ...SAME },
     { x: [20, 3, 13, 14], outChannels: 16, kernel: [3, 3], padding: [0, 2, 1, 0] },
   ] as const
@@ -34,7 +34,7 @@ describe.each(FAMILIES)('gradients of weights, %s', (family) => {
     const { x: shape, outChannels, kernel } = options;
     const [c, n, h, w] = shape;
     const [oh, ow] = outputSize(options);
-    // Means far from zero: what is lost by adding one after the other shows.
+    // With means far from 0, the errors of adding values one by one are visible.
     const x = randomValues(c * n * h * w, 1).map((v) => 1 + v);
     const dy = randomValues(outChannels * n * oh * ow, 2).map((v) => 1 + v);
     const weight = new Float32Array(outChannels * c * kernel[0] * kernel[1]);
@@ -54,11 +54,11 @@ describe.each(FAMILIES)('gradients of weights, %s', (family) => {
       return y!;
     };
     const whole = await run(here.capabilities.maxBindingBytes);
-    // 1024 terms one after the other, then at most 64 sums of them, each near its mean: roundings walk at
-    // random.
+    // 1024 terms are added one by one, then at most 64 of these sums, each near its mean: the rounding errors
+    // are a random walk.
     const bound = 16 * EPS * n * oh * ow;
     expect(maxDifference(whole, expected).difference).toBeLessThan(bound);
-    // As little as the way that is taken holds for 1024 columns, or as many tiles.
+    // Several passes, each with the fewest columns or tiles that the kernel allows (1024).
     const tiled = kernel[0] === 3 && !options.stride && Math.min(c, outChannels) >= 16;
     const held = tiled ? 36 * Math.max(c, outChannels) : Math.ceil((c * kernel[0] * kernel[1]) / 4) * 4;
     const inPasses = await run(4 * 1024 * held);

@@ -1,5 +1,5 @@
-// The package as its users get it: packed, unpacked in an empty project, with nothing of this checkout in reach but the
-// dependencies that package.json names.
+// Installs the packed package in an empty project, as its users do. The project contains nothing else of this checkout
+// except the dependencies in package.json.
 
 import { execFileSync, spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ export const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf
 
 export interface Consumer {
   readonly folder: string;
-  /** Bytes of the packed package, and what it holds. */
+  /** The bytes of the packed package, and its files. */
   readonly size: number;
   readonly files: readonly string[];
   /** Writes a file of the project. */
@@ -26,7 +26,7 @@ export interface Consumer {
   remove(): void;
 }
 
-/** Makes an empty project that has the packed package installed, and these packages of the checkout in addition. */
+/** Creates an empty project and installs the packed package, and further packages of the checkout. */
 export function newConsumer(...extra: readonly string[]): Consumer {
   const folder = mkdtempSync(join(tmpdir(), 'diffclass-consumer-'));
   const packed = JSON.parse(
@@ -36,7 +36,7 @@ export function newConsumer(...extra: readonly string[]): Consumer {
       stdio: ['ignore', 'pipe', 'ignore'],
     }),
   ) as unknown;
-  // npm 11 prints a list, later versions a record by name.
+  // npm 11 prints a list, later versions print a record by name.
   const [info] = Object.values(
     packed as Record<string, { filename: string; size: number; files: { path: string }[] }>,
   );
@@ -72,7 +72,7 @@ export interface Ended {
   readonly err: string;
 }
 
-/** Runs a program in a folder to its end. */
+/** Runs a program in a folder and waits for its end. */
 export const runIn = (folder: string, program: string, args: readonly string[]): Promise<Ended> =>
   new Promise((resolve, reject) => {
     const child = spawn(program, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -88,7 +88,7 @@ export const runIn = (folder: string, program: string, args: readonly string[]):
     child.on('close', (status) => resolve({ status, out, err }));
   });
 
-/** Compiles a project in a folder with the checkout's TypeScript; what it says is empty if all is well. */
+/** Compiles a project with the checkout's TypeScript and returns its output, which is empty without errors. */
 export const compiled = async (
   folder: string,
   options: Readonly<Record<string, unknown>>,

@@ -1,4 +1,4 @@
-// Every example is run against the packed package, as its users run it.
+// Runs every example against the packed package, as its users do.
 
 import { spawn } from 'node:child_process';
 import { copyFileSync, readdirSync, readFileSync } from 'node:fs';
@@ -26,26 +26,26 @@ const photos = readdirSync(join(consumer.folder, 'photos'));
 const some = photos.slice(0, 5).map((name) => join('photos', name));
 
 describe('examples', () => {
-  it('are typed', async () => {
+  it('compile', async () => {
     const options = { lib: ['ES2023'], types: ['node'], checkJs: true, allowJs: true, skipLibCheck: true };
     expect(await compiled(consumer.folder, options, EXAMPLES)).toBe('');
   });
 
-  it('sort-folder: every image is in a folder of its label', async () => {
+  it('sort-folder copies every image to the folder of its label', async () => {
     await node('sort-folder.mjs', 'photos', 'sorted');
     const sorted = readdirSync(join(consumer.folder, 'sorted'), { recursive: true }).map(String);
     expect(sorted.filter((name) => name.endsWith('.png'))).toHaveLength(photos.length);
     expect(sorted).toContain(join('Ankle boot', '0000-ankle-boot.png'));
   });
 
-  it('custom-strategy: half the candidates are dropped after every level', async () => {
+  it('custom-strategy drops half of the candidates after every level', async () => {
     const results = lines(await node('custom-strategy.mjs', ...some));
     expect(results.map(({ path }) => path)).toEqual(some);
     for (const { evaluations, decided } of results)
       expect([evaluations, decided]).toEqual([10 + 5 + 3 + 2, true]);
   });
 
-  it('custom-operator: the mean error of every level of the grid', async () => {
+  it('custom-operator prints the mean error of every level of the grid', async () => {
     const curve = lines(await node('custom-operator.mjs', ...some));
     expect(curve).toHaveLength(20);
     for (const { error, evaluations } of curve) {
@@ -54,19 +54,19 @@ describe('examples', () => {
     }
   });
 
-  it('custom-sink: every result is in the file', async () => {
+  it('custom-sink writes every result to the file', async () => {
     await node('custom-sink.mjs', 'photos', 'results.jsonl.gz');
     const text = gunzipSync(readFileSync(join(consumer.folder, 'results.jsonl.gz'))).toString();
     expect(lines(text)).toHaveLength(photos.length);
   });
 
-  it('worker-thread: answers come from the worker, failures too', async () => {
+  it('worker-thread gets results and failures from the worker', async () => {
     const results = lines(await node('worker-thread.mjs', ...some, 'missing.png'));
     expect(results).toHaveLength(6);
     expect(results.find(({ path }) => path === 'missing.png').message).toContain('no such file');
   });
 
-  it('http-server: 16 requests at once, each with the answer of a lone run', async () => {
+  it('http-server answers 16 simultaneous requests, each with the result of a single run', async () => {
     const server = spawn(process.execPath, ['http-server.mjs', '0'], {
       cwd: consumer.folder,
       stdio: ['ignore', 'pipe', 'inherit'],

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Starts a kit (bench/device/pack.ts) in roots that hold nothing but glibc, libstdc++ and dash, with the software
-# driver lavapipe of this machine brought from outside:
+# Starts a kit (bench/device/pack.ts) in root folders that contain only glibc, libstdc++, dash and this machine's software
+# driver lavapipe:
 #   1. the driver in the usual folders: `run.sh ARGUMENTS` (default: --probe);
-#   2. the driver as NVIDIA's lies in some containers, under /usr/local/nvidia, and no libstdc++: `run.sh --probe`;
-#   3. no driver: run.sh says so in one sentence.
+#   2. the driver in /usr/local/nvidia, where some containers have NVIDIA's, and no libstdc++: `run.sh --probe`;
+#   3. no driver: run.sh fails with a message of one sentence.
 #
 #   test/package/kit-in-bare-root.sh ARCHIVE [ARGUMENTS for run.sh]
 #
-# Needs chroot and mounts: root, or a kernel that lets others have user namespaces.
+# Needs chroot and mounts, so run it as root, or with a kernel that allows user namespaces.
 set -eu
 
 if [ "${KIT_IN_NAMESPACE:-}" = '' ]; then
@@ -26,7 +26,7 @@ shift
 
 say() { echo "== $1"; }
 milliseconds() { echo $(($(date +%s%N) / 1000000)); }
-# Libraries that a program or a library needs, as paths of this machine.
+# Prints the libraries that a program or a library needs, as paths of this machine.
 needed() { ldd "$1" | sed -n 's/^.*=> \(\/[^ ]*\).*$/\1/p'; }
 
 driver=$(ldconfig -p | sed -n 's/^.*libvulkan_lvp\.so .*=> //p' | head -n 1)
@@ -35,7 +35,7 @@ driver=$(ldconfig -p | sed -n 's/^.*libvulkan_lvp\.so .*=> //p' | head -n 1)
 version=$(sed -n 's/.*"api_version": "\(.*\)".*/\1/p' /usr/share/vulkan/icd.d/lvp_icd*.json | head -n 1)
 manifest="{\"file_format_version\": \"1.0.0\", \"ICD\": {\"library_path\": \"libvulkan_lvp.so\", \"api_version\": \"$version\"}}"
 
-# Makes a root: $1 its name, $2 where the driver's libraries go, $3 the folder of its manifest.
+# Creates a root folder. $1: its name; $2: the folder for the driver's libraries; $3: the folder for its manifest.
 new_root() {
   root=$base/$1
   libraries=$root/usr/lib/x86_64-linux-gnu
@@ -44,14 +44,14 @@ new_root() {
   ln -s usr/lib64 "$root/lib64"
   cp -L /bin/dash "$root/bin/sh"
   cp -L /lib64/ld-linux-x86-64.so.2 "$root/usr/lib64/"
-  # The parts of glibc, which are those of dash and of the C++ library, with the empty ones of older releases.
+  # The parts of glibc that dash and the C++ library need, and those that are empty in newer releases.
   cxx=$(ldconfig -p | sed -n 's/^.*libstdc++\.so\.6 (libc6,x86-64).*=> //p' | head -n 1)
   for file in $(needed /bin/dash) $(needed "$cxx") "$cxx"; do cp -L "$file" "$libraries/"; done
   for name in libdl.so.2 libpthread.so.0 librt.so.1; do cp -L "${cxx%/*}/$name" "$libraries/"; done
   if [ -n "${2:-}" ]; then
     mkdir -p "$root$2" "$root$3"
     for file in "$driver" $(needed "$driver"); do
-      # glibc and libstdc++ are the root's own.
+      # The root already has glibc and libstdc++.
       [ -f "$libraries/${file##*/}" ] || cp -L "$file" "$root$2/"
     done
     echo "$manifest" >"$root$3/$4"
@@ -76,12 +76,12 @@ in_root --probe
 say 'nvidia: the driver under /usr/local/nvidia and the packed libstdc++ work'
 
 new_root none
-if said=$(in_root --probe 2>&1); then
-  echo "expected run.sh to fail without a driver, got: $said" >&2
+if output=$(in_root --probe 2>&1); then
+  echo "expected run.sh to fail without a driver, got: $output" >&2
   exit 1
 fi
-echo "$said"
-case $said in
+echo "$output"
+case $output in
 *'no Vulkan driver was found'*) say 'none: run.sh says what is missing' ;;
 *) exit 1 ;;
 esac

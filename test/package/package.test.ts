@@ -1,4 +1,4 @@
-// The packed package in an empty project: it compiles, bundles and runs the way its users use it.
+// Tests that the packed package compiles, bundles and runs in an empty project, as its users use it.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,7 @@ import { compiled, manifest, newConsumer, ROOT, runIn } from './consumer.ts';
 const consumer = newConsumer('@types/node', '@webgpu/types', 'undici-types');
 afterAll(() => consumer.remove());
 
-/** What the contract says that users type. */
+/** A program with the imports that the contract promises. */
 const CONTRACT = `
 import { findImages, imageFrom, loadImages, openClassifier, sequential } from 'diffclass-stream';
 import { classify, mapPulled, pulled } from 'diffclass-stream/operators';
@@ -44,7 +44,7 @@ describe('types', () => {
     expect(await compiled(consumer.folder, options, ['use.ts'])).toBe('');
   });
 
-  it('compile with lib ES2023 alone, but for the operators: the types of rxjs need setTimeout', async () => {
+  it('compile with lib ES2023 alone, except the operators, because the types of rxjs need setTimeout', async () => {
     const code = CONTRACT.replace(/import .* from 'diffclass-stream\/operators';/, '').replace(
       / {2}pulled[\s\S]*?\);\n/,
       '',
@@ -54,7 +54,7 @@ describe('types', () => {
     expect(await compiled(consumer.folder, { lib: ['ES2023'], types: [] }, ['alone.ts'])).toBe('');
   });
 
-  it("are the host's own where it has them", async () => {
+  it("of WebGPU are the host's own if it has them", async () => {
     consumer.write(
       'host.ts',
       `import { openDevice } from 'diffclass-stream/kernels';
@@ -66,13 +66,13 @@ export const use = async (device: GPUDevice, signal: AbortSignal) => {
 };
 `,
     );
-    // @webgpu/types itself does not compile without lib DOM.
+    // @webgpu/types does not compile without lib DOM.
     const options = { lib: ['ES2023'], types: ['node', '@webgpu/types'], skipLibCheck: true };
     expect(await compiled(consumer.folder, options, ['host.ts'])).toBe('');
   });
 });
 
-/** The code of every \`@example\` in the sources that the package ships. */
+/** Returns the code of every \`@example\` in the sources of the package. */
 function examples(): { readonly name: string; readonly code: string }[] {
   const found: { name: string; code: string }[] = [];
   for (const file of consumer.files.filter((path) => path.startsWith('src/') && path.endsWith('.ts'))) {
@@ -84,7 +84,7 @@ function examples(): { readonly name: string; readonly code: string }[] {
   return found;
 }
 
-/** The TypeScript blocks of a document. */
+/** Returns the TypeScript blocks of a document. */
 const blocksOf = (document: string) =>
   [...readFileSync(join(ROOT, document), 'utf8').matchAll(/\n```ts\n([\s\S]*?)\n```/g)].map(
     ([, code], i) => ({
@@ -94,7 +94,7 @@ const blocksOf = (document: string) =>
   );
 
 describe('documentation', () => {
-  it('every example in a docstring and in the README compiles', async () => {
+  it('has examples in docstrings and the README that all compile', async () => {
     const all = [...examples(), ...blocksOf('README.md')];
     expect(all.length).toBeGreaterThan(8);
     const files = all.map(({ name, code }, i) => {
@@ -125,7 +125,7 @@ describe('programs', () => {
     });
   });
 
-  it('CommonJS, by require of an ES module', async () => {
+  it('CommonJS, with require of an ES module', async () => {
     const body = PROGRAM.replace(/import .*\n/, '');
     consumer.write(
       'program.cjs',
@@ -137,7 +137,7 @@ describe('programs', () => {
     });
   });
 
-  it('bundled by esbuild, with what holds native code left outside', async () => {
+  it('bundled by esbuild, without the packages with native code', async () => {
     consumer.write('program.mjs', PROGRAM);
     const { build } = await import('esbuild');
     await build({
@@ -149,7 +149,7 @@ describe('programs', () => {
       external: ['webgpu', 'sharp', 'koffi'],
       logLevel: 'silent',
     });
-    // Shipped models are not part of a bundle: it is given the path of one.
+    // A bundle does not contain the shipped models, so the program gets the path of one.
     expect(await runIn(consumer.folder, process.execPath, ['bundle.mjs', MODEL])).toMatchObject({
       status: 0,
       out: ANSWER,
@@ -182,7 +182,7 @@ describe('programs', () => {
 });
 
 describe('weight', () => {
-  it('at most 12 production dependencies, at most 10 MB packed', () => {
+  it('is at most 12 production dependencies and 10 MB packed', () => {
     const { dependencies, optionalDependencies = {}, peerDependencies } = manifest;
     expect(
       Object.keys({ ...dependencies, ...optionalDependencies, ...peerDependencies }).length,

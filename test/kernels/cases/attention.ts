@@ -35,7 +35,7 @@ export const cases: readonly AttentionCase[] = [
   attend(1, 16, 3, 55, 57),
   attend(1, 16, 3, 64, 16),
   attend(1, 32, 2, 65, 63),
-  // the shipped network's
+  // those of the shipped network
   attend(4, 16, 3, 49),
   attend(6, 16, 2, 49),
   attend(4, 16, 1, 196),
@@ -43,7 +43,7 @@ export const cases: readonly AttentionCase[] = [
   attend(2, 64, 2, 77),
   attend(2, 40, 2, 64, 77),
   attend(2, 40, 1, 49, 77),
-  // causal: one token, a subgroup and a block more or less, text encoders
+  // causal: one token, one more and one fewer than a subgroup and a block, text encoders
   causal(1, 1, 1, 1),
   causal(2, 3, 3, 5),
   causal(1, 16, 2, 8),
@@ -54,7 +54,7 @@ export const cases: readonly AttentionCase[] = [
   causal(2, 33, 2, 9),
   causal(2, 64, 3, 77),
   causal(1, 40, 2, 128),
-  // bigger
+  // larger
   attend(2, 64, 2, 256),
   attend(1, 72, 1, 144, 300),
 ];

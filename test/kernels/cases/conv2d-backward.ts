@@ -11,7 +11,7 @@ type Geometry = Pick<Conv2dOptions, 'kernel' | 'stride' | 'padding'>;
 
 const SAME: Geometry = { kernel: [3, 3], padding: [1, 1, 1, 1] };
 const DOWN: Geometry = { ...SAME, stride: 2 };
-/** As the encoders of autoencoders pad: below and to the right only. */
+/** The padding of the encoders of autoencoders: below and to the right only. */
 const DOWN_AFTER: Geometry = { kernel: [3, 3], stride: 2, padding: [0, 0, 1, 1] };
 const ONE: Geometry = { kernel: [1, 1], padding: [0, 0, 0, 0] };
 

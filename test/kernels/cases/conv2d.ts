@@ -52,7 +52,7 @@ export const cases: readonly ConvolutionCase[] = [
   same(32, 32, 1, 8, 8, all),
   same(33, 33, 1, 9, 8, { ...all, weights: 'f16' }),
   same(64, 65, 1, 8, 12, { bias: false }),
-  // the shipped network's
+  // those of the shipped network
   same(1, 16, 3, 28),
   same(16, 1, 2, 28, 28, { affine: 'silu' }),
   same(16, 16, 3, 28, 28, all),
@@ -67,13 +67,13 @@ export const cases: readonly ConvolutionCase[] = [
   same(32, 32, 5, 14, 14, down),
   same(32, 32, 3, 14, 14, up),
   same(64, 64, 5, 7, 7, { ...up, weights: 'f16' }),
-  // bigger images
+  // larger images
   same(128, 128, 1, 16, 16, all),
   same(4, 40, 2, 33, 31, all),
   same(20, 12, 1, 64, 32, { residual: true }),
   same(24, 24, 2, 6, 5, { ...up, ...all }),
   same(3, 3, 2, 1, 2, up),
-  // weights that are not kept transformed
+  // weights whose transforms are not kept
   same(20, 37, 2, 16, 16, { ...all, compact: true }),
   same(9, 40, 3, 17, 13, { compact: true, weights: 'f16' }),
   same(33, 41, 3, 9, 13, { ...all, compact: true, weights: 'f16' }),
@@ -81,7 +81,7 @@ export const cases: readonly ConvolutionCase[] = [
   same(24, 20, 2, 6, 5, { ...up, ...all, compact: true, weights: 'f16' }),
   same(12, 20, 3, 9, 7, { ...down, compact: true, weights: 'f16' }),
   same(8, 9, 2, 8, 6, { kernel: [3, 3], padding: [2, 0, 1, 3], ...all, compact: true }),
-  // everything else
+  // other options
   same(6, 10, 3, 9, 7, { ...down, ...all, kernel: [3, 3], padding: [0, 0, 1, 1] }),
   same(5, 9, 2, 8, 6, { kernel: [3, 3], padding: [0, 0, 0, 0] }),
   same(5, 9, 2, 8, 6, { kernel: [3, 3], padding: [2, 0, 1, 3], ...all }),
@@ -96,7 +96,7 @@ export const cases: readonly ConvolutionCase[] = [
 const layer = (c: number, oc: number, n: number, h: number, extra: Extra = {}) =>
   same(c, oc, n, h, h, { affine: 'silu', ...extra });
 
-/** Layers of the shipped network at `n` evaluations. */
+/** Returns layers of the shipped network for `n` evaluations. */
 const network = (n: number): ConvolutionCase[] => [
   same(1, 16, n, 28),
   layer(16, 16, n, 28, { embedding: true }),

@@ -40,7 +40,7 @@ export const cases: readonly LinearCase[] = [
   layer([9, 1, 1, 127], 64, { activation: 'quick-gelu', weights: 'f16' }),
   layer([7, 1, 1, 129], 65, all),
   layer([1, 2, 28, 28], 1, { weights: 'f16' }),
-  // the shipped network's
+  // those of the shipped network
   layer([16, 6, 1, 1], 64, { activation: 'silu' }),
   layer([64, 7, 1, 1], 128, { weights: 'f16' }),
   layer([64, 3, 7, 7], 192, { bias: false }),
@@ -49,12 +49,12 @@ export const cases: readonly LinearCase[] = [
   layer([16, 2, 28, 28], 16, { weights: 'f16' }),
   layer([96, 3, 14, 14], 32, { weights: 'f16', scale: Math.SQRT1_2 }),
   layer([192, 3, 7, 7], 96),
-  // bigger
+  // larger
   layer([320, 2, 1, 77], 320, { weights: 'f16' }),
   layer([513, 1, 16, 17], 129, all),
 ];
 
-/** Layers of the shipped network at `n` evaluations. */
+/** Returns layers of the shipped network for `n` evaluations. */
 const network = (n: number): LinearCase[] => [
   layer([64, n, 1, 1], 64, { activation: 'silu' }),
   layer([64, n, 1, 1], 128),

@@ -1,5 +1,5 @@
-// Shapes that every elementwise op must get right: the smallest, rows that are no multiple of a vec4, sizes
-// on both sides of a workgroup, and the shipped network's.
+// Shapes for tests of elementwise ops: the smallest, rows that are not a multiple of a vec4, sizes on both sides
+// of a workgroup, and those of the shipped network.
 
 import type { Shape } from '../../../src/kernels/device/tensor.ts';
 
@@ -17,7 +17,7 @@ export const shapes: readonly Shape[] = [
   [16, 3, 28, 28],
 ];
 
-/** The shipped network's activations at a batch of 128. */
+/** Activations of the shipped network for a batch of 128. */
 export const benchShapes: readonly Shape[] = [
   [16, 128, 28, 28],
   [32, 128, 14, 14],
