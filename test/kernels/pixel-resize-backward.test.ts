@@ -182,7 +182,7 @@ describe('shapes of gradients', () => {
   it('are rejected if pixels do not form whole blocks, or channels do not fit', () => {
     expect(() => spaceToDepth(capabilities, { x: [1, 1, 3, 4], block: 2 })).toThrow(ShapeError);
     expect(() => padChannels(capabilities, { x: [3, 1, 2, 2], first: 2, channels: 4 })).toThrow(
-      '2 to 5 of 4',
+      'expected channels within 0 to 4, got 2 to 5',
     );
   });
 });

@@ -150,17 +150,17 @@ describe('a folder that is not in order: exit 3, and one sentence that says what
     [
       'SDXL',
       (f) => setJson(join(f, 'model_index.json'), { _class_name: 'StableDiffusionXLPipeline' }),
-      /Stable Diffusion XL.*wanted Stable Diffusion 1\.x or 2\.x/,
+      /Stable Diffusion XL.*expected Stable Diffusion 1\.x or 2\.x/,
     ],
     [
       'Stable Diffusion 3',
       (f) => setJson(join(f, 'model_index.json'), { _class_name: 'StableDiffusion3Pipeline' }),
-      /wanted Stable Diffusion 1\.x or 2\.x/,
+      /expected Stable Diffusion 1\.x or 2\.x/,
     ],
     [
       'Flux',
       (f) => setJson(join(f, 'model_index.json'), { _class_name: 'FluxPipeline' }),
-      /wanted Stable Diffusion 1\.x or 2\.x/,
+      /expected Stable Diffusion 1\.x or 2\.x/,
     ],
     [
       'pickles only',
@@ -179,7 +179,7 @@ describe('a folder that is not in order: exit 3, and one sentence that says what
     [
       'prompts of another width',
       (f) => setJson(join(f, 'unet/config.json'), { cross_attention_dim: 40 }),
-      /cross_attention_dim is 40, the text encoder gives 24/,
+      /cross_attention_dim is 40, but the text encoder has hidden_size 24/,
     ],
     ['an inpainting network', (f) => setJson(join(f, 'unet/config.json'), { in_channels: 9 }), /in_channels/],
   ])('%s', async (_what, change, sentence) => {
