@@ -252,9 +252,9 @@ describe('lost devices', () => {
   });
 
   it('out of memory: half the batch, as often as it takes', async () => {
-    const wanted: (number | undefined)[] = [];
+    const expected: (number | undefined)[] = [];
     const openModel = async (request?: { batchSize: number }) => {
-      wanted.push(request?.batchSize);
+      expected.push(request?.batchSize);
       const batchSize = request?.batchSize ?? 32;
       return fakeModel({
         batchSize,
@@ -264,7 +264,7 @@ describe('lost devices', () => {
       });
     };
     const results = await collect(classifyImages(images(0, 20), openModel));
-    expect(wanted).toEqual([undefined, 16, 8]);
+    expect(expected).toEqual([undefined, 16, 8]);
     expect(lines(results)).toEqual((await classify(20, {}, {})).lines);
   });
 

@@ -84,15 +84,15 @@ describe('classify', () => {
   test('the same lines whatever the batch, the concurrency and the order', async () => {
     const folder = temporaryFolder();
     const paths = goodImages(folder, 12);
-    const wanted = comparable((await cli([folder])).out);
+    const expected = comparable((await cli([folder])).out);
     for (const batch of ['1', '7', '64'])
       for (const concurrency of ['1', '3', 'auto'])
         expect(
           comparable(
             (await cli(['--batch', batch, '--concurrency', concurrency, ...[...paths].reverse()])).out,
           ),
-        ).toEqual(wanted);
-    expect(comparable((await cli(['--seed', '1', folder])).out)).not.toEqual(wanted);
+        ).toEqual(expected);
+    expect(comparable((await cli(['--seed', '1', folder])).out)).not.toEqual(expected);
   });
 
   test('standard input, CSV, top-k, labels', async () => {

@@ -45,7 +45,7 @@ function tiff16(values: Uint16Array, width: number, height: number): Buffer {
   return Buffer.concat([head, Buffer.from(values.buffer), directory]);
 }
 
-const said = (shape: readonly [number, number, number], ...images: readonly Pixels[]) => {
+const messages = (shape: readonly [number, number, number], ...images: readonly Pixels[]) => {
   const all = conversions(shape);
   for (const one of images) all.add(one);
   return all.sentences();
@@ -53,29 +53,29 @@ const said = (shape: readonly [number, number, number], ...images: readonly Pixe
 
 describe('conversions', () => {
   test('images that fit say nothing', () => {
-    expect(said([1, 28, 28], image(28, 28, 1))).toEqual([]);
-    expect(said([3, 32, 32], image(32, 32, 3))).toEqual([]);
+    expect(messages([1, 28, 28], image(28, 28, 1))).toEqual([]);
+    expect(messages([3, 32, 32], image(32, 32, 3))).toEqual([]);
   });
 
   test('colour and size', () => {
-    expect(said([1, 28, 28], image(40, 30, 3))).toEqual(['1 colour image of 40x30 became 28x28 grey']);
-    expect(said([1, 28, 28], image(28, 28, 3), image(28, 28, 3))).toEqual([
+    expect(messages([1, 28, 28], image(40, 30, 3))).toEqual(['1 colour image of 40x30 became 28x28 grey']);
+    expect(messages([1, 28, 28], image(28, 28, 3), image(28, 28, 3))).toEqual([
       '2 colour images of 28x28 became 28x28 grey',
     ]);
-    expect(said([3, 32, 32], image(50, 20, 1), image(64, 64, 3))).toEqual([
+    expect(messages([3, 32, 32], image(50, 20, 1), image(64, 64, 3))).toEqual([
       '1 grey image of 50x20 became 32x32 colour',
       '1 colour image of 64x64 became 32x32',
     ]);
   });
 
   test('sizes that are alike are rounded, others named by their extremes', () => {
-    expect(said([1, 28, 28], image(400, 300, 3), image(404, 296, 3))).toEqual([
+    expect(messages([1, 28, 28], image(400, 300, 3), image(404, 296, 3))).toEqual([
       '2 colour images of about 400x300 became 28x28 grey',
     ]);
-    expect(said([1, 28, 28], image(40, 30, 3), image(30, 40, 3))).toEqual([
+    expect(messages([1, 28, 28], image(40, 30, 3), image(30, 40, 3))).toEqual([
       '2 colour images of about 40x30 became 28x28 grey',
     ]);
-    expect(said([1, 28, 28], image(400, 300, 1), image(30, 40, 1), image(99, 99, 1))).toEqual([
+    expect(messages([1, 28, 28], image(400, 300, 1), image(30, 40, 1), image(99, 99, 1))).toEqual([
       '3 grey images of 30x40 to 400x300 became 28x28',
     ]);
   });

@@ -49,8 +49,8 @@ describe('PNG', () => {
       [3, 1, 2, 3],
     ],
     ['interlaced', { width: 1, height: 1, colorType: 2, interlace: 1 }, [4, 5, 6], [3, 4, 5, 6]],
-  ] as const)('%s', async (_, header, line, wanted) => {
-    expect(await pixelsOf(rawPng(header, rows(line)))).toEqual(wanted);
+  ] as const)('%s', async (_, header, line, expected) => {
+    expect(await pixelsOf(rawPng(header, rows(line)))).toEqual(expected);
   });
 
   test('a palette is looked up, with transparent entries too', async () => {

@@ -40,7 +40,7 @@ const DEVICE = {
 const END: ChildResult = { status: 0, signal: null, timedOut: false, out: '', err: '' };
 
 /** A machine where all is well, but for what is changed. */
-const facts = async (changes: Partial<MachineInfo> = {}): Promise<MachineInfo> => ({
+const machine = async (changes: Partial<MachineInfo> = {}): Promise<MachineInfo> => ({
   node: '20.19.0',
   leastNode: '20.19',
   platform: 'linux-x64',
@@ -60,12 +60,12 @@ const NONE = { probe: { devices: [], problem: 'no WebGPU device was found' } } a
 
 /** The check that found something, and the exit status. */
 async function found(changes: Partial<MachineInfo>): Promise<readonly [Check | undefined, number]> {
-  const checks = checksOf(await facts(changes));
+  const checks = checksOf(await machine(changes));
   return [checks.find(({ status }) => status !== 'ok'), statusOfChecks(checks)];
 }
 
 test('where all is well, every check says so', async () => {
-  const checks = checksOf(await facts());
+  const checks = checksOf(await machine());
   expect(checks.map(({ name, status }) => `${name}: ${status}`)).toEqual(
     ['node', 'webgpu', 'device', 'limits', 'shader cache', 'memory', 'model'].map((name) => `${name}: ok`),
   );
@@ -190,7 +190,7 @@ describe('a real classification', () => {
 
 test('the report for a person: devices that cannot be chosen, and what helps', async () => {
   const twin = { ...DEVICE, index: 1, capabilities: undefined };
-  const text = doctorText([DEVICE, twin], checksOf(await facts({ memory: 0 })));
+  const text = doctorText([DEVICE, twin], checksOf(await machine({ memory: 0 })));
   expect(text).toContain('  0  llvmpipe (vulkan, mesa, software)\n');
   expect(text).toContain(
     '     in software, kernels of the family subgroup, subgroups of 8, f16, timestamps\n',

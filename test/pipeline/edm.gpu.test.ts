@@ -46,8 +46,8 @@ describe('classify with an EDM folder', () => {
     expect(records).toHaveLength(3 * 125);
     const logits = [0, 0, 0];
     for (const { candidate, sigma, weight, error } of records) {
-      const wanted = golden.errors[candidate]![SIGMAS.findIndex((own) => Math.abs(own - sigma) < 1e-6)]!;
-      expect(Math.abs(error - wanted) / wanted).toBeLessThan(5e-4);
+      const expected = golden.errors[candidate]![SIGMAS.findIndex((own) => Math.abs(own - sigma) < 1e-6)]!;
+      expect(Math.abs(error - expected) / expected).toBeLessThan(5e-4);
       logits[candidate]! -= weight * error;
     }
     logits.forEach((logit, i) => {

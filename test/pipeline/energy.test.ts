@@ -19,20 +19,20 @@ import { goodImages, temporaryFolder, write } from './image-files.ts';
 
 const levels = rdcLevels();
 const temperature = sumTemperature(levels);
-const facts = { candidates: fakeCandidates(4), levels };
+const info = { candidates: fakeCandidates(4), levels };
 /** An error near what a network makes at the level's sigma; class 2 is better by a little. */
 const errorOf = (c: number, level: number) =>
   Math.fround(levels[level]!.sigma ** 2 * (0.2 + 0.02 * hash(c, level) - (c === 2 ? 0.015 : 0)));
 
 /** The released formula, literally: logit_c = -Σ w_i e_ci. */
-const logits = facts.candidates.map((_, c) =>
+const logits = info.candidates.map((_, c) =>
   levels.reduce((sum, { weight }, l) => sum - weight * errorOf(c, l), 0),
 );
 const likelihoods = logits.map(Math.exp);
 const evidence = likelihoods.reduce((a, b) => a + b, 0);
 
 describe("RDC's posterior and energies", () => {
-  const trial = runTrial(all(), facts, errorOf);
+  const trial = runTrial(all(), info, errorOf);
   const result = resultOf({ path: 'x', trial, started: 0 }, { name: 'm', temperature }, { energy: true });
 
   it('probabilities are the softmax of -Σ weight · error', () => {
@@ -65,7 +65,7 @@ describe('energies', () => {
 
   it('of staged trials rest on the levels that all classes have seen', () => {
     const strategy = staged({ nSamples: [2, 4], toKeep: [1, 1] });
-    const trial = runTrial(strategy, { ...facts, levels: flat }, (c, level) => (c + 1) * (level + 1));
+    const trial = runTrial(strategy, { ...info, levels: flat }, (c, level) => (c + 1) * (level + 1));
     expect(trial.visited.slice(0, 2)).toEqual([1, 3]);
     const { energyLevels, classes } = energyOf(trial, 2);
     expect(energyLevels).toBe(2);
@@ -86,9 +86,9 @@ describe('energies', () => {
   it('of one class is its own; huge ones stay finite; without evaluations there are none', () => {
     const one = runTrial(all(), { candidates: fakeCandidates(1), levels: flat }, () => 0.5);
     expect(energyOf(one, 0.25).energy).toBe(2);
-    const huge = runTrial(all(), { ...facts, levels: flat }, (c) => 1e4 + c);
+    const huge = runTrial(all(), { ...info, levels: flat }, (c) => 1e4 + c);
     expect(energyOf(huge, 1).energy).toBeCloseTo(1e4 - Math.log((1 / 4) * (1 / (1 - Math.exp(-1)))), 1);
-    expect(() => energyOf(startTrial({ ...facts, levels: flat }), 1)).toThrow(
+    expect(() => energyOf(startTrial({ ...info, levels: flat }), 1)).toThrow(
       'expected a trial with evaluations',
     );
   });
@@ -134,7 +134,7 @@ describe('the command line', () => {
   });
 
   test('CSV has two columns more, and a file without them is not taken up', async () => {
-    const trial = runTrial(all(), facts, errorOf);
+    const trial = runTrial(all(), info, errorOf);
     const result: Classified = resultOf(
       { path: 'x', trial, started: 0 },
       { name: 'm', temperature },

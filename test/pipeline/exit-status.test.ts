@@ -75,13 +75,13 @@ describe('exit statuses', () => {
     const stderr: string[] = [];
     const stdout = new PassThrough();
     const args = argv[0] === 'certify' ? argv : ['--model', './fake', ...argv];
-    const got = await main(args, {
+    const actual = await main(args, {
       openModel,
       describe: fakeDescribe(),
       stdout,
       stderr: { write: (text) => stderr.push(text) },
     });
-    expect(got).toBe(status);
+    expect(actual).toBe(status);
     expect(stderr.join('')).toContain(message);
     if (status === 3) expect(stderr.join('')).toBe(`diffclass-stream: ${message}\n`);
     expect(stdout.read()).toBeNull();

@@ -94,10 +94,10 @@ describe('info', () => {
 });
 
 describe('evaluations per image', () => {
-  const facts = { candidates: fakeCandidates(37), levels: fakeLevels(250) };
+  const info = { candidates: fakeCandidates(37), levels: fakeLevels(250) };
 
   test('all: every one', () => {
-    expect(evaluationsOf(facts, { strategy: all() })).toEqual({
+    expect(evaluationsOf(info, { strategy: all() })).toEqual({
       least: 9250,
       most: 9250,
       exhaustive: 9250,
@@ -108,14 +108,14 @@ describe('evaluations per image', () => {
 
   test('staged: what the paper says, no less and no more', () => {
     const strategy = staged({ nSamples: [25, 250], toKeep: [5, 1] });
-    expect(evaluationsOf(facts, { strategy })).toMatchObject({ least: 2050, most: 2050, exhaustive: 9250 });
-    expect(evaluationsOf(facts, { strategy }).views).toEqual({ least: 250, most: 250, exhaustive: 250 });
+    expect(evaluationsOf(info, { strategy })).toMatchObject({ least: 2050, most: 2050, exhaustive: 9250 });
+    expect(evaluationsOf(info, { strategy }).views).toEqual({ least: 250, most: 250, exhaustive: 250 });
   });
 
   test('sequential: from one or two looks to the whole grid, or the budget', () => {
-    expect(evaluationsOf(facts, {})).toMatchObject({ least: 2 * 37, most: 9250, exhaustive: 9250 });
-    expect(evaluationsOf({ ...facts, kappa: 0.01 }, {})).toMatchObject({ least: 37 });
-    expect(evaluationsOf(facts, { strategy: sequential(), budget: 100 })).toMatchObject({
+    expect(evaluationsOf(info, {})).toMatchObject({ least: 2 * 37, most: 9250, exhaustive: 9250 });
+    expect(evaluationsOf({ ...info, kappa: 0.01 }, {})).toMatchObject({ least: 37 });
+    expect(evaluationsOf(info, { strategy: sequential(), budget: 100 })).toMatchObject({
       least: 74,
       most: 74,
     });

@@ -99,9 +99,9 @@ describe('match', () => {
 
   test('the same lines whatever the batch and the concurrency; one slot is enough', async () => {
     const table = someItems(4);
-    const wanted = (await cli(['match', table], matcher())).out;
+    const expected = (await cli(['match', table], matcher())).out;
     for (const options of ['--batch 1 --concurrency 1', '--batch 7 --concurrency 3'])
-      expect((await cli(['match', table, ...options.split(' ')], matcher())).out).toBe(wanted);
+      expect((await cli(['match', table, ...options.split(' ')], matcher())).out).toBe(expected);
   });
 
   test('many captions: the model is opened group by group, and every item is matched once', async () => {
@@ -207,9 +207,9 @@ describe('match', () => {
     ['an option of classify', ['match', 'x.csv', '--labels', 'a'], matcher(), 2, "unknown option '--labels'"],
     ['--resume without a file', ['match', 'x.csv', '--resume'], matcher(), 2, '--resume needs --output'],
   ])('%s', async (_, argv, open, status, message) => {
-    const got = await cli(argv, open);
-    expect([got.status, got.out]).toEqual([status, '']);
-    expect(got.err).toContain(message);
+    const actual = await cli(argv, open);
+    expect([actual.status, actual.out]).toEqual([status, '']);
+    expect(actual.err).toContain(message);
   });
 
   test('--dry-run: how long it will take, and no output', async () => {

@@ -36,7 +36,7 @@ const byPath = (results: readonly (Classified | ItemFailure)[]) =>
     .map((result) => ({ ...result, seconds: 0 }))
     .sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0));
 
-const scheduler = () => new TestScheduler((got, wanted) => expect(got).toEqual(wanted));
+const scheduler = () => new TestScheduler((actual, expected) => expect(actual).toEqual(expected));
 
 describe('pulled', () => {
   it('emits what the iterable gives, and completes', async () => {
@@ -149,12 +149,12 @@ describe('streamOperator', () => {
 
 describe('classify', () => {
   it('is classifyImages, on a pulled source and on a plain one', async () => {
-    const wanted = byPath(await collect(classifyImages(images(0, 12), async () => fakeModel())));
-    expect(wanted).toHaveLength(12);
+    const expected = byPath(await collect(classifyImages(images(0, 12), async () => fakeModel())));
+    expect(expected).toHaveLength(12);
     const openModel = async () => fakeModel();
-    expect(byPath(await values(pulled(images(0, 12)).pipe(classify(openModel))))).toEqual(wanted);
+    expect(byPath(await values(pulled(images(0, 12)).pipe(classify(openModel))))).toEqual(expected);
     const items = Array.from({ length: 12 }, (_, id) => image(id));
-    expect(byPath(await values(from(items).pipe(classify(openModel))))).toEqual(wanted);
+    expect(byPath(await values(from(items).pipe(classify(openModel))))).toEqual(expected);
   });
 
   it('pulls no further ahead than the images in flight', async () => {
@@ -256,8 +256,10 @@ describe('the operators that classify is made of', () => {
       pulled(images(0, 30)).pipe(encode(classifier), fanOut(), errors(classifier), aggregate(), verdict()),
     );
     await classifier.close();
-    const wanted = await collect(classifyImages(images(0, 30), async () => fakeModel(), { strategy: all() }));
-    expect(byPath(results)).toEqual(byPath(wanted));
+    const expected = await collect(
+      classifyImages(images(0, 30), async () => fakeModel(), { strategy: all() }),
+    );
+    expect(byPath(results)).toEqual(byPath(expected));
     expect(model.mostWaiting).toBe(2);
   });
 
@@ -269,8 +271,8 @@ describe('the operators that classify is made of', () => {
       pulled(images(0, 20)).pipe(encode(classifier), round, round, eliminate(strategy), verdict()),
     );
     await classifier.close();
-    const wanted = await collect(classifyImages(images(0, 20), async () => fakeModel(), { strategy }));
-    expect(byPath(results)).toEqual(byPath(wanted));
+    const expected = await collect(classifyImages(images(0, 20), async () => fakeModel(), { strategy }));
+    expect(byPath(results)).toEqual(byPath(expected));
   });
 
   it('a verdict before the strategy has finished is a guess, and says so', async () => {

@@ -39,10 +39,10 @@ describe('optimal', () => {
       'cat/c.png': greyPng(9),
       'cat/bad.png': 'no',
     });
-    const { status, out: told, err } = await run(set, out, '--format', 'json');
+    const { status, out: printed, err } = await run(set, out, '--format', 'json');
     expect(err).toContain('bad.png');
     expect(status).toBe(1);
-    expect(JSON.parse(told)).toEqual({ model: out, images: 3, classes: 2, shape: [3, 2, 3], failed: 1 });
+    expect(JSON.parse(printed)).toEqual({ model: out, images: 3, classes: 2, shape: [3, 2, 3], failed: 1 });
     const model = await readModel(out);
     expect(model).toMatchObject({
       labels: ['cat', 'dog'],

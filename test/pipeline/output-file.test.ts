@@ -141,8 +141,8 @@ describe('locks', () => {
       if (round % 3)
         writeFileSync(`${file}.lock`, JSON.stringify({ pid: process.pid, host: 'x', token: 'y' }));
       if (round % 3) utimesSync(`${file}.lock`, new Date(0), new Date(0));
-      const got = await Promise.allSettled(Array.from({ length: 8 }, () => lockFile(file)));
-      const locks = got.filter((one) => one.status === 'fulfilled');
+      const actual = await Promise.allSettled(Array.from({ length: 8 }, () => lockFile(file)));
+      const locks = actual.filter((one) => one.status === 'fulfilled');
       expect(locks).toHaveLength(1);
       await locks[0]!.value.release();
     }

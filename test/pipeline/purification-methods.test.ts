@@ -28,7 +28,7 @@ const eps = (step: number, i: number) => NOISE[step * LENGTH + i]!;
 const image = (key: number) => Float32Array.from({ length: LENGTH }, (_, i) => 2 * hash(key, i) - 1);
 
 /** One image's questions to a model, without a stream. */
-function asked(model: ReturnType<typeof gaussianModel>): Denoising {
+function denoisingOf(model: ReturnType<typeof gaussianModel>): Denoising {
   const network = model.differentiable!;
   const one = (value: number) => Uint32Array.of(value);
   return {
@@ -58,7 +58,7 @@ function chainOf(options: PurifyingOptions, kind: Kind, noise: Float32Array | 's
   const model = gaussianModel({ ...opened, ...(noise === 'seeded' ? { seed } : { noise }) });
   const host = noise === 'seeded' ? seededNoise(seed, LENGTH) : givenNoise(noise, LENGTH);
   const steps = purificationSteps(options, { name: 'gaussian', mixes: opened.mixes, noise: host });
-  return { steps, denoising: asked(model), opened };
+  return { steps, denoising: denoisingOf(model), opened };
 }
 
 const run = async (options: PurifyingOptions, kind: Kind, x: Float32Array) => {
@@ -66,9 +66,9 @@ const run = async (options: PurifyingOptions, kind: Kind, x: Float32Array) => {
   return statesOf(denoising, steps, x);
 };
 
-const close = (got: ArrayLike<number>, wanted: ArrayLike<number>, bound = 2e-6) => {
-  expect(got.length).toBe(wanted.length);
-  for (let i = 0; i < wanted.length; i++) expect(Math.abs(got[i]! - wanted[i]!)).toBeLessThan(bound);
+const close = (actual: ArrayLike<number>, expected: ArrayLike<number>, bound = 2e-6) => {
+  expect(actual.length).toBe(expected.length);
+  for (let i = 0; i < expected.length; i++) expect(Math.abs(actual[i]! - expected[i]!)).toBeLessThan(bound);
 };
 
 /** The sigma that a step really has: the model's first that is not below the one wanted. */
@@ -89,8 +89,8 @@ describe.each<Kind>(['sigmas', 'timesteps'])('%s', (kind) => {
     const x = image(1).map((value) => 0.9 * value);
     let [y, m, v] = [[...x], new Array(LENGTH).fill(0), new Array(LENGTH).fill(0)];
     const seen: number[] = [];
-    SIGMAS.forEach((wanted, step) => {
-      const g = gradient(y, snapped(kind, wanted), step);
+    SIGMAS.forEach((expected, step) => {
+      const g = gradient(y, snapped(kind, expected), step);
       m = m.map((value, i) => 0.9 * value + 0.1 * g[i]!);
       v = v.map((value, i) => 0.999 * value + 0.001 * g[i]! ** 2);
       y = y.map((value, i) => {
@@ -122,8 +122,8 @@ describe.each<Kind>(['sigmas', 'timesteps'])('%s', (kind) => {
       kind,
       x,
     );
-    SIGMAS.forEach((wanted, step) => {
-      const g = gradient(y, snapped(kind, wanted), step);
+    SIGMAS.forEach((expected, step) => {
+      const g = gradient(y, snapped(kind, expected), step);
       const length = g.reduce((sum, value) => sum + Math.abs(value), 0);
       m = m.map((value, i) => value - g[i]! / length);
       const size2 = Math.hypot(...m);
@@ -179,10 +179,10 @@ describe('diffpure', () => {
     const options = { method: 'diffpure', steps: 100 } as const;
     const states = await run(options, 'sigmas', x);
     // dx/dsigma = x sigma / (v + sigma²) has x(0) = x(sigma) sqrt(v / (v + sigma²))
-    const wanted = [...x].map((value, i) => (value + 0.5 * eps(0, i)) * Math.sqrt(shrink(i, 0.5)));
+    const expected = [...x].map((value, i) => (value + 0.5 * eps(0, i)) * Math.sqrt(shrink(i, 0.5)));
     close(
       states.at(-1)!.x,
-      wanted.map((value) => clip(value)),
+      expected.map((value) => clip(value)),
       1e-3,
     );
     const { opened } = chainOf({ method: 'diffpure' }, 'sigmas');
@@ -324,9 +324,9 @@ test.each<[Partial<PurifyingOptions>, RegExp]>([
 });
 
 test('fewer noises than steps, and a model opened at other levels, are refused', () => {
-  const facts = { name: 'gaussian', ...addedSigmas(0.5), noise: givenNoise(NOISE, LENGTH) };
-  expect(() => purificationSteps({ method: 'lm-adam', sigmas: new Array(7).fill(0.5) }, facts)).toThrow(
+  const info = { name: 'gaussian', ...addedSigmas(0.5), noise: givenNoise(NOISE, LENGTH) };
+  expect(() => purificationSteps({ method: 'lm-adam', sigmas: new Array(7).fill(0.5) }, info)).toThrow(
     /6 noises are given, lm-adam takes 7/,
   );
-  expect(() => purificationSteps({ method: 'lm-adam', sigmas: [0.6] }, facts)).toThrow(/without a level/);
+  expect(() => purificationSteps({ method: 'lm-adam', sigmas: [0.6] }, info)).toThrow(/without a level/);
 });

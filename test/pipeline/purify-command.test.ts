@@ -105,10 +105,10 @@ describe('the command', () => {
       expect((await cli([...argv, '--tensors', tensors, ...more], open())).status).toBe(0);
       return readFileSync(tensors).toString('base64');
     };
-    const wanted = await run('one');
-    expect(await run('two', '--batch', '1', '--concurrency', '1')).toBe(wanted);
-    expect(await run('three', '--batch', '3')).toBe(wanted);
-    expect(await run('four', '--seed', '1')).not.toBe(wanted);
+    const expected = await run('one');
+    expect(await run('two', '--batch', '1', '--concurrency', '1')).toBe(expected);
+    expect(await run('three', '--batch', '3')).toBe(expected);
+    expect(await run('four', '--seed', '1')).not.toBe(expected);
   });
 
   test('options reach the purification: step i has sigma i and noise i', async () => {

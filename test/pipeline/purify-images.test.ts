@@ -50,21 +50,23 @@ const options = (method: PurifyingOptions['method']): PurifyingOptions =>
 
 describe('purifyImages', () => {
   test.each(METHODS)('%s: the same bytes in any batch, among any others', async (method) => {
-    const asked = options(method);
-    const wanted = byPath(await collect(purifyImages(items(9), async () => opened(asked), asked)));
-    expect(wanted.size).toBe(9);
+    const settings = options(method);
+    const expected = byPath(await collect(purifyImages(items(9), async () => opened(settings), settings)));
+    expect(expected.size).toBe(9);
     for (const gradientBatchSize of [1, 3, 7])
       for (const concurrency of [1, 4, undefined]) {
-        const how = { ...asked, concurrency };
-        const open = async () => opened(asked, { gradientBatchSize, slots: gradientBatchSize + 1 });
-        expect(byPath(await collect(purifyImages(items(9), open, how)))).toEqual(wanted);
+        const how = { ...settings, concurrency };
+        const open = async () => opened(settings, { gradientBatchSize, slots: gradientBatchSize + 1 });
+        expect(byPath(await collect(purifyImages(items(9), open, how)))).toEqual(expected);
       }
-    const alone = await collect(purifyImages(of5(), async () => opened(asked), asked));
-    expect(byPath(alone).get('image 5')).toBe(wanted.get('image 5'));
+    const alone = await collect(purifyImages(of5(), async () => opened(settings), settings));
+    expect(byPath(alone).get('image 5')).toBe(expected.get('image 5'));
     const other = byPath(
-      await collect(purifyImages(of5(), async () => opened({ ...asked, seed: 1 }), { ...asked, seed: 1 })),
+      await collect(
+        purifyImages(of5(), async () => opened({ ...settings, seed: 1 }), { ...settings, seed: 1 }),
+      ),
     );
-    expect(other.get('image 5')).not.toBe(wanted.get('image 5'));
+    expect(other.get('image 5')).not.toBe(expected.get('image 5'));
   });
 
   async function* of5() {
@@ -118,16 +120,16 @@ describe('purifyImages', () => {
   });
 
   test('a lost device is replaced, half the batch is tried after one out of memory, two losses end it', async () => {
-    const asked = { method: 'lm-adam' } as const;
-    const wanted = byPath(await collect(purifyImages(items(9), async () => opened(asked), asked)));
+    const settings = { method: 'lm-adam' } as const;
+    const expected = byPath(await collect(purifyImages(items(9), async () => opened(settings), settings)));
     const models: Gaussian[] = [];
     const tried: unknown[] = [];
-    const open = async (want?: { readonly batchSize: number }) => {
-      tried.push(want);
+    const open = async (request?: { readonly batchSize: number }) => {
+      tried.push(request);
       let batch = 0;
       const fault = [new DeviceLostError('gone'), new OutOfMemoryError('full'), undefined][models.length];
-      const model = opened(asked, {
-        gradientBatchSize: want?.batchSize ?? 4,
+      const model = opened(settings, {
+        gradientBatchSize: request?.batchSize ?? 4,
         beforeBatch: () => {
           if (batch++ === 3 && fault) throw fault;
         },
@@ -135,7 +137,7 @@ describe('purifyImages', () => {
       models.push(model);
       return model;
     };
-    expect(byPath(await collect(purifyImages(items(9), open, asked)))).toEqual(wanted);
+    expect(byPath(await collect(purifyImages(items(9), open, settings)))).toEqual(expected);
     expect(tried).toEqual([undefined, undefined, { batchSize: 2 }]);
     expect(models.map(({ closed }) => closed)).toEqual([1, 1, 1]);
 
@@ -143,9 +145,9 @@ describe('purifyImages', () => {
     const lost = new DeviceLostError('gone');
     const always = async () => {
       openings++;
-      return opened(asked, { beforeBatch: () => Promise.reject(lost) });
+      return opened(settings, { beforeBatch: () => Promise.reject(lost) });
     };
-    await expect(collect(purifyImages(items(9), always, asked))).rejects.toBe(lost);
+    await expect(collect(purifyImages(items(9), always, settings))).rejects.toBe(lost);
     expect(openings).toBe(2);
   });
 
@@ -163,12 +165,12 @@ describe('purifyImages', () => {
   });
 
   test('a lost model that comes back without gradients ends it, closed', async () => {
-    const asked = options('lm-adam');
-    const lost = opened(asked, { beforeBatch: () => Promise.reject(new DeviceLostError('gone')) });
-    const { differentiable: _, ...latent } = opened(asked);
+    const settings = options('lm-adam');
+    const lost = opened(settings, { beforeBatch: () => Promise.reject(new DeviceLostError('gone')) });
+    const { differentiable: _, ...latent } = opened(settings);
     const without: typeof latent = latent;
     const models = [lost, without];
-    await expect(collect(purifyImages(items(9), async () => models.shift()!, asked))).rejects.toThrow(
+    await expect(collect(purifyImages(items(9), async () => models.shift()!, settings))).rejects.toThrow(
       UnsupportedError,
     );
     expect([lost.closed, without.closed]).toEqual([1, 1]);

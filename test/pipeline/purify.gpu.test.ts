@@ -63,11 +63,11 @@ describe.each(models)('%s', (model) => {
     );
     expect(err).toBe('');
     expect(status).toBe(0);
-    const wanted = await tensorsOf(join(goldens, 'purify', `${model}.safetensors`));
-    const got = await tensorsOf(tensors);
-    expect(linesOf(out)).toHaveLength(got.size);
-    expect(got.size).toBe(model === 'edm-song' ? 1 : 3);
-    for (const [image, x] of got) expect(far(x, wanted.get(`${name}/${image}`)!)).toBeLessThan(2e-3);
+    const expected = await tensorsOf(join(goldens, 'purify', `${model}.safetensors`));
+    const actual = await tensorsOf(tensors);
+    expect(linesOf(out)).toHaveLength(actual.size);
+    expect(actual.size).toBe(model === 'edm-song' ? 1 : 3);
+    for (const [image, x] of actual) expect(far(x, expected.get(`${name}/${image}`)!)).toBeLessThan(2e-3);
   });
 });
 

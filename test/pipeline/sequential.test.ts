@@ -17,7 +17,7 @@ const IMAGES = 200;
  */
 function linearGaussian({ candidates = 10, levels = 24, sigma = 1, spread = 0.3, misfit = 0 } = {}) {
   const order = visitingOrder(levels);
-  const facts = {
+  const info = {
     candidates: fakeCandidates(candidates),
     levels: order.map((t): Level => ({ t, weight: 1 })),
     kappa: (4 * sigma ** 2) / DIMENSIONS,
@@ -38,7 +38,7 @@ function linearGaussian({ candidates = 10, levels = 24, sigma = 1, spread = 0.3,
     cases.set(image, known);
     return known;
   };
-  return { facts, errorOf };
+  return { info, errorOf };
 }
 
 const vector = (of: (i: number) => number): number[] => Array.from({ length: DIMENSIONS }, (_, i) => of(i));
@@ -48,15 +48,15 @@ const meanSquare = (of: (i: number) => number): number =>
 
 /** Agreement with the exhaustive answer, with the truth, and the share of evaluations spent. */
 function measure(options: SequentialOptions, world: ReturnType<typeof linearGaussian>, images = IMAGES) {
-  const { kappa, ...unknown } = world.facts;
-  const facts = options.kappa === undefined ? unknown : { ...unknown, kappa };
+  const { kappa, ...unknown } = world.info;
+  const info = options.kappa === undefined ? unknown : { ...unknown, kappa };
   let agreement = 0;
   let truths = 0;
   let share = 0;
   for (let image = 0; image < images; image++) {
     const { truth, errorOf } = world.errorOf(image);
-    const exhaustive = runTrial(all(), facts, errorOf);
-    const trial = runTrial(sequential(options), facts, errorOf);
+    const exhaustive = runTrial(all(), info, errorOf);
+    const trial = runTrial(sequential(options), info, errorOf);
     const label = bestOf(trial, trial.survivors);
     if (label === bestOf(exhaustive, exhaustive.survivors)) agreement += 1 / images;
     if (label === truth) truths += 1 / images;
@@ -87,14 +87,14 @@ describe('the answer is the exhaustive one at the confidence asked for', () => {
     });
 
     it.each([0.9, 0.99])('likelihood ratio at %d', (confidence) => {
-      const { kappa } = world.facts;
+      const { kappa } = world.info;
       const { agreement } = measure({ confidence, kappa }, world);
       expect(agreement).toBeGreaterThanOrEqual(confidence - slack(confidence));
     });
   });
 
   it('costs a fraction of the exhaustive run, and less with kappa', () => {
-    const { kappa } = worlds.clear.facts;
+    const { kappa } = worlds.clear.info;
     const ratio = measure({ kappa }, worlds.clear);
     const paired = measure({}, worlds.clear);
     expect(ratio.share).toBeLessThan(1 / 5);
@@ -103,7 +103,7 @@ describe('the answer is the exhaustive one at the confidence asked for', () => {
   });
 
   it('costs more the more certain it has to be', () => {
-    const { kappa } = worlds.hard.facts;
+    const { kappa } = worlds.hard.info;
     for (const known of [{}, { kappa }]) {
       const shares = [0.8, 0.95, 0.99, 0.9999].map(
         (confidence) => measure({ confidence, ...known }, worlds.hard, 100).share,
@@ -115,12 +115,12 @@ describe('the answer is the exhaustive one at the confidence asked for', () => {
 
 describe('what an image asks for', () => {
   const world = linearGaussian({ spread: 0.5 });
-  const { kappa: _, ...unknown } = world.facts;
+  const { kappa: _, ...unknown } = world.info;
   const trialOf = (
     options: SequentialOptions,
     errorOf: (c: number, level: number) => number,
-    facts: { candidates: readonly Candidate[]; levels: readonly Level[]; kappa?: number } = unknown,
-  ): Trial => runTrial(sequential(options), facts, errorOf);
+    info: { candidates: readonly Candidate[]; levels: readonly Level[]; kappa?: number } = unknown,
+  ): Trial => runTrial(sequential(options), info, errorOf);
 
   it('follows the order of the model, noise k with the k-th level', () => {
     const seen: [number, number][] = [];
@@ -173,11 +173,11 @@ describe('what an image asks for', () => {
 
   it('weighs: the answer at the end of the grid is that of the weighted mean', () => {
     const levels = unknown.levels.map((level, l) => ({ ...level, weight: 1 + (l % 5) }));
-    const facts = { ...unknown, levels };
+    const info = { ...unknown, levels };
     for (let image = 0; image < 20; image++) {
       const { errorOf } = linearGaussian({ spread: 0.05 }).errorOf(image);
-      const exhaustive = runTrial(all(), facts, errorOf);
-      const trial = trialOf({ confidence: 1 - 1e-9 }, errorOf, facts);
+      const exhaustive = runTrial(all(), info, errorOf);
+      const trial = trialOf({ confidence: 1 - 1e-9 }, errorOf, info);
       expect(trial.survivors).toEqual([bestOf(exhaustive, exhaustive.survivors)]);
     }
   });
@@ -208,14 +208,14 @@ describe('what an image asks for', () => {
   it('uses the kappa of the model, or the one given', () => {
     const { errorOf } = world.errorOf(5);
     const kappa = 0.125;
-    const given = trialOf({ kappa }, errorOf, { ...unknown, kappa: 100 });
-    expect(given).toEqual(trialOf({}, errorOf, { ...unknown, kappa }));
-    expect(given.evaluations).toBeLessThan(trialOf({}, errorOf, { ...unknown, kappa: 100 }).evaluations);
+    const withKappa = trialOf({ kappa }, errorOf, { ...unknown, kappa: 100 });
+    expect(withKappa).toEqual(trialOf({}, errorOf, { ...unknown, kappa }));
+    expect(withKappa.evaluations).toBeLessThan(trialOf({}, errorOf, { ...unknown, kappa: 100 }).evaluations);
   });
 
   it('a thousand candidates on a long grid need few rounds', () => {
     const levels = visitingOrder(500).map((t) => ({ t, weight: 1 }));
-    const facts = { candidates: fakeCandidates(1000), levels };
+    const info = { candidates: fakeCandidates(1000), levels };
     let rounds = 0;
     const counting: ReturnType<typeof sequential> = (model) => {
       const decide = sequential()(model);
@@ -225,7 +225,7 @@ describe('what an image asks for', () => {
       };
     };
     const errorOf = (c: number, level: number) => 0.01 * Math.sqrt(c) + 0.05 * gauss(c, level);
-    const trial = runTrial(counting, facts, errorOf);
+    const trial = runTrial(counting, info, errorOf);
     expect(trial.evaluations).toBeLessThan(100_000);
     expect(rounds).toBeLessThan(100);
   });
@@ -237,6 +237,6 @@ describe('refuses', () => {
   });
 
   it.each([0, -1, Number.NaN])('a kappa of %d', (kappa) => {
-    expect(() => sequential({ kappa })(linearGaussian().facts)).toThrow(UsageError);
+    expect(() => sequential({ kappa })(linearGaussian().info)).toThrow(UsageError);
   });
 });

@@ -221,7 +221,7 @@ describe('the model', () => {
     const summary = { ...SUMMARY, levels: own };
     const levels = async (...argv: readonly string[]) =>
       (await modelOptions(settingsOf('a', ...argv))).levels?.(summary);
-    const rising = (got: readonly Level[] | undefined) => [...got!].sort((a, b) => a.sigma! - b.sigma!);
+    const rising = (actual: readonly Level[] | undefined) => [...actual!].sort((a, b) => a.sigma! - b.sigma!);
     expect(await levels()).toBe(own);
     // RDC's weights unless told otherwise, in an order that is not that of the grid.
     const rdc = await levels('--sigmas', 'linspace:1e-4:3:126');

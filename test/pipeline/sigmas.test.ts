@@ -47,12 +47,12 @@ interface Outcome {
 
 /** Agreement with the answer of the whole grid, with the truth, and the share of the evaluations spent. */
 function measure(levels: readonly Level[], spread: number, images: number, strategy: Strategy): Outcome {
-  const facts: ModelInfo = { candidates: fakeCandidates(CLASSES), levels };
+  const info: ModelInfo = { candidates: fakeCandidates(CLASSES), levels };
   let [agreement, accuracy, share] = [0, 0, 0];
   for (let image = 0; image < images; image++) {
     const { truth, errorOf } = world(image, spread, levels);
-    const exhaustive = runTrial(all(), facts, errorOf);
-    const trial = runTrial(strategy, facts, errorOf);
+    const exhaustive = runTrial(all(), info, errorOf);
+    const trial = runTrial(strategy, info, errorOf);
     const label = bestOf(trial, trial.survivors);
     agreement += Number(label === bestOf(exhaustive, exhaustive.survivors)) / images;
     accuracy += Number(label === truth) / images;
@@ -68,10 +68,10 @@ const grid = rdcLevels();
 describe("RDC's grid", () => {
   describe.each([0.6, 0.25])('classes %d standard deviations apart in every dimension', (spread) => {
     it.each([0.9, 0.99])('is decided at confidence %d as by all of it, for less', (confidence) => {
-      const got = measure(grid, spread, IMAGES, sequential({ confidence }));
-      if (process.env.TRIAL_IMAGES) console.log(spread, confidence, got);
-      expect(got.agreement).toBeGreaterThanOrEqual(confidence - slack(confidence));
-      expect(got.share).toBeLessThan(0.5);
+      const actual = measure(grid, spread, IMAGES, sequential({ confidence }));
+      if (process.env.TRIAL_IMAGES) console.log(spread, confidence, actual);
+      expect(actual.agreement).toBeGreaterThanOrEqual(confidence - slack(confidence));
+      expect(actual.share).toBeLessThan(0.5);
     });
   });
 
@@ -95,20 +95,20 @@ it('the unit of the weights does not matter', () => {
   const scaled = grid.map((level) => ({ ...level, weight: level.weight * 1024 }));
   for (let image = 0; image < 10; image++) {
     const { errorOf } = world(image, 0.4, grid);
-    const facts = { candidates: fakeCandidates(CLASSES), levels: grid };
-    const plain = runTrial(sequential(), facts, errorOf);
-    const other = runTrial(sequential(), { ...facts, levels: scaled }, errorOf);
+    const info = { candidates: fakeCandidates(CLASSES), levels: grid };
+    const plain = runTrial(sequential(), info, errorOf);
+    const other = runTrial(sequential(), { ...info, levels: scaled }, errorOf);
     expect([other.visited, other.survivors]).toEqual([plain.visited, plain.survivors]);
   }
 });
 
 it('a level of nearly all the weight decides, however many others there are', () => {
   const levels = Array.from({ length: 40 }, (_, t) => ({ t, weight: t === 17 ? 1e6 : 1 }));
-  const facts = { candidates: fakeCandidates(3), levels };
+  const info = { candidates: fakeCandidates(3), levels };
   // Class 0 is best at level 17 by 0.01, and class 1 by 0.5 everywhere else.
   const errorOf = (c: number, level: number) =>
     level === 17 ? 0.01 * c : 0.5 * Math.abs(c - 1) + 0.01 * gauss(c, level);
-  const trial = runTrial(sequential({ confidence: 0.999 }), facts, errorOf);
+  const trial = runTrial(sequential({ confidence: 0.999 }), info, errorOf);
   expect(trial.visited[0]).toBe(17);
   expect(trial.survivors).toEqual([0]);
   expect(gridShare(levels[17]!)).toBe(1e6);

@@ -117,9 +117,9 @@ describe('patterns', () => {
     ['z[1].png', ['z[1].png']],
     ['*.gif', ['*.gif: not-found']],
     ['missing.png', ['missing.png: not-found']],
-  ])('%s', async (pattern, wanted) => {
+  ])('%s', async (pattern, expected) => {
     const folder = tree();
-    expect(await found(folder, [join(folder, pattern)])).toEqual(wanted);
+    expect(await found(folder, [join(folder, pattern)])).toEqual(expected);
   });
 });
 

@@ -34,8 +34,8 @@ function run(
   levels = grid(nSamples),
 ) {
   const evaluations: [number, number, number][] = [];
-  const facts = { candidates: fakeCandidates(prompts), levels };
-  const trial = runTrial(staged({ nSamples, toKeep }), facts, (prompt, level, noise) => {
+  const info = { candidates: fakeCandidates(prompts), levels };
+  const trial = runTrial(staged({ nSamples, toKeep }), info, (prompt, level, noise) => {
     const { t } = levels[level]!;
     evaluations.push([prompt, t, noise]);
     return error(prompt, t, noise);
@@ -59,13 +59,13 @@ describe('staged elimination', () => {
     for (let seed = 0; seed < 3; seed++) {
       const error = (prompt: number, t: number, noise: number) =>
         Math.fround(Math.round(16 * hash(seed, prompt, t, noise)) / 16 + (prompt === seed ? -0.01 : 0));
-      const wanted = stagedReference(prompts, n, keep, error);
-      const got = run(prompts, n, keep, error);
-      expect(got.evaluations).toEqual(wanted.evaluations);
-      expect(got.trial.survivors).toEqual([wanted.winner]);
-      for (const [prompt, mean] of wanted.means.entries()) {
-        const seen = got.evaluations.filter(([p]) => p === prompt).length;
-        expect(weightedMean(got.trial, prompt, seen)).toBe(mean);
+      const expected = stagedReference(prompts, n, keep, error);
+      const actual = run(prompts, n, keep, error);
+      expect(actual.evaluations).toEqual(expected.evaluations);
+      expect(actual.trial.survivors).toEqual([expected.winner]);
+      for (const [prompt, mean] of expected.means.entries()) {
+        const seen = actual.evaluations.filter(([p]) => p === prompt).length;
+        expect(weightedMean(actual.trial, prompt, seen)).toBe(mean);
       }
     }
   });
@@ -125,20 +125,20 @@ describe('staged elimination', () => {
       const file = new URL(`../golden/errors-${kind}/expected.json`, import.meta.url);
       const cases: readonly GoldenCase[] = JSON.parse(await readFile(file, 'utf8'));
       for (const { n_samples, to_keep, stages, label } of cases) {
-        const wanted: (readonly [number, number, number])[] = [];
+        const expected: (readonly [number, number, number])[] = [];
         const errors = new Map<string, number>();
         for (const stage of stages)
           for (const [k, t] of stage.timesteps.entries())
             for (const [c, own] of Object.entries(stage.errors)) {
-              wanted.push([Number(c), t, stage.noise[k]!]);
+              expected.push([Number(c), t, stage.noise[k]!]);
               errors.set(`${c} at ${t}`, own[k]!);
             }
-        const got = run(10, n_samples, to_keep, (c, t) => errors.get(`${c} at ${t}`) ?? Number.NaN);
-        expect(got.evaluations).toEqual(wanted);
-        expect(got.trial.survivors).toEqual([label]);
+        const actual = run(10, n_samples, to_keep, (c, t) => errors.get(`${c} at ${t}`) ?? Number.NaN);
+        expect(actual.evaluations).toEqual(expected);
+        expect(actual.trial.survivors).toEqual([label]);
         for (const { means, noise } of stages)
           for (const [c, mean] of Object.entries(means))
-            expect(weightedMean(got.trial, Number(c), noise.at(-1)! + 1)).toBeCloseTo(mean, 6);
+            expect(weightedMean(actual.trial, Number(c), noise.at(-1)! + 1)).toBeCloseTo(mean, 6);
       }
     },
   );

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { incompleteBeta, logGamma, studentTail, variance } from '../../src/pipeline/deciding/statistics.ts';
 
-const near = (got: number, expected: number, relative = 1e-9) =>
-  expect(Math.abs(got - expected), `${got} for ${expected}`).toBeLessThanOrEqual(
+const near = (actual: number, expected: number, relative = 1e-9) =>
+  expect(Math.abs(actual - expected), `${actual} for ${expected}`).toBeLessThanOrEqual(
     relative * Math.abs(expected),
   );
 

@@ -50,7 +50,7 @@ describe.each(['sd1', 'sd2', 'v', 'dit'])('%s, staged, from PNG files to lines',
     expect(lines).toHaveLength(cases.length);
     for (const golden of cases) {
       const path = join(images, `${golden.image}.png`);
-      const wanted = golden.stages.flatMap(({ timesteps, noise: indices, errors: table }) =>
+      const expected = golden.stages.flatMap(({ timesteps, noise: indices, errors: table }) =>
         timesteps.flatMap((t, i) =>
           Object.entries(table).map(([candidate, values]) => ({
             key: `${candidate} ${t} ${indices[i]}`,
@@ -58,15 +58,16 @@ describe.each(['sd1', 'sd2', 'v', 'dit'])('%s, staged, from PNG files to lines',
           })),
         ),
       );
-      const got = new Map<string, number>(
+      const actual = new Map<string, number>(
         records
           .filter((record) => record.path === path)
           .map(({ candidate, t, noise: index, error }) => [`${candidate} ${t} ${index}`, error]),
       );
-      expect([...got.keys()].sort()).toEqual(wanted.map(({ key }) => key).sort());
-      for (const { key, error } of wanted) expect(Math.abs(got.get(key)! - error) / error).toBeLessThan(5e-4);
+      expect([...actual.keys()].sort()).toEqual(expected.map(({ key }) => key).sort());
+      for (const { key, error } of expected)
+        expect(Math.abs(actual.get(key)! - error) / error).toBeLessThan(5e-4);
       const line = lines.find((one) => one.path === path);
-      expect(line.evaluations).toBe(wanted.length);
+      expect(line.evaluations).toBe(expected.length);
       if (name === 'dit')
         expect(line).toMatchObject({
           classidx: golden.label,
@@ -108,9 +109,9 @@ test('an image size that the model can take, and one that it cannot', async () =
   const { argv, images } = pipeline('sd2');
   const larger = await run(...argv, '--image-size', '32', '--timesteps', 'even:3', '--quiet', images);
   expect(larger.status).toBe(0);
-  const odd = await run(...argv, '--image-size', '30', images);
-  expect(odd).toMatchObject({ status: 2, out: '' });
-  expect(odd.err).toMatch(/multiples of 4, got 30/);
+  const refused = await run(...argv, '--image-size', '30', images);
+  expect(refused).toMatchObject({ status: 2, out: '' });
+  expect(refused.err).toMatch(/multiples of 4, got 30/);
 });
 
 test('match, info and --dry-run on a real folder', async () => {

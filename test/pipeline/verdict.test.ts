@@ -94,8 +94,8 @@ describe('verdict', () => {
     expect(top.map(({ classidx }) => classidx)).toEqual([1, 0, 2]);
     expect(label).toBe('class 1');
     expect(decided).toBe(true);
-    for (const [i, wanted] of [1, Math.exp(-1), Math.exp(-3)].entries())
-      expect(top[i]!.probability).toBeCloseTo(wanted / total, 6);
+    for (const [i, expected] of [1, Math.exp(-1), Math.exp(-3)].entries())
+      expect(top[i]!.probability).toBeCloseTo(expected / total, 6);
     expect(margin).toBeCloseTo((1 - Math.exp(-1)) / total, 6);
   });
 

@@ -117,7 +117,7 @@ test('the command lowers the margin, more with a larger ball, and writes what it
   expect(small.linf).toBeLessThanOrEqual(0.01);
   expect(large.linf).toBeLessThanOrEqual(0.25 + 1e-9);
   if (small.clean === 'class 3') expect(large.margin).toBeLessThan(small.margin);
-  const behind = await attack(
+  const purified = await attack(
     0.1,
     '--purify',
     'lm-momentum',
@@ -126,5 +126,5 @@ test('the command lowers the margin, more with a larger ball, and writes what it
     '--gradient',
     'identity',
   );
-  expect(behind.linf).toBeLessThanOrEqual(0.1 + 1e-9);
+  expect(purified.linf).toBeLessThanOrEqual(0.1 + 1e-9);
 });

@@ -85,8 +85,8 @@ describe('the classifier', () => {
   test('an error of the device reaches everybody who waits', async () => {
     const model = smoothModel({ delay: () => Promise.reject(new Error('gone')) });
     const classifier = diffusionClassifier(model);
-    const asked = ['a', 'b', 'c', 'd'].map((key) => classifier.logits(imageOf(key), 0));
-    for (const answer of await Promise.allSettled(asked))
+    const answers = ['a', 'b', 'c', 'd'].map((key) => classifier.logits(imageOf(key), 0));
+    for (const answer of await Promise.allSettled(answers))
       expect(answer).toMatchObject({ status: 'rejected' });
   });
 });
