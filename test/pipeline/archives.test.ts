@@ -15,7 +15,7 @@ interface ZipOptions {
   readonly crc?: number;
 }
 
-/** A zip archive of the given entries, compressed unless `stored`. */
+/** Returns a zip archive of the given entries, compressed unless `stored`. */
 function zipOf(
   files: Readonly<Record<string, Uint8Array>>,
   { stored, flags = 0x800, crc }: ZipOptions = {},
@@ -58,7 +58,7 @@ const tarOf = async (files: Readonly<Record<string, Uint8Array>>): Promise<Buffe
     ),
   );
 
-/** An IDX file of `count` images of 2 x 2, image k of shade k; it may promise more. */
+/** Returns an IDX file of `count` images of 2 x 2, image k with shade k. Its header may give a larger number. */
 function idxOf(count: number, promised = count): Buffer {
   const header = Buffer.alloc(16);
   header.writeUInt32BE(0x803, 0);
@@ -73,7 +73,7 @@ const cifarOf = (count: number): Buffer =>
     Array.from({ length: count }, (_, k) => Buffer.concat([Buffer.of(k % 10), Buffer.alloc(3072, k)])),
   );
 
-/** What an input holds, each image as `path: first byte` and each failure as `path: code`. */
+/** Reads an input and returns each image as `path: first byte` and each failure as `path: code`. */
 async function inside(folder: string, name: string, content: Uint8Array, options: SourceOptions = {}) {
   writeFileSync(join(folder, name), content);
   const items = await collect(loadImages(findImages([join(folder, name)], options), [1, 2, 2]));
@@ -109,7 +109,7 @@ describe('archives', () => {
     expect(passedOver).toEqual([join(folder, name, 'notes.txt')]);
   });
 
-  test.each(['a.zip', 'a.tar'])('%s: names alone can be listed', async (name) => {
+  test.each(['a.zip', 'a.tar'])('%s: names can be listed without reading the images', async (name) => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, name), name.endsWith('zip') ? zipOf(FILES) : await tarOf(FILES));
     const items = await collect(findImages([join(folder, name)], { namesOnly: true }));
@@ -117,7 +117,7 @@ describe('archives', () => {
     expect(items.every(isImage)).toBe(true);
   });
 
-  test('a pattern and a list name archives; a folder does not open those in it', async () => {
+  test('archives are opened if a pattern or a list names them, but not if they are in a folder', async () => {
     const folder = temporaryFolder();
     write(folder, { 'x.zip': zipOf({ 'a.png': greyPng(1) }), 'y.zip': zipOf({ 'a.png': greyPng(2) }) });
     const found = async (input: string, options = {}) =>
@@ -135,7 +135,7 @@ describe('archives', () => {
     expect(passedOver).toHaveLength(2);
   });
 
-  test('a name that leads out of the archive fails alone', async () => {
+  test('an entry with a path outside the archive is one failed item', async () => {
     const files = { '../../evil.png': greyPng(1), '/etc/x.png': greyPng(2), 'good.png': greyPng(3) };
     for (const [name, content] of [
       ['a.zip', zipOf(files)],
@@ -167,7 +167,7 @@ describe('damage gives failed items', () => {
     expect(found).toEqual(['c.zip/a.png: corrupt', 'c.zip/b.png: 2']);
   });
 
-  test('no archive at all', async () => {
+  test('files that are not archives', async () => {
     const folder = temporaryFolder();
     for (const name of ['a.zip', 'a.tar', 'a.tar.gz', 'a-idx3-ubyte', 'a.bin', 'a.bin.gz'])
       for (const content of [Buffer.alloc(0), Buffer.from('hello world'.repeat(100))])
@@ -185,14 +185,14 @@ describe('damage gives failed items', () => {
     'a.bin': async () => cifarOf(2),
   };
   test.each(Object.entries(whole))(
-    '%s cut anywhere, or with any byte changed, ends the run nowhere',
+    '%s, truncated at any byte or with any byte changed, never ends the run',
     async (name, make) => {
       const bytes = await make();
       const folder = temporaryFolder();
       const step = Math.max(1, Math.floor(bytes.length / 60));
       for (let at = 0; at < bytes.length; at += step) {
         const cut = await inside(folder, name, bytes.subarray(0, at));
-        // An archive of tar ends with 1,024 bytes of zeros, and a CIFAR batch says nowhere how long it is.
+        // A tar archive ends with 1,024 zero bytes, and a CIFAR batch does not contain its own length.
         if (!/tar$|bin$/.test(name)) expect(cut.at(-1)).toMatch(/: [a-z-]+$/);
         const changed = Buffer.from(bytes);
         changed[at]! ^= 0x55;
@@ -202,7 +202,7 @@ describe('damage gives failed items', () => {
     120_000,
   );
 
-  test('files that are not there, or cannot be files', async () => {
+  test('missing files, and paths that are not files', async () => {
     const folder = temporaryFolder();
     for (const name of ['a.zip', 'a.tar', 'a.bin']) {
       const [item] = await collect(findImages([join(folder, name)]));
@@ -212,14 +212,14 @@ describe('damage gives failed items', () => {
 });
 
 describe('records', () => {
-  test('IDX: every image by its number, without labels, packed or not', async () => {
+  test('IDX: every image by its number, without labels, compressed or not', async () => {
     const folder = temporaryFolder();
     const expected = (name: string) => [0, 1, 2].map((k) => `${name}#${k}: ${k}`);
     expect(await inside(folder, 't-idx3-ubyte', idxOf(3))).toEqual(expected('t-idx3-ubyte'));
     expect(await inside(folder, 't-idx3-ubyte.gz', gzipSync(idxOf(3)))).toEqual(expected('t-idx3-ubyte.gz'));
   });
 
-  test('IDX: a file that ends early yields what is whole, then fails', async () => {
+  test('IDX: a truncated file yields the complete images, then a failure', async () => {
     expect(await inside(temporaryFolder(), 'a.idx', idxOf(2, 5))).toEqual([
       'a.idx#0: 0',
       'a.idx#1: 1',
@@ -227,7 +227,7 @@ describe('records', () => {
     ]);
   });
 
-  test('IDX: a file of labels holds no images', async () => {
+  test('IDX: a file of labels is not an image', async () => {
     const labels = Buffer.from([0, 0, 8, 1, 0, 0, 0, 2, 1, 1]);
     expect(await inside(temporaryFolder(), 't-labels-idx1-ubyte', labels)).toEqual([
       't-labels-idx1-ubyte: not-an-image',
@@ -242,22 +242,25 @@ describe('records', () => {
   });
 });
 
-test.runIf(process.platform === 'linux')('an archive left early lets go of its file', async () => {
-  const folder = temporaryFolder();
-  const open = () =>
-    readdirSync('/proc/self/fd').filter((fd) => {
-      try {
-        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(folder);
-      } catch {
-        return false;
-      }
-    }).length;
-  const many = Object.fromEntries(Array.from({ length: 500 }, (_, k) => [`${k}.png`, greyPng(k % 256)]));
-  write(folder, { 'a.zip': zipOf(many), 'a.tar': await tarOf(many), 'b.tgz': gzipSync(await tarOf(many)) });
-  for (const name of ['a.zip', 'a.tar', 'b.tgz']) {
-    const found = findImages([join(folder, name)]);
-    await found.next();
-    await found.return(undefined);
-  }
-  while (open() > 0) await turns(1); // until the timeout of the test
-});
+test.runIf(process.platform === 'linux')(
+  'an archive closes its file if its consumer stops early',
+  async () => {
+    const folder = temporaryFolder();
+    const open = () =>
+      readdirSync('/proc/self/fd').filter((fd) => {
+        try {
+          return readlinkSync(`/proc/self/fd/${fd}`).startsWith(folder);
+        } catch {
+          return false;
+        }
+      }).length;
+    const many = Object.fromEntries(Array.from({ length: 500 }, (_, k) => [`${k}.png`, greyPng(k % 256)]));
+    write(folder, { 'a.zip': zipOf(many), 'a.tar': await tarOf(many), 'b.tgz': gzipSync(await tarOf(many)) });
+    for (const name of ['a.zip', 'a.tar', 'b.tgz']) {
+      const found = findImages([join(folder, name)]);
+      await found.next();
+      await found.return(undefined);
+    }
+    while (open() > 0) await turns(1); // until the timeout of the test
+  },
+);

@@ -1,4 +1,4 @@
-// `calibrate` from the command line, with a fake model.
+// Tests `calibrate` from the command line, with a fake model.
 
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fake-folder.ts
 import { hash } from './fake-model.ts';
 import { greyPng, temporaryFolder, write } from './image-files.ts';
 
-/** Class folders of images whose shade tells their class, two in the wrong folder in either part; and an empty model folder. */
+/** Writes class folders of images whose shade is their class, two of them in wrong folders in either part, and a model. */
 function labelledSet(perClass = 8) {
   const root = temporaryFolder();
   for (const [c, label] of LABELS.slice(0, 4).entries())
@@ -23,13 +23,13 @@ function labelledSet(perClass = 8) {
   return { root, set: join(root, 'set'), model: join(root, 'model'), card: join(root, 'model', 'card.json') };
 }
 
-/** Errors with gaps of their own for every image, so that probabilities differ. */
+/** Returns errors whose gaps differ between images, so that probabilities differ. */
 const openModel = fakeFolder({
   errorOf: (byte, { classidx }) => 0.5 + (classidx === byte % 10 ? 0 : 0.01 + 0.03 * hash(byte, classidx)),
 });
 
 describe('calibrate', () => {
-  test('fits, judges what was held out, and stores the temperature', async () => {
+  test('fits and stores the temperature, and evaluates it on the held-out images', async () => {
     const { set, model, card } = labelledSet();
     writeFileSync(card, '{"kappa": 0.5}');
     const { status, out, err } = await cli(
@@ -49,7 +49,7 @@ describe('calibrate', () => {
       temperature: found.temperature.after,
       kappa: 0.5,
     });
-    // The same again from another batch size: the same bytes.
+    // Another batch size gives the same bytes.
     const again = await cli(
       ['calibrate', set, '--model', model, '--format', 'json', '--print-only', '--batch', '3'],
       openModel,
@@ -57,7 +57,7 @@ describe('calibrate', () => {
     expect(JSON.parse(again.out).temperature).toEqual(found.temperature);
   });
 
-  test('--print-only prints and stores nothing; the table for people', async () => {
+  test('--print-only prints the table and stores nothing', async () => {
     const { set, model, card } = labelledSet();
     const { status, out } = await cli(
       ['calibrate', set, '--model', model, '--print-only', '--bins', '4'],
@@ -70,7 +70,7 @@ describe('calibrate', () => {
     expect(out).toMatch(/not stored\n$/);
   });
 
-  test('a table of labels, numbers for names, an image that cannot be read', async () => {
+  test('accepts a table of labels, numbers instead of names, and an unreadable image', async () => {
     const { root, model, card } = labelledSet();
     const rows = LABELS.slice(0, 4).flatMap((label, c) =>
       Array.from({ length: 8 }, (_, i) => `set/${label}/${i}.png,${i % 2 ? c : label}`),
@@ -85,7 +85,7 @@ describe('calibrate', () => {
     expect(existsSync(card)).toBe(true);
   });
 
-  test('prompts of a text model', async () => {
+  test('accepts the prompts of a text model', async () => {
     const { set, model } = labelledSet();
     const text = fakeFolder({
       summary: TEXT_SUMMARY,
@@ -110,7 +110,7 @@ describe('calibrate', () => {
 
   test.each([
     [
-      'a class the model does not have',
+      'a class that the model does not have',
       ['--labels', 'ant,bee,cat'],
       /the model has no class "dog"; the nearest is/,
     ],
@@ -120,7 +120,7 @@ describe('calibrate', () => {
       /--timesteps: a card's temperature holds for/,
     ],
     [
-      'nothing to hold out',
+      'too few images to hold some out',
       ['--per-class', '1'],
       /expected images to fit to and images to hold out, got 4 and 0/,
     ],
@@ -136,7 +136,7 @@ describe('calibrate', () => {
   });
 });
 
-describe('where the temperature is stored', () => {
+describe('the temperature is stored', () => {
   const notOpened = async () => {
     throw new Error('the model was opened');
   };
@@ -157,7 +157,7 @@ describe('where the temperature is stored', () => {
     expect(readFileSync(join(shipped, 'card.json'))).toEqual(before);
   });
 
-  test('in your own folder only if that is said', async () => {
+  test('in your own folder only if an option says so', async () => {
     const { set, model } = labelledSet();
     const { status, err } = await cli(['calibrate', set, '--model', model], notOpened);
     expect(status).toBe(2);
@@ -196,7 +196,7 @@ describe('where the temperature is stored', () => {
     expect(existsSync(card)).toBe(stored);
   });
 
-  test('a copy of every card that is replaced is kept', async () => {
+  test('with a copy of the card that it replaces', async () => {
     const { set, model, card } = labelledSet();
     const cards = ['{"kappa": 0.1}', '{"kappa": 0.2}', '{"kappa": 0.3}'];
     for (const text of cards) {
@@ -207,7 +207,7 @@ describe('where the temperature is stored', () => {
     expect(copies.map((name) => readFileSync(join(model, name), 'utf8'))).toEqual(cards);
   });
 
-  test('--out: a new card, or a copy of the folder; what is there is not replaced', async () => {
+  test('in --out: in a new card, or in a copy of the folder; existing files are not replaced', async () => {
     const { root, set, model, card } = labelledSet();
     writeFileSync(card, '{"kappa": 0.5}');
     write(model, { 'unet/weights': 'weights' });
@@ -231,7 +231,7 @@ describe('where the temperature is stored', () => {
     }
   });
 
-  test('--dry-run: how long it will take, and nothing is stored', async () => {
+  test('nowhere with --dry-run, which prints the expected time', async () => {
     const { set, model, card } = labelledSet();
     const { status, out } = await cli(['calibrate', set, '--model', model, '--dry-run'], openModel);
     expect(status).toBe(0);
@@ -240,7 +240,7 @@ describe('where the temperature is stored', () => {
     expect(existsSync(card)).toBe(false);
   });
 
-  test('a set that does not exist is missed before the model is opened', async () => {
+  test('nowhere if the set does not exist, which is checked before the model is opened', async () => {
     const { model } = labelledSet();
     const { status, err } = await cli(
       ['calibrate', join(model, 'no'), '--model', model, '--print-only'],

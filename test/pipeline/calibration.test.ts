@@ -1,4 +1,4 @@
-// Temperatures with a known optimum, calibration errors counted by hand.
+// Tests temperatures against a known optimum, and calibration errors against counts by hand.
 
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ import {
 import { classOf, findLabelled } from '../../src/pipeline/node/labelled.ts';
 import { gauss, hash } from './fake-model.ts';
 
-/** Outcomes whose right class is drawn from softmax(-error / temperature), so that this is the right temperature. */
+/** Returns outcomes whose true class is drawn from softmax(-error / temperature), so that this temperature is optimal. */
 function drawn(count: number, temperature: number, classes = 5): ClassErrors[] {
   return Array.from({ length: count }, (_, i) => {
     const errors = Array.from({ length: classes }, (_, c) => 0.5 + temperature * 2 * gauss(i, c));
@@ -31,16 +31,16 @@ function drawn(count: number, temperature: number, classes = 5): ClassErrors[] {
 }
 
 describe('fitTemperature', () => {
-  it('two classes with a gap of 1, right in 3 of 4: p = 3/4, so 1 / ln 3 exactly', () => {
+  it('is 1 / ln 3 for two classes with a gap of 1 that are right in 3 of 4 cases (p = 3/4)', () => {
     const right = { errors: [0, 1], truth: 0 };
     const outcomes = [right, right, { errors: [1, 0], truth: 1 }, { errors: [0, 1], truth: 1 }];
     expect(fitTemperature(outcomes)).toBeCloseTo(1 / Math.log(3), 12);
-    // Errors in other units give the temperature in those.
+    // Errors in other units give the temperature in these units.
     const scaled = outcomes.map(({ errors, truth }) => ({ errors: errors.map((e) => 7 + e * 1e-4), truth }));
     expect(fitTemperature(scaled) / (1e-4 / Math.log(3))).toBeCloseTo(1, 9);
   });
 
-  it('finds what labels were drawn with, and nothing near is likelier', () => {
+  it('finds the temperature with which labels were drawn; its neighbours are less likely', () => {
     const outcomes = drawn(4000, 0.003);
     const found = fitTemperature(outcomes);
     expect(found / 0.003).toBeGreaterThan(0.93);
@@ -49,7 +49,7 @@ describe('fitTemperature', () => {
     for (const factor of [0.99, 1.01]) expect(loss(found * factor)).toBeGreaterThan(loss(found));
   });
 
-  it('says when there is none', () => {
+  it('throws if there is no optimum', () => {
     expect(() => fitTemperature([])).toThrow(UsageError);
     expect(() => fitTemperature([{ errors: [0, 1], truth: 0 }])).toThrow(
       /all 1 images are classified correctly/,
@@ -77,7 +77,7 @@ describe('reliabilityOf', () => {
     expect(found.negativeLogLikelihood).toBeCloseTo(likelihood, 12);
   });
 
-  it('is finite where a probability underflows', () => {
+  it('is finite if a probability underflows', () => {
     const { negativeLogLikelihood } = reliabilityOf([{ errors: [0, 1], truth: 1 }], 1e-4);
     expect(negativeLogLikelihood).toBeCloseTo(1e4, 6);
   });
@@ -107,7 +107,7 @@ describe('files', () => {
     return found;
   };
 
-  it('a temperature goes into a card, and nothing else of it changes', async () => {
+  it('a temperature is written to a card without other changes', async () => {
     const file = join(root, 'card.json');
     expect(await storeTemperature(root, 0.25)).toBe(file);
     expect(JSON.parse(await readFile(file, 'utf8'))).toEqual({ temperature: 0.25 });
@@ -123,7 +123,7 @@ describe('files', () => {
     expect(await readFile(file, 'utf8')).toBe('{"temperatur": 1}');
   });
 
-  it('labelled sets: class folders, and a table', async () => {
+  it('labelled sets are class folders or a table', async () => {
     for (const name of [
       'set/dog/b.png',
       'set/dog/deep/a.jpg',
@@ -145,14 +145,14 @@ describe('files', () => {
     await expect(labels('nothing')).rejects.toThrow(UsageError);
   });
 
-  it.runIf(process.platform === 'linux')('a table that cannot be read is one error', async () => {
+  it.runIf(process.platform === 'linux')('an unreadable table is one error', async () => {
     await symlink('/proc/self/mem', join(root, 'memory.csv')); // nothing can be read where it starts
     await expect(labels('memory.csv')).rejects.toThrow(
       new UsageError(`${join(root, 'memory.csv')}: cannot be read (EIO)`),
     );
   });
 
-  it('a table that is no CSV is an error that says so', async () => {
+  it('a table that is not CSV is an error', async () => {
     await write('quoted.csv', 'path,label\n"a.png,dog\n');
     await expect(labels('quoted.csv')).rejects.toThrow(UsageError);
     await expect(labels('quoted.csv')).rejects.toThrow(/quoted\.csv: is not CSV: /);

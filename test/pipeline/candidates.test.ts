@@ -11,19 +11,19 @@ import { LABELS, SUMMARY, TEXT_SUMMARY } from './fake-folder.ts';
 import { temporaryFolder, write } from './image-files.ts';
 
 describe('candidates', () => {
-  test('by name, whatever the case; the order is that of the names', () => {
+  test('are found by name, ignoring case, in the order of the names', () => {
     expect(candidatesByName(['fox', 'ANT'], LABELS)).toEqual([
       { label: 'fox', classidx: 5 },
       { label: 'ant', classidx: 0 },
     ]);
   });
 
-  test('classes that differ only by case are told apart', () => {
+  test('are found by exact name if classes differ only in case', () => {
     expect(candidatesByName(['Polish'], ['polish', 'Polish'])).toEqual([{ label: 'Polish', classidx: 1 }]);
     expect(() => candidatesByName(['POLISH'], ['polish', 'Polish'])).toThrow('no class "POLISH"');
   });
 
-  test('an unknown name comes with the nearest, a name given twice is refused', () => {
+  test('are rejected for an unknown name, with the nearest one, and for a repeated name', () => {
     expect(() => candidatesByName(['foxx'], LABELS)).toThrow(
       'the model has no class "foxx"; the nearest is "fox"',
     );
@@ -31,7 +31,7 @@ describe('candidates', () => {
     expect(nearest('bee', [])).toBeUndefined();
   });
 
-  test('a table of prompts, rows of a class being one candidate', async () => {
+  test('come from a table of prompts, with one candidate per class', async () => {
     const folder = temporaryFolder();
     write(folder, {
       'p.csv':
@@ -48,7 +48,7 @@ describe('candidates', () => {
     );
   });
 
-  test('a table as spreadsheets write it: byte order mark, CRLF, quotes, commas, lines within a prompt', async () => {
+  test('come from tables of spreadsheets: byte order mark, CRLF, quotes, commas, line feeds in a prompt', async () => {
     const folder = temporaryFolder();
     write(folder, {
       'p.csv':
@@ -76,7 +76,7 @@ describe('candidates', () => {
       Buffer.from('prompt;classname;classidx\n"a cat; \xe9t\xe9, or ""two""";cat;2\na dog;dog;5\n', 'latin1'),
     ],
     [
-      'quoted names of columns',
+      'quoted column names',
       '"prompt,,,;";"prompt";"classname";"classidx"\nx;"a cat; été, or ""two""";cat;2\nx;a dog;dog;5',
     ],
   ])('a table with %s', async (_, content) => {
@@ -88,14 +88,14 @@ describe('candidates', () => {
     ]);
   });
 
-  test('Windows-1252 has characters that Latin-1 lacks', async () => {
+  test('may have characters of Windows-1252 that Latin-1 lacks', async () => {
     const folder = temporaryFolder();
     const text = Buffer.from('prompt,classname,classidx\n5 \x80 \x96 bill,bill,0\n', 'latin1');
     write(folder, { 'p.csv': text });
     expect(await readPrompts(join(folder, 'p.csv'))).toMatchObject([{ prompt: '5 € – bill' }]);
   });
 
-  test('one class leaves nothing to decide', () => {
+  test('are rejected if there is only one class', () => {
     const first = { prompt: 'a', classname: 'cat', classidx: 0 };
     for (const [choice, sentence] of [
       [{ labels: ['ant'] }, '--labels: expected at least two classes, got one (ant)'],
@@ -108,7 +108,7 @@ describe('candidates', () => {
         expect(() => candidatesFor(summary, choice)).toThrow(sentence);
   });
 
-  test('for a text model every row is a candidate, and every template of a label', () => {
+  test('of a text model are the rows, or a label with each template', () => {
     const rows = [
       { prompt: 'a cat', classname: 'cat', classidx: 7 },
       { prompt: 'a kitten', classname: 'kitten', classidx: 7 },

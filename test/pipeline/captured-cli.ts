@@ -1,11 +1,11 @@
-// The command line in this process, with a fake model and captured streams.
+// Runs the command line in this process, with a fake model and captured streams.
 
 import { PassThrough } from 'node:stream';
 import { main } from '../../src/pipeline/command/main.ts';
 import type { OpenFolder } from '../../src/pipeline/command/shared/model-choice.ts';
 import { fakeDescribe, fakeFolder } from './fake-folder.ts';
 
-/** What a process would have left. */
+/** The exit status and the output of a run. */
 export interface Outcome {
   readonly status: number;
   readonly out: string;
@@ -40,7 +40,7 @@ export async function cli(
   return { status, out, err: texts.join('') };
 }
 
-/** Lines of JSON. */
+/** Parses lines of JSON. */
 // biome-ignore lint/suspicious/noExplicitAny: a test says what it expects of a line
 export const linesOf = (out: string): any[] =>
   out

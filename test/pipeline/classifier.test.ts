@@ -1,4 +1,4 @@
-// One opened classifier, many users: whoever else asks, every answer is that of a lone run.
+// Tests that many users can share one opened classifier, and that every result equals that of a run without other users.
 
 import { filter, lastValueFrom, map, type Observable, tap, toArray } from 'rxjs';
 import { describe, expect, it } from 'vitest';
@@ -14,7 +14,7 @@ import { pulled } from '../../src/pipeline/stream/observable.ts';
 import type { Classified, ImageItem, ItemFailure } from '../../src/pipeline/types.ts';
 import { collect, fakeModel, hash, image, images, turns } from './fake-model.ts';
 
-/** A number in [0, 1) by which the tests decide when to abort; `npm run test:all` tries many seeds. */
+/** Returns a number in [0, 1) that decides when tests abort; `npm run test:all` tries many seeds. */
 const chance = (...keys: readonly number[]): number => hash(...keys, Number(process.env.CHAOS_SEED ?? 0));
 
 const timeless = (result: Classified | ItemFailure) => ({ ...result, seconds: 0 });
@@ -25,7 +25,7 @@ const strategies = [
   staged({ nSamples: [4, 24], toKeep: [3, 1] }),
 ];
 
-/** The results of images 0 to count - 1 by themselves, under every strategy. */
+/** Returns the results of images 0 to count - 1 in a single run, with every strategy. */
 async function alone(count: number) {
   const rows = strategies.map(async (strategy) => {
     const results = await collect(
@@ -37,7 +37,7 @@ async function alone(count: number) {
 }
 
 describe('many users of one classifier', () => {
-  it('8 streams and 64 single calls at once, random aborts between: every result is that of a lone run', async () => {
+  it('get the results of single runs, with 8 streams, 64 single calls and random aborts at once', async () => {
     const expected = await alone(60);
     const model = fakeModel({ slots: 6, batchSize: 16, beforeBatch: (_, i) => turns(2 * chance(i)) });
     const classifier = await openClassifier(async () => model);
@@ -75,14 +75,14 @@ describe('many users of one classifier', () => {
     await Promise.all([...streams, ...singles]);
     expect(checked).toBeGreaterThan(5 * 60 + 40);
     expect(aborted).toBeGreaterThan(3);
-    // Everybody gave the slots back: as many images as there are slots run at once again.
+    // All slots are free again: as many images as slots run at once.
     await collect(classifier.classifyAll(images(0, 20)));
     expect(model.closed).toBe(0);
     await classifier.close();
     expect(model.closed).toBe(1);
   });
 
-  it('two streams that open the same model share it, and the last one closes it', async () => {
+  it('share the model if two streams open the same one, and the last one closes it', async () => {
     const [expected] = await alone(20);
     const model = fakeModel();
     const run = () =>
@@ -98,7 +98,7 @@ describe('many users of one classifier', () => {
     await expect(run()).rejects.toThrow('openClassifier');
   });
 
-  it('a classifier and a stream that open the same model share it, too', async () => {
+  it('share the model if a classifier and a stream open the same one', async () => {
     const [expected] = await alone(20);
     const model = fakeModel();
     const classifier = await openClassifier(async () => model);
@@ -112,7 +112,7 @@ describe('many users of one classifier', () => {
     expect(model.closed).toBe(1);
   });
 
-  it('seeds go with the call: the noise of one image does not depend on the seed of another', async () => {
+  it('may use different seeds: the noise of an image does not depend on the seed of another', async () => {
     const seeds: (readonly [number, bigint | undefined])[] = [];
     const model = fakeModel({
       beforeBatch: ({ noise, seed }) => {
@@ -128,19 +128,19 @@ describe('many users of one classifier', () => {
       classifier.classify(image(1)),
     ]);
     expect([one.seed, two.seed, three.seed]).toEqual([7, 2 ** 40, 5]);
-    // A batch in which no image brings a seed has none, and takes the model's.
+    // A batch whose images have no seeds uses the seed of the model.
     expect(new Set(seeds.map(([, seed]) => seed ?? 5n))).toEqual(new Set([7n, 2n ** 40n, 5n]));
     await classifier.close();
   });
 
-  it('a seed is a mistake if the noise comes from a file', async () => {
+  it('may not use a seed if the noise comes from a file', async () => {
     const classifier = await openClassifier(async () => ({ ...fakeModel(), noisePairing: 'visit' as const }));
     await expect(classifier.classify(image(1), { seed: 1 })).rejects.toThrow(UsageError);
     await classifier.classify(image(1));
     await classifier.close();
   });
 
-  it('a single call is served while a stream has every slot, and gets its fair share', async () => {
+  it('get their share of the slots, even if a stream holds all of them', async () => {
     const model = fakeModel({ slots: 4, beforeBatch: () => turns(1) });
     const classifier = await openClassifier(async () => model);
     let streamed = 0;
@@ -154,7 +154,7 @@ describe('many users of one classifier', () => {
     await classifier.close();
   });
 
-  it('a stream whose results nobody takes keeps no slot from the others', async () => {
+  it('are not blocked by a stream whose results are not consumed', async () => {
     const classifier = await openClassifier(async () => fakeModel({ slots: 2 }));
     const idle = classifier.classifyAll(images(0, 50));
     await idle.next();
@@ -166,7 +166,7 @@ describe('many users of one classifier', () => {
 });
 
 describe('a classifier that fails', () => {
-  it('an image that cannot be classified rejects with its code, and nothing else is lost', async () => {
+  it('rejects with a code for an image that cannot be classified, and only for this image', async () => {
     const errorOf = (id: number) => (id === 3 ? Number.NaN : 1);
     const classifier = await openClassifier(async () => fakeModel({ errorOf }));
     const outcomes = await Promise.allSettled([1, 3, 5].map((id) => classifier.classify(image(id))));
@@ -176,7 +176,7 @@ describe('a classifier that fails', () => {
     await classifier.close();
   });
 
-  it('a device lost under many users: opened again, and every result is that of a lone run', async () => {
+  it('by a lost device opens the model again, and every result equals that of a single run', async () => {
     const [expected] = await alone(40);
     let opened = 0;
     const classifier = await openClassifier(async () => {
@@ -197,7 +197,7 @@ describe('a classifier that fails', () => {
     await classifier.close();
   });
 
-  it('out of memory under many users: half the batch, as often as it takes', async () => {
+  it('by lack of memory halves the batch, as often as needed', async () => {
     const sizes: number[] = [];
     const classifier = await openClassifier(async ({ batchSize } = { batchSize: 16 }) => {
       sizes.push(batchSize);
@@ -216,7 +216,7 @@ describe('a classifier that fails', () => {
     await classifier.close();
   });
 
-  it('a device lost twice in a row ends everybody, once each', async () => {
+  it('by a device lost twice in a row rejects every call and stream once', async () => {
     const beforeBatch = () => {
       throw new DeviceLostError('gone');
     };
@@ -233,7 +233,7 @@ describe('a classifier that fails', () => {
 });
 
 describe('closing', () => {
-  it('lets calls in flight finish, refuses new ones, and ends streams', async () => {
+  it('lets calls in flight finish, rejects new ones, and ends streams', async () => {
     const model = fakeModel({ slots: 2, beforeBatch: () => turns(2) });
     const classifier = await openClassifier(async () => model);
     const stream = collect(classifier.classifyAll(images(0, 1000)));
@@ -247,7 +247,7 @@ describe('closing', () => {
     expect(model.closed).toBe(1);
   });
 
-  it('with several handles: the last one closes the model', async () => {
+  it('closes the model with the last of several handles', async () => {
     const model = fakeModel();
     const first = await openClassifier(async () => model);
     const second = first.share();
@@ -283,7 +283,7 @@ describe('order', () => {
     await classifier.close();
   });
 
-  it("'input' never runs far ahead of an image that takes long", async () => {
+  it("'input' never runs far ahead of a slow image", async () => {
     const count = { count: 0 };
     let taken = 0;
     let ahead = 0;
@@ -314,7 +314,7 @@ describe('operators in front', () => {
       ),
   };
   it.each(Object.entries(front))(
-    '%s map, filter and tap: any number of images, never far ahead',
+    '%s map, filter and tap: any number of images with bounded read-ahead',
     async (_, before) => {
       const count = { count: 0 };
       let taken = 0;

@@ -30,7 +30,7 @@ const strategies = {
   sequential: sequential(),
 };
 
-/** Results as the lines of an output would hold them, without the clock, in the order of the paths. */
+/** Returns results as lines of an output, without times, sorted by path. */
 const lines = (results: readonly (Classified | ItemFailure)[]): string[] =>
   results.map((result) => JSON.stringify({ ...result, seconds: undefined })).sort();
 
@@ -52,7 +52,7 @@ const labelled = (results: readonly (Classified | ItemFailure)[]): Classified[] 
   results.filter((result): result is Classified => !isFailure(result));
 
 describe.each(Object.entries(strategies))('the same bytes (%s)', (_, strategy) => {
-  it('whatever the batch size, the concurrency, and the time batches take', async () => {
+  it('for any batch size, any concurrency, and any duration of batches', async () => {
     const alone = await classify(6, { batchSize: 1, slots: 1 }, { strategy });
     expect(alone.lines).toHaveLength(6);
     for (const [batchSize, slots, concurrency] of [
@@ -67,7 +67,7 @@ describe.each(Object.entries(strategies))('the same bytes (%s)', (_, strategy) =
     }
   });
 
-  it('whatever the neighbours and their order', async () => {
+  it('with any other images, in any order', async () => {
     const items = Array.from({ length: 12 }, (__, i) => image((i * 5) % 12));
     const shuffled = await collect(
       classifyImages(each(items), async () => fakeModel(), { strategy, concurrency: 5 }),
@@ -81,7 +81,7 @@ async function* each<T>(values: Iterable<T>): AsyncGenerator<T> {
 }
 
 describe('batches', () => {
-  it('are full while there is enough to do, two in flight, and never wider than the model', async () => {
+  it('are full while there is enough work, two in flight, and never larger than the model allows', async () => {
     const model = fakeModel({ batchSize: 16, slots: 8, candidates: 10 });
     await collect(classifyImages(images(0, 40), async () => model, { strategy: all() }));
     const sizes = model.batches.map(({ slot }) => slot.length);
@@ -90,7 +90,7 @@ describe('batches', () => {
     expect(sizes.reduce((a, b) => a + b)).toBe(40 * 240);
   });
 
-  it('mix images: a strategy that asks for a level at a time still fills them', async () => {
+  it('mix images, so that a strategy with one level per round still fills them', async () => {
     const model = fakeModel({ batchSize: 30, slots: 32, candidates: 10 });
     await collect(classifyImages(images(0, 64), async () => model));
     const sizes = model.batches.map(({ slot }) => slot.length);
@@ -98,7 +98,7 @@ describe('batches', () => {
     expect(model.batches.some(({ slot }) => new Set(slot).size > 2)).toBe(true);
   });
 
-  it('a slot is not taken again before its evaluations are back', async () => {
+  it('keep a slot until its evaluations are done', async () => {
     const model = fakeModel({
       batchSize: 4,
       slots: 2,
@@ -132,7 +132,7 @@ describe('items', () => {
   });
 
   it.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(
-    'an error of %d is the failure of its image, and wins nothing',
+    'an error of %d makes its image a failure',
     async (bad) => {
       const errorOf = (id: number, candidate: number, level: number) =>
         id === 2 && candidate === 3 && level === 0 ? bad : noisyErrors(10)(id, candidate, level, 0);
@@ -150,7 +150,7 @@ describe('items', () => {
     },
   );
 
-  it('nothing in, nothing out, and the model is closed', async () => {
+  it('may be none: there are no results, and the model is closed', async () => {
     const model = fakeModel();
     expect(await collect(classifyImages(images(0, 0), async () => model))).toEqual([]);
     expect(model.closed).toBe(1);
@@ -158,7 +158,7 @@ describe('items', () => {
 });
 
 describe('bounded memory', () => {
-  it('a source of 100,000 items is never more than `concurrency` + 1 ahead of the consumer', async () => {
+  it('reads a source of 100,000 items at most `concurrency` + 1 items ahead of the consumer', async () => {
     const pulled = { count: 0 };
     const model = fakeModel({ candidates: 2, levels: 2, batchSize: 64, slots: 32 });
     let taken = 0;
@@ -176,7 +176,7 @@ describe('bounded memory', () => {
     expect(ahead).toBeGreaterThan(10);
   });
 
-  it('a consumer that stops taking stops the pulling', async () => {
+  it('stops reading if the consumer stops', async () => {
     const pulled = { count: 0 };
     const results = classifyImages(images(0, 1000, pulled), async () => fakeModel({ slots: 4 }));
     await results.next();
@@ -187,7 +187,7 @@ describe('bounded memory', () => {
 });
 
 describe('lost devices', () => {
-  /** A factory whose n-th model is lost at the batches given for it. */
+  /** Returns a factory whose n-th model is lost at its given batches. */
   function losing(lost: readonly (readonly number[])[], options: FakeOptions = {}) {
     const models: Fake[] = [];
     const openModel = async () => {
@@ -202,21 +202,21 @@ describe('lost devices', () => {
     return { models, openModel };
   }
 
-  it('once: images are put back, nothing is lost and nothing comes twice', async () => {
+  it('once: the images run again, without lost or repeated results', async () => {
     const { models, openModel } = losing([[5]]);
     const results = await collect(classifyImages(images(0, 20), openModel));
     expect(lines(results)).toEqual((await classify(20, {}, {})).lines);
     expect(models.map(({ closed }) => closed)).toEqual([1, 1]);
   });
 
-  it('again and again with work done between: goes on', async () => {
+  it('repeatedly, with completed work in between: the run continues', async () => {
     const { models, openModel } = losing([[3], [2], [4], [1]]);
     const results = await collect(classifyImages(images(0, 20), openModel));
     expect(lines(results)).toEqual((await classify(20, {}, {})).lines);
     expect(models).toHaveLength(5);
   });
 
-  it('twice in a row: ends with that error, once, with everything closed', async () => {
+  it('twice in a row: the run ends with one error, and all models are closed', async () => {
     const { models, openModel } = losing([[3], [0]]);
     const results = classifyImages(images(0, 20), openModel);
     await expect(collect(results)).rejects.toThrow(DeviceLostError);
@@ -224,7 +224,7 @@ describe('lost devices', () => {
     expect(models.map(({ closed }) => closed)).toEqual([1, 1]);
   });
 
-  it('while an image is put on it', async () => {
+  it('while an image is encoded', async () => {
     let encodes = 0;
     const beforeEncode = () => {
       if (++encodes === 11) throw new DeviceLostError('gone');
@@ -251,7 +251,7 @@ describe('lost devices', () => {
     expect(lines(results)).toEqual((await classify(20, {}, {})).lines);
   });
 
-  it('out of memory: half the batch, as often as it takes', async () => {
+  it('out of memory: the batch is halved as often as needed', async () => {
     const expected: (number | undefined)[] = [];
     const openModel = async (request?: { batchSize: number }) => {
       expected.push(request?.batchSize);
@@ -268,7 +268,7 @@ describe('lost devices', () => {
     expect(lines(results)).toEqual((await classify(20, {}, {})).lines);
   });
 
-  it('out of memory and a factory that does not listen: ends', async () => {
+  it('out of memory, with a factory that ignores the smaller batch: the run ends', async () => {
     const beforeBatch = () => {
       throw new OutOfMemoryError('no memory');
     };
@@ -276,7 +276,7 @@ describe('lost devices', () => {
     await expect(collect(results)).rejects.toThrow(OutOfMemoryError);
   });
 
-  it('replaced by one with other levels, or with other candidates: ends, with both closed', async () => {
+  it('replaced by one with other levels or candidates: the run ends, and both are closed', async () => {
     for (const other of [{ levels: 7 }, { candidates: 3 }]) {
       const models: Fake[] = [];
       const openModel = async () => {
@@ -296,7 +296,7 @@ describe('lost devices', () => {
     }
   });
 
-  it('a model that answers with too few errors ends the stream', async () => {
+  it('a model that returns too few errors ends the stream', async () => {
     const model = { ...fakeModel(), errors: async () => new Float32Array(1) };
     await expect(collect(classifyImages(images(0, 20), async () => model))).rejects.toThrow(
       new ModelError('fake: expected 16 answers (errors), got 1'),
@@ -313,7 +313,7 @@ describe('lost devices', () => {
     expect(model.closed).toBe(1);
   });
 
-  it('a model that does not open is an error, and the source is not touched', async () => {
+  it('a model that cannot be opened ends the stream before it reads the source', async () => {
     const pulled = { count: 0 };
     const openModel = async () => {
       throw new Error('no adapter');
@@ -324,7 +324,7 @@ describe('lost devices', () => {
 });
 
 describe('budget', () => {
-  it('is never passed, and says so', async () => {
+  it('is never exceeded, and results that reach it are marked', async () => {
     const hard = () => fakeModel({ errorOf: noisyErrors(10, 0.001, 0.1) });
     for (const strategy of Object.values(strategies)) {
       const results = labelled(
@@ -339,7 +339,7 @@ describe('budget', () => {
     }
   });
 
-  it('that does not reach each candidate is a mistake', async () => {
+  it('must be at least the number of candidates', async () => {
     const results = classifyImages(images(0, 1), async () => fakeModel(), { budget: 9 });
     await expect(collect(results)).rejects.toThrow(UsageError);
   });

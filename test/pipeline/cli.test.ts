@@ -1,4 +1,4 @@
-// The command line in this process, with a fake model and captured streams.
+// Tests the command line in this process, with a fake model and captured streams.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -13,11 +13,11 @@ import { fakeFolder, LABELS, TEXT_SUMMARY } from './fake-folder.ts';
 import type { Fake } from './fake-model.ts';
 import { goodImages, greyPng, temporaryFolder, write } from './image-files.ts';
 
-/** Lines in an order that does not depend on the run. */
+/** Sorts lines, so that their order does not depend on the run. */
 const comparable = (out: string) => out.split('\n').sort();
 
 describe('classify', () => {
-  test('a folder: one line an image with every field of the contract, status 0', async () => {
+  test('prints one line per image of a folder, with every field of the contract, and exits with 0', async () => {
     const folder = temporaryFolder();
     const paths = goodImages(folder, 25);
     const { status, out, err } = await cli(['classify', folder]);
@@ -59,7 +59,7 @@ describe('classify', () => {
     );
   });
 
-  test('bad items are lines too, the rest goes on, status 1', async () => {
+  test('prints a line for each failed item, continues, and exits with 1', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 3);
     write(folder, {
@@ -81,7 +81,7 @@ describe('classify', () => {
     expect(linesOf(out)).toHaveLength(8);
   });
 
-  test('the same lines whatever the batch, the concurrency and the order', async () => {
+  test('prints the same lines for any batch, concurrency and order', async () => {
     const folder = temporaryFolder();
     const paths = goodImages(folder, 12);
     const expected = comparable((await cli([folder])).out);
@@ -95,7 +95,7 @@ describe('classify', () => {
     expect(comparable((await cli(['--seed', '1', folder])).out)).not.toEqual(expected);
   });
 
-  test('standard input, CSV, top-k, labels', async () => {
+  test('accepts standard input, CSV, top-k and labels', async () => {
     const folder = temporaryFolder();
     const paths = goodImages(folder, 3);
     const argv = ['--format', 'csv', '--top-k', '1', '--labels', 'cat,bee', '-0'];
@@ -109,7 +109,7 @@ describe('classify', () => {
     expect(lines.find((line) => line.startsWith(paths[2]!))).toContain(',cat,2,');
   });
 
-  test('options reach the model', async () => {
+  test('passes options to the model', async () => {
     const seen: { options: OpenModelOptions; model: Fake }[] = [];
     const open = fakeFolder({ opened: (_, options, model) => seen.push({ options, model }) });
     const folder = temporaryFolder();
@@ -123,7 +123,7 @@ describe('classify', () => {
     expect(linesOf(out)[0]).toMatchObject({ evaluations: 40, seed: 5 });
   });
 
-  test('every evaluation in --errors, adding up to the result', async () => {
+  test('writes every evaluation to --errors, and their sum is the result', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 4);
     const log = join(folder, 'errors.jsonl');
@@ -141,7 +141,7 @@ describe('classify', () => {
     }
   });
 
-  test('a budget leaves images undecided', async () => {
+  test('leaves images undecided with a budget', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 2);
     const { status, out } = await cli(['--strategy', 'all', '--budget', '20', folder]);
@@ -154,7 +154,7 @@ describe('text models', () => {
   const text = (opened?: (options: OpenModelOptions, model: Fake) => void) =>
     fakeFolder({ summary: TEXT_SUMMARY, opened: (_, options, model) => opened?.(options, model) });
 
-  test('prompts of a table: rows of a class compete, the best one stands for it', async () => {
+  test('use the best prompt of a class in a table', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 3);
     const rows = ['"a photo, of a cat",cat,2', 'a kitten,kitten,2', 'a bee,bee,1', 'an ant,ant,0'];
@@ -180,7 +180,7 @@ describe('text models', () => {
     expect(cat.probability).toBe(cat.top[0].probability);
   });
 
-  test('slots of a staged schedule are prompts, not classes', async () => {
+  test('keep prompts, not classes, in a staged schedule', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 1);
     const log = join(folder, 'errors');
@@ -188,7 +188,7 @@ describe('text models', () => {
     const schedule = '--strategy staged --n-samples 2,4 --to-keep 3,1'.split(' ');
     const { out } = await cli([...argv, ...schedule, '--errors', log, folder], text());
     const records = linesOf(readFileSync(log, 'utf8'));
-    // Six prompts on two levels; the three prompts of the ant are kept, and meet on the other two.
+    // Six prompts run on two levels; the three prompts of the ant remain, and run on the other two.
     expect(records.map(({ t, candidate }) => `${t} ${candidate}`)).toEqual([
       ...[375, 875].flatMap((t) => [0, 1, 2, 3, 4, 5].map((c) => `${t} ${c}`)),
       ...[125, 625].flatMap((t) => [0, 1, 2].map((c) => `${t} ${c}`)),
@@ -196,7 +196,7 @@ describe('text models', () => {
     expect(linesOf(out)[0]).toMatchObject({ label: 'ant', classidx: 0, evaluations: 18, decided: true });
   });
 
-  test('--image-size reaches the model, and images come in that size', async () => {
+  test('resize images to --image-size', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 1);
     const seen: { options: OpenModelOptions; model: Fake }[] = [];
@@ -208,9 +208,9 @@ describe('text models', () => {
   });
 });
 
-test('the model says how images are cropped', async () => {
+test('the model determines how images are cropped', async () => {
   const folder = temporaryFolder();
-  // 16 x 8: the halves of the centre are dark and bright, the ends are grey.
+  // 16 x 8: the halves of the centre are dark and bright, both ends are grey.
   const data = Uint8Array.from({ length: 128 }, (_, i) => [90, 0, 255, 90][Math.floor((i % 16) / 4)]!);
   write(folder, { 'a.png': encodePng({ width: 16, height: 8, channels: 1, data }) });
   const image = await decodePng(readFileSync(join(folder, 'a.png')), 1000);
@@ -239,24 +239,30 @@ test('the model says how images are cropped', async () => {
 });
 
 describe('resume', () => {
-  test.each(['jsonl', 'csv'])('%s: what is done is not done again, a torn line is', async (format) => {
-    const folder = temporaryFolder();
-    goodImages(folder, 10);
-    const output = join(folder, 'out');
-    const argv = ['--format', format, '--output', output, '--resume', folder];
-    await cli(argv);
-    const whole = readFileSync(output, 'utf8');
-    writeFileSync(output, whole.slice(0, whole.length >> 1));
-    const seen: Fake[] = [];
-    const { status, out, err } = await cli(argv, fakeFolder({ opened: (_, __, model) => seen.push(model) }));
-    expect([status, out]).toEqual([0, '']);
-    expect(seen[0]!.encoded.length).toBeLessThan(10);
-    expect(err).toMatch(/\d were done before/);
-    expect(comparable(readFileSync(output, 'utf8'))).toEqual(comparable(whole));
-    expect((await cli(argv)).err).toContain('nothing left to do: 10 images were done before');
-  });
+  test.each(['jsonl', 'csv'])(
+    '%s: does not repeat completed images, but those of a torn line',
+    async (format) => {
+      const folder = temporaryFolder();
+      goodImages(folder, 10);
+      const output = join(folder, 'out');
+      const argv = ['--format', format, '--output', output, '--resume', folder];
+      await cli(argv);
+      const whole = readFileSync(output, 'utf8');
+      writeFileSync(output, whole.slice(0, whole.length >> 1));
+      const seen: Fake[] = [];
+      const { status, out, err } = await cli(
+        argv,
+        fakeFolder({ opened: (_, __, model) => seen.push(model) }),
+      );
+      expect([status, out]).toEqual([0, '']);
+      expect(seen[0]!.encoded.length).toBeLessThan(10);
+      expect(err).toMatch(/\d were done before/);
+      expect(comparable(readFileSync(output, 'utf8'))).toEqual(comparable(whole));
+      expect((await cli(argv)).err).toContain('nothing left to do: 10 images were done before');
+    },
+  );
 
-  test('without it the output begins anew', async () => {
+  test('if not given, the output starts again', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 2);
     const output = join(folder, 'out');

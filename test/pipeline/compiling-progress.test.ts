@@ -1,10 +1,10 @@
-// How the progress of compiling shaders is shown, by a clock of the test's own.
+// Tests how the progress of compiling shaders is shown, with a fake clock.
 
 import { describe, expect, test } from 'vitest';
 import type { LogLevel } from '../../src/pipeline/command/options/output-options.ts';
 import { createReporter } from '../../src/pipeline/command/shared/progress.ts';
 
-/** What a reporter writes of pipelines that take `milliseconds` each. */
+/** Returns what a reporter writes about pipelines that take `milliseconds` each. */
 function shown(milliseconds: number, { isTTY = false, level = 'info' as LogLevel, total = 30 } = {}) {
   const texts: string[] = [];
   let time = 0;
@@ -18,12 +18,12 @@ function shown(milliseconds: number, { isTTY = false, level = 'info' as LogLevel
 }
 
 describe('compiling shaders', () => {
-  test('nothing is said where it takes less than a second', () => {
+  test('prints nothing if it takes less than a second', () => {
     expect(shown(20).texts).toEqual([]);
     expect(shown(20, { isTTY: true }).texts).toEqual([]);
   });
 
-  test('elsewhere than on a terminal: a line after a second, and then every five', () => {
+  test('outside a terminal: prints a line after one second, then every five seconds', () => {
     expect(shown(600).texts).toEqual(
       [2, 11, 20, 29].map(
         (done) => `diffclass-stream: compiling shaders, ${done} of 30 (kept for the next run)\n`,
@@ -31,7 +31,7 @@ describe('compiling shaders', () => {
     );
   });
 
-  test('on a terminal: one line that is renewed, and gone at the end', () => {
+  test('on a terminal: updates one line, and erases it at the end', () => {
     const { texts } = shown(600, { isTTY: true });
     for (const text of texts.slice(0, -1))
       expect(text).toSatisfy(
@@ -41,7 +41,7 @@ describe('compiling shaders', () => {
     expect(texts.at(-1)).toBe('\r\x1b[K');
   });
 
-  test('a log entry in between starts on a line of its own', () => {
+  test('starts a log entry on its own line', () => {
     const texts: string[] = [];
     let time = 0;
     const reporter = createReporter({ write: (text) => texts.push(text), isTTY: true }, 'info', {
@@ -54,7 +54,7 @@ describe('compiling shaders', () => {
     expect(texts.slice(-2)).toEqual(['\r\x1b[K', 'diffclass-stream: something\n']);
   });
 
-  test('--quiet says nothing', () => {
+  test('prints nothing with --quiet', () => {
     expect(shown(600, { level: 'error' }).texts).toEqual([]);
   });
 });

@@ -17,7 +17,7 @@ const image = (width: number, height: number, channels: 1 | 3): Pixels => ({
   data: new Uint8Array(width * height * channels),
 });
 
-/** An uncompressed 16-bit grey TIFF file, which sharp does not write. */
+/** Returns an uncompressed 16-bit grey TIFF file, which sharp cannot write. */
 function tiff16(values: Uint16Array, width: number, height: number): Buffer {
   const SHORT = 3;
   const LONG = 4;
@@ -52,12 +52,12 @@ const messages = (shape: readonly [number, number, number], ...images: readonly 
 };
 
 describe('conversions', () => {
-  test('images that fit say nothing', () => {
+  test('of images that fit are not reported', () => {
     expect(messages([1, 28, 28], image(28, 28, 1))).toEqual([]);
     expect(messages([3, 32, 32], image(32, 32, 3))).toEqual([]);
   });
 
-  test('colour and size', () => {
+  test('of colour and size are reported', () => {
     expect(messages([1, 28, 28], image(40, 30, 3))).toEqual(['1 colour image of 40x30 became 28x28 grey']);
     expect(messages([1, 28, 28], image(28, 28, 3), image(28, 28, 3))).toEqual([
       '2 colour images of 28x28 became 28x28 grey',
@@ -68,7 +68,7 @@ describe('conversions', () => {
     ]);
   });
 
-  test('sizes that are alike are rounded, others named by their extremes', () => {
+  test('of similar sizes are summarised by a rounded size, of others by the extremes', () => {
     expect(messages([1, 28, 28], image(400, 300, 3), image(404, 296, 3))).toEqual([
       '2 colour images of about 400x300 became 28x28 grey',
     ]);
@@ -80,7 +80,7 @@ describe('conversions', () => {
     ]);
   });
 
-  test('16-bit images of a 12-bit camera', async () => {
+  test('of 16-bit images from a 12-bit camera are reported', async () => {
     const values = Uint16Array.from({ length: 64 }, (_, i) => i * 11);
     const png = await sharp(values, { raw: { width: 8, height: 8, channels: 1 } })
       .toColourspace('grey16')
@@ -101,7 +101,7 @@ describe('conversions', () => {
   });
 });
 
-test('files passed over are counted by extension, and nothing else of their names is shown', () => {
+test('skipped files are counted by extension, without other parts of their names', () => {
   const { add, sentence } = passedOverFiles();
   expect(sentence()).toBe('');
   for (const path of ['a.ppm', 'b.PPM', 'c.ico', 'README', 'x.\u001b[31mred', `y.${'z'.repeat(99)}`])
@@ -112,7 +112,7 @@ test('files passed over are counted by extension, and nothing else of their name
 });
 
 describe('the command', () => {
-  test('says on standard error what it passed over and what it did to images', async () => {
+  test('reports skipped files and conversions on standard error', async () => {
     const folder = temporaryFolder();
     const data = Uint8Array.from({ length: 40 * 30 * 3 }, (_, i) => i % 256);
     const photo = encodePng({ width: 40, height: 30, channels: 3, data });
@@ -125,7 +125,7 @@ describe('the command', () => {
     expect((await cli([folder, '--quiet'])).err).toBe('');
   });
 
-  test('reads an archive, and --resume goes on within it', async () => {
+  test('reads an archive, and resumes within it', async () => {
     const folder = temporaryFolder();
     const output = join(folder, 'results.jsonl');
     const header = Buffer.alloc(16);

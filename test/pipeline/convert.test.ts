@@ -23,7 +23,7 @@ async function convert(...argv: readonly string[]) {
   return { status, text };
 }
 
-test('convert makes a folder once, and never over another', async () => {
+test('convert creates a folder, and never overwrites one', async () => {
   const out = join(temporaryFolder(), 'model');
   const made = await convert(golden, out);
   expect(made).toEqual({
@@ -40,7 +40,7 @@ test('convert makes a folder once, and never over another', async () => {
   expect(readFileSync(join(out, 'config.json'), 'utf8')).toBe(config);
 });
 
-test('convert refuses a folder that cannot be made before it reads the file', async () => {
+test('convert rejects a folder that cannot be created before it reads the file', async () => {
   const folder = temporaryFolder();
   write(folder, { file: '' });
   const { status, text } = await convert(join(folder, 'no.pkl'), join(folder, 'file'));
@@ -48,7 +48,7 @@ test('convert refuses a folder that cannot be made before it reads the file', as
   expect(text).toMatch(/^diffclass-stream: OUT: .*file is a file; expected a folder\n$/);
 });
 
-test('convert refuses what would be executed, with status 3', async () => {
+test('convert rejects a file that would execute code, with status 3', async () => {
   const folder = temporaryFolder();
   const touched = join(folder, 'touched');
   write(folder, { 'evil.pkl': `cos\nsystem\n(S'touch ${touched}'\ntR.` });

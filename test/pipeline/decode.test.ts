@@ -9,7 +9,7 @@ import { decodeFile, decodeImage } from '../../src/pipeline/node/decode.ts';
 import { encodePng } from '../../src/pipeline/node/png.ts';
 import { chunk, greyPng, rawPng, temporaryFolder, write } from './image-files.ts';
 
-/** Rows of samples with filter 0 in front of each. */
+/** Returns rows of samples, each with the filter byte 0 before it. */
 const rows = (...lines: readonly (readonly number[])[]) =>
   deflateSync(Uint8Array.from(lines.flatMap((line) => [0, ...line])));
 
@@ -18,7 +18,7 @@ const pixelsOf = async (bytes: Buffer) => {
   return [channels, ...data];
 };
 
-/** The bytes of a good 2x2 image with a chunk put in behind the header. */
+/** Returns a valid 2x2 image with a chunk inserted after the header. */
 const withChunk = (image: Buffer, type: string, data: Uint8Array) =>
   Buffer.concat([image.subarray(0, 33), chunk(type, data), image.subarray(33)]);
 
@@ -53,7 +53,7 @@ describe('PNG', () => {
     expect(await pixelsOf(rawPng(header, rows(line)))).toEqual(expected);
   });
 
-  test('a palette is looked up, with transparent entries too', async () => {
+  test('looks up a palette, including transparent entries', async () => {
     const image = rawPng({ width: 2, height: 1, colorType: 3 }, rows([1, 0]));
     const table = withChunk(
       withChunk(image, 'tRNS', Uint8Array.of(0, 0)),
@@ -63,19 +63,19 @@ describe('PNG', () => {
     expect(await pixelsOf(table)).toEqual([3, 1, 2, 3, 9, 8, 7]);
   });
 
-  test('a transparent colour stays what it is', async () => {
+  test('keeps a transparent colour', async () => {
     const image = rawPng({ width: 2, height: 1 }, rows([255, 3]));
     expect(await pixelsOf(withChunk(image, 'tRNS', Uint8Array.of(0, 255)))).toEqual([1, 255, 3]);
   });
 
-  test.each([0, 1, 2, 3, 4] as const)('rows of filter %i', async (filterType) => {
+  test.each([0, 1, 2, 3, 4] as const)('decodes rows with filter %i', async (filterType) => {
     const image = new PNG({ width: 23, height: 11 });
     image.data = Buffer.from(Uint8Array.from({ length: 23 * 11 * 4 }, (_, i) => (i * i * 31 + i) % 256));
     const { data } = await decodeImage(PNG.sync.write(image, { filterType, colorType: 6 }));
     expect([...data]).toEqual([...image.data].filter((_, i) => i % 4 !== 3));
   });
 
-  test('what is encoded comes back', async () => {
+  test('decodes what it encodes', async () => {
     const data = Uint8Array.from({ length: 5 * 3 * 3 }, (_, i) => (i * 41) % 256);
     const image = { width: 5, height: 3, channels: 3 as const, data };
     expect(await decodeImage(encodePng(image))).toEqual(image);
@@ -114,12 +114,12 @@ describe('faults have stable codes', () => {
     await expect(decodeImage(bytes)).rejects.toMatchObject({ name: 'ItemError', code });
   });
 
-  test('every cut of a good PNG is refused, and none hangs or crashes', async () => {
+  test('a PNG that is truncated at any byte', async () => {
     for (let length = 1; length < good.length; length++)
       await expect(decodeImage(good.subarray(0, length))).rejects.toMatchObject({ name: 'ItemError' });
   });
 
-  test('every flipped bit of a PNG is decoded or refused', async () => {
+  test('a PNG with any flipped bit, if it cannot be decoded', async () => {
     for (let bit = 0; bit < good.length * 8; bit++) {
       const bytes = Buffer.from(good);
       bytes[bit >> 3]! ^= 1 << (bit & 7);
@@ -141,13 +141,13 @@ describe('other formats', () => {
     expect(worst).toBeLessThanOrEqual(format === 'jpeg' || format === 'avif' ? 24 : 0);
   });
 
-  test('a camera turned on its side', async () => {
+  test('apply the orientation of a camera', async () => {
     const turned = await source().withMetadata({ orientation: 6 }).jpeg().toBuffer();
     const image = await decodeImage(turned);
     expect([image.width, image.height]).toEqual([8, 16]);
   });
 
-  test('cut, too large, and nonsense', async () => {
+  test('have stable codes if truncated, too large or invalid', async () => {
     const noise = Uint8Array.from({ length: 96 * 96 * 3 }, (_, i) => (i * 7919) % 251);
     const jpeg = await sharp(noise, { raw: { width: 96, height: 96, channels: 3 } })
       .jpeg()
@@ -170,7 +170,7 @@ describe('files', () => {
     return failureOf(path, error).error.code;
   };
 
-  test('what cannot be opened', async () => {
+  test('that cannot be opened have stable codes', async () => {
     const folder = temporaryFolder();
     write(folder, { 'a.png': greyPng(1), 'gone.png': '->nowhere', 'loop.png': '->loop.png' });
     expect(await codeOf(join(folder, 'missing.png'))).toBe('not-found');
@@ -187,7 +187,7 @@ describe('files', () => {
     expect(await codeOf(pipe)).toBe('not-a-file');
   });
 
-  test('a mistake of the program is no fault of the item', () => {
+  test('an error of the program is not a failure of the item', () => {
     expect(() => failureOf('a.png', new TypeError('oops'))).toThrow('oops');
   });
 });

@@ -1,4 +1,5 @@
-// --device: every command that opens a model has it, and it reaches the model with what keeps the driver quiet.
+// Tests that every command that opens a model has --device, and passes it to the model with the option that silences the
+// driver.
 
 import { PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
@@ -18,7 +19,7 @@ test.each(['classify', 'match', 'purify', 'calibrate', 'attack', 'evaluate', 'do
   },
 );
 
-test('info opens no model and does not have it', async () => {
+test('info, which opens no model, does not have it', async () => {
   expect((await cli(['info', '--help'])).out).not.toContain('--device');
 });
 
@@ -38,7 +39,7 @@ async function opened(argv: readonly string[], driverCall: DriverCall): Promise<
   return seen[0]!;
 }
 
-test('it reaches the model, and so do a quiet driver and the progress of compiling', async () => {
+test('it reaches the model, with a silenced driver and the progress of compiling', async () => {
   const quiet: DriverCall = (call) => call();
   const options = await opened(['--device', '1'], quiet);
   expect(options.device).toEqual({ adapter: '1', driverCall: quiet });

@@ -1,4 +1,4 @@
-// The doctor on this machine: with its devices, and with a model that is not in order.
+// Tests the doctor on this machine: with its devices, and with an invalid model.
 
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ function doctor(argv: readonly string[]) {
 }
 
 describe('doctor --format json', () => {
-  test('--run: devices, all is well, and a real classification', () => {
+  test('--run: lists devices, finds no problems, and classifies an image', () => {
     const { status, err, report } = doctor(['--run']);
     expect([status, err]).toEqual([0, '']);
     expect(report.devices[0]).toMatchObject({
@@ -31,7 +31,7 @@ describe('doctor --format json', () => {
     });
   });
 
-  test('a folder that is no model: status 3, and nothing is classified', () => {
+  test('a folder that is not a model: exits with 3 and classifies nothing', () => {
     const { status, report } = doctor(['--model', join(ROOT, 'test')]);
     expect(status).toBe(3);
     expect(report.checks.at(-1)).toMatchObject({ name: 'model', status: 'problem' });

@@ -1,4 +1,4 @@
-// What doctor makes of machines of many kinds. Nothing is asked of this machine but in the last group, without a device.
+// Tests the doctor on descriptions of many kinds of machines. Only the last group examines this machine, without a device.
 
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -39,7 +39,7 @@ const DEVICE = {
 
 const END: ChildResult = { status: 0, signal: null, timedOut: false, out: '', err: '' };
 
-/** A machine where all is well, but for what is changed. */
+/** Returns a machine without problems, except for `changes`. */
 const machine = async (changes: Partial<MachineInfo> = {}): Promise<MachineInfo> => ({
   node: '20.19.0',
   leastNode: '20.19',
@@ -58,13 +58,13 @@ const machine = async (changes: Partial<MachineInfo> = {}): Promise<MachineInfo>
 
 const NONE = { probe: { devices: [], problem: 'no WebGPU device was found' } } as const;
 
-/** The check that found something, and the exit status. */
+/** Returns the check that found a problem, and the exit status. */
 async function found(changes: Partial<MachineInfo>): Promise<readonly [Check | undefined, number]> {
   const checks = checksOf(await machine(changes));
   return [checks.find(({ status }) => status !== 'ok'), statusOfChecks(checks)];
 }
 
-test('where all is well, every check says so', async () => {
+test('without problems every check is ok', async () => {
   const checks = checksOf(await machine());
   expect(checks.map(({ name, status }) => `${name}: ${status}`)).toEqual(
     ['node', 'webgpu', 'device', 'limits', 'shader cache', 'memory', 'model'].map((name) => `${name}: ok`),
@@ -73,7 +73,7 @@ test('where all is well, every check says so', async () => {
 });
 
 describe('no device', () => {
-  test('Debian 12 with its own Mesa: the driver is there and refused, and --fix helps', async () => {
+  test('Debian 12 with its own Mesa: the driver is too old, and --fix helps', async () => {
     const [check, status] = await found(NONE);
     expect(status).toBe(4);
     expect(check?.message).toMatch(
@@ -102,7 +102,7 @@ describe('no device', () => {
     expect(check?.help).toContain(help);
   });
 
-  test('another system: its own sentence, or an update of the driver', async () => {
+  test('other systems: advice for the system, or an update of the driver', async () => {
     const [fedora] = await found({ ...NONE, plan: { sentence: 'install a Vulkan driver' } });
     expect(fedora?.help).toBe('install a Vulkan driver');
     const [mac] = await found({ ...NONE, platform: 'darwin-arm64', vulkan: undefined, plan: undefined });
@@ -147,7 +147,7 @@ describe('other faults', () => {
     expect(check?.help).toMatch(/\w/);
   });
 
-  test('the model: its first problem, and status 3', async () => {
+  test('of the model: shows the first one and exits with 3', async () => {
     const model = await fakeDescribe({ problems: ['vae: no such folder', 'unet: no such folder'] })('./m');
     const [check, status] = await found({ model });
     expect([check?.message, check?.help, status]).toEqual([
@@ -157,7 +157,7 @@ describe('other faults', () => {
     ]);
   });
 
-  test('the shader cache is a warning only, and of no concern where the driver is not Mesa', async () => {
+  test('of the shader cache: only a warning, and none if the driver is not Mesa', async () => {
     const cache = { folder: '/x', disabled: false, writable: false, bytes: 0 };
     const [check, status] = await found({ cache });
     expect([check?.name, status]).toEqual(['shader cache', 0]);
@@ -188,7 +188,7 @@ describe('a real classification', () => {
   });
 });
 
-test('the report for a person: devices that cannot be chosen, and what helps', async () => {
+test('the text report shows devices that cannot be chosen, and advice', async () => {
   const twin = { ...DEVICE, index: 1, capabilities: undefined };
   const text = doctorText([DEVICE, twin], checksOf(await machine({ memory: 0 })));
   expect(text).toContain('  0  llvmpipe (vulkan, mesa, software)\n');
@@ -207,14 +207,14 @@ describe('the command line', () => {
     expect(err).toContain('too many arguments');
   });
 
-  test('an unknown model is a mistake of the command line', async () => {
+  test('rejects an unknown model as a usage error', async () => {
     const { status, err } = await cli(['doctor', '--model', 'fashion-mnits']);
     expect(status).toBe(2);
     expect(err).toContain('--model: no model "fashion-mnits"');
   });
 
   test.runIf(process.platform === 'linux')(
-    'as a process of its own, without a device: status 4, and --fix leaves it alone',
+    'as a process without a device: exits with 4, and --fix changes nothing',
     () => {
       const program = join(import.meta.dirname, '../../src/pipeline/command/cli.ts');
       const argv = ['--import', 'tsx', program, 'doctor', '--format', 'json', '--fix'];

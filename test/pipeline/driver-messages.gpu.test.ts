@@ -1,4 +1,4 @@
-// Standard error of the real command on a real device: our own lines and nothing else, whatever the driver prints.
+// Tests that standard error of the real command on a real device has only our own lines, whatever the driver prints.
 
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
@@ -25,13 +25,13 @@ function command(argv: readonly string[], env: NodeJS.ProcessEnv = {}) {
 }
 
 describe('standard error', () => {
-  test('with -q it is empty, and the result names the device', () => {
+  test('is empty with -q, and the result names the device', () => {
     const { status, out, err } = command(['-q', '--format', 'jsonl', SAMPLE]);
     expect([status, err]).toEqual([0, '']);
     expect(JSON.parse(out)).toMatchObject({ label: 'Ankle boot', device: expect.stringMatching(/\w/) });
   });
 
-  test('without -q every line is ours', () => {
+  test('has only our own lines without -q', () => {
     const { status, err } = command(['--format', 'jsonl', SAMPLE]);
     expect(status).toBe(0);
     expect(err.trimEnd().split('\n')).toEqual(
@@ -41,7 +41,7 @@ describe('standard error', () => {
   });
 
   test.runIf(process.platform === 'linux')(
-    'without a driver: status 4, and one line that names doctor',
+    'has one line that names doctor if there is no driver, with status 4',
     () => {
       const nowhere = { VK_DRIVER_FILES: '/nonexistent', VK_ICD_FILENAMES: '/nonexistent' };
       const { status, out, err } = command([SAMPLE], nowhere);
@@ -51,7 +51,7 @@ describe('standard error', () => {
     },
   );
 
-  test('a device that is not there: status 4, and the list of those that are', () => {
+  test('lists the devices if the chosen one does not exist, with status 4', () => {
     const { status, err } = command(['--device', 'no such card', SAMPLE]);
     expect(status).toBe(4);
     expect(err).toMatch(/^diffclass-stream: device: expected an index or a part of a name of 0 .*\n$/);

@@ -1,4 +1,4 @@
-// The range of `--dry-run` contains the real run: four models, through the program as it is installed.
+// Tests that the range of `--dry-run` contains the time of the real run, for four models and the installed program.
 
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
@@ -35,7 +35,7 @@ test.each<[what: string, argv: readonly string[]]>([
   }
   const { least, most } = estimate.seconds.all;
   expect(most).toBeGreaterThanOrEqual(least);
-  // A clock tells nothing on a machine that is busy with other tests.
+  // Times mean nothing on a machine that runs other tests.
   if (process.env.LONG_TRIALS !== '1') return;
   expect(seconds).toBeGreaterThanOrEqual(least);
   expect(seconds).toBeLessThanOrEqual(most);

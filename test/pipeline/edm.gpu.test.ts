@@ -1,5 +1,5 @@
-// EDM folders from the command line, with the real graph: random networks against RDC's released classifier as
-// PyTorch runs it in double precision.
+// Tests EDM folders from the command line, with the real graph: random networks against RDC's released classifier in
+// PyTorch, in double precision.
 
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ import { temporaryFolder } from './image-files.ts';
 const run = (...argv: string[]) => cli(argv, openModel, '', describeModel);
 const golden = edmGolden('song');
 
-/** A folder of the model, an image, and noises of the ascending grid, in whose order `all` goes. */
+/** Writes a folder of the model, an image, and noises in the order of the ascending grid, which `all` uses. */
 async function inputs() {
   const folder = temporaryFolder();
   const model = await writeEdmFolder(join(folder, 'song'), golden);
@@ -60,7 +60,7 @@ describe('classify with an EDM folder', () => {
       expect(Math.abs(probability / golden.posterior[classidx]! - 1)).toBeLessThan(5e-4);
   });
 
-  test('a few sigmas of its own; timesteps are refused', async () => {
+  test('accepts a few sigmas, and rejects timesteps', async () => {
     const { argv, image, errors } = await inputs();
     const few = ['--batch', '15', '--sigmas', '0.2,0.4,0.8', '--errors', errors, '--quiet'];
     expect((await run(...argv, ...few, image)).status).toBe(0);
@@ -71,7 +71,7 @@ describe('classify with an EDM folder', () => {
     expect(err).toMatch(/sigmas/);
   });
 
-  test('info and --dry-run', async () => {
+  test('supports info and --dry-run', async () => {
     const { argv, image } = await inputs();
     const info = await run('info', argv[1]!);
     expect(info.status).toBe(0);

@@ -20,11 +20,11 @@ import { goodImages, temporaryFolder, write } from './image-files.ts';
 const levels = rdcLevels();
 const temperature = sumTemperature(levels);
 const info = { candidates: fakeCandidates(4), levels };
-/** An error near what a network makes at the level's sigma; class 2 is better by a little. */
+/** Returns an error of realistic size for the level's sigma; that of class 2 is a little smaller. */
 const errorOf = (c: number, level: number) =>
   Math.fround(levels[level]!.sigma ** 2 * (0.2 + 0.02 * hash(c, level) - (c === 2 ? 0.015 : 0)));
 
-/** The released formula, literally: logit_c = -Σ w_i e_ci. */
+/** The released formula: logit_c = -Σ w_i e_ci. */
 const logits = info.candidates.map((_, c) =>
   levels.reduce((sum, { weight }, l) => sum - weight * errorOf(c, l), 0),
 );
@@ -48,8 +48,8 @@ describe("RDC's posterior and energies", () => {
     expect(result.energyLevels).toBe(125);
   });
 
-  it('the posterior of an early stop is that of sums, too', () => {
-    // Half of the levels, every other one: sums of half the size, which must not halve the logits.
+  it('the posterior after an early stop is that of extrapolated sums', () => {
+    // Every other level gives sums of half the size, which must not halve the logits.
     const half = { ...trial, visited: trial.visited.filter((_, k) => k % 2 === 0) };
     const errors = trial.errors.filter((_, k) => k % 2 === 0);
     const { classes, energyLevels } = energyOf({ ...half, errors }, temperature);
@@ -63,7 +63,7 @@ describe("RDC's posterior and energies", () => {
 describe('energies', () => {
   const flat = [0, 1, 2, 3].map((t) => ({ t, weight: 1 }));
 
-  it('of staged trials rest on the levels that all classes have seen', () => {
+  it('of staged trials use the levels at which all classes were evaluated', () => {
     const strategy = staged({ nSamples: [2, 4], toKeep: [1, 1] });
     const trial = runTrial(strategy, { ...info, levels: flat }, (c, level) => (c + 1) * (level + 1));
     expect(trial.visited.slice(0, 2)).toEqual([1, 3]);
@@ -93,7 +93,7 @@ describe('energies', () => {
     );
   });
 
-  it('are in a result only where asked for', async () => {
+  it('are in a result only if requested', async () => {
     const open = async () => fakeModel();
     for (const energy of [true, false]) {
       const [result] = await collect(classifyImages(images(0, 1), open, { strategy: all(), energy }));
@@ -113,13 +113,13 @@ describe('the command line', () => {
     return readSettings(command.args, command.opts());
   };
 
-  test('--energy wants levels that all classes and images share', () => {
+  test('--energy needs levels that all classes and images share', () => {
     expect(settingsOf('a', '--strategy', 'all', '--energy').energy).toBe(true);
     expect(settingsOf('a').energy).toBe(false);
     expect(() => settingsOf('a', '--energy')).toThrow('--energy needs --strategy staged or all');
   });
 
-  test('as CSV every line has as many fields as there are columns, also that of a failed item', async () => {
+  test('CSV lines have one field per column, also for failed items', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 3);
     write(folder, { 'bad.png': 'hello' });
@@ -133,7 +133,7 @@ describe('the command line', () => {
     }
   });
 
-  test('CSV has two columns more, and a file without them is not taken up', async () => {
+  test('CSV has two more columns, and a file without them cannot be resumed', async () => {
     const trial = runTrial(all(), info, errorOf);
     const result: Classified = resultOf(
       { path: 'x', trial, started: 0 },

@@ -1,4 +1,4 @@
-// A strategy, an attack and a purification of the tests' own: an entry in a list is all that the command line needs.
+// Tests that the command line supports a new strategy, attack or purification after one entry in a list.
 
 import { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
@@ -20,7 +20,7 @@ import { COMMON_OPTIONS, type PurificationEntry } from '../../src/pipeline/purif
 import { linearClassifier, weightAt } from './attacking/fake-classifiers.ts';
 import { fakeCandidates, fakeLevels, runTrial } from './fake-model.ts';
 
-/** Parses a command line of the options of entries; returns their values, and the help. */
+/** Parses a command line with the options of entries; returns their values, and the help. */
 function parsed(options: OptionSet, ...argv: readonly string[]) {
   const command = addOptionSet(new Command().exitOverride(), 'Deciding', options);
   command.parse(argv, { from: 'user' });

@@ -1,4 +1,4 @@
-// Paths of any bytes, and texts that are safe to show.
+// Tests paths of any bytes, and texts that are safe to show.
 
 import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
@@ -17,7 +17,7 @@ import {
 import { systemPath } from '../../src/pipeline/node/system-path.ts';
 import { temporaryFolder, write } from './image-files.ts';
 
-/** Bytes of names that are more often hostile than random ones are. */
+/** Bytes of names, which are hostile more often than random ones. */
 const anyBytes = fc.oneof(
   fc.uint8Array({ minLength: 1, maxLength: 40 }),
   fc
@@ -46,11 +46,11 @@ const anyBytes = fc.oneof(
     .map((parts) => Buffer.from(parts.join(''))),
 );
 
-/** What a terminal obeys, or what reorders a line. */
+/** Characters that control a terminal or reorder a line. */
 const UNSAFE = /[\p{Cc}\u202a-\u202e\u2066-\u2069\ud800-\udfff]/u;
 
 describe('paths', () => {
-  test('bytes that are not UTF-8 are lone surrogates, as in Python', () => {
+  test('represent bytes that are not UTF-8 as lone surrogates, as in Python', () => {
     const path = pathFromBytes(Buffer.from('caf\xe9.png', 'latin1'));
     expect(path).toBe('caf\udce9.png');
     expect(JSON.stringify(path)).toBe('"caf\\udce9.png"');
@@ -58,7 +58,7 @@ describe('paths', () => {
     expect(systemPath('café.png')).toBe('café.png');
   });
 
-  test('every sequence of bytes comes back', () => {
+  test('convert every sequence of bytes to text and back', () => {
     fc.assert(
       fc.property(anyBytes, (bytes) => {
         const path = pathFromBytes(bytes);
@@ -71,13 +71,13 @@ describe('paths', () => {
 });
 
 describe('escapes', () => {
-  test('what a terminal would obey is written as bytes', () => {
+  test('replace control characters by the codes of their bytes', () => {
     expect(escaped('a\x1b[31mb\u202ec\u009bd')).toBe('a\\x1B[31mb\\xE2\\x80\\xAEc\\xC2\\x9Bd');
     expect(escaped('caf\udce9 \\xE9 C:\\x')).toBe('caf\\xE9 \\x5CxE9 C:\\x');
     expect(printable('a\nb\t', '\n')).toBe('a\nb\\x09');
   });
 
-  test('nothing unsafe is left, and the text comes back', () => {
+  test('leave nothing unsafe, and can be reversed', () => {
     fc.assert(
       fc.property(anyBytes, (bytes) => {
         const path = pathFromBytes(bytes);
@@ -93,13 +93,16 @@ describe('escapes', () => {
 describe('CSV', () => {
   const failure = (path: string) => ({ path, error: { code: 'empty', message: 'the file has 0 bytes' } });
 
-  test.each(['=cmd()', '+1', '-1', '@sum', '\tx', '＝1', "'=1"])('%j is no formula', (path) => {
-    const cell = lineOf(failure(path), 'csv').split(',')[0]!;
-    expect(cell).toMatch(/^'/);
-    expect(textOfCell(cell)).toBe(path);
-  });
+  test.each(['=cmd()', '+1', '-1', '@sum', '\tx', '＝1', "'=1"])(
+    'does not start a cell with %j as a formula',
+    (path) => {
+      const cell = lineOf(failure(path), 'csv').split(',')[0]!;
+      expect(cell).toMatch(/^'/);
+      expect(textOfCell(cell)).toBe(path);
+    },
+  );
 
-  test('a cell of any path is valid, harmless, and comes back', () => {
+  test('has a valid and harmless cell for any path, and reads it back', () => {
     fc.assert(
       fc.property(anyBytes, (bytes) => {
         const path = pathFromBytes(bytes);
@@ -113,7 +116,7 @@ describe('CSV', () => {
     );
   });
 
-  test('numbers stay numbers', () => {
+  test('keeps numbers unchanged', () => {
     const result = {
       path: 'a',
       label: '-1',

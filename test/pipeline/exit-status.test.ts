@@ -1,4 +1,4 @@
-// What the command line ends with, in this process, with a fake model and captured streams.
+// Tests the exit statuses of the command line, in this process, with a fake model and captured streams.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -23,7 +23,7 @@ describe('exit statuses', () => {
     ['planned subcommand', ['certify', 'x'], fakeFolder(), 2, '"certify" is not part of this version'],
     ['unknown label', ['--labels', 'foxx', 'x'], fakeFolder(), 2, 'the nearest is "fox"'],
     [
-      'template for a model of classes',
+      'template for a class-conditional model',
       ['--labels', 'fox', '--template', 'a {}', 'x'],
       fakeFolder(),
       2,
@@ -37,14 +37,14 @@ describe('exit statuses', () => {
       'fake reads text and has no classes of its own: say what to choose between, with --labels A,B,... or',
     ],
     [
-      'a side the model cannot take',
+      'a size that the model cannot take',
       ['--labels', 'a,b', '--image-size', '7', 'x'],
       fakeFolder({ summary: TEXT_SUMMARY }),
       2,
       '--image-size: fake takes multiples of 2, got 7',
     ],
     [
-      'a side of a model that has one',
+      'a size for a model with a fixed size',
       ['--image-size', '6', 'x'],
       fakeFolder(),
       2,
@@ -70,7 +70,7 @@ describe('exit statuses', () => {
     ['model', ['x'], throwing(new ModelError('unet/config.json: broken')), 3, 'unet/config.json: broken'],
     ['device', ['x'], throwing(new NoDeviceError('no adapter')), 4, 'no adapter'],
     ['lost device', ['x'], throwing(new DeviceLostError('gone')), 4, 'gone'],
-    ['mistake of ours', ['x'], throwing(new TypeError('oops')), 70, 'oops'],
+    ['internal error', ['x'], throwing(new TypeError('oops')), 70, 'oops'],
   ])('%s', async (_, argv, openModel, status, message) => {
     const stderr: string[] = [];
     const stdout = new PassThrough();
@@ -87,7 +87,7 @@ describe('exit statuses', () => {
     expect(stdout.read()).toBeNull();
   });
 
-  test('a refused model leaves the output alone', async () => {
+  test('a rejected model leaves the output unchanged', async () => {
     const folder = temporaryFolder();
     const output = join(folder, 'out');
     writeFileSync(output, 'precious\n');
@@ -107,7 +107,7 @@ describe('exit statuses', () => {
     );
   });
 
-  test('nothing done is not told as a rate', async () => {
+  test('prints no rate if nothing was done', async () => {
     const folder = temporaryFolder();
     expect((await cli([folder])).err).toMatch(/^diffclass-stream: no images found \(/);
     write(folder, { 'a.png': 'hello' });

@@ -1,5 +1,5 @@
-// The command line as a real process, with a fake model; the first argument is the milliseconds of a batch.
-// With TELL_BATCHES set it says on standard error when a batch begins.
+// Runs the command line as a real process with a fake model. The first argument is the milliseconds per batch. If
+// TELL_BATCHES is set, it reports the start of every batch on standard error.
 
 import { main } from '../../src/pipeline/command/main.ts';
 import { processArguments } from '../../src/pipeline/command/shared/process-arguments.ts';

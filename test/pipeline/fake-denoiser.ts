@@ -1,5 +1,5 @@
-// A model without a device whose images are Gaussian, pixel by pixel: the best denoiser is known in closed form, and
-// so are its gradients. Batches take a turn of the event loop, and devices can be lost on command.
+// A fake model of images whose pixels are independent Gaussians: the best denoiser and its gradients are known in closed
+// form. Batches take a turn of the event loop, and tests can make its device be lost.
 
 import { type Level, type Mix, type Model, NO_CLASS } from '../../src/graph/model.ts';
 import { normals } from '../../src/kernels/diffusion/philox.ts';
@@ -9,27 +9,27 @@ export interface GaussianOptions {
   readonly mixes: readonly Mix[];
   readonly inputShape?: Model['inputShape'];
   readonly seed?: number;
-  /** Given noises, one after the other. */
+  /** Noises, one after the other, instead of those from the seed. */
   readonly noise?: Float32Array;
   readonly gradientBatchSize?: number;
   readonly slots?: number;
-  /** Runs before a batch answers; may wait, or throw what the device would. */
+  /** Runs before a batch is answered; may wait, or throw an error of the device. */
   readonly beforeBatch?: (kind: string, rows: number) => unknown;
 }
 
 export interface Gaussian extends Model {
   closed: number;
-  /** Rows of every batch, by what was asked. */
+  /** The number of rows of every batch, by the kind of request. */
   readonly batches: { readonly kind: string; readonly rows: number }[];
 }
 
-/** Levels of a model whose sigmas are added to images. */
+/** Returns levels of a model that adds noise of sigma to images. */
 export const addedSigmas = (...sigmas: readonly number[]) => ({
   levels: sigmas.map((sigma) => ({ sigma, weight: 1 })),
   mixes: sigmas.map((sigma) => ({ a: 1, b: sigma })),
 });
 
-/** alphaBar of DDPM's linear schedule, by timestep. */
+/** Returns alphaBar of DDPM's linear schedule at a timestep. */
 export const ALPHA_BARS = Array.from({ length: 1000 }).reduce<number[]>((bars, _, t) => {
   bars.push((bars.at(-1) ?? 1) * (1 - (1e-4 + (t / 999) * (0.02 - 1e-4))));
   return bars;
@@ -37,16 +37,16 @@ export const ALPHA_BARS = Array.from({ length: 1000 }).reduce<number[]>((bars, _
 
 export const timestepSigmas = ALPHA_BARS.map((bar) => Math.sqrt((1 - bar) / bar));
 
-/** Levels of a model of timesteps. */
+/** Returns levels of a model with timesteps. */
 export const timesteps = (...ts: readonly number[]) => ({
   levels: ts.map((t) => ({ t, weight: 1 })),
   mixes: ts.map((t) => ({ a: Math.sqrt(ALPHA_BARS[t]!), b: Math.sqrt(1 - ALPHA_BARS[t]!) })),
 });
 
-/** Variance of a pixel. */
+/** Returns the variance of a pixel. */
 export const varianceOf = (i: number) => 0.2 + 0.1 * (i % 5);
 
-/** D = shrink · (x0 + sigma eps), pixel by pixel. */
+/** Returns the factor of D = shrink · (x0 + sigma eps), for each pixel. */
 export const shrink = (i: number, sigma: number) => varianceOf(i) / (varianceOf(i) + sigma * sigma);
 
 export function gaussianModel({

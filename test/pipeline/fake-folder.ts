@@ -1,5 +1,5 @@
-// A fake of the graph's openModel, for tests of the command line: it asks the options for candidates and levels
-// as the real one does, and makes a fake model of what they say.
+// A fake of the graph's openModel, for tests of the command line. It calls the options for candidates and levels like the
+// real one, and creates a fake model with them.
 
 import type { Candidate } from '../../src/graph/model.ts';
 import type { ModelSummary } from '../../src/graph/model-summary.ts';
@@ -29,23 +29,23 @@ export const TEXT_SUMMARY: ModelSummary = {
 };
 
 export interface FakeFolderOptions {
-  /** What the folder says; classes by default. */
+  /** The summary of the folder; that of a class-conditional model by default. */
   readonly summary?: ModelSummary;
-  /** Which candidate is best for an image whose first pixel has that byte; by default classidx byte modulo 10. */
+  /** Returns the best candidate of an image from the byte of its first pixel; by default classidx byte modulo 10. */
   readonly isBest?: (candidate: Candidate, byte: number) => boolean;
-  /** The error of an evaluation instead, of the image's first byte. */
+  /** Returns the error of an evaluation from the image's first byte, instead of `best`. */
   readonly errorOf?: (byte: number, candidate: Candidate, level: number, noise: number) => number;
-  /** Milliseconds that a batch takes. */
+  /** Milliseconds per batch. */
   readonly delay?: number;
-  /** Keeps no record of batches and images, so that a long run needs no memory. */
+  /** Records neither batches nor images, so that a long run needs no memory. */
   readonly forget?: boolean;
-  /** Told when a batch begins. */
+  /** Called at the start of every batch. */
   readonly onBatch?: () => void;
-  /** Told of every opening. */
+  /** Called with the options of every opening. */
   readonly opened?: (folder: string, options: OpenModelOptions, model: Fake) => void;
 }
 
-/** Opens a fake whose best class depends on the first pixel alone. */
+/** Opens a fake model whose best class depends only on the first pixel. */
 export const fakeFolder =
   ({
     summary = SUMMARY,
@@ -82,7 +82,7 @@ export const fakeFolder =
     return model;
   };
 
-/** Describes a folder that is in order, or is not in the ways given. */
+/** Describes a folder without problems, or with the given ones. */
 export const fakeDescribe =
   (changes: Partial<Description> = {}) =>
   async (path: string): Promise<Description> => ({

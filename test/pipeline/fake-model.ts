@@ -1,15 +1,15 @@
-// A model without a device: errors are looked up in a function, batches take a turn of the event loop or more,
-// and devices can be lost on command. What it was asked is kept for tests to look at.
+// A fake model without a device: a function gives the errors, batches take one or more turns of the event loop, and tests
+// can make the device be lost. It records its batches and images for the tests.
 
 import type { Candidate, EvaluationBatch, Level, Model } from '../../src/graph/model.ts';
 import { playTrial } from '../../src/pipeline/deciding/rounds.ts';
 import type { ModelInfo, Strategy, Trial } from '../../src/pipeline/deciding/trial.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
 
-/** Images that the pixels of a fake image, in (0, 1], can tell apart. */
+/** The number of fake images, whose pixels in (0, 1] are all different. */
 const IDS = 2 ** 20;
 
-/** The error of an evaluation; `image` is the number of the image in the slot. */
+/** Returns the error of an evaluation; `image` is the number of the image in the slot. */
 export type ErrorOf = (image: number, candidate: number, level: number, noise: number) => number;
 
 export interface FakeOptions {
@@ -21,9 +21,9 @@ export interface FakeOptions {
   readonly inputShape?: Model['inputShape'];
   readonly kappa?: number;
   readonly errorOf?: ErrorOf;
-  /** The number of an image with this first pixel; that of `image` below by default. */
+  /** Returns the number of an image from its first pixel; by default the inverse of `image` below. */
   readonly numberOf?: (pixel: number) => number;
-  /** Runs before a batch answers; may wait, or throw what the device would. */
+  /** Runs before a batch is answered; may wait, or throw an error of the device. */
   readonly beforeBatch?: (batch: EvaluationBatch, index: number) => unknown;
   readonly beforeEncode?: (slot: number) => void;
 }
@@ -31,18 +31,18 @@ export interface FakeOptions {
 export interface Fake extends Model {
   readonly batches: EvaluationBatch[];
   readonly encoded: number[];
-  /** Batches asked for and not answered, and the most there ever were. */
+  /** The number of batches in flight, and the largest number so far. */
   waiting: number;
   mostWaiting: number;
   closed: number;
 }
 
-/** Waits for turns of the event loop: tests count what happens, and know no clock. A batch of a fake takes one or more. */
+/** Waits for turns of the event loop, which tests use instead of times. A batch of a fake model takes one or more. */
 export async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await new Promise(setImmediate);
 }
 
-/** A deterministic number in [0, 1) from a few integers. */
+/** Returns a deterministic number in [0, 1) from a few integers. */
 export function hash(...keys: readonly number[]): number {
   let h = 2166136261;
   for (const key of keys) {
@@ -53,11 +53,11 @@ export function hash(...keys: readonly number[]): number {
   return (h >>> 0) / 2 ** 32;
 }
 
-/** A normal number from a few integers. */
+/** Returns a deterministic normal number from a few integers. */
 export const gauss = (...keys: readonly number[]): number =>
   Math.sqrt(-2 * Math.log(1 - hash(...keys, 1))) * Math.cos(2 * Math.PI * hash(...keys, 2));
 
-/** Errors in which candidate `image % candidates` is best by `gap`, with common and own noise. */
+/** Returns errors in which candidate `image % candidates` is best by `gap`, with common and separate noise. */
 export const noisyErrors =
   (candidates: number, gap = 0.05, noise = 0.05): ErrorOf =>
   (image, candidate, level, index) =>
@@ -136,13 +136,13 @@ export const runTrial = (
   budget?: number,
 ): Trial => playTrial(info, strategy(info), errorOf, budget);
 
-/** Image `id`, whose pixels are all `(id + 1) / IDS`. */
+/** Returns image `id`, whose pixels are all `(id + 1) / IDS`. */
 export const image = (id: number): ImageItem => ({
   path: `image ${id}`,
   pixels: new Float32Array(4).fill((id + 1) / IDS),
 });
 
-/** Images `from` to `to` - 1, made when pulled; `pulled` counts them. */
+/** Yields images `from` to `to` - 1, created when they are pulled; `pulled` counts them. */
 export async function* images(from: number, to: number, pulled = { count: 0 }): AsyncGenerator<ImageItem> {
   for (let id = from; id < to; id++) {
     pulled.count++;
@@ -150,7 +150,7 @@ export async function* images(from: number, to: number, pulled = { count: 0 }): 
   }
 }
 
-/** All values of a stream. */
+/** Returns all values of a stream. */
 export async function collect<T>(source: AsyncIterable<T>): Promise<T[]> {
   const values: T[] = [];
   for await (const value of source) values.push(value);

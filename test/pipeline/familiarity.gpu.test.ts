@@ -10,7 +10,7 @@ import { hash } from './fake-model.ts';
 
 const WEIGHTS = new URL('../../weights/', import.meta.url).pathname;
 
-test('the default model knows its own kind: samples are familiar, noise and grey areas are not', async () => {
+test('for the default model samples are familiar, noise and grey areas are not', async () => {
   const model = await openModel(`${WEIGHTS}fashion-mnist-multi-head`);
   expect(model.familiar?.falseAlarms).toBe(0.01);
   const raw = (path: string, value: (i: number) => number): ImageInput => ({
@@ -40,7 +40,7 @@ test('the default model knows its own kind: samples are familiar, noise and grey
     if (result.unfamiliar) marked[kind]++;
   }
   expect(done.sentences()).toEqual([]);
-  // At 1 % each, more than 4 of some 40 samples are marked with a probability of 6e-5.
+  // At 1 % each, more than 4 of about 40 samples are flagged with a probability of 6e-5.
   expect(seen.samples).toBeGreaterThanOrEqual(30);
   expect(marked.samples).toBeLessThanOrEqual(4);
   expect(marked.noise).toBe(20);

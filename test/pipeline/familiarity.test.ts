@@ -42,7 +42,7 @@ describe('distance', () => {
     expect(distanceOf([16, 1], TWO)).toBe(4); // (4, 1) lies (1, 0) from (3, 1)
   });
 
-  test('fitted means and precision come back from samples of known classes', () => {
+  test('uses fitted means and precision, which are found from samples of known classes', () => {
     const rows: LabelledErrors[] = Array.from({ length: 20_000 }, (_, i) => {
       const label = i % 2;
       const shared = gauss(i, 1);
@@ -55,7 +55,7 @@ describe('distance', () => {
     expect(precision.flat().map((value) => Math.round(value * 20))).toEqual([25, -5, -5, 5]);
   });
 
-  test('a class without images, and errors that are all the same, are refused', () => {
+  test('cannot be fitted for a class without images, or if all errors are equal', () => {
     expect(() => fitClasses([{ label: 0, errors: [1, 2] }])).toThrow('class 1 has no images');
     const same = [0, 1, 0, 1].map((label) => ({ label, errors: [1, 1] }));
     expect(() => fitClasses(same)).toThrow('singular');
@@ -82,7 +82,7 @@ test('the threshold keeps its false-alarm rate on new images, whatever their dis
 });
 
 describe('an image is unfamiliar', () => {
-  test('only beyond the threshold at the level in question', () => {
+  test('only above the threshold at the level of the card', () => {
     expect(isUnfamiliar(trialOf([[1, 9]]), TWO)).toBe(false);
     expect(isUnfamiliar(trialOf([[25, 25]]), TWO)).toBe(true);
     const both = trialOf(
@@ -95,7 +95,7 @@ describe('an image is unfamiliar', () => {
     expect(isUnfamiliar(both, TWO)).toBe(false);
   });
 
-  test('not if it cannot be told: no card, another level, a class left out or evaluated no more', () => {
+  test('not if it is unknown: no card, another level, a missing class, or one no longer evaluated', () => {
     const strange = trialOf([[25, 25]]);
     expect(isUnfamiliar(strange, undefined)).toBe(false);
     expect(isUnfamiliar(trialOf([[25, 25]], [5]), TWO)).toBe(false);
@@ -103,7 +103,7 @@ describe('an image is unfamiliar', () => {
     expect(isUnfamiliar(trialOf([[25, Number.NaN]]), TWO)).toBe(false);
   });
 
-  test('and its result says so; others have no such field', () => {
+  test('and its result has a field for it, which others lack', () => {
     const model = { name: 'fake', temperature: 1, familiar: TWO };
     const result = (errors: number[]) =>
       resultOf({ path: 'a', trial: trialOf([errors]), started: 0 }, model, {});
@@ -115,7 +115,7 @@ describe('an image is unfamiliar', () => {
 describe('cards', () => {
   const card = (familiar: object) => () => parseCard({ timesteps: [10], familiar }, 1000, 'card.json');
 
-  test('hold what is familiar', () => {
+  test('contain what is familiar', () => {
     expect(card(TWO)().familiar).toEqual(TWO);
     const { t, ...rest } = TWO;
     const sigmas = { sigmas: [0.5], familiar: { ...rest, sigma: 0.5 } };

@@ -1,4 +1,4 @@
-// Grids as the command line writes them: what each malformed text is refused with.
+// Tests the messages for malformed grids of the command line.
 
 import { describe, expect, test } from 'vitest';
 import { evenTimesteps, linspace, parseGrid } from '../../src/pipeline/deciding/levels.ts';
@@ -6,7 +6,7 @@ import { evenTimesteps, linspace, parseGrid } from '../../src/pipeline/deciding/
 const FORMS =
   'expected a grid even:N, linspace:A:B:N, linspace:A:B:N:left, importance:N, importance:A:B:N or sigmas separated by commas';
 
-describe('a grid is refused by one sentence with the text', () => {
+describe('a grid is rejected in one sentence with the text', () => {
   test.each([
     '',
     ':',
@@ -45,7 +45,7 @@ describe('a grid is refused by one sentence with the text', () => {
     expect(() => parseGrid(text)).toThrow(`grid "${text}": expected positive sigmas, got "${bad}"`);
   });
 
-  test('a sigma that is there twice', () => {
+  test('with a repeated sigma', () => {
     expect(() => parseGrid('1,2,1.0')).toThrow('grid "1,2,1.0": expected different sigmas, got 1 twice');
   });
 

@@ -1,4 +1,5 @@
-// File names that attack whoever shows them: terminal escapes, formulas, tags, newlines, bytes that are not UTF-8.
+// Tests file names that attack programs which show them: terminal escapes, formulas, tags, newlines, bytes that are not
+// UTF-8.
 
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -33,10 +34,10 @@ const NAMES = [
   'a,"b".png',
 ];
 
-/** What a terminal obeys, and what reorders a line. */
+/** Characters that control a terminal or reorder a line. */
 const UNSAFE = /[\p{Cc}\u202a-\u202e\u2066-\u2069\ud800-\udfff]/u;
 
-/** Fails if a text holds anything unsafe except line feeds, tabs and the given parts. */
+/** Fails if a text contains anything unsafe except line feeds, tabs and the given parts. */
 function expectSafe(text: string, ...allowed: readonly string[]): void {
   const rest = ['\n', '\t', ...allowed].reduce((left, part) => left.replaceAll(part, ''), text);
   expect(rest).not.toMatch(UNSAFE);
@@ -54,7 +55,7 @@ const hostile = () => {
 const COUNT = NAMES.length; // one of them is hidden, and one bad file was added
 
 describe.skipIf(process.platform === 'win32')('hostile names', () => {
-  test('on a terminal, whatever the format: nothing but text and whole lines', async () => {
+  test('on a terminal, in every format, are safe text in whole lines', async () => {
     const folder = hostile();
     for (const argv of [
       [],
@@ -67,14 +68,14 @@ describe.skipIf(process.platform === 'win32')('hostile names', () => {
         columns: 80,
       });
       expectSafe(out);
-      // Progress returns to the beginning of its line, and erases it.
+      // Progress returns to the start of its line and erases it.
       expectSafe(err, '\r', '\x1b[K');
     }
     const { out } = await cli([folder, '-q'], undefined, '', undefined, { isTTY: true, columns: 80 });
     expect(out.trimEnd().split('\n')).toHaveLength(COUNT);
   });
 
-  test('in messages: an option, a model, a missing output folder', async () => {
+  test('are safe in messages about an option, a model, a missing output folder', async () => {
     for (const argv of [
       ['--\x1b[31m', 'x'],
       ['--model', '\x1b[31m/x', 'x'],
@@ -87,7 +88,7 @@ describe.skipIf(process.platform === 'win32')('hostile names', () => {
     }
   });
 
-  test('in CSV: no formula, and the run can be resumed', async () => {
+  test('are not formulas in CSV, and the run can be resumed', async () => {
     const folder = hostile();
     const output = join(folder, 'r.csv');
     const argv = [folder, '-q', '--output', output, '--resume'];
@@ -101,7 +102,7 @@ describe.skipIf(process.platform === 'win32')('hostile names', () => {
     expect(readFileSync(output, 'utf8').split('\n').sort()).toEqual(before.split('\n').sort());
   });
 
-  test('a relative name that begins with a sign is no formula', async () => {
+  test('that are relative and start with a sign are not formulas', async () => {
     const folder = hostile();
     const { out } = await cli([
       ...NAMES.filter((name) => /^[=+@]/.test(name)).map((name) => join(folder, name)),
@@ -112,7 +113,7 @@ describe.skipIf(process.platform === 'win32')('hostile names', () => {
     expect(out.split('\n').filter(Boolean)).toHaveLength(4);
   });
 
-  test('in the names of new images: beneath --out, without control characters, each its own', () => {
+  test('give new images different names in --out, without control characters', () => {
     const nameOf = outputNames();
     const names = [
       '/in/../../etc/x.png',
@@ -127,7 +128,7 @@ describe.skipIf(process.platform === 'win32')('hostile names', () => {
     expect(new Set(names.map(pngName)).size).toBe(names.length);
   });
 
-  test('a log is one line per message', () => {
+  test('keep one line per message in a log', () => {
     const texts: string[] = [];
     const reporter = createReporter({ write: (text) => texts.push(text) }, 'info');
     reporter.log('warn', 'a\nb\x1b[2J');
@@ -167,7 +168,7 @@ describe.skipIf(process.platform !== 'linux')('names that are not UTF-8', () => 
     expect([status, linesOf(out).map(({ label }) => label)]).toEqual([0, ['elk', 'dog']]);
   });
 
-  test.each(['jsonl', 'csv'])('%s: --resume knows them, and tells them apart', async (format) => {
+  test.each(['jsonl', 'csv'])('%s: are recognised and distinguished by --resume', async (format) => {
     const folder = made();
     const output = join(folder, `r.${format}`);
     const argv = [folder, '--output', output, '--resume'];
@@ -179,7 +180,7 @@ describe.skipIf(process.platform !== 'linux')('names that are not UTF-8', () => 
     expect(text).toContain(format === 'csv' ? 'caf\\xE8.png' : 'caf\\udce8.png');
   });
 
-  test('an image written for one has a name that is UTF-8', async () => {
+  test('give written images names in UTF-8', async () => {
     const folder = made();
     const items = await collect(
       namedInputs(
@@ -190,7 +191,7 @@ describe.skipIf(process.platform !== 'linux')('names that are not UTF-8', () => 
     expect(items.map((item) => !isFailure(item) && item.name)).toEqual(['caf_.png', 'p_/caf_.png']);
   });
 
-  test('as an argument of the real program', () => {
+  test('can be arguments of the real program', () => {
     const folder = made();
     // A shell that has the bytes: Node cannot pass arguments that are not UTF-8.
     const program = `${JSON.stringify(process.execPath)} --import tsx test/pipeline/fake-cli.ts 0 --model ./fake -q ${folder}/caf?.png ${folder}/*/caf*`;
@@ -214,7 +215,7 @@ describe('--out never writes over an input', () => {
       ),
     ).then((items) => items.map((item) => item.path.replace(`${folder}/`, '')));
 
-  test('by links, from above, or one input over another', async () => {
+  test('through links, from a parent folder, or one input over another', async () => {
     const folder = temporaryFolder();
     write(folder, { 'in/a.png': greyPng(1), 'in/in/a.png': greyPng(2), 'other/a.png': greyPng(3) });
     symlinkSync(join(folder, 'in'), join(folder, 'link'));
@@ -233,7 +234,7 @@ describe('--out never writes over an input', () => {
     expect(await named(folder, [at('other')], folder)).toEqual(['other/a.png']);
   });
 
-  test('what an earlier run wrote is no input, also by a link to --out', async () => {
+  test('and does not read the results of an earlier run, also through a link to --out', async () => {
     const folder = temporaryFolder();
     write(folder, { 'in/a.png': greyPng(1), 'in/out/a.png': greyPng(2), link: `->${folder}/in/out` });
     expect(await named(folder, [join(folder, 'in')], join(folder, 'link'))).toEqual(['in/a.png']);

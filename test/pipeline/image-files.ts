@@ -1,4 +1,4 @@
-// Folders of images for tests: good ones, and one of every kind of bad one.
+// Writes folders of images for tests: valid images, and one of every kind of invalid file.
 
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,11 +7,11 @@ import { crc32 } from 'node:zlib';
 import { onTestFinished } from 'vitest';
 import { encodePng } from '../../src/pipeline/node/png.ts';
 
-/** A 2x2 grey PNG of one shade. */
+/** Returns a 2x2 grey PNG of one shade. */
 export const greyPng = (shade: number): Buffer =>
   encodePng({ width: 2, height: 2, channels: 1, data: new Uint8Array(4).fill(shade) });
 
-/** A PNG chunk with its checksum. */
+/** Returns a PNG chunk with its checksum. */
 export function chunk(type: string, data: Uint8Array): Buffer {
   const body = Buffer.concat([Buffer.from(type, 'latin1'), data]);
   const out = Buffer.alloc(body.length + 8);
@@ -21,7 +21,7 @@ export function chunk(type: string, data: Uint8Array): Buffer {
   return out;
 }
 
-/** A PNG file of a header, compressed data, and the end. */
+/** Returns a PNG file with a header, compressed data, and the end. */
 export function rawPng(
   header: { width: number; height: number; depth?: number; colorType?: number; interlace?: number },
   data: Uint8Array,
@@ -39,14 +39,14 @@ export function rawPng(
   ]);
 }
 
-/** A temporary folder, removed when the test ends. */
+/** Creates a temporary folder, which is removed at the end of the test. */
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'diffclass-test-'));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
-/** Writes files beneath a folder; a text value beginning with `->` is a link. */
+/** Writes files to a folder; a text that starts with `->` becomes a link. */
 export function write(folder: string, files: Readonly<Record<string, Uint8Array | string>>): void {
   for (const [name, content] of Object.entries(files)) {
     const path = join(folder, name);
@@ -56,7 +56,7 @@ export function write(folder: string, files: Readonly<Record<string, Uint8Array 
   }
 }
 
-/** `count` good images named 0000.png and so on, of rising shade. */
+/** Writes `count` valid images 0000.png, 0001.png, ... with ascending shades. */
 export function goodImages(folder: string, count: number): string[] {
   return Array.from({ length: count }, (_, i) => {
     const name = `${String(i).padStart(4, '0')}.png`;

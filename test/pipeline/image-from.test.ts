@@ -17,7 +17,7 @@ import { greyPng, temporaryFolder, write } from './image-files.ts';
 
 const SIDES = { width: 61, height: 40 } as const;
 
-/** A smooth colour picture with alpha, as raw RGBA. */
+/** A smooth colour image with alpha, as raw RGBA. */
 const RGBA = Uint8Array.from({ length: SIDES.width * SIDES.height * 4 }, (_, i) => {
   const pixel = i >> 2;
   const [x, y] = [pixel % SIDES.width, Math.floor(pixel / SIDES.width)];
@@ -27,7 +27,7 @@ const RGBA = Uint8Array.from({ length: SIDES.width * SIDES.height * 4 }, (_, i) 
 const picture = () => sharp(RGBA, { raw: { ...SIDES, channels: 4 } });
 const opaque = () => picture().removeAlpha();
 
-/** One file of every kind that decoders treat differently. */
+/** One file of every kind that is decoded differently. */
 const FILES: Readonly<Record<string, () => Promise<Buffer>>> = {
   'colour.png': () => opaque().png().toBuffer(),
   'alpha.png': () => picture().png().toBuffer(),
@@ -42,7 +42,7 @@ const FILES: Readonly<Record<string, () => Promise<Buffer>>> = {
   'scan.tif': () => opaque().tiff().toBuffer(),
 };
 
-/** Serves one body; the server ends with the test. */
+/** Serves one body until the end of the test, and returns its URL. */
 async function serve(body: Buffer, status = 200, declareLength = true): Promise<string> {
   const server = createServer((_, response) => {
     response.writeHead(status, declareLength ? { 'content-length': body.length } : {});
@@ -56,7 +56,7 @@ async function serve(body: Buffer, status = 200, declareLength = true): Promise<
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/photo`;
 }
 
-/** All the ways in for an image file. */
+/** All ways to pass an image file. */
 const WAYS: Readonly<Record<string, (path: string, bytes: Buffer) => ImageInput | Promise<ImageInput>>> = {
   path: (path) => path,
   Buffer: (_, bytes) => bytes,
@@ -89,7 +89,7 @@ const WAYS: Readonly<Record<string, (path: string, bytes: Buffer) => ImageInput 
 };
 
 describe.each(Object.entries(FILES))('%s gives the same bytes as its file', (name, make) => {
-  test.each(Object.entries(WAYS))('given as %s', async (_, way) => {
+  test.each(Object.entries(WAYS))('passed as %s', async (_, way) => {
     const bytes = await make();
     const folder = temporaryFolder();
     write(folder, { [name]: bytes });
@@ -191,16 +191,16 @@ describe('raw pixels', () => {
     });
   });
 
-  test('more pixels than allowed are refused before they are touched', async () => {
+  test('too many pixels are rejected before they are read', async () => {
     const input = { data: new Uint8Array(12), width: 4, height: 3, channels: 1 };
     await expect(imageFrom(input, { maxPixels: 11 })).rejects.toMatchObject({ code: 'too-large' });
   });
 });
 
-describe('pixels that fit a model already', () => {
+describe('pixels that already fit a model', () => {
   const shape = [1, 2, 2] as const;
 
-  test('go through as they are', async () => {
+  test('are used unchanged', async () => {
     const pixels = Float32Array.of(-1, 0.25, 1, -0.3);
     const item = await itemFrom({ pixels, path: 'a' }, shape);
     expect(item.path).toBe('a');
@@ -221,7 +221,7 @@ describe('pixels that fit a model already', () => {
     expect(() => checkPixels(pixels, shape)).toThrow(message);
   });
 
-  test('all zeros, rounding errors and bright images pass', () => {
+  test('may be all zeros, have rounding errors, or be bright', () => {
     checkPixels(new Float32Array(4), shape);
     checkPixels(Float32Array.of(-1.000001, 1.000001, 0, 0), shape);
     checkPixels(Float32Array.of(0.1, 0.5, 1, 0.2), shape);
@@ -249,7 +249,7 @@ describe('faults have codes', () => {
         error.name === 'ItemError' ? error.code : error.name,
     );
 
-  test('files, bytes and values that are no images', async () => {
+  test('of files, bytes and values that are not images', async () => {
     expect(await codeOf('/nowhere/a.png')).toBe('not-found');
     expect(await codeOf(sharp('/nowhere/a.png'))).toBe('not-found');
     expect(await codeOf(new URL('file:///nowhere/a.png'))).toBe('not-found');
@@ -261,7 +261,7 @@ describe('faults have codes', () => {
       expect(await codeOf(value)).toBe('not-an-image');
   });
 
-  test('streams that fail, carry text or never end', async () => {
+  test('of streams that fail, contain text or never end', async () => {
     const failing = Readable.from(
       (async function* () {
         yield greyPng(1).subarray(0, 9);
@@ -282,7 +282,7 @@ describe('faults have codes', () => {
     expect(returned).toBe(true);
   });
 
-  test('servers', async () => {
+  test('of servers', async () => {
     const good = greyPng(1);
     expect(await codeOf(new URL(await serve(good, 404)))).toBe('not-found');
     expect(await codeOf(new URL(await serve(good, 500)))).toBe('unreadable');
@@ -292,7 +292,7 @@ describe('faults have codes', () => {
     expect(await codeOf(new URL('ftp://example.org/a.png'))).toBe('unreadable');
   });
 
-  test('a Blob larger than allowed is not read', async () => {
+  test('of a Blob that is too large, which is not read', async () => {
     const blob = { size: 100, arrayBuffer: () => Promise.reject(new Error('was read')) };
     expect(await codeOf(blob, { maxBytes: 10 })).toBe('too-large');
   });

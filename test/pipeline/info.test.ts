@@ -1,4 +1,4 @@
-// `info` and `--dry-run`: what is said of a model before it is used.
+// Tests `info` and `--dry-run`, which describe a model before it is used.
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -18,7 +18,7 @@ import { fakeCandidates, fakeLevels, fakeModel, noisyErrors, runTrial } from './
 import { goodImages, temporaryFolder } from './image-files.ts';
 
 describe('info', () => {
-  test('text for a person, status 0', async () => {
+  test('prints text and exits with 0', async () => {
     const { status, out, err } = await cli(['info', './somewhere'], fakeFolder(), '', fakeDescribe());
     expect([status, err]).toEqual([0, '']);
     for (const text of [
@@ -38,13 +38,13 @@ describe('info', () => {
       expect(out).toMatch(text);
   });
 
-  test('a text model has no classes of its own, and says which sides of images it takes', async () => {
+  test('of a text model prints no classes, but the sizes of images that it takes', async () => {
     const { out } = await cli(['info'], fakeFolder(), '', fakeDescribe({ model: TEXT_SUMMARY }));
     expect(out).toMatch(/^classes +any, by --labels or --prompts$/m);
     expect(out).toMatch(/^images +1 x 2 x 2, or any multiple of 2 per side$/m);
   });
 
-  test('--format json: one object with the numbers', async () => {
+  test('--format json prints one object with the numbers', async () => {
     const { status, out } = await cli(['info', '--format', 'json']);
     expect(status).toBe(0);
     expect(out.trim().split('\n')).toHaveLength(1);
@@ -60,7 +60,7 @@ describe('info', () => {
     });
   });
 
-  test('problems are all listed, status 3', async () => {
+  test('lists all problems and exits with 3', async () => {
     const problems = ['unet/config.json: broken', 'vae: no such folder'];
     const broken = async (path: string) => ({ name: 'x', path, networks: [], problems });
     for (const argv of [['info'], ['info', '--format', 'json']]) {
@@ -81,7 +81,7 @@ describe('info', () => {
     expect(err).toContain(message);
   });
 
-  test('bytes', () => {
+  test('prints sizes with units', () => {
     expect([0, 512, 999, 1000, 1_435_010, 3.44e9].map(bytes)).toEqual([
       '0 B',
       '512 B',
@@ -96,7 +96,7 @@ describe('info', () => {
 describe('evaluations per image', () => {
   const info = { candidates: fakeCandidates(37), levels: fakeLevels(250) };
 
-  test('all: every one', () => {
+  test('all: every pair of candidate and level', () => {
     expect(evaluationsOf(info, { strategy: all() })).toEqual({
       least: 9250,
       most: 9250,
@@ -106,13 +106,13 @@ describe('evaluations per image', () => {
     });
   });
 
-  test('staged: what the paper says, no less and no more', () => {
+  test('staged: exactly the number in the paper', () => {
     const strategy = staged({ nSamples: [25, 250], toKeep: [5, 1] });
     expect(evaluationsOf(info, { strategy })).toMatchObject({ least: 2050, most: 2050, exhaustive: 9250 });
     expect(evaluationsOf(info, { strategy }).views).toEqual({ least: 250, most: 250, exhaustive: 250 });
   });
 
-  test('sequential: from one or two looks to the whole grid, or the budget', () => {
+  test('sequential: from one or two rounds to the whole grid, or the budget', () => {
     expect(evaluationsOf(info, {})).toMatchObject({ least: 2 * 37, most: 9250, exhaustive: 9250 });
     expect(evaluationsOf({ ...info, kappa: 0.01 }, {})).toMatchObject({ least: 37 });
     expect(evaluationsOf(info, { strategy: sequential(), budget: 100 })).toMatchObject({
@@ -121,7 +121,7 @@ describe('evaluations per image', () => {
     });
   });
 
-  test('no image takes fewer, also if levels count differently', () => {
+  test('the least is a lower bound, also if levels have different weights', () => {
     const levels = sigmaLevels(parseGrid('linspace:0.1:2:6') as SigmaGrid, 'rdc-code', {});
     const uneven = { candidates: fakeCandidates(10), levels };
     const { least, most } = evaluationsOf(uneven, {});
@@ -135,7 +135,7 @@ describe('evaluations per image', () => {
     }
   });
 
-  test('prompts of one class decide nothing between them', () => {
+  test('prompts of one class are not distinguished', () => {
     const candidates = [0, 0, 1].map((classidx, i) => ({ label: String(i), classidx }));
     const { least, most } = evaluationsOf({ candidates, levels: fakeLevels(10) }, {});
     expect([least, most]).toEqual([6, 30]);
@@ -143,7 +143,7 @@ describe('evaluations per image', () => {
 });
 
 describe('timed batches', () => {
-  test('are filled level by level, as full as the images in flight fill them', async () => {
+  test('are filled level by level, as full as the images in flight allow', async () => {
     const model = fakeModel({ candidates: 3, levels: 4, batchSize: 8 });
     expect((await timeEvaluations(model, 2, 3)).units).toBe(6);
     expect(model.mostWaiting).toBe(1);
@@ -155,7 +155,7 @@ describe('timed batches', () => {
     expect([...batch.noise]).toEqual([0, 0, 0, 1, 1, 1, 2, 2]);
   });
 
-  /** Times work on a clock that a run moves on by `seconds(units, index)`. */
+  /** Times work with a clock that every run advances by `seconds(units, index)`. */
   const timed = (fill: number, seconds: (units: number, index: number) => number) => {
     let clock = 0;
     let index = 0;
@@ -165,7 +165,7 @@ describe('timed batches', () => {
     return timeWork({ run, fill }, () => clock);
   };
 
-  test('what the first runs take longer is told apart from what every run takes', async () => {
+  test('the extra time of the first runs is separated from the time of every run', async () => {
     const found = await timed(8, (units, index) => 0.01 * units + ([5, 0, 3][index] ?? 0));
     expect(found).toMatchObject({ units: 8, runs: 10 });
     expect(found.once).toBeCloseTo(8, 9);
@@ -173,7 +173,7 @@ describe('timed batches', () => {
   });
 
   test('the fastest and the slowest group of runs', async () => {
-    // Three runs of warming up, then groups of two.
+    // Three warm-up runs, then groups of two.
     const found = await timed(10, (units, index) => units * (index < 5 ? 0.02 : 0.01));
     expect([found.fastest, found.slowest].map((seconds) => seconds.toFixed(6))).toEqual([
       '0.010000',
@@ -191,21 +191,21 @@ describe('timed batches', () => {
 describe('the time of a run', () => {
   const timing = { fastest: 0.9, mean: 1, slowest: 1.2 };
 
-  test('goes from the least work at the fastest speed to the most at the slowest, and further', () => {
+  test('is a range from the least work at the highest speed to the most at the lowest, with a margin', () => {
     const { least, typical, most } = secondsOf(timing, { least: 2, typical: 3, most: 10 });
     expect(typical).toBe(3);
     expect(least).toBeLessThan(1.8);
     expect(most).toBeGreaterThan(12);
   });
 
-  test('what is spent once is counted once, and not in the least, which a warm cache spares', () => {
+  test('includes one-time costs once, but not in its lower end, because of a warm cache', () => {
     const image = { least: 1, typical: 2, most: 3 };
     expect(runTimeOf(10, image, 5).all).toEqual({ least: 10, typical: 25, most: 30 + 2 * 5 });
     expect(sumOf([image, { ...image, typical: null }])).toEqual({ least: 2, typical: null, most: 6 });
   });
 });
 
-describe('an image costs runs of the network, whatever candidates share', () => {
+describe('the network runs of an image', () => {
   const cost = { flop: 2e9, weightBytes: 1, activationBytes: 1 };
   const model = fakeModel({ candidates: 10, levels: 8, batchSize: 40 });
   const demand = {
@@ -219,7 +219,7 @@ describe('an image costs runs of the network, whatever candidates share', () => 
   const sample = { images: 4, evaluations: 30, views: 4, loading: 0, once: 1 };
   const measured = { images: 3, demand, timing, sample, opening: 1, deviceBytes: null };
 
-  test('nothing shared: by evaluations', () => {
+  test('are counted by evaluations if candidates share nothing', () => {
     const { gflopImage, seconds } = estimateOf(model, { ...measured, cost });
     expect(gflopImage).toEqual({ least: 40, typical: 60, most: 160, exhaustive: 160 });
     expect(seconds.once).toBe(4);
@@ -228,7 +228,7 @@ describe('an image costs runs of the network, whatever candidates share', () => 
     expect(seconds.image.exhaustive).toBeCloseTo(8, 9);
   });
 
-  test('all shared: by views', () => {
+  test('are counted by views if candidates share everything', () => {
     const { gflopImage, seconds, evaluations, gflop } = estimateOf(model, {
       ...measured,
       cost: { ...cost, sharedFlop: 2e9 },
@@ -239,7 +239,7 @@ describe('an image costs runs of the network, whatever candidates share', () => 
     expect([seconds.image.typical, seconds.image.exhaustive]).toEqual([4, 8]);
   });
 
-  test('info says what is shared, and an image', async () => {
+  test('are printed by info, with what is shared', async () => {
     const describe = fakeDescribe({ cost: { ...cost, sharedFlop: 1.5e9 } });
     const { out } = await cli(['info'], fakeFolder(), '', describe);
     expect(out).toMatch(/^per evaluation +2 GFLOP, 1\.5 GFLOP of it once for all candidates/m);
@@ -248,7 +248,7 @@ describe('an image costs runs of the network, whatever candidates share', () => 
 });
 
 describe('--dry-run', () => {
-  test('says what it would cost, and classifies nothing', async () => {
+  test('prints the cost and classifies nothing', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 7);
     const output = join(folder, 'out');
@@ -269,7 +269,7 @@ describe('--dry-run', () => {
       expect(out).toMatch(text);
   });
 
-  test('--format jsonl: one object', async () => {
+  test('--format jsonl prints one object', async () => {
     const folder = temporaryFolder();
     const paths = goodImages(folder, 3);
     const argv = [
@@ -306,7 +306,7 @@ describe('--dry-run', () => {
     expect(whole.exhaustive).toBeCloseTo(3 * image.exhaustive + once, 9);
   });
 
-  test('a fault of the model is status 3', async () => {
+  test('exits with 3 if the model is invalid', async () => {
     const broken = async (path: string) => ({
       name: 'x',
       path,

@@ -1,4 +1,5 @@
-// Whatever the bytes of the lines on standard input: as many results as lines, and no line loses another.
+// Tests that there is one result per line on standard input, whatever the bytes of the lines, and that no line affects
+// another.
 
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +11,7 @@ import { cli, linesOf } from './captured-cli.ts';
 import { fakeFolder } from './fake-folder.ts';
 import { greyPng, temporaryFolder, write } from './image-files.ts';
 
-/** Whether a line names a folder, which stands for the images in it, however many. */
+/** Returns whether a line names a folder, which stands for any number of images. */
 function isFolder(line: string): boolean {
   try {
     return statSync(systemPath(line)).isDirectory();
@@ -19,7 +20,7 @@ function isFolder(line: string): boolean {
   }
 }
 
-test('n lines in, n results out', { timeout: 300_000 }, async () => {
+test('n lines give n results', { timeout: 300_000 }, async () => {
   const folder = temporaryFolder();
   write(folder, { 'good.png': greyPng(3), 'bad.png': 'hello', 'empty.png': '' });
   const files = ['good.png', 'bad.png', 'empty.png'].map((name) => Buffer.from(join(folder, name)));
@@ -37,12 +38,12 @@ test('n lines in, n results out', { timeout: 300_000 }, async () => {
   const lines = fc.array(line, { minLength: 1, maxLength: 12 });
   await fc.assert(
     fc.asyncProperty(lines, fc.boolean(), fc.boolean(), async (given, crlf, closed) => {
-      // A carriage return before the line feed is part of the line's end, and empty lines are none.
+      // A carriage return before the line feed belongs to the end of the line, and empty lines do not count.
       const kept = given
         .map((bytes) => (bytes.at(-1) === 13 ? bytes.subarray(0, -1) : bytes))
         .filter((bytes) => bytes.length > 0 && bytes.at(-1) !== 13)
         .filter((bytes) => !isFolder(pathFromBytes(bytes.subarray(0, 65_536))));
-      // A mark of byte order at the beginning belongs to the stream.
+      // A byte order mark at the start belongs to the stream, not to the line.
       const [first] = kept;
       fc.pre(first !== undefined && ![0xef, 0xfe, 0xff].includes(first[0]!));
       const end = Buffer.from(crlf ? '\r\n' : '\n');

@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { interruptible } from '../../src/pipeline/command/shared/interruption.ts';
 
-/** An interruption with the process it listens to, and how often its start was told. */
+/** Returns an interruption, its process, and a mock that counts calls of `onStop`. */
 function interrupted() {
   const signals = new EventEmitter();
   const onStop = vi.fn();
@@ -29,7 +29,7 @@ describe('an interruption', () => {
     expect(interruption.drop.aborted).toBe(true);
   });
 
-  it('drops at the second signal, and keeps the status of the first', () => {
+  it('ends at the second signal with the status of the first', () => {
     const { signals, onStop, interruption } = interrupted();
     signals.emit('SIGTERM');
     signals.emit('SIGINT');
@@ -38,7 +38,7 @@ describe('an interruption', () => {
     expect(onStop).toHaveBeenCalledTimes(1);
   });
 
-  it('listens no longer once released, and drops nothing later', () => {
+  it('does not listen after it was released', () => {
     const { signals, interruption } = interrupted();
     signals.emit('SIGINT');
     interruption.release();
@@ -47,14 +47,14 @@ describe('an interruption', () => {
     expect(interruption.drop.aborted).toBe(false);
   });
 
-  it('has room for a listener of every image in flight, without a warning of Node', async () => {
+  it('allows one listener per image in flight without a warning of Node', async () => {
     const { interruption } = interrupted();
     const warned = vi.fn();
     process.on('warning', warned);
     for (const signal of [interruption.stop, interruption.drop])
       for (let image = 0; image < 50; image++) signal.addEventListener('abort', () => image);
     vi.useRealTimers();
-    await new Promise(setImmediate); // Node warns a tick later
+    await new Promise(setImmediate); // Node warns one tick later
     process.off('warning', warned);
     expect(warned).not.toHaveBeenCalled();
   });

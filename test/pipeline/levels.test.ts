@@ -30,7 +30,7 @@ describe('grids', () => {
     expect(linspace(0.5, 0.5, 1)).toEqual([0.5]);
   });
 
-  it('are read as the command line writes them', () => {
+  it('are parsed from texts of the command line', () => {
     expect(parseGrid('even:2', 1000)).toEqual({ t: [250, 750] });
     expect(parseGrid('linspace:1:2:3')).toEqual({ sigma: [1, 1.5, 2], intervals: true });
     expect(parseGrid('linspace:1:2:3:left')).toEqual({ sigma: [1, 1.5] });
@@ -40,7 +40,7 @@ describe('grids', () => {
   });
 
   it.each(['even:0', 'even:1001', 'even:2.5', 'even:', 'even:1:2', 'odd:3', '', 'linspace:1:2'])(
-    'refuses "%s"',
+    'rejects "%s"',
     (text) => expect(() => parseGrid(text, 1000)).toThrow(UsageError),
   );
 
@@ -79,8 +79,8 @@ describe('visiting orders', () => {
     }
   });
 
-  it('over unequal shares: by mass, each level once', () => {
-    // A level with half of the mass is hit first from anywhere; those without any come last.
+  it('by mass: visit each level once, for unequal shares', () => {
+    // A level with half of the mass comes first; levels without mass come last.
     const shares = [0, 1, 1, 8, 1, 1, 0, 4];
     const order = visitingOrder(shares);
     expect([...order].sort((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
@@ -91,7 +91,7 @@ describe('visiting orders', () => {
     expect(visitingOrder([0, 0, 0])).toEqual(visitingOrder(3));
   });
 
-  it("a quarter of RDC's levels hold most of what there is to know", () => {
+  it("by mass: a quarter of RDC's levels has most of the mass", () => {
     const shares = rdcLevels().map(gridShare);
     const total = shares.reduce((a, b) => a + b, 0);
     const first = (order: readonly number[]) =>
@@ -100,7 +100,7 @@ describe('visiting orders', () => {
     expect(first(visitingOrder(shares.length))).toBeLessThan(0.35);
   });
 
-  it('ascending: by timestep or sigma, whatever order they come in', () => {
+  it('ascending: by timestep or sigma, from any order', () => {
     expect(ascending([{ t: 30 }, { t: 10 }, { t: 20 }])).toEqual([1, 2, 0]);
     expect(ascending([{ sigma: 3 }, { sigma: 0.1 }])).toEqual([1, 0]);
   });
@@ -110,7 +110,7 @@ describe('weightings', () => {
   const sigmas = linspace(1e-4, 3, 126).slice(0, -1);
   const grid = sigmas.map((sigma) => ({ sigma }));
 
-  /** The sigma below which a fraction of the weight of normalised (noise-space) losses lies. */
+  /** Returns the sigma below which a fraction of the weight of normalised (noise-space) losses lies. */
   const quantile = (weights: readonly number[], fraction: number): number => {
     const normalised = weights.map((w, i) => (w * (sigmas[i]! * 0.5) ** 2) / (sigmas[i]! ** 2 + 0.25));
     const total = normalised.reduce((a, b) => a + b, 0);
@@ -120,7 +120,7 @@ describe('weightings', () => {
     return sigmas[at]!;
   };
 
-  it('rdc-code and lognormal have the quantiles that were measured of them', () => {
+  it('rdc-code and lognormal have the measured quantiles', () => {
     for (const [name, quantiles] of [
       ['rdc-code', [0.07, 0.3, 1.16]],
       ['lognormal', [0.04, 0.29, 1.67]],
@@ -138,7 +138,7 @@ describe('weightings', () => {
     expect(weigh('elbo', [{ sigma: 2 }, { sigma: 1 }], { errorOf: 'eps' })).toEqual([1 / 2, 1]);
   });
 
-  it("a grid's last sigma ends the integral, or is a level like the others", () => {
+  it('the last sigma of a grid ends the integral, or is a level like the others', () => {
     const sigmas = (text: string, weighting: string | number[]) =>
       sigmaLevels(parseGrid(text) as SigmaGrid, weighting).map(({ sigma, weight }) => [sigma, weight]);
     expect(sigmas('linspace:1:3:3', 'elbo')).toEqual([
@@ -161,24 +161,24 @@ describe('weightings', () => {
     expect(sigmaLevels(parseGrid('linspace:1e-4:3:126') as SigmaGrid, 'rdc-code')).toEqual(rdcLevels());
   });
 
-  it('importance-placed sigmas are placed by a density, and by nothing else', () => {
+  it('importance-placed sigmas need a density', () => {
     const grid = parseGrid('importance:5') as ImportanceGrid;
     expect(sigmaLevels(grid, 'lognormal')).toEqual(importanceLevels(5, 'lognormal'));
     expect(() => sigmaLevels(grid, 'uniform')).toThrow('a weighting that sigmas can be placed by');
     expect(() => sigmaLevels(grid, [1, 2, 3, 4, 5])).toThrow('got a list of weights');
   });
 
-  it('take weights one by one', () => {
+  it('may be a list of weights', () => {
     expect(weigh([0, 2], [{ t: 5 }, { t: 9 }])).toEqual([0, 2]);
   });
 
   it.each([
     ['an unknown name', 'min-snr', [{ sigma: 1 }]],
-    ['a name of the prototype', 'toString', [{ sigma: 1 }]],
-    ['sigmas that are not there', 'elbo', [{ t: 1 }]],
+    ['a property of the prototype', 'toString', [{ sigma: 1 }]],
+    ['missing sigmas', 'elbo', [{ t: 1 }]],
     ['too few weights', [1], [{ t: 1 }, { t: 2 }]],
     ['negative weights', [1, -1], [{ t: 1 }, { t: 2 }]],
-    ['nothing but zeros', [0, 0], [{ t: 1 }, { t: 2 }]],
+    ['only zeros', [0, 0], [{ t: 1 }, { t: 2 }]],
   ] as const)('refuses %s', (_, weighting, levels) => {
     expect(() => weigh(weighting, levels)).toThrow(UsageError);
   });

@@ -1,4 +1,4 @@
-// The table of images and captions that `match` reads.
+// Tests the table of images and captions that `match` reads.
 
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -43,7 +43,7 @@ describe('the table', () => {
     await expect(table(text).items()).rejects.toThrow(message);
   });
 
-  test('groups have a bounded number of captions, and one item at least', async () => {
+  test('is split into groups with a bounded number of captions, and at least one item', async () => {
     const items = [
       ['a', 'b'],
       ['b', 'c'],

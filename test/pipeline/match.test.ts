@@ -1,4 +1,4 @@
-// Matching images and captions as a command, with a fake model.
+// Tests the command `match` with a fake model.
 
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { fakeFolder, SUMMARY, TEXT_SUMMARY } from './fake-folder.ts';
 import { type Fake, hash } from './fake-model.ts';
 import { greyPng, temporaryFolder, write } from './image-files.ts';
 
-/** Items of two images, 10 i and 10 i + 1, with the captions "10 i" and "10 i + 1". */
+/** Returns a table of items with images 10 i and 10 i + 1 and the captions "10 i" and "10 i + 1". */
 function someItems(count: number): string {
   const folder = temporaryFolder();
   const rows = ['item,image,caption'];
@@ -23,7 +23,7 @@ function someItems(count: number): string {
   return join(folder, 'pairs.csv');
 }
 
-/** Every image prefers its caption; odd images are unlikely, by more than captions matter. */
+/** Every image prefers its caption. Odd images have larger errors, by more than the captions change them. */
 const errorOf = (byte: number, { prompt }: Candidate, level: number, noise: number): number =>
   0.5 +
   (byte % 2) * 0.3 +
@@ -35,7 +35,7 @@ const matcher = (opened?: (model: Fake) => void) =>
   fakeFolder({ summary: TEXT_SUMMARY, errorOf, opened: (_, __, model) => opened?.(model) });
 
 describe('match', () => {
-  test('an item a line with all its errors, and the summary', async () => {
+  test('prints one line per item with all its errors, and the summary', async () => {
     const models: Fake[] = [];
     const { status, out, err } = await cli(
       ['match', someItems(3)],
@@ -48,7 +48,7 @@ describe('match', () => {
       expect(line).toMatchObject({ item: `item ${i}`, captions: [`${10 * i}`, `${10 * i + 1}`] });
       expect(line).toMatchObject({ text: true, image: false, group: false, evaluations: 2 * 3 * 8 });
       expect(line.lessUnconditional).toEqual({ text: true, image: true, group: true });
-      // The noise is common to all pairs of an item, so what is left between them is what was put in.
+      // All pairs of an item share their noise, so their differences are exact.
       const [[own, other], [cross, second]] = line.errors;
       expect(own - other).toBeCloseTo(-0.1, 2);
       expect(cross - own).toBeCloseTo(0.4, 2);
@@ -78,7 +78,7 @@ describe('match', () => {
     expect(models[0]!.closed).toBe(1);
   });
 
-  test('every level has a noise of its own, the same for every pair', async () => {
+  test('uses different noise at every level, the same for every pair', async () => {
     const models: Fake[] = [];
     await cli(
       ['match', someItems(1), '--timesteps', 'even:4'],
@@ -97,14 +97,14 @@ describe('match', () => {
     expect([...counts.values()]).toEqual([6, 6, 6, 6]);
   });
 
-  test('the same lines whatever the batch and the concurrency; one slot is enough', async () => {
+  test('prints the same lines for any batch and concurrency; one slot is enough', async () => {
     const table = someItems(4);
     const expected = (await cli(['match', table], matcher())).out;
     for (const options of ['--batch 1 --concurrency 1', '--batch 7 --concurrency 3'])
       expect((await cli(['match', table, ...options.split(' ')], matcher())).out).toBe(expected);
   });
 
-  test('many captions: the model is opened group by group, and every item is matched once', async () => {
+  test('opens the model group by group if there are many captions, and matches every item once', async () => {
     const models: Fake[] = [];
     const { out } = await cli(
       ['match', someItems(20), '-q'],
@@ -132,7 +132,7 @@ describe('match', () => {
     ]);
   });
 
-  test('an image that cannot be read fails its item only, status 1', async () => {
+  test('reports an unreadable image as a failure of its item, and exits with 1', async () => {
     const table = someItems(3);
     writeFileSync(join(table, '../10.png'), 'text');
     const { status, out } = await cli(['match', table], matcher());
@@ -143,7 +143,7 @@ describe('match', () => {
     expect(lines[3].summary).toMatchObject({ items: 2, failures: 1 });
   });
 
-  test('--resume tries failed items again, and refuses other settings', async () => {
+  test('--resume repeats failed items, and rejects other settings', async () => {
     const table = someItems(3);
     const output = join(table, '../out');
     const late = join(table, '../10.png');
@@ -174,7 +174,7 @@ describe('match', () => {
     expect(lines).toHaveLength(4);
   });
 
-  test('--resume goes on after the last whole line, and sums up both runs', async () => {
+  test('--resume continues after the last whole line, and summarises both runs', async () => {
     const table = someItems(4);
     const output = join(table, '../out');
     const argv = ['match', table, '--output', output, '--resume'];
@@ -212,7 +212,7 @@ describe('match', () => {
     expect(actual.err).toContain(message);
   });
 
-  test('--dry-run: how long it will take, and no output', async () => {
+  test('--dry-run prints the expected time, and no output', async () => {
     const table = someItems(3);
     const output = join(table, '../out');
     const { status, out, err } = await cli(['match', table, '--dry-run', '-o', output], matcher());
@@ -222,14 +222,14 @@ describe('match', () => {
     expect(existsSync(output)).toBe(false);
   });
 
-  test('an output that cannot be written is missed before the model is opened', async () => {
+  test('checks that the output can be written before it opens the model', async () => {
     const notOpened = () => Promise.reject(new Error('the model was opened'));
     const { status, err } = await cli(['match', someItems(1), '-o', '/no/folder/o'], notOpened);
     expect(status).toBe(2);
     expect(err).toContain('--output: /no/folder/o cannot be written: its folder does not exist');
   });
 
-  test('a model of classes and a broken one leave the output alone', async () => {
+  test('leaves the output unchanged for a class-conditional and for an invalid model', async () => {
     const table = someItems(2);
     const output = join(table, '../out');
     writeFileSync(output, 'precious\n');

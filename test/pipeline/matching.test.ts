@@ -1,4 +1,4 @@
-// Scores of matching images and captions.
+// Tests the scores of matching images and captions.
 
 import { describe, expect, test } from 'vitest';
 import { lessUnconditional, matchesOf, scoreOf } from '../../src/pipeline/deciding/matching.ts';
@@ -74,7 +74,7 @@ describe('scores', () => {
     expect(matchesOf(errors)).toEqual({ text, image, group: text && image });
   });
 
-  test('an image that is likely by itself is put right by its unconditional error, texts never change', () => {
+  test('the unconditional error corrects for images that are likely anyway; text scores never change', () => {
     const errors = [
       [1, 2],
       [4, 3],

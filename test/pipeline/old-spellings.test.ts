@@ -1,4 +1,4 @@
-// Spellings of options that earlier versions had: they work as their successors do, and no help shows them.
+// Tests that options of earlier versions still work, and that no help shows them.
 
 import { describe, expect, test } from 'vitest';
 import { translateOldSpellings } from '../../src/pipeline/command/old-spellings.ts';
@@ -21,7 +21,7 @@ describe('old spellings', () => {
     expect(translateOldSpellings(subcommand, given).options).toEqual(options);
   });
 
-  test('both spellings at once are refused', async () => {
+  test('are rejected together with the new spelling', async () => {
     const { status, err } = await cli(['info', '--json', '--format', 'text']);
     expect([status, err]).toEqual([
       2,
@@ -29,12 +29,12 @@ describe('old spellings', () => {
     ]);
   });
 
-  test('the debug log names the successor', async () => {
+  test('are logged with the new spelling at the debug level', async () => {
     const { err } = await cli(['info', '--json', '--log-level', 'debug']);
     expect(err).toContain('--json is the old spelling of --format json');
   });
 
-  test.each(SUBCOMMANDS.map(({ name }) => name))('the help of %s shows none', async (name) => {
+  test.each(SUBCOMMANDS.map(({ name }) => name))('are not in the help of %s', async (name) => {
     const { status, out } = await cli([name, '--help']);
     expect(status).toBe(0);
     expect(out).not.toMatch(/--(json|dry|labels-from|labels-csv)(?![-\w])/);

@@ -39,7 +39,7 @@ const byPath = (results: readonly (Classified | ItemFailure)[]) =>
 const scheduler = () => new TestScheduler((actual, expected) => expect(actual).toEqual(expected));
 
 describe('pulled', () => {
-  it('emits what the iterable gives, and completes', async () => {
+  it('emits the values of the iterable, and completes', async () => {
     expect((await values(pulled(images(0, 3)))).map(({ path }) => path)).toEqual([
       'image 0',
       'image 1',
@@ -47,7 +47,7 @@ describe('pulled', () => {
     ]);
   });
 
-  it('reads nothing before it is subscribed, and nothing after it is unsubscribed', async () => {
+  it('reads nothing before subscription and nothing after unsubscription', async () => {
     const count = { count: 0 };
     const source = pulled(images(0, 100, count));
     expect(count.count).toBe(0);
@@ -56,12 +56,12 @@ describe('pulled', () => {
     expect(count.count).toBe(3);
   });
 
-  it('begins anew for every subscription when given a function', async () => {
+  it('starts again for every subscription if given a function', async () => {
     const source = pulled(() => images(0, 2));
     expect(await values(source)).toEqual(await values(source));
   });
 
-  it('an error of the iterable is the error of the stream', async () => {
+  it('emits an error of the iterable', async () => {
     const source = pulled(async function* () {
       yield 1;
       throw new Error('torn');
@@ -86,7 +86,7 @@ describe('streamOperator', () => {
       for await (const value of source) yield value;
     }, queue);
 
-  it('chains pulls: the source is never further than one item ahead, whatever the number of stages', async () => {
+  it('chains pulls: the source is at most one item ahead, for any number of stages', async () => {
     const count = { count: 0 };
     let taken = 0;
     const slow = streamOperator(async function* (source: AsyncIterable<ImageItem>) {
@@ -100,7 +100,7 @@ describe('streamOperator', () => {
     expect(await values(pulled(images(0, 50, count)).pipe(same(), same(), slow, same()))).toHaveLength(50);
   });
 
-  it('subscribes to a plain observable when it is subscribed, and leaves when it is left', () => {
+  it('subscribes to a plain observable on subscription, and unsubscribes on unsubscription', () => {
     scheduler().run(({ hot, expectSubscriptions }) => {
       const source = hot('--a--b--c--|');
       const unsubscribed = '   -----!';
@@ -121,13 +121,13 @@ describe('streamOperator', () => {
     });
   });
 
-  it('gives what a plain observable emitted, its completion and its error', async () => {
+  it('emits the values, the completion and the error of a plain observable', async () => {
     expect(await values(of(1, 2, 3).pipe(same()))).toEqual([1, 2, 3]);
     expect(await values(EMPTY.pipe(same()))).toEqual([]);
     await expect(values(throwError(() => new Error('torn')).pipe(same()))).rejects.toThrow('torn');
   });
 
-  it('a plain observable that pushes more than the queue holds is an error, and is left', async () => {
+  it('fails and unsubscribes if a plain observable pushes more than the queue holds', async () => {
     let emitted = 0;
     const endless = from(
       (function* () {
@@ -138,7 +138,7 @@ describe('streamOperator', () => {
     expect(emitted).toBeLessThanOrEqual(12);
   });
 
-  it('another operator between makes it a plain observable', async () => {
+  it('treats the source as a plain observable after another operator', async () => {
     const doubled = pulled(images(0, 5)).pipe(
       map(({ path }) => path),
       same(),
@@ -148,7 +148,7 @@ describe('streamOperator', () => {
 });
 
 describe('classify', () => {
-  it('is classifyImages, on a pulled source and on a plain one', async () => {
+  it('equals classifyImages, on a pulled source and on a plain one', async () => {
     const expected = byPath(await collect(classifyImages(images(0, 12), async () => fakeModel())));
     expect(expected).toHaveLength(12);
     const openModel = async () => fakeModel();
@@ -157,7 +157,7 @@ describe('classify', () => {
     expect(byPath(await values(from(items).pipe(classify(openModel))))).toEqual(expected);
   });
 
-  it('pulls no further ahead than the images in flight', async () => {
+  it('reads no further ahead than the images in flight', async () => {
     const count = { count: 0 };
     let taken = 0;
     let ahead = 0;
@@ -175,7 +175,7 @@ describe('classify', () => {
     expect(ahead).toBeLessThanOrEqual(7);
   });
 
-  it('unsubscribing stops at once: no further batch, no further image, the model closed', async () => {
+  it('stops at once on unsubscription: no further batch or image, and the model is closed', async () => {
     const count = { count: 0 };
     const model = fakeModel({ beforeBatch: () => turns(5) });
     const subscription = pulled(images(0, 1000, count))
@@ -191,7 +191,7 @@ describe('classify', () => {
     expect([model.batches.length, count.count, model.closed]).toEqual([batches, pulls, 1]);
   });
 
-  it('unsubscribing while the device never answers', async () => {
+  it('stops on unsubscription even if the device never answers', async () => {
     const model = fakeModel({ beforeBatch: () => new Promise(() => {}) });
     const subscription = NEVER.pipe(classify(async () => model)).subscribe();
     const other = from([image(1)])
@@ -204,7 +204,7 @@ describe('classify', () => {
     expect(model.closed).toBe(1);
   });
 
-  it('leaves a plain source when it is left, in the same frame', () => {
+  it('unsubscribes from a plain source in the frame of its own unsubscription', () => {
     scheduler().run(({ hot, expectSubscriptions }) => {
       const source = hot<ImageItem>('-a--b--c--', { a: image(1), b: image(2), c: image(3) });
       const subscription = source.pipe(classify(async () => fakeModel())).subscribe();
@@ -213,7 +213,7 @@ describe('classify', () => {
     });
   });
 
-  it('an error of the device ends the stream once, and leaves the source', async () => {
+  it('ends once with an error of the device, and unsubscribes from the source', async () => {
     const beforeBatch = () => {
       throw new DeviceLostError('gone');
     };
@@ -236,7 +236,7 @@ describe('classify', () => {
     expect(source.subscriptions.map(({ unsubscribedFrame }) => unsubscribedFrame)).toEqual([0]);
   });
 
-  it('a signal ends the stream with its reason', async () => {
+  it('ends with the reason of a signal', async () => {
     const controller = new AbortController();
     const model = fakeModel({ beforeBatch: () => turns(5) });
     const results = values(
@@ -248,8 +248,8 @@ describe('classify', () => {
   });
 });
 
-describe('the operators that classify is made of', () => {
-  it('encode, fanOut, errors, aggregate, verdict: the exhaustive classifier', async () => {
+describe('the operators of which classify consists', () => {
+  it('encode, fanOut, errors, aggregate and verdict are the exhaustive classifier', async () => {
     const model = fakeModel({ slots: 5 });
     const classifier = await openClassifier(async () => model);
     const results = await values(
@@ -263,7 +263,7 @@ describe('the operators that classify is made of', () => {
     expect(model.mostWaiting).toBe(2);
   });
 
-  it('with a strategy, a round a time: the staged schedule by hand', async () => {
+  it('run a staged schedule round by round', async () => {
     const strategy = staged({ nSamples: [4, 24], toKeep: [3, 1] });
     const classifier = await openClassifier(async () => fakeModel());
     const round = pipe(eliminate(strategy), fanOut(), errors(classifier), aggregate());
@@ -275,7 +275,7 @@ describe('the operators that classify is made of', () => {
     expect(byPath(results)).toEqual(byPath(expected));
   });
 
-  it('a verdict before the strategy has finished is a guess, and says so', async () => {
+  it('give an undecided verdict before the strategy has finished', async () => {
     const classifier = await openClassifier(async () => fakeModel());
     const strategy = staged({ nSamples: [4, 24], toKeep: [3, 1] });
     const results = await values(
@@ -297,7 +297,7 @@ describe('the operators that classify is made of', () => {
       });
   });
 
-  it('faults of images are values, and give their slots back', async () => {
+  it('emit failures of images as values, and free their slots', async () => {
     const errorOf = (id: number, candidate: number, level: number) =>
       id % 4 === 0 && level === 7 ? Number.NaN : noisyErrors(10)(id, candidate, level, 0);
     const model = fakeModel({ slots: 2, errorOf });
@@ -313,7 +313,7 @@ describe('the operators that classify is made of', () => {
     expect(results).toHaveLength(13);
   });
 
-  it('a classifier that is closed ends the stream', async () => {
+  it('end if the classifier is closed', async () => {
     const classifier = await openClassifier(async () => fakeModel({ beforeBatch: () => turns(5) }));
     const results = values(
       pulled(images(0, 50)).pipe(encode(classifier), fanOut(), errors(classifier), aggregate(), verdict()),

@@ -1,4 +1,4 @@
-// `optimal`: what becomes of a labelled set.
+// Tests `optimal`, which turns a labelled set into a model.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,7 +26,7 @@ const setOf = (files: Record<string, Buffer | string>) => {
 const run = (set: string, out: string, ...options: string[]) => cli(['optimal', set, out, ...options]);
 
 describe('optimal', () => {
-  test('class folders become a model folder that opens', async () => {
+  test('turns class folders into a model folder that opens', async () => {
     const colour = encodePng({
       width: 3,
       height: 2,
@@ -60,7 +60,7 @@ describe('optimal', () => {
     expect(readFileSync(join(out, 'config.json'), 'utf8')).toContain('"1": "dog"');
   });
 
-  test('numbers are classes by number, named by --labels', async () => {
+  test('takes numbers as classes, with names from --labels', async () => {
     const { set, out } = setOf({ '10/a.png': greyPng(1), '9/b.png': greyPng(2), '0/c.png': greyPng(0) });
     expect((await run(set, out)).out).toContain('3 images of 3 classes, 1 x 2 x 2');
     expect((await readModel(out)).labels).toEqual(['0', '9', '10']);
@@ -73,7 +73,7 @@ describe('optimal', () => {
     expect((await readModel(named.out)).labels).toEqual(['no', 'yes']);
   });
 
-  test('a folder that cannot be made is missed before any image is read', async () => {
+  test('rejects a folder that cannot be created before it reads any image', async () => {
     const { set } = setOf({ 'a/a.png': 'not an image', 'b/b.png': greyPng(2) });
     write(set, { file: '' });
     const { status, err } = await run(set, join(set, 'file/out'));

@@ -1,4 +1,4 @@
-// Output files: claimed, locked, and never one of the inputs.
+// Tests that output files are locked, and are never one of the inputs.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -29,7 +29,7 @@ describe('an output is never an input', () => {
   };
 
   test.each(['--output', '--errors'])(
-    '%s: itself, by links, by another way, in a folder, by a pattern, by a list',
+    '%s: the same path, links, another path, in a folder, by a pattern, by a list',
     async (option) => {
       const folder = temporaryFolder();
       const [image = ''] = goodImages(folder, 2);
@@ -50,7 +50,7 @@ describe('an output is never an input', () => {
     },
   );
 
-  test('a new output with the name of an image, in a folder that is read', async () => {
+  test('also a new output with the name of an image in an input folder', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 1);
     const { status, err } = await cli([folder, '--output', join(folder, 'x.png')]);
@@ -58,7 +58,7 @@ describe('an output is never an input', () => {
     expect(err).toContain('is also the input');
   });
 
-  test('a named input that is no image is not emptied either', async () => {
+  test('also an input that is not an image', async () => {
     const folder = temporaryFolder();
     write(folder, { 'list.txt': 'precious\n' });
     const { status, err } = await cli([join(folder, 'list.txt'), '--output', join(folder, 'list.txt')]);
@@ -95,7 +95,7 @@ describe('an output that cannot be written is found before the model is opened',
     }
   });
 
-  test('a device is taken as it is', async () => {
+  test('a device is not checked', async () => {
     const root = folder();
     const { status } = await cli([join(root, 'a.png'), '-q', '--output', '/dev/null']);
     expect(status).toBe(0);
@@ -104,7 +104,7 @@ describe('an output that cannot be written is found before the model is opened',
 });
 
 describe('locks', () => {
-  test('two programs on one output: the second one says who writes it, and changes nothing', async () => {
+  test('the second of two programs with one output names the first one, and changes nothing', async () => {
     const folder = temporaryFolder();
     const [image = ''] = goodImages(folder, 1);
     const output = join(folder, 'r.jsonl');
@@ -123,7 +123,7 @@ describe('locks', () => {
     expect(readdirSync(folder).filter((name) => name.includes('lock'))).toEqual([]);
   });
 
-  test('two outputs of one run are two files', async () => {
+  test('two outputs of one run must be two files', async () => {
     const folder = temporaryFolder();
     const [image = ''] = goodImages(folder, 1);
     const output = join(folder, 'r.jsonl');
@@ -135,7 +135,7 @@ describe('locks', () => {
     ]);
   });
 
-  test('of many at once one gets the lock', async () => {
+  test('one of many simultaneous programs gets the lock', async () => {
     const file = join(temporaryFolder(), 'r');
     for (let round = 0; round < 60; round++) {
       if (round % 3)
@@ -149,7 +149,7 @@ describe('locks', () => {
   });
 
   test.skipIf(process.platform === 'win32')(
-    'a lock of a killed process blocks nobody',
+    'a lock of a killed process is ignored',
     async () => {
       const folder = temporaryFolder();
       const file = join(folder, 'r');
@@ -172,7 +172,7 @@ describe('locks', () => {
     60_000,
   );
 
-  test('a lock of another machine is believed for a minute', async () => {
+  test('a lock of another machine is respected for a minute', async () => {
     const file = join(temporaryFolder(), 'r');
     const other = JSON.stringify({ pid: 1, host: 'elsewhere', token: 't' });
     writeFileSync(`${file}.lock`, other);
@@ -184,7 +184,7 @@ describe('locks', () => {
     expect(existsSync(`${file}.lock`)).toBe(false);
   });
 
-  test('a number of a process that is used again blocks nobody: an earlier life of ours, a damaged lock', async () => {
+  test('a lock is ignored if its process number was reused, or if it is damaged', async () => {
     const file = join(temporaryFolder(), 'r');
     const lock = await lockFile(file);
     const own = JSON.parse(readFileSync(`${file}.lock`, 'utf8'));
@@ -198,7 +198,7 @@ describe('locks', () => {
   });
 });
 
-test('failed items are told on standard error when results go to a file, ten of them', async () => {
+test('the first ten failed items are printed on standard error if results go to a file', async () => {
   const folder = temporaryFolder();
   goodImages(folder, 1);
   write(folder, Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`bad${i}.png`, 'hello'])));

@@ -1,9 +1,9 @@
-// Names of the images that are written.
+// Tests the names of written images.
 
 import { expect, test } from 'vitest';
 import { outputNames, pngName } from '../../src/pipeline/command/shared/output-names.ts';
 
-test('names: beneath their roots, told apart by the folders above, and then by a number', () => {
+test('names are relative to their roots; equal ones differ by their folders, then by a number', () => {
   const nameOf = outputNames();
   expect(nameOf('a/x.png', 'a')).toBe('x.png');
   expect(nameOf('a/b/x.png', 'a')).toBe('b/x.png');

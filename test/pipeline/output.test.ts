@@ -41,7 +41,7 @@ describe('format', () => {
     );
   });
 
-  test('CSV comes back through a reader, whatever the path', () => {
+  test('CSV can be read back for any path', () => {
     const path = 'a,"b"\nc.png';
     const text = headerOf('csv') + lineOf(classified(path), 'csv') + lineOf(failed('y.png'), 'csv');
     const [first, second] = parse(text, { columns: true }) as Record<string, string>[];
@@ -63,7 +63,7 @@ describe('resume', () => {
     headerOf(format) + paths.map((path) => lineOf(classified(path), format)).join('');
 
   test.each(['jsonl', 'csv'] as const)(
-    '%s: every cut leaves whole lines, and knows which',
+    '%s: whole lines are found after a truncation at any byte',
     async (format) => {
       const file = join(temporaryFolder(), 'out');
       const whole = Buffer.from(text(format));
@@ -81,7 +81,7 @@ describe('resume', () => {
     },
   );
 
-  test('a torn line of whole length is dropped, a foreign line in the middle refused', async () => {
+  test('a torn line of full length is dropped, a foreign line in the middle is rejected', async () => {
     const file = join(temporaryFolder(), 'out');
     writeFileSync(file, `${text('jsonl')}\0\0\0\0\n`);
     expect((await takeUp(file, 'jsonl')).done.size).toBe(3);
@@ -93,13 +93,13 @@ describe('resume', () => {
     expect(readFileSync(file, 'utf8')).toBe('precious\n');
   });
 
-  test('a file that is not there yet holds nothing; a folder cannot be read', async () => {
+  test('a missing file has no results; a folder cannot be read', async () => {
     const folder = temporaryFolder();
     expect((await takeUp(join(folder, 'none'), 'csv')).done.size).toBe(0);
     await expect(takeUp(folder, 'csv')).rejects.toThrow('cannot be read (EISDIR)');
   });
 
-  test('torn lines of a log', async () => {
+  test('torn lines of a log are dropped', async () => {
     const file = join(temporaryFolder(), 'log');
     for (const [before, after] of [
       ['a\nb\nc', 'a\nb\n'],
@@ -114,7 +114,7 @@ describe('resume', () => {
     await dropTornLine(`${file}-missing`);
   });
 
-  test('only what is not done passes, failures too', async () => {
+  test('only items without a result pass, and failures', async () => {
     const done = new PathSet();
     for (const path of ['a', 'c', 'd']) done.add(path);
     const source = (async function* () {
@@ -127,7 +127,7 @@ describe('resume', () => {
 });
 
 describe('PathSet', () => {
-  test('100,000 paths, each once, none confused', () => {
+  test('distinguishes 100,000 paths', () => {
     const set = new PathSet();
     let added = 0;
     for (let i = 0; i < 100_000; i++) if (set.add(`folder/${i}.png`)) added++;
@@ -139,7 +139,7 @@ describe('PathSet', () => {
 });
 
 describe('writers', () => {
-  test('a slow reader slows the writer down', async () => {
+  test('wait for a slow reader', async () => {
     let taken = 0;
     const slow = new Writable({
       highWaterMark: 1,
@@ -155,7 +155,7 @@ describe('writers', () => {
     }
   });
 
-  test('a closed pipe is told, not thrown; another fault is thrown', async () => {
+  test('report a closed pipe, and throw other errors', async () => {
     const broken = (code: string) =>
       new Writable({ write: (_, __, done) => done(Object.assign(new Error(code), { code })) });
     const writer = streamWriter(broken('EPIPE'));
@@ -165,7 +165,7 @@ describe('writers', () => {
     await expect(streamWriter(broken('ENOSPC')).write('line\n')).rejects.toThrow('ENOSPC');
   });
 
-  test('lines of many callers stay whole and in order', async () => {
+  test('keep lines of many callers whole and in order', async () => {
     const file = join(temporaryFolder(), 'out');
     const writer = await fileWriter(file, false);
     const lines = Array.from({ length: 200 }, (_, i) => `${i} ${'x'.repeat(i * 10)}\n`);
@@ -178,7 +178,7 @@ describe('writers', () => {
     expect(readFileSync(file, 'utf8')).toBe(`${lines.join('')}end\n`);
   });
 
-  test('a place that cannot be written is a sentence', async () => {
+  test('throw one sentence if the file cannot be written', async () => {
     await expect(fileWriter(join(temporaryFolder(), 'none', 'out'), false)).rejects.toThrow(
       'cannot be written (ENOENT)',
     );
@@ -194,7 +194,7 @@ describe('progress', () => {
     imagesPerSecond: images / seconds,
   });
 
-  test('what a person reads', () => {
+  test('is readable text', () => {
     expect([0.42, 42, 187, 8100].map(duration)).toEqual(['0.4 s', '42 s', '3:07', '2:15:00']);
     expect([1.2345, 12.345, 123.45, 12345].map(short)).toEqual(['1.23', '12.3', '123', '12,345']);
     expect(progressLine(state(100, 10, 2), 10, 50, 1150)).toBe(
@@ -203,7 +203,7 @@ describe('progress', () => {
     expect(progressLine(state(100, 10), 10, 0, undefined)).toBe('100 images, 10 images/s');
   });
 
-  test('a terminal renews one line, and clears it for a message; quiet says nothing', () => {
+  test('updates one line on a terminal, and clears it for a message; --quiet prints nothing', () => {
     const texts: string[] = [];
     let time = 0;
     const terminal = Object.assign(new PassThrough(), {

@@ -1,4 +1,4 @@
-// The command line as real processes: signals, closed pipes, sudden ends, memory.
+// Tests the command line as real processes: signals, closed pipes, sudden ends, memory.
 
 import { type ChildProcessByStdio, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,13 +10,13 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test, vi } from 'vitest';
 import { goodImages, temporaryFolder, write } from './image-files.ts';
 
-// Processes take their time on a busy machine.
+// Processes are slow on a busy machine.
 vi.setConfig({ testTimeout: 120_000 });
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const PROGRAM = ['--import', 'tsx', join(ROOT, 'test/pipeline/fake-cli.ts')];
 
-/** A delay that outlasts any test. */
+/** A delay longer than any test. */
 const BLOCKED = 1_000_000;
 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;
@@ -50,7 +50,7 @@ const pathsIn = (text: string): string[] =>
     .filter(Boolean)
     .map((line) => JSON.parse(line).path);
 
-/** Waits until a process has done something; the timeout of the test ends it if it never does. */
+/** Waits until a process has done something; otherwise the test times out. */
 const waitFor = async (condition: () => boolean) => {
   while (!condition()) await sleep(25);
 };
@@ -58,7 +58,7 @@ const waitFor = async (condition: () => boolean) => {
 const linesIn = (file: string) => (existsSync(file) ? readFileSync(file, 'utf8').split('\n').length - 1 : 0);
 
 describe('signals', () => {
-  test('SIGINT: images in flight are finished, every line is whole, status 130', async () => {
+  test('SIGINT finishes images in flight, with whole lines and status 130', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 200);
     const output = join(folder, 'out');
@@ -76,7 +76,7 @@ describe('signals', () => {
     expect(new Set(paths).size).toBe(paths.length);
   });
 
-  test('SIGINT while standard input is silent', async () => {
+  test('SIGINT ends a run that waits for standard input', async () => {
     const folder = temporaryFolder();
     const [path] = goodImages(folder, 1);
     const child = start(0, '-');
@@ -88,7 +88,7 @@ describe('signals', () => {
     expect(pathsIn(out)).toEqual([path]);
   });
 
-  test('a second SIGINT ends it at once', async () => {
+  test('a second SIGINT ends the run at once', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 3);
     const child = start(BLOCKED, folder);
@@ -106,7 +106,7 @@ describe('signals', () => {
 });
 
 describe('sudden ends', () => {
-  test('kill -9 and --resume: every image exactly once, no torn line', async () => {
+  test('kill -9 and --resume give every image exactly once, without torn lines', async () => {
     const folder = temporaryFolder();
     const paths = goodImages(folder, 120);
     const output = join(folder, 'out');
@@ -122,7 +122,7 @@ describe('sudden ends', () => {
     expect(pathsIn(readFileSync(output, 'utf8')).sort()).toEqual(paths);
   });
 
-  test.skipIf(process.platform === 'win32')('a closed pipe ends it quietly', async () => {
+  test.skipIf(process.platform === 'win32')('a closed pipe ends the run quietly', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 300);
     const command = `set -o pipefail; "$0" "$@" | head -n 1`;
@@ -136,14 +136,14 @@ describe('sudden ends', () => {
 });
 
 /**
- * What runs a program so that permission bits count. Root stays root and only gives up the privilege to ignore them:
+ * The command that runs a program so that permission bits apply. Root only gives up the privilege to ignore them:
  * another user could not even read the program where the checkout is below a folder of mode 700.
  */
 const bound =
   process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search'] : ['env'];
 
-describe('files that are not what they should be', () => {
-  test('an unreadable file and an unreadable folder', async (context) => {
+describe('unreadable files', () => {
+  test('a file and a folder without permission are failures', async (context) => {
     const folder = temporaryFolder();
     const [first = ''] = goodImages(folder, 2);
     const locked = join(folder, 'locked');
@@ -166,7 +166,7 @@ describe('files that are not what they should be', () => {
     expect(lines.filter(({ error }) => error?.code === 'unreadable')).toHaveLength(2);
   });
 
-  test('a folder that vanishes under way', async () => {
+  test('a folder that is removed during the run is a failure', async () => {
     const folder = temporaryFolder();
     mkdirSync(join(folder, 'z'));
     goodImages(folder, 100);
@@ -185,7 +185,7 @@ describe('files that are not what they should be', () => {
   });
 });
 
-test('10,000 paths on standard input: all of them, in little memory', async () => {
+test('10,000 paths on standard input are classified in little memory', async () => {
   const folder = temporaryFolder();
   const files = goodImages(folder, 4);
   const child = start(0, '-q', '--timesteps', 'even:1', '--labels', 'ant,bee', '--top-k', '1', '-');

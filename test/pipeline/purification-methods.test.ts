@@ -1,5 +1,5 @@
-// The algorithms of purification on a denoiser in closed form: against themselves written out pixel by pixel, what
-// must hold after every step, and their derivatives against finite differences.
+// Tests the algorithms of purification on a denoiser in closed form: against the same algorithm written out pixel by pixel,
+// the constraints after every step, and derivatives against finite differences.
 
 import { describe, expect, test } from 'vitest';
 import { UsageError } from '../../src/errors.ts';
@@ -27,7 +27,7 @@ const NOISE = Float32Array.from({ length: 6 * LENGTH }, (_, i) => gauss(i, 7));
 const eps = (step: number, i: number) => NOISE[step * LENGTH + i]!;
 const image = (key: number) => Float32Array.from({ length: LENGTH }, (_, i) => 2 * hash(key, i) - 1);
 
-/** One image's questions to a model, without a stream. */
+/** Returns the requests of one image to a model, without a stream. */
 function denoisingOf(model: ReturnType<typeof gaussianModel>): Denoising {
   const network = model.differentiable!;
   const one = (value: number) => Uint32Array.of(value);
@@ -46,7 +46,7 @@ function denoisingOf(model: ReturnType<typeof gaussianModel>): Denoising {
 
 type Kind = 'sigmas' | 'timesteps';
 
-/** A chain and whom it asks, for a model opened at the levels that it wants. */
+/** Returns the steps of a purification, and a model opened at their levels. */
 function chainOf(options: PurifyingOptions, kind: Kind, noise: Float32Array | 'seeded' = NOISE) {
   const { seed = 0 } = options;
   const summary = kind === 'sigmas' ? SUMMARY : { ...SUMMARY, timestepSigmas };
@@ -71,13 +71,13 @@ const close = (actual: ArrayLike<number>, expected: ArrayLike<number>, bound = 2
   for (let i = 0; i < expected.length; i++) expect(Math.abs(actual[i]! - expected[i]!)).toBeLessThan(bound);
 };
 
-/** The sigma that a step really has: the model's first that is not below the one wanted. */
+/** Returns the sigma that a step uses: the smallest of the model that is at least the requested one. */
 const snapped = (kind: Kind, sigma: number) =>
   kind === 'sigmas' ? sigma : timestepSigmas.find((own) => own >= sigma)!;
 
 const clip = (value: number, low = -1, high = 1) => Math.min(high, Math.max(low, value));
 
-/** d/dx of mean((D(x + sigma n) - x)²). */
+/** Returns d/dx of mean((D(x + sigma n) - x)²). */
 const gradient = (x: readonly number[], sigma: number, step: number) =>
   x.map((value, i) => {
     const s = shrink(i, sigma);
@@ -85,7 +85,7 @@ const gradient = (x: readonly number[], sigma: number, step: number) =>
   });
 
 describe.each<Kind>(['sigmas', 'timesteps'])('%s', (kind) => {
-  test('lm-adam: Adam as published, nothing clipped before the end', async () => {
+  test('lm-adam is Adam as published, with clipping only at the end', async () => {
     const x = image(1).map((value) => 0.9 * value);
     let [y, m, v] = [[...x], new Array(LENGTH).fill(0), new Array(LENGTH).fill(0)];
     const seen: number[] = [];
@@ -113,7 +113,7 @@ describe.each<Kind>(['sigmas', 'timesteps'])('%s', (kind) => {
     );
   });
 
-  test.each(['linf', 'l2'] as const)('lm-momentum, %s: every step written out', async (norm) => {
+  test.each(['linf', 'l2'] as const)('lm-momentum, %s, equals every step written out', async (norm) => {
     const x = image(2);
     const [size, radius] = norm === 'linf' ? [0.02, 0.05] : [0.3, 0.5];
     let [y, m] = [[...x], new Array<number>(LENGTH).fill(0)];
@@ -138,7 +138,7 @@ describe.each<Kind>(['sigmas', 'timesteps'])('%s', (kind) => {
     });
   });
 
-  test('lm-residual goes towards the denoised image', async () => {
+  test('lm-residual moves towards the denoised image', async () => {
     const x = image(3);
     const options = { method: 'lm-residual', norm: 'l2', eps: 10, stepSize: 0.01, sigmas: [0.5] } as const;
     const [, { x: moved }] = (await run(options, kind, x)) as [State, State];
@@ -153,7 +153,7 @@ describe.each<Kind>(['sigmas', 'timesteps'])('%s', (kind) => {
 });
 
 describe('diffpure', () => {
-  test('timesteps: the reverse SDE down from t*, by the discrete betas', async () => {
+  test('of timesteps is the reverse SDE from t*, with the discrete betas', async () => {
     const x = image(4);
     let y = [...x].map(
       (value, i) => Math.sqrt(ALPHA_BARS[4]!) * value + Math.sqrt(1 - ALPHA_BARS[4]!) * eps(0, i),
@@ -174,7 +174,7 @@ describe('diffpure', () => {
     );
   });
 
-  test('sigmas: the probability flow, to the solution of the differential equation', async () => {
+  test('of sigmas is the probability flow, and reaches the solution of the differential equation', async () => {
     const x = image(5).map((value) => 0.5 * value);
     const options = { method: 'diffpure', steps: 100 } as const;
     const states = await run(options, 'sigmas', x);
@@ -193,7 +193,7 @@ describe('diffpure', () => {
     expect(sigmas[9]).toBeCloseTo((0.5 ** (1 / 7) + (9 / 17) * (0.002 ** (1 / 7) - 0.5 ** (1 / 7))) ** 7, 12);
   });
 
-  test('fewer steps, and t* of models with other numbers of timesteps', () => {
+  test('may have fewer steps, and scales t* for models with other numbers of timesteps', () => {
     const ts = (options: Partial<PurifyingOptions>, numTrainTimesteps = 1000) =>
       purificationLevels({ method: 'diffpure', ...options })({
         ...SUMMARY,
@@ -210,7 +210,7 @@ describe('diffpure', () => {
   });
 });
 
-describe('what holds for every image', () => {
+describe('every image', () => {
   const methods: PurifyingOptions[] = [
     { method: 'lm-momentum' },
     { method: 'lm-momentum', norm: 'l2', eps: 0.25, stepSize: 0.4 },
@@ -219,7 +219,7 @@ describe('what holds for every image', () => {
     { method: 'lm-adam', eps: 0.05 },
     { method: 'diffpure', eps: 0.1, norm: 'l2', tStar: 20 },
   ];
-  test.each(methods)('$method $norm $eps: the ball and [-1, 1]', async (options) => {
+  test.each(methods)('$method $norm $eps: stays in the ball and in [-1, 1]', async (options) => {
     const everyStep = options.method === 'lm-momentum' || options.method === 'lm-residual';
     const radius = 2 * (options.eps ?? (options.norm === 'l2' ? 0.5 : 8 / 255));
     for (let key = 0; key < 20; key++) {
@@ -236,7 +236,7 @@ describe('what holds for every image', () => {
     }
   });
 
-  test('sigmas are drawn from U(0.4, 0.6), another for every step, draw and seed', () => {
+  test('has sigmas drawn from U(0.4, 0.6), different for every step, draw and seed', () => {
     const many = Array.from({ length: 400 }, (_, seed) => sigmasOfSteps({ seed })).flat();
     expect(Math.min(...many)).toBeGreaterThan(0.4);
     expect(Math.max(...many)).toBeLessThan(0.6);
@@ -248,7 +248,7 @@ describe('what holds for every image', () => {
     expect(many.every((sigma) => opened.includes(sigma))).toBe(true);
   });
 
-  test('another draw sees other noise', async () => {
+  test('has different noise in every draw', async () => {
     const answers = await Promise.all(
       [0, 1, 2].map(async (draw) => {
         const { steps, denoising } = chainOf({ method: 'lm-momentum', draw }, 'timesteps', 'seeded');
@@ -323,7 +323,7 @@ test.each<[Partial<PurifyingOptions>, RegExp]>([
   expect(open).toThrow(sentence);
 });
 
-test('fewer noises than steps, and a model opened at other levels, are refused', () => {
+test('fewer noises than steps, and a model opened at other levels, are rejected', () => {
   const info = { name: 'gaussian', ...addedSigmas(0.5), noise: givenNoise(NOISE, LENGTH) };
   expect(() => purificationSteps({ method: 'lm-adam', sigmas: new Array(7).fill(0.5) }, info)).toThrow(
     /6 noises are given, lm-adam takes 7/,

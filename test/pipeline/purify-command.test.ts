@@ -1,4 +1,4 @@
-// Purification as a command.
+// Tests the command `purify`.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
@@ -19,7 +19,7 @@ import { greyPng, temporaryFolder, write } from './image-files.ts';
 const DISCRETE = { ...SUMMARY, timestepSigmas };
 
 describe('the command', () => {
-  /** Opens the Gaussian for no class, and the fake for classes. */
+  /** Opens the Gaussian model if there are no classes, else the fake model. */
   const open =
     (seen: OpenModelOptions[] = []) =>
     async (folder: string, how: OpenModelOptions) => {
@@ -48,7 +48,7 @@ describe('the command', () => {
       data: Uint8Array.from({ length: 4 }, (_, i) => 255 * hash(key, i)),
     });
 
-  test('PNGs, tensors and lines; folders kept; one bad file is a line', async () => {
+  test('writes PNGs, tensors and lines, keeps folders, and reports an invalid file in its line', async () => {
     const folder = temporaryFolder();
     const images = join(folder, 'in');
     write(images, { 'a.png': random(1), 'deep/b.png': random(2), 'bad.png': 'hello' });
@@ -95,7 +95,7 @@ describe('the command', () => {
     await file.close();
   });
 
-  test('the same files whatever the batch and the concurrency; another seed, others', async () => {
+  test('writes the same files for any batch and concurrency, and different ones for another seed', async () => {
     const folder = temporaryFolder();
     const images = join(folder, 'in');
     write(images, Object.fromEntries(Array.from({ length: 7 }, (_, key) => [`${key}.png`, random(key)])));
@@ -111,7 +111,7 @@ describe('the command', () => {
     expect(await run('four', '--seed', '1')).not.toBe(expected);
   });
 
-  test('options reach the purification: step i has sigma i and noise i', async () => {
+  test('passes options to the purification: step i has sigma i and noise i', async () => {
     const folder = temporaryFolder();
     write(folder, { 'in/a.png': random(1) });
     const values = Float32Array.from({ length: 12 }, (_, i) => gauss(i, 3));
@@ -155,7 +155,7 @@ describe('the command', () => {
     await file.close();
   });
 
-  test('a run taken up again does what is left', async () => {
+  test('--resume purifies the remaining images', async () => {
     const folder = temporaryFolder();
     const images = join(folder, 'in');
     write(images, { 'a.png': random(1), 'b.png': random(2) });
@@ -169,7 +169,7 @@ describe('the command', () => {
     ]);
   });
 
-  test('a run is resumed with its own settings only, and tries failed items again', async () => {
+  test('--resume needs the same settings, and repeats failed items', async () => {
     const folder = temporaryFolder();
     const images = join(folder, 'in');
     write(images, { 'a.png': random(1), 'b.png': 'hello' });
@@ -202,7 +202,7 @@ describe('the command', () => {
     expect(held.every(({ error, seconds }) => error === undefined && seconds === undefined)).toBe(true);
   });
 
-  test('what lies beneath --out is no input, and inputs are not written over', async () => {
+  test('does not read images in --out, and does not overwrite inputs', async () => {
     const folder = temporaryFolder();
     write(folder, { 'a.png': random(1), 'out/old.png': random(2) });
     const inside = await cli(
@@ -248,7 +248,7 @@ describe('the command', () => {
     expect(existsSync('o')).toBe(false);
   });
 
-  test('--dry-run: how long purifying will take, alone and before classifying; nothing is written', async () => {
+  test('--dry-run prints the expected time, alone and before classifying, and writes nothing', async () => {
     const folder = temporaryFolder();
     const images = join(folder, 'in');
     write(images, { 'a.png': random(1), 'b.png': random(2) });
@@ -268,7 +268,7 @@ describe('the command', () => {
     expect(image.most).toBeGreaterThan(purification.most);
   });
 
-  test('what cannot be written is missed before the model is opened', async () => {
+  test('checks that outputs can be written before it opens the model', async () => {
     const folder = temporaryFolder();
     write(folder, { 'a.png': random(1), file: '' });
     const seen: OpenModelOptions[] = [];
@@ -287,7 +287,7 @@ describe('the command', () => {
     expect(existsSync(out)).toBe(false);
   });
 
-  test('classify --purify puts it in front, and says so', async () => {
+  test('classify --purify purifies images first, and reports it', async () => {
     const folder = temporaryFolder();
     write(folder, { 'a.png': greyPng(3), 'b.png': greyPng(14) });
     const seen: OpenModelOptions[] = [];
@@ -311,7 +311,7 @@ describe('the command', () => {
     expect(without.err).toMatch(/--purify-steps needs --purify METHOD/);
   });
 
-  test('a model that cannot be opened for no class: its status, and nothing is written', async () => {
+  test('exits with the status of the error and writes nothing if the model cannot be unconditional', async () => {
     const folder = temporaryFolder();
     write(folder, { 'in/a.png': greyPng(1) });
     const refuse = async () => {

@@ -1,4 +1,4 @@
-// Purification as a stream: the same bytes in any batch, failures, lost devices, unsubscription.
+// Tests purification as a stream: equal bytes in any batch, failures, lost devices, unsubscription.
 
 import { firstValueFrom, of } from 'rxjs';
 import { describe, expect, test } from 'vitest';
@@ -32,7 +32,7 @@ async function* items(count: number, pulledCount = { count: 0 }): AsyncGenerator
 
 const DISCRETE = { ...SUMMARY, timestepSigmas };
 
-/** A model at the levels of a purification. */
+/** Opens a model at the levels of a purification. */
 const opened = (options: PurifyingOptions, more: Partial<GaussianOptions> = {}): Gaussian =>
   gaussianModel({
     ...timesteps(...purificationLevels(options)(DISCRETE).map(({ t }) => t!)),
@@ -49,7 +49,7 @@ const options = (method: PurifyingOptions['method']): PurifyingOptions =>
   method === 'diffpure' ? { method, tStar: 10 } : { method };
 
 describe('purifyImages', () => {
-  test.each(METHODS)('%s: the same bytes in any batch, among any others', async (method) => {
+  test.each(METHODS)('%s: gives the same bytes in any batch, with any other images', async (method) => {
     const settings = options(method);
     const expected = byPath(await collect(purifyImages(items(9), async () => opened(settings), settings)));
     expect(expected.size).toBe(9);
@@ -73,7 +73,7 @@ describe('purifyImages', () => {
     yield item(5);
   }
 
-  test('many images fill the batches', async () => {
+  test('fills its batches with many images', async () => {
     const model = opened({ method: 'lm-momentum' }, { gradientBatchSize: 4, slots: 8 });
     await collect(purifyImages(items(32), async () => model, { method: 'lm-momentum' }));
     expect(model.batches.reduce((sum, { rows }) => sum + rows, 0)).toBe(32 * 5);
@@ -81,7 +81,7 @@ describe('purifyImages', () => {
     expect(model.closed).toBe(1);
   });
 
-  test('what was done to an image is told', async () => {
+  test('reports what it did to an image', async () => {
     const [result] = await collect(
       purifyImages(items(1), async () => opened({ method: 'lm-momentum' }), { method: 'lm-momentum' }),
     );
@@ -94,7 +94,7 @@ describe('purifyImages', () => {
     expect(purification.model).toBe('gaussian');
   });
 
-  test('failures pass, a wrong shape and what is no number become one', async () => {
+  test('passes failures on; a wrong shape, NaN and infinity become failures', async () => {
     const source = async function* (): AsyncGenerator<ImageItem | ItemFailure> {
       yield { path: 'bad', error: { code: 'empty', message: '' } };
       yield { path: 'large', pixels: new Float32Array(99) };
@@ -119,7 +119,7 @@ describe('purifyImages', () => {
     expect(progress.at(-1)).toBe(43);
   });
 
-  test('a lost device is replaced, half the batch is tried after one out of memory, two losses end it', async () => {
+  test('replaces a lost device, halves the batch if out of memory, and ends after two losses in a row', async () => {
     const settings = { method: 'lm-adam' } as const;
     const expected = byPath(await collect(purifyImages(items(9), async () => opened(settings), settings)));
     const models: Gaussian[] = [];
@@ -151,7 +151,7 @@ describe('purifyImages', () => {
     expect(openings).toBe(2);
   });
 
-  test('a model of latents, and one opened for classes, are refused and closed', async () => {
+  test('rejects and closes a latent model, and one opened for classes', async () => {
     const { differentiable: _, ...latent } = opened({ method: 'lm-adam' });
     const without: typeof latent = latent;
     await expect(collect(purifyImages(items(1), async () => without, { method: 'lm-adam' }))).rejects.toThrow(
@@ -164,7 +164,7 @@ describe('purifyImages', () => {
     );
   });
 
-  test('a lost model that comes back without gradients ends it, closed', async () => {
+  test('ends and closes the model if a reopened one has no gradients', async () => {
     const settings = options('lm-adam');
     const lost = opened(settings, { beforeBatch: () => Promise.reject(new DeviceLostError('gone')) });
     const { differentiable: _, ...latent } = opened(settings);
@@ -176,7 +176,7 @@ describe('purifyImages', () => {
     expect([lost.closed, without.closed]).toEqual([1, 1]);
   });
 
-  test('a signal stops it at once, and closes the model', async () => {
+  test('stops at once on a signal, and closes the model', async () => {
     const stop = new AbortController();
     const model = opened({ method: 'lm-adam' }, { beforeBatch: () => new Promise(() => undefined) });
     const running = collect(
@@ -189,7 +189,7 @@ describe('purifyImages', () => {
 });
 
 describe('the operator', () => {
-  test('unsubscribing stops batches and reading, and closes the model', async () => {
+  test('stops batches and reading on unsubscription, and closes the model', async () => {
     const model = opened({ method: 'diffpure', tStar: 50 });
     const count = { count: 0 };
     const purifying: PurifyOptions = { method: 'diffpure', tStar: 50, concurrency: 2 };
@@ -201,7 +201,7 @@ describe('the operator', () => {
     expect(count.count).toBeLessThan(6);
   });
 
-  test('keeps what else an item carries, on a plain observable too', async () => {
+  test('keeps other fields of an item, on a plain observable too', async () => {
     const source = of({ ...item(3), key: 'kept' });
     const open = async () => opened({ method: 'lm-residual' });
     const result = await firstValueFrom(source.pipe(purify(open, { method: 'lm-residual' })));

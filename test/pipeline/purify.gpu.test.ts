@@ -1,4 +1,4 @@
-// `purify` with the real graph: files in, tensors out, against torch (test/golden/purify.py).
+// Tests `purify` with the real graph, from files to tensors, against torch (test/golden/purify.py).
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,8 +21,8 @@ interface Case {
 const cases: readonly Case[] = JSON.parse(readFileSync(join(goldens, 'purify', 'cases.json'), 'utf8'));
 const models = [...new Set(cases.map(({ model }) => model))];
 
-/** The model of a golden as a folder, its images and its noise. */
-async function given(model: string, folder: string) {
+/** Writes the folder of a golden model, its images and its noise. */
+async function writeGolden(model: string, folder: string) {
   if (model !== 'edm-song')
     return {
       model: join(goldens, `errors-${model}`),
@@ -37,7 +37,7 @@ async function given(model: string, folder: string) {
   };
 }
 
-/** All tensors of a file, by their names. */
+/** Returns all tensors of a file by name. */
 async function tensorsOf(path: string): Promise<Map<string, Float32Array>> {
   const file = await openSafetensors(path);
   try {
@@ -55,7 +55,7 @@ const far = (x: Float32Array, y: Float32Array) =>
 describe.each(models)('%s', (model) => {
   test.each(cases.filter((one) => one.model === model))('$name', async ({ name, argv }) => {
     const folder = temporaryFolder();
-    const { model: path, images, noise } = await given(model, folder);
+    const { model: path, images, noise } = await writeGolden(model, folder);
     const tensors = join(folder, 'tensors.safetensors');
     const { status, out, err } = await run(
       ...['purify', images, '--model', path, ...argv, '--noise', noise],
@@ -71,9 +71,9 @@ describe.each(models)('%s', (model) => {
   });
 });
 
-test('the same bytes whatever the batch and the images in flight, by seed; classify takes the stage in front', async () => {
+test('purify writes the same bytes for any batch and concurrency, by seed; classify purifies first', async () => {
   const folder = temporaryFolder();
-  const { model, images } = await given('epsilon', folder);
+  const { model, images } = await writeGolden('epsilon', folder);
   const argv = ['--model', model, '--quiet', images, '--batch', '8'];
   const bytes = async (...more: string[]) => {
     const tensors = join(folder, 'tensors.safetensors');

@@ -1,5 +1,5 @@
-// A purification and the classifier behind it take their noise from the same seed. They must share none of it: a
-// classifier that sees the noise with which an image was purified measures that noise, and not the image.
+// A purification and the classifier after it take their noise from the same seed. They must not use the same noise: a
+// classifier that uses the noise with which an image was purified measures that noise instead of the image.
 
 import { expect, test } from 'vitest';
 import { type Denoising, statesOf } from '../../src/pipeline/purifying/chain.ts';
@@ -14,7 +14,7 @@ import { SUMMARY } from './fake-folder.ts';
 
 const LENGTH = 12;
 
-/** A classifier uses noise k at its k-th level, and counts on with every draw of an attack: far fewer than this. */
+/** More noises than any classifier uses: it takes noise k at its k-th level, and further ones in every draw of an attack. */
 const MOST_OF_A_CLASSIFIER = 2 ** 31 - 1;
 
 test.each<PurifyingOptions>([

@@ -30,7 +30,7 @@ const grey = (width: number, height: number, at: (x: number, y: number) => numbe
 });
 
 describe('resize', () => {
-  test.each(cases)('$in to $width x $height, $filter: every byte as Pillow', async (golds) => {
+  test.each(cases)('$in to $width x $height, $filter: equals Pillow in every byte', async (golds) => {
     const image = await golden(golds.in);
     const expected = await golden(golds.out);
     const actual = resize(image, golds.width, golds.height, golds.filter);
@@ -57,12 +57,12 @@ describe('resize', () => {
       ).toEqual(new Set([201]));
   });
 
-  test('the same size is the same image', () => {
+  test('returns the image unchanged if the size is the same', () => {
     const image = grey(5, 4, (x, y) => x * y);
     expect(resize(image, 5, 4)).toBe(image);
   });
 
-  test('sides below 1 are refused', () => {
+  test('rejects sides below 1', () => {
     expect(() =>
       resize(
         grey(2, 2, () => 0),
@@ -74,7 +74,7 @@ describe('resize', () => {
 });
 
 describe('resizeAndCrop', () => {
-  // [from, to, size after the resize, corner of the crop], worked out by torchvision's formulas
+  // [from, to, size after the resize, corner of the crop], computed with torchvision's formulas
   test.each([
     [
       [60, 40],
@@ -120,7 +120,7 @@ describe('resizeAndCrop', () => {
 });
 
 describe('channels and ranges', () => {
-  test('grey by the weights of Pillow, colour by repetition', () => {
+  test('grey uses the weights of Pillow, colour repeats the channel', () => {
     const image: Pixels = { width: 2, height: 1, channels: 3, data: Uint8Array.of(255, 0, 0, 1, 2, 250) };
     expect([...withChannels(image, 1).data]).toEqual([76, 30]);
     expect([
@@ -131,7 +131,7 @@ describe('channels and ranges', () => {
     ]).toEqual([7, 7, 7, 8, 8, 8]);
   });
 
-  test('a model takes planes in [-1, 1], and gives them back to the bit', () => {
+  test('pixels become planes in [-1, 1], and convert back exactly', () => {
     const image: Pixels = { width: 2, height: 1, channels: 3, data: Uint8Array.of(0, 255, 128, 255, 0, 127) };
     const input = toModelInput(image);
     expect([...input.slice(0, 4)]).toEqual([-1, 1, 1, -1]);
@@ -140,7 +140,7 @@ describe('channels and ranges', () => {
     expect(fromModelInput(toModelInput(every), [1, 16, 16])).toEqual(every);
   });
 
-  test('a crop beyond the image is refused', () => {
+  test('a crop outside the image is rejected', () => {
     expect(() =>
       crop(
         grey(2, 2, () => 0),
@@ -159,7 +159,7 @@ describe('admCrop', () => {
     readFileSync(new URL('cases.json', folder), 'utf8'),
   );
 
-  test.each(crops)('$in to $side: every byte as Pillow', async (golds) => {
+  test.each(crops)('$in to $side: equals Pillow in every byte', async (golds) => {
     const image = await decodeFile(new URL(golds.in, folder).pathname);
     const expected = await decodeFile(new URL(golds.out, folder).pathname);
     const actual = admCrop(image, golds.side);
@@ -171,7 +171,7 @@ describe('admCrop', () => {
     expect(Buffer.from(actual.data).equals(Buffer.from(expected.data))).toBe(true);
   });
 
-  test('refuses a side that is none', () => {
+  test('rejects an invalid side', () => {
     expect(() =>
       admCrop(
         grey(4, 4, () => 0),

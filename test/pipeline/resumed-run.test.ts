@@ -1,4 +1,4 @@
-// --resume goes on with the run that made the output, and with no other.
+// Tests that --resume continues only the run that wrote the output.
 
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -43,7 +43,7 @@ describe.each(['jsonl', 'csv'])('%s', (format) => {
     expect(readFileSync(output, 'utf8')).toBe(before);
   });
 
-  test('batch, concurrency and order change no result, and may differ', async () => {
+  test('batch, concurrency and order do not change results, and may differ', async () => {
     const { folder, output } = await earlier();
     goodImages(folder, 5);
     const argv = ['--batch', '3', '--concurrency', '2', '--order', 'input', '-q'];
@@ -51,7 +51,7 @@ describe.each(['jsonl', 'csv'])('%s', (format) => {
     expect(readFileSync(output, 'utf8').trim().split('\n')).toHaveLength(format === 'csv' ? 6 : 5);
   });
 
-  test('without the record model and seed are read from the lines, with a warning', async () => {
+  test('without a record, model and seed are read from the lines, with a warning', async () => {
     const { folder, output, before } = await earlier();
     rmSync(`${output}.run.json`);
     for (const [argv, open, difference] of [
@@ -68,7 +68,7 @@ describe.each(['jsonl', 'csv'])('%s', (format) => {
     expect(existsSync(`${output}.run.json`)).toBe(true);
   });
 
-  test('killed between emptying the output and writing the record: it begins anew', async () => {
+  test('a run killed between emptying the output and writing the record starts again', async () => {
     const { folder, output } = await earlier();
     writeFileSync(output, '');
     const { status } = await cli([folder, '-q', '--output', output, '--resume', '--seed', '7']);
@@ -76,7 +76,7 @@ describe.each(['jsonl', 'csv'])('%s', (format) => {
     expect(readFileSync(output, 'utf8').trim().split('\n')).toHaveLength(format === 'csv' ? 4 : 3);
   });
 
-  test('failed items are tried again, and each item has one line', async () => {
+  test('failed items are repeated, and each item has one line', async () => {
     const folder = temporaryFolder();
     const paths = goodImages(folder, 2);
     const late = join(folder, 'late.png');
@@ -99,7 +99,7 @@ describe.each(['jsonl', 'csv'])('%s', (format) => {
   });
 });
 
-test('a model of the same name that was trained further is another model', async () => {
+test('a model of the same name with other weights is another model', async () => {
   const folder = temporaryFolder();
   const model = join(folder, 'model');
   goodImages(join(folder, 'images'), 1);
@@ -133,7 +133,7 @@ test('text cannot be resumed', async () => {
   expect(err).toContain('expected --format jsonl or csv, got text');
 });
 
-test('the name of the output says the format, --format says it louder', async () => {
+test('the name of the output determines the format, and --format overrides it', async () => {
   const folder = temporaryFolder();
   const [image = ''] = goodImages(folder, 1);
   const made = async (name: string, ...argv: string[]) => {
@@ -146,7 +146,7 @@ test('the name of the output says the format, --format says it louder', async ()
   expect(linesOf(await made('b.csv', '--format', 'jsonl'))).toHaveLength(1);
 });
 
-test('--order input: results in the order of the inputs, failures among them', async () => {
+test('--order input writes results in the order of the inputs, including failures', async () => {
   const folder = temporaryFolder();
   goodImages(folder, 30);
   write(folder, { '0007.png': 'hello', '0019.png': '' });

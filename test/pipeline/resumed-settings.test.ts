@@ -1,5 +1,5 @@
-// --resume compares every setting that results depend on: each is changed alone, and the run is refused. A setting that
-// the record forgets would mix results of two different runs in one file without a word.
+// Tests that --resume compares every setting on which results depend: each is changed alone, and the run is rejected. A
+// setting that is missing in the record would silently mix results of two different runs in one file.
 
 import { appendFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -70,7 +70,7 @@ describe('evaluate', () => {
   });
 
   test.each(['eps', 'seed', 'set', 'model', 'weights', 'plans', 'attackSteps', 'eot', 'randomness'])(
-    'a log whose %s is another one is refused',
+    'rejects a log with another %s',
     async (name) => {
       const folder = setOf();
       const argv = ['evaluate', join(folder, 'set'), ...ATTACKED, '-q', '-o', join(folder, 'o')];
@@ -93,7 +93,7 @@ interface Command {
   readonly fields: readonly string[];
 }
 
-/** Commands that keep a record next to their output, with all fields of it. */
+/** Commands that write a record next to their output, with all its fields. */
 const COMMANDS: Readonly<Record<string, Command>> = {
   classify: {
     argv: (folder) => [join(folder, 'in')],
@@ -134,12 +134,12 @@ describe.each(Object.entries(COMMANDS))('%s', (_, { argv, open, fields }) => {
     return { words, output, record: `${output}.run.json` };
   };
 
-  test('the record has these fields, and no others', async () => {
+  test('writes a record with exactly these fields', async () => {
     const { record } = await made();
     expect(Object.keys(JSON.parse(readFileSync(record, 'utf8')).settings).sort()).toEqual([...fields].sort());
   });
 
-  test.each(fields)('a record whose %s is another one is refused', async (field) => {
+  test.each(fields)('rejects a record with another %s', async (field) => {
     const { words, output, record } = await made();
     const { settings } = JSON.parse(readFileSync(record, 'utf8'));
     writeFileSync(record, JSON.stringify({ settings: { ...settings, [field]: 'another' } }));
@@ -150,7 +150,7 @@ describe.each(Object.entries(COMMANDS))('%s', (_, { argv, open, fields }) => {
   });
 });
 
-test('classify: the torn last line of --errors is dropped before the run goes on', async () => {
+test('classify drops the torn last line of --errors before it continues', async () => {
   const folder = temporaryFolder();
   goodImages(join(folder, 'in'), 2);
   const output = join(folder, 'o.jsonl');

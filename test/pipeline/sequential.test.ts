@@ -12,8 +12,8 @@ const DIMENSIONS = 24;
 const IMAGES = 200;
 
 /**
- * A world where the theory of the likelihood ratio holds: candidate c predicts a point, the truth is one of the
- * candidates, errors are mean squared distances to truth + noise. kappa = 4 sigma^2 / dimensions.
+ * Returns a world in which the theory of the likelihood ratio holds: candidate c predicts a point, the truth is one of
+ * the candidates, errors are mean squared distances to truth + noise. kappa = 4 sigma^2 / dimensions.
  */
 function linearGaussian({ candidates = 10, levels = 24, sigma = 1, spread = 0.3, misfit = 0 } = {}) {
   const order = visitingOrder(levels);
@@ -46,7 +46,7 @@ const vector = (of: (i: number) => number): number[] => Array.from({ length: DIM
 const meanSquare = (of: (i: number) => number): number =>
   vector(of).reduce((sum, x) => sum + x * x, 0) / DIMENSIONS;
 
-/** Agreement with the exhaustive answer, with the truth, and the share of evaluations spent. */
+/** Returns the agreement with the exhaustive answer and with the truth, and the share of evaluations. */
 function measure(options: SequentialOptions, world: ReturnType<typeof linearGaussian>, images = IMAGES) {
   const { kappa, ...unknown } = world.info;
   const info = options.kappa === undefined ? unknown : { ...unknown, kappa };
@@ -71,8 +71,8 @@ function measure(options: SequentialOptions, world: ReturnType<typeof linearGaus
 /** Three standard errors of a share of the images. */
 const slack = (confidence: number) => 3 * Math.sqrt((confidence * (1 - confidence)) / IMAGES);
 
-describe('the answer is the exhaustive one at the confidence asked for', () => {
-  // Clear images, images on which single levels say little, and errors whose mean misses the truth.
+describe('the answer equals the exhaustive one with the requested confidence', () => {
+  // Clear images, images for which single levels say little, and errors whose mean does not favour the truth.
   const worlds = {
     clear: linearGaussian({ spread: 0.8 }),
     hard: linearGaussian({ spread: 0.25 }),
@@ -102,7 +102,7 @@ describe('the answer is the exhaustive one at the confidence asked for', () => {
     expect(ratio.share).toBeLessThan(paired.share);
   });
 
-  it('costs more the more certain it has to be', () => {
+  it('costs more for a higher confidence', () => {
     const { kappa } = worlds.hard.info;
     for (const known of [{}, { kappa }]) {
       const shares = [0.8, 0.95, 0.99, 0.9999].map(
@@ -113,7 +113,7 @@ describe('the answer is the exhaustive one at the confidence asked for', () => {
   });
 });
 
-describe('what an image asks for', () => {
+describe('the evaluations of an image', () => {
   const world = linearGaussian({ spread: 0.5 });
   const { kappa: _, ...unknown } = world.info;
   const trialOf = (
@@ -122,7 +122,7 @@ describe('what an image asks for', () => {
     info: { candidates: readonly Candidate[]; levels: readonly Level[]; kappa?: number } = unknown,
   ): Trial => runTrial(sequential(options), info, errorOf);
 
-  it('follows the order of the model, noise k with the k-th level', () => {
+  it('follow the order of the model; the k-th level has noise k', () => {
     const seen: [number, number][] = [];
     const { errorOf } = world.errorOf(3);
     runTrial(sequential(), unknown, (c, level, noise) => {
@@ -132,7 +132,7 @@ describe('what an image asks for', () => {
     expect(seen).toEqual(seen.map((__, k) => [k, k]));
   });
 
-  it('a sorted grid is visited across, not along', () => {
+  it('visit a sorted grid in an order that covers it early', () => {
     for (const direction of [1, -1]) {
       const levels = Array.from({ length: 24 }, (__, t) => ({ t: direction * t, weight: 1 }));
       const { visited } = trialOf({}, world.errorOf(3).errorOf, { ...unknown, levels });
@@ -141,7 +141,7 @@ describe('what an image asks for', () => {
     }
   });
 
-  it('does not depend on the unit of the errors, nor on what all candidates share (t-test)', () => {
+  it('depend neither on the unit of the errors nor on terms common to all candidates (t-test)', () => {
     for (let image = 0; image < 40; image++) {
       const { errorOf } = world.errorOf(image);
       const rounded = (c: number, level: number) => Math.round(errorOf(c, level) * 2 ** 14) / 2 ** 14;
@@ -155,7 +155,7 @@ describe('what an image asks for', () => {
     }
   });
 
-  it('does not depend on the order of the candidates', () => {
+  it('do not depend on the order of the candidates', () => {
     for (let image = 0; image < 40; image++) {
       const { errorOf } = world.errorOf(image);
       const turned = trialOf({}, (c, level) => errorOf((c + 3) % 10, level));
@@ -165,13 +165,13 @@ describe('what an image asks for', () => {
     }
   });
 
-  it('leaves out levels that do not count', () => {
+  it('leave out levels of weight 0', () => {
     const levels = unknown.levels.map((level, l) => ({ ...level, weight: l % 3 === 0 ? 0 : 1 }));
     const { visited } = trialOf({ confidence: 0.999999 }, world.errorOf(1).errorOf, { ...unknown, levels });
     expect(visited.some((l) => l % 3 === 0)).toBe(false);
   });
 
-  it('weighs: the answer at the end of the grid is that of the weighted mean', () => {
+  it('use weights: the answer at the end of the grid is that of the weighted mean', () => {
     const levels = unknown.levels.map((level, l) => ({ ...level, weight: 1 + (l % 5) }));
     const info = { ...unknown, levels };
     for (let image = 0; image < 20; image++) {
@@ -182,14 +182,14 @@ describe('what an image asks for', () => {
     }
   });
 
-  it('one candidate, or prompts of one class only: a single level', () => {
+  it('are at a single level for one candidate, or for prompts of one class', () => {
     const prompts = ['a cat', 'a photo of a cat'].map((prompt) => ({ label: 'cat', classidx: 4, prompt }));
     const { errorOf } = world.errorOf(1);
     expect(trialOf({}, errorOf, { ...unknown, candidates: fakeCandidates(1) }).evaluations).toBe(1);
     expect(trialOf({}, errorOf, { ...unknown, candidates: prompts }).evaluations).toBe(2);
   });
 
-  it('two equal prompts of one class do not keep an image undecided, two of different classes do', () => {
+  it('end for two equal prompts of one class, and leave two of different classes undecided', () => {
     const errorOf = (c: number, level: number) => (c < 2 ? 0.25 : 0.5) + 0.125 * hash(level, Math.max(c, 1));
     const candidates = (second: number) =>
       [0, second, 2, 3].map((classidx) => ({ label: `class ${classidx}`, classidx }));
@@ -200,12 +200,12 @@ describe('what an image asks for', () => {
     expect(verdict(different, 1)).toMatchObject({ label: 'class 0', decided: true });
   });
 
-  it('exact errors decide at once', () => {
+  it('are few if errors are exact', () => {
     expect(trialOf({}, (c) => 0.25 * c).evaluations).toBe(20);
     expect(trialOf({ kappa: 0.01 }, (c) => 0.25 * c).evaluations).toBe(10);
   });
 
-  it('uses the kappa of the model, or the one given', () => {
+  it('use the kappa of the options, or that of the model', () => {
     const { errorOf } = world.errorOf(5);
     const kappa = 0.125;
     const withKappa = trialOf({ kappa }, errorOf, { ...unknown, kappa: 100 });
@@ -213,7 +213,7 @@ describe('what an image asks for', () => {
     expect(withKappa.evaluations).toBeLessThan(trialOf({}, errorOf, { ...unknown, kappa: 100 }).evaluations);
   });
 
-  it('a thousand candidates on a long grid need few rounds', () => {
+  it('of a thousand candidates on a long grid need few rounds', () => {
     const levels = visitingOrder(500).map((t) => ({ t, weight: 1 }));
     const info = { candidates: fakeCandidates(1000), levels };
     let rounds = 0;
@@ -231,7 +231,7 @@ describe('what an image asks for', () => {
   });
 });
 
-describe('refuses', () => {
+describe('rejects', () => {
   it.each([0, 1, -1, 1.5, Number.NaN])('a confidence of %d', (confidence) => {
     expect(() => sequential({ confidence })).toThrow(UsageError);
   });

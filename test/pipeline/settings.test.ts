@@ -20,7 +20,7 @@ const settingsOf = (...argv: readonly string[]) => {
 };
 
 describe('options', () => {
-  test('defaults are the contract', () => {
+  test('have the defaults of the contract', () => {
     expect(settingsOf('a.png')).toMatchObject({
       inputs: ['a.png'],
       nul: false,
@@ -40,7 +40,7 @@ describe('options', () => {
     });
   });
 
-  test('a template is a list', () => {
+  test('--template is one text', () => {
     const settings = settingsOf('a', '--labels', 'cat', '--template', 'a {}', '--template', 'two {}s');
     expect(settings.template).toEqual(['a {}', 'two {}s']);
     expect(() => settingsOf('a', '--labels', 'cat', '--template', 'a {}', '--template', 'x')).toThrow(
@@ -48,7 +48,7 @@ describe('options', () => {
     );
   });
 
-  test('every option', () => {
+  test('are all parsed', () => {
     const settings = settingsOf(
       ...'--model m --labels A,"B,C" --strategy staged --n-samples 50,500 --to-keep 5,1 --budget 100'.split(
         ' ',
@@ -76,7 +76,7 @@ describe('options', () => {
     });
   });
 
-  test('-0 alone reads standard input', () => {
+  test('-0 without inputs reads standard input', () => {
     expect(settingsOf('-0')).toMatchObject({ inputs: ['-'], nul: true });
   });
 
@@ -113,7 +113,7 @@ describe('options', () => {
 });
 
 describe('presets', () => {
-  /** The table of Li et al., with the evaluations an image that it says these cost. */
+  /** The table of Li et al., with their numbers of evaluations per image. */
   test.each([
     ['paper-food101', 101, [20, 50, 100, 500], [20, 10, 5, 1], 'l2', 5570],
     ['paper-cifar10', 10, [50, 500], [5, 1], 'l1', 2750],
@@ -145,7 +145,7 @@ describe('presets', () => {
     expect(trial.evaluations).toBe(evaluations);
   });
 
-  test('paper-pets looks at t = 22, 62, ..., 982 first; the grid is t = 2, 6, ..., 998', async () => {
+  test('paper-pets visits t = 22, 62, ..., 982 first; the grid is t = 2, 6, ..., 998', async () => {
     const settings = settingsOf('a', '--preset', 'paper-pets');
     const levels = (await modelOptions(settings)).levels!(TEXT_SUMMARY);
     const { visited } = runTrial(
@@ -158,7 +158,7 @@ describe('presets', () => {
     expect([...ts].sort((a, b) => a - b)).toEqual(Array.from({ length: 250 }, (_, k) => 2 + 4 * k));
   });
 
-  test('paper-dit: every class at t = 2, 6, ..., 998', async () => {
+  test('paper-dit visits every class at t = 2, 6, ..., 998', async () => {
     const settings = settingsOf('a', '--preset', 'paper-dit');
     expect(settings).toMatchObject({ deciding: { record: 'all' }, loss: 'l2' });
     const levels = (await modelOptions(settings)).levels!(SUMMARY);
@@ -167,7 +167,7 @@ describe('presets', () => {
     );
   });
 
-  test('what is typed wins, and what does not fit it is left out', () => {
+  test('explicit options override the preset, and drop its settings that do not fit them', () => {
     expect(
       settingsOf('a', '--preset', 'paper-cifar10', '--n-samples', '25,250', '--loss', 'l2'),
     ).toMatchObject({
@@ -188,13 +188,13 @@ describe('presets', () => {
     expect(continuous).toMatchObject({ deciding: { record: 'all' }, timesteps: undefined });
   });
 
-  test('every preset is one that may be typed', () => {
+  test('every preset can be typed', () => {
     for (const name of Object.keys(PRESETS)) expect(settingsOf('a', '--preset', name).preset).toBe(name);
   });
 });
 
 describe('the model', () => {
-  test('levels of the model, of a grid, and of a file of weights', async () => {
+  test('may have levels of its own, of a grid, and of a file of weights', async () => {
     const levels = async (...argv: readonly string[]) =>
       (await modelOptions(settingsOf('a', ...argv))).levels?.(SUMMARY);
     expect(await levels()).toBe(SUMMARY.levels);
@@ -216,14 +216,14 @@ describe('the model', () => {
     expect(await levels(...schedule, '--timesteps', 'even:8')).toHaveLength(8);
   });
 
-  test('levels of a model of sigmas', async () => {
+  test('may have levels of sigmas', async () => {
     const own = [{ sigma: 0.5, weight: 3 }];
     const summary = { ...SUMMARY, levels: own };
     const levels = async (...argv: readonly string[]) =>
       (await modelOptions(settingsOf('a', ...argv))).levels?.(summary);
     const rising = (actual: readonly Level[] | undefined) => [...actual!].sort((a, b) => a.sigma! - b.sigma!);
     expect(await levels()).toBe(own);
-    // RDC's weights unless told otherwise, in an order that is not that of the grid.
+    // RDC's weights by default, in another order than that of the grid.
     const rdc = await levels('--sigmas', 'linspace:1e-4:3:126');
     expect(rising(rdc)).toEqual(rdcLevels());
     expect(rdc).not.toEqual(rdcLevels());
@@ -241,12 +241,12 @@ describe('the model', () => {
     await expect(levels('--timesteps', 'even:4')).rejects.toThrow('the model has sigmas, not timesteps');
   });
 
-  test('a weighting over sigma is refused where there are timesteps', async () => {
+  test('rejects a weighting over sigma if it has timesteps', async () => {
     const options = await modelOptions(settingsOf('a', '--weighting', 'rdc-code'));
     expect(() => options.levels!(SUMMARY)).toThrow('"rdc-code" needs sigmas; this grid has timesteps');
   });
 
-  test('folders, names, sizes', async () => {
+  test('is found by folder or name, and has sizes', async () => {
     const folder = temporaryFolder();
     expect(await modelFolder(folder)).toBe(folder);
     expect(await modelFolder('./missing')).toBe('./missing');

@@ -1,5 +1,5 @@
-// Dropping classes across sigmas whose weights differ by ten orders of magnitude: a world in which every error can be
-// computed, and the strategies in it.
+// Tests that strategies drop classes correctly across sigmas whose weights differ by ten orders of magnitude, in a world in
+// which every error can be computed.
 
 import { describe, expect, it } from 'vitest';
 import type { Level } from '../../src/graph/model.ts';
@@ -12,12 +12,12 @@ import { fakeCandidates, gauss, hash, runTrial } from './fake-model.ts';
 
 const CLASSES = 10;
 const DIMENSIONS = 48;
-/** Standard deviations of the data in its dimensions: fine and coarse detail, as images have. */
+/** Standard deviations of the data in its dimensions: fine and coarse detail, as in images. */
 const SCALES = Array.from({ length: DIMENSIONS }, (_, j) => 0.5 * 10 ** ((-2 * j) / (DIMENSIONS - 1)));
 
 /**
  * Classes are Gaussians of the same covariance, and the network is their best denoiser:
- * D(x_s; s, c) = mu_c + tau² / (tau² + s²) (x_s - mu_c), dimension by dimension. Errors are those of images.
+ * D(x_s; s, c) = mu_c + tau² / (tau² + s²) (x_s - mu_c), for each dimension. Errors are those of images.
  */
 function world(image: number, spread: number, levels: readonly Level[]) {
   const means = Array.from({ length: CLASSES }, (_, c) =>
@@ -45,7 +45,7 @@ interface Outcome {
   readonly share: number;
 }
 
-/** Agreement with the answer of the whole grid, with the truth, and the share of the evaluations spent. */
+/** Returns the agreement with the answer of the whole grid and with the truth, and the share of the evaluations. */
 function measure(levels: readonly Level[], spread: number, images: number, strategy: Strategy): Outcome {
   const info: ModelInfo = { candidates: fakeCandidates(CLASSES), levels };
   let [agreement, accuracy, share] = [0, 0, 0];
@@ -67,15 +67,18 @@ const grid = rdcLevels();
 
 describe("RDC's grid", () => {
   describe.each([0.6, 0.25])('classes %d standard deviations apart in every dimension', (spread) => {
-    it.each([0.9, 0.99])('is decided at confidence %d as by all of it, for less', (confidence) => {
-      const actual = measure(grid, spread, IMAGES, sequential({ confidence }));
-      if (process.env.TRIAL_IMAGES) console.log(spread, confidence, actual);
-      expect(actual.agreement).toBeGreaterThanOrEqual(confidence - slack(confidence));
-      expect(actual.share).toBeLessThan(0.5);
-    });
+    it.each([0.9, 0.99])(
+      'gives the answer of the whole grid at confidence %d, with fewer evaluations',
+      (confidence) => {
+        const actual = measure(grid, spread, IMAGES, sequential({ confidence }));
+        if (process.env.TRIAL_IMAGES) console.log(spread, confidence, actual);
+        expect(actual.agreement).toBeGreaterThanOrEqual(confidence - slack(confidence));
+        expect(actual.share).toBeLessThan(0.5);
+      },
+    );
   });
 
-  it('needs fewer evaluations visited by mass than by index', () => {
+  it('needs fewer evaluations if visited by mass than by index', () => {
     const byIndex = bitReversed(grid.length, 0.25).map((l) => grid[l]!);
     const strategy = sequential({ confidence: 0.95 });
     const [mass, index] = [grid, byIndex].map((levels) => measure(levels, 0.6, IMAGES, strategy));
@@ -83,7 +86,7 @@ describe("RDC's grid", () => {
     expect(mass!.share).toBeLessThan(0.8 * index!.share);
   });
 
-  it('placed by importance, a third of the sigmas finds the same classes', () => {
+  it('finds the same classes with a third of the sigmas, placed by importance', () => {
     const whole = measure(grid, 0.6, IMAGES, all());
     const third = measure(importanceLevels(42, 'rdc-code'), 0.6, IMAGES, all());
     if (process.env.TRIAL_IMAGES) console.log({ whole, third });
@@ -102,7 +105,7 @@ it('the unit of the weights does not matter', () => {
   }
 });
 
-it('a level of nearly all the weight decides, however many others there are', () => {
+it('a level with almost all the weight decides, however many others there are', () => {
   const levels = Array.from({ length: 40 }, (_, t) => ({ t, weight: t === 17 ? 1e6 : 1 }));
   const info = { candidates: fakeCandidates(3), levels };
   // Class 0 is best at level 17 by 0.01, and class 1 by 0.5 everywhere else.

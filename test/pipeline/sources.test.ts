@@ -12,7 +12,7 @@ async function* bytes(...parts: readonly string[]) {
   for (const part of parts) yield Buffer.from(part);
 }
 
-/** What is found, relative to the folder; failures as `path: code`. */
+/** Returns the paths that are found, relative to the folder, and failures as `path: code`. */
 async function found(
   folder: string,
   inputs: readonly string[],
@@ -26,7 +26,7 @@ async function found(
 }
 
 describe('folders', () => {
-  test('images at any depth, sorted; no other files, no hidden ones', async () => {
+  test('give images at any depth, sorted, without other or hidden files', async () => {
     const folder = temporaryFolder();
     write(folder, {
       'b.png': '',
@@ -43,7 +43,7 @@ describe('folders', () => {
     expect(await found(folder, [folder])).toEqual(['a.JPG', 'b.png', 'sub/d.webp', 'sub/deep/e.tiff']);
   });
 
-  test('links are followed, loops end, what leads nowhere is said once', async () => {
+  test('follow links, end loops, and report a broken link once', async () => {
     const folder = temporaryFolder();
     const other = temporaryFolder();
     write(other, { 'x.png': '', back: `->${folder}` });
@@ -65,7 +65,7 @@ describe('folders', () => {
     ]);
   });
 
-  test('a folder that vanishes under way is one failure', async () => {
+  test('that are removed during the run are one failure', async () => {
     const folder = temporaryFolder();
     write(folder, { 'a/1.png': '', 'b/2.png': '', 'c/3.png': '' });
     const paths: string[] = [];
@@ -80,7 +80,7 @@ describe('folders', () => {
     ]);
   });
 
-  test('10,000 files are all found, and pulled one by one', async () => {
+  test('give all of 10,000 files, one by one', async () => {
     const folder = temporaryFolder();
     const names = Array.from({ length: 10_000 }, (_, i) => [`${i}.png`, ''] as const);
     write(folder, Object.fromEntries(names));
@@ -88,7 +88,7 @@ describe('folders', () => {
     expect(paths.size).toBe(10_000);
     const source = findImages([folder]);
     await source.next();
-    await source.return(undefined); // closes the folder although it is half read
+    await source.return(undefined); // closes the folder before its end
   });
 });
 
@@ -124,12 +124,12 @@ describe('patterns', () => {
 });
 
 describe('standard input', () => {
-  test('one path a line, whatever the pieces, line ends and gaps', async () => {
+  test('has one path per line, for any chunks, line ends and empty lines', async () => {
     const lines = linesOf(bytes('a.p', 'ng\r\n\nbé', '.png\nc c.png'), '\n');
     expect(await collect(lines)).toEqual(['a.png', 'bé.png', 'c c.png']);
   });
 
-  test('a character cut in two', async () => {
+  test('may split a character between chunks', async () => {
     const whole = Buffer.from('é\n');
     const pieces = (async function* () {
       yield whole.subarray(0, 1);
@@ -138,11 +138,11 @@ describe('standard input', () => {
     expect(await collect(linesOf(pieces, '\n'))).toEqual(['é']);
   });
 
-  test('NUL leaves line feeds in names', async () => {
+  test('with -0 allows line feeds in names', async () => {
     expect(await collect(linesOf(bytes('a\nb.png\0c.png\0'), '\0'))).toEqual(['a\nb.png', 'c.png']);
   });
 
-  test('of a line longer than any path the beginning is kept, and it counts as one', async () => {
+  test('keeps the start of a line that is longer than any path, and counts it once', async () => {
     const lines = await collect(linesOf(bytes('x'.repeat(100_000), 'x'.repeat(100_000), '\nb\n'), '\n'));
     expect(lines.map((line) => line.length)).toEqual([65_536, 1]);
     expect(await found('.', ['-'], { stdin: bytes(`${'x'.repeat(100_000)}\nnone\n`) })).toEqual([
@@ -151,7 +151,7 @@ describe('standard input', () => {
     ]);
   });
 
-  test('a NUL byte in a line is the fault of that line, which says what to do', async () => {
+  test('makes a line with a NUL byte a failure that says what to do', async () => {
     const stdin = bytes('a.png\0b.png\nnone\n');
     const items = await collect(findImages(['-'], { stdin }));
     expect(items).toMatchObject([
@@ -162,8 +162,8 @@ describe('standard input', () => {
 
   test.each([
     ['UTF-8 with a byte order mark', Buffer.from('\ufeffa.png\r\né.png\r\n')],
-    ['UTF-16, little end first', Buffer.from('\ufeffa.png\r\né.png\r\n', 'utf16le')],
-    ['UTF-16, big end first', Buffer.from('\ufeffa.png\r\né.png\r\n', 'utf16le').swap16()],
+    ['UTF-16, little-endian', Buffer.from('\ufeffa.png\r\né.png\r\n', 'utf16le')],
+    ['UTF-16, big-endian', Buffer.from('\ufeffa.png\r\né.png\r\n', 'utf16le').swap16()],
   ])('%s, however it is cut', async (_, whole) => {
     for (const size of [1, 2, 5, 100]) {
       const pieces = (async function* () {
@@ -173,7 +173,7 @@ describe('standard input', () => {
     }
   });
 
-  test('a short first line is not held back', async () => {
+  test('yields a short first line at once', async () => {
     const open = (async function* () {
       yield Buffer.from('a\n');
       await new Promise(() => {});
@@ -181,7 +181,7 @@ describe('standard input', () => {
     expect(await linesOf(open, '\n').next()).toEqual({ done: false, value: 'a' });
   });
 
-  test('standard input that cannot be read is one sentence', async () => {
+  test('that cannot be read is one sentence', async () => {
     const broken = (async function* () {
       yield Buffer.from('a\n');
       throw Object.assign(new Error('EIO: i/o error'), { code: 'EIO' });
@@ -189,7 +189,7 @@ describe('standard input', () => {
     await expect(collect(linesOf(broken, '\n'))).rejects.toThrow('standard input cannot be read (EIO)');
   });
 
-  test('files and folders, among other inputs; patterns are names here', async () => {
+  test('may list files and folders; patterns are plain names in a list', async () => {
     const folder = temporaryFolder();
     write(folder, { 'a.png': '', 'sub/b.png': '', 'q/c.png': '' });
     const stdin = bytes(`${folder}/sub\n${folder}/*.png\n`);
@@ -221,7 +221,7 @@ describe('iterables', () => {
     expect(ahead).toBeLessThanOrEqual(4);
   });
 
-  test('mapOrdered reports an error in its turn', async () => {
+  test('mapOrdered throws an error at its position', async () => {
     const seen: number[] = [];
     const run = async () => {
       for await (const value of mapOrdered(linesOf(bytes('1\n2\n3\n'), '\n'), 3, async (line) => {
@@ -234,7 +234,7 @@ describe('iterables', () => {
     expect(seen).toEqual([1]);
   });
 
-  test('until ends a source that never answers', async () => {
+  test('until ends a source that never yields', async () => {
     const controller = new AbortController();
     const silent = { [Symbol.asyncIterator]: () => ({ next: () => new Promise<never>(() => {}) }) };
     const ended = collect(until(silent, controller.signal));
@@ -242,7 +242,7 @@ describe('iterables', () => {
     expect(await ended).toEqual([]);
   });
 
-  test('goodImages are found in their order', async () => {
+  test('goodImages keeps the order', async () => {
     const folder = temporaryFolder();
     mkdirSync(join(folder, 'empty'));
     const paths = goodImages(folder, 5);

@@ -9,7 +9,7 @@ import type { EvaluationRecord } from '../../src/pipeline/types.ts';
 import { stagedReference } from '../reference/staged.ts';
 import { collect, fakeCandidates, fakeModel, hash, image, images, runTrial } from './fake-model.ts';
 
-/** What `test/golden/make.py` recorded of one image. */
+/** The record of one image from `test/golden/make.py`. */
 interface GoldenCase {
   readonly n_samples: readonly number[];
   readonly to_keep: readonly number[];
@@ -44,7 +44,7 @@ function run(
 }
 
 describe('staged elimination', () => {
-  // The schedules of the published table; the last are awkward on purpose.
+  // The schedules of the published table, and some unusual ones.
   it.each([
     [101, [20, 50, 100, 500], [20, 10, 5, 1]],
     [10, [50, 500], [5, 1]],
@@ -70,7 +70,7 @@ describe('staged elimination', () => {
     }
   });
 
-  it('spends what the published table says', () => {
+  it('needs the evaluations of the published table', () => {
     const spent = (prompts: number, n: readonly number[], keep: readonly number[]) =>
       run(prompts, n, keep, (prompt, t) => hash(prompt, t)).trial.evaluations;
     expect(spent(101, [20, 50, 100, 500], [20, 10, 5, 1])).toBe(5570);
@@ -80,7 +80,7 @@ describe('staged elimination', () => {
     expect(spent(1000, [50, 100, 500, 1000], [500, 50, 10, 1])).toBe(124_500);
   });
 
-  it('finds the grid whatever the order in which the model lists its levels', () => {
+  it("finds the grid for any order of the model's levels", () => {
     const levels = grid([4, 12]);
     const shuffled = [...levels].sort((a, b) => hash(a.t) - hash(b.t));
     const error = (prompt: number, t: number, noise: number) => hash(prompt, t, noise);
@@ -89,7 +89,7 @@ describe('staged elimination', () => {
     );
   });
 
-  it('logs in the pipeline what the reference evaluates', async () => {
+  it('evaluates the same in the pipeline as the reference', async () => {
     const levels = grid([5, 20]);
     const errorOf = (id: number, prompt: number, level: number, noise: number) =>
       Math.fround(hash(id, prompt, levels[level]!.t, noise));
@@ -120,7 +120,7 @@ describe('staged elimination', () => {
   });
 
   it.each(['epsilon', 'v_prediction', 'sample'])(
-    'PyTorch: every evaluation and survivor (%s)',
+    'equals PyTorch in every evaluation and survivor (%s)',
     async (kind) => {
       const file = new URL(`../golden/errors-${kind}/expected.json`, import.meta.url);
       const cases: readonly GoldenCase[] = JSON.parse(await readFile(file, 'utf8'));
@@ -154,7 +154,7 @@ describe('staged elimination', () => {
     expect(() => staged({ nSamples, toKeep })).toThrow(UsageError);
   });
 
-  it('refuses more samples than the grid has levels', () => {
+  it('rejects more samples than the grid has levels', () => {
     expect(() =>
       staged({ nSamples: [25], toKeep: [1] })({ candidates: fakeCandidates(3), levels: grid([24]) }),
     ).toThrow('staged: expected at most the 24 levels of the grid per stage, got 25');

@@ -11,11 +11,11 @@ describe('variance', () => {
     near(variance([2, 4, 4, 4, 5, 5, 7, 9]), 32 / 7);
   });
 
-  it('does not cancel far from zero', () => {
+  it('is precise far from zero', () => {
     near(variance([1e9 + 1, 1e9 + 2, 1e9 + 3]), 1);
   });
 
-  it('does not exist below two values', () => {
+  it('is undefined for fewer than two values', () => {
     expect(variance([])).toBeNaN();
     expect(variance([3])).toBeNaN();
   });

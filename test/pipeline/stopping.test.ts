@@ -1,4 +1,4 @@
-// Streams of results that are stopped, by those who take them and by those who give.
+// Tests streams of results that the consumer or the source stops.
 
 import { describe, expect, it } from 'vitest';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
@@ -29,7 +29,7 @@ describe('stopping', () => {
     expect(model.closed).toBe(1);
   });
 
-  it('while the model opens: it is closed when it has', async () => {
+  it('while the model opens closes the model afterwards', async () => {
     const model = fakeModel();
     let open = (): void => {};
     const opening = new Promise<Fake>((resolve) => {
@@ -45,7 +45,7 @@ describe('stopping', () => {
     expect(model.closed).toBe(1);
   });
 
-  it('breaking out of a loop tells the source, also one that is being pulled', async () => {
+  it('breaking out of a loop closes the source, even during a pull', async () => {
     let returned = 0;
     const source: AsyncIterable<ImageItem> = {
       [Symbol.asyncIterator]: () => {
@@ -64,7 +64,7 @@ describe('stopping', () => {
     expect([returned, model.closed]).toEqual([1, 1]);
   });
 
-  it('an aborted signal opens nothing; an unread stream opens nothing', async () => {
+  it('with an aborted signal, or without a reader, no model is opened', async () => {
     let opened = 0;
     const openModel = async () => {
       opened++;
@@ -76,7 +76,7 @@ describe('stopping', () => {
     expect(opened).toBe(0);
   });
 
-  it('a source that throws ends the stream with its error after the results that are ready', async () => {
+  it('a source that throws ends the stream with its error, after the finished results', async () => {
     async function* source() {
       yield image(0);
       await turns(100);

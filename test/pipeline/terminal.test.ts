@@ -1,4 +1,4 @@
-// What a person sees: the program in a pseudo-terminal of 80 columns, with NO_COLOR, with TERM=dumb, and in a pipe.
+// Tests the output of the program in a pseudo-terminal of 80 columns, with NO_COLOR, with TERM=dumb, and in a pipe.
 
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -14,7 +14,7 @@ vi.setConfig({ testTimeout: 120_000 });
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
-/** Runs a command in a terminal of `columns`, and writes what the terminal got. */
+/** Runs a command in a terminal of `columns`, and writes the output that the terminal receives. */
 const PTY = `
 import fcntl, os, pty, struct, sys, termios
 pid, fd = pty.fork()
@@ -31,7 +31,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 const python = spawnSync('python3', ['-c', 'import pty']).status === 0;
 
-/** The program in a terminal; `delay` milliseconds a batch leave time for progress to be drawn. */
+/** Runs the program in a terminal; `delay` milliseconds per batch leave time to draw progress. */
 function inTerminal(argv: readonly string[], env: NodeJS.ProcessEnv = {}, columns = 80, delay = 15) {
   const command = [
     '--import',
@@ -50,7 +50,7 @@ function inTerminal(argv: readonly string[], env: NodeJS.ProcessEnv = {}, column
   return { raw: child.stdout, status: child.status, lines: screen(child.stdout) };
 }
 
-/** The lines that a terminal shows: it obeys carriage returns and the erasing of a line, and nothing else is sent. */
+/** Returns the lines that a terminal shows after carriage returns and erased lines; the program sends no other codes. */
 function screen(raw: string): string[] {
   const lines = [''];
   let column = 0;
@@ -103,7 +103,7 @@ describe.skipIf(!python)('in a terminal', () => {
     else expect(raw).toMatch(/\r\d+ of 27 images/);
   });
 
-  test('JSON lines by name: every one whole, none with progress in it', () => {
+  test('--format jsonl prints whole lines without progress in them', () => {
     const { lines } = inTerminal([images(), '--format', 'jsonl'], {}, 500);
     const json = lines.filter((line) => line.startsWith('{'));
     expect(json).toHaveLength(27);
@@ -111,13 +111,13 @@ describe.skipIf(!python)('in a terminal', () => {
     expect(lines.filter((line) => !line.startsWith('{') && !OWN.test(line))).toEqual([]);
   });
 
-  test('a mistake is one sentence', () => {
+  test('a usage error is one sentence', () => {
     expect(inTerminal(['evalute', '.']).lines).toEqual([
       'diffclass-stream: "evalute" is neither a command nor a file; did you mean evaluate?',
     ]);
   });
 
-  test('results in a pipe to another program of the same terminal do not meet progress', () => {
+  test('results that a pipe sends to another program of the same terminal do not mix with progress', () => {
     const script = `${JSON.stringify(process.execPath)} --import tsx test/pipeline/fake-cli.ts 15 --model ./fake ${images()} | cat`;
     const child = spawnSync('python3', ['-c', PTY, '2000', 'bash', '-c', script], {
       cwd: ROOT,
@@ -146,7 +146,7 @@ describe('in a pipe', () => {
     return spawnSync('bash', ['-c', `"$@" ${shell}`, 'bash', ...command], { cwd: ROOT, encoding: 'utf8' });
   };
 
-  test('JSON lines, and nothing of ours but whole lines on standard error', () => {
+  test('prints JSON lines, and only whole lines on standard error', () => {
     const { stdout, stderr } = piped([images()]);
     expect(linesOf(stdout)).toHaveLength(27);
     for (const line of stderr.trimEnd().split('\n')) expect(line).toMatch(OWN);
@@ -157,7 +157,7 @@ describe('in a pipe', () => {
   test
     .skipIf(process.platform !== 'linux')
     .each([[['.']], [['--help']], [['--version']], [['.', '--format', 'csv']]])(
-    '%j on a full device: one sentence, status 2',
+    '%j on a full device is one sentence, with status 2',
     (argv) => {
       const [first = '', ...rest] = argv;
       const { status, stderr } = piped([first === '.' ? images() : first, '-q', ...rest], '> /dev/full');
@@ -195,7 +195,7 @@ describe('lines of text', () => {
   });
   const labels = ['cat', 'guinea pig'];
 
-  test('columns are aligned, and what was not decided is marked', () => {
+  test('have aligned columns, and undecided images are marked', () => {
     const line = textLines({ labels });
     expect(line(result({}))).toBe('cat          75.0 %   or guinea pig 25.0 %  photos/a.png\n');
     expect(line(result({ decided: false, probability: 1, top: [] }))).toBe(
@@ -206,12 +206,12 @@ describe('lines of text', () => {
     );
   });
 
-  test('--timings and --energy have columns', () => {
+  test('have columns for --timings and --energy', () => {
     const line = textLines({ labels, timings: true, energy: true });
     expect(line(result({ energy: -12.34, energyLevels: 3 }))).toContain('energy -12.3  0.25 s  photos/a.png');
   });
 
-  test.each([20, 40, 60, 80, 120])('at most %i columns, wide characters counted twice', (width) => {
+  test.each([20, 40, 60, 80, 120])('have at most %i columns, with wide characters counted twice', (width) => {
     const line = textLines({ labels: ['三毛猫'.repeat(20), 'é'.repeat(50)], width });
     for (const changes of [
       {},
@@ -224,7 +224,7 @@ describe('lines of text', () => {
     expect(displayWidth(line(failure).trimEnd())).toBeLessThanOrEqual(width);
   });
 
-  test('a terminal gets text, a file and a pipe JSON lines, unless --format says otherwise', async () => {
+  test('are the default on a terminal; files and pipes get JSON lines; --format overrides both', async () => {
     const folder = temporaryFolder();
     goodImages(folder, 1);
     const terminal = { isTTY: true, columns: 80 };

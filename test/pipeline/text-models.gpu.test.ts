@@ -1,5 +1,5 @@
-// Zero-shot from the command line, with the real graph: tiny random pipelines against the published algorithm as
-// diffusers and transformers run it, and folders that are not in order.
+// Tests zero-shot classification from the command line, with the real graph: tiny random pipelines against the published
+// algorithm in diffusers and transformers, and invalid folders.
 
 import { cp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -33,7 +33,7 @@ interface Case {
 }
 
 describe.each(['sd1', 'sd2', 'v', 'dit'])('%s, staged, from PNG files to lines', (name) => {
-  test("evaluations, errors, survivors and winner are the published algorithm's", async () => {
+  test('has the evaluations, errors, survivors and winner of the published algorithm', async () => {
     const { folder, argv, images } = pipeline(name);
     const cases: Case[] = JSON.parse(await readFile(join(folder, 'expected.json'), 'utf8'));
     const errors = join(temporaryFolder(), 'errors.jsonl');
@@ -81,7 +81,7 @@ describe.each(['sd1', 'sd2', 'v', 'dit'])('%s, staged, from PNG files to lines',
   });
 });
 
-test('labels and a template, sequentially: the same line whatever the batch and the images in flight', async () => {
+test('labels and a template give the same line for any batch and concurrency', async () => {
   const { folder, images } = pipeline('sd2');
   const argv = [
     '--model',
@@ -105,7 +105,7 @@ test('labels and a template, sequentially: the same line whatever the batch and 
   expect(await lines('--timesteps', 'even:12', '--batch', '3', '--concurrency', '1')).toEqual(first);
 });
 
-test('an image size that the model can take, and one that it cannot', async () => {
+test('--image-size accepts a size that the model can take, and rejects others', async () => {
   const { argv, images } = pipeline('sd2');
   const larger = await run(...argv, '--image-size', '32', '--timesteps', 'even:3', '--quiet', images);
   expect(larger.status).toBe(0);
@@ -114,7 +114,7 @@ test('an image size that the model can take, and one that it cannot', async () =
   expect(refused.err).toMatch(/multiples of 4, got 30/);
 });
 
-test('match, info and --dry-run on a real folder', async () => {
+test('match, info and --dry-run work on a real folder', async () => {
   const { folder, argv, images } = pipeline('sd1');
   const pairs = join(temporaryFolder(), 'pairs.csv');
   const [a, b] = [0, 1].map((i) => join(images, `${i}.png`));
@@ -130,7 +130,7 @@ test('match, info and --dry-run on a real folder', async () => {
   expect(JSON.parse(dry.out).evaluations).toBeDefined();
 });
 
-describe('a folder that is not in order: exit 3, and one sentence that says what to do', () => {
+describe('an invalid folder: status 3, and one sentence that says what to do', () => {
   type Change = (folder: string) => Promise<unknown>;
   const setJson = async (file: string, change: Record<string, unknown>) =>
     writeFile(file, JSON.stringify({ ...JSON.parse(await readFile(file, 'utf8')), ...change }));
@@ -164,7 +164,7 @@ describe('a folder that is not in order: exit 3, and one sentence that says what
       /expected Stable Diffusion 1\.x or 2\.x/,
     ],
     [
-      'pickles only',
+      'only pickles',
       (f) =>
         rename(
           join(f, 'unet/diffusion_pytorch_model.safetensors'),

@@ -7,7 +7,7 @@ import { standings, verdict } from '../../src/pipeline/deciding/verdict.ts';
 import { isFailure } from '../../src/pipeline/types.ts';
 import { collect, fakeCandidates, fakeLevels, fakeModel, images } from './fake-model.ts';
 
-/** A trial from rows of errors, one a level; `left` says after how many levels a candidate went. */
+/** Returns a trial from one row of errors per level; `left` is the number of levels after which a candidate was dropped. */
 function trialOf(
   rows: readonly (readonly number[])[],
   left: Readonly<Record<number, number>> = {},
@@ -25,8 +25,8 @@ function trialOf(
 }
 
 describe('standings', () => {
-  it('an eliminated candidate is compared over the levels it shares with the best', () => {
-    // Level 0 is far easier than level 1, so candidate 1's own mean (0.2) would beat everybody's.
+  it('compare an eliminated candidate with the best over the levels that both have', () => {
+    // Level 0 is much easier than level 1, so candidate 1's own mean (0.2) would be the smallest.
     const [best, gone] = standings(
       trialOf(
         [
@@ -40,8 +40,8 @@ describe('standings', () => {
     expect(gone).toMatchObject({ error: 0.5 + 0.125, evaluations: 1 });
   });
 
-  it('and never wins after the fact', () => {
-    // Candidate 2 led when it was dropped (which no strategy of ours does); candidate 0 is best in the end.
+  it('never let an eliminated candidate win', () => {
+    // Candidate 2 was best when it was dropped (which our strategies never do); candidate 0 is best in the end.
     const trial = trialOf(
       [
         [0.5, 0.75, 0.25],
@@ -53,7 +53,7 @@ describe('standings', () => {
     expect(verdict(trial, 1).label).toBe('class 0');
   });
 
-  it('stderr: that of a mean paired difference', () => {
+  it('have the standard error of a mean paired difference', () => {
     // Differences 0.25, 0.5, 0.75: standard deviation 0.25 over 3 levels.
     const trial = trialOf([
       [0.5, 0.75],
@@ -63,7 +63,7 @@ describe('standings', () => {
     expect(standings(trial)[1]!.stderr).toBeCloseTo(0.25 / Math.sqrt(3), 12);
   });
 
-  it('stderr: levels of weight 0 do not matter', () => {
+  it('ignore levels of weight 0 in the standard error', () => {
     const weights = [1, 0, 1, 1].map((weight, t) => ({ t, weight }));
     const rows = [
       [0.5, 0.75],
@@ -76,7 +76,7 @@ describe('standings', () => {
     expect(stderr).toBeCloseTo((0.25 / Math.sqrt(3)) * Math.sqrt((4 / 3) * (2 / 3)), 12);
   });
 
-  it('stderr after a single level is finite', () => {
+  it('have a finite standard error after a single level', () => {
     const { stderr } = standings(trialOf([[0.25, 0.5, 0.75]]))[1]!;
     expect(stderr).toBeCloseTo(0.25, 12);
   });
@@ -88,7 +88,7 @@ describe('verdict', () => {
     [0.3, 0.2, 0.5],
   ];
 
-  it('probabilities: softmax of the errors over the temperature', () => {
+  it('has the softmax of the errors over the temperature as probabilities', () => {
     const { top, margin, label, decided } = verdict(trialOf(rows), 0.1);
     const total = 1 + Math.exp(-1) + Math.exp(-3);
     expect(top.map(({ classidx }) => classidx)).toEqual([1, 0, 2]);
@@ -99,13 +99,13 @@ describe('verdict', () => {
     expect(margin).toBeCloseTo((1 - Math.exp(-1)) / total, 6);
   });
 
-  it('top-k cuts the list, not the probabilities', () => {
+  it('shortens the list with top-k, but keeps the probabilities', () => {
     const cut = verdict(trialOf(rows), 0.1, 1);
     expect(cut.top).toEqual(verdict(trialOf(rows), 0.1).top.slice(0, 1));
     expect(cut.margin).toBe(verdict(trialOf(rows), 0.1).margin);
   });
 
-  it('the best prompt counts for its class, and classes share the probability', () => {
+  it('uses the best prompt of each class; the probabilities of the classes sum to 1', () => {
     const prompts = [
       { label: 'cat', classidx: 7, prompt: 'a cat' },
       { label: 'dog', classidx: 9, prompt: 'a dog' },
@@ -121,20 +121,20 @@ describe('verdict', () => {
     expect(top[0]!.probability + top[1]!.probability).toBeCloseTo(1, 12);
   });
 
-  it('equal errors: the first candidate wins', () => {
+  it('is the first candidate if errors are equal', () => {
     expect(verdict(trialOf([[0.5, 0.25, 0.25]]), 1).label).toBe('class 1');
   });
 
-  it('a single class is certain', () => {
+  it('is certain for a single class', () => {
     expect(verdict(trialOf([[0.5]]), 1)).toMatchObject({ probability: 1, margin: 1 });
   });
 
-  it('huge gaps and tiny temperatures give no NaN', () => {
+  it('has no NaN for huge gaps and tiny temperatures', () => {
     const { top } = verdict(trialOf([[1e-30, 3e30, 1]]), 1e-300);
     expect(top.map(({ probability }) => probability)).toEqual([1, 0, 0]);
   });
 
-  it('nothing evaluated, no verdict', () => {
+  it('does not exist without evaluations', () => {
     expect(() => verdict(startTrial({ candidates: fakeCandidates(3), levels: fakeLevels(3) }), 1)).toThrow(
       'expected a trial with evaluations',
     );

@@ -1,5 +1,5 @@
-// APGD visits the same points as in PyTorch (test/golden/apgd-trace.py), step by step: final counts alone would not
-// tell an APGD without momentum, or one that never goes back to its best point.
+// Tests that APGD visits the same points as in PyTorch (test/golden/apgd-trace.py), step by step. The final counts alone
+// would not reveal an APGD without momentum, or one that never returns to its best point.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -45,7 +45,7 @@ function hiddenOf(x: Float64Array): number[] {
   return w1.map((row, j) => Math.tanh(dot(row, x) + b1[j]!));
 }
 
-/** Random numbers that make APGD start where PyTorch started. */
+/** Random numbers with which APGD starts at the point at which PyTorch started. */
 function startingFrom(noise: readonly number[]) {
   let next = 0;
   return {
@@ -56,7 +56,7 @@ function startingFrom(noise: readonly number[]) {
   };
 }
 
-describe('every point of a run is that of PyTorch', () => {
+describe('every point of a run equals that of PyTorch', () => {
   test.each(GOLDEN.cases)('$norm, eps $eps', async ({ norm, eps, label, x, noise, trace }) => {
     const points: { x: Float64Array; loss: number }[] = [];
     const found = await attackImage(
@@ -86,7 +86,7 @@ describe('every point of a run is that of PyTorch', () => {
       expect(points[k]!.loss).toBeCloseTo(expected.loss, 9);
       for (const [i, value] of expected.x.entries()) expect(points[k]!.x[i]).toBeCloseTo(value, 9);
     }
-    // The point of the largest loss counts.
+    // The result is the point with the largest loss.
     const best = points.reduce((one, other) => (other.loss > one.loss ? other : one));
     expect(found.x).toEqual(best.x);
   });

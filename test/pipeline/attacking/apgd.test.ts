@@ -1,4 +1,4 @@
-// The attacks' strength: on an undefended network they reach what APGD in PyTorch reaches.
+// Tests the strength of the attacks: on an undefended network they are as strong as APGD in PyTorch.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -71,7 +71,7 @@ describe('the small network is the one that was trained', () => {
   });
 });
 
-/** Images of the golden set that stay right under an attack; those that are wrong already are not attacked. */
+/** Counts the golden images that are still classified correctly after an attack. Misclassified ones are not attacked. */
 async function robust(attack: AttackName, norm: Norm, eps: number): Promise<number> {
   let held = 0;
   for (const [i, { x, label }] of images.entries()) {
@@ -96,12 +96,12 @@ async function robust(attack: AttackName, norm: Norm, eps: number): Promise<numb
   return held;
 }
 
-/** The whole table with ALL_CASES set (minutes); else those that are quick and tell most. */
+/** The whole table if ALL_CASES is set (takes minutes), else the quick and most informative cases. */
 const quick: readonly string[] = ['apgd-ce linf 8', 'apgd-dlr l2 128'];
 const nameOf = ({ attack, norm, eps }: { attack: string; norm: string; eps: number }) =>
   `${attack} ${norm} ${Math.round(eps * 255)}`;
 
-describe('robust accuracy is what a PyTorch APGD leaves, within one point', () => {
+describe('robust accuracy equals that of PyTorch, within one point', () => {
   const cases = GOLDEN.cases.filter((one) => process.env.ALL_CASES || quick.includes(nameOf(one)));
   test.each(cases)('$attack $norm $eps: $robust of 200', { timeout: 600_000 }, async (one) => {
     const held = await robust(one.attack, one.norm, one.eps);
@@ -109,12 +109,12 @@ describe('robust accuracy is what a PyTorch APGD leaves, within one point', () =
     expect(Math.abs(held - one.robust)).toBeLessThanOrEqual(GOLDEN.images / 100);
   });
 
-  test('there are cases, and they are no easy ones', () => {
+  test('the table has hard cases', () => {
     expect(cases.length).toBeGreaterThanOrEqual(quick.length);
     for (const { robust: left } of cases) expect(left).toBeLessThan(GOLDEN.clean);
   });
 });
 
-test('checkpoints are those of the paper', () => {
+test('checkpoints equal those of the paper', () => {
   expect(checkpoints(100)).toEqual([22, 41, 57, 70, 80, 87, 93, 99]);
 });

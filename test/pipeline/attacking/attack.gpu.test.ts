@@ -1,4 +1,4 @@
-// Attacks on a real network on the device: its classifier's gradient, also through purifications, and the command.
+// Tests attacks on a real network on the device: gradients of its classifier, also through purifications, and the command.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,13 +26,13 @@ const LABEL = 3;
 const openClassifier = () =>
   openModel(FOLDER, { levels: () => [300, 100, 500].map((t) => ({ t, weight: 1 })), batchSize: 32 });
 
-/** A grey image with a little noise: nothing on its way is clipped, which has no derivative at its edges. */
+/** A grey image with a little noise: none of its values is clipped, because clipping has no derivative at its edges. */
 const grey = (): Float64Array => {
   const random = randomOf(0, 'grey', 'test');
   return Float64Array.from({ length: 256 }, () => 0.5 + 0.05 * random.normal());
 };
 
-/** Relative difference of a gradient and a central difference along a smooth direction near it. */
+/** Returns the relative difference of a gradient and a central difference along a similar smooth direction. */
 async function offAlong(defended: Defended, x: Float64Array): Promise<number> {
   const loss = dlr(LABEL);
   const { gradient } = await defended.gradient!(x, 0, (z) => loss(z).gradient);
@@ -53,7 +53,7 @@ async function offAlong(defended: Defended, x: Float64Array): Promise<number> {
   return Math.abs(difference / slope - 1);
 }
 
-describe('gradients on the device are those of what it computes', () => {
+describe('gradients on the device equal differences of its results', () => {
   test('the classifier', async () => {
     const model = await openClassifier();
     expect(await offAlong(diffusionClassifier(model), grey())).toBeLessThan(0.03);
@@ -82,7 +82,7 @@ describe('gradients on the device are those of what it computes', () => {
         grey(),
       );
     const [full, identity] = [await off('full'), await off('identity')];
-    // Adam's first step is nearly a step of signs: it jumps where a gradient passes 0.
+    // Adam's first step has almost the sign of the gradient: it jumps if a gradient crosses 0.
     expect(full).toBeLessThan(options.method === 'lm-adam' ? 0.15 : 0.06);
     if (options.method !== 'lm-adam') expect(identity).toBeGreaterThan(2 * full);
     release();
@@ -90,7 +90,7 @@ describe('gradients on the device are those of what it computes', () => {
   });
 });
 
-test('the command lowers the margin, more with a larger ball, and writes what it says', async () => {
+test('the command lowers the margin, more with a larger ball, and writes the images that it reports', async () => {
   const folder = temporaryFolder();
   write(folder, { 'labels.csv': `path,label\n${PNG},${LABEL}\n` });
   const attack = async (eps: number, ...more: string[]) => {

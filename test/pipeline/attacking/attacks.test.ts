@@ -1,4 +1,5 @@
-// Attacks on classifiers whose best attack is known in closed form; what all attacks keep; expectation over draws.
+// Tests attacks on classifiers whose best attack is known in closed form, the constraints that all attacks keep, and
+// expectation over draws.
 
 import { describe, expect, test } from 'vitest';
 import { UsageError } from '../../../src/errors.ts';
@@ -75,7 +76,7 @@ describe('a linear classifier of two classes: the best attack is the dual norm',
     }
   });
 
-  test.each(['linf', 'l2'] as const)('square comes near it in %s without a gradient', async (norm) => {
+  test.each(['linf', 'l2'] as const)('square comes close to it in %s without a gradient', async (norm) => {
     const { gradient: _, ...blind } = net;
     const x = imageOf('s');
     const start = await net.logits(x, 0);
@@ -93,7 +94,7 @@ describe('a linear classifier of two classes: the best attack is the dual norm',
     expect(queries).toEqual({ logits: 1501, gradients: 0 });
   });
 
-  test('where pixels end, so does the attack: every pixel goes as far as it can', async () => {
+  test('is limited by the range of pixels: every pixel moves as far as it can', async () => {
     const x = imageOf('edge', 0, 0.05);
     const label = argmax(await net.logits(x, 0));
     const { x: found } = await attackImage(net, { x, label, key: 'e' }, optionsOf('apgd-ce', 'linf', 0.1));
@@ -104,7 +105,7 @@ describe('a linear classifier of two classes: the best attack is the dual norm',
   });
 });
 
-describe('a linear classifier of four classes: broken where the boundary is near enough, and only there', () => {
+describe('a linear classifier of four classes: images are misclassified only if the boundary is near enough', () => {
   const cases = (['linf', 'l2'] as const).flatMap((norm) => ATTACKS.map((attack) => ({ attack, norm })));
   test.each(cases)('$attack in $norm', async ({ attack, norm }) => {
     const net = linearClassifier(4);
@@ -120,17 +121,17 @@ describe('a linear classifier of four classes: broken where the boundary is near
       const at = async (eps: number) =>
         (await attackImage(net, { x, label, key }, optionsOf(attack, norm, eps, { verify }))).broken;
       expect(await at(0.98 * radius)).toBe(false);
-      // Those that aim at a boundary need hardly more than its distance; cross-entropy may go for another class.
+      // Attacks on the nearest boundary need little more than its distance; cross-entropy may choose another class.
       const reach = attack === 'apgd-dlr' || attack === 'apgd-t' ? 1.1 : 2.5;
       expect(await at(reach * radius)).toBe(true);
     }
   });
 });
 
-describe('what every attack keeps', () => {
+describe('every attack', () => {
   const cases = (['linf', 'l2'] as const).flatMap((norm) => ATTACKS.map((attack) => ({ attack, norm })));
   test.each(cases)(
-    '$attack in $norm: the ball, [0, 1], and the same bytes again',
+    '$attack in $norm: keeps the ball and [0, 1], and repeats the same bytes',
     async ({ attack, norm }) => {
       const net = linearClassifier();
       const eps = norm === 'linf' ? 0.12 : 0.9;
@@ -151,7 +152,7 @@ describe('what every attack keeps', () => {
     },
   );
 
-  test('an attack ends where the image is broken, and says so', async () => {
+  test('ends as soon as the image is misclassified, and reports it', async () => {
     const net = linearClassifier();
     const x = imageOf('a');
     const label = argmax(await net.logits(x, 0));
@@ -166,7 +167,7 @@ describe('what every attack keeps', () => {
     expect(queries.gradients).toBeLessThan(61);
   });
 
-  test('targets go by the clean logits, and losses want their classes', () => {
+  test('takes targets in the order of the clean logits; losses need their number of classes', () => {
     const clean = Float64Array.from([3, 9, 1, 5]);
     expect([0, 1, 2, 3].map((restart) => targetOf(clean, 1, restart))).toEqual([3, 0, 2, 3]);
     expect(() => attackOf('apgd-dlr', { steps: 1 }, 2)).toThrow(UsageError);
@@ -194,13 +195,13 @@ describe('expectation over draws', () => {
     return { draws: net.draws, queries };
   };
 
-  test('known: the same draws in every step, with the one that is used', async () => {
+  test('known: the same draws in every step, including the one of the classifier', async () => {
     const { draws, queries } = await attack('known', 3);
     expect(draws).toEqual([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
     expect(queries).toEqual({ logits: 3, gradients: 12 });
   });
 
-  test('fresh: other draws in every step, and never the one that is used', async () => {
+  test('fresh: different draws in every step, and never the one of the classifier', async () => {
     const { draws } = await attack('fresh', 2);
     expect(draws).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   });
@@ -213,7 +214,7 @@ describe('losses', () => {
     ['dlr', dlr(1)],
     ['targeted dlr', targetedDlr(1, 4)],
   ];
-  test.each(losses)('%s: the gradient is that of the value', (_, loss) => {
+  test.each(losses)('%s: the gradient equals differences of the value', (_, loss) => {
     for (const logits of [
       [0.3, 1.2, -0.5, 0.9, 0.1],
       [2, -1, 0.5, 1, 0],
@@ -226,7 +227,7 @@ describe('losses', () => {
     }
   });
 
-  test('a certain classifier still has a direction', () => {
+  test('a classifier with probabilities of 0 and 1 still has a gradient', () => {
     const { value, gradient } = crossEntropy(0)(Float64Array.from([100, 0, 1]));
     expect(value).toBeCloseTo(Math.exp(-99) + Math.exp(-100), 50);
     expect(value).toBeGreaterThan(0);

@@ -1,4 +1,4 @@
-// A diffusion model as a classifier to attack, alone and behind a purification, by closed forms and differences.
+// Tests a diffusion model as a classifier to attack, alone and after a purification, against closed forms and differences.
 
 import { describe, expect, test } from 'vitest';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
@@ -37,7 +37,7 @@ async function check(defended: Defended, x: Float64Array, draw: number) {
 }
 
 describe('the classifier', () => {
-  test('logits are weighted mean errors over the temperature, noise counted over draws', async () => {
+  test('has weighted mean errors over the temperature as logits; noise indices continue over draws', async () => {
     const model = smoothModel();
     const x = imageOf('a');
     const weights = [1, 2, 0.5, 0, 1.5, 1];
@@ -52,7 +52,7 @@ describe('the classifier', () => {
     }
   });
 
-  test('gradients are those of the logits, and only of classes and levels that matter', async () => {
+  test('has gradients of the logits, and computes only those of classes and levels with a weight', async () => {
     const model = smoothModel();
     const classifier = diffusionClassifier(model);
     await check(classifier, imageOf('b'), 2);
@@ -61,7 +61,7 @@ describe('the classifier', () => {
     expect(model.gradientRows).toBe(2 * 5); // two classes, five levels with a weight
   });
 
-  test('the same bytes whatever the batch, and whoever else asks', async () => {
+  test('returns the same bytes in any batch', async () => {
     const alone = diffusionClassifier(smoothModel({ batchSize: 1, slots: 1 }));
     const shared = diffusionClassifier(smoothModel({ batchSize: 64, slots: 2 }));
     const keys = ['a', 'b', 'c', 'd', 'e'];
@@ -71,7 +71,7 @@ describe('the classifier', () => {
     for (const [i, key] of keys.entries()) expect(together[i]).toEqual(await ask(alone)(key));
   });
 
-  test('levels per draw: draws take turns, and a period of them is the whole grid with its own noise', async () => {
+  test('with levels per draw: consecutive draws cover the whole grid, with its own noise', async () => {
     const model = smoothModel({ weights: [1] });
     const whole = await diffusionClassifier(model).logits(imageOf('p'), 0);
     const part = diffusionClassifier(model, { levelsPerDraw: 2 });
@@ -82,7 +82,7 @@ describe('the classifier', () => {
     expect(await part.logits(imageOf('p'), 3)).not.toEqual(parts[0]);
   });
 
-  test('an error of the device reaches everybody who waits', async () => {
+  test('an error of the device rejects all pending calls', async () => {
     const model = smoothModel({ delay: () => Promise.reject(new Error('gone')) });
     const classifier = diffusionClassifier(model);
     const answers = ['a', 'b', 'c', 'd'].map((key) => classifier.logits(imageOf(key), 0));
@@ -91,7 +91,7 @@ describe('the classifier', () => {
   });
 });
 
-/** x -> tanh(A x) in [-1, 1], A a fixed matrix near 1, drawn anew in every draw. */
+/** x -> tanh(A x) in [-1, 1], where A is a matrix near 1 that differs between draws. */
 const matrix = (draw: number, i: number, j: number) => (i === j ? 0.8 : 0) + 0.1 * (hash(i, j, draw) - 0.5);
 const steps = (draw: number): PurificationStep[] => {
   const through = (x: Float32Array) =>
@@ -107,24 +107,24 @@ const steps = (draw: number): PurificationStep[] => {
   ];
 };
 
-describe('behind a purification', () => {
+describe('after a purification', () => {
   const denoising = {} as Denoising;
   const purifier = { denoising, stepsOf: steps };
   const classifier = diffusionClassifier(smoothModel());
 
-  test('full: the chain rule through the steps', async () => {
+  test('full: the gradient goes through the steps by the chain rule', async () => {
     await check(purified(classifier, purifier, 'full'), imageOf('f'), 0);
     await check(purified(classifier, purifier, 'full'), imageOf('f'), 4);
   });
 
-  test('identity: the gradient at the purified image, taken for that at the image', async () => {
+  test('identity: the gradient at the purified image is used as that at the image', async () => {
     const x = imageOf('i');
-    const behind = purified(classifier, purifier, 'identity');
+    const defended = purified(classifier, purifier, 'identity');
     const cotangent = (z: Float64Array) => crossEntropy(1)(z).gradient;
     const { x: clean } = await steps(2)[0]!.forward(denoising, { x: Float32Array.from(x, (v) => 2 * v - 1) });
     const unit = Float64Array.from(clean, (v) => (v + 1) / 2);
     const at = await classifier.gradient!(unit, 2, cotangent);
-    expect(await behind.gradient!(x, 2, cotangent)).toEqual(at);
+    expect(await defended.gradient!(x, 2, cotangent)).toEqual(at);
     const full = await purified(classifier, purifier, 'full').gradient!(x, 2, cotangent);
     expect(full.logits).toEqual(at.logits);
     expect(full.gradient).not.toEqual(at.gradient);

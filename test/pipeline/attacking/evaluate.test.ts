@@ -1,4 +1,4 @@
-// The commands attack and evaluate on a model without a device.
+// Tests the commands attack and evaluate with a fake model.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -53,7 +53,7 @@ const bytesOf = (k: number) =>
   Uint8Array.from({ length: SIDE * SIDE }, (_, i) => Math.floor(256 * hash(k, i, 8)));
 const png = (k: number) => encodePng({ width: SIDE, height: SIDE, channels: 1, data: bytesOf(k) });
 
-/** What the fake takes image k for. */
+/** The class that the fake model gives image k. */
 async function truthOf(k: number): Promise<number> {
   const classifier = diffusionClassifier(smoothModel({ classes: CLASSES, side: SIDE, levels: 8 }));
   return argmax(
@@ -66,7 +66,7 @@ async function truthOf(k: number): Promise<number> {
 
 const COUNT = 12;
 
-/** Twelve images in class folders, two of them in wrong ones, as a table, and as an IDX file. */
+/** Writes twelve images as class folders (two images in wrong ones), as a table, and as an IDX file. */
 async function sets() {
   const folder = temporaryFolder();
   const labels: number[] = [];
@@ -95,7 +95,7 @@ const ATTACKED = ['--eps', '0.06', '--steps', '15', '--restarts', '1', '--attack
 const evaluate = (...argv: string[]) => cli(['evaluate', ...argv], open);
 
 describe('evaluate', () => {
-  test('the table: clean, every attack, the worst case, with intervals', async () => {
+  test('prints a table of the clean accuracy, every attack and the worst case, with intervals', async () => {
     const folder = await sets();
     const { status, out, err } = await evaluate(join(folder, 'set'), ...ATTACKED, '--format', 'json');
     expect(err).toContain('12 images of smooth');
@@ -123,7 +123,7 @@ describe('evaluate', () => {
     expect(larger.worst.count).toBeLessThan(table.worst.count);
   });
 
-  test('an image that an attack broke is not attacked again, unless every attack is asked for', async () => {
+  test('does not attack an image again after a success, unless every attack is requested', async () => {
     const folder = await sets();
     const run = async (...more: string[]) => {
       const { status, out } = await evaluate(join(folder, 'set'), ...ATTACKED, '--format', 'json', ...more);
@@ -145,7 +145,7 @@ describe('evaluate', () => {
     expect(out).toMatch(/of 12 images, attacks in linf with eps 0\.06\n$/);
   });
 
-  test('a log of fewer attacks serves a run of every attack, and the other way round', async () => {
+  test('resumes a run of every attack from a log of fewer attacks, and the reverse', async () => {
     const folder = await sets();
     const run = (output: string, ...more: string[]) =>
       evaluate(join(folder, 'set'), ...ATTACKED, '-o', join(folder, output), ...more);
@@ -165,7 +165,7 @@ describe('evaluate', () => {
     expect(tables.some).not.toBe(tables.every);
   });
 
-  test('the record says how it was made, by paths within the set and eps as it was typed', async () => {
+  test('records its settings, with paths relative to the set and eps as typed', async () => {
     const folder = await sets();
     const output = join(folder, 'o.json');
     const argv = [
@@ -195,14 +195,14 @@ describe('evaluate', () => {
       expect(text).not.toContain(folder);
       expect(text).not.toContain('0.0627');
     }
-    // The set may lie elsewhere when it is resumed.
+    // The set may be in another folder if the run is resumed.
     renameSync(join(folder, 'set'), join(folder, 'flat', 'set'));
     opened = [];
     expect((await evaluate(join(folder, 'flat/set'), ...argv, '--resume')).status).toBe(0);
     expect(opened[0]!.evaluations).toBe(0);
   });
 
-  test('an output that exists is neither emptied nor mixed with another run', async () => {
+  test('neither empties an existing output nor mixes it with another run', async () => {
     const folder = await sets();
     const output = join(folder, 'o.txt');
     const run = (...more: string[]) =>
@@ -219,7 +219,7 @@ describe('evaluate', () => {
     expect(readFileSync(output, 'utf8')).toContain('of 3 images');
   });
 
-  test('--save: images that are a set again, their floats, and what is missing is made when resumed', async () => {
+  test('--save: writes a set of images and their floats, and completes them if resumed', async () => {
     const folder = await sets();
     const [output, save] = [join(folder, 'o.txt'), join(folder, 'adversarial')];
     const run = (...more: string[]) =>
@@ -253,7 +253,7 @@ describe('evaluate', () => {
     expect((await run('--attacks', 'none', '--save', save)).err).toContain('--save needs --attacks');
   });
 
-  test('--dry-run: a range of time, and nothing is written', async () => {
+  test('--dry-run: prints a range of time and writes nothing', async () => {
     const folder = await sets();
     const output = join(folder, 'o.txt');
     const argv = [join(folder, 'set'), ...ATTACKED, '--dry-run', '-o', output];
@@ -268,7 +268,7 @@ describe('evaluate', () => {
     expect(seconds.all.least).toBeLessThan(seconds.all.most);
   });
 
-  test('files that would be missed at the end are missed before the model is opened', async () => {
+  test('checks the output files before it opens the model', async () => {
     const folder = await sets();
     const set = join(folder, 'set');
     opened = [];
@@ -292,7 +292,7 @@ describe('evaluate', () => {
     );
   });
 
-  test('folders, a table and an IDX file are the same set', async () => {
+  test('gives the same results for folders, a table and an IDX file', async () => {
     const folder = await sets();
     const rest = ['--eps', '0.06', '--steps', '5', '--attacks', 'apgd-ce'];
     const clean = (text: string) => text.split('\n')[1];
@@ -313,7 +313,7 @@ describe('evaluate', () => {
     expect(few.out).not.toContain('worst');
   });
 
-  test('so many images of class folders are shared out evenly', () => {
+  test('takes --images evenly from the class folders', () => {
     const available = new Map([
       ['a', 1],
       ['b', 9],
@@ -327,7 +327,7 @@ describe('evaluate', () => {
     expect([...quotas(available, 99).values()]).toEqual([1, 9, 4]);
   });
 
-  test('resumed, it makes the same table, and does nothing twice', async () => {
+  test('prints the same table after resuming, and repeats nothing', async () => {
     const folder = await sets();
     const run = (output: string, ...more: string[]) =>
       evaluate(join(folder, 'set'), ...ATTACKED, '-o', join(folder, output), '--concurrency', '1', ...more);
@@ -352,7 +352,7 @@ describe('evaluate', () => {
     expect(other.err).toContain('other settings (seed)');
   });
 
-  test('killed and resumed as a process', { timeout: 120_000 }, async () => {
+  test('can be killed and resumed as a process', { timeout: 120_000 }, async () => {
     const folder = temporaryFolder();
     for (const [k, file] of goodImages(folder, 30).entries())
       write(folder, { [`set/${LABELS[k % 10]}/${k}.png`]: readFileSync(file) });
@@ -389,7 +389,7 @@ describe('evaluate', () => {
     expect(text).toMatch(/clean +30 +100.00/);
   });
 
-  test('behind a purification, by each mode of the gradient', async () => {
+  test('attacks a purification with each kind of gradient', async () => {
     const folder = await sets();
     const rest = [
       '--purify',
@@ -419,7 +419,7 @@ describe('evaluate', () => {
     }
   });
 
-  test('what cannot be meant is refused in one sentence', async () => {
+  test('rejects contradictory options in one sentence', async () => {
     const folder = await sets();
     const set = join(folder, 'set');
     const refused = async (...argv: string[]) => {
@@ -444,7 +444,7 @@ describe('evaluate', () => {
 });
 
 describe('attack', () => {
-  test('PNGs within the ball, and a report of what they are taken for', async () => {
+  test('writes PNGs within the ball, and reports their classes', async () => {
     const folder = await sets();
     const out = join(folder, 'out');
     const { status } = await cli(
@@ -494,7 +494,7 @@ describe('attack', () => {
     expect(readdirSync(out).sort()).toContain('report.json');
   });
 
-  test('labels from a table; without the folder for images it is refused', async () => {
+  test('reads labels from a table; needs a folder for the images', async () => {
     const folder = await sets();
     write(folder, { 'paths.csv': 'path,label\nflat/0.png,1\nflat/1.png,bee\n' });
     const files = [join(folder, 'flat/0.png'), join(folder, 'flat/1.png')];

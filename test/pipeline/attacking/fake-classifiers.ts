@@ -1,13 +1,13 @@
-// Classifiers whose best attack is known, and a model without a device whose errors have gradients.
+// Classifiers whose best attack is known, and a fake model whose errors have gradients.
 
 import type { Model } from '../../../src/graph/model.ts';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
 import { fakeCandidates, fakeLevels, hash } from '../fake-model.ts';
 
-/** The weight of pixel i for class c. */
+/** Returns the weight of pixel i for class c. */
 export const weightAt = (c: number, i: number): number => 2 * hash(c, i, 77) - 1;
 
-/** z_c = w_c · x + b_c, on images [1, side, side], with what was asked of it. */
+/** Returns the classifier z_c = w_c · x + b_c for images [1, side, side]; `draws` records its calls. */
 export function linearClassifier(classes = 4, side = 6, noise = 0): Defended & { readonly draws: number[] } {
   const n = side * side;
   const draws: number[] = [];
@@ -37,7 +37,7 @@ export function linearClassifier(classes = 4, side = 6, noise = 0): Defended & {
   };
 }
 
-/** Errors 0.5 + (w_c · x + curved (w_c · x)²) / n + a little of (level, noise), and their gradients. */
+/** Returns errors 0.5 + (w_c · x + curved (w_c · x)²) / n + a small term of (level, noise), and their gradients. */
 export function smoothModel({
   classes = 4,
   side = 4,

@@ -1,4 +1,4 @@
-// A device that is lost once under way neither ends `evaluate` and `attack` nor changes what they find.
+// Tests that a device that is lost once neither ends `evaluate` and `attack` nor changes their results.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,7 +21,7 @@ const SUMMARY_OF_SMOOTH = {
   labels: LABELS.slice(0, CLASSES),
 };
 
-/** Opens models, of which the first loses its device when it is asked for batch `lostAt`, of errors or gradients. */
+/** Opens models. The first one loses its device at batch `lostAt` of errors or gradients. */
 function opener(lostAt: number) {
   let opened = 0;
   const open = async (_: string, options: OpenModelOptions): Promise<Model> => {
@@ -65,7 +65,7 @@ function labelledSet(): string {
 }
 
 describe('a device lost once', () => {
-  test.each([1, 10, 40])('evaluate goes on, and its table is the same: lost at batch %i', async (lostAt) => {
+  test.each([1, 10, 40])('evaluate continues with the same table: lost at batch %i', async (lostAt) => {
     const folder = labelledSet();
     const argv = ['evaluate', join(folder, 'set'), '--eps', '0.1', '--steps', '5', '--restarts', '1'];
     const [calm, lossy] = [opener(Number.POSITIVE_INFINITY), opener(lostAt)];
@@ -76,7 +76,7 @@ describe('a device lost once', () => {
     expect(lossy.count()).toBe(2);
   });
 
-  test.each([1, 10, 40])('attack goes on, and writes the same images: lost at batch %i', async (lostAt) => {
+  test.each([1, 10, 40])('attack continues and writes the same images: lost at batch %i', async (lostAt) => {
     const folder = labelledSet();
     const run = async (name: string, { open }: ReturnType<typeof opener>) => {
       const out = join(folder, name);

@@ -1,4 +1,4 @@
-// `attack`, `evaluate` and `classify --strategy all` judge an image alike: the same label, by the same errors.
+// Tests that `attack`, `evaluate` and `classify --strategy all` give an image the same label, with the same errors.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
