@@ -5,7 +5,8 @@ import { costOf } from '../../src/graph/core/cost.ts';
 import { type Graph, input, newGraph, output } from '../../src/graph/core/graph.ts';
 import { plan } from '../../src/graph/core/plan.ts';
 import { type WeightStore, weightStore } from '../../src/graph/core/weight-store.ts';
-import { type ExpectedTensor, lengthOf } from '../../src/graph/files/expected-tensors.ts';
+import type { ExpectedTensor } from '../../src/graph/files/expected-tensors.ts';
+import { lengthOf } from '../../src/graph/files/safetensors-header.ts';
 import { dit, ditTensors } from '../../src/graph/networks/dit.ts';
 import { parseDitConfig } from '../../src/graph/networks/dit-config.ts';
 import { TIME_ROW, timeRowLength, timeRows } from '../../src/graph/networks/time-embedding.ts';
@@ -18,7 +19,7 @@ import {
 import { parseUNet2DConditionConfig } from '../../src/graph/networks/unet2d-condition-config.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../src/kernels/device/routine.ts';
-import { checked, idle, readBack, submit } from '../../src/kernels/device/runtime.ts';
+import { idle, readBack, submit, withMemoryCheck } from '../../src/kernels/device/runtime.ts';
 import { storageElements } from '../../src/kernels/device/tensor.ts';
 import { fillRandom, randomParameters } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
@@ -158,7 +159,7 @@ async function runNetwork(
   const graph = network.trace(batch);
   const { flop } = costOf(graph);
   const start = performance.now();
-  const made = await checked(device, () => plan(device, graph, { weights, weightDtype }));
+  const made = await withMemoryCheck(device, () => plan(device, graph, { weights, weightDtype }));
   try {
     await idle(device);
     const loadSeconds = (performance.now() - start) / 1000;

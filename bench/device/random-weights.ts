@@ -1,8 +1,8 @@
 // Random weights for networks that are only timed. They are scaled by the fan-in, so that activations keep their size
 // through every layer. All values repeat one block of a million, because generating 860 million takes too long.
 
-import { lengthOf } from '../../src/graph/files/expected-tensors.ts';
 import type { Parameters } from '../../src/graph/files/parameters.ts';
+import { lengthOf } from '../../src/graph/files/safetensors-header.ts';
 import { f32ToF16 } from '../../src/kernels/device/half.ts';
 import type { Elements } from '../../src/kernels/device/routine.ts';
 import { randomUniform } from '../random.ts';

@@ -8,7 +8,7 @@ import { traceGradients, traceViewGradients } from '../../src/graph/evaluation/d
 import { trace } from '../../src/graph/evaluation/evaluation.ts';
 import { type LoadedModel, loadModel } from '../../src/graph/models/open-model.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
-import { checked, createStorage } from '../../src/kernels/device/runtime.ts';
+import { createStorage, withMemoryCheck } from '../../src/kernels/device/runtime.ts';
 import { fillRandom } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 import { measure, type Profile, profile } from './timing.ts';
@@ -40,7 +40,7 @@ async function timeGraph(
   const slots = createStorage(device, size, fillRandom(new Float32Array(size / 4)), 'slots');
   const weights = weightStore(device);
   try {
-    const made = await checked(device, () =>
+    const made = await withMemoryCheck(device, () =>
       plan(device, graph, {
         weights,
         weightDtype: evaluation.weightDtype,

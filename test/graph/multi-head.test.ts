@@ -8,7 +8,7 @@ import { denoiser } from '../../src/graph/evaluation/denoiser.ts';
 import { trace } from '../../src/graph/evaluation/evaluation.ts';
 import { splitByViews, viewsOf } from '../../src/graph/evaluation/views.ts';
 import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
-import { describeModel, flopOf } from '../../src/graph/models/describe.ts';
+import { describeModel, totalFlop } from '../../src/graph/models/describe.ts';
 import { loadModel, openModel } from '../../src/graph/models/open-model.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
@@ -219,5 +219,5 @@ it('is described as a multi-head model', async () => {
   expect(problems).toEqual([]);
   expect(model?.heads).toBe(11);
   // Ten classes at a level are one network run, of which ten heads are picked.
-  expect(flopOf(cost!, { evaluations: 10, views: 1 }) / cost!.flop).toBeLessThan(1.02);
+  expect(totalFlop(cost!, { evaluations: 10, views: 1 }) / cost!.flop).toBeLessThan(1.02);
 });

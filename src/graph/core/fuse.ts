@@ -2,7 +2,7 @@
 // The entries of the op table state what can be fused; no op is named here.
 
 import type { InLoad } from '../ops/op.ts';
-import { nameOf, opOf } from '../ops/table.ts';
+import { nameOfOp, opOf } from '../ops/table.ts';
 import type { Value } from '../ops/value.ts';
 import { type Graph, type Node, shapesOf } from './graph.ts';
 
@@ -72,7 +72,7 @@ function intoLoads(graph: Graph, kept: ReadonlySet<number>): { nodes: Node[]; va
     if (inLoad.rows) {
       const { op, attributes } = inLoad.rows;
       inputs.affine = { id: values++, shape: op.infer(shapesOf(node).inputs, attributes) };
-      const rows = { ...node, op: nameOf(op), attributes, output: inputs.affine };
+      const rows = { ...node, op: nameOfOp(op), attributes, output: inputs.affine };
       replacements.set(node, rows as unknown as Node);
     } else replacements.set(node, undefined);
     for (const consumer of consumers)

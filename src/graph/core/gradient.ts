@@ -2,9 +2,9 @@
 
 import { ShapeError } from '../../errors.ts';
 import type { Apply } from '../ops/op.ts';
-import { nameOf, opOf } from '../ops/table.ts';
+import { nameOfOp, opOf } from '../ops/table.ts';
 import type { Constant, Value } from '../ops/value.ts';
-import { apply, type Graph, type Node } from './graph.ts';
+import { apply, concatenate, type Graph, type Node } from './graph.ts';
 import { recompute } from './recompute.ts';
 
 export interface GradientOptions {
@@ -78,7 +78,7 @@ function together(graph: Graph, parts: readonly Value[]): Value {
         ? channels + maker.attributes.count
         : Number.NaN;
   if (whole && channels === whole.shape[0]) return whole;
-  return apply(graph, 'concat', {}, Object.fromEntries(parts.map((part, i) => [`x${i}`, part])));
+  return concatenate(graph, parts);
 }
 
 /**
@@ -144,6 +144,6 @@ function backward(
   const op = opOf(node);
   if (!op.backward) throw new ShapeError(`gradient: ${node.op} has no derivative`);
   const add: Apply = (added, attributes, inputs, constants) =>
-    apply(graph, nameOf(added), attributes as never, inputs, constants);
+    apply(graph, nameOfOp(added), attributes as never, inputs, constants);
   return op.backward({ ...node, dy, needs, apply: add });
 }

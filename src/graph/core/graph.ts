@@ -45,6 +45,12 @@ export function input(graph: Graph, name: string, shape: Shape): Value {
   return value;
 }
 
+/** Adds the concatenation of the values' channels. A single value is returned as it is. */
+export function concatenate(graph: Graph, values: readonly Value[]): Value {
+  if (values.length === 1) return values[0]!;
+  return apply(graph, 'concat', {}, Object.fromEntries(values.map((value, i) => [`x${i}`, value])));
+}
+
 /** Makes a value an output, which can be read after a run: no other value shares its memory. */
 export function output(graph: Graph, name: string, value: Value): void {
   graph.outputs.set(name, value);
@@ -73,7 +79,7 @@ export function apply<Name extends OpName>(
   const given = present(inputs);
   const weights = present(constants);
   const shapes = Object.fromEntries(Object.entries(given).map(([name, value]) => [name, value.shape]));
-  for (const [name, expected] of Object.entries(ops[op].constants(shapes, attributes))) {
+  for (const [name, expected] of Object.entries(ops[op].constants?.(shapes, attributes) ?? {})) {
     const constant = weights[name];
     if (constant && constant.length !== expected)
       throw new ShapeError(

@@ -4,7 +4,7 @@
 import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
-import { checked, idle, type Range, submit } from '../../kernels/device/runtime.ts';
+import { idle, type Range, submit, withMemoryCheck } from '../../kernels/device/runtime.ts';
 import { parked } from '../../kernels/device/wait.ts';
 import type { Graph } from './graph.ts';
 import { type Plan, plan } from './plan.ts';
@@ -97,7 +97,7 @@ export async function openRunner(device: Device, options: RunnerOptions): Promis
     const plans = new Map<string, Promise<Planned>>();
     const pool = activationPool(device);
     try {
-      await checked(device, async () => {
+      await withMemoryCheck(device, async () => {
         for (const size of warm ? [...sizes].reverse() : sizes.slice(-1)) {
           const made = await make(size, pool);
           plans.set(keyOf(size), Promise.resolve(made));
@@ -117,7 +117,7 @@ export async function openRunner(device: Device, options: RunnerOptions): Promis
   const planned = (size: RunSize): Promise<Planned> => {
     let made = plans.get(keyOf(size));
     if (!made) {
-      made = checked(device, () => make(size, pool));
+      made = withMemoryCheck(device, () => make(size, pool));
       plans.set(keyOf(size), made);
     }
     return made;

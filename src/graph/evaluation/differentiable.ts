@@ -8,6 +8,7 @@ import { differentiate } from '../core/gradient.ts';
 import { type Graph, input, output } from '../core/graph.ts';
 import { openRunner, type Runner, type RunnerOptions, type RunSize } from '../core/runner.ts';
 import type { Differentiable, PredictionBatch } from '../model.ts';
+import type { Value } from '../ops/value.ts';
 import {
   type EvaluationOptions,
   type Network,
@@ -37,6 +38,14 @@ const GRADIENT_BYTES = 2 ** 30;
 /** Batches of at most this size are not halved further: recomputing activations then costs less. */
 const LEAST_BATCH = 8;
 
+/** Adds the gradient with respect to `x` of `of`, weighted by the new input `seed`, as the output `gradient`. */
+function addGradient(graph: Graph, of: Value, seed: string, x: Value, bytes: number | undefined): Graph {
+  const seeds = [{ of, gradient: input(graph, seed, of.shape) }];
+  const { values } = differentiate(graph, { seeds, values: [x], bytes });
+  output(graph, 'gradient', values.get(x.id)!);
+  return graph;
+}
+
 /** Traces the errors of n samples, and the gradient with respect to x_t [c, n, h, w] of their sum weighted by `seed`. */
 export function traceGradients(
   network: Network,
@@ -45,14 +54,7 @@ export function traceGradients(
   bytes?: number,
 ): Graph {
   const { graph, xt, error } = traceEach(network, options, n);
-  const gradient = input(graph, 'seed', error.shape);
-  const { values } = differentiate(graph, {
-    seeds: [{ of: error, gradient }],
-    values: [xt],
-    bytes,
-  });
-  output(graph, 'gradient', values.get(xt.id)!);
-  return graph;
+  return addGradient(graph, error, 'seed', xt, bytes);
 }
 
 /**
@@ -67,20 +69,14 @@ export function traceViewGradients(
 ): Graph {
   const { graph, viewed, error } = traceViews(network, options, samples, views);
   graph.outputs.clear();
-  const gradient = input(graph, 'seed', error.shape);
-  const { values } = differentiate(graph, { seeds: [{ of: error, gradient }], values: [viewed], bytes });
-  output(graph, 'gradient', values.get(viewed.id)!);
-  return graph;
+  return addGradient(graph, error, 'seed', viewed, bytes);
 }
 
 /** Traces Jᵀ·v, where J is the network's Jacobian at the input `xt`, and v the input `cotangent`, both [c, n, h, w]. */
 function tracePullBack(network: Network, n: number, bytes?: number): Graph {
   const { graph, xt, prediction } = tracePrediction(network, n);
   graph.outputs.clear();
-  const gradient = input(graph, 'cotangent', prediction.shape);
-  const { values } = differentiate(graph, { seeds: [{ of: prediction, gradient }], values: [xt], bytes });
-  output(graph, 'gradient', values.get(xt.id)!);
-  return graph;
+  return addGradient(graph, prediction, 'cotangent', xt, bytes);
 }
 
 /** Runs a network's derivatives on a device. `destroy` frees their memory there. */

@@ -7,7 +7,7 @@ import { noiseKeys } from '../../kernels/diffusion/philox.ts';
 import { apply, type Graph, input, newGraph, output } from '../core/graph.ts';
 import type { Coefficients } from '../folders/schedule.ts';
 import type { Level, Views } from '../model.ts';
-import type { Constant, Value } from '../ops/value.ts';
+import { table, type Value } from '../ops/value.ts';
 
 /** The inputs of the part of a network that depends on the candidate, n samples each. */
 export interface SampleInputs {
@@ -67,10 +67,6 @@ export interface EvaluationOptions {
   readonly slots: number;
 }
 
-function constant(name: string, values: Float32Array): Constant {
-  return { name, length: values.length, values: async () => values };
-}
-
 /** Adds inputs [1, count, 1, 1] for indices. */
 const indices = (graph: Graph, count: number, ...names: string[]): Value[] =>
   names.map((name) => input(graph, name, [1, count, 1, 1]));
@@ -91,8 +87,8 @@ function endsOf(
   const given = 'values' in noise ? noise : undefined;
   const source: NoiseSource = given ? { kind: 'table', count: given.count } : { kind: 'philox' };
   const constants = {
-    levels: constant('levels', Float32Array.from(rows)),
-    noises: given && constant('noises', given.values),
+    levels: table('levels', Float32Array.from(rows)),
+    noises: given && table('noises', given.values),
   };
   return {
     noised: (at: { slot: Value; level: Value; noise: Value }) =>

@@ -3,7 +3,7 @@
 import { ModelError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
-import { checked } from '../../kernels/device/runtime.ts';
+import { withMemoryCheck } from '../../kernels/device/runtime.ts';
 import { pitch, type Shape, toChannelMajor } from '../../kernels/device/tensor.ts';
 import { input, newGraph, output } from '../core/graph.ts';
 import { plan } from '../core/plan.ts';
@@ -73,7 +73,7 @@ export async function imageEncoder(
     const latent = vaeEncoder(graph, parameters, config, input(graph, 'image', imageShape));
     output(graph, 'latent', latent);
     // Transforming the weights in every run keeps them four times smaller; large images make its cost negligible.
-    const made = await checked(device, () =>
+    const made = await withMemoryCheck(device, () =>
       plan(device, graph, { weights, weightDtype, transformedBytes: 0 }),
     );
     const image = made.inputs.get('image')!;

@@ -13,10 +13,6 @@ export interface ExpectedTensor {
   readonly oldName?: string | undefined;
 }
 
-/** Returns the number of elements of a tensor. */
-export const lengthOf = (shape: readonly number[]): number =>
-  shape.reduce((product, size) => product * size, 1);
-
 /**
  * Checks that a file holds exactly the expected tensors, in their shapes, as F32, F16 or BF16. Returns the tensors by
  * their current names; `TensorInfo.name` is the name under which the file has them.

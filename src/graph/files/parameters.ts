@@ -2,8 +2,9 @@
 
 import type { Elements } from '../../kernels/device/routine.ts';
 import type { Constant } from '../ops/value.ts';
-import { checkTensors, type ExpectedTensor, lengthOf } from './expected-tensors.ts';
+import { checkTensors, type ExpectedTensor } from './expected-tensors.ts';
 import type { TensorFile } from './safetensors.ts';
+import { lengthOf } from './safetensors-header.ts';
 
 /**
  * Returns a weight of a checkpoint. The arguments are those of `ExpectedTensor`: a network states each of its tensors

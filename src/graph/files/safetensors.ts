@@ -8,7 +8,7 @@ import { bf16ToF32, f16ToF32, f32ToF16, MAX_F16 } from '../../kernels/device/hal
 import type { Elements } from '../../kernels/device/routine.ts';
 import { type Files, nameIn, type OpenFile } from './files.ts';
 import { checked, quote, readJson } from './json.ts';
-import { DTYPE_BITS, headerLength, parseHeader, type TensorInfo } from './safetensors-header.ts';
+import { DTYPE_BITS, headerLength, lengthOf, parseHeader, type TensorInfo } from './safetensors-header.ts';
 
 export type { SafetensorsDtype, TensorInfo } from './safetensors-header.ts';
 
@@ -189,23 +189,23 @@ function singleFile(
     },
     async readF32(name, into) {
       const info = floats(find(tensors, name, path));
-      const count = elements(info);
+      const count = lengthOf(info.shape);
       const out = into ? sized(into, count, info) : new Float32Array(count);
       await loadF32(info, 0, out);
       return out;
     },
     async readF16(name, into) {
       const info = floats(find(tensors, name, path));
-      const count = elements(info);
+      const count = lengthOf(info.shape);
       const out = into ? sized(into, count, info) : new Uint16Array(count);
       await loadF16(info, 0, out);
       return out;
     },
     async readPart(name, from, into) {
       const info = floats(find(tensors, name, path));
-      if (from < 0 || from + into.length > elements(info))
+      if (from < 0 || from + into.length > lengthOf(info.shape))
         throw new RangeError(
-          `tensor ${quote(name)} has ${elements(info)} elements, asked for ${from} to ${from + into.length}`,
+          `tensor ${quote(name)} has ${lengthOf(info.shape)} elements, asked for ${from} to ${from + into.length}`,
         );
       await (into instanceof Float32Array ? loadF32(info, from, into) : loadF16(info, from, into));
     },
@@ -226,8 +226,6 @@ function floats(info: TensorInfo): TensorInfo {
     );
   return info;
 }
-
-const elements = (info: TensorInfo): number => info.shape.reduce((product, size) => product * size, 1);
 
 function sized<T extends { readonly length: number }>(into: T, length: number, info: TensorInfo): T {
   if (into.length !== length)

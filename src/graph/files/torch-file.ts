@@ -3,6 +3,7 @@
 
 import { ModelError } from '../../errors.ts';
 import { type Pickled, PickledGlobal, PickledObject, readPickle } from './pickle.ts';
+import { lengthOf } from './safetensors-header.ts';
 import { isZip, zipEntries } from './stored-zip.ts';
 
 /** Torch's storages by name: the dtype and the bytes per element. */
@@ -45,7 +46,7 @@ export class TorchTensor {
     const { storage, offset, shape, strides } = this;
     const { elementBytes: size } = storage;
     const bytes = storage.bytes!;
-    const count = shape.reduce((product, side) => product * side, 1);
+    const count = lengthOf(shape);
     let dense = 1;
     let isDense = true;
     for (let axis = shape.length - 1; axis >= 0; axis--) {
@@ -98,16 +99,21 @@ const MOST_AXES = 16;
 /** A pickle may hold storages as bytes of torch.save, and those hold no further ones. */
 const DEEPEST = 2;
 
-const size = (value: Pickled | undefined): value is number =>
+const isSize = (value: Pickled | undefined): value is number =>
   typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 
 function tensorOf([storage, offset, shape, strides]: readonly Pickled[], refuse: (what: string) => Error) {
-  if (!(storage instanceof TorchStorage) || !size(offset) || !Array.isArray(shape) || !Array.isArray(strides))
+  if (
+    !(storage instanceof TorchStorage) ||
+    !isSize(offset) ||
+    !Array.isArray(shape) ||
+    !Array.isArray(strides)
+  )
     throw refuse('a tensor has no storage, shape or strides');
-  if (shape.length !== strides.length || shape.length > MOST_AXES || ![...shape, ...strides].every(size))
+  if (shape.length !== strides.length || shape.length > MOST_AXES || ![...shape, ...strides].every(isSize))
     throw refuse('the shape or strides of a tensor are not sizes');
   const [sides, steps] = [shape as number[], strides as number[]];
-  const count = sides.reduce((product, side) => product * side, 1);
+  const count = lengthOf(sides);
   const last = offset + sides.reduce((sum, side, axis) => sum + (side - 1) * steps[axis]!, 0);
   if (count > storage.length || (count > 0 && !(last < storage.length)))
     throw refuse(`a tensor [${sides.join(', ')}] exceeds its storage of ${storage.length} elements`);
@@ -193,7 +199,7 @@ function readTorchPickle(
       persistent(id) {
         const [tag, type, key, , length, view = null] = Array.isArray(id) ? id : [];
         const kind = type instanceof PickledGlobal ? STORAGES.get(type.name) : undefined;
-        if (tag !== 'storage' || !kind || typeof key !== 'string' || !size(length) || view !== null)
+        if (tag !== 'storage' || !kind || typeof key !== 'string' || !isSize(length) || view !== null)
           throw refuse('a persistent id is not a storage');
         return storage(new TorchStorage(...kind, length), key);
       },

@@ -8,6 +8,7 @@ import type { ModelIndex, NetworkPart, Part } from '../families/family.ts';
 import { type Files, nameIn } from '../files/files.ts';
 import { readJson } from '../files/json.ts';
 import { openTensorFile } from '../files/safetensors.ts';
+import { lengthOf } from '../files/safetensors-header.ts';
 import { type PredictionType, readSchedule } from '../folders/schedule.ts';
 import { findWeights } from '../folders/weights.ts';
 import type { ModelSummary } from '../model-summary.ts';
@@ -124,7 +125,7 @@ async function describeNetwork(
     const dtypes: Record<string, number> = {};
     let parameters = 0;
     for (const { dtype, shape } of tensors) {
-      const values = shape.reduce((product, side) => product * side, 1);
+      const values = lengthOf(shape);
       dtypes[dtype] = (dtypes[dtype] ?? 0) + values;
       parameters += values;
     }
@@ -175,7 +176,7 @@ export async function evaluationCost(
 }
 
 /** Returns the floating-point operations of evaluations that have `views` distinct (image, level, noise) among them. */
-export const flopOf = (
+export const totalFlop = (
   { flop, sharedFlop = 0 }: Pick<EvaluationCost, 'flop' | 'sharedFlop'>,
   { evaluations, views }: { readonly evaluations: number; readonly views: number },
 ): number => views * sharedFlop + evaluations * (flop - sharedFlop);

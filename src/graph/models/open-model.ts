@@ -14,6 +14,7 @@ import { type Attached, type DenoiserOptions, denoiser } from '../evaluation/den
 import type { Network, Noise } from '../evaluation/evaluation.ts';
 import type { Files } from '../files/files.ts';
 import { openTensorFile, type TensorFile } from '../files/safetensors.ts';
+import { lengthOf } from '../files/safetensors-header.ts';
 import type { Candidate, Level, Model } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 import { modelFiles } from '../node/model-path.ts';
@@ -97,7 +98,7 @@ const LARGE_BYTES = 2 ** 28;
 /** Returns f16 if the file is large and holds only f16, so that no precision is lost. */
 function dtypeOf(file: TensorFile): WeightDtype {
   const tensors = [...file.tensors.values()];
-  const bytes = tensors.reduce((sum, { shape }) => sum + 2 * shape.reduce((n, side) => n * side, 1), 0);
+  const bytes = tensors.reduce((sum, { shape }) => sum + 2 * lengthOf(shape), 0);
   return bytes > LARGE_BYTES && tensors.every(({ dtype }) => dtype === 'F16') ? 'f16' : 'f32';
 }
 

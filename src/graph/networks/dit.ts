@@ -7,7 +7,7 @@ import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
 import type { Constant, Value } from '../ops/value.ts';
 import type { DitConfig } from './dit-config.ts';
-import { type Layers, linear, recordTensors, selfAttention, weightAndBias } from './layers.ts';
+import { type Layers, linear, lookUp, recordTensors, selfAttention, weightAndBias } from './layers.ts';
 import { TIME_ROW, timeRowLength } from './time-embedding.ts';
 
 export interface DitInputs {
@@ -61,8 +61,8 @@ function conditioning(layers: Layers, config: DitConfig, { time, label }: DitInp
   const hidden = linear(layers, time, `${embedder}.linear_1`, channels, { activation: 'silu' });
   const timeEmbedding = linear(layers, hidden, `${embedder}.linear_2`, channels);
   const entries = config.numEmbedsAdaNorm + 1;
-  const table = parameters(`${name}.class_embedder.embedding_table.weight`, [entries, channels]);
-  const classEmbedding = apply(graph, 'gather', { entries, channels }, { index: label }, { table });
+  const rows = parameters(`${name}.class_embedder.embedding_table.weight`, [entries, channels]);
+  const classEmbedding = lookUp(graph, rows, entries, label);
   const sum = apply(graph, 'add', {}, { x1: timeEmbedding, x2: classEmbedding });
   return apply(graph, 'activation', { activation: 'silu' }, { x: sum });
 }

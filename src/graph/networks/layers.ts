@@ -3,8 +3,9 @@
 
 import type { Activation } from '../../kernels/elementwise/activation.ts';
 import { apply, type Graph, newGraph } from '../core/graph.ts';
-import { type ExpectedTensor, lengthOf } from '../files/expected-tensors.ts';
+import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
+import { lengthOf } from '../files/safetensors-header.ts';
 import { type Constant, concatenated, type Value } from '../ops/value.ts';
 
 /** The graph that layers are added to, and the source of their weights. */
@@ -108,6 +109,10 @@ export function linearHalf(layers: Layers, x: Value, name: string, outChannels: 
   const of = (constant: Constant) => part(constant, (half * constant.length) / 2, constant.length / 2);
   return apply(layers.graph, 'linear', { outChannels }, { x }, { weight: of(weight), bias: of(bias) });
 }
+
+/** Adds, for each index [1, n, 1, 1], its row of a table of `entries` rows: [channels, n, 1, 1]. */
+export const lookUp = (graph: Graph, rows: Constant, entries: number, index: Value): Value =>
+  apply(graph, 'gather', { entries, channels: rows.length / entries }, { index }, { table: rows });
 
 /** Adds a 3x3 convolution that keeps the size. */
 export function conv3x3(layers: Layers, x: Value, name: string, outChannels: number, affine?: Value): Value {

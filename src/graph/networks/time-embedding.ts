@@ -1,6 +1,8 @@
 // Time embeddings, computed once per noise level on the host, because software drivers compute the sine of a large argument
 // inaccurately.
 
+import type { Level } from '../model.ts';
+import { type Constant, table } from '../ops/value.ts';
 import type { UNetConfig } from './unet-config.ts';
 
 /** The part of a UNet's configuration that the rows depend on. */
@@ -46,3 +48,18 @@ export function timeRows(
   });
   return rows;
 }
+
+/** Returns the rows of the timesteps of some levels as a constant. */
+export const timeTable = (
+  config: EmbeddingConfig,
+  levels: readonly Level[],
+  frequencies?: ArrayLike<number>,
+): Constant =>
+  table(
+    'time rows',
+    timeRows(
+      config,
+      levels.map(({ t }) => t!),
+      frequencies,
+    ),
+  );

@@ -5,7 +5,7 @@
 import { apply, type Graph, input } from '../core/graph.ts';
 import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
-import type { Constant, Value } from '../ops/value.ts';
+import { table, type Value } from '../ops/value.ts';
 import {
   attend,
   conv1x1,
@@ -221,20 +221,10 @@ function cut(config: UNet2DConditionConfig) {
 /** Adds 2·x - 1. */
 function centred(graph: Graph, x: Value): Value {
   const c = x.shape[0];
-  const constant = (name: string, values: readonly number[]): Constant => ({
-    name: `centring ${name} ${c}`,
-    length: values.length,
-    values: async () => Float32Array.from(values),
-  });
-  const weight = Array.from({ length: c * c }, (_, i) => (i % (c + 1) === 0 ? 2 : 0));
-  const constants = {
-    weight: constant('weight', weight),
-    bias: constant(
-      'bias',
-      weight.slice(0, c).map(() => -1),
-    ),
-  };
-  return apply(graph, 'linear', { outChannels: c }, { x }, constants);
+  const twice = Float32Array.from({ length: c * c }, (_, i) => (i % (c + 1) === 0 ? 2 : 0));
+  const weight = table(`centring weight ${c}`, twice);
+  const bias = table(`centring bias ${c}`, new Float32Array(c).fill(-1));
+  return apply(graph, 'linear', { outChannels: c }, { x }, { weight, bias });
 }
 
 /**

@@ -5,7 +5,7 @@ import { apply, type Graph, input } from '../core/graph.ts';
 import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
 import type { Value } from '../ops/value.ts';
-import { conv3x3, groupNorm, type Layers, linear, recordTensors } from './layers.ts';
+import { conv3x3, groupNorm, type Layers, linear, lookUp, recordTensors } from './layers.ts';
 import { attentionBlock, downsample, type ResnetLayers, resnet, upsample } from './resnet.ts';
 import { timeRowLength } from './time-embedding.ts';
 import { attentionHeads, type DownBlockType, type UNet2DConfig, type UpBlockType } from './unet2d-config.ts';
@@ -42,8 +42,8 @@ function embed(layers: Layers, config: UNet2DConfig, { time, label }: UNet2DInpu
   if (config.classEmbedding === 'timestep') classEmbedding = mlp(label, 'class_embedding');
   else if (config.classEmbedding === 'table') {
     const entries = config.numClassEmbeds!;
-    const table = parameters('class_embedding.weight', [entries, channels]);
-    classEmbedding = apply(graph, 'gather', { entries, channels }, { index: label }, { table });
+    const rows = parameters('class_embedding.weight', [entries, channels]);
+    classEmbedding = lookUp(graph, rows, entries, label);
   }
   return apply(graph, 'add', {}, { x1: timeEmbedding, x2: classEmbedding });
 }

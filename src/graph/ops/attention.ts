@@ -4,7 +4,7 @@ import { attention } from '../../kernels/attention/attention.ts';
 import { type AttentionGradients, attentionGradient } from '../../kernels/attention/attention-backward.ts';
 import { columns, type Shape } from '../../kernels/device/tensor.ts';
 import { sliceOp } from './channels.ts';
-import { check, checkShape, elements, none, type Op, type Shapes, same, text } from './op.ts';
+import { check, checkShape, elements, type Op, type Shapes, same, shown } from './op.ts';
 import type { Value } from './value.ts';
 
 /** `causal`: token i of q sees only the tokens 0 to i of k and v. */
@@ -19,7 +19,6 @@ export const attentionOp: Op<AttentionAttributes> = {
     headsFit('attention', inputs, attributes);
     return inputs.q!;
   },
-  constants: none,
   flop({ inputs: { k }, output }, { heads }) {
     const keys = tokens(k!);
     return 4 * elements(output) * keys + heads * columns(output) * keys;
@@ -63,7 +62,6 @@ export const attentionGradientOp: Op<AttentionGradientAttributes> = {
     const [c, n, h, w] = of === 'kv' ? k! : q!;
     return [of.length * c, n, h, w];
   },
-  constants: none,
   flop({ inputs: { q, k } }, { heads, of }) {
     const products = { q: 3, kv: 4, qkv: 5 }[of];
     return (2 * products * q![0] + heads) * columns(q!) * tokens(k!);
@@ -75,7 +73,7 @@ export const attentionGradientOp: Op<AttentionGradientAttributes> = {
 function headsFit(op: string, { q, k, v }: Shapes, { heads, causal = false }: AttentionAttributes): void {
   check(
     q![0] % heads === 0,
-    () => `${op}: expected a multiple of ${heads} channels, one part per head, got q ${text(q)}`,
+    () => `${op}: expected a multiple of ${heads} channels, one part per head, got q ${shown(q)}`,
   );
   const [c, n] = q!;
   checkShape(op, 'k', causal ? q! : [c, n, k![2], k![3]], k);

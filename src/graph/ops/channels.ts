@@ -3,20 +3,17 @@
 import { concat, copyChannels } from '../../kernels/elementwise/elementwise.ts';
 import { depthToSpace } from '../../kernels/elementwise/pixel-resize.ts';
 import { padChannels, spaceToDepth } from '../../kernels/elementwise/pixel-resize-backward.ts';
-import { check, checkShape, copies, none, type Op, text } from './op.ts';
+import { check, checkShape, copies, type NoAttributes, type Op, shown } from './op.ts';
 import type { Value } from './value.ts';
 
 /** Concatenates the channels of all inputs, in the order of the inputs. */
-export type ConcatAttributes = Record<never, never>;
-
-export const concatOp: Op<ConcatAttributes> = {
+export const concatOp: Op<NoAttributes> = {
   infer(inputs) {
     const parts = Object.values(inputs);
     const [, n, h, w] = parts[0]!;
     for (const [name, part] of Object.entries(inputs)) checkShape('concat', name, [part[0], n, h, w], part);
     return [parts.reduce((sum, part) => sum + part[0], 0), n, h, w];
   },
-  constants: none,
   flop: copies,
   joinsInputs: true,
   forward: (capabilities, { inputs }) => concat(capabilities, { inputs: Object.values(inputs) }),
@@ -42,11 +39,10 @@ export const sliceOp: Op<SliceAttributes> = {
     check(
       from >= 0 && from + count <= x![0],
       () =>
-        `slice: expected x with at least ${from + count} channels (${count} from ${from} on), got ${text(x)}`,
+        `slice: expected x with at least ${from + count} channels (${count} from ${from} on), got ${shown(x)}`,
     );
     return [count, x![1], x![2], x![3]];
   },
-  constants: none,
   flop: copies,
   firstChannel: ({ from }) => from,
   forward: (capabilities, { inputs, output }, { from, count }) =>
@@ -67,11 +63,10 @@ export const padChannelsOp: Op<PadChannelsAttributes> = {
     check(
       from >= 0 && from + x![0] <= channels,
       () =>
-        `padChannels: expected x with at most ${channels - from} channels (${channels} in all, x from ${from} on), got ${text(x)}`,
+        `padChannels: expected x with at most ${channels - from} channels (${channels} in all, x from ${from} on), got ${shown(x)}`,
     );
     return [channels, x![1], x![2], x![3]];
   },
-  constants: none,
   flop: copies,
   forward: (capabilities, { inputs }, { from, channels }) =>
     padChannels(capabilities, { x: inputs.x!, first: from, channels }),
@@ -90,11 +85,10 @@ export const depthToSpaceOp: Op<DepthToSpaceAttributes> = {
     const channels = x![0] / block ** 2;
     check(
       Number.isInteger(channels),
-      () => `depthToSpace: expected a multiple of ${block ** 2} channels (block ${block}), got x ${text(x)}`,
+      () => `depthToSpace: expected a multiple of ${block ** 2} channels (block ${block}), got x ${shown(x)}`,
     );
     return [channels, x![1], block * x![2], block * x![3]];
   },
-  constants: none,
   flop: copies,
   forward: (capabilities, { inputs }, { block }) => depthToSpace(capabilities, { x: inputs.x!, block }),
   backward: ({ attributes, dy, apply }) => ({ x: apply(spaceToDepthOp, attributes, { x: dy }) }),
@@ -105,11 +99,10 @@ export const spaceToDepthOp: Op<DepthToSpaceAttributes> = {
   infer({ x }, { block }) {
     check(
       x![2] % block === 0 && x![3] % block === 0,
-      () => `spaceToDepth: expected a height and width that are multiples of ${block}, got x ${text(x)}`,
+      () => `spaceToDepth: expected a height and width that are multiples of ${block}, got x ${shown(x)}`,
     );
     return [x![0] * block ** 2, x![1], x![2] / block, x![3] / block];
   },
-  constants: none,
   flop: copies,
   forward: (capabilities, { inputs }, { block }) => spaceToDepth(capabilities, { x: inputs.x!, block }),
   backward: ({ attributes, dy, apply }) => ({ x: apply(depthToSpaceOp, attributes, { x: dy }) }),

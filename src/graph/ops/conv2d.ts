@@ -6,7 +6,7 @@ import { columns, type Shape } from '../../kernels/device/tensor.ts';
 import type { Activation } from '../../kernels/elementwise/activation.ts';
 import { concatOp, depthToSpaceOp, sliceOp } from './channels.ts';
 import { addRowsOp, multiplyOp, scaledOp, scaleRowsOp } from './elementwise.ts';
-import { type Apply, check, checkShape, elements, none, type Op, rowsOf } from './op.ts';
+import { type Apply, check, checkShape, elements, type Op, rowShape } from './op.ts';
 import { padOp } from './resample.ts';
 import { sumColumnsOp, sumPixelsOp } from './sums.ts';
 import { type Constant, derived, type Value } from './value.ts';
@@ -32,7 +32,7 @@ export const conv2dOp: Op<Conv2dAttributes> = {
     const [c, n] = x!;
     const y: Shape = [attributes.outChannels, n, ...outputSize({ x: x!, ...attributes })];
     if (residual) checkShape('conv2d', 'residual', y, residual);
-    if (embedding) checkShape('conv2d', 'embedding', rowsOf(y), embedding);
+    if (embedding) checkShape('conv2d', 'embedding', rowShape(y), embedding);
     if (affine) checkShape('conv2d', 'affine', [2 * c, n, 1, 1], affine);
     return y;
   },
@@ -230,7 +230,6 @@ export const weightGradientOp: Op<WeightGradientAttributes> = {
     checkShape('weightGradient', 'dy', y, dy);
     return [dy![0], 1, 1, x![0] * attributes.kernel[0] * attributes.kernel[1]];
   },
-  constants: none,
   flop: ({ inputs: { dy }, output }) => 2 * elements(output) * columns(dy!),
   forward: (capabilities, { inputs }, attributes) =>
     weightGradient(capabilities, { ...attributes, x: inputs.x!, outChannels: inputs.dy![0] }),

@@ -8,7 +8,7 @@ import {
   type Residual,
 } from '../../kernels/diffusion/error-reduction.ts';
 import { mix, type NoiseSource, scaleByLevel, slotsGradient } from '../../kernels/diffusion/mix.ts';
-import { check, checkShape, elements, none, type Op, perElement, text } from './op.ts';
+import { check, checkShape, elements, type NoAttributes, type Op, perElement, shown } from './op.ts';
 
 /** x_t = a·x0 + b·eps for each sample. x0 is in a slot; a and b belong to the level; eps is given by the noise key. */
 export interface MixAttributes {
@@ -21,7 +21,6 @@ export const mixOp: Op<MixAttributes> = {
     noiseFits('mix', slot![1], noise!);
     return [c, slot![1], h, w];
   },
-  constants: none,
   flop: perElement,
   forward: (capabilities, { output }, { noise }) => mix(capabilities, { y: output, noise }),
   backward: ({ inputs: { slots, slot, level }, constants: { levels }, dy, needs, apply }) =>
@@ -31,23 +30,15 @@ export const mixOp: Op<MixAttributes> = {
 };
 
 /** y[1, s, 1, c·h·w] = Σ a·dy[c, n, h, w] over the samples n of slot s: the gradient of the images in slots. */
-export interface SlotsGradientAttributes {
-  readonly slots: number;
-}
-
-export const slotsGradientOp: Op<SlotsGradientAttributes> = {
+export const slotsGradientOp: Op<{ readonly slots: number }> = {
   infer: ({ dy }, { slots }) => [1, slots, 1, dy![0] * dy![2] * dy![3]],
-  constants: none,
   flop: ({ inputs: { dy } }) => elements(dy!),
   forward: (capabilities, { inputs }, { slots }) => slotsGradient(capabilities, { dy: inputs.dy!, slots }),
 };
 
 /** y = a·x, with a of each sample's level: turns the gradient of x_t into that of x0, per sample. */
-export type ScaleByLevelAttributes = Record<never, never>;
-
-export const scaleByLevelOp: Op<ScaleByLevelAttributes> = {
+export const scaleByLevelOp: Op<NoAttributes> = {
   infer: ({ x }) => x!,
-  constants: none,
   flop: perElement,
   forward: (capabilities, { inputs }) => scaleByLevel(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { level }, constants, dy, apply }) => ({
@@ -72,7 +63,6 @@ export const errorsOp: Op<ErrorsAttributes> = {
     noiseFits('errors', xt![1], noise!);
     return [1, xt![1], 1, 1];
   },
-  constants: none,
   flop: ({ inputs: { xt } }) => elements(xt!),
   forward: (capabilities, { inputs: { prediction, xt } }, { noise, distance, residual }) =>
     errorReduction(capabilities, { prediction: prediction!, xt: xt!, noise, distance, residual }),
@@ -94,7 +84,6 @@ export const errorsGradientOp: Op<ErrorsGradientAttributes> = {
     checkShape('errorsGradient', 'dy', [1, xt![1], 1, 1], dy);
     return of === 'xt' ? xt! : prediction!;
   },
-  constants: none,
   flop: perElement,
   forward: (capabilities, { inputs: { prediction, xt } }, { noise, distance, residual, of }) =>
     errorsGradient(capabilities, { prediction: prediction!, xt: xt!, noise, distance, residual, of }),
@@ -110,6 +99,6 @@ function predictionFits(op: string, prediction: Shape, xt: Shape, channels: numb
   checkShape(op, 'xt', [channels, n, h, w], xt);
   check(
     c >= channels,
-    () => `${op}: expected a prediction with at least ${channels} channels, got ${text(prediction)}`,
+    () => `${op}: expected a prediction with at least ${channels} channels, got ${shown(prediction)}`,
   );
 }

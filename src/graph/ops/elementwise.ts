@@ -13,7 +13,7 @@ import {
   scaled,
   scaleRows,
 } from '../../kernels/elementwise/elementwise.ts';
-import { checkShape, none, type Op, perElement, rowsOf } from './op.ts';
+import { checkShape, type NoAttributes, type Op, perElement, rowShape } from './op.ts';
 import { sumSamplesOp } from './samples.ts';
 import { sumPixelsOp } from './sums.ts';
 
@@ -23,7 +23,6 @@ export interface ActivationAttributes {
 
 export const activationOp: Op<ActivationAttributes> = {
   infer: ({ x }) => x!,
-  constants: none,
   flop: perElement,
   cheap: true,
   forward: (capabilities, { inputs }, { activation }) => activate(capabilities, { x: inputs.x!, activation }),
@@ -38,21 +37,17 @@ export const activationGradientOp: Op<ActivationAttributes> = {
     checkShape('activationGradient', 'dy', x!, dy);
     return x!;
   },
-  constants: none,
   flop: perElement,
   forward: (capabilities, { inputs }, { activation }) =>
     activationGradient(capabilities, { x: inputs.x!, activation }),
 };
 
 /** y = x1·gelu(x2). */
-export type GegluAttributes = Record<never, never>;
-
-export const gegluOp: Op<GegluAttributes> = {
+export const gegluOp: Op<NoAttributes> = {
   infer({ x1, x2 }) {
     checkShape('geglu', 'x2', x1!, x2);
     return x1!;
   },
-  constants: none,
   flop: perElement,
   cheap: true,
   forward: (capabilities, { inputs }) => geglu(capabilities, { x: inputs.x1! }),
@@ -71,16 +66,11 @@ export const gegluOp: Op<GegluAttributes> = {
 };
 
 /** y = (x1 + x2)·scale. */
-export interface AddAttributes {
-  readonly scale?: number;
-}
-
-export const addOp: Op<AddAttributes> = {
+export const addOp: Op<{ readonly scale?: number }> = {
   infer({ x1, x2 }) {
     checkShape('add', 'x2', x1!, x2);
     return x1!;
   },
-  constants: none,
   flop: perElement,
   cheap: true,
   addition: ({ scale = 1 }) => ({ operand: 'residual', scale, into: ['x1', 'x2'] }),
@@ -92,27 +82,19 @@ export const addOp: Op<AddAttributes> = {
 };
 
 /** y = factor·x. */
-export interface ScaledAttributes {
-  readonly factor: number;
-}
-
-export const scaledOp: Op<ScaledAttributes> = {
+export const scaledOp: Op<{ readonly factor: number }> = {
   infer: ({ x }) => x!,
-  constants: none,
   flop: perElement,
   forward: (capabilities, { inputs }, { factor }) => scaled(capabilities, { x: inputs.x!, factor }),
   backward: ({ attributes, dy, apply }) => ({ x: apply(scaledOp, attributes, { x: dy }) }),
 };
 
 /** y = x1·x2. */
-export type MultiplyAttributes = Record<never, never>;
-
-export const multiplyOp: Op<MultiplyAttributes> = {
+export const multiplyOp: Op<NoAttributes> = {
   infer({ x1, x2 }) {
     checkShape('multiply', 'x2', x1!, x2);
     return x1!;
   },
-  constants: none,
   flop: perElement,
   forward: (capabilities, { inputs }) => multiply(capabilities, { x: inputs.x1! }),
   backward: ({ inputs: { x1, x2 }, dy, needs, apply }) => ({
@@ -122,14 +104,11 @@ export const multiplyOp: Op<MultiplyAttributes> = {
 };
 
 /** y[c, n, p] = x[c, n, p] + embedding[c, n]. */
-export type AddRowsAttributes = Record<never, never>;
-
-export const addRowsOp: Op<AddRowsAttributes> = {
+export const addRowsOp: Op<NoAttributes> = {
   infer({ x, embedding }) {
-    checkShape('addRows', 'embedding', rowsOf(x!), embedding);
+    checkShape('addRows', 'embedding', rowShape(x!), embedding);
     return x!;
   },
-  constants: none,
   flop: perElement,
   cheap: true,
   addition: () => ({ operand: 'embedding', scale: 1, into: ['x'] }),
@@ -141,15 +120,12 @@ export const addRowsOp: Op<AddRowsAttributes> = {
 };
 
 /** y[c, n, p] = x1[c, n, p] + gate[c, n]·x2[c, n, p]. */
-export type GatedAddAttributes = Record<never, never>;
-
-export const gatedAddOp: Op<GatedAddAttributes> = {
+export const gatedAddOp: Op<NoAttributes> = {
   infer({ x1, x2, gate }) {
     checkShape('gatedAdd', 'x2', x1!, x2);
-    checkShape('gatedAdd', 'gate', rowsOf(x1!), gate);
+    checkShape('gatedAdd', 'gate', rowShape(x1!), gate);
     return x1!;
   },
-  constants: none,
   flop: perElement,
   cheap: true,
   forward: (capabilities, { inputs }) => gatedAdd(capabilities, { x: inputs.x1! }),
@@ -161,22 +137,17 @@ export const gatedAddOp: Op<GatedAddAttributes> = {
 };
 
 /** y[c, n, p] = x[c, n, p]·gate[c, n]. */
-export type ScaleRowsAttributes = Record<never, never>;
-
-export const scaleRowsOp: Op<ScaleRowsAttributes> = {
+export const scaleRowsOp: Op<NoAttributes> = {
   infer({ x, gate }) {
-    checkShape('scaleRows', 'gate', rowsOf(x!), gate);
+    checkShape('scaleRows', 'gate', rowShape(x!), gate);
     return x!;
   },
-  constants: none,
   flop: perElement,
   forward: (capabilities, { inputs }) => scaleRows(capabilities, { x: inputs.x! }),
 };
 
 /** y[c, n, p] = x[c, n, p] + image[c, p], where the image is a constant. */
-export type AddImageAttributes = Record<never, never>;
-
-export const addImageOp: Op<AddImageAttributes> = {
+export const addImageOp: Op<NoAttributes> = {
   infer: ({ x }) => x!,
   constants: ({ x }) => ({ image: x![0] * x![2] * x![3] }),
   flop: perElement,

@@ -2,7 +2,7 @@
 
 import type { Shape } from '../../kernels/device/tensor.ts';
 import { pickHead, pickHeadBackward } from '../../kernels/elementwise/pick-head.ts';
-import { check, copies, none, type Op, perElement, text } from './op.ts';
+import { check, copies, type Op, perElement, shown } from './op.ts';
 
 /**
  * y[c, n] = x[label[n]·channels + c, view[n]]. A label beyond the last head takes the mean of all heads. Without the
@@ -18,16 +18,15 @@ export const pickHeadOp: Op<PickHeadAttributes> = {
   infer({ x, view, label }, { channels }) {
     check(
       x![0] % channels === 0,
-      () => `pickHead: expected a multiple of ${channels} channels, ${channels} per head, got x ${text(x)}`,
+      () => `pickHead: expected a multiple of ${channels} channels, ${channels} per head, got x ${shown(x)}`,
     );
     check(
       isIndex(label!) && (view ? isIndex(view) && view[1] === label![1] : x![1] === label![1]),
       () =>
-        `pickHead: expected one label per ${view ? 'view index' : 'sample of x'}, got label ${text(label)}, view ${text(view)}, x ${text(x)}`,
+        `pickHead: expected one label per ${view ? 'view index' : 'sample of x'}, got label ${shown(label)}, view ${shown(view)}, x ${shown(x)}`,
     );
     return [channels, label![1], x![2], x![3]];
   },
-  constants: none,
   flop: copies,
   forward: (capabilities, { inputs, output, has }, { channels }) =>
     pickHead(capabilities, { x: inputs.x!, channels, n: output[1], view: has('view') }),
@@ -53,11 +52,10 @@ export const pickHeadBackwardOp: Op<PickHeadBackwardAttributes> = {
   infer({ dy }, { channels, heads, views }) {
     check(
       dy![0] === channels,
-      () => `pickHeadBackward: expected dy with ${channels} channels, got ${text(dy)}`,
+      () => `pickHeadBackward: expected dy with ${channels} channels, got ${shown(dy)}`,
     );
     return [heads * channels, views, dy![2], dy![3]];
   },
-  constants: none,
   flop: perElement,
   forward: (capabilities, { inputs, output, has }, { channels }) =>
     pickHeadBackward(capabilities, { x: output, channels, n: inputs.dy![1], view: has('view') }),

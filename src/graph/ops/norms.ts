@@ -17,11 +17,12 @@ import {
   checkShape,
   type Differentiated,
   elements,
+  type NoAttributes,
   type Op,
   perElement,
-  rowsOf,
+  rowShape,
   type Shapes,
-  text,
+  shown,
 } from './op.ts';
 import { sumColumnsOp, sumPixelsOp } from './sums.ts';
 import type { Value } from './value.ts';
@@ -129,8 +130,8 @@ export interface LayerNormAttributes {
 export const layerNormOp: Op<LayerNormAttributes> = {
   infer({ x, scale, shift }) {
     if (scale || shift) {
-      checkShape('layerNorm', 'scale', rowsOf(x!), scale);
-      checkShape('layerNorm', 'shift', rowsOf(x!), shift);
+      checkShape('layerNorm', 'scale', rowShape(x!), scale);
+      checkShape('layerNorm', 'shift', rowShape(x!), shift);
     }
     return x!;
   },
@@ -168,7 +169,7 @@ export const layerNormOp: Op<LayerNormAttributes> = {
 export const layerNormGradientOp: Op<LayerNormAttributes> = {
   infer({ x, dy, scale }) {
     checkShape('layerNormGradient', 'dy', x!, dy);
-    if (scale) checkShape('layerNormGradient', 'scale', rowsOf(x!), scale);
+    if (scale) checkShape('layerNormGradient', 'scale', rowShape(x!), scale);
     return x!;
   },
   constants: ({ x }) => ({ gamma: x![0] }),
@@ -178,9 +179,7 @@ export const layerNormGradientOp: Op<LayerNormAttributes> = {
 };
 
 /** y = gamma·A + beta·B, with the sums A and B [2c, n, 1, 1] of a norm: the gradient of its scale rows. */
-export type NormScaleGradientAttributes = Record<never, never>;
-
-export const normScaleGradientOp: Op<NormScaleGradientAttributes> = {
+export const normScaleGradientOp: Op<NoAttributes> = {
   infer: ({ sums }) => [sums![0] / 2, sums![1], 1, 1],
   constants: ({ sums }) => ({ gamma: sums![0] / 2, beta: sums![0] / 2 }),
   flop: perElement,
@@ -216,6 +215,6 @@ function backwardFits(op: string, { x, dy, embedding }: Shapes, groups: number):
 
 function groupsFit(op: string, x: Shape, embedding: Shape | undefined, groups: number): void {
   const [c, n] = x;
-  check(c % groups === 0, () => `${op}: expected a multiple of ${groups} channels, got x ${text(x)}`);
+  check(c % groups === 0, () => `${op}: expected a multiple of ${groups} channels, got x ${shown(x)}`);
   if (embedding) checkShape(op, 'embedding', [2 * c, n, 1, 1], embedding);
 }

@@ -6,6 +6,9 @@ import type { Routine, WeightDtype } from '../../kernels/device/routine.ts';
 import { columns, type Shape } from '../../kernels/device/tensor.ts';
 import type { Constant, Value } from './value.ts';
 
+/** The attributes of ops that have none. */
+export type NoAttributes = Record<never, never>;
+
 export type Shapes = Readonly<Record<string, Shape>>;
 
 export interface Op<Attributes> {
@@ -14,8 +17,11 @@ export interface Op<Attributes> {
    * @throws ShapeError if the inputs do not fit together.
    */
   infer(inputs: Shapes, attributes: Attributes): Shape;
-  /** Returns the expected length of each constant. Constants may be left out if the kernels treat them as optional. */
-  constants(inputs: Shapes, attributes: Attributes): Readonly<Record<string, number>>;
+  /**
+   * Returns the expected length of each constant; absent if the op has none. Constants may be left out if the kernels treat
+   * them as optional.
+   */
+  constants?(inputs: Shapes, attributes: Attributes): Readonly<Record<string, number>>;
   /**
    * Returns the number of floating-point operations of one run. A multiplication and its addition count as two, any
    * other arithmetic as one per element, copies as none.
@@ -109,15 +115,12 @@ export const check = (ok: boolean, message: () => string): void => {
 export const checkShape = (op: string, operand: string, expected: Shape, actual: Shape | undefined): void =>
   check(
     actual !== undefined && same(expected, actual),
-    () => `${op}: expected ${operand} ${text(expected)}, got ${text(actual)}`,
+    () => `${op}: expected ${operand} ${shown(expected)}, got ${shown(actual)}`,
   );
-export const text = (shape: Shape | undefined): string => `[${shape?.join(', ') ?? 'nothing'}]`;
+export const shown = (shape: Shape | undefined): string => `[${shape?.join(', ') ?? 'nothing'}]`;
 export const same = (a: Shape, b: Shape): boolean => a.every((size, i) => size === b[i]);
 /** The shape of an operand with one number per channel and sample of `x`. */
-export const rowsOf = ([c, n]: Shape): Shape => [c, n, 1, 1];
-/** `Op.constants` of ops without constants. */
-export const none = () => ({});
-
+export const rowShape = ([c, n]: Shape): Shape => [c, n, 1, 1];
 /** The elements of a value, without the padding of its rows. */
 export const elements = (shape: Shape): number => shape[0] * columns(shape);
 /** `Op.flop` of ops that compute each element of their output on its own. */

@@ -2,14 +2,11 @@
 
 import { posterior, posteriorGradient } from '../../kernels/diffusion/dataset-posterior.ts';
 import { flatten, unflatten } from '../../kernels/elementwise/flatten.ts';
-import { check, checkShape, copies, none, type Op, perElement, text } from './op.ts';
+import { check, checkShape, copies, type NoAttributes, type Op, perElement, shown } from './op.ts';
 
 /** y[c·h·w + p, n] = x[c, n, p]. */
-export type FlattenAttributes = Record<never, never>;
-
-export const flattenOp: Op<FlattenAttributes> = {
+export const flattenOp: Op<NoAttributes> = {
   infer: ({ x }) => [x![0] * x![2] * x![3], x![1], 1, 1],
-  constants: none,
   flop: copies,
   forward: (capabilities, { inputs }) => flatten(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { x }, dy, apply }) => ({
@@ -28,11 +25,10 @@ export const unflattenOp: Op<UnflattenAttributes> = {
     const channels = x![0] / (height * width);
     check(
       Number.isInteger(channels) && x![2] * x![3] === 1,
-      () => `unflatten: expected [c·${height}·${width}, n, 1, 1], got x ${text(x)}`,
+      () => `unflatten: expected [c·${height}·${width}, n, 1, 1], got x ${shown(x)}`,
     );
     return [channels, x![1], height, width];
   },
-  constants: none,
   flop: copies,
   forward: (capabilities, { output }) => unflatten(capabilities, { y: output }),
   backward: ({ dy, apply }) => ({ x: apply(flattenOp, {}, { x: dy }) }),
@@ -48,7 +44,7 @@ export const posteriorOp: Op<PosteriorAttributes> = {
     check(
       x![2] * x![3] === 1 && level![1] === x![1],
       () =>
-        `posterior: expected x [images, n, 1, 1] and one level per sample, got x ${text(x)}, level ${text(level)}`,
+        `posterior: expected x [images, n, 1, 1] and one level per sample, got x ${shown(x)}, level ${shown(level)}`,
     );
     return x!;
   },

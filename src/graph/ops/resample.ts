@@ -6,18 +6,13 @@ import {
   pad,
   upsampleGradient,
 } from '../../kernels/elementwise/pixel-resize-backward.ts';
-import { check, copies, none, type Op, perElement, text } from './op.ts';
+import { check, copies, type NoAttributes, type Op, perElement, shown } from './op.ts';
 
 type Size = readonly [height: number, width: number];
 
 /** Nearest-neighbour upsampling to `size`, by default to twice the size. */
-export interface UpsampleAttributes {
-  readonly size?: Size;
-}
-
-export const upsampleOp: Op<UpsampleAttributes> = {
+export const upsampleOp: Op<{ readonly size?: Size }> = {
   infer: ({ x }, { size }) => [x![0], x![1], ...(size ?? ([2 * x![2], 2 * x![3]] as const))],
-  constants: none,
   flop: copies,
   cheap: true,
   inLoad: ({ size }) => (size ? undefined : { attributes: { upsample: 2 } }),
@@ -29,13 +24,8 @@ export const upsampleOp: Op<UpsampleAttributes> = {
 };
 
 /** y[i, j] = the sum of dy over the pixels that are copies of pixel (i, j). `size` is the size before upsampling. */
-export interface UpsampleGradientAttributes {
-  readonly size: Size;
-}
-
-export const upsampleGradientOp: Op<UpsampleGradientAttributes> = {
+export const upsampleGradientOp: Op<{ readonly size: Size }> = {
   infer: ({ dy }, { size }) => [dy![0], dy![1], ...size],
-  constants: none,
   flop: perElement,
   forward: (capabilities, { inputs }, { size }) => upsampleGradient(capabilities, { dy: inputs.dy!, size }),
   backward: ({ inputs, dy, apply }) => {
@@ -45,11 +35,8 @@ export const upsampleGradientOp: Op<UpsampleGradientAttributes> = {
 };
 
 /** The mean of each block of 2x2 pixels. The last row or column of an odd size is left out. */
-export type AveragePoolAttributes = Record<never, never>;
-
-export const averagePoolOp: Op<AveragePoolAttributes> = {
+export const averagePoolOp: Op<NoAttributes> = {
   infer: ({ x }) => [x![0], x![1], Math.floor(x![2] / 2), Math.floor(x![3] / 2)],
-  constants: none,
   flop: perElement,
   cheap: true,
   forward: (capabilities, { inputs }) => averagePool2x2(capabilities, { x: inputs.x! }),
@@ -62,20 +49,15 @@ export const averagePoolOp: Op<AveragePoolAttributes> = {
  * A quarter of dy at each pixel of its block, and zero in a last row or column that pooling left out. `size` is the size
  * before pooling.
  */
-export interface AveragePoolGradientAttributes {
-  readonly size: Size;
-}
-
-export const averagePoolGradientOp: Op<AveragePoolGradientAttributes> = {
+export const averagePoolGradientOp: Op<{ readonly size: Size }> = {
   infer({ dy }, { size }) {
     check(
       Math.floor(size[0] / 2) === dy![2] && Math.floor(size[1] / 2) === dy![3],
       () =>
-        `averagePoolGradient: expected dy of ${Math.floor(size[0] / 2)}x${Math.floor(size[1] / 2)}, half of ${size[0]}x${size[1]}, got ${text(dy)}`,
+        `averagePoolGradient: expected dy of ${Math.floor(size[0] / 2)}x${Math.floor(size[1] / 2)}, half of ${size[0]}x${size[1]}, got ${shown(dy)}`,
     );
     return [dy![0], dy![1], ...size];
   },
-  constants: none,
   flop: perElement,
   forward: (capabilities, { inputs }, { size }) =>
     averagePoolGradient(capabilities, { dy: inputs.dy!, size }),
@@ -94,7 +76,6 @@ export interface PadAttributes {
 
 export const padOp: Op<PadAttributes> = {
   infer: ({ x }, { size }) => [x![0], x![1], ...size],
-  constants: none,
   flop: copies,
   forward: (capabilities, { inputs }, attributes) => pad(capabilities, { x: inputs.x!, ...attributes }),
 };

@@ -2,7 +2,7 @@
 
 import { gather, gatherGradient } from '../../kernels/elementwise/gather.ts';
 import { pickSamples, sumPicked, sumSamples } from '../../kernels/elementwise/pick-samples.ts';
-import { check, copies, elements, none, type Op, text } from './op.ts';
+import { check, copies, elements, type NoAttributes, type Op, shown } from './op.ts';
 
 /** y[c, n] = table[index[n]][c]. */
 export interface GatherAttributes {
@@ -26,22 +26,19 @@ export const gatherGradientOp: Op<GatherAttributes> = {
   infer({ dy, index }, { entries, channels }) {
     check(
       dy![0] === channels && dy![1] === index![1],
-      () => `gatherGradient: expected dy with ${channels} channels and ${index![1]} samples, got ${text(dy)}`,
+      () =>
+        `gatherGradient: expected dy with ${channels} channels and ${index![1]} samples, got ${shown(dy)}`,
     );
     return [entries, 1, 1, channels];
   },
-  constants: none,
   flop: ({ inputs: { dy } }) => elements(dy!),
   forward: (capabilities, { inputs }, attributes) =>
     gatherGradient(capabilities, { ...attributes, n: inputs.index![1] }),
 };
 
 /** y[c, n] = x[c, index[n]]: repeats samples, or takes them from a table. */
-export type PickSamplesAttributes = Record<never, never>;
-
-export const pickSamplesOp: Op<PickSamplesAttributes> = {
+export const pickSamplesOp: Op<NoAttributes> = {
   infer: ({ x, index }) => [x![0], index![1], x![2], x![3]],
-  constants: none,
   flop: copies,
   cheap: true,
   forward: (capabilities, { inputs }) => pickSamples(capabilities, { x: inputs.x!, n: inputs.index![1] }),
@@ -51,27 +48,19 @@ export const pickSamplesOp: Op<PickSamplesAttributes> = {
 };
 
 /** y[c, m] = Σ dy[c, n] over the n with index[n] = m. */
-export interface SumPickedAttributes {
-  readonly samples: number;
-}
-
-export const sumPickedOp: Op<SumPickedAttributes> = {
+export const sumPickedOp: Op<{ readonly samples: number }> = {
   infer({ dy, index }, { samples }) {
-    check(dy![1] === index![1], () => `sumPicked: expected dy with ${index![1]} samples, got ${text(dy)}`);
+    check(dy![1] === index![1], () => `sumPicked: expected dy with ${index![1]} samples, got ${shown(dy)}`);
     return [dy![0], samples, dy![2], dy![3]];
   },
-  constants: none,
   flop: ({ inputs: { dy } }) => elements(dy!),
   forward: (capabilities, { inputs }, { samples }) => sumPicked(capabilities, { dy: inputs.dy!, samples }),
   backward: ({ inputs: { index }, dy, apply }) => ({ dy: apply(pickSamplesOp, {}, { x: dy, index }) }),
 };
 
 /** y[c, 1, 1, p] = Σ over samples n of x[c, n, p]. */
-export type SumSamplesAttributes = Record<never, never>;
-
-export const sumSamplesOp: Op<SumSamplesAttributes> = {
+export const sumSamplesOp: Op<NoAttributes> = {
   infer: ({ x }) => [x![0], 1, 1, x![2] * x![3]],
-  constants: none,
   flop: ({ inputs: { x } }) => elements(x!),
   forward: (capabilities, { inputs }) => sumSamples(capabilities, { x: inputs.x! }),
 };

@@ -1,15 +1,12 @@
 // Sums: the gradients of values that were added to many places.
 
 import { sumColumns, sumPixels } from '../../kernels/norm/sums.ts';
-import { elements, none, type Op } from './op.ts';
+import { elements, type NoAttributes, type Op } from './op.ts';
 import { upsampleOp } from './resample.ts';
 
 /** y[c, n] = Σ over pixels of x[c, n, p]: [c, n, h, w] to [c, n, 1, 1]. */
-export type SumPixelsAttributes = Record<never, never>;
-
-export const sumPixelsOp: Op<SumPixelsAttributes> = {
+export const sumPixelsOp: Op<NoAttributes> = {
   infer: ({ x }) => [x![0], x![1], 1, 1],
-  constants: none,
   flop: ({ inputs: { x } }) => elements(x!),
   forward: (capabilities, { inputs }) => sumPixels(capabilities, { x: inputs.x! }),
   backward: ({ inputs: { x }, dy, apply }) => ({
@@ -18,11 +15,8 @@ export const sumPixelsOp: Op<SumPixelsAttributes> = {
 };
 
 /** y[c] = Σ over samples and pixels of x[c, n, p]: [c, n, h, w] to [c, 1, 1, 1]. */
-export type SumColumnsAttributes = Record<never, never>;
-
-export const sumColumnsOp: Op<SumColumnsAttributes> = {
+export const sumColumnsOp: Op<NoAttributes> = {
   infer: ({ x }) => [x![0], 1, 1, 1],
-  constants: none,
   flop: ({ inputs: { x } }) => elements(x!),
   forward: (capabilities, { inputs }) => sumColumns(capabilities, { x: inputs.x! }),
 };

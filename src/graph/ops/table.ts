@@ -86,7 +86,7 @@ const names = new Map<unknown, OpName>((Object.keys(table) as OpName[]).map((nam
  * Returns the name of an op, for backward functions, which refer to the op itself: they lie below this table.
  * @throws Error if the op has no line in the table.
  */
-export function nameOf<Attributes>(op: Op<Attributes>): OpName {
+export function nameOfOp<Attributes>(op: Op<Attributes>): OpName {
   const name = names.get(op);
   if (!name) throw new Error('an op that a backward function uses is missing in ops/table.ts');
   return name;

@@ -26,6 +26,13 @@ export interface Constant {
   readonly read?: (from: number, into: Elements) => Promise<void>;
 }
 
+/** Returns a constant whose values are in memory. */
+export const table = (name: string, values: Float32Array): Constant => ({
+  name,
+  length: values.length,
+  values: async () => values,
+});
+
 /**
  * A constant computed from the values of another one. `how` describes the computation and becomes part of the name,
  * because equal names must mean equal values.

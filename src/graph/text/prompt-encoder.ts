@@ -4,7 +4,7 @@
 import { ModelError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
-import { checked, readBack, submit } from '../../kernels/device/runtime.ts';
+import { readBack, submit, withMemoryCheck } from '../../kernels/device/runtime.ts';
 import { pitch, type Shape } from '../../kernels/device/tensor.ts';
 import { input, newGraph, output } from '../core/graph.ts';
 import { plan } from '../core/plan.ts';
@@ -93,7 +93,7 @@ export async function encodePrompts(
     const shape: Shape = [c, n, tokens, 1];
     const graph = newGraph();
     output(graph, 'y', clipText(graph, parameters, config, input(graph, 'x', shape)));
-    const made = await checked(device, () => plan(device, graph, { weights: store, weightDtype }));
+    const made = await withMemoryCheck(device, () => plan(device, graph, { weights: store, weightDtype }));
     try {
       const x = made.inputs.get('x')!;
       const row = pitch(shape);

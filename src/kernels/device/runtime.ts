@@ -198,7 +198,7 @@ export async function idle(device: Device): Promise<void> {
 
 /**
  * Makes a storage buffer that can also be the source and target of copies. Its bytes are those of `data`, or
- * zero. Use `checked` to detect that the device ran out of memory.
+ * zero. Use `withMemoryCheck` to detect that the device ran out of memory.
  */
 export function createStorage(
   device: Device,
@@ -242,7 +242,7 @@ export async function createFilled(
 }
 
 /** Runs `make`, and rejects with `OutOfMemoryError` if the device runs out of memory meanwhile. */
-export async function checked<T>(device: Device, make: () => Promise<T> | T): Promise<T> {
+export async function withMemoryCheck<T>(device: Device, make: () => Promise<T> | T): Promise<T> {
   device.gpu.pushErrorScope('out-of-memory');
   let value: T | undefined;
   let failure: unknown;

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { fuse } from '../../../src/graph/core/fuse.ts';
 import { apply, type Graph, input, newGraph, output } from '../../../src/graph/core/graph.ts';
-import { lengthOf } from '../../../src/graph/files/expected-tensors.ts';
 import { type Parameters, parametersOf } from '../../../src/graph/files/parameters.ts';
 import type { TensorFile } from '../../../src/graph/files/safetensors.ts';
+import { lengthOf } from '../../../src/graph/files/safetensors-header.ts';
 import { timeRowLength, timeRows } from '../../../src/graph/networks/time-embedding.ts';
 import {
   crossAttentions,

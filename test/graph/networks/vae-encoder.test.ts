@@ -5,8 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { fuse } from '../../../src/graph/core/fuse.ts';
 import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { forward } from '../../../src/graph/core/plan.ts';
-import { lengthOf } from '../../../src/graph/files/expected-tensors.ts';
 import type { Parameters } from '../../../src/graph/files/parameters.ts';
+import { lengthOf } from '../../../src/graph/files/safetensors-header.ts';
 import { vaeEncoder, vaeEncoderParameters } from '../../../src/graph/networks/vae-encoder.ts';
 import {
   parseVaeEncoderConfig,

@@ -1,7 +1,6 @@
 // Class-conditional latent transformers: diffusers' DiTPipeline (Peebles and Xie 2023).
 
 import { ModelError } from '../../../errors.ts';
-import { apply } from '../../core/graph.ts';
 import type { Network } from '../../evaluation/evaluation.ts';
 import { parametersOf } from '../../files/parameters.ts';
 import type { TensorFile } from '../../files/safetensors.ts';
@@ -9,7 +8,8 @@ import { namedLabels } from '../../folders/labels.ts';
 import type { Level } from '../../model.ts';
 import { dit as ditGraph, ditTensors } from '../../networks/dit.ts';
 import { type DitConfig, readDitConfig } from '../../networks/dit-config.ts';
-import { TIME_ROW, timeRows } from '../../networks/time-embedding.ts';
+import { lookUp } from '../../networks/layers.ts';
+import { TIME_ROW, timeTable } from '../../networks/time-embedding.ts';
 import { vaeDownscale } from '../../networks/vae-encoder-config.ts';
 import type { Family } from '../family.ts';
 import { imageEncoder, readVae, VAE, type VaeFolder } from '../latent.ts';
@@ -34,17 +34,11 @@ export interface TransformerConfig extends PipelineConfig {
  */
 function transformerNetwork(transformer: DitConfig, file: TensorFile, levels: readonly Level[]): Network {
   const parameters = parametersOf(file, ditTensors(transformer));
-  const rows = timeRows(
-    TIME_ROW,
-    levels.map(({ t }) => t!),
-  );
-  const table = { name: 'time rows', length: rows.length, values: async () => rows };
-  const entries = levels.length;
-  const channels = rows.length / entries;
+  const times = timeTable(TIME_ROW, levels);
   return {
     image: [transformer.inChannels, transformer.sampleSize, transformer.sampleSize],
     predict(graph, { xt: sample, level, label }) {
-      const time = apply(graph, 'gather', { entries, channels }, { index: level }, { table });
+      const time = lookUp(graph, times, levels.length, level);
       return ditGraph(graph, parameters, transformer, { sample, time, label });
     },
   };

@@ -1,7 +1,7 @@
 // The network of an EDM model with its preconditioning (Karras et al. 2022, table 1). Its levels are sigmas,
 // x_sigma = x0 + sigma eps, and its errors are distances between images: D(x_sigma; sigma, class) - x0.
 
-import { apply, type Graph } from '../../core/graph.ts';
+import type { Graph } from '../../core/graph.ts';
 import type { Network } from '../../evaluation/evaluation.ts';
 import { multiHead } from '../../evaluation/multi-head.ts';
 import type { TensorFile } from '../../files/safetensors.ts';
@@ -9,7 +9,8 @@ import type { Coefficients } from '../../folders/schedule.ts';
 import type { Level } from '../../model.ts';
 import type { EdmConfig } from '../../networks/edm-config.ts';
 import { edmParameters, edmUNet, labelRows, noiseRows } from '../../networks/edm-unet.ts';
-import type { Constant, Value } from '../../ops/value.ts';
+import { lookUp } from '../../networks/layers.ts';
+import { table, type Value } from '../../ops/value.ts';
 
 /**
  * Returns what sigma does to an image and to the network's output F: D = c_skip x + c_out F with
@@ -33,28 +34,21 @@ export async function edmNetwork(
   const parameters = await edmParameters(file, config);
   const { imgChannels, imgResolution, labelDim, sigmaData, heads } = config;
   const sigmas = levels.map(({ sigma }) => sigma!);
-  const constant = (name: string, values: Float32Array): Constant => ({
-    name,
-    length: values.length,
-    values: async () => values,
-  });
   const scales = new Float32Array(levels.length * 2 * imgChannels);
   sigmas.forEach((sigma, k) => {
     const first = k * 2 * imgChannels;
     scales.fill(1 / Math.hypot(sigma, sigmaData), first, first + imgChannels);
   });
-  const scaleTable = constant('input scales', scales);
-  const noiseTable = constant('noise rows', noiseRows(config, sigmas));
-  const labelTable = constant('label rows', labelRows(config));
+  const scaleTable = table('input scales', scales);
+  const noiseTable = table('noise rows', noiseRows(config, sigmas));
+  const labelTable = table('label rows', labelRows(config));
   const image = [imgChannels, imgResolution, imgResolution] as const;
   const run = (graph: Graph, sample: Value, level: Value, label?: Value): Value => {
-    const pick = (index: Value, entries: number, table: Constant) =>
-      apply(graph, 'gather', { entries, channels: table.length / entries }, { index }, { table });
     return edmUNet(graph, parameters, config, {
       sample,
-      scale: pick(level, levels.length, scaleTable),
-      noise: pick(level, levels.length, noiseTable),
-      ...(label && labelDim > 0 ? { label: pick(label, labelDim + 1, labelTable) } : {}),
+      scale: lookUp(graph, scaleTable, levels.length, level),
+      noise: lookUp(graph, noiseTable, levels.length, level),
+      ...(label && labelDim > 0 ? { label: lookUp(graph, labelTable, labelDim + 1, label) } : {}),
     });
   };
   if (heads !== undefined) return multiHead(image, run);

@@ -4,13 +4,14 @@
 // diffusion classifier).
 
 import { ModelError } from '../../../errors.ts';
-import { apply, type Graph } from '../../core/graph.ts';
+import { apply, concatenate, type Graph } from '../../core/graph.ts';
 import type { Network } from '../../evaluation/evaluation.ts';
 import { multiHead } from '../../evaluation/multi-head.ts';
 import type { TensorFile } from '../../files/safetensors.ts';
+import { lengthOf } from '../../files/safetensors-header.ts';
 import type { Level } from '../../model.ts';
 import { transposedWeight } from '../../ops/conv2d.ts';
-import type { Constant, Value } from '../../ops/value.ts';
+import { type Constant, table, type Value } from '../../ops/value.ts';
 
 /** What the network is built from. */
 export interface ImageSetConfig {
@@ -37,7 +38,7 @@ interface ImageSet {
 async function readImages(file: TensorFile, config: ImageSetConfig): Promise<ImageSet> {
   const info = file.tensors.get('images')!;
   const count = info.shape[0]!;
-  const length = config.image.reduce((product, side) => product * side, 1);
+  const length = lengthOf(config.image);
   const bytes = info.dtype === 'U8' ? await file.read('images') : undefined;
   const floats = bytes ? undefined : await file.readF32('images');
   const valueAt = bytes ? (at: number) => bytes[at]! / 127.5 - 1 : (at: number) => floats![at]!;
@@ -101,7 +102,7 @@ export async function optimalNetwork(
   const count = starts.at(-1)!;
 
   /** Returns images [from, to) as rows of a constant. */
-  const rowsOf = (from: number, to: number): Constant => ({
+  const imageRows = (from: number, to: number): Constant => ({
     name: `images ${from} to ${to}`,
     length: (to - from) * length,
     async values() {
@@ -119,16 +120,11 @@ export async function optimalNetwork(
     for (let k = 0; k < length; k++) half += row[k]! * (row[k]! / 2 + mean[k]!);
     halves[i] = half;
   }
-  const constant = (name: string, values: Float32Array): Constant => ({
-    name,
-    length: values.length,
-    values: async () => values,
-  });
-  const scales = constant(
+  const scales = table(
     'posterior scales',
     Float32Array.from(levels, ({ sigma }) => 1 / sigma! ** 2),
   );
-  const bias = constant('mean image', Float32Array.from(mean));
+  const bias = table('mean image', Float32Array.from(mean));
 
   // Each part of the set is one constant, and holds images of one class only.
   const step = Math.max(1, Math.floor(PART_BYTES / (4 * length)));
@@ -138,11 +134,6 @@ export async function optimalNetwork(
       to: Math.min(to, from + (k + 1) * step),
     }));
 
-  const joined = (graph: Graph, values: readonly Value[]): Value =>
-    values.length === 1
-      ? values[0]!
-      : apply(graph, 'concat', {}, Object.fromEntries(values.map((value, i) => [`x${i}`, value])));
-
   /** Returns the mean of the images of some parts, weighted by their probabilities: [c·h·w, n, 1, 1]. */
   const denoised = (
     graph: Graph,
@@ -151,8 +142,8 @@ export async function optimalNetwork(
   ): Value => {
     const { from } = parts[0]!;
     const { to } = parts.at(-1)!;
-    const half = constant(`halves ${from} to ${to}`, halves.subarray(from, to));
-    const x = joined(
+    const half = table(`halves ${from} to ${to}`, halves.subarray(from, to));
+    const x = concatenate(
       graph,
       parts.map(({ products }) => products),
     );
@@ -162,7 +153,7 @@ export async function optimalNetwork(
       const size = part.to - part.from;
       const own =
         parts.length === 1 ? p : apply(graph, 'slice', { from: part.from - from, count: size }, { x: p });
-      const weight = transposedWeight(rowsOf(part.from, part.to), size, length, [1, 1]);
+      const weight = transposedWeight(imageRows(part.from, part.to), size, length, [1, 1]);
       sum = apply(
         graph,
         'linear',
@@ -184,12 +175,12 @@ export async function optimalNetwork(
           'linear',
           { outChannels: part.to - part.from },
           { x },
-          { weight: rowsOf(part.from, part.to) },
+          { weight: imageRows(part.from, part.to) },
         ),
       })),
     );
     const heads = classes ? parts.map((ofClass) => denoised(graph, ofClass, level)) : [];
     if (unconditional) heads.push(denoised(graph, parts.flat(), level));
-    return apply(graph, 'unflatten', { height, width }, { x: joined(graph, heads) });
+    return apply(graph, 'unflatten', { height, width }, { x: concatenate(graph, heads) });
   });
 }

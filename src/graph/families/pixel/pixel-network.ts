@@ -1,17 +1,18 @@
 // The network of a pixel model: a UNet2DModel with the tables that its levels and classes need.
 
 import { ModelError } from '../../../errors.ts';
-import { apply, type Graph } from '../../core/graph.ts';
+import type { Graph } from '../../core/graph.ts';
 import type { Network } from '../../evaluation/evaluation.ts';
 import { multiHead } from '../../evaluation/multi-head.ts';
 import type { Files } from '../../files/files.ts';
 import { parametersOf } from '../../files/parameters.ts';
 import type { TensorFile } from '../../files/safetensors.ts';
 import type { Level } from '../../model.ts';
-import { timeRowLength, timeRows } from '../../networks/time-embedding.ts';
+import { lookUp } from '../../networks/layers.ts';
+import { timeRows, timeTable } from '../../networks/time-embedding.ts';
 import { unet2d, unet2dTensors } from '../../networks/unet2d.ts';
 import type { UNet2DConfig } from '../../networks/unet2d-config.ts';
-import type { Constant, Value } from '../../ops/value.ts';
+import { table, type Value } from '../../ops/value.ts';
 
 /** What the network is built from. */
 export interface PixelNetworkConfig {
@@ -40,43 +41,31 @@ export async function pixelNetwork(
   const parameters = parametersOf(file, unet2dTensors(unet));
   const frequencies =
     unet.timeEmbeddingType === 'fourier' ? await file.readF32('time_proj.weight') : undefined;
-  const channels = timeRowLength(unet);
-  const rows = (name: string, times: readonly number[]): Constant => {
-    const values = timeRows(unet, times, frequencies);
-    return { name, length: values.length, values: async () => values };
-  };
-  const table = rows(
-    'time rows',
-    levels.map(({ t }) => t!),
-  );
-  const labelTable =
+  const times = timeTable(unet, levels, frequencies);
+  const classNumbers = labels.map((_, i) => i);
+  const classRows =
     unet.classEmbedding === 'timestep'
-      ? rows(
-          'label rows',
-          labels.map((_, i) => i),
-        )
+      ? table('label rows', timeRows(unet, classNumbers, frequencies))
       : undefined;
-  const centre = Float32Array.from({ length: levels.length * 2 * unet.inChannels }, (_, i) =>
-    i % (2 * unet.inChannels) < unet.inChannels ? 2 : -1,
+  const centre = table(
+    'centre',
+    Float32Array.from({ length: levels.length * 2 * unet.inChannels }, (_, i) =>
+      i % (2 * unet.inChannels) < unet.inChannels ? 2 : -1,
+    ),
   );
   const image = [unet.inChannels, height, width] as const;
   const run = (graph: Graph, sample: Value, level: Value, label?: Value): Value => {
-    const pick = (index: Value, entries: number, width: number, constant: Constant) =>
-      apply(graph, 'gather', { entries, channels: width }, { index }, { table: constant });
-    const centring = { name: 'centre', length: centre.length, values: async () => centre };
     const classInput =
-      label && labelTable
-        ? pick(label, labels.length, channels, labelTable)
+      label && classRows
+        ? lookUp(graph, classRows, labels.length, label)
         : unet.classEmbedding === 'none'
           ? undefined
           : label;
     return unet2d(graph, parameters, unet, {
       sample,
-      time: pick(level, levels.length, channels, table),
+      time: lookUp(graph, times, levels.length, level),
       ...(classInput && { label: classInput }),
-      ...(unet.centerInputSample
-        ? { centre: pick(level, levels.length, 2 * unet.inChannels, centring) }
-        : {}),
+      ...(unet.centerInputSample ? { centre: lookUp(graph, centre, levels.length, level) } : {}),
     });
   };
   if (heads === undefined)

@@ -2,15 +2,16 @@
 // computed once: its encoding, and its keys and values for every cross-attention.
 
 import type { Device } from '../../../kernels/device/device.ts';
-import { checked, createStorage, idle, type Range, submit } from '../../../kernels/device/runtime.ts';
+import { createStorage, idle, type Range, submit, withMemoryCheck } from '../../../kernels/device/runtime.ts';
 import { pitch, type Shape, storageBytes } from '../../../kernels/device/tensor.ts';
-import { apply, type Graph, input, newGraph, output } from '../../core/graph.ts';
+import { apply, concatenate, input, newGraph, output } from '../../core/graph.ts';
 import { plan } from '../../core/plan.ts';
 import { weightStore } from '../../core/weight-store.ts';
 import type { Attached } from '../../evaluation/denoiser.ts';
 import type { Network } from '../../evaluation/evaluation.ts';
 import { parametersOf } from '../../files/parameters.ts';
-import { timeRowLength, timeRows } from '../../networks/time-embedding.ts';
+import { lookUp } from '../../networks/layers.ts';
+import { timeTable } from '../../networks/time-embedding.ts';
 import {
   crossAttentions,
   keysAndValues,
@@ -97,23 +98,12 @@ export async function textNetwork(
     2 * bytes.reduce((sum, size) => sum + size, 0) <= keptBytes &&
     [...bytes, storageBytes(shapeOf(unet.crossAttentionDim))].every((size) => size <= bindingBytes);
 
-  const rows = timeRows(
-    unet,
-    levels.map(({ t }) => t!),
-  );
-  const timeTable = { name: 'time rows', length: rows.length, values: async () => rows };
-  const channels = timeRowLength(unet);
+  const times = timeTable(unet, levels);
 
   const network: Network = {
     image: latentShape(vae, inputShape),
     shared(graph, sample, level) {
-      const time = apply(
-        graph,
-        'gather',
-        { entries: levels.length, channels },
-        { index: level },
-        { table: timeTable },
-      );
+      const time = lookUp(graph, times, levels.length, level);
       return unet2dConditionShared(graph, parameters, unet, { sample, time });
     },
     predict(graph, { label, shared }) {
@@ -122,7 +112,7 @@ export async function textNetwork(
       let own: Value | undefined;
       const crossAttention = (name: string, inner: number) => {
         if (kept) return { k: pick(`${name} k`, shapeOf(inner)), v: pick(`${name} v`, shapeOf(inner)) };
-        own ??= joined(
+        own ??= concatenate(
           graph,
           context.map((part) => pick(part.name, part.shape)),
         );
@@ -143,7 +133,7 @@ export async function textNetwork(
     }
     const weights = weightStore(device);
     try {
-      const made = await checked(device, () =>
+      const made = await withMemoryCheck(device, () =>
         plan(device, graph, { weights, weightDtype, external: { context: contexts } }),
       );
       submit(device, (pass) => made.encode(pass));
@@ -183,8 +173,3 @@ export async function textNetwork(
   };
   return { network, attach };
 }
-
-const joined = (graph: Graph, parts: readonly Value[]): Value =>
-  parts.length === 1
-    ? parts[0]!
-    : apply(graph, 'concat', {}, Object.fromEntries(parts.map((part, i) => [`x${i}`, part])));

@@ -1,7 +1,7 @@
 // `info`: says what a model folder holds, what an evaluation costs, and what is wrong with it.
 
 import { UsageError } from '../../../errors.ts';
-import { type Description, flopOf, type NetworkDescription } from '../../../graph/models/describe.ts';
+import { type Description, type NetworkDescription, totalFlop } from '../../../graph/models/describe.ts';
 import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { modelFolder } from '../shared/model-folder.ts';
 import { bytes, gigaflop, several, short } from '../shared/progress.ts';
@@ -125,7 +125,7 @@ export function infoText({
       const [levels, classes] = [model.levels.length, model.labels.length];
       rows.push([
         'per image',
-        `${gigaflop(flopOf(cost, { evaluations: levels * classes, views: levels }))} for all classes at all levels`,
+        `${gigaflop(totalFlop(cost, { evaluations: levels * classes, views: levels }))} for all classes at all levels`,
       ]);
     }
     rows.push([

@@ -1,7 +1,7 @@
 // The estimate of `classify --dry-run`: its numbers, and its text for a person.
 
 import type { Model } from '../../../../graph/model.ts';
-import { type Description, flopOf } from '../../../../graph/models/describe.ts';
+import { type Description, totalFlop } from '../../../../graph/models/describe.ts';
 import type { Demand, EvaluationCounts } from '../../shared/evaluation-demand.ts';
 import { bytes, gigaflop, short } from '../../shared/progress.ts';
 import {
@@ -78,7 +78,7 @@ export function estimateOf(model: Model, measured: Measured): Estimate {
   const { images, demand, timing, sample, cost, opening, purification } = measured;
   const { views, atOnce: _, ...evaluations } = demand;
   const { units } = timing;
-  const flopFor = (count: number, viewed: number) => flopOf(cost, { evaluations: count, views: viewed });
+  const flopFor = (count: number, viewed: number) => totalFlop(cost, { evaluations: count, views: viewed });
   const flop = {
     least: flopFor(evaluations.least, views.least),
     typical: sample ? flopFor(sample.evaluations, sample.views) : null,
