@@ -210,7 +210,7 @@ describe('invalid folders', () => {
     [
       'too many names',
       { id2label: { 0: 'a', 1: 'b', 2: 'c', 3: 'd' } },
-      'id2label names 4 classes, label_dim is 3',
+      'expected id2label to name at most 3 classes (label_dim), got 4',
     ],
     [
       'a missing name',
@@ -316,9 +316,11 @@ describe('invalid folders', () => {
     const path = folderOf('song');
     const at = (level: { readonly t?: number; readonly sigma?: number }) =>
       loadModel(path, { levels: () => [{ ...level, weight: 1 }] });
-    await expect(at({ t: 3 })).rejects.toThrow('song: the model has sigmas above 0, got timestep 3');
-    await expect(at({ sigma: 0 })).rejects.toThrow('song: the model has sigmas above 0, got sigma 0');
-    await expect(loadModel(await spoil({ sigma_max: 2 }))).rejects.toThrow('has sigmas above 0 up to 2, got');
+    await expect(at({ t: 3 })).rejects.toThrow('song: expected a sigma above 0, got timestep 3');
+    await expect(at({ sigma: 0 })).rejects.toThrow('song: expected a sigma above 0, got sigma 0');
+    await expect(loadModel(await spoil({ sigma_max: 2 }))).rejects.toThrow(
+      'expected a sigma above 0 up to 2, got',
+    );
   });
 
   it('accept the configuration that EDM itself writes', async () => {

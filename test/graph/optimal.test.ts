@@ -179,7 +179,7 @@ describe('an invalid folder', () => {
     expect((await readModel(join(root, 'set'))).labels).toEqual(['a', 'b', 'c']);
     const twoNames = await write('two', bytes, Uint8Array.from(LABELS), { 0: 'a', 1: 'b' });
     await expect(open(twoNames)).rejects.toThrow(
-      /two\.safetensors: image 2 has the label 2, classes are 0 to 1/,
+      /two\.safetensors: expected labels from 0 to 1, got 2 for image 2/,
     );
     const empty = await write('four', bytes, Uint8Array.from(LABELS), { 0: 'a', 1: 'b', 2: 'c', 3: 'd' });
     await expect(open(empty)).rejects.toThrow(/there is no image of class 3 \(d\)/);

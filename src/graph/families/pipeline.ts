@@ -105,7 +105,7 @@ export function timestepLevels(
     coefficients({ t, sigma }: Level) {
       if (t === undefined || !Number.isInteger(t) || t < 0 || t >= T)
         throw new UnsupportedError(
-          `${files.name}: the model has timesteps 0 to ${T - 1}, got ${t ?? `sigma ${sigma}`}`,
+          `${files.name}: expected a timestep from 0 to ${T - 1}, got ${t ?? `sigma ${sigma}`}`,
         );
       const found = coefficients(schedule, t);
       return { ...found, alpha: found.alpha * outputScale(t) };

@@ -64,7 +64,7 @@ export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
     f64: () => view.getFloat64(take(8)),
     /** Reads an integer in two's complement; returns a number if it is exact as one, else a bigint. */
     long(count: number): number | bigint {
-      if (count > 256) throw refuse(`an integer of ${count} bytes`);
+      if (count > 256) throw refuse(`expected an integer of at most 256 bytes, got one of ${count}`);
       let value = 0n;
       for (const byte of [...raw(count)].reverse()) value = value * 256n + BigInt(byte);
       if (count > 0 && bytes[at - 1]! >= 128) value -= 1n << BigInt(8 * count);

@@ -1,5 +1,6 @@
-// Reads Python pickles as plain data. A pickle is a program for a small stack machine that may call anything by its name.
-// This reader runs that machine but calls nothing itself: it asks its caller, who knows a few names and refuses the rest. Protocols 0 to 4, https://github.com/python/cpython/blob/main/Lib/pickletools.py.
+// Reads Python pickles of the protocols 0 to 4 as plain data. A pickle is a program for a small stack machine that may call
+// anything by its name. This reader runs that machine but calls nothing itself: it asks its caller, who knows a few names
+// and refuses the rest. See https://github.com/python/cpython/blob/main/Lib/pickletools.py.
 
 import { pickleBytes, printable } from './pickle-bytes.ts';
 

@@ -205,7 +205,7 @@ function singleFile(
       const info = floats(find(tensors, name, path));
       if (from < 0 || from + into.length > lengthOf(info.shape))
         throw new RangeError(
-          `tensor ${quote(name)} has ${lengthOf(info.shape)} elements, asked for ${from} to ${from + into.length}`,
+          `tensor ${quote(name)}: expected a part of its ${lengthOf(info.shape)} elements, got ${from} to ${from + into.length}`,
         );
       await (into instanceof Float32Array ? loadF32(info, from, into) : loadF16(info, from, into));
     },

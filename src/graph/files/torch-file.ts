@@ -244,7 +244,7 @@ function sameStorage(known: TorchStorage, again: TorchStorage, file: string): To
 function readLegacy(bytes: Uint8Array, file: string, depth: number): Pickled {
   const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
   const none = () => {
-    throw refuse('a storage in the header');
+    throw refuse('expected no storage in the header');
   };
   const header: Pickled[] = [];
   let at = 0;
@@ -252,7 +252,8 @@ function readLegacy(bytes: Uint8Array, file: string, depth: number): Pickled {
     const { value, end } = readTorchPickle(bytes, file, at, depth, none);
     header.push(value);
     at = end;
-    if (k === 0 && value !== MAGIC) throw refuse('the bytes of a storage are not those of torch.save');
+    if (k === 0 && value !== MAGIC)
+      throw refuse('the bytes of a storage do not begin as those of torch.save');
   }
   if (header[1] !== 1001) throw refuse(`torch.save's version ${header[1]} is not supported`);
   const system = header[2];
@@ -270,7 +271,7 @@ function readLegacy(bytes: Uint8Array, file: string, depth: number): Pickled {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (const key of Array.isArray(keys.value) ? keys.value : []) {
     const storage = typeof key === 'string' ? storages.get(key) : undefined;
-    if (!storage) throw refuse('a storage that no tensor uses');
+    if (!storage) throw refuse('expected only storages that tensors use');
     if (at + 8 > bytes.length) throw tooShort(file);
     if (view.getBigInt64(at, true) !== BigInt(storage.length)) throw refuse('a storage has two lengths');
     const length = storage.length * storage.elementBytes;

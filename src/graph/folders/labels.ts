@@ -24,7 +24,7 @@ export function classLabels(
     return [];
   }
   if (card?.classes !== undefined && rows !== undefined && card.classes > rows)
-    throw refuse(`the card has ${card.classes} classes, num_class_embeds is ${rows}`);
+    throw refuse(`expected a card of at most ${rows} classes (num_class_embeds), got ${card.classes}`);
   const nullClass = given !== undefined && given + 1 === rows && !Object.hasOwn(id2label!, String(given));
   const count = card?.classes ?? (nullClass ? given : (rows ?? given ?? 0));
   return namedLabels(id2label, count, file);

@@ -2,18 +2,18 @@
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
-import { dit } from '../families/dit/dit-family.ts';
-import { edm } from '../families/edm/edm-family.ts';
+import { ditFamily } from '../families/dit/dit-family.ts';
+import { edmFamily } from '../families/edm/edm-family.ts';
 import type { Family, ModelConfig, ModelIndex } from '../families/family.ts';
-import { optimal } from '../families/optimal/optimal-family.ts';
-import { pixel } from '../families/pixel/pixel-family.ts';
-import { text } from '../families/text/text-family.ts';
+import { optimalFamily } from '../families/optimal/optimal-family.ts';
+import { pixelFamily } from '../families/pixel/pixel-family.ts';
+import { textFamily } from '../families/text/text-family.ts';
 import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 import { entries } from '../folders/weights.ts';
 
 /** The families. Another one is registered by adding it to this list. */
-export const FAMILIES: Family[] = [pixel, edm, text, dit, optimal];
+export const FAMILIES: Family[] = [pixelFamily, edmFamily, textFamily, ditFamily, optimalFamily];
 
 /** A model that was recognised and read, without its weights. */
 export interface ReadModel {
@@ -31,6 +31,11 @@ const UNSUPPORTED: ReadonlyMap<string, string> = new Map([
   ['StableDiffusionUpscalePipeline', 'an upscaler, whose network also takes a small image'],
 ]);
 
+const noModel = (files: Files): ModelError =>
+  new ModelError(
+    `${files.describe('model_index.json')}: no such file; expected a model folder as diffusers saves it, or one with the config.json of EDMPrecond`,
+  );
+
 /**
  * Reads the file that says what a model is.
  * @throws ModelError if there is no such file, or it is not in order.
@@ -38,10 +43,7 @@ const UNSUPPORTED: ReadonlyMap<string, string> = new Map([
 async function readIndex(files: Files): Promise<ModelIndex> {
   const present = await entries(files, '');
   const name = ['model_index.json', 'config.json'].find((file) => present.has(file)) as ModelIndex['name'];
-  if (!name)
-    throw new ModelError(
-      `${files.describe('model_index.json')}: no such file; expected a model folder as diffusers saves it, or one with the config.json of EDMPrecond`,
-    );
+  if (!name) throw noModel(files);
   const json = await readJson(files, name);
   const className = name === 'model_index.json' ? z.string() : z.string().optional();
   return {
@@ -63,9 +65,7 @@ function unrecognised(files: Files, { name, className }: ModelIndex): ModelError
     return new ModelError(
       `${file}: ${quote(className)} alone is not a model; give the folder with model_index.json`,
     );
-  return new ModelError(
-    `${files.describe('model_index.json')}: no such file; expected a model folder as diffusers saves it, or one with the config.json of EDMPrecond`,
-  );
+  return noModel(files);
 }
 
 /**

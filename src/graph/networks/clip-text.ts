@@ -34,7 +34,7 @@ export async function embedTokens(
       `${file.path}: expected a text of at most ${maxPositionEmbeddings} tokens (max_position_embeddings), got ${tokens}`,
     );
   const rows = new Map<number, Float32Array>();
-  const table = nameIn(file, 'embeddings.token_embedding.weight');
+  const table = storedName(file, 'embeddings.token_embedding.weight');
   for (const id of new Set(ids.flatMap((text) => [...text]))) {
     if (id >= vocabSize)
       throw new ModelError(
@@ -46,7 +46,7 @@ export async function embedTokens(
     rows.set(id, row);
   }
   const positions = new Float32Array(tokens * c);
-  await file.readPart(nameIn(file, 'embeddings.position_embedding.weight'), 0, positions);
+  await file.readPart(storedName(file, 'embeddings.position_embedding.weight'), 0, positions);
 
   const shape: Shape = [c, ids.length, tokens, 1];
   const sums = new Float32Array(ids.length * c * tokens); // [n, c, tokens]
@@ -59,7 +59,7 @@ export async function embedTokens(
 }
 
 /** Returns the name under which a file has a tensor of the network. */
-const nameIn = (file: TensorFile, name: string): string =>
+const storedName = (file: TensorFile, name: string): string =>
   file.tensors.has(PREFIX + name) ? PREFIX + name : name;
 
 /**

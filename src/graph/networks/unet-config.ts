@@ -1,8 +1,8 @@
 // The part that the configurations of all UNets of diffusers have in common. This file holds types only: public declarations
 // refer to it, and must not refer to zod, whose types do not compile everywhere.
 
-/** `gelu` is the exact one, x Phi(x). */
-export type Activation = 'silu' | 'mish' | 'gelu' | 'relu';
+/** The activations that UNets of diffusers have; `gelu` is the exact one, x Phi(x). */
+export type UNetActivation = 'silu' | 'mish' | 'gelu' | 'relu';
 
 /** The keys that all UNets of diffusers have, by diffusers' names in camel case. */
 export interface UNetConfig {
@@ -22,7 +22,7 @@ export interface UNetConfig {
   readonly midBlockScaleFactor: number;
   /** Padding of the convolutions with stride 2: 1, or 0 with a row of zeros at the bottom and a column at the right. */
   readonly downsamplePadding: 0 | 1;
-  readonly actFn: Activation;
+  readonly actFn: UNetActivation;
   readonly normNumGroups: number;
   readonly normEps: number;
   /** How the time embedding enters a resnet: added before the second norm, or as scale and shift after it. */

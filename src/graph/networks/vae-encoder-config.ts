@@ -3,7 +3,7 @@
 
 import { z } from 'zod';
 import { jsonReader } from '../files/json.ts';
-import type { Activation } from './unet-config.ts';
+import type { UNetActivation } from './unet-config.ts';
 import { count, layerCount, readKeys } from './unet-keys.ts';
 
 /** The configuration of the encoder of an AutoencoderKL, by diffusers' names in camel case. */
@@ -15,7 +15,7 @@ export interface VaeEncoderConfig {
   readonly layersPerBlock: number;
   readonly normNumGroups: number;
   /** The activation of the resnets; the output always uses silu. */
-  readonly actFn: Activation;
+  readonly actFn: UNetActivation;
   /** A latent is (mean - shiftFactor)·scalingFactor. */
   readonly scalingFactor: number;
   /** 0 if the file has no shift. */

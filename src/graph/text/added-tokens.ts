@@ -150,7 +150,7 @@ export function gatherAddedTokens(files: AddedTokenFiles): AddedTokens {
 }
 
 /** A part of a text: an added token's id, or the text between two. */
-type Part = number | string;
+type TextPart = number | string;
 
 const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');
 const WORD = String.raw`[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]`;
@@ -162,13 +162,13 @@ const spaceAtStart = /^\p{White_Space}*/u;
 /** Returns a function that cuts a text at tokens: at the leftmost match first, and at the longest token there. */
 export function splitter(
   tokens: readonly (AddedToken & { readonly id: number })[],
-): (text: string) => Part[] {
+): (text: string) => TextPart[] {
   if (tokens.length === 0) return (text) => [text];
   const byContent = new Map(tokens.map((value) => [value.content, value]));
   const longestFirst = [...byContent.keys()].sort((a, b) => b.length - a.length);
   const pattern = new RegExp(longestFirst.map(escaped).join('|'), 'gu');
   return (text) => {
-    const parts: Part[] = [];
+    const parts: TextPart[] = [];
     let from = 0;
     for (const match of text.matchAll(pattern)) {
       const { id, lstrip, rstrip, singleWord } = byContent.get(match[0])!;

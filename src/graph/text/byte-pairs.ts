@@ -32,7 +32,7 @@ export function bytePairs(
   return (word) => {
     let ids = known.get(word);
     if (!ids) {
-      ids = joined(word, merges).map((subword) => vocabulary.get(subword) ?? unknown);
+      ids = joinPairs(word, merges).map((subword) => vocabulary.get(subword) ?? unknown);
       known.set(word, ids);
     }
     return ids;
@@ -40,7 +40,7 @@ export function bytePairs(
 }
 
 /** Joins pairs until no two neighbours are among the merges. Returns the sub-words that are left. */
-function joined(word: string, merges: Merges): readonly string[] {
+function joinPairs(word: string, merges: Merges): readonly string[] {
   let subwords = Array.from(utf8.encode(word), (byte) => ALPHABET[byte]!);
   subwords.push(subwords.pop()! + END_OF_WORD);
   for (;;) {

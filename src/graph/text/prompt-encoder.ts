@@ -56,13 +56,13 @@ export async function readTextEncoder({
   const tokenizer = await readTokenizer(files, folder);
   if (tokenizer.length > config.maxPositionEmbeddings)
     throw new ModelError(
-      `${configFile}: max_position_embeddings is ${config.maxPositionEmbeddings}, but ` +
-        `the texts of ${files.describe(folder)} have ${tokenizer.length} tokens`,
+      `${configFile}: expected texts of at most ${config.maxPositionEmbeddings} tokens (max_position_embeddings), ` +
+        `got texts of ${tokenizer.length} from the tokenizer in ${files.describe(folder)}`,
     );
   const largest = Math.max(...tokenizer.encode(''));
   if (largest >= config.vocabSize)
     throw new ModelError(
-      `${configFile}: vocab_size is ${config.vocabSize}, the tokenizer in ${files.describe(folder)} gives the token ${largest}; ` +
+      `${configFile}: expected tokens below vocab_size ${config.vocabSize}, got token ${largest} from the tokenizer in ${files.describe(folder)}; ` +
         'use the folders tokenizer and text_encoder of one model',
     );
   return { tokenizer, config, files, weights };

@@ -39,7 +39,7 @@ const tokenizerJsonSchema = z.object({
 });
 
 /** Tokens, merges, and the file that messages about them name. */
-interface Model {
+interface BpeModel {
   readonly file: string;
   readonly ids: ReadonlyMap<string, number>;
   readonly merges: Merges;
@@ -53,7 +53,7 @@ interface Model {
  */
 export async function readTokenizer(files: Files, folder: string): Promise<Tokenizer> {
   const present = new Set(await files.list(folder));
-  const { file, ids, merges, added: tokenizerJson } = await readModel(files, folder, present);
+  const { file, ids, merges, added: tokenizerJson } = await readBpeModel(files, folder, present);
   const read = async <T>(schema: z.ZodType<T>, name: string): Promise<T | undefined> =>
     present.has(name) ? readChecked(schema, files, nameIn(folder, name)) : undefined;
   const config = await read(configSchema, 'tokenizer_config.json');
@@ -89,7 +89,7 @@ async function readChecked<T>(schema: z.ZodType<T>, files: Files, name: string):
   return checked(schema, await readJson(files, name), files.describe(name));
 }
 
-async function readModel(files: Files, folder: string, present: ReadonlySet<string>): Promise<Model> {
+async function readBpeModel(files: Files, folder: string, present: ReadonlySet<string>): Promise<BpeModel> {
   if (present.has('tokenizer.json')) return readTokenizerJson(files, nameIn(folder, 'tokenizer.json'));
   const vocabulary = nameIn(folder, 'vocab.json');
   const mergesName = nameIn(folder, 'merges.txt');
@@ -104,7 +104,7 @@ async function readModel(files: Files, folder: string, present: ReadonlySet<stri
   return { file, ids, merges: await readMerges(files, mergesName, ids), added: undefined };
 }
 
-async function readTokenizerJson(files: Files, name: string): Promise<Model> {
+async function readTokenizerJson(files: Files, name: string): Promise<BpeModel> {
   const file = files.describe(name);
   const { model, added_tokens } = await readChecked(tokenizerJsonSchema, files, name);
   const { type, end_of_word_suffix: suffix } = model;

@@ -44,7 +44,8 @@ const HEAD = 8;
  */
 export function groupTeams(capabilities: Capabilities, { x, groups, eps }: GroupNormOptions) {
   const [c, n, h, w] = x;
-  if (c % groups !== 0) throw new ShapeError(`groupNorm: ${c} channels do not divide into ${groups} groups`);
+  if (c % groups !== 0)
+    throw new ShapeError(`groupNorm: expected a multiple of ${groups} channels, got x [${x}]`);
   const { width, element } = pixelElement(h * w);
   const pixels = (h * w) / width;
   const { team, uniforms, grid, main } = teams(capabilities, groups, n, (c / groups) * pixels);

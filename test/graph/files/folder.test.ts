@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
-import { type PixelConfig, pixel } from '../../../src/graph/families/pixel/pixel-family.ts';
+import { type PixelConfig, pixelFamily } from '../../../src/graph/families/pixel/pixel-family.ts';
 import { readModelConfig, requireClasses } from '../../../src/graph/models/families.ts';
 import { folderFiles } from '../../../src/graph/node/folder-files.ts';
 
@@ -50,7 +50,7 @@ async function write(changes: Files = {}): Promise<string> {
 /** Reads the folder of a pixel model. */
 const readPixelModel = async (path: string): Promise<PixelConfig> => {
   const { family, config } = await readModelConfig(folderFiles(path));
-  expect(family).toBe(pixel);
+  expect(family).toBe(pixelFamily);
   return config as PixelConfig;
 };
 
@@ -73,7 +73,7 @@ describe('readModelConfig', () => {
     });
     expect(folder.unet.numClassEmbeds).toBe(3);
     expect(folder.schedule.alphasCumprod).toHaveLength(100);
-    expect(() => requireClasses({ family: pixel, config: folder })).not.toThrow();
+    expect(() => requireClasses({ family: pixelFamily, config: folder })).not.toThrow();
   });
 
   it('accepts DDIMPipeline and other samplers, which change nothing', async () => {
@@ -118,9 +118,9 @@ describe('readModelConfig', () => {
   it('rejects models without at least two classes when classes are required', async () => {
     const none = { ...unetWith({ num_class_embeds: null }), ...indexWith({ id2label: undefined }) };
     const folder = await readPixelModel(await write(none));
-    expect(() => requireClasses({ family: pixel, config: folder })).toThrow(/the model has no classes/);
+    expect(() => requireClasses({ family: pixelFamily, config: folder })).toThrow(/the model has no classes/);
     expect(() =>
-      requireClasses({ family: pixel, config: { ...folder, labels: ['x'] } as PixelConfig }),
+      requireClasses({ family: pixelFamily, config: { ...folder, labels: ['x'] } as PixelConfig }),
     ).toThrow(/the model has only one class/);
   });
 
@@ -305,7 +305,7 @@ describe('readModelConfig', () => {
     [
       'a card with too many classes',
       { 'card.json': { classes: 4 } },
-      'model_index.json: the card has 4 classes, num_class_embeds is 3',
+      'model_index.json: expected a card of at most 3 classes (num_class_embeds), got 4',
     ],
   ])('refuses %s', async (_what, changes, message) => {
     const error = await readModelConfig(folderFiles(await write(changes))).catch((reason: unknown) => reason);

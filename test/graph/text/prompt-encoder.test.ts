@@ -85,7 +85,7 @@ describe('encodePrompts', () => {
     [
       'a vocabulary of another size',
       'cliptext-quick-gelu',
-      /config\.json: vocab_size is 50, the tokenizer in .* gives the token 3513; use the folders tokenizer and text_encoder of one model$/,
+      /config\.json: expected tokens below vocab_size 50, got token 3513 from the tokenizer in .*; use the folders tokenizer and text_encoder of one model$/,
     ],
     [
       'fewer positions',

@@ -6,7 +6,7 @@ import { parametersOf } from '../../files/parameters.ts';
 import type { TensorFile } from '../../files/safetensors.ts';
 import { namedLabels } from '../../folders/labels.ts';
 import type { Level } from '../../model.ts';
-import { dit as ditGraph, ditTensors } from '../../networks/dit.ts';
+import { dit, ditTensors } from '../../networks/dit.ts';
 import { type DitConfig, readDitConfig } from '../../networks/dit-config.ts';
 import { lookUp } from '../../networks/layers.ts';
 import { TIME_ROW, timeTable } from '../../networks/time-embedding.ts';
@@ -39,7 +39,7 @@ function transformerNetwork(transformer: DitConfig, file: TensorFile, levels: re
     image: [transformer.inChannels, transformer.sampleSize, transformer.sampleSize],
     predict(graph, { xt: sample, level, label }) {
       const time = lookUp(graph, times, levels.length, level);
-      return ditGraph(graph, parameters, transformer, { sample, time, label });
+      return dit(graph, parameters, transformer, { sample, time, label });
     },
   };
 }
@@ -59,7 +59,7 @@ const TRANSFORMER = diffusersNetwork(
   async (files, name, file) => parametersOf(file, ditTensors(await readDitConfig(files, name))),
 );
 
-export const dit: Family<TransformerConfig> = {
+export const ditFamily: Family<TransformerConfig> = {
   batch: 16,
   recognise: ({ className }) => className === 'DiTPipeline',
   async config(files, index) {

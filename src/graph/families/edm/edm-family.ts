@@ -46,9 +46,13 @@ function edmLabels(
   if (heads !== undefined) return headLabels(id2label, heads, card, file);
   const given = Object.keys(id2label ?? {}).length;
   if (given > labelDim)
-    throw new ModelError(`${file}: id2label names ${given} classes, label_dim is ${labelDim}`);
+    throw new ModelError(
+      `${file}: expected id2label to name at most ${labelDim} classes (label_dim), got ${given}`,
+    );
   if (card?.classes !== undefined && card.classes > labelDim)
-    throw new ModelError(`${file}: the card has ${card.classes} classes, label_dim is ${labelDim}`);
+    throw new ModelError(
+      `${file}: expected a card of at most ${labelDim} classes (label_dim), got ${card.classes}`,
+    );
   return labelDim > 0 ? namedLabels(id2label, card?.classes ?? labelDim, file) : [];
 }
 
@@ -95,7 +99,7 @@ const NETWORK: NetworkKind = {
   check: async (files, name, file) => edmParameters(file, await readEdmConfig(files, name)),
 };
 
-export const edm: Family<EdmModelConfig> = {
+export const edmFamily: Family<EdmModelConfig> = {
   batch: 64,
   recognise: ({ name, className }) => name === 'config.json' && className === EDM,
   async config(files, { name, json, present }) {
@@ -128,7 +132,7 @@ export const edm: Family<EdmModelConfig> = {
       coefficients({ t, sigma }) {
         if (sigma === undefined || !(sigma > 0 && sigma >= sigmaMin && sigma <= sigmaMax && sigma < Infinity))
           throw new UnsupportedError(
-            `${files.name}: the model has sigmas above ${sigmaMin}${sigmaMax < Infinity ? ` up to ${sigmaMax}` : ''}, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
+            `${files.name}: expected a sigma above ${sigmaMin}${sigmaMax < Infinity ? ` up to ${sigmaMax}` : ''}, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
           );
         return edmCoefficients(sigma, sigmaData);
       },

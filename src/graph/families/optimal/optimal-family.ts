@@ -54,7 +54,7 @@ async function imageShape(files: Files, name: string): Promise<OptimalConfig['im
   }
 }
 
-export const optimal: Family<OptimalConfig> = {
+export const optimalFamily: Family<OptimalConfig> = {
   batch: 32,
   recognise: ({ name, className }) => name === 'config.json' && className === OPTIMAL_CLASS,
   async config(files, { name, json }) {
@@ -80,7 +80,7 @@ export const optimal: Family<OptimalConfig> = {
     coefficients({ t, sigma }) {
       if (sigma === undefined || !(sigma > 0 && sigma < Number.POSITIVE_INFINITY))
         throw new UnsupportedError(
-          `${files.name}: the model has sigmas above 0, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
+          `${files.name}: expected a sigma above 0, got ${sigma === undefined ? `timestep ${t}` : `sigma ${sigma}`}`,
         );
       return { a: 1, b: sigma, alpha: -1 / sigma, beta: 1 / sigma };
     },

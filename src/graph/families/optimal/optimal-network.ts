@@ -49,7 +49,7 @@ async function readImages(file: TensorFile, config: ImageSetConfig): Promise<Ima
   labels.forEach((label, i) => {
     if (!places[label])
       throw new ModelError(
-        `${file.path}: image ${i} has the label ${label}, classes are 0 to ${classes - 1}`,
+        `${file.path}: expected labels from 0 to ${classes - 1}, got ${label} for image ${i}`,
       );
     places[label].push(i);
   });

@@ -55,7 +55,7 @@ function outputScale({ unet, files }: PixelConfig, t: number): number {
   return 1 / t;
 }
 
-export const pixel: Family<PixelConfig> = {
+export const pixelFamily: Family<PixelConfig> = {
   batch: 128,
   recognise: ({ className }) => className === 'DDPMPipeline' || className === 'DDIMPipeline',
   async config(files, index) {

@@ -57,7 +57,7 @@ const NETWORKS = {
   AutoencoderKL: VAE,
 } satisfies Parameters<typeof components>[1];
 
-export const text: Family<TextConfig> = {
+export const textFamily: Family<TextConfig> = {
   batch: 16,
   recognise: ({ className }) =>
     className === 'StableDiffusionPipeline' || className === 'StableDiffusionImg2ImgPipeline',
