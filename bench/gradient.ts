@@ -11,6 +11,7 @@ import { weightStore } from '../src/graph/core/weight-store.ts';
 import { traceGradients } from '../src/graph/evaluation/differentiable.ts';
 import { trace } from '../src/graph/evaluation/evaluation.ts';
 import { loadModel } from '../src/graph/models/open-model.ts';
+import { modelFiles } from '../src/graph/node/model-path.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
 import { createStorage, type Launch } from '../src/kernels/device/runtime.ts';
 import { time } from '../src/kernels/device/time.ts';
@@ -30,7 +31,7 @@ const repetitions = Number(options.repetitions);
 const MIB = 2 ** 20;
 
 const device = await openDevice();
-const { network, evaluation, close } = await loadModel(options.model, { batchSize: batch });
+const { network, evaluation, close } = await loadModel(await modelFiles(options.model), { batchSize: batch });
 const size = evaluation.slots * 4 * network.image.reduce((product, side) => product * side, 1);
 const external = { slots: { buffer: createStorage(device, size), offset: 0, size } };
 const weights = weightStore(device);

@@ -6,6 +6,7 @@ import { plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
 import { trace } from '../src/graph/evaluation/evaluation.ts';
 import { loadModel } from '../src/graph/models/open-model.ts';
+import { modelFiles } from '../src/graph/node/model-path.ts';
 import { type Family, openDevice } from '../src/kernels/device/device.ts';
 import { createStorage, idle, prepare, submit } from '../src/kernels/device/runtime.ts';
 import { kernelShares, shareLine } from './kernel-shares.ts';
@@ -23,7 +24,7 @@ const { values: options } = parseArgs({
 const device = await openDevice(options.family ? { family: options.family as Family } : {});
 const batch = Number(options.batch);
 const repetitions = Number(options.repetitions);
-const { network, evaluation, close } = await loadModel(options.model, { batchSize: batch });
+const { network, evaluation, close } = await loadModel(await modelFiles(options.model), { batchSize: batch });
 const slots = createStorage(device, evaluation.slots * 4 * network.image.reduce((a, b) => a * b, 1));
 const weights = weightStore(device);
 const made = await plan(device, trace(network, evaluation, batch), {

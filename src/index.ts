@@ -33,18 +33,12 @@ export {
   type WeightedCandidates,
 } from './graph/model.ts';
 export type { ModelSummary } from './graph/model-summary.ts';
-export {
-  type Description,
-  describeModel,
-  type EvaluationCost,
-  evaluationCost,
-  type NetworkDescription,
-} from './graph/models/describe.ts';
-export { type OpenModelOptions, openModel } from './graph/models/open-model.ts';
-export { type ShippedModel, shippedModels } from './graph/models/shipped-models.ts';
-export { readModel } from './graph/models/summarise.ts';
+export type { Description, EvaluationCost, NetworkDescription } from './graph/models/describe.ts';
+export type { OpenModelOptions } from './graph/models/open-model.ts';
 export { type Converted, type ConvertOptions, convertEdm } from './graph/node/convert-edm.ts';
+export { describeModel, evaluationCost, openModel, readModel } from './graph/node/open-model.ts';
 export { openSafetensors } from './graph/node/open-safetensors.ts';
+export { type ShippedModel, shippedModels } from './graph/node/shipped-models.ts';
 export { writeSafetensors } from './graph/node/write-safetensors.ts';
 export {
   importanceLevels,

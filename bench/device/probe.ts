@@ -2,7 +2,7 @@
 
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { shippedModels } from '../../src/graph/models/shipped-models.ts';
+import { shippedModels } from '../../src/graph/node/shipped-models.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 import { walk } from '../../src/kernels/device/indexing.ts';
 import { defineKernel, read, write } from '../../src/kernels/device/kernel.ts';

@@ -1,4 +1,5 @@
 // Measures the shipped models on this device: evaluations per second by batch size, and the cost of a gradient.
+
 import { join } from 'node:path';
 import { costOf } from '../../src/graph/core/cost.ts';
 import type { Graph } from '../../src/graph/core/graph.ts';
@@ -7,6 +8,7 @@ import { weightStore } from '../../src/graph/core/weight-store.ts';
 import { traceGradients, traceViewGradients } from '../../src/graph/evaluation/differentiable.ts';
 import { trace } from '../../src/graph/evaluation/evaluation.ts';
 import { type LoadedModel, loadModel } from '../../src/graph/models/open-model.ts';
+import { folderFiles } from '../../src/graph/node/folder-files.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import { createStorage, withMemoryCheck } from '../../src/kernels/device/runtime.ts';
 import { fillRandom } from './random-weights.ts';
@@ -98,7 +100,7 @@ export async function timeModels(
       if (left() <= 0) break;
       let model: LoadedModel | undefined;
       try {
-        model = await loadModel(folderOf(session, name), { batchSize: batch });
+        model = await loadModel(folderFiles(folderOf(session, name)), { batchSize: batch });
         const { views, samples } = sizeOf(model, batch);
         const graph = trace(model.network, model.evaluation, samples, views);
         const { flop } = costOf(graph);
@@ -153,7 +155,7 @@ export async function timeGradients(
   const name = 'fashion-mnist-multi-head';
   for (const batch of batches) {
     if (step.over()) break;
-    const model = await loadModel(folderOf(session, name), { batchSize: batch });
+    const model = await loadModel(folderFiles(folderOf(session, name)), { batchSize: batch });
     try {
       const device = await session.device();
       const { network, evaluation } = model;

@@ -1,6 +1,6 @@
 // Measures the shipped models in the whole pipeline on this device: images per second, the share of time in which the
 // device was idle, and the time until the first label.
-import { openModel } from '../../src/graph/models/open-model.ts';
+import { openModel } from '../../src/graph/node/open-model.ts';
 import { type Device, openDevice } from '../../src/kernels/device/device.ts';
 import { idle, readBack } from '../../src/kernels/device/runtime.ts';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';

@@ -7,6 +7,7 @@ import { plan } from '../../src/graph/core/plan.ts';
 import { weightStore } from '../../src/graph/core/weight-store.ts';
 import { trace } from '../../src/graph/evaluation/evaluation.ts';
 import { type LoadedModel, loadModel } from '../../src/graph/models/open-model.ts';
+import { folderFiles } from '../../src/graph/node/folder-files.ts';
 import { type LinearAttributes, linearOp } from '../../src/graph/ops/linear.ts';
 import type { Op } from '../../src/graph/ops/op.ts';
 import type { Constant, Value } from '../../src/graph/ops/value.ts';
@@ -119,7 +120,7 @@ describe('the shipped model', () => {
   let model: LoadedModel;
   beforeAll(async () => {
     device = await openDevice();
-    model = await loadModel('weights/fashion-mnist');
+    model = await loadModel(folderFiles('weights/fashion-mnist'));
   });
   afterAll(async () => {
     await model.close();

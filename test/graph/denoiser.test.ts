@@ -6,7 +6,9 @@ import { describe, expect, it } from 'vitest';
 import { DeviceLostError, ModelError, OutOfMemoryError, UnsupportedError } from '../../src/errors.ts';
 import { denoiser } from '../../src/graph/evaluation/denoiser.ts';
 import type { EvaluationBatch, Model } from '../../src/graph/model.ts';
-import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
+import { loadModel, type OpenModelOptions } from '../../src/graph/models/open-model.ts';
+import { folderFiles } from '../../src/graph/node/folder-files.ts';
+import { openModel } from '../../src/graph/node/open-model.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 
@@ -192,7 +194,9 @@ describe('a device that fails', () => {
   });
 
   it('by lack of memory gets half the batch, as often as needed', async () => {
-    const { network, evaluation, close } = await loadModel(folderOf('epsilon'), { batchSize: 64 });
+    const { network, evaluation, close } = await loadModel(folderFiles(folderOf('epsilon')), {
+      batchSize: 64,
+    });
     const device = await openDevice();
     const cramped = (maxBindingBytes: number) => ({
       ...device,

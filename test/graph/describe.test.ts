@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { TensorData } from '../../src/graph/files/tensor-data.ts';
-import { describeModel, evaluationCost } from '../../src/graph/models/describe.ts';
+import { describeModel, evaluationCost } from '../../src/graph/node/open-model.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 

@@ -8,6 +8,7 @@ import { differentiate } from '../../src/graph/core/gradient.ts';
 import { input, output } from '../../src/graph/core/graph.ts';
 import { traceEach } from '../../src/graph/evaluation/evaluation.ts';
 import { loadModel } from '../../src/graph/models/open-model.ts';
+import { fileAt, folderFiles } from '../../src/graph/node/folder-files.ts';
 import { rdcLevels } from '../../src/graph/sigmas.ts';
 import { noiseKeys } from '../../src/kernels/diffusion/philox.ts';
 import { testDevice } from '../kernels/harness.ts';
@@ -21,9 +22,9 @@ it("SongUNet: the norm of every parameter's gradient equals torch's, to a relati
   const golden = edmGolden('song');
   const folder = await writeEdmFolder(join(root, 'song'), golden);
   const noiseFile = await writeNoise(join(root, 'noise.safetensors'));
-  const { network, evaluation, close } = await loadModel(folder, {
+  const { network, evaluation, close } = await loadModel(folderFiles(folder), {
     levels: () => rdcLevels(),
-    noiseFile,
+    noiseFile: fileAt(noiseFile),
     slots: 1,
   });
   const count = golden.gradients.length;

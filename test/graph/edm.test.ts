@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Candidate, type Model, NO_CLASS } from '../../src/graph/model.ts';
-import { describeModel } from '../../src/graph/models/describe.ts';
-import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
-import { readModel } from '../../src/graph/models/summarise.ts';
+import { loadModel, type OpenModelOptions } from '../../src/graph/models/open-model.ts';
 import { edmTensors } from '../../src/graph/networks/edm-unet.ts';
 import { parseEdmConfig } from '../../src/graph/networks/read-edm-config.ts';
+import { folderFiles } from '../../src/graph/node/folder-files.ts';
+import { describeModel, openModel, readModel } from '../../src/graph/node/open-model.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 import { rdcLevels } from '../../src/graph/sigmas.ts';
@@ -169,8 +169,10 @@ describe('no class', () => {
   it('is rejected if training never dropped a label', async () => {
     const why =
       /^dhariwal: it has no prediction without a class: its network was trained with label_dropout 0/;
-    await expect(loadModel(folderOf('dhariwal'), { unconditional: true })).rejects.toThrow(why);
-    await expect(loadModel(folderOf('dhariwal'), { candidates: () => [nobody] })).rejects.toThrow(why);
+    await expect(loadModel(folderFiles(folderOf('dhariwal')), { unconditional: true })).rejects.toThrow(why);
+    await expect(
+      loadModel(folderFiles(folderOf('dhariwal')), { candidates: () => [nobody] }),
+    ).rejects.toThrow(why);
   });
 });
 
@@ -225,8 +227,10 @@ describe('invalid folders', () => {
     ],
     ['one head', { heads: 1 }, 'heads: '],
   ])('%s', async (_what, changes, message) => {
-    await expect(loadModel(await spoil(changes))).rejects.toThrow(`${join(root, 'spoilt', 'config.json')}: `);
-    await expect(loadModel(spoilt)).rejects.toThrow(message);
+    await expect(loadModel(folderFiles(await spoil(changes)))).rejects.toThrow(
+      `${join(root, 'spoilt', 'config.json')}: `,
+    );
+    await expect(loadModel(folderFiles(spoilt))).rejects.toThrow(message);
   });
 
   it('need a name for each head, or for all but the last one, which is for no class', async () => {
@@ -244,10 +248,10 @@ describe('invalid folders', () => {
 
   it('may not have a network in uncond/ that is conditioned on a class, or has another size', async () => {
     const file = join(root, 'spoilt', 'uncond', 'config.json');
-    await expect(loadModel(await spoil({ label_dim: 3 }, 'uncond'))).rejects.toThrow(
+    await expect(loadModel(folderFiles(await spoil({ label_dim: 3 }, 'uncond')))).rejects.toThrow(
       `${file}: expected label_dim 0, as the network is not conditioned on a class, got 3`,
     );
-    await expect(loadModel(await spoil({ img_resolution: 16 }, 'uncond'))).rejects.toThrow(
+    await expect(loadModel(folderFiles(await spoil({ img_resolution: 16 }, 'uncond')))).rejects.toThrow(
       `${file}: expected img_resolution 8 as in the conditional network, got 16`,
     );
   });
@@ -279,7 +283,7 @@ describe('invalid folders', () => {
         { dtype: 'F32', shape: shapes[name] ?? [data.length], data },
       ]),
     );
-    await expect(loadModel(spoilt)).rejects.toThrow(`${path}: ${message}`);
+    await expect(loadModel(folderFiles(spoilt))).rejects.toThrow(`${path}: ${message}`);
   });
 
   it('may have no resampling filters', async () => {
@@ -291,7 +295,7 @@ describe('invalid folders', () => {
         tensors.push([name, { dtype: 'F32', shape, data: await file.readF32(name) }] as const);
     await file.close();
     await writeSafetensors(path, tensors);
-    const { close } = await loadModel(spoilt);
+    const { close } = await loadModel(folderFiles(spoilt));
     await close();
   });
 
@@ -315,10 +319,10 @@ describe('invalid folders', () => {
   it('reject levels that the model does not have', async () => {
     const path = folderOf('song');
     const at = (level: { readonly t?: number; readonly sigma?: number }) =>
-      loadModel(path, { levels: () => [{ ...level, weight: 1 }] });
+      loadModel(folderFiles(path), { levels: () => [{ ...level, weight: 1 }] });
     await expect(at({ t: 3 })).rejects.toThrow('song: expected a sigma above 0, got timestep 3');
     await expect(at({ sigma: 0 })).rejects.toThrow('song: expected a sigma above 0, got sigma 0');
-    await expect(loadModel(await spoil({ sigma_max: 2 }))).rejects.toThrow(
+    await expect(loadModel(folderFiles(await spoil({ sigma_max: 2 })))).rejects.toThrow(
       'expected a sigma above 0 up to 2, got',
     );
   });
@@ -327,7 +331,7 @@ describe('invalid folders', () => {
     const text = JSON.stringify({ ...config(), sigma_max: 'INF' }).replace('"INF"', 'Infinity');
     await spoil({});
     await writeFile(join(spoilt, 'config.json'), text);
-    const { close } = await loadModel(spoilt);
+    const { close } = await loadModel(folderFiles(spoilt));
     await close();
   });
 });

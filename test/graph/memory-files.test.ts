@@ -4,10 +4,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ModelError } from '../../src/errors.ts';
-import { describeModel } from '../../src/graph/models/describe.ts';
 import { loadModel } from '../../src/graph/models/open-model.ts';
-import { readModel } from '../../src/graph/models/summarise.ts';
 import { shippedPath } from '../../src/graph/node/model-path.ts';
+import { describeModel, readModel } from '../../src/graph/node/open-model.ts';
 import { memoryFiles } from './memory-files.ts';
 
 /** Reads every file of a folder, by its name relative to the folder. */

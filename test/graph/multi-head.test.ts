@@ -8,8 +8,10 @@ import { denoiser } from '../../src/graph/evaluation/denoiser.ts';
 import { trace } from '../../src/graph/evaluation/evaluation.ts';
 import { splitByViews, viewsOf } from '../../src/graph/evaluation/views.ts';
 import { type EvaluationBatch, NO_CLASS } from '../../src/graph/model.ts';
-import { describeModel, totalFlop } from '../../src/graph/models/describe.ts';
-import { loadModel, openModel } from '../../src/graph/models/open-model.ts';
+import { totalFlop } from '../../src/graph/models/describe.ts';
+import { loadModel } from '../../src/graph/models/open-model.ts';
+import { folderFiles } from '../../src/graph/node/folder-files.ts';
+import { describeModel, openModel } from '../../src/graph/node/open-model.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 import { diffusionClassifier } from '../../src/pipeline/attacking/diffusion-classifier.ts';
@@ -170,7 +172,7 @@ describe.each(['null', 'plain'])('every evaluation equals torch, %s', (name) => 
 
 describe('views', () => {
   it('of ten classes of an image, level and noise cost one network run', async () => {
-    const { network, evaluation, close } = await loadModel(join(goldens, 'multihead-null'), {
+    const { network, evaluation, close } = await loadModel(folderFiles(join(goldens, 'multihead-null')), {
       batchSize: 80,
     });
     const flop = (samples: number) => costOf(trace(network, evaluation, samples, 1)).flop;

@@ -6,8 +6,9 @@ import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { describeModel } from '../../src/graph/models/describe.ts';
-import { loadModel, type OpenModelOptions, openModel } from '../../src/graph/models/open-model.ts';
+import { loadModel } from '../../src/graph/models/open-model.ts';
+import { folderFiles } from '../../src/graph/node/folder-files.ts';
+import { describeModel, openModel } from '../../src/graph/node/open-model.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 
 const goldens = join(import.meta.dirname, '..', 'golden');
@@ -32,7 +33,7 @@ const open = (): number =>
   }).length;
 
 const closed = () => vi.waitFor(() => expect(open()).toBe(0));
-const options: OpenModelOptions = { levels: () => [{ t: 300, weight: 1 }], batchSize: 1, slots: 1 };
+const options = { levels: () => [{ t: 300, weight: 1 }], batchSize: 1, slots: 1 };
 const one = Uint32Array.of(0);
 
 describe.runIf(counts)('the file of weights', () => {
@@ -75,7 +76,7 @@ describe.runIf(counts)('the file of weights', () => {
   });
 
   it('is closed once, however often a loaded model is closed', async () => {
-    const { close } = await loadModel(folder, options);
+    const { close } = await loadModel(folderFiles(folder), options);
     expect(open()).toBe(1);
     expect(close()).toBe(close());
     await close();

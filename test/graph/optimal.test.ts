@@ -6,9 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ModelError } from '../../src/errors.ts';
 import { type EvaluationBatch, type Model, NO_CLASS } from '../../src/graph/model.ts';
-import { describeModel } from '../../src/graph/models/describe.ts';
-import { openModel } from '../../src/graph/models/open-model.ts';
-import { readModel } from '../../src/graph/models/summarise.ts';
+import { describeModel, openModel, readModel } from '../../src/graph/node/open-model.ts';
 import { writeSafetensors } from '../../src/graph/node/write-safetensors.ts';
 import { randomValues } from '../kernels/harness.ts';
 

@@ -5,11 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { ModelError } from '../../src/errors.ts';
-import { describeModel } from '../../src/graph/models/describe.ts';
-import { openModel } from '../../src/graph/models/open-model.ts';
-import { firstSentence, shippedModels } from '../../src/graph/models/shipped-models.ts';
-import { readModel } from '../../src/graph/models/summarise.ts';
 import { DEFAULT_MODEL, modelFolder, shippedFolder } from '../../src/graph/node/model-path.ts';
+import { describeModel, openModel, readModel } from '../../src/graph/node/open-model.ts';
+import { firstSentence, shippedModels } from '../../src/graph/node/shipped-models.ts';
 
 const home = process.cwd();
 

@@ -10,10 +10,8 @@ import { checked } from '../../src/graph/files/json.ts';
 import { parametersOf } from '../../src/graph/files/parameters.ts';
 import { headerBytes } from '../../src/graph/files/tensor-data.ts';
 import { readCard } from '../../src/graph/folders/card.ts';
-import { describeModel } from '../../src/graph/models/describe.ts';
 import { FAMILIES } from '../../src/graph/models/families.ts';
-import { openModel } from '../../src/graph/models/open-model.ts';
-import { readModel } from '../../src/graph/models/summarise.ts';
+import { describeModel, openModel, readModel } from '../../src/graph/node/open-model.ts';
 import { openClassifier } from '../../src/pipeline/node/open-classifier.ts';
 import { memoryFiles } from './memory-files.ts';
 

@@ -4,8 +4,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { describeModel } from '../../src/graph/models/describe.ts';
-import { openModel } from '../../src/graph/models/open-model.ts';
+import { describeModel, openModel } from '../../src/graph/node/open-model.ts';
 import { edmGolden, SIGMAS, writeEdmFolder, writeImage, writeNoise } from '../graph/edm-folder.ts';
 import { cli, linesOf } from './captured-cli.ts';
 import { temporaryFolder } from './image-files.ts';

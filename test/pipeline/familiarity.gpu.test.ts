@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { openModel } from '../../src/graph/models/open-model.ts';
+import { openModel } from '../../src/graph/node/open-model.ts';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import { conversions } from '../../src/pipeline/images/conversions.ts';
 import type { ImageInput } from '../../src/pipeline/images/image-input.ts';

@@ -3,19 +3,20 @@
 
 import { describe, expect, test } from 'vitest';
 import type { Level } from '../../src/graph/model.ts';
-import { loadModel, type OpenModelOptions } from '../../src/graph/models/open-model.ts';
+import { type LoadOptions, loadModel } from '../../src/graph/models/open-model.ts';
+import { modelFiles } from '../../src/graph/node/model-path.ts';
 
 const CARD = { 'fashion-mnist': 0.00515, 'fashion-mnist-multi-head': 0.0416 } as const;
 
-async function kappaOf(name: string, options: OpenModelOptions = {}): Promise<number | undefined> {
-  const { evaluation, close } = await loadModel(name, options);
+async function kappaOf(name: string, options: LoadOptions = {}): Promise<number | undefined> {
+  const { evaluation, close } = await loadModel(await modelFiles(name), options);
   await close();
   return evaluation.kappa;
 }
 
 /** Changes the model's own levels. */
 const changed =
-  (change: (levels: readonly Level[]) => readonly Level[]): NonNullable<OpenModelOptions['levels']> =>
+  (change: (levels: readonly Level[]) => readonly Level[]): NonNullable<LoadOptions['levels']> =>
   ({ levels }) =>
     change(levels);
 
@@ -27,7 +28,7 @@ describe.each(Object.entries(CARD))('%s', (name, kappa) => {
     expect(await kappaOf(name, { levels: changed((levels) => levels.slice(3, 9)) })).toBe(kappa);
   });
 
-  test.each<[what: string, options: OpenModelOptions]>([
+  test.each<[what: string, options: LoadOptions]>([
     ['the loss l1', { distance: 'l1' }],
     ['the loss huber', { distance: 'huber' }],
     ['one more level', { levels: changed((levels) => [...levels, { t: 901, weight: 1 }]) }],

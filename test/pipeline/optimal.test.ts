@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { readModel } from '../../src/graph/models/summarise.ts';
+import { readModel } from '../../src/graph/node/open-model.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { encodePng } from '../../src/pipeline/node/png.ts';
 import { cli } from './captured-cli.ts';

@@ -3,8 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { describeModel } from '../../src/graph/models/describe.ts';
-import { openModel } from '../../src/graph/models/open-model.ts';
+import { describeModel, openModel } from '../../src/graph/node/open-model.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
 import { edmGolden, writeEdmFolder, writeImage, writeNoise } from '../graph/edm-folder.ts';
 import { cli, linesOf } from './captured-cli.ts';

@@ -4,8 +4,7 @@
 import { cp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { describeModel } from '../../src/graph/models/describe.ts';
-import { openModel } from '../../src/graph/models/open-model.ts';
+import { describeModel, openModel } from '../../src/graph/node/open-model.ts';
 import { cli, linesOf } from './captured-cli.ts';
 import { temporaryFolder } from './image-files.ts';
 

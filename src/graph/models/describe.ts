@@ -12,10 +12,9 @@ import { lengthOf } from '../files/safetensors-header.ts';
 import { type PredictionType, readSchedule } from '../folders/schedule.ts';
 import { findWeights } from '../folders/weights.ts';
 import type { ModelSummary } from '../model-summary.ts';
-import { modelFiles } from '../node/model-path.ts';
 import { FAMILIES } from './families.ts';
-import { loadModel, type OpenModelOptions } from './open-model.ts';
-import { readModel } from './summarise.ts';
+import { type LoadOptions, loadModel } from './open-model.ts';
+import { readSummary } from './summarise.ts';
 
 /** One network of a folder. */
 export interface NetworkDescription {
@@ -84,7 +83,7 @@ function newProblems() {
 
 type Problems = ReturnType<typeof newProblems>;
 
-/** Returns the keys of a JSON object; none if the file is missing or broken, which readModel reports. */
+/** Returns the keys of a JSON object; none if the file is missing or broken, which `readSummary` reports. */
 async function keysOf(files: Files, name: string): Promise<Readonly<Record<string, unknown>>> {
   try {
     const value = await readJson(files, name);
@@ -148,20 +147,17 @@ async function describeNetwork(
 }
 
 /** Returns candidates to compute a cost with: the model's classes, or two prompts. */
-const someCandidates: NonNullable<OpenModelOptions['candidates']> = ({ conditioning, labels }) =>
+const someCandidates: NonNullable<LoadOptions['candidates']> = ({ conditioning, labels }) =>
   conditioning === 'text'
     ? ['', 'a photo'].map((prompt, classidx) => ({ label: prompt, classidx, prompt }))
     : labels.map((label, classidx) => ({ label, classidx }));
 
 /**
- * Returns the cost of an evaluation of a model that is opened with some options. It needs no device.
+ * Returns the cost of an evaluation of a model that is opened with some options.
  * @throws ModelError naming the file (and tensor) that is not in order.
  */
-export async function evaluationCost(
-  model: string | Files,
-  options: OpenModelOptions = {},
-): Promise<EvaluationCost> {
-  const { network, evaluation, close } = await loadModel(model, { candidates: someCandidates, ...options });
+export async function costOfFiles(files: Files, options: LoadOptions): Promise<EvaluationCost> {
+  const { network, evaluation, close } = await loadModel(files, { candidates: someCandidates, ...options });
   try {
     const { flop, constants, activationBytes } = costOf(trace(network, evaluation, 1));
     // A second candidate of the same view adds only the part that is not shared.
@@ -181,18 +177,10 @@ export const totalFlop = (
   { evaluations, views }: { readonly evaluations: number; readonly views: number },
 ): number => views * sharedFlop + evaluations * (flop - sharedFlop);
 
-/**
- * Describes a model, given by the path of its folder or by the name of a shipped one. The model may be in any state: all
- * its faults are listed in `problems`.
- * @throws ModelError listing the shipped models if there is no such model.
- */
-export async function describeModel(
-  model: string | Files,
-  options: OpenModelOptions = {},
-): Promise<Description> {
-  const files = await modelFiles(model);
+/** Describes a model in any state: all its faults are listed in `problems`. */
+export async function describeFiles(files: Files, options: LoadOptions): Promise<Description> {
   const problems = newProblems();
-  // If the folder cannot be read, readModel reports it.
+  // If the folder cannot be read, `readSummary` reports it.
   const present = new Set(await files.list('').catch(() => undefined));
   const index = await indexOf(files, present);
   const parts = partsOf(index);
@@ -212,12 +200,11 @@ export async function describeModel(
   const schedule = present.has('scheduler')
     ? await problems.try(() => readSchedule(files, 'scheduler/scheduler_config.json'))
     : undefined;
-  const summary = await problems.try(() => readModel(files));
+  const summary = await problems.try(() => readSummary(files));
   const schedulerTold = [...problems.found].some((problem) => problem.includes(files.describe('scheduler')));
   if (Object.hasOwn(index.json as object, 'scheduler') && !present.has('scheduler') && !schedulerTold)
     problems.found.add(`${files.describe('scheduler')}: no such folder`);
-  const cost =
-    problems.found.size === 0 ? await problems.try(() => evaluationCost(files, options)) : undefined;
+  const cost = problems.found.size === 0 ? await problems.try(() => costOfFiles(files, options)) : undefined;
   return {
     name: files.name,
     path: files.describe(''),

@@ -1,4 +1,4 @@
-// Opens a model as a classifier on a device.
+// Opens a model, given by its files, as a classifier on a device. `node/open-model.ts` finds the files of a path.
 
 import { ModelError, UnsupportedError } from '../../errors.ts';
 import type { GpuDevice } from '../../host-types.ts';
@@ -17,8 +17,6 @@ import { openTensorFile, type TensorFile } from '../files/safetensors.ts';
 import { lengthOf } from '../files/safetensors-header.ts';
 import type { Candidate, Level, Model } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
-import { modelFiles } from '../node/model-path.ts';
-import { openSafetensors } from '../node/open-safetensors.ts';
 import { candidatesOf } from './candidates.ts';
 import { readModelConfig, requireClasses } from './families.ts';
 import { summarise, temperatureOf } from './summarise.ts';
@@ -59,22 +57,26 @@ export interface OpenModelOptions {
   readonly gradientBytes?: number;
 }
 
+/** The options of a model that is given by its files; the file of noises is given as its folder's files and its name there. */
+export interface LoadOptions extends Omit<OpenModelOptions, 'noiseFile'> {
+  readonly noiseFile?: readonly [files: Files, name: string] | undefined;
+}
+
 async function readNoise(
-  options: OpenModelOptions,
+  { noiseFile, seed = 0 }: LoadOptions,
   image: readonly number[],
   levels: number,
 ): Promise<Noise> {
-  const { noiseFile } = options;
-  if (noiseFile === undefined) return { seed: BigInt(options.seed ?? 0) };
-  const file = await openSafetensors(noiseFile);
+  if (noiseFile === undefined) return { seed: BigInt(seed) };
+  const file = await openTensorFile(...noiseFile);
   try {
     const shape = file.tensors.get('noise')?.shape;
     if (shape?.length !== 4 || !image.every((side, i) => shape[i + 1] === side))
       throw new ModelError(
-        `${noiseFile}: expected the tensor "noise" [n, ${image.join(', ')}], ${shape ? `got [${shape.join(', ')}]` : 'it has none'}`,
+        `${file.path}: expected the tensor "noise" [n, ${image.join(', ')}], ${shape ? `got [${shape.join(', ')}]` : 'it has none'}`,
       );
     if (shape[0]! < levels)
-      throw new ModelError(`${noiseFile}: expected at least one noise per level, ${levels}, got ${shape[0]}`);
+      throw new ModelError(`${file.path}: expected at least one noise per level, ${levels}, got ${shape[0]}`);
     return { values: await file.readF32('noise'), count: shape[0]! };
   } finally {
     await file.close();
@@ -84,7 +86,7 @@ async function readNoise(
 /** Returns the model's kappa if it applies: for the distance, levels and weights with which it was measured. */
 function kappaOf(
   model: ModelSummary,
-  { distance }: OpenModelOptions,
+  { distance }: LoadOptions,
   levels: readonly Level[],
 ): number | undefined {
   const own = new Map(model.levels.map(({ t, sigma, weight }) => [t ?? sigma, weight]));
@@ -116,13 +118,11 @@ export interface LoadedModel {
 }
 
 /**
- * Reads a model, given by the path of its folder or by the name of a shipped one, and resolves every option, without a
- * device.
- * @throws ModelError naming the file (and tensor) that is not in order, or listing the shipped models if there is no
- * such model.
+ * Reads a model and resolves every option, without a device.
+ * @throws ModelError naming the file (and tensor) that is not in order.
  */
-export async function loadModel(path: string | Files, options: OpenModelOptions = {}): Promise<LoadedModel> {
-  const { family, config: own } = await readModelConfig(await modelFiles(path));
+export async function loadModel(files: Files, options: LoadOptions = {}): Promise<LoadedModel> {
+  const { family, config: own } = await readModelConfig(files);
   const config = options.unconditional ? (family.unconditional?.(own) ?? own) : own;
   const read = { family, config };
   if (!options.unconditional) requireClasses(read);
@@ -175,17 +175,9 @@ export async function loadModel(path: string | Files, options: OpenModelOptions 
   }
 }
 
-/**
- * Opens a model, given by the path of its folder or by the name of a shipped one (see `shippedModels`), as a classifier.
- * @throws ModelError naming the file (and tensor) that is not in order, or listing the shipped models if there is no
- * such model; NoDeviceError without an adapter; OutOfMemoryError if not even a batch of one fits.
- * @example
- * import { openModel } from 'diffclass-stream';
- *
- * const model = await openModel('fashion-mnist');
- */
-export async function openModel(path: string | Files, options: OpenModelOptions = {}): Promise<Model> {
-  const { network, evaluation, attach, close } = await loadModel(path, options);
+/** Opens a model as a classifier. Throws what `openModel` throws. */
+export async function openFiles(files: Files, options: LoadOptions = {}): Promise<Model> {
+  const { network, evaluation, attach, close } = await loadModel(files, options);
   let device: Device | undefined;
   let attached: Attached | undefined;
   try {

@@ -3,7 +3,6 @@
 import type { Files } from '../files/files.ts';
 import type { Level } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
-import { modelFiles } from '../node/model-path.ts';
 import { type ReadModel, readModelConfig, requireClasses } from './families.ts';
 
 /** Returns what differences of weighted mean errors are divided by: the card's temperature, else the family's. */
@@ -33,13 +32,9 @@ export function summarise(model: ReadModel, imageSize?: number): ModelSummary {
   };
 }
 
-/**
- * Reads what a model states about itself, without its weights. `model` is the path of its folder, the name of a shipped
- * model, or the model's files.
- * @throws ModelError naming the file that is not in order, or listing the shipped models if there is no such model.
- */
-export async function readModel(model: string | Files): Promise<ModelSummary> {
-  const read = await readModelConfig(await modelFiles(model));
+/** Reads and summarises a model. @throws ModelError naming the file that is not in order. */
+export async function readSummary(files: Files): Promise<ModelSummary> {
+  const read = await readModelConfig(files);
   requireClasses(read);
   return summarise(read);
 }

@@ -1,8 +1,7 @@
 #!/usr/bin/env node
 // The program: the command line on the process's own streams, with models from the graph.
 
-import { describeModel } from '../../graph/models/describe.ts';
-import { openModel } from '../../graph/models/open-model.ts';
+import { describeModel, openModel } from '../../graph/node/open-model.ts';
 import { main } from './main.ts';
 import { silentDriver } from './shared/driver-messages.ts';
 import { processArguments } from './shared/process-arguments.ts';

@@ -4,7 +4,7 @@
 import { join } from 'node:path';
 import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
-import { openModel } from '../../graph/models/open-model.ts';
+import { openModel } from '../../graph/node/open-model.ts';
 import { classifyImages } from '../classifying/classify-images.ts';
 import { printable } from '../escaping.ts';
 import { fromModelInput } from '../images/pixels.ts';

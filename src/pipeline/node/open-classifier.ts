@@ -1,6 +1,7 @@
 // Opens a classifier of a model on disk, which reads images from anywhere.
 
-import { type OpenModelOptions, openModel } from '../../graph/models/open-model.ts';
+import type { OpenModelOptions } from '../../graph/models/open-model.ts';
+import { openModel } from '../../graph/node/open-model.ts';
 import { type Classifier, classifierOf } from '../classifying/classifier.ts';
 import type { OpenModel } from '../stream/batcher.ts';
 import { acquire } from '../stream/sharing.ts';

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ModelError } from '../../../src/errors.ts';
 import { readTorch, type TorchTensor } from '../../../src/graph/files/torch-file.ts';
 import { inferArguments } from '../../../src/graph/folders/edm-pickle.ts';
-import { readModel } from '../../../src/graph/models/summarise.ts';
 import { convertEdm } from '../../../src/graph/node/convert-edm.ts';
+import { readModel } from '../../../src/graph/node/open-model.ts';
 import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import { writeSafetensors } from '../../../src/graph/node/write-safetensors.ts';
 

@@ -5,6 +5,7 @@ import { differentiate } from '../../../src/graph/core/gradient.ts';
 import { apply, input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { traceEach } from '../../../src/graph/evaluation/evaluation.ts';
 import { loadModel } from '../../../src/graph/models/open-model.ts';
+import { modelFiles } from '../../../src/graph/node/model-path.ts';
 import { randomValues, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../run-graph.ts';
 
@@ -37,7 +38,7 @@ it('is the adjoint of the forward pass, which is linear in the rows', async () =
 });
 
 it('cifar-10 can be differentiated with respect to all its constants', async () => {
-  const { network, evaluation, close } = await loadModel('cifar-10', { slots: 1 });
+  const { network, evaluation, close } = await loadModel(await modelFiles('cifar-10'), { slots: 1 });
   const { graph, error } = traceEach(network, evaluation, 1);
   const dy = input(graph, 'dy', error.shape);
   const { constants } = differentiate(graph, {

@@ -3,8 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { describeModel } from '../../../src/graph/models/describe.ts';
-import { openModel } from '../../../src/graph/models/open-model.ts';
+import { describeModel, openModel } from '../../../src/graph/node/open-model.ts';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
 import { diffusionClassifier } from '../../../src/pipeline/attacking/diffusion-classifier.ts';
 import { dlr } from '../../../src/pipeline/attacking/losses.ts';

@@ -3,8 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { expect, test } from 'vitest';
-import { describeModel } from '../../../src/graph/models/describe.ts';
-import { openModel } from '../../../src/graph/models/open-model.ts';
+import { describeModel, openModel } from '../../../src/graph/node/open-model.ts';
 import type { Classified } from '../../../src/pipeline/types.ts';
 import { cli, linesOf } from '../captured-cli.ts';
 import { temporaryFolder } from '../image-files.ts';

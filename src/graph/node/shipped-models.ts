@@ -2,10 +2,10 @@
 
 import { ModelError } from '../../errors.ts';
 import { readWhole } from '../files/files.ts';
-import { folderFiles } from '../node/folder-files.ts';
-import { shippedNames, shippedPath } from '../node/model-path.ts';
-import { readModelConfig } from './families.ts';
-import { summarise } from './summarise.ts';
+import { readModelConfig } from '../models/families.ts';
+import { summarise } from '../models/summarise.ts';
+import { folderFiles } from './folder-files.ts';
+import { shippedNames, shippedPath } from './model-path.ts';
 
 /** A model that comes with the package. */
 export interface ShippedModel {
