@@ -7,7 +7,7 @@ import type { NodeShapes } from '../ops/op.ts';
 import { type OpAttributes, type OpName, ops } from '../ops/table.ts';
 import type { Constant, Value } from '../ops/value.ts';
 
-export type NodeOf<Name extends OpName> = {
+type NodeOf<Name extends OpName> = {
   readonly op: Name;
   readonly attributes: OpAttributes[Name];
   readonly inputs: Readonly<Record<string, Value>>;

@@ -6,13 +6,13 @@ import type { Value } from '../ops/value.ts';
 import type { Graph, Node } from './graph.ts';
 
 /** The storage of a value: bytes into the storage of the value `root`, which may be the value itself. */
-export interface ValueLocation {
+interface ValueLocation {
   readonly root: number;
   readonly offset: number;
 }
 
 /** The locations of all values, and the nodes that need not run because their outputs are views of other values. */
-export interface Layout {
+interface Layout {
   readonly locations: ReadonlyMap<number, ValueLocation>;
   readonly views: ReadonlySet<Node>;
   /** The largest number of bytes of node outputs that are alive at once, without the kernels' scratch memory. */

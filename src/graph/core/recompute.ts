@@ -11,10 +11,10 @@ import { fuse, inLoadsOf, needed, readers } from './fuse.ts';
 import type { Graph, Node } from './graph.ts';
 import { layout } from './layout.ts';
 
-/** The nodes of the forward pass, and those of the backward pass. */
+/** The nodes of both passes. */
 interface Passes {
-  readonly there: readonly Node[];
-  readonly back: readonly Node[];
+  readonly forward: readonly Node[];
+  readonly backward: readonly Node[];
   /** Ids of the values of the forward pass that the backward pass reads, or that are outputs. */
   readonly read: ReadonlySet<number>;
   readonly outputs: Graph['outputs'];
@@ -24,9 +24,9 @@ interface Passes {
 type Kept = ReadonlySet<number>;
 
 /** Returns the nodes of both passes, with clones of what is not kept, and the operations that the clones take. */
-function rebuilt(graph: Graph, { there, back }: Passes, kept: Kept): { nodes: Node[]; flop: number } {
-  const makers = new Map(there.map((node) => [node.output.id, node]));
-  const nodes: Node[] = [...there];
+function rebuilt(graph: Graph, { forward, backward }: Passes, kept: Kept): { nodes: Node[]; flop: number } {
+  const makers = new Map(forward.map((node) => [node.output.id, node]));
+  const nodes: Node[] = [...forward];
   const clones = new Map<number, Value>();
   let values = graph.values;
   let flop = 0;
@@ -44,7 +44,7 @@ function rebuilt(graph: Graph, { there, back }: Passes, kept: Kept): { nodes: No
   };
   const replaced = ({ inputs }: Node) =>
     Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, from(value)]));
-  for (const node of back) {
+  for (const node of backward) {
     const inputs = replaced(node);
     nodes.push({ ...node, inputs } as Node);
   }
@@ -55,10 +55,10 @@ function rebuilt(graph: Graph, { there, back }: Passes, kept: Kept): { nodes: No
  * Returns the values that the gradients need but that never exist in memory in the forward pass, because `fuse` leaves
  * only the rows of their norms.
  */
-function appliedInLoads({ there, read, outputs }: Passes): Set<number> {
+function appliedInLoads({ forward, read, outputs }: Passes): Set<number> {
   const kept = new Set([...outputs.values()].map(({ id }) => id));
-  const use = readers(there);
-  const found = there.filter(
+  const use = readers(forward);
+  const found = forward.filter(
     (node) =>
       read.has(node.output.id) &&
       !kept.has(node.output.id) &&
@@ -68,11 +68,11 @@ function appliedInLoads({ there, read, outputs }: Passes): Set<number> {
 }
 
 /** Removes from the given values the outputs of cheap ops whose inputs are kept anyway. */
-function withoutCheap({ there, read, outputs }: Passes, given: ReadonlySet<number>): Set<number> {
+function withoutCheap({ forward, read, outputs }: Passes, given: ReadonlySet<number>): Set<number> {
   const left = new Set(given);
-  const made = new Set(there.map(({ output }) => output.id));
+  const made = new Set(forward.map(({ output }) => output.id));
   for (const { id } of outputs.values()) made.delete(id);
-  for (const node of there) {
+  for (const node of forward) {
     const { inputs, output } = node;
     if (!opOf(node).cheap || !left.has(output.id) || !made.has(output.id)) continue;
     if (Object.values(inputs).every(({ id }) => !made.has(id) || read.has(id))) left.delete(output.id);
@@ -90,16 +90,16 @@ interface Segment {
  * Returns the bytes of the values that cross each position, that is, are made before this node and read by it or a later
  * node of the forward pass. A segment that begins there is recomputed from these values; `at` returns their ids.
  */
-function crossing(there: readonly Node[]): { bytes: number[]; at: (position: number) => number[] } {
+function crossing(forward: readonly Node[]): { bytes: number[]; at: (position: number) => number[] } {
   const span = new Map<number, { first: number; last: number; bytes: number }>();
-  there.forEach(({ inputs, output }, i) => {
+  forward.forEach(({ inputs, output }, i) => {
     for (const { id } of Object.values(inputs)) {
       const own = span.get(id);
       if (own) own.last = i;
     }
     span.set(output.id, { first: i, last: i, bytes: storageBytes(output.shape) });
   });
-  const bytes = there.map(() => 0);
+  const bytes = forward.map(() => 0);
   for (const { first, last, bytes: size } of span.values())
     for (let i = first + 1; i <= last; i++) bytes[i]! += size;
   const at = (position: number) =>
@@ -108,23 +108,28 @@ function crossing(there: readonly Node[]): { bytes: number[]; at: (position: num
 }
 
 /** Cuts the forward pass into segments of about `quota` bytes of kept values, each cut where the fewest bytes cross. */
-function segmentsOf(there: readonly Node[], kept: Kept, quota: number, bytes: readonly number[]): Segment[] {
+function segmentsOf(
+  forward: readonly Node[],
+  kept: Kept,
+  quota: number,
+  bytes: readonly number[],
+): Segment[] {
   const segments: Segment[] = [];
   let from = 0;
   let held = 0;
   let best = 0;
-  there.forEach(({ output }, i) => {
+  forward.forEach(({ output }, i) => {
     if (kept.has(output.id)) held += storageBytes(output.shape);
     if (held < quota / 2) return;
     if (best <= from || bytes[i + 1]! < bytes[best]!) best = i + 1;
-    if (held < quota || i + 1 >= there.length) return;
+    if (held < quota || i + 1 >= forward.length) return;
     segments.push({ from, to: best });
     from = best;
     held = 0;
     for (let k = from; k <= i; k++)
-      if (kept.has(there[k]!.output.id)) held += storageBytes(there[k]!.output.shape);
+      if (kept.has(forward[k]!.output.id)) held += storageBytes(forward[k]!.output.shape);
   });
-  if (from < there.length) segments.push({ from, to: there.length });
+  if (from < forward.length) segments.push({ from, to: forward.length });
   return segments;
 }
 
@@ -132,27 +137,27 @@ function segmentsOf(there: readonly Node[], kept: Kept, quota: number, bytes: re
 const SHARES = [1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 12, 1 / 16, 1 / 32];
 
 /**
- * Rewrites a differentiated graph, whose first `forward` nodes are the forward pass, so that at most `bytes` of
+ * Rewrites a differentiated graph, whose first `length` nodes are the forward pass, so that at most `bytes` of
  * activations are alive at once, or as few as possible. It first recomputes the outputs of cheap ops, then segments of
  * the forward pass, as few as suffice. `outputs` are values that are read after the run, next to the graph's own outputs.
  */
 export function recompute(
   graph: Graph,
-  forward: number,
+  length: number,
   outputs: readonly Value[],
   bytes = Number.POSITIVE_INFINITY,
 ): void {
   const results = new Map([...graph.outputs, ...outputs.map((value) => [`${value.id}`, value] as const)]);
-  const there = graph.nodes.slice(0, forward);
-  const first = new Set(there);
-  const back = needed({ ...graph, outputs: results }).filter((node) => !first.has(node));
-  const made = new Set(there.map(({ output }) => output.id));
+  const forward = graph.nodes.slice(0, length);
+  const first = new Set(forward);
+  const backward = needed({ ...graph, outputs: results }).filter((node) => !first.has(node));
+  const made = new Set(forward.map(({ output }) => output.id));
   const read = new Set(
-    [...back.flatMap(({ inputs }) => Object.values(inputs)), ...results.values()]
+    [...backward.flatMap(({ inputs }) => Object.values(inputs)), ...results.values()]
       .map(({ id }) => id)
       .filter((id) => made.has(id)),
   );
-  const passes: Passes = { there, back, read, outputs: results };
+  const passes: Passes = { forward, backward, read, outputs: results };
 
   const measured = (kept: Kept) => {
     const found = rebuilt(graph, passes, kept);
@@ -174,17 +179,17 @@ export function recompute(
   const usual = new Set([...read].filter((id) => !applied.has(id)));
   const thrifty = withoutCheap(passes, usual);
   if (!offer(measured(usual)) && !offer(measured(thrifty))) {
-    const { bytes: across, at } = crossing(there);
-    const total = there.reduce(
+    const { bytes: across, at } = crossing(forward);
+    const total = forward.reduce(
       (sum, { output }) => sum + (thrifty.has(output.id) ? storageBytes(output.shape) : 0),
       0,
     );
     for (const share of SHARES) {
-      const segments = segmentsOf(there, thrifty, share * total, across);
+      const segments = segmentsOf(forward, thrifty, share * total, across);
       const keptWith = (count: number): Kept => {
         const kept = new Set(thrifty);
         for (const { from, to } of segments.slice(0, count))
-          for (const { output } of there.slice(from, to)) kept.delete(output.id);
+          for (const { output } of forward.slice(from, to)) kept.delete(output.id);
         for (const { from } of segments.slice(0, count)) for (const id of at(from)) kept.add(id);
         const end = segments[count - 1];
         if (end) for (const id of at(end.to)) if (thrifty.has(id)) kept.add(id);

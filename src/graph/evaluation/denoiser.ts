@@ -71,8 +71,8 @@ export async function denoiser(
 
   const { weightDtype, batchSize } = options;
   const keys = noiseKeysOf(options.noise);
-  // Networks with a shared part are large: plans are not created and run before they are needed. If candidates share all
-  // of the network, the cost of a batch is in its views, and all candidates of a view come together.
+  // Networks with a shared part are large: plans are not created and run before they are needed. If candidates share the
+  // whole network, a batch costs as much as its views do, and it holds all candidates of each view.
   const large = network.shared !== undefined && !network.take;
   const perView = network.take && options.candidates.length;
   const runner = await openRunner(device, {
@@ -84,7 +84,7 @@ export async function denoiser(
     sharing: perView ?? large,
     warm: !large,
   });
-  // There, the size of a batch of gradients is also counted in views, not in candidates.
+  // For such a network, a batch of gradients is counted in views too, not in candidates.
   const derivedBatch = network.take ? Math.min(batchSize, GRADIENT_VIEWS) : runner.views;
   const derivatives = encoder
     ? undefined

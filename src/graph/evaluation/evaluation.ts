@@ -10,7 +10,7 @@ import type { Level, Views } from '../model.ts';
 import { table, type Value } from '../ops/value.ts';
 
 /** The inputs of the part of a network that depends on the candidate, n samples each. */
-export interface SampleInputs {
+interface SampleInputs {
   /** x_t [c, n, h, w]. */
   readonly xt: Value;
   /** Index of the level, and of the candidate's class or prompt (`label`): [1, n, 1, 1]. */
@@ -21,7 +21,7 @@ export interface SampleInputs {
 }
 
 /** The view of each sample (default: sample i has view i), and the class of its candidate: [1, n, 1, 1]. */
-export interface TakenAt {
+interface TakenAt {
   readonly view?: Value;
   readonly label: Value;
 }

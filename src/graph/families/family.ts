@@ -81,7 +81,7 @@ export interface NetworkPart {
 }
 
 /** A part that is not a network. */
-export interface OtherPart {
+interface OtherPart {
   /** Its folder. */
   readonly part: string;
   /** @throws ModelError naming the file that is not in order. */

@@ -41,7 +41,7 @@ export const VAE = diffusersNetwork(
 );
 
 /** An image encoder, the bytes it takes on the device, and a function that frees them. */
-export interface OwnedEncoder extends ImageEncoder {
+interface OwnedEncoder extends ImageEncoder {
   readonly bytes: number;
   destroy(): void;
 }

@@ -16,7 +16,7 @@ export class PickledObject {
 }
 
 /** A value that the caller returned for a call or for a persistent id. */
-export interface Made {
+interface Made {
   readonly made: unknown;
 }
 
@@ -36,10 +36,10 @@ export type Pickled =
   | Pickled[];
 
 /** A dictionary; its keys are text or numbers. */
-export interface PickledMap extends Map<string | number, Pickled> {}
+interface PickledMap extends Map<string | number, Pickled> {}
 
 /** What the caller knows about names. `call` and `persistent` throw for everything that they do not know. */
-export interface PickleNames {
+interface PickleNames {
   /** Returns the result of a call: of REDUCE, or of NEWOBJ, which creates an instance. */
   readonly call: (callable: PickledGlobal, args: readonly Pickled[], isNew: boolean) => Pickled;
   /** Returns the value of a persistent id. */

@@ -54,7 +54,7 @@ export const lengthOf = (shape: readonly number[]): number =>
   shape.reduce((product, size) => product * size, 1);
 
 /** A parsed header: the tensors by name in the order of their data, and `__metadata__`. */
-export interface SafetensorsHeader {
+interface SafetensorsHeader {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: ReadonlyMap<string, string>;
 }

@@ -21,7 +21,7 @@ const STORAGES: ReadonlyMap<string, readonly [dtype: string, bytes: number]> = n
 ]);
 
 /** Little-endian numbers that several tensors may share. */
-export class TorchStorage {
+class TorchStorage {
   readonly made = 'storage';
   bytes: Uint8Array | undefined;
   constructor(
@@ -126,7 +126,7 @@ function latin1Bytes(text: string): Uint8Array {
   return bytes;
 }
 
-/** Runs a pickle whose persistent ids are storages; `storage` returns the one of a key, which may be the new one. */
+/** Runs a pickle whose persistent ids are storages. `storage` returns that of a key: the new one, or an earlier one. */
 function readTorchPickle(
   bytes: Uint8Array,
   file: string,

@@ -14,7 +14,7 @@ import { parseEdmConfig } from '../networks/read-edm-config.ts';
 export type EdmArguments = Readonly<Record<string, unknown>>;
 
 /** A network from a pickle: its `config.json`, and its tensors by EDM's names. */
-export interface EdmNetwork {
+interface EdmNetwork {
   readonly config: EdmArguments;
   readonly tensors: readonly (readonly [name: string, tensor: TensorData])[];
 }

@@ -201,8 +201,10 @@ export async function describeFiles(files: Files, options: LoadOptions): Promise
     ? await problems.try(() => readSchedule(files, 'scheduler/scheduler_config.json'))
     : undefined;
   const summary = await problems.try(() => readSummary(files));
-  const schedulerTold = [...problems.found].some((problem) => problem.includes(files.describe('scheduler')));
-  if (Object.hasOwn(index.json as object, 'scheduler') && !present.has('scheduler') && !schedulerTold)
+  const schedulerReported = [...problems.found].some((problem) =>
+    problem.includes(files.describe('scheduler')),
+  );
+  if (Object.hasOwn(index.json as object, 'scheduler') && !present.has('scheduler') && !schedulerReported)
     problems.found.add(`${files.describe('scheduler')}: no such folder`);
   const cost = problems.found.size === 0 ? await problems.try(() => costOfFiles(files, options)) : undefined;
   return {

@@ -10,7 +10,7 @@ import type { DitConfig } from './dit-config.ts';
 import { type Layers, linear, lookUp, recordTensors, selfAttention, weightAndBias } from './layers.ts';
 import { TIME_ROW, timeRowLength } from './time-embedding.ts';
 
-export interface DitInputs {
+interface DitInputs {
   /** x_t [inChannels, n, h, w]; h and w are multiples of the patch size. */
   readonly sample: Value;
   /** Rows of `timeRows(TIME_ROW, ...)` [256, n, 1, 1]. */

@@ -21,7 +21,7 @@ import {
   weightAndBias,
 } from './layers.ts';
 
-export interface EdmInputs {
+interface EdmInputs {
   /** x_t [imgChannels, n, h, w], before any scaling. */
   readonly sample: Value;
   /** Rows c_in, which multiply the sample, then rows 0, which are added to it: [2·imgChannels, n, 1, 1]. */

@@ -41,7 +41,7 @@ export const weightAndBias = (
   bias: parameters(`${name}.bias`, [shape[0]], oldName && `${oldName}.bias`),
 });
 
-export interface LinearLayerOptions {
+interface LinearLayerOptions {
   readonly activation?: Activation;
   /** The name of the layer in older checkpoints. */
   readonly oldName?: string | undefined;
@@ -65,7 +65,7 @@ export function conv1x1(layers: Layers, x: Value, name: string, outChannels: num
   return apply(layers.graph, 'linear', { outChannels }, { x }, constants);
 }
 
-export interface ProjectionsOptions {
+interface ProjectionsOptions {
   readonly bias: boolean;
   /** The names of the layers in older checkpoints. */
   readonly oldNames?: readonly string[] | undefined;

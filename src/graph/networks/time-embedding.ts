@@ -6,7 +6,7 @@ import { type Constant, table } from '../ops/value.ts';
 import type { UNetConfig } from './unet-config.ts';
 
 /** The part of a UNet's configuration that the rows depend on. */
-export interface EmbeddingConfig extends Pick<UNetConfig, 'flipSinToCos' | 'freqShift' | 'blockOutChannels'> {
+interface EmbeddingConfig extends Pick<UNetConfig, 'flipSinToCos' | 'freqShift' | 'blockOutChannels'> {
   readonly timeEmbeddingType: 'positional' | 'fourier';
 }
 

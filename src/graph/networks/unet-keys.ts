@@ -53,7 +53,7 @@ const emaKeys: ReadonlySet<string> = new Set([
 /** Returns the error for a configuration that is not supported. */
 export type Refuse = (what: string) => ModelError;
 /** Returns the choice that equals the value. @throws ModelError if there is none. */
-export type Choose = <T extends string>(key: string, value: string, choices: readonly T[]) => T;
+type Choose = <T extends string>(key: string, value: string, choices: readonly T[]) => T;
 
 export interface Reading<Keys> {
   readonly got: Keys;

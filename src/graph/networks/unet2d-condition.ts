@@ -25,28 +25,28 @@ import type { UNet2DConditionConfig } from './unet2d-condition-config.ts';
 import { type Transformer, type UNetLayer, unet2dConditionLayers } from './unet2d-condition-layers.ts';
 
 /** A cross-attention: the prefix of its tensors' names, and the channels of its keys and of its values. */
-export interface CrossAttention {
+interface CrossAttention {
   readonly name: string;
   readonly inner: number;
 }
 
 /** The keys and values of prompts for one cross-attention, [inner, n, tokens, 1] each. */
-export interface KeysAndValues {
+interface KeysAndValues {
   readonly k: Value;
   readonly v: Value;
 }
 
 /** Returns the keys and values of a cross-attention, for each of n samples. */
-export type CrossAttend = (name: string, inner: number) => KeysAndValues;
+type CrossAttend = (name: string, inner: number) => KeysAndValues;
 
-export interface SharedInputs {
+interface SharedInputs {
   /** x_t [inChannels, p, h, w]. */
   readonly sample: Value;
   /** Rows of `timeRows` [dim, p, 1, 1]. */
   readonly time: Value;
 }
 
-export interface ConditionInputs {
+interface ConditionInputs {
   /** The values that `unet2dConditionShared` returned, each repeated to n samples. */
   readonly shared: readonly Value[];
   readonly crossAttention: CrossAttend;

@@ -11,7 +11,7 @@ const upTypes = ['UpBlock2D', 'AttnUpBlock2D', 'ResnetUpsampleBlock2D'] as const
 export type DownBlockType = (typeof downTypes)[number];
 export type UpBlockType = (typeof upTypes)[number];
 /** What is added to the time embedding: nothing, a row of a table, an MLP of the class number's sinusoids, or a vector. */
-export type ClassEmbedding = 'none' | 'table' | 'timestep' | 'identity';
+type ClassEmbedding = 'none' | 'table' | 'timestep' | 'identity';
 
 /** The configuration of a UNet2DModel, by diffusers' names in camel case. The time embedding and the output always use silu. */
 export interface UNet2DConfig extends UNetConfig {

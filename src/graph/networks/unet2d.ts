@@ -10,7 +10,7 @@ import { attentionBlock, downsample, type ResnetLayers, resnet, upsample } from 
 import { timeRowLength } from './time-embedding.ts';
 import { attentionHeads, type DownBlockType, type UNet2DConfig, type UpBlockType } from './unet2d-config.ts';
 
-export interface UNet2DInputs {
+interface UNet2DInputs {
   /** x_t [inChannels, n, h, w]. */
   readonly sample: Value;
   /** The time embedding before its layers: rows of `timeRows` [dim, n, 1, 1]. */

@@ -62,7 +62,7 @@ export const namedTokensSchema = z.object({
   additional_special_tokens: tokens.nullish(),
   extra_special_tokens: tokens.nullish(),
 });
-export type NamedTokens = z.infer<typeof namedTokensSchema>;
+type NamedTokens = z.infer<typeof namedTokensSchema>;
 
 /** `added_tokens_decoder` of `tokenizer_config.json`: tokens by id. */
 export const addedTokensDecoderSchema = z.record(z.string().regex(/^\d+$/), tokenObject);
@@ -74,7 +74,7 @@ export const addedTokensFileSchema = z.record(z.string(), z.int().min(0));
 export const addedTokensListSchema = z.array(z.object({ ...flags, id: z.int().min(0) }));
 
 /** What the files of a folder hold about added tokens. */
-export interface AddedTokenFiles {
+interface AddedTokenFiles {
   readonly config: NamedTokens & {
     readonly added_tokens_decoder?: z.infer<typeof addedTokensDecoderSchema> | undefined;
   };

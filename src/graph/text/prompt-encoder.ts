@@ -26,7 +26,7 @@ export interface TextEncoderFolders {
 }
 
 /** What the folders hold, with the weights not yet opened. */
-export interface TextEncoderSummary extends WeightFile {
+interface TextEncoderSummary extends WeightFile {
   readonly tokenizer: Tokenizer;
   readonly config: ClipTextConfig;
 }

@@ -104,7 +104,7 @@ function unpackHeads(capabilities: Capabilities, heads: Heads): Kernel {
 }
 
 /** An operand, and the layout of its matrices [heads][n] in it. */
-export interface HeadMatrices {
+interface HeadMatrices {
   readonly operand: string;
   readonly pitch: number;
   readonly inner: number;

@@ -1,4 +1,4 @@
-// What the kernel families differ in if they attend.
+// How attention kernels differ between the kernel families.
 
 import type { Capabilities } from '../device/device.ts';
 import type { Family } from '../device/families.ts';
@@ -6,7 +6,7 @@ import type { Routine } from '../device/routine.ts';
 import { fusedPlain, fusedSubgroup } from './attention-fused.ts';
 import type { AttentionOptions } from './attention-options.ts';
 
-export interface AttentionVariant {
+interface AttentionVariant {
   /** Returns the routine for small heads; its operands are q, k, v and y. */
   readonly fused: (capabilities: Capabilities, options: AttentionOptions) => Routine;
   /** Invocations that share four rows of scores in the gradient. */

@@ -19,7 +19,7 @@ export interface ColumnRange {
   readonly outPlace: number;
 }
 
-export interface Transformed {
+interface Transformed {
   /** Columns of each product over the whole batch. */
   readonly columns: number;
   /** R of the weights' transform R g Rᵀ; one row per place in one dimension. */

@@ -50,7 +50,7 @@ export interface Geometry {
 }
 
 /** The fused operands of a convolution. They change a kernel's text, unlike the numbers of the geometry. */
-export interface Fused {
+interface Fused {
   readonly affine: Activation | undefined;
   readonly bias: boolean;
   readonly embedding: boolean;

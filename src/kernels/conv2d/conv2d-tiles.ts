@@ -57,7 +57,7 @@ export const together = (width: number, size: number): 1 | 2 | 4 =>
 export const ELEMENTS = { 1: 'f32', 2: 'vec2f', 4: 'vec4f' } as const;
 
 /** How a kernel loads a row of the input pixels of a tile, two more than it has output pixels. */
-export interface TileLoad {
+interface TileLoad {
   readonly element: 'f32' | 'vec4f';
   readonly uniforms: readonly Uniform[];
   /** WGSL before the loop over channels: which columns lie inside the image. Requires `tile`. */

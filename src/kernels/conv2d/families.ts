@@ -1,9 +1,9 @@
-// What the kernel families differ in if they convolve.
+// How convolution kernels differ between the kernel families.
 
 import type { Family } from '../device/families.ts';
 
 /** Which method a family uses for a convolution, and how it divides the work. */
-export interface ConvolutionVariant {
+interface ConvolutionVariant {
   /** The fused Winograd kernel is used for at most this many output channels. */
   readonly fusedUpTo: number;
   /** If no transform fits, gathered taps are multiplied for more output channels than this. */

@@ -35,10 +35,7 @@ import {
 } from './conv2d-shape.ts';
 import { fitsWinograd, winogradWeightGradient } from './winograd-weight-gradient.ts';
 
-export type WeightGradientOptions = Pick<
-  Conv2dOptions,
-  'x' | 'outChannels' | 'kernel' | 'stride' | 'padding'
->;
+type WeightGradientOptions = Pick<Conv2dOptions, 'x' | 'outChannels' | 'kernel' | 'stride' | 'padding'>;
 
 /**
  * Columns that are summed one after the other; rounding errors grow with their number. Then the blocks' sums are added.

@@ -129,7 +129,7 @@ export async function findAdapter(
 }
 
 /** An adapter of the list; `adapter` is undefined if Dawn cannot open it (see `isReachable`). */
-export interface ListedAdapter extends AdapterEntry {
+interface ListedAdapter extends AdapterEntry {
   readonly index: number;
   readonly adapter: GpuAdapter | undefined;
 }

@@ -1,4 +1,4 @@
-// The kernel families, and what they differ in if a kernel walks over memory. Every folder of kernels has one such
+// The kernel families, and how walks over memory differ between them. Every folder of kernels has one such
 // table (a `Record` over `Family`), so that a new family does not compile before each folder has decided for it.
 
 /**
@@ -12,7 +12,7 @@
 export type Family = 'subgroup' | 'tile' | 'plain';
 
 /** How a family's kernels divide walks over memory among workgroups and invocations; see indexing.ts. */
-export interface WalkVariant {
+interface WalkVariant {
   /** Invocations of a workgroup that walks over independent elements. */
   readonly lanes: number;
   /** The most elements of one workgroup. */

@@ -39,7 +39,7 @@ const MAIN = (lanes: number) => /* wgsl */ `${LINEAR_GROUP}
 @compute @workgroup_size(${lanes}) fn main(@builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {`;
 
-export interface Walk {
+interface Walk {
   readonly uniforms: readonly Uniform[];
   readonly grid: Grid;
   /** Returns the entry point, whose `body` runs once for each index `i` below the count. */
@@ -93,7 +93,7 @@ export function walkPixels(capabilities: Capabilities, shape: Shape): Walk {
   };
 }
 
-export interface Teams {
+interface Teams {
   /** Invocations that share one item. */
   readonly team: number;
   readonly uniforms: readonly Uniform[];

@@ -9,7 +9,7 @@ import { pitch, type Shape } from '../device/tensor.ts';
 const WIDTH = 4;
 const MEMBERS = 16;
 
-export interface PosteriorOptions {
+interface PosteriorOptions {
   /** Products with images, [rows, n, 1, 1]. */
   readonly x: Shape;
   /** Rows of `scales`. */

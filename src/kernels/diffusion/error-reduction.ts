@@ -34,7 +34,7 @@ const SLOPES: Readonly<Record<Distance, string>> = {
 /** Blocks of four elements that a lane sums before it adds them to its total. */
 const RUN = 16;
 
-export interface ErrorReductionOptions {
+interface ErrorReductionOptions {
   /** The network's output [c', n, h, w] with c' >= c; channels beyond c (a learned variance) are ignored. */
   readonly prediction: Shape;
   /** The noised batch [c, n, h, w]. */
@@ -47,7 +47,7 @@ export interface ErrorReductionOptions {
 
 /**
  * y[n] = mean over c, h, w of distance(r (eps - (alpha prediction + beta xt))), (alpha, beta) of level[n],
- * and r = 1, or b / a where the residual is that of x0.
+ * and r = 1, or b / a if the residual is that of x0.
  *
  * Operands prediction [c', n, h, w], xt [c, n, h, w], level [n] u32, noise [n] rows of `noiseKeys`, levels
  * rows of (a, b, alpha, beta), with a table noises [count][c h w], and y [1, n, 1, 1]. One workgroup computes

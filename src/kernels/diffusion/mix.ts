@@ -45,7 +45,7 @@ fn noiseOf(key: vec4u, block: u32) -> vec4f {
   };
 }
 
-export interface MixOptions {
+interface MixOptions {
   /** The noised batch [c, n, h, w]. */
   readonly y: Shape;
   readonly noise: NoiseSource;

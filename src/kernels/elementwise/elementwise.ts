@@ -102,7 +102,7 @@ function rowwise(
   });
 }
 
-export interface AddRowsOptions {
+interface AddRowsOptions {
   readonly x: Shape;
   /** Factor of x; default: 1. */
   readonly scale?: number;
@@ -155,7 +155,7 @@ export function addImage(capabilities: Capabilities, { x }: { readonly x: Shape 
   });
 }
 
-export interface CopyChannelsOptions {
+interface CopyChannelsOptions {
   readonly x: Shape;
   /** First channel read, of x. */
   readonly from?: number;

@@ -6,7 +6,7 @@ import { read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
-export interface GatherOptions {
+interface GatherOptions {
   /** Rows of the table; an index beyond them selects the last row. */
   readonly entries: number;
   readonly channels: number;

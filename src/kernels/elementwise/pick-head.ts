@@ -7,7 +7,7 @@ import { f32, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
 
-export interface PickHeadOptions {
+interface PickHeadOptions {
   /** The output of all heads, [heads·channels, views, h, w]; head k has the channels from k·channels on. */
   readonly x: Shape;
   /** Channels of a head. */

@@ -148,7 +148,7 @@ export function spaceToDepth(
   });
 }
 
-export interface PadOptions {
+interface PadOptions {
   readonly x: Shape;
   /** The position of x's first row and column in y; negative if they are cut off. */
   readonly offset: readonly [top: number, left: number];

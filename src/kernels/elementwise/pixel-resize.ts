@@ -58,7 +58,7 @@ function picked(capabilities: Capabilities, x: Shape, y: Shape, scaleY: number, 
   });
 }
 
-export interface UpsampleOptions {
+interface UpsampleOptions {
   readonly x: Shape;
   /** Size of the output; default: twice that of x. */
   readonly size?: readonly [h: number, w: number];

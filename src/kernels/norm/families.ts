@@ -1,8 +1,8 @@
-// What the kernel families differ in if they sum.
+// How sums and softmaxes differ between the kernel families.
 
 import type { Family } from '../device/families.ts';
 
-export interface SumVariant {
+interface SumVariant {
   /** How a workgroup adds up its invocations' values: across the one subgroup that it is, or as a tree. */
   readonly reduction: 'subgroup' | 'tree';
   /** The most elements that one team sums: few enough to lose no digits, and to spread a long row over all cores. */

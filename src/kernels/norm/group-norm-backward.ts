@@ -16,9 +16,9 @@ import { pitch, type Shape } from '../device/tensor.ts';
 import { type Activation, slopeWgsl } from '../elementwise/activation.ts';
 import { type GroupNormOptions, groupTeams, zeros } from './group-norm.ts';
 
-export type GroupNormBackwardOptions = GroupNormOptions & { readonly activation: Activation };
+type GroupNormBackwardOptions = GroupNormOptions & { readonly activation: Activation };
 
-export type GroupNormGradientOptions = GroupNormBackwardOptions & {
+type GroupNormGradientOptions = GroupNormBackwardOptions & {
   /** Binds `residual`, another gradient of x, which is added. */
   readonly residual?: boolean;
 };

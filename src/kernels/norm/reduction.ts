@@ -3,7 +3,7 @@
 import type { Capabilities } from '../device/device.ts';
 import { SUMS } from './families.ts';
 
-export interface Reduction {
+interface Reduction {
   readonly enable: readonly 'subgroups'[];
   /** Invocations of the workgroup. */
   readonly lanes: number;

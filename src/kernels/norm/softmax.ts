@@ -15,7 +15,7 @@ import {
 } from '../device/kernel.ts';
 import { SUMS } from './families.ts';
 
-export interface ColumnSoftmax {
+interface ColumnSoftmax {
   /** Number of consecutive score matrices. */
   readonly matrices: number;
   /** Rows of a matrix, one per key. */

@@ -22,7 +22,7 @@ import {
 } from '../pipeline.ts';
 
 /** A DiT without its weights. */
-export interface TransformerConfig extends PipelineConfig {
+interface TransformerConfig extends PipelineConfig {
   readonly transformer: DitConfig;
   readonly vae: VaeFolder;
   readonly labels: readonly string[];

@@ -24,7 +24,7 @@ interface EdmNetworkFiles extends WeightFile {
 }
 
 /** An EDM model without its weights. */
-export interface EdmModelConfig extends ModelConfig, EdmNetworkFiles {
+interface EdmModelConfig extends ModelConfig, EdmNetworkFiles {
   /** The name of every class, in the order of their numbers; empty for a network that is not conditioned on a class. */
   readonly labels: readonly string[];
   /** The network that predicts without a class, if the model has one. */

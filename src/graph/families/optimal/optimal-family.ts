@@ -20,7 +20,7 @@ export const OPTIMAL_CLASS = 'OptimalDenoiser';
  * An optimal denoiser without its images. The file `weights` holds the tensors `images` [n, c, h, w], bytes from 0 to 255
  * or floats in [-1, 1], and `labels` [n], bytes or integers.
  */
-export interface OptimalConfig extends ModelConfig, ImageSetConfig {}
+interface OptimalConfig extends ModelConfig, ImageSetConfig {}
 
 /** Default noise levels: evenly spaced logarithms, so that equal weights of noise errors are those of the ELBO. */
 const SIGMAS: readonly number[] = Array.from({ length: 25 }, (_, i) =>

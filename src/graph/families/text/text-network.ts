@@ -38,7 +38,7 @@ export interface TextNetworkConfig extends TextEncoderFolders {
 }
 
 /** What the network is built for. The two limits are for tests. */
-export interface TextRequest extends NetworkRequest {
+interface TextRequest extends NetworkRequest {
   /** Bytes of keys and values that are kept on the device. If prompts have more, only their encodings are kept. */
   readonly keptBytes?: number;
   /** The longest table that is bound whole; longer ones are split by channels. */
