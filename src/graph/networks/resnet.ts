@@ -1,7 +1,8 @@
 // Blocks of diffusers' UNets and autoencoders: ResnetBlock2D, the attention after it, and changes of resolution.
 
 import type { Activation } from '../../kernels/elementwise/activation.ts';
-import { apply } from '../core/graph.ts';
+import { apply, type Graph } from '../core/graph.ts';
+import type { Parameters } from '../files/parameters.ts';
 import type { Value } from '../ops/value.ts';
 import {
   type AttentionLayerOptions,
@@ -13,6 +14,7 @@ import {
   selfAttention,
   weightAndBias,
 } from './layers.ts';
+import type { UNetConfig } from './unet-config.ts';
 
 /** What all residual blocks of a network have in common. */
 export interface ResnetLayers extends Layers {
@@ -24,6 +26,22 @@ export interface ResnetLayers extends Layers {
   /** Whether the projection scales and shifts the output of the second norm, rather than being added to its input. */
   readonly scaleShift: boolean;
 }
+
+/** Returns what the residual blocks of a UNet have in common. */
+export const resnetLayers = (
+  graph: Graph,
+  parameters: Parameters,
+  { normNumGroups, normEps, actFn, resnetTimeScaleShift }: UNetConfig,
+  embedding: Value,
+): ResnetLayers => ({
+  graph,
+  parameters,
+  normNumGroups,
+  normEps,
+  activation: actFn,
+  embedding,
+  scaleShift: resnetTimeScaleShift === 'scale_shift',
+});
 
 /** Adds norm, act, (resample), conv, embedding, norm, act, conv; plus the input; divided by `outputScale`. */
 export function resnet(

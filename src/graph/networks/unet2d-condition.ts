@@ -19,7 +19,7 @@ import {
   recordTensors,
   selfAttention,
 } from './layers.ts';
-import { downsample, type ResnetLayers, resnet, upsample } from './resnet.ts';
+import { downsample, type ResnetLayers, resnet, resnetLayers, upsample } from './resnet.ts';
 import { timeRowLength } from './time-embedding.ts';
 import type { UNet2DConditionConfig } from './unet2d-condition-config.ts';
 import { type Transformer, type UNetLayer, unet2dConditionLayers } from './unet2d-condition-layers.ts';
@@ -191,21 +191,6 @@ function step(
       return layer satisfies never;
   }
 }
-
-const resnetLayers = (
-  graph: Graph,
-  parameters: Parameters,
-  { normNumGroups, normEps, actFn, resnetTimeScaleShift }: UNet2DConditionConfig,
-  embedding: Value,
-): ResnetLayers => ({
-  graph,
-  parameters,
-  normNumGroups,
-  normEps,
-  activation: actFn,
-  embedding,
-  scaleShift: resnetTimeScaleShift === 'scale_shift',
-});
 
 /** Returns the layers before the first transformer, that transformer, and the layers after it. */
 function cut(config: UNet2DConditionConfig) {

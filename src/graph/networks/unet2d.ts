@@ -6,7 +6,7 @@ import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
 import type { Value } from '../ops/value.ts';
 import { conv3x3, groupNorm, type Layers, linear, lookUp, recordTensors } from './layers.ts';
-import { attentionBlock, downsample, type ResnetLayers, resnet, upsample } from './resnet.ts';
+import { attentionBlock, downsample, resnet, resnetLayers, upsample } from './resnet.ts';
 import { timeRowLength } from './time-embedding.ts';
 import { attentionHeads, type DownBlockType, type UNet2DConfig, type UpBlockType } from './unet2d-config.ts';
 
@@ -58,20 +58,10 @@ export function unet2d(
   config: UNet2DConfig,
   inputs: UNet2DInputs,
 ): Value {
-  const activation = config.actFn;
   const embedded = embed({ graph, parameters }, config, inputs);
-  const embedding = apply(graph, 'activation', { activation }, { x: embedded });
+  const embedding = apply(graph, 'activation', { activation: config.actFn }, { x: embedded });
   const { blockOutChannels: widths, layersPerBlock, normNumGroups, normEps } = config;
-  const scaleShift = config.resnetTimeScaleShift === 'scale_shift';
-  const layers: ResnetLayers = {
-    graph,
-    parameters,
-    normNumGroups,
-    normEps,
-    activation,
-    embedding,
-    scaleShift,
-  };
+  const layers = resnetLayers(graph, parameters, config, embedding);
   const attention = (x: Value, name: string, groups: number | undefined, outputScale = 1) =>
     attentionBlock(layers, x, name, attentionHeads(config, x.shape[0]), { groups, outputScale });
 

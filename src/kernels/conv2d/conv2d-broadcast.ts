@@ -3,22 +3,12 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor } from '../device/indexing.ts';
-import { ceilDiv, LINEAR_GROUP, linearGrid, linearMain, read, u32, write } from '../device/kernel.ts';
-import { type Routine, step } from '../device/routine.ts';
+import { ceilDiv, linearGrid, linearMain, u32 } from '../device/kernel.ts';
+import type { Routine } from '../device/routine.ts';
 import { pitch } from '../device/tensor.ts';
 import { unroll } from '../gemm/gemm-spec.ts';
-import {
-  COLUMN_PLACE,
-  columnUniforms,
-  eachTap,
-  epilogue,
-  fusedTag,
-  type Geometry,
-  prologue,
-  windowsOf,
-  windowUniforms,
-} from './conv2d-shape.ts';
-import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-weights.ts';
+import { eachTap, type Geometry, windowsOf } from './conv2d-shape.ts';
+import { summedConv2d } from './conv2d-sums.ts';
 
 /**
  * y[o, p] = sum over c, i, j of weight[o, c, i, j] x[c, p stride + (i, j) - padding], and the fused operands. A
@@ -27,16 +17,13 @@ import { packRows, paddedChannels, weightElement, weightWgsl } from './conv2d-we
  * stride 2, from 14x14, n = 64: 2.3 ms; the direct kernel takes 6.8 (bench/kernels.ts, `conv2d`).
  */
 export function broadcastConv2d({ subgroupSize: lanes }: Capabilities, geometry: Geometry): Routine {
-  const { y, weights, fused } = geometry;
+  const { y } = geometry;
   const load = y[0] <= 2 * lanes ? 2 : 4;
   const rows = load * lanes;
-  const on = prologue(geometry);
-  const out = epilogue(geometry);
   const vectors = pitch(y) / 4;
   const groups = ceilDiv(vectors, lanes);
   const blocks = ceilDiv(y[0], rows);
-  const body = /* wgsl */ `${LINEAR_GROUP}${COLUMN_PLACE}${weightWgsl(weights, load)}${on.wgsl}${out.wgsl}
-${linearMain(lanes)}
+  const main = /* wgsl */ `${linearMain(lanes)}
   let index = linearGroup(group, groups);
   let block = quotient(index, u.groups, u.groupsInverse);
   if (block >= u.blocks) { return; }
@@ -62,33 +49,13 @@ ${linearMain(lanes)}
     r++;
   }
 }`;
-  const summed = step({
-    name: `conv2d.broadcast.${rows}.${fusedTag(fused)}`,
+  return summedConv2d(geometry, {
+    name: `conv2d.broadcast.${rows}`,
     enable: ['subgroups'],
-    bindings: [
-      read('x'),
-      read('weight', weightElement(weights, load)),
-      ...on.bindings,
-      ...out.bindings,
-      write('y', 'vec4f'),
-    ],
-    uniforms: [
-      ...columnUniforms(y),
-      ...windowUniforms(geometry),
-      ...divisor('groups', groups),
-      u32('vectors', vectors),
-      u32('blocks', blocks),
-      u32('outChannels', y[0]),
-      u32('weightRow', paddedChannels(y[0]) / load),
-      ...on.uniforms,
-      ...out.uniforms,
-    ],
-    body,
+    load,
+    blocks,
+    uniforms: [...divisor('groups', groups), u32('vectors', vectors)],
+    main,
     grid: linearGrid(groups * blocks),
   });
-  return {
-    steps: [summed],
-    scratch: {},
-    packing: { weight: packRows(geometry) },
-  };
 }

@@ -155,8 +155,5 @@ export const adapterName = ({
   vendor,
   architecture,
   device,
-}: {
-  readonly vendor: string;
-  readonly architecture: string;
-  readonly device: string;
-}): string => device.replace(/-+$/, '') || [vendor, architecture].filter(Boolean).join(' ') || 'unknown';
+}: Pick<GPUAdapterInfo, 'vendor' | 'architecture' | 'device'>): string =>
+  device.replace(/-+$/, '') || [vendor, architecture].filter(Boolean).join(' ') || 'unknown';

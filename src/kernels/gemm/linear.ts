@@ -47,13 +47,9 @@ export function linear(capabilities: Capabilities, options: LinearOptions): Rout
     activation,
     scale,
   });
+  const operands = ['weight', 'x', ...(bias ? ['bias'] : []), ...(residual ? ['residual'] : []), 'y'];
   return {
-    steps: [
-      {
-        kernel,
-        operands: ['weight', 'x', ...(bias ? ['bias'] : []), ...(residual ? ['residual'] : []), 'y'],
-      },
-    ],
+    steps: [{ kernel, operands }],
     scratch: {},
     packing: {
       weight: packMatrix(outChannels, x[0], weights),
