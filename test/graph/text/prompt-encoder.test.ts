@@ -90,7 +90,7 @@ describe('encodePrompts', () => {
     [
       'fewer positions',
       'cliptext-gelu',
-      /config\.json: max_position_embeddings is 20, but the texts of .* have 77 tokens$/,
+      /config\.json: expected texts of at most 20 tokens \(max_position_embeddings\), got texts of 77 from the tokenizer in .*$/,
     ],
     ['no weights', 'cliptokenizer', /config\.json: no such file/],
   ])('refuses a text encoder with %s', async (_, name, message) => {
