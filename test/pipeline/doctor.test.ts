@@ -125,7 +125,7 @@ describe('no device', () => {
 describe('other faults', () => {
   test.each<[string, Partial<MachineInfo>, number, string]>([
     ['an old Node', { node: '20.9.0' }, 2, 'expected Node 20.19 or later, got 20.9.0'],
-    ['no webgpu', { webgpu: undefined }, 4, 'the package webgpu, which brings Dawn, is not installed'],
+    ['no webgpu', { webgpu: undefined }, 4, 'the package webgpu, which contains Dawn, is not installed'],
     ['no build', { webgpuBuild: false, platform: 'linux-riscv64' }, 4, 'has no build for linux-riscv64'],
     ['another device', { probe: { devices: [DEVICE], problem: 'no such device' } }, 4, 'no such device'],
     [

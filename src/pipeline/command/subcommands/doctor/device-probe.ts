@@ -1,5 +1,5 @@
-// Looks for devices in a process of its own, because a driver may crash it: lists them, opens the one that its
-// argument chooses, and prints what it found as JSON on standard output. What drivers print comes on standard error.
+// A program that `doctor` runs in a process of its own, because a driver may crash it. It lists the devices, opens the one
+// that its argument chooses, and prints what it found as JSON on standard output. Drivers print to standard error.
 
 import { type DeviceSummary, listDevices, openDevice } from '../../../../kernels/device/device.ts';
 
@@ -8,7 +8,7 @@ export interface ProbeResult {
   readonly devices: readonly DeviceSummary[];
   /** The name of the device that opened. */
   readonly opened?: string;
-  /** Why none did. */
+  /** Why no device opened. */
   readonly problem?: string;
 }
 

@@ -29,11 +29,11 @@ Exit status: 0 all is well, 2 Node is too old, 3 the model is invalid, 4 no usab
 /** Checks a command line of `doctor`. @throws UsageError, one sentence. */
 const readSettings = (_: readonly string[], typed: Typed): DoctorSettings => readOptions(DOCTOR, typed);
 
-/** Seconds that a sample image may take, and how many with --run. */
+/** Seconds that the sample image may take, without --run and with it. */
 const PATIENCE = 5;
 const RUN_LIMIT = 600;
 
-/** Classifies a sample image by the command itself, in a process of its own. */
+/** Classifies a sample image with the command itself, in a process of its own. */
 async function classifySample({ device, run }: DoctorSettings, folder: string): Promise<Check[]> {
   const samples = join(SHIPPED, 'fashion-mnist', 'samples');
   const [name] = (await readdir(samples).catch(() => [])).sort();
@@ -59,7 +59,7 @@ async function examine(
   return { info, checks: runs ? [...checks, ...(await classifySample(settings, folder))] : checks };
 }
 
-/** Installs a driver if there is no device and that may help; returns what was done, a sentence each. */
+/** Installs a driver if no device was found and a driver may help. Returns what was done, one sentence per step. */
 function fix({ probe, vulkan, plan }: MachineInfo, reporter: Reporter): string[] {
   if (!plan || (probe?.devices.length ?? 0) > 0) return [];
   if (vulkan && vulkan.missing.length > 0) return [];
@@ -90,7 +90,7 @@ function deviceText({ index, name, backend, vendor, architecture, capabilities }
   const limits = [
     `buffers of ${bytes(capabilities.maxBufferBytes)}`,
     `${bytes(capabilities.maxBindingBytes)} bound at once`,
-    `${capabilities.maxStorageBuffers} buffers a kernel`,
+    `${capabilities.maxStorageBuffers} buffers per kernel`,
     `workgroups of ${capabilities.maxInvocations} and ${bytes(capabilities.workgroupBytes)}`,
   ];
   return `${first}     ${description}\n     ${features.join(', ')}\n     ${limits.join(', ')}\n`;
@@ -105,7 +105,7 @@ export function doctorText(devices: readonly DeviceSummary[], checks: readonly C
   return `devices\n${listed}\nchecks\n${checks.map(checkText).join('')}`;
 }
 
-/** Examines the machine, with `--fix` after installing what is missing, and reports on standard output. */
+/** Examines the machine and reports on standard output. With `--fix` it installs what is missing and examines it again. */
 async function examineMachine(
   settings: DoctorSettings,
   { stdout, describe, reporter }: Surroundings,

@@ -1,4 +1,4 @@
-// Checks of a machine by its `MachineInfo`: for each thing that must be in order one sentence, and what helps.
+// Judges the `MachineInfo` of a machine: for each thing that must be in order, one sentence and what helps.
 
 import type { Capabilities } from '../../../../kernels/device/device.ts';
 import { bytes } from '../../shared/progress.ts';
@@ -7,10 +7,10 @@ import type { ChildResult, MachineInfo, VulkanInfo } from './machine-info.ts';
 /** One thing that must be in order. */
 export interface Check {
   readonly name: 'node' | 'webgpu' | 'device' | 'limits' | 'shader cache' | 'memory' | 'model' | 'run';
-  /** A warning is what the command can live with. */
+  /** The command works in spite of a warning, but not in spite of a problem. */
   readonly status: 'ok' | 'warning' | 'problem';
   readonly message: string;
-  /** What helps. */
+  /** What the user can do about it. */
   readonly help?: string;
 }
 
@@ -32,7 +32,7 @@ export function statusOfChecks(checks: readonly Check[]): number {
   return problem ? STATUS[problem.name] : 0;
 }
 
-/** WebGPU's default limits (the specification's table of limits), of those that kernels depend on. */
+/** WebGPU's default values (the specification's table of limits) of the limits that kernels depend on. */
 const DEFAULT_LIMITS = {
   maxBindingBytes: 2 ** 27,
   maxBufferBytes: 2 ** 28,
@@ -41,7 +41,7 @@ const DEFAULT_LIMITS = {
   maxStorageBuffers: 8,
 } as const satisfies Partial<Record<keyof Capabilities, number>>;
 
-/** Memory below which a run of a small model may be ended by the system. */
+/** Bytes of memory below which the system may end a run of a small model. */
 const LITTLE_MEMORY = 2 ** 29;
 
 /** Returns whether a version such as 20.19.1 is at least another, such as 20.19. */
@@ -51,31 +51,38 @@ function isAtLeast(version: string, least: string): boolean {
   return true;
 }
 
+const ok = (name: Check['name'], message: string): Check => ({ name, status: 'ok', message });
+
+const warning = (name: Check['name'], message: string, help: string): Check => ({
+  name,
+  status: 'warning',
+  message,
+  help,
+});
+
+const problem = (name: Check['name'], message: string, help: string | undefined): Check => ({
+  name,
+  status: 'problem',
+  message,
+  ...(help === undefined ? {} : { help }),
+});
+
 function nodeCheck({ node, leastNode }: MachineInfo): Check {
-  if (isAtLeast(node, leastNode)) return { name: 'node', status: 'ok', message: node };
-  return {
-    name: 'node',
-    status: 'problem',
-    message: `expected Node ${leastNode} or later, got ${node}`,
-    help: `install Node ${leastNode} or later`,
-  };
+  if (isAtLeast(node, leastNode)) return ok('node', node);
+  const later = `Node ${leastNode} or later`;
+  return problem('node', `expected ${later}, got ${node}`, `install ${later}`);
 }
 
 function webgpuCheck({ webgpu, webgpuBuild, platform }: MachineInfo): Check {
   if (webgpu === undefined)
-    return {
-      name: 'webgpu',
-      status: 'problem',
-      message: 'the package webgpu, which brings Dawn, is not installed',
-      help: 'install diffclass-stream again with npm',
-    };
-  if (webgpuBuild) return { name: 'webgpu', status: 'ok', message: `${webgpu} (Dawn)` };
-  return {
-    name: 'webgpu',
-    status: 'problem',
-    message: `the package webgpu ${webgpu} has no build for ${platform}`,
-    help: 'run on Linux, macOS or Windows, on x64 or arm64',
-  };
+    return problem(
+      'webgpu',
+      'the package webgpu, which contains Dawn, is not installed',
+      'install diffclass-stream again with npm',
+    );
+  if (webgpuBuild) return ok('webgpu', `${webgpu} (Dawn)`);
+  const message = `the package webgpu ${webgpu} has no build for ${platform}`;
+  return problem('webgpu', message, 'run on Linux, macOS or Windows, on x64 or arm64');
 }
 
 /** Suggests what helps if no device is found on Linux. */
@@ -106,29 +113,23 @@ const crashOf = ({ signal, timedOut }: ChildResult, seconds: number): string | u
 
 function deviceCheck(info: MachineInfo): Check {
   const { probe, probeEnd, vulkan } = info;
-  const problem = (message: string, help = driverHelp(info)): Check => ({
-    name: 'device',
-    status: 'problem',
-    message,
-    ...(help === undefined ? {} : { help }),
-  });
-  if (!probe)
-    return problem(
-      crashOf(probeEnd, 120) ?? `looking for devices failed: ${probeEnd.err.trim().split('\n').at(-1)}`,
-    );
-  if (probe.devices.length === 0)
-    return problem(`no WebGPU device: ${vulkan ? driverState(vulkan) : 'the system offers none'}`);
+  if (!probe) {
+    const failure = `looking for devices failed: ${probeEnd.err.trim().split('\n').at(-1)}`;
+    return problem('device', crashOf(probeEnd, 120) ?? failure, driverHelp(info));
+  }
+  if (probe.devices.length === 0) {
+    const state = vulkan ? driverState(vulkan) : 'the system offers none';
+    return problem('device', `no WebGPU device: ${state}`, driverHelp(info));
+  }
   if (probe.opened === undefined)
-    return problem(probe.problem ?? 'it does not open', 'choose another by --device');
+    return problem('device', probe.problem ?? 'it does not open', 'choose another by --device');
   const software = probe.devices.every(({ capabilities }) => capabilities?.software);
-  const message = software
-    ? `${probe.opened} opens; it computes in software, on the CPU`
-    : `${probe.opened} opens`;
-  return { name: 'device', status: 'ok', message };
+  return ok('device', `${probe.opened} opens${software ? '; it computes in software, on the CPU' : ''}`);
 }
 
 function limitsCheck({ probe }: MachineInfo): Check[] {
-  const short = (probe?.devices ?? []).flatMap(({ index, capabilities }) =>
+  if (!probe || probe.devices.length === 0) return [];
+  const tooLow = probe.devices.flatMap(({ index, capabilities }) =>
     Object.entries(DEFAULT_LIMITS).flatMap(([key, least]) => {
       const actual = capabilities?.[key as keyof typeof DEFAULT_LIMITS];
       return actual === undefined || actual >= least
@@ -136,16 +137,8 @@ function limitsCheck({ probe }: MachineInfo): Check[] {
         : [`device ${index}: ${key} is ${actual}, below ${least}`];
     }),
   );
-  if (!probe || probe.devices.length === 0) return [];
-  if (short.length === 0) return [{ name: 'limits', status: 'ok', message: "at least WebGPU's defaults" }];
-  return [
-    {
-      name: 'limits',
-      status: 'problem',
-      message: short.join('; '),
-      help: 'choose another device by --device',
-    },
-  ];
+  if (tooLow.length === 0) return [ok('limits', "at least WebGPU's defaults")];
+  return [problem('limits', tooLow.join('; '), 'choose another device by --device')];
 }
 
 /** Checks the shader cache of Mesa's drivers; where other drivers keep theirs is not known. */
@@ -154,52 +147,33 @@ function cacheCheck({ cache, probe, platform }: MachineInfo): Check[] {
   if (!mesa || !platform.startsWith('linux')) return [];
   const { folder, disabled, writable, bytes: size } = cache;
   const slow = 'shaders are compiled anew at every start, some 20 s for a small network';
-  if (disabled)
-    return [
-      {
-        name: 'shader cache',
-        status: 'warning',
-        message: `MESA_SHADER_CACHE_DISABLE turns it off: ${slow}`,
-        help: 'unset MESA_SHADER_CACHE_DISABLE',
-      },
-    ];
-  if (!writable)
-    return [
-      {
-        name: 'shader cache',
-        status: 'warning',
-        message: `${folder} cannot be written to: ${slow}`,
-        help: 'set MESA_SHADER_CACHE_DIR to a folder that can be written to',
-      },
-    ];
+  if (disabled) {
+    const message = `MESA_SHADER_CACHE_DISABLE turns it off: ${slow}`;
+    return [warning('shader cache', message, 'unset MESA_SHADER_CACHE_DISABLE')];
+  }
+  if (!writable) {
+    const help = 'set MESA_SHADER_CACHE_DIR to a folder that can be written to';
+    return [warning('shader cache', `${folder} cannot be written to: ${slow}`, help)];
+  }
   const content = size > 0 ? `holds ${bytes(size)}` : 'empty, so that the first run compiles for some 20 s';
-  return [{ name: 'shader cache', status: 'ok', message: `${folder}: ${content}` }];
+  return [ok('shader cache', `${folder}: ${content}`)];
 }
 
 function memoryCheck({ memory }: MachineInfo): Check {
   const message = `${bytes(memory)} available`;
-  if (memory >= LITTLE_MEMORY) return { name: 'memory', status: 'ok', message };
-  return {
-    name: 'memory',
-    status: 'warning',
-    message: `${message}, which is little`,
-    help: 'end other programs, or run with --batch 1 --concurrency 1',
-  };
+  if (memory >= LITTLE_MEMORY) return ok('memory', message);
+  const help = 'end other programs, or run with --batch 1 --concurrency 1';
+  return warning('memory', `${message}, which is little`, help);
 }
 
 function modelCheck({ model }: MachineInfo): Check {
   const [first, ...others] = model.problems;
-  if (first === undefined) return { name: 'model', status: 'ok', message: `${model.name} is in order` };
+  if (first === undefined) return ok('model', `${model.name} is in order`);
   const more = others.length > 0 ? ` (and ${others.length} more)` : '';
-  return {
-    name: 'model',
-    status: 'problem',
-    message: `${first}${more}`,
-    help: `"diffclass-stream info ${model.path}" lists every problem`,
-  };
+  return problem('model', `${first}${more}`, `"diffclass-stream info ${model.path}" lists every problem`);
 }
 
-/** Checks a machine. */
+/** Returns all checks of a machine. */
 export const checksOf = (info: MachineInfo): Check[] => [
   nodeCheck(info),
   webgpuCheck(info),
@@ -214,21 +188,19 @@ export const checksOf = (info: MachineInfo): Check[] => [
 export function runCheck(end: ChildResult, seconds: number, limit: number): Check {
   if (end.status === 0) {
     const { label, probability } = JSON.parse(end.out) as { label: string; probability: number };
-    const message = `a sample image is ${label}, ${(100 * probability).toFixed(0)} %, in ${seconds.toFixed(1)} s with all that comes before`;
-    return { name: 'run', status: 'ok', message };
+    const percent = (100 * probability).toFixed(0);
+    return ok(
+      'run',
+      `a sample image is ${label}, ${percent} %, in ${seconds.toFixed(1)} s, start and compiling included`,
+    );
   }
   if (end.timedOut)
-    return {
-      name: 'run',
-      status: 'warning',
-      message: `a sample image was not classified within ${limit} s, perhaps because shaders are compiled for the first time`,
-      help: 'run doctor again with --run, which waits',
-    };
-  const said = end.err.trim().split('\n').at(-1) || `exit status ${end.status}`;
-  return {
-    name: 'run',
-    status: 'problem',
-    message: crashOf(end, limit) ?? said.replace(/^diffclass-stream: /, ''),
-    help: 'choose another device by --device, or update its driver',
-  };
+    return warning(
+      'run',
+      `a sample image was not classified within ${limit} s, perhaps because shaders are compiled for the first time`,
+      'run doctor again with --run, which waits',
+    );
+  const last = end.err.trim().split('\n').at(-1) || `exit status ${end.status}`;
+  const message = crashOf(end, limit) ?? last.replace(/^diffclass-stream: /, '');
+  return problem('run', message, 'choose another device by --device, or update its driver');
 }

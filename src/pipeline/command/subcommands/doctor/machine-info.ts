@@ -1,27 +1,27 @@
-// What `doctor` finds out about a machine, before any of it is judged.
+// Finds out what `doctor` judges: Node, the package webgpu, drivers, devices, the shader cache, memory and the model.
 
 import { spawnSync } from 'node:child_process';
-import { constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { access } from 'node:fs/promises';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { freemem, homedir } from 'node:os';
 import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Description } from '../../../../graph/models/describe.ts';
 import { driverPlan } from '../../../../install-driver.mjs';
+import { checkOutputFolder } from '../../shared/output-checks.ts';
 import type { ProbeResult } from './device-probe.ts';
 
-/** How a child process ended that looked for devices, or classified an image. */
+/** How a child process, which looked for devices or classified an image, ended. */
 export interface ChildResult {
   readonly status: number | null;
-  /** The signal that ended it, if one did: the driver crashed it. */
+  /** The signal that ended it, if one did; that means that the driver crashed it. */
   readonly signal: string | null;
   readonly timedOut: boolean;
   readonly out: string;
   readonly err: string;
 }
 
-/** The driver's memory of compiled shaders. */
+/** The driver's cache of compiled shaders. */
 export interface ShaderCache {
   readonly folder: string;
   readonly disabled: boolean;
@@ -29,7 +29,7 @@ export interface ShaderCache {
   readonly bytes: number;
 }
 
-/** Everything that is judged. */
+/** Everything that `checksOf` judges. */
 export interface MachineInfo {
   readonly node: string;
   readonly leastNode: string;
@@ -38,9 +38,9 @@ export interface MachineInfo {
   readonly webgpu: string | undefined;
   /** Whether that package has a build for this system. */
   readonly webgpuBuild: boolean;
-  /** The Vulkan loader and the files that name its drivers; undefined but on Linux. */
+  /** The Vulkan loader and the files that name its drivers; undefined except on Linux. */
   readonly vulkan: VulkanInfo | undefined;
-  /** How a software driver is installed here, as setup-driver.mjs plans it; undefined but on Linux. */
+  /** How setup-driver.mjs would install a software driver here; undefined except on Linux. */
   readonly plan: ReturnType<typeof driverPlan> | undefined;
   readonly probe: ProbeResult | undefined;
   readonly probeEnd: ChildResult;
@@ -50,11 +50,13 @@ export interface MachineInfo {
   readonly model: Description;
 }
 
+/** What is known of Vulkan by its files. */
 export interface VulkanInfo {
   readonly loader: boolean;
   readonly drivers: readonly string[];
-  /** The variable that names drivers in place of the folders, and the files it names that are not there. */
+  /** The environment variable that names drivers instead of the folders, if one is set. */
   readonly variable?: string;
+  /** Files that it names and that do not exist. */
   readonly missing: readonly string[];
 }
 
@@ -76,7 +78,7 @@ export function runOwn(program: string, args: readonly string[], milliseconds: n
   return { status, signal, timedOut, out: stdout ?? '', err: stderr ?? '' };
 }
 
-function webgpuFacts(): Pick<MachineInfo, 'webgpu' | 'webgpuBuild'> {
+function webgpuInfo(): Pick<MachineInfo, 'webgpu' | 'webgpuBuild'> {
   try {
     const file = require.resolve('webgpu/package.json');
     const { version } = JSON.parse(readFileSync(file, 'utf8')) as { version: string };
@@ -115,7 +117,7 @@ function hasLoader(): boolean {
   return folders.some((folder) => folder !== '' && existsSync(join(folder, 'libvulkan.so.1')));
 }
 
-function vulkanFacts(): VulkanInfo | undefined {
+function vulkanInfo(): VulkanInfo | undefined {
   if (process.platform !== 'linux') return undefined;
   const variable = ['VK_DRIVER_FILES', 'VK_ICD_FILENAMES'].find((name) => process.env[name]);
   const named = variable === undefined ? [] : process.env[variable]!.split(':').filter(Boolean);
@@ -144,16 +146,6 @@ function bytesIn(folder: string): number {
   }
 }
 
-/** Returns whether a folder can be written to, or created. */
-async function isWritable(folder: string): Promise<boolean> {
-  let place = folder;
-  while (!existsSync(place) && dirname(place) !== place) place = dirname(place);
-  return access(place, constants.W_OK).then(
-    () => statSync(place).isDirectory(),
-    () => false,
-  );
-}
-
 /** Finds Mesa's cache of compiled shaders; its newer variable comes first (docs.mesa3d.org/envvars.html). */
 async function cacheInfo(env: NodeJS.ProcessEnv): Promise<ShaderCache> {
   const given = env.MESA_SHADER_CACHE_DIR || env.MESA_GLSL_CACHE_DIR;
@@ -163,7 +155,11 @@ async function cacheInfo(env: NodeJS.ProcessEnv): Promise<ShaderCache> {
   );
   const names = ['mesa_shader_cache_db', 'mesa_shader_cache'];
   const bytes = names.reduce((sum, name) => sum + bytesIn(join(folder, name)), 0);
-  return { folder, disabled, writable: await isWritable(folder), bytes };
+  const writable = await checkOutputFolder('', folder).then(
+    () => true,
+    () => false,
+  );
+  return { folder, disabled, writable, bytes };
 }
 
 /** Looks for devices in a process of its own, because a driver may crash or hang. */
@@ -176,7 +172,7 @@ function probeInfo(device: string | undefined): Pick<MachineInfo, 'probe' | 'pro
   }
 }
 
-/** Gathers the info of this machine, for a device that is chosen or the first. */
+/** Gathers the info of this machine; `device` chooses the device to open instead of the first one. */
 export async function gatherInfo(
   device: string | undefined,
   describe: () => Promise<Description>,
@@ -188,8 +184,8 @@ export async function gatherInfo(
     node: process.versions.node,
     leastNode: engines.node.replace(/^\D*/, ''),
     platform: `${process.platform}-${process.arch}`,
-    ...webgpuFacts(),
-    vulkan: vulkanFacts(),
+    ...webgpuInfo(),
+    vulkan: vulkanInfo(),
     plan: linux ? driverPlan() : undefined,
     ...probeInfo(device),
     cache: await cacheInfo(process.env),
