@@ -14,7 +14,7 @@ import { describeError, INTERNAL, statusOf } from './shared/exit-status.ts';
 import type { SignalSource } from './shared/interruption.ts';
 import type { OpenFolder } from './shared/model-choice.ts';
 import { createReporter, type ErrorOutput } from './shared/progress.ts';
-import type { Surroundings } from './shared/surroundings.ts';
+import type { Surroundings } from './shared/subcommand.ts';
 import { type Output, streamWriter } from './shared/writers.ts';
 import { SUBCOMMANDS } from './subcommands/list.ts';
 

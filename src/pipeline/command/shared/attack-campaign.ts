@@ -52,25 +52,19 @@ export const ROBUST = [
 ] as const satisfies readonly OptionName[];
 
 /** Checked options of both commands. */
-export interface RobustSettings extends Values<(typeof ROBUST)[number]> {
-  /** Values of the options that single attacks have. */
-  readonly attackValues: OptionValues;
-  /** `--eps` as it was typed, such as 8/255. */
-  readonly epsText: string | undefined;
-  readonly purifying: PurifyingSettings | undefined;
-  readonly gradientMode: GradientMode;
-}
+export type RobustSettings = Values<(typeof ROBUST)[number]> & ReturnType<typeof checkRobust>;
 
 /**
- * Checks what cannot be meant together, for some attacks.
+ * Checks that the options fit together and fit the attacks. Returns what is read from them: the values of the options that
+ * single attacks have, --eps as it was typed (such as 8/255), the purification and the mode of its gradient.
  *
  * @throws UsageError, one sentence.
  */
 export function checkRobust(
   values: Values<(typeof ROBUST)[number]>,
   attacks: readonly AttackName[],
-  typed: Readonly<Record<string, unknown>>,
-): RobustSettings {
+  typed: OptionValues,
+) {
   const epsText = typed.eps === undefined ? undefined : String(typed.eps);
   const { eps, norm = 'linf', eot, noise, gradient, attackSteps, purify } = values;
   const refuse = (message: string): never => {
@@ -95,13 +89,8 @@ export function checkRobust(
   if (noise !== undefined && (eot > 1 || values.randomness === 'fresh'))
     refuse('--noise holds the noise of one draw; --eot and --randomness fresh need --seed instead');
   if (gradient !== undefined && purify === undefined) refuse('--gradient needs --purify METHOD');
-  return {
-    ...values,
-    attackValues,
-    epsText,
-    purifying: purifyingOf(values, typed),
-    gradientMode: gradient ?? 'identity',
-  };
+  const gradientMode: GradientMode = gradient ?? 'identity';
+  return { attackValues, epsText, purifying: purifyingOf(values, typed), gradientMode };
 }
 
 /** Returns an attack with the settings given, or else its defaults. */

@@ -8,7 +8,7 @@ import { systemPath } from '../../node/system-path.ts';
 import type { ItemFailure } from '../../types.ts';
 import { identityOf, realPath } from './output-file.ts';
 import { PathSet } from './path-set.ts';
-import type { Surroundings } from './surroundings.ts';
+import type { Surroundings } from './subcommand.ts';
 
 /**
  * What should not be in the name of a new file: control characters and characters that reorder text, which a terminal

@@ -6,7 +6,7 @@ import type { ClaimedFile } from './output-file.ts';
 import type { PathSet } from './path-set.ts';
 import type { LineOptions } from './result-lines.ts';
 import { type RunRecord, sameRun, writeRecord } from './run-record.ts';
-import type { Surroundings } from './surroundings.ts';
+import type { Surroundings } from './subcommand.ts';
 import { fileWriter, streamWriter, type Writer } from './writers.ts';
 
 /** An output that is open. */

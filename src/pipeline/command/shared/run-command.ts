@@ -3,7 +3,7 @@
 
 import { type Interruption, interruptible } from './interruption.ts';
 import { type ClaimedFile, type ClaimOptions, claimFile } from './output-file.ts';
-import type { Surroundings } from './surroundings.ts';
+import type { Surroundings } from './subcommand.ts';
 
 /** A run of a command. */
 export interface Run {

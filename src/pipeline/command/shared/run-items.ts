@@ -7,7 +7,7 @@ import { unlessAborted } from '../../stream/pull.ts';
 import { type ItemFailure, isFailure, progressAfter } from '../../types.ts';
 import type { Interruption } from './interruption.ts';
 import { untilDropped } from './run-command.ts';
-import type { Surroundings } from './surroundings.ts';
+import type { Surroundings } from './subcommand.ts';
 
 /** How items are worked through. */
 export interface RunItemsOptions {

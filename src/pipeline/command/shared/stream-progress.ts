@@ -4,7 +4,7 @@ import type { AbortSignalLike } from '../../../host-types.ts';
 import type { Progress } from '../../types.ts';
 import { countInputs } from './inputs.ts';
 import type { Run } from './run-command.ts';
-import type { Surroundings } from './surroundings.ts';
+import type { Surroundings } from './subcommand.ts';
 
 /** What a stream tells of its progress. */
 export interface StreamProgress {

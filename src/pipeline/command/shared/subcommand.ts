@@ -1,11 +1,26 @@
-// What a subcommand is: its help, its options, and what it does.
+// What a subcommand is: its help, its options and what it does; and what it takes from the process.
 
-import type { OptionSet } from '../../option.ts';
+import type { Description } from '../../../graph/models/describe.ts';
+import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
+import type { OptionSet, OptionValues } from '../../option.ts';
 import type { Group, OptionName } from '../options/table.ts';
-import type { Surroundings } from './surroundings.ts';
+import type { SignalSource } from './interruption.ts';
+import type { OpenFolder } from './model-choice.ts';
+import type { Reporter } from './progress.ts';
+import type { Output } from './writers.ts';
 
-/** The options that were typed, by the names that commander gives them, as texts. */
-export type Typed = Readonly<Record<string, unknown>>;
+/** The streams, signals and models that a subcommand works with; tests pass fakes. */
+export interface Surroundings {
+  readonly openModel: OpenFolder;
+  /** Describes a model folder: `describeModel` of the graph, or a fake of it. */
+  readonly describe: (folder: string, options?: OpenModelOptions) => Promise<Description>;
+  readonly stdin: AsyncIterable<Uint8Array>;
+  readonly stdout: Output;
+  readonly signals: SignalSource;
+  readonly reporter: Reporter;
+  /** Nobody sees progress or answers questions (--quiet). */
+  readonly quiet: boolean;
+}
 
 /** A subcommand; `Settings` is its checked command line. The options that all subcommands share are not part of it. */
 export interface Subcommand<Settings extends object = object> {
@@ -26,8 +41,12 @@ export interface Subcommand<Settings extends object = object> {
   readonly usesDevice?: true;
   /** What its progress counts; images if absent. */
   readonly noun?: string;
-  /** Checks a command line. @throws UsageError, one sentence. */
-  read(operands: readonly string[], typed: Typed): Settings;
+  /**
+   * Checks a command line. `typed` holds the options that were given, as texts, by the names of their values.
+   *
+   * @throws UsageError, one sentence that names the option, what was expected and what was given.
+   */
+  read(operands: readonly string[], typed: OptionValues): Settings;
   /** Does the work, and returns the exit status. */
   run(settings: Settings, surroundings: Surroundings): Promise<number>;
 }

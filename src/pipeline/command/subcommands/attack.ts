@@ -9,8 +9,9 @@ import { shareOf } from '../../attacking/wilson.ts';
 import { systemCode } from '../../images/failures.ts';
 import { fromModelInput, toUnit } from '../../images/pixels.ts';
 import { loadImage } from '../../node/load.ts';
+import type { OptionValues } from '../../option.ts';
 import { type ItemFailure, isFailure, madeBy } from '../../types.ts';
-import { type OptionName, readOptions, type Values } from '../options/table.ts';
+import { type OptionName, readOptions } from '../options/table.ts';
 import {
   ATTACK_OPTIONS,
   checkRobust,
@@ -18,7 +19,6 @@ import {
   openCampaign,
   planOf,
   ROBUST,
-  type RobustSettings,
 } from '../shared/attack-campaign.ts';
 import { forecastRobust } from '../shared/attack-forecast.ts';
 import { writeForecast } from '../shared/forecast.ts';
@@ -32,8 +32,7 @@ import { provenanceOf, weightsHash } from '../shared/provenance.ts';
 import { PURIFY_FIRST_OPTIONS } from '../shared/purify-settings.ts';
 import { interruptedText, type Outcome, type Run, runCommand } from '../shared/run-command.ts';
 import { runItems } from '../shared/run-items.ts';
-import type { Subcommand, Typed } from '../shared/subcommand.ts';
-import type { Surroundings } from '../shared/surroundings.ts';
+import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
 import { placeOf, readLabels } from '../shared/truths.ts';
 
 const ATTACK = [
@@ -46,16 +45,8 @@ const ATTACK = [
   'dryRun',
 ] as const satisfies readonly OptionName[];
 
-/** A checked command line of `attack`. */
-export interface AttackSettings
-  extends RobustSettings,
-    Pick<Values<(typeof ATTACK)[number]>, 'attack' | 'reportFormat' | 'dryRun'> {
-  readonly inputs: readonly string[];
-  readonly nul: boolean;
-  readonly out: string;
-  /** `folders`, or a table of labels. */
-  readonly truth: string;
-}
+/** A checked command line of `attack`. Its `truth` is `folders` or a table of labels. */
+type AttackSettings = ReturnType<typeof readSettings>;
 
 const HELP = `
 INPUT is an image file, a folder (with its sub-folders), a pattern in quotes, or - for paths on standard input. The true
@@ -72,8 +63,7 @@ Examples:
   diffclass-stream attack testset/ --purify lm-adam --gradient full --eot 4 --eps 8/255 --out adversarial/
 `;
 
-/** Checks a command line of `attack`. @throws UsageError, one sentence. */
-function readSettings(inputs: readonly string[], typed: Typed): AttackSettings {
+function readSettings(inputs: readonly string[], typed: OptionValues) {
   const { null: nul, out, truth = 'folders', ...values } = readOptions(ATTACK, typed);
   const all = inputsOf(inputs, nul);
   if (out === undefined) throw new UsageError('--out is missing; name the folder for the adversarial images');

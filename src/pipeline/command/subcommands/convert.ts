@@ -4,19 +4,16 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../../../errors.ts';
 import { convertEdm } from '../../../graph/node/convert-edm.ts';
-import { type OptionName, readOptions, type Values } from '../options/table.ts';
+import type { OptionValues } from '../../option.ts';
+import { type OptionName, readOptions } from '../options/table.ts';
 import { checkOutputFolder } from '../shared/output-checks.ts';
 import { short } from '../shared/progress.ts';
-import type { Subcommand, Typed } from '../shared/subcommand.ts';
-import type { Surroundings } from '../shared/surroundings.ts';
+import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
 
 const CONVERT = ['config', 'labels'] as const satisfies readonly OptionName[];
 
 /** A checked command line of `convert`. */
-export interface ConvertSettings extends Values<(typeof CONVERT)[number]> {
-  readonly file: string;
-  readonly out: string;
-}
+type ConvertSettings = ReturnType<typeof readSettings>;
 
 const HELP = `
 FILE is one of EDM's pickles (its network is the one under "ema"), or a state dict of EDMPrecond that torch.save wrote
@@ -30,12 +27,9 @@ Examples:
   diffclass-stream convert edm-cifar10-32x32-uncond-vp.pkl edm-cifar10/uncond
 `;
 
-/** Checks a command line of `convert`. @throws UsageError, one sentence. */
-const readSettings = ([file = '', out = '']: readonly string[], typed: Typed): ConvertSettings => ({
-  ...readOptions(CONVERT, typed),
-  file,
-  out,
-});
+const readSettings = ([file = '', out = '']: readonly string[], typed: OptionValues) => {
+  return { ...readOptions(CONVERT, typed), file, out };
+};
 
 /**
  * Converts what the settings name. Returns 0.

@@ -2,24 +2,22 @@
 
 import { UsageError } from '../../../errors.ts';
 import { type Description, type NetworkDescription, totalFlop } from '../../../graph/models/describe.ts';
+import type { OptionValues } from '../../option.ts';
 import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { modelFolder } from '../shared/model-folder.ts';
 import { bytes, gigaflop, several, short } from '../shared/progress.ts';
-import type { Subcommand, Typed } from '../shared/subcommand.ts';
-import type { Surroundings } from '../shared/surroundings.ts';
+import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
 import { streamWriter } from '../shared/writers.ts';
 
 const INFO = ['model', 'reportFormat'] as const satisfies readonly OptionName[];
 
-/** A checked command line of `info`. */
-export type InfoSettings = Values<(typeof INFO)[number]>;
+type InfoSettings = Values<(typeof INFO)[number]>;
 
 const HELP = `
 Exit status: 0 the folder is in order, 3 it is not (every problem is listed).
 `;
 
-/** Checks a command line of `info`. @throws UsageError, one sentence. */
-function readSettings([model]: readonly string[], typed: Typed): InfoSettings {
+function readSettings([model]: readonly string[], typed: OptionValues): InfoSettings {
   if (model !== undefined && typed.model !== undefined)
     throw new UsageError(`info: got two models, "${model}" and --model "${typed.model}"`);
   return readOptions(INFO, model === undefined ? typed : { ...typed, model });

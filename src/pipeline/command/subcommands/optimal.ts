@@ -10,23 +10,20 @@ import { failureOf, systemCode } from '../../images/failures.ts';
 import { type Pixels, withChannels } from '../../images/pixels.ts';
 import { resizeAndCrop } from '../../images/resize.ts';
 import { classOf, findLabelled, type Labelled } from '../../node/labelled.ts';
+import type { OptionValues } from '../../option.ts';
 import { mapOrdered } from '../../stream/iterables.ts';
 import { type ItemFailure, isFailure } from '../../types.ts';
-import { type OptionName, readOptions, type Values } from '../options/table.ts';
+import { type OptionName, readOptions } from '../options/table.ts';
 import { nearest } from '../shared/candidates.ts';
 import { checkOutputFolder } from '../shared/output-checks.ts';
 import { short } from '../shared/progress.ts';
-import type { Subcommand, Typed } from '../shared/subcommand.ts';
-import type { Surroundings } from '../shared/surroundings.ts';
+import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
 import { streamWriter } from '../shared/writers.ts';
 
 const OPTIMAL = ['labels', 'imageSize', 'perClass', 'reportFormat'] as const satisfies readonly OptionName[];
 
 /** A checked command line of `optimal`. */
-export interface OptimalSettings extends Values<(typeof OPTIMAL)[number]> {
-  readonly set: string;
-  readonly out: string;
-}
+type OptimalSettings = ReturnType<typeof readSettings>;
 
 const HELP = `
 SET is a folder with a folder of images for each class, a CSV file with the columns path and label, an IDX file
@@ -42,10 +39,9 @@ Example:
   diffclass-stream digits/ --model optimal-mnist/
 `;
 
-/** Checks a command line of `optimal`. @throws UsageError, one sentence. */
-function readSettings([set = '', out = '']: readonly string[], typed: Typed): OptimalSettings {
+const readSettings = ([set = '', out = '']: readonly string[], typed: OptionValues) => {
   return { ...readOptions(OPTIMAL, typed), set, out };
-}
+};
 
 /** Returns the bytes of an image, plane by plane. */
 function planes({ width, height, channels, data }: Pixels): Uint8Array {

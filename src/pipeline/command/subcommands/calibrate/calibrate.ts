@@ -14,9 +14,10 @@ import {
 import { failureOf } from '../../../images/failures.ts';
 import { prepareImage } from '../../../images/prepare.ts';
 import { findLabelled, type Labelled } from '../../../node/labelled.ts';
+import type { OptionValues } from '../../../option.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../../../types.ts';
-import { type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { type OptionName, readOptions } from '../../options/table.ts';
 import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
@@ -25,11 +26,10 @@ import { checkSet } from '../../shared/labelled-set.ts';
 import { checkModel, modelOptions } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedModel, openAhead } from '../../shared/opened-model.ts';
-import { checkGrid } from '../../shared/option-checks.ts';
+import { checkCandidates, checkGrid } from '../../shared/option-checks.ts';
 import { type Reporter, short } from '../../shared/progress.ts';
 import { type Outcome, type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
-import type { Subcommand, Typed } from '../../shared/subcommand.ts';
-import type { Surroundings } from '../../shared/surroundings.ts';
+import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { runTimeOf, secondsOf } from '../../shared/timing.ts';
 import { placeOf } from '../../shared/truths.ts';
 import { streamWriter } from '../../shared/writers.ts';
@@ -60,9 +60,7 @@ const CALIBRATE = [
 ] as const satisfies readonly OptionName[];
 
 /** A checked command line of `calibrate`. */
-export interface CalibrateSettings extends Values<(typeof CALIBRATE)[number]> {
-  readonly set: string;
-}
+type CalibrateSettings = ReturnType<typeof readSettings>;
 
 const HELP = `
 SET is a folder with a folder of images for each class, a CSV file with the columns path and label, an IDX file
@@ -79,11 +77,9 @@ Examples:
   diffclass-stream calibrate photos/ --model fashion-mnist --out my-fashion-mnist/
 `;
 
-/** Checks a command line of `calibrate`. @throws UsageError, one sentence. */
-function readSettings([set = '']: readonly string[], typed: Typed): CalibrateSettings {
+function readSettings([set = '']: readonly string[], typed: OptionValues) {
   const settings = { ...readOptions(CALIBRATE, typed), set };
-  if (settings.prompts && settings.labels) throw new UsageError('--prompts and --labels exclude each other');
-  if (settings.template && !settings.labels) throw new UsageError('--template needs --labels to fill in');
+  checkCandidates(settings);
   checkGrid(settings);
   const other = (['timesteps', 'sigmas', 'loss', 'weighting'] as const).find(
     (name) => settings[name] !== undefined,

@@ -10,7 +10,7 @@ import { linesOf } from '../../../images/path-lines.ts';
 import { SHIPPED } from '../../shared/model-folder.ts';
 import { checkOutputFile, checkOutputFolder } from '../../shared/output-checks.ts';
 import { isBeneath } from '../../shared/output-names.ts';
-import type { Surroundings } from '../../shared/surroundings.ts';
+import type { Surroundings } from '../../shared/subcommand.ts';
 
 /** Where a temperature goes: nowhere, to a card of its own, to a copy of the model's folder, or into the folder. */
 export type Destination =

@@ -27,8 +27,7 @@ import {
   untilDropped,
 } from '../../shared/run-command.ts';
 import { followProgress } from '../../shared/stream-progress.ts';
-import type { Subcommand } from '../../shared/subcommand.ts';
-import type { Surroundings } from '../../shared/surroundings.ts';
+import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { classifyRecord } from './classify-record.ts';
 import { CLASSIFY, readSettings, type Settings } from './classify-settings.ts';
 import { dryRun } from './dry-run.ts';

@@ -11,7 +11,7 @@ import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
 import type { Outcome, Run } from '../../shared/run-command.ts';
-import type { Surroundings } from '../../shared/surroundings.ts';
+import type { Surroundings } from '../../shared/subcommand.ts';
 import { streamWriter } from '../../shared/writers.ts';
 import type { Settings } from './classify-settings.ts';
 import { estimateOf, estimateText } from './estimate.ts';

@@ -11,7 +11,7 @@ import { formatOfFile, headerOf, lineOf } from '../../shared/result-lines.ts';
 import { openOutput } from '../../shared/resumable-output.ts';
 import type { Run } from '../../shared/run-command.ts';
 import type { RunRecord } from '../../shared/run-record.ts';
-import type { Surroundings } from '../../shared/surroundings.ts';
+import type { Surroundings } from '../../shared/subcommand.ts';
 import { fileWriter, type Output, type Writer } from '../../shared/writers.ts';
 import type { Settings } from './classify-settings.ts';
 import { cutEnd, cutStart } from './display-width.ts';

@@ -7,16 +7,14 @@ import type { DeviceSummary } from '../../../../kernels/device/device.ts';
 import { type OptionName, readOptions, type Values } from '../../options/table.ts';
 import { modelFolder, SHIPPED } from '../../shared/model-folder.ts';
 import { bytes, type Reporter } from '../../shared/progress.ts';
-import type { Subcommand, Typed } from '../../shared/subcommand.ts';
-import type { Surroundings } from '../../shared/surroundings.ts';
+import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { streamWriter } from '../../shared/writers.ts';
 import { type Check, checksOf, runCheck, statusOfChecks } from './machine-checks.ts';
 import { gatherInfo, type MachineInfo, runOwn } from './machine-info.ts';
 
 const DOCTOR = ['model', 'device', 'fix', 'run', 'reportFormat'] as const satisfies readonly OptionName[];
 
-/** A checked command line of `doctor`. */
-export type DoctorSettings = Values<(typeof DOCTOR)[number]>;
+type DoctorSettings = Values<(typeof DOCTOR)[number]>;
 
 const HELP = `
 WebGPU in Node tells devices apart by their names: of two devices of the same name only the first can be chosen.
@@ -25,9 +23,6 @@ only if no device is found.
 
 Exit status: 0 all is well, 2 Node is too old, 3 the model is invalid, 4 no usable device.
 `;
-
-/** Checks a command line of `doctor`. @throws UsageError, one sentence. */
-const readSettings = (_: readonly string[], typed: Typed): DoctorSettings => readOptions(DOCTOR, typed);
 
 /** Seconds that the sample image may take, without --run and with it. */
 const PATIENCE = 5;
@@ -130,6 +125,6 @@ export const doctor: Subcommand<DoctorSettings> = {
   operands: {},
   options: DOCTOR,
   help: HELP,
-  read: readSettings,
+  read: (_, typed) => readOptions(DOCTOR, typed),
   run: examineMachine,
 };

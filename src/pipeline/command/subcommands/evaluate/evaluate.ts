@@ -11,7 +11,7 @@ import { toUnit } from '../../../images/pixels.ts';
 import { prepareImage } from '../../../images/prepare.ts';
 import type { OptionSet, OptionValues } from '../../../option.ts';
 import { madeBy } from '../../../types.ts';
-import { type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { type OptionName, readOptions } from '../../options/table.ts';
 import {
   ATTACK_OPTIONS,
   checkRobust,
@@ -19,7 +19,6 @@ import {
   openCampaign,
   planOf,
   ROBUST,
-  type RobustSettings,
 } from '../../shared/attack-campaign.ts';
 import { forecastRobust } from '../../shared/attack-forecast.ts';
 import { writeForecast } from '../../shared/forecast.ts';
@@ -33,8 +32,7 @@ import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
 import { PURIFY_FIRST_OPTIONS } from '../../shared/purify-settings.ts';
 import { type Outcome, type Run, runCommand } from '../../shared/run-command.ts';
 import { runItems } from '../../shared/run-items.ts';
-import type { Subcommand, Typed } from '../../shared/subcommand.ts';
-import type { Surroundings } from '../../shared/surroundings.ts';
+import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { placeOf } from '../../shared/truths.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/writers.ts';
 import { saveAdversarial } from './adversarial-files.ts';
@@ -54,14 +52,11 @@ const EVALUATE = [
   'dryRun',
 ] as const satisfies readonly OptionName[];
 
-/** A checked command line of `evaluate`. */
-export interface EvaluateSettings
-  extends RobustSettings,
-    Omit<Values<(typeof EVALUATE)[number]>, keyof RobustSettings> {
-  readonly set: string;
-  /** A table of true classes with paths relative to the set (--labels-csv, see old-spellings.ts). */
-  readonly labelsCsv: string | undefined;
-}
+/**
+ * A checked command line of `evaluate`. Its `labelsCsv` is a table of true classes with paths relative to the set (see
+ * old-spellings.ts).
+ */
+type EvaluateSettings = ReturnType<typeof readSettings>;
 
 const HELP = `
 SET is a folder with a folder of images for each class (by name or number), a CSV table (path,label), an IDX file of
@@ -83,8 +78,7 @@ Examples:
   diffclass-stream evaluate testset/ --purify lm-momentum --gradient full --eps 8/255 --eot 4 --randomness fresh
 `;
 
-/** Checks a command line of `evaluate`. @throws UsageError, one sentence. */
-function readSettings([set = '']: readonly string[], typed: Typed): EvaluateSettings {
+function readSettings([set = '']: readonly string[], typed: OptionValues) {
   const values = readOptions(EVALUATE, typed);
   checkResume(values);
   const labelsCsv = typed.labelsCsv === undefined ? undefined : String(typed.labelsCsv);

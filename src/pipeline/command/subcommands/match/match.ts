@@ -9,12 +9,13 @@ import type { Score } from '../../../deciding/matching.ts';
 import { safeJson } from '../../../escaping.ts';
 import { failureOf } from '../../../images/failures.ts';
 import { loadImage } from '../../../node/load.ts';
+import type { OptionValues } from '../../../option.ts';
 import type { Batcher } from '../../../stream/batcher.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { pairErrors } from '../../../stream/pair-errors.ts';
 import { acquire } from '../../../stream/sharing.ts';
 import { madeBy, progressAfter } from '../../../types.ts';
-import { type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { type OptionName, readOptions } from '../../options/table.ts';
 import { fileDigest } from '../../shared/evaluation-record.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
@@ -33,8 +34,7 @@ import {
   untilDropped,
 } from '../../shared/run-command.ts';
 import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
-import type { Subcommand, Typed } from '../../shared/subcommand.ts';
-import type { Surroundings } from '../../shared/surroundings.ts';
+import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { runTimeOf, secondsOf } from '../../shared/timing.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/writers.ts';
 import {
@@ -66,9 +66,7 @@ const MATCH = [
 ] as const satisfies readonly OptionName[];
 
 /** A checked command line of `match`. */
-export interface MatchSettings extends Values<(typeof MATCH)[number]> {
-  readonly table: string;
-}
+type MatchSettings = ReturnType<typeof readSettings>;
 
 const HELP = `
 PAIRS.csv has the columns item, image and caption. The rows of an item follow each other, and an item has two rows or
@@ -81,8 +79,7 @@ Example:
   diffclass-stream match winoground.csv --model path/to/stable-diffusion --timesteps even:100 -o matches.jsonl
 `;
 
-/** Checks a command line of `match`. @throws UsageError, one sentence. */
-function readSettings([table = '']: readonly string[], typed: Typed): MatchSettings {
+function readSettings([table = '']: readonly string[], typed: OptionValues) {
   const settings = { ...readOptions(MATCH, typed), table };
   checkGrid(settings);
   checkResume(settings);

@@ -9,12 +9,13 @@ import { systemCode } from '../../../images/failures.ts';
 import { fromModelInput } from '../../../images/pixels.ts';
 import { DECODERS, loadItem } from '../../../node/load.ts';
 import { systemPath } from '../../../node/system-path.ts';
+import type { OptionValues } from '../../../option.ts';
 import { PURIFICATIONS } from '../../../purifying/methods.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { purifyImages } from '../../../stream/purify-images.ts';
 import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
 import { purificationOptions } from '../../options/purify-options.ts';
-import { type OptionName, readOptions, type Values } from '../../options/table.ts';
+import { type OptionName, readOptions } from '../../options/table.ts';
 import { evaluationRecord } from '../../shared/evaluation-record.ts';
 import { writeForecast } from '../../shared/forecast.ts';
 import { inputsOf } from '../../shared/inputs.ts';
@@ -26,7 +27,7 @@ import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { namedInputs, pngName } from '../../shared/output-names.ts';
 import { writePng } from '../../shared/png-file.ts';
 import { duration, short } from '../../shared/progress.ts';
-import { type PurifyingSettings, purifierOptions, readPurifying } from '../../shared/purify-settings.ts';
+import { purifierOptions, readPurifying } from '../../shared/purify-settings.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
 import { type OpenOutput, openOutput } from '../../shared/resumable-output.ts';
 import {
@@ -38,8 +39,7 @@ import {
 } from '../../shared/run-command.ts';
 import type { RunRecord } from '../../shared/run-record.ts';
 import { followProgress } from '../../shared/stream-progress.ts';
-import type { Subcommand, Typed } from '../../shared/subcommand.ts';
-import type { Surroundings } from '../../shared/surroundings.ts';
+import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { runTimeOf } from '../../shared/timing.ts';
 import { type TensorFileWriter, tensorFileWriter } from './tensor-file.ts';
 
@@ -61,25 +61,7 @@ const PURIFY = [
 ] as const satisfies readonly OptionName[];
 
 /** A checked command line of `purify`. */
-export interface PurifySettings
-  extends Pick<
-    Values<(typeof PURIFY)[number]>,
-    | 'model'
-    | 'tensors'
-    | 'output'
-    | 'resume'
-    | 'dryRun'
-    | 'timings'
-    | 'batch'
-    | 'concurrency'
-    | 'seed'
-    | 'lineFormat'
-  > {
-  readonly inputs: readonly string[];
-  readonly nul: boolean;
-  readonly out: string;
-  readonly purifying: PurifyingSettings;
-}
+type PurifySettings = ReturnType<typeof readSettings>;
 
 /** A line of help for each method. */
 const METHOD_LINES = PURIFICATIONS.map(({ name, summary }) => `  ${name.padEnd(11)}  ${summary}`).join('\n');
@@ -99,19 +81,17 @@ Examples:
   diffclass-stream purify photos/ --method diffpure --t-star cifar10-l2 --out purified/ --tensors purified.safetensors
 `;
 
-/** Checks a command line of `purify`. @throws UsageError, one sentence. */
-function readSettings(inputs: readonly string[], typed: Typed): PurifySettings {
+function readSettings(inputs: readonly string[], typed: OptionValues) {
   const { null: nul, method, out, noise: noiseFile, ...values } = readOptions(PURIFY, typed);
-  const { seed, ...rest } = values;
   if (method === undefined)
     throw new UsageError('--method is missing; choose one, such as --method lm-momentum');
   if (out === undefined) throw new UsageError('--out is missing; name the folder for the purified images');
-  const purifying = readPurifying(method, '--', typed, { seed, noiseFile });
+  const purifying = readPurifying(method, '--', typed, { seed: values.seed, noiseFile });
   const all = inputsOf(inputs, nul);
-  checkResume(rest);
-  if (rest.resume && rest.tensors !== undefined)
+  checkResume(values);
+  if (values.resume && values.tensors !== undefined)
     throw new UsageError('--resume and --tensors exclude each other: tensors are written at the end, whole');
-  return { ...rest, seed, purifying, out, nul, inputs: all };
+  return { ...values, purifying, out, nul, inputs: all };
 }
 
 /** An image with the name it is written under. */
