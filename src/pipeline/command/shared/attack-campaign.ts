@@ -15,14 +15,9 @@ import { type OptionName, readOptionSet, type Values } from '../options/table.ts
 import { candidatesFor } from './candidates.ts';
 import { checkModel, evaluationOptions, type OpenFolder } from './model-choice.ts';
 import { modelFolder } from './model-folder.ts';
+import { openPurification } from './opened-model.ts';
 import { checkGrid } from './option-checks.ts';
-import {
-  CLASSIFY_PURIFYING,
-  hostNoise,
-  type PurifyingSettings,
-  purifierOptions,
-  purifyingOf,
-} from './purify-settings.ts';
+import { CLASSIFY_PURIFYING, purifyingOf } from './purify-settings.ts';
 
 /** The options that single attacks have. */
 export const ATTACK_OPTIONS = optionsOf(ATTACK_ENTRIES);
@@ -157,7 +152,7 @@ export async function openCampaign(
     const whole = classifierBy(batcher);
     const seen =
       levelsPerStep === undefined ? whole : classifierBy(batcher, { levelsPerDraw: levelsPerStep });
-    purifier = purifying && (await openPurifier(folder, purifying, settings, openModel));
+    purifier = purifying && (await openPurifier(purifying, settings, folder, openModel));
     const transfer = purifier !== undefined && gradientMode === 'transfer';
     const mode = gradientMode === 'full' ? 'full' : 'identity';
     const judge = purifier ? purified(whole, purifier, mode) : whole;
@@ -184,30 +179,18 @@ export interface OpenPurifier extends Purifier {
   close(): void;
 }
 
-/** Opens the network of a purification. @throws UsageError, UnsupportedError or ModelError if it does not fit. */
-export async function openPurifier(
-  folder: string,
-  purifying: PurifyingSettings,
-  settings: Parameters<typeof purifierOptions>[1],
-  openModel: OpenFolder,
-): Promise<OpenPurifier> {
-  const options = await purifierOptions(purifying, settings);
-  const { batcher, release } = await acquire((request) => openModel(folder, { ...options, ...request }));
-  try {
-    const noise = await hostNoise(purifying, batcher.model);
-    const stepsOf = (draw: number) => stepsBy(batcher.model, { ...purifying, noise, draw });
-    stepsOf(0); // what does not fit together is refused here, before any image is loaded
-    const { name, inputShape } = batcher.model;
-    return {
-      name,
-      inputShape,
-      denoising: denoisingBy(batcher),
-      concurrency: imagesInFlight(batcher),
-      stepsOf,
-      close: release,
-    };
-  } catch (error) {
-    release();
-    throw error;
-  }
+/** Opens the network of a purification for its steps. @throws what `openPurification` throws. */
+export async function openPurifier(...request: Parameters<typeof openPurification>): Promise<OpenPurifier> {
+  const [purifying] = request;
+  const { noise, open } = await openPurification(...request);
+  const { batcher, release } = await acquire(open);
+  const { name, inputShape } = batcher.model;
+  return {
+    name,
+    inputShape,
+    denoising: denoisingBy(batcher),
+    concurrency: imagesInFlight(batcher),
+    stepsOf: (draw) => stepsBy(batcher.model, { ...purifying, noise, draw }),
+    close: release,
+  };
 }

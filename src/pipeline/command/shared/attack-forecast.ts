@@ -1,11 +1,14 @@
 // The dry run of `attack` and `evaluate`: how many queries attacks may take, and how long queries take.
 
-import { ATTACK_ENTRIES } from '../../attacking/attacks.ts';
+import { ATTACK_ENTRIES, type AttackName } from '../../attacking/attacks.ts';
 import type { AttackPlan, Campaign } from '../../attacking/campaign.ts';
 import { entryOf } from '../../option.ts';
-import type { Opened } from './attack-campaign.ts';
-import type { Forecast } from './forecast.ts';
+import type { Values } from '../options/table.ts';
+import { openCampaign, planOf, type RobustSettings } from './attack-campaign.ts';
+import { writeForecast } from './forecast.ts';
 import { short } from './progress.ts';
+import type { Outcome, Run } from './run-command.ts';
+import type { Surroundings } from './subcommand.ts';
 import { runTimeOf, secondsOf, sumOf, timeWork } from './timing.ts';
 
 /** Queries of an image: calls of the judge, and of the attacked classifier for logits and for gradients. */
@@ -32,15 +35,23 @@ export function mostQueries(plans: readonly AttackPlan[], { attacked, judge, eot
   return { judge: judged, logits, gradients };
 }
 
-/** Times queries as attacks ask them, several images at once, and counts how many there may be. */
+/**
+ * Says how long attacks will take: times queries as the attacks make them, several images at once, and counts how many
+ * there may be; `least` is the least number of queries of an image.
+ */
 export async function forecastRobust(
-  { model, campaign, concurrency }: Opened,
-  plans: readonly AttackPlan[],
+  settings: RobustSettings & Values<'reportFormat'>,
+  attacks: readonly AttackName[],
   images: number,
   least: QueryCounts,
-  opening: number,
-): Promise<Forecast> {
+  { openModel, stdout }: Surroundings,
+  run: Run,
+): Promise<Outcome> {
+  const { model, campaign, concurrency, close } = await openCampaign(settings, openModel, attacks);
+  run.atEnd(close);
+  const opening = process.uptime();
   const { attacked, judge, eot } = campaign;
+  const plans = attacks.map((attack) => planOf(attack, settings));
   const most = mostQueries(plans, campaign);
   const grey = new Float64Array(attacked.shape.reduce((product, side) => product * side, 1)).fill(0.5);
   const fill = Math.max(1, Math.min(images, concurrency));
@@ -59,7 +70,7 @@ export async function forecastRobust(
   ]);
   const once = opening + judging.once + (asking === judging ? 0 : asking.once) + (deriving?.once ?? 0);
   const draws = eot > 1 ? `, ${eot} draws each` : '';
-  return {
+  const forecast = {
     model: model.name,
     images,
     work: {
@@ -74,4 +85,5 @@ export async function forecastRobust(
       `, with ${fill} images at once`,
     time: runTimeOf(images, image, once),
   };
+  return writeForecast(stdout, forecast, settings.reportFormat);
 }

@@ -4,6 +4,7 @@ import { UsageError } from '../../../errors.ts';
 import type { AbortSignalLike } from '../../../host-types.ts';
 import { findImages } from '../../node/sources.ts';
 import { until } from '../../stream/iterables.ts';
+import { isFailure } from '../../types.ts';
 
 /**
  * Returns the inputs of a command line; with -0 (`nul`) they include standard input.
@@ -19,6 +20,13 @@ export function inputsOf(operands: readonly string[], nul: boolean): readonly st
   if (inputs.filter((input) => input === '-').length > 1)
     throw new UsageError('-: standard input can be read only once');
   return inputs;
+}
+
+/** Counts what is found, except what cannot be read. */
+export async function countFound(found: AsyncIterable<object>): Promise<number> {
+  let count = 0;
+  for await (const item of found) if (!isFailure(item)) count++;
+  return count;
 }
 
 /**

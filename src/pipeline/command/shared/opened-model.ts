@@ -5,7 +5,7 @@ import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
 import type { OpenModel } from '../../stream/batcher.ts';
 import { stepsBy } from '../../stream/purify-images.ts';
 import type { OpenFolder } from './model-choice.ts';
-import { hostNoise, type PurifyingSettings } from './purify-settings.ts';
+import { hostNoise, type PurifyingSettings, purifierOptions } from './purify-settings.ts';
 
 /** A model that is open. */
 export interface OpenedModel {
@@ -40,14 +40,14 @@ export interface OpenedPurification extends OpenedModel {
   readonly noise: Float32Array | undefined;
 }
 
-/** Opens the network of a purification. @throws UsageError or UnsupportedError if it cannot purify in this way. */
+/** Opens the network of a purification. @throws UsageError, UnsupportedError or ModelError if it does not fit. */
 export async function openPurification(
   purifying: PurifyingSettings,
-  openModel: OpenFolder,
+  settings: Parameters<typeof purifierOptions>[1],
   folder: string,
-  options: OpenModelOptions,
+  openModel: OpenFolder,
 ): Promise<OpenedPurification> {
-  const opened = await openAhead(openModel, folder, options);
+  const opened = await openAhead(openModel, folder, await purifierOptions(purifying, settings));
   try {
     const noise = await hostNoise(purifying, opened.model);
     stepsBy(opened.model, { ...purifying, noise });

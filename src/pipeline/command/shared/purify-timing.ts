@@ -4,7 +4,7 @@ import { statesOf } from '../../purifying/chain.ts';
 import { openPurifier } from './attack-campaign.ts';
 import type { OpenFolder } from './model-choice.ts';
 import type { PurifyingSettings } from './purify-settings.ts';
-import { type Seconds, secondsOf, type Timing, timeWork } from './timing.ts';
+import { exactly, type Range, secondsOf, type Timing, timeWork } from './timing.ts';
 
 /** A purification that was timed, and can still be used. */
 export interface TimedPurification {
@@ -12,7 +12,7 @@ export interface TimedPurification {
   readonly steps: number;
   readonly timing: Timing;
   /** Seconds per image. */
-  readonly seconds: Seconds;
+  readonly seconds: Range;
   /** Seconds that are spent once: opening the network and compiling. */
   readonly once: number;
   /** Purifies an image [c, h, w] in [-1, 1]. */
@@ -27,18 +27,14 @@ export interface TimedPurification {
  */
 export async function timePurification(
   purifying: PurifyingSettings,
-  settings: Parameters<typeof openPurifier>[2] & { readonly concurrency?: number | undefined },
+  settings: Parameters<typeof openPurifier>[1] & { readonly concurrency?: number | undefined },
   images: number,
   folder: string,
   openModel: OpenFolder,
 ): Promise<TimedPurification> {
   const begun = performance.now();
-  const { denoising, stepsOf, concurrency, inputShape, name, close } = await openPurifier(
-    folder,
-    purifying,
-    settings,
-    openModel,
-  );
+  const purifier = await openPurifier(purifying, settings, folder, openModel);
+  const { denoising, stepsOf, concurrency, inputShape, name, close } = purifier;
   try {
     const opening = (performance.now() - begun) / 1000;
     const steps = stepsOf(0);
@@ -48,7 +44,7 @@ export async function timePurification(
       run: (count) => Promise.all(Array.from({ length: count }, () => purify(grey))),
       fill: Math.max(1, Math.min(images, settings.concurrency ?? concurrency)),
     });
-    const seconds = secondsOf(timing, { least: 1, typical: 1, most: 1 });
+    const seconds = secondsOf(timing, exactly(1));
     return { model: name, steps: steps.length, timing, seconds, once: opening + timing.once, purify, close };
   } catch (error) {
     close();

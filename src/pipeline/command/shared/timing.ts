@@ -84,35 +84,31 @@ export async function timeWork(
  */
 const MARGIN = 2;
 
-/** Seconds of some work. */
-export interface Seconds {
-  /** The least work, at the fastest speed that was timed. */
+/** An amount of work, or the seconds that it takes. */
+export interface Range {
+  /** The least work; in seconds, at the fastest speed that was timed. */
   readonly least: number;
   /** The work of a sample that was run for real; null if there was none. */
   readonly typical: number | null;
-  /** The most work, at the slowest speed that was timed. */
+  /** The most work; in seconds, at the slowest speed that was timed. */
   readonly most: number;
 }
 
-/** Units of work; `typical` is null if it is not known. */
-export interface Amount {
-  readonly least: number;
-  readonly typical: number | null;
-  readonly most: number;
-}
+/** Returns an amount of work that is known exactly. */
+export const exactly = (amount: number): Range => ({ least: amount, typical: amount, most: amount });
 
 /** Returns the time that an amount of timed work takes. */
 export const secondsOf = (
   { fastest, mean, slowest }: Pick<Timing, 'fastest' | 'mean' | 'slowest'>,
-  { least, typical, most }: Amount,
-): Seconds => ({
+  { least, typical, most }: Range,
+): Range => ({
   least: (least * fastest) / MARGIN,
   typical: typical === null ? null : typical * mean,
   most: most * slowest * MARGIN,
 });
 
 /** Adds times. The typical time of the sum is known only if all typical times are. */
-export const sumOf = (parts: readonly Seconds[]): Seconds => ({
+export const sumOf = (parts: readonly Range[]): Range => ({
   least: parts.reduce((sum, { least }) => sum + least, 0),
   typical: parts.reduce<number | null>(
     (sum, { typical }) => (sum === null || typical === null ? null : sum + typical),
@@ -124,12 +120,12 @@ export const sumOf = (parts: readonly Seconds[]): Seconds => ({
 /** The times of a whole run: per image, and of all images. The least time leaves out what is spent once, as caches may spare it. */
 export interface RunTime {
   readonly once: number;
-  readonly image: Seconds;
-  readonly all: Seconds;
+  readonly image: Range;
+  readonly all: Range;
 }
 
 /** Returns the times of a run over a number of images (or items), given those of one. */
-export const runTimeOf = (images: number, image: Seconds, once: number): RunTime => ({
+export const runTimeOf = (images: number, image: Range, once: number): RunTime => ({
   once,
   image,
   all: {
@@ -140,7 +136,7 @@ export const runTimeOf = (images: number, image: Seconds, once: number): RunTime
 });
 
 /** Formats seconds as a range for a person. */
-export function rangeText({ least, typical, most }: Seconds): string {
+export function rangeText({ least, typical, most }: Range): string {
   const [from, to] = [brief(least), brief(most)];
   const range = from === to ? from : `${from} to ${to}`;
   return typical === null ? range : `${range}, typically ${brief(typical)}`;

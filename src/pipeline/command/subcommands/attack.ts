@@ -21,8 +21,7 @@ import {
   ROBUST,
 } from '../shared/attack-campaign.ts';
 import { forecastRobust } from '../shared/attack-forecast.ts';
-import { writeForecast } from '../shared/forecast.ts';
-import { inputsOf } from '../shared/inputs.ts';
+import { countFound, inputsOf } from '../shared/inputs.ts';
 import { modelFolder } from '../shared/model-folder.ts';
 import { checkOutputFolder } from '../shared/output-checks.ts';
 import { type NamedInput, namedInputs, pngName } from '../shared/output-names.ts';
@@ -165,15 +164,10 @@ async function attackOne(
 
 /** Says how long the attack will take. */
 async function dryRun(settings: AttackSettings, surroundings: Surroundings, run: Run): Promise<Outcome> {
-  let images = 0;
-  for await (const item of attackedImages(settings, surroundings)) if (!isFailure(item)) images++;
-  const opened = await openCampaign(settings, surroundings.openModel, [settings.attack]);
-  run.atEnd(opened.close);
+  const images = await countFound(attackedImages(settings, surroundings));
   // The judge sees the clean image once and the result twice; the attack needs the logits of the clean image.
   const least = { judge: 3, logits: settings.eot, gradients: 0 };
-  const plans = [planOf(settings.attack, settings)];
-  const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
-  return writeForecast(surroundings.stdout, forecast, settings.reportFormat);
+  return forecastRobust(settings, [settings.attack], images, least, surroundings, run);
 }
 
 /** Attacks what the settings name, and writes the images and the report; after an interruption, of what was finished. */

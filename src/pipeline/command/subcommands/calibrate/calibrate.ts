@@ -21,6 +21,7 @@ import { type OptionName, readOptions } from '../../options/table.ts';
 import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
+import { countFound } from '../../shared/inputs.ts';
 import type { Interruption } from '../../shared/interruption.ts';
 import { checkSet } from '../../shared/labelled-set.ts';
 import { checkModel, modelOptions } from '../../shared/model-choice.ts';
@@ -30,7 +31,7 @@ import { checkCandidates, checkGrid } from '../../shared/option-checks.ts';
 import { type Reporter, short } from '../../shared/progress.ts';
 import { type Outcome, type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
 import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
-import { runTimeOf, secondsOf } from '../../shared/timing.ts';
+import { exactly, runTimeOf, secondsOf } from '../../shared/timing.ts';
 import { placeOf } from '../../shared/truths.ts';
 import { streamWriter } from '../../shared/writers.ts';
 import { destinationOf, storeIn } from './card-file.ts';
@@ -127,25 +128,24 @@ async function dryRun(
   options: OpenModelOptions,
   run: Run,
 ): Promise<Outcome> {
-  let images = 0;
-  for await (const item of findLabelled(settings.set, settings)) if (!isFailure(item)) images++;
+  const images = await countFound(findLabelled(settings.set, settings));
   const model = await openModel(folder, options);
   run.atEnd(() => model.close());
   const opening = process.uptime();
   checkModel(settings, model);
-  const { exhaustive, atOnce } = evaluationsOf(model, { strategy: all() });
+  const { exhaustive: evaluations, atOnce } = evaluationsOf(model, { strategy: all() });
   const inFlight = Math.min(images, settings.concurrency ?? model.slots, model.slots);
   const timing = await timeEvaluations(model, inFlight, atOnce);
-  const image = secondsOf(timing, { least: exhaustive, typical: exhaustive, most: exhaustive });
   const forecast = {
     model: model.name,
     images,
-    work: { text: `${short(exhaustive)} evaluations per image`, data: { evaluations: exhaustive } },
+    work: { text: `${short(evaluations)} evaluations per image`, data: { evaluations } },
     timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
-    time: runTimeOf(images, image, opening + timing.once),
+    time: runTimeOf(images, secondsOf(timing, exactly(evaluations)), opening + timing.once),
   };
   return writeForecast(stdout, forecast, settings.reportFormat);
 }
+
 const percent = (part: number) => `${(100 * part).toFixed(1)} %`;
 
 /** Classifies all images of the set. Returns those that could be read, in the order of the set. */

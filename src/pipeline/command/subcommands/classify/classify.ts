@@ -17,7 +17,7 @@ import { checkModel, modelOptions, type OpenFolder } from '../../shared/model-ch
 import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedModel, openAhead, openPurification } from '../../shared/opened-model.ts';
 import { duration, several, short } from '../../shared/progress.ts';
-import { PURIFY_FIRST_OPTIONS, purifierOptions } from '../../shared/purify-settings.ts';
+import { PURIFY_FIRST_OPTIONS } from '../../shared/purify-settings.ts';
 import { evaluationLines } from '../../shared/result-lines.ts';
 import {
   interruptedText,
@@ -46,15 +46,15 @@ type Purifier = (images: AsyncIterable<ImageItem | ItemFailure>) => AsyncIterabl
 
 /** Opens what purifies the images first; without --purify nothing does. */
 async function openPurifier(
-  { purifying, batch, concurrency, imageSize }: Settings,
+  settings: Settings,
   openModel: OpenFolder,
   folder: string,
   signal: AbortSignalLike,
   run: Run,
 ): Promise<Purifier> {
+  const { purifying, concurrency } = settings;
   if (!purifying) return (images) => images;
-  const modelOptions = await purifierOptions(purifying, { batch, imageSize });
-  const { noise, open, close } = await openPurification(purifying, openModel, folder, modelOptions);
+  const { noise, open, close } = await openPurification(purifying, settings, folder, openModel);
   run.atEnd(close);
   return (images) => purifyImages(images, open, { ...purifying, noise, concurrency, signal });
 }

@@ -7,11 +7,11 @@ import { bytes, gigaflop, short } from '../../shared/progress.ts';
 import {
   brief,
   MEANING,
+  type Range,
   type RunTime,
   rangeText,
   rowsText,
   runTimeOf,
-  type Seconds,
   secondsOf,
   sumOf,
   type Timing,
@@ -19,7 +19,7 @@ import {
 import type { Sample } from './sample-run.ts';
 
 /** Seconds, or operations, of each count of evaluations; `typical` is null if no sample was run. */
-type Spent = Seconds & Pick<EvaluationCounts, 'exhaustive'>;
+type Spent = Range & Pick<EvaluationCounts, 'exhaustive'>;
 
 /** What `--dry-run` says. */
 export interface Estimate {
@@ -53,7 +53,7 @@ export interface Estimate {
     /** Per image, purification included. */
     readonly image: Spent;
     /** Of that, what purification takes; null without `--purify`. */
-    readonly purification: Seconds | null;
+    readonly purification: Range | null;
     /** The whole run; `most` and `typical` include what is spent once. */
     readonly all: Spent;
   };
@@ -70,7 +70,7 @@ export interface Measured {
   readonly deviceBytes: number | null;
   /** Seconds before the first evaluation: the program's start and the opening of the model. */
   readonly opening: number;
-  readonly purification?: { readonly seconds: Seconds; readonly once: number } | undefined;
+  readonly purification?: { readonly seconds: Range; readonly once: number } | undefined;
 }
 
 /** Puts together what is known. */

@@ -21,7 +21,6 @@ import {
   ROBUST,
 } from '../../shared/attack-campaign.ts';
 import { forecastRobust } from '../../shared/attack-forecast.ts';
-import { writeForecast } from '../../shared/forecast.ts';
 import type { Interruption } from '../../shared/interruption.ts';
 import { checkSet, countImages, imagesOf, type SetImage } from '../../shared/labelled-set.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
@@ -30,7 +29,7 @@ import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { duration, short } from '../../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
 import { PURIFY_FIRST_OPTIONS } from '../../shared/purify-settings.ts';
-import { type Outcome, type Run, runCommand } from '../../shared/run-command.ts';
+import { runCommand } from '../../shared/run-command.ts';
 import { runItems } from '../../shared/run-items.ts';
 import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { placeOf } from '../../shared/truths.ts';
@@ -214,28 +213,16 @@ function report(settings: EvaluateSettings, { model, campaign }: Opened, table: 
   };
 }
 
-/** Says how long the evaluation will take. */
-async function dryRun(
-  settings: EvaluateSettings,
-  { openModel, stdout }: Surroundings,
-  run: Run,
-): Promise<Outcome> {
-  const { attacks, reportFormat } = settings;
-  const images = await countImages(settings);
-  const opened = await openCampaign(settings, openModel, attacks);
-  run.atEnd(opened.close);
-  const plans = attacks.map((attack) => planOf(attack, settings));
-  const least = { judge: 1, logits: 0, gradients: 0 };
-  const forecast = await forecastRobust(opened, plans, images, least, process.uptime());
-  return writeForecast(stdout, forecast, reportFormat);
-}
-
 /** Evaluates what the settings name and writes the table; after an interruption there is none. */
 const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Promise<number> =>
   runCommand(surroundings, async (run) => {
     const { openModel, stdout, reporter } = surroundings;
     const { set, output, resume, attacks, reportFormat, everyAttack: every } = settings;
-    if (settings.dryRun) return dryRun(settings, surroundings, run);
+    if (settings.dryRun) {
+      const images = await countImages(settings);
+      const least = { judge: 1, logits: 0, gradients: 0 };
+      return forecastRobust(settings, attacks, images, least, surroundings, run);
+    }
     await checkSet(settings);
     if (settings.save !== undefined) await checkOutputFolder('--save', settings.save);
     for (const path of output === '-' ? [] : [output, logOf(output)]) {

@@ -35,7 +35,7 @@ import {
 } from '../../shared/run-command.ts';
 import { type RunRecord, sameRun, writeRecord } from '../../shared/run-record.ts';
 import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
-import { runTimeOf, secondsOf } from '../../shared/timing.ts';
+import { exactly, runTimeOf, secondsOf } from '../../shared/timing.ts';
 import { fileWriter, streamWriter, type Writer } from '../../shared/writers.ts';
 import {
   count,
@@ -157,17 +157,15 @@ async function dryRun(
     const opening = process.uptime();
     checkModel(settings, model);
     const evaluations = (pairs * model.levels.length) / items;
-    const { captions } = group[0]!;
-    const among = new Set([...captions, '']).size;
+    const among = new Set([...group[0]!.captions, '']).size;
     const timing = await timeEvaluations(model, model.slots, among * model.levels.length, among);
-    const item = secondsOf(timing, { least: evaluations, typical: evaluations, most: evaluations });
     const forecast = {
       model: model.name,
       images: items,
       noun: 'items',
       work: { text: `${short(evaluations)} evaluations per item`, data: { evaluations } },
       timed: `${timing.runs} batches of ${short(timing.units)} evaluations`,
-      time: runTimeOf(items, item, opening + timing.once),
+      time: runTimeOf(items, secondsOf(timing, exactly(evaluations)), opening + timing.once),
     };
     return writeForecast(stdout, forecast, settings.lineFormat);
   }

@@ -18,7 +18,7 @@ import { purificationOptions } from '../../options/purify-options.ts';
 import { type OptionName, readOptions } from '../../options/table.ts';
 import { evaluationRecord } from '../../shared/evaluation-record.ts';
 import { writeForecast } from '../../shared/forecast.ts';
-import { inputsOf } from '../../shared/inputs.ts';
+import { countFound, inputsOf } from '../../shared/inputs.ts';
 import type { Interruption } from '../../shared/interruption.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedPurification, openPurification } from '../../shared/opened-model.ts';
@@ -27,7 +27,7 @@ import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { namedInputs, pngName } from '../../shared/output-names.ts';
 import { writePng } from '../../shared/png-file.ts';
 import { duration, short } from '../../shared/progress.ts';
-import { purifierOptions, readPurifying } from '../../shared/purify-settings.ts';
+import { readPurifying } from '../../shared/purify-settings.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
 import { type OpenOutput, openOutput } from '../../shared/resumable-output.ts';
 import {
@@ -193,8 +193,7 @@ async function dryRun(
   run: Run,
 ): Promise<Outcome> {
   const { purifying } = settings;
-  let images = 0;
-  for await (const item of namedInputs(settings, surroundings)) if (!isFailure(item)) images++;
+  const images = await countFound(namedInputs(settings, surroundings));
   const start = process.uptime();
   const timed = await timePurification(purifying, settings, images, folder, surroundings.openModel);
   run.atEnd(timed.close);
@@ -216,10 +215,9 @@ const purifyInputs = (settings: PurifySettings, surroundings: Surroundings): Pro
     const folder = await modelFolder(settings.model);
     if (settings.dryRun) return dryRun(settings, surroundings, folder, run);
     await checkOutputFolder('--out', out);
-    const options = await purifierOptions(purifying, settings);
     const file = output === '-' ? undefined : await run.claim(output, { option: '--output', inputs });
     if (tensors !== undefined) await run.claim(tensors, { option: '--tensors', inputs, binary: true });
-    const opened = await openPurification(purifying, surroundings.openModel, folder, options);
+    const opened = await openPurification(purifying, settings, folder, surroundings.openModel);
     run.atEnd(opened.close);
     const interruption = run.listen(interruptedText('the images in flight'));
     const record = await recordOf(settings, opened.model, folder);
