@@ -3,7 +3,7 @@
 import { duration, short } from './progress.ts';
 import type { Outcome } from './run-command.ts';
 import { MEANING, type RunTime, rangeText, rowsText } from './timing.ts';
-import { type Output, streamWriter } from './writers.ts';
+import { type Output, writeReport } from './writers.ts';
 
 /** What a run would take. */
 export interface Forecast {
@@ -35,6 +35,6 @@ export async function writeForecast(
     ['range', MEANING],
   ]);
   const line = { model, [noun]: images, ...work.data, seconds: time };
-  await streamWriter(stdout).write(format === 'text' ? text : `${JSON.stringify(line)}\n`);
+  await writeReport(stdout, format === 'text' ? 'text' : 'json', line, text);
   return { failures: 0 };
 }

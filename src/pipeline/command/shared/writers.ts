@@ -56,6 +56,14 @@ export function streamWriter(stream: Output): Writer {
   };
 }
 
+/** Writes a report to standard output: as one line of JSON for programs, or as text for a person. */
+export const writeReport = (
+  stdout: Output,
+  format: 'text' | 'json',
+  report: unknown,
+  text: string,
+): Promise<void> => streamWriter(stdout).write(format === 'json' ? `${JSON.stringify(report)}\n` : text);
+
 const isClosedPipe = (error: unknown) => ['EPIPE', 'ECONNRESET', 'EOF'].includes(systemCode(error) ?? '');
 
 /**

@@ -26,7 +26,7 @@ import { modelFolder } from '../shared/model-folder.ts';
 import { checkOutputFolder } from '../shared/output-checks.ts';
 import { type NamedInput, namedInputs, pngName } from '../shared/output-names.ts';
 import { writePng } from '../shared/png-file.ts';
-import { duration, short } from '../shared/progress.ts';
+import { duration, several } from '../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../shared/provenance.ts';
 import { PURIFY_FIRST_OPTIONS } from '../shared/purify-settings.ts';
 import { interruptedText, type Outcome, type Run, runCommand } from '../shared/run-command.ts';
@@ -197,7 +197,7 @@ const attackInputs = (settings: AttackSettings, surroundings: Surroundings): Pro
     const held = right.filter(({ broken }) => !broken).length;
     reporter.log(
       'info',
-      `${short(images.length)} images attacked in ${duration(seconds)}: ${right.length} were right, ${held} still are`,
+      `${several(images.length, 'image')} attacked in ${duration(seconds)}: ${right.length} right before, ${held} after`,
     );
     const { eot, randomness } = opened.campaign;
     const report = {

@@ -7,7 +7,7 @@ import { type OptionName, readOptions, type Values } from '../options/table.ts';
 import { modelFolder } from '../shared/model-folder.ts';
 import { bytes, gigaflop, several, short } from '../shared/progress.ts';
 import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
-import { streamWriter } from '../shared/writers.ts';
+import { writeReport } from '../shared/writers.ts';
 
 const INFO = ['model', 'reportFormat'] as const satisfies readonly OptionName[];
 
@@ -44,17 +44,13 @@ function asJson({ model, cost, ...rest }: Description): object {
   return {
     ...rest,
     ...(summary ? { model: summary } : {}),
-    ...(cost ? { gflop: cost.flop / 1e9, ...sharedOf(cost), memory: memoryOf(cost) } : {}),
+    ...(cost && {
+      gflop: cost.flop / 1e9,
+      ...(cost.sharedFlop === undefined ? {} : { gflopShared: cost.sharedFlop / 1e9 }),
+      memory: { weights: cost.weightBytes, activations: cost.activationBytes },
+    }),
   };
 }
-
-const sharedOf = ({ sharedFlop }: NonNullable<Description['cost']>) =>
-  sharedFlop === undefined ? {} : { gflopShared: sharedFlop / 1e9 };
-
-const memoryOf = ({ weightBytes, activationBytes }: NonNullable<Description['cost']>) => ({
-  weights: weightBytes,
-  activations: activationBytes,
-});
 
 function networkText({ className, parameters, dtypes, bytes: size, shards, config }: NetworkDescription) {
   const kinds = Object.entries(dtypes).map(([dtype, values]) =>
@@ -142,10 +138,7 @@ async function describeFolder(
   { stdout, describe }: Surroundings,
 ): Promise<number> {
   const description = await describe(await modelFolder(model));
-  const out = streamWriter(stdout);
-  await out.write(
-    reportFormat === 'json' ? `${JSON.stringify(asJson(description))}\n` : infoText(description),
-  );
+  await writeReport(stdout, reportFormat, asJson(description), infoText(description));
   return description.problems.length > 0 ? 3 : 0;
 }
 

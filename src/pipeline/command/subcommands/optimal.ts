@@ -18,7 +18,7 @@ import { nearest } from '../shared/candidates.ts';
 import { checkOutputFolder } from '../shared/output-checks.ts';
 import { short } from '../shared/progress.ts';
 import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
-import { streamWriter } from '../shared/writers.ts';
+import { writeReport } from '../shared/writers.ts';
 
 const OPTIMAL = ['labels', 'imageSize', 'perClass', 'reportFormat'] as const satisfies readonly OptionName[];
 
@@ -140,11 +140,8 @@ async function makeFolder(
     throw new UsageError(`${out}: cannot be written (${systemCode(error) ?? error})`);
   }
   const made = { model: out, images: rows.length, classes: classes.length, shape, failed };
-  await streamWriter(stdout).write(
-    reportFormat === 'json'
-      ? `${JSON.stringify(made)}\n`
-      : `${out}: ${short(made.images)} images of ${short(made.classes)} classes, ${shape.join(' x ')}\n`,
-  );
+  const text = `${out}: ${short(made.images)} images of ${short(made.classes)} classes, ${shape.join(' x ')}\n`;
+  await writeReport(stdout, reportFormat, made, text);
   return failed > 0 ? 1 : 0;
 }
 

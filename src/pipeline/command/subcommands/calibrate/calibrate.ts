@@ -33,7 +33,7 @@ import { type Outcome, type Run, runCommand, untilDropped } from '../../shared/r
 import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { exactly, runTimeOf, secondsOf } from '../../shared/timing.ts';
 import { placeOf } from '../../shared/truths.ts';
-import { streamWriter } from '../../shared/writers.ts';
+import { writeReport } from '../../shared/writers.ts';
 import { destinationOf, storeIn } from './card-file.ts';
 
 const CALIBRATE = [
@@ -176,7 +176,7 @@ async function classifySet(
       topK: Number.POSITIVE_INFINITY,
       seed,
       signal: interruption.drop,
-      ...(concurrency === undefined ? {} : { concurrency }),
+      concurrency,
       onProgress: (now) => reporter.progress(now, 0, undefined),
     });
     for await (const result of results) {
@@ -223,9 +223,7 @@ const calibrateModel = (settings: CalibrateSettings, surroundings: Surroundings)
       after: reliabilityOf(heldOut, after, bins),
       stored: await storeIn(destination, folder, after, surroundings),
     };
-    await streamWriter(stdout).write(
-      reportFormat === 'json' ? `${JSON.stringify(calibration)}\n` : calibrationText(calibration),
-    );
+    await writeReport(stdout, reportFormat, calibration, calibrationText(calibration));
     return { failures };
   });
 

@@ -1,21 +1,24 @@
 // `classify`: images in, one line per image out.
 
-import type { AbortSignalLike } from '../../../../host-types.ts';
 import { classifyImages } from '../../../classifying/classify-images.ts';
 import { STRATEGIES } from '../../../deciding/strategies.ts';
 import { IMAGE_EXTENSIONS } from '../../../images/extensions.ts';
 import { loadImages } from '../../../node/load.ts';
 import { findImages } from '../../../node/sources.ts';
-import type { ClassifyOptions } from '../../../operators/classify-options.ts';
 import { optionsOf } from '../../../option.ts';
 import { until } from '../../../stream/iterables.ts';
 import { purifyImages } from '../../../stream/purify-images.ts';
-import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
+import { isFailure, type Progress } from '../../../types.ts';
 import { notDone } from '../../shared/earlier-results.ts';
 import type { Interruption } from '../../shared/interruption.ts';
-import { checkModel, modelOptions, type OpenFolder } from '../../shared/model-choice.ts';
+import { checkModel, modelOptions } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
-import { type OpenedModel, openAhead, openPurification } from '../../shared/opened-model.ts';
+import {
+  type OpenedModel,
+  type OpenedPurification,
+  openAhead,
+  openPurification,
+} from '../../shared/opened-model.ts';
 import { duration, several, short } from '../../shared/progress.ts';
 import { PURIFY_FIRST_OPTIONS } from '../../shared/purify-settings.ts';
 import { evaluationLines } from '../../shared/result-lines.ts';
@@ -35,34 +38,11 @@ import { HELP } from './help.ts';
 import { inputNotes } from './input-notes.ts';
 import { apartFrom, type Claims, claimOutputs, openResults, type Results } from './results.ts';
 
-/** Returns the strategy and the budget of settings. */
-function deciding(settings: Settings): Pick<ClassifyOptions, 'strategy' | 'budget'> {
-  const { budget } = settings;
-  return { strategy: settings.deciding.strategy, ...(budget === undefined ? {} : { budget }) };
-}
-
-/** What puts a stream of images through a purification. */
-type Purifier = (images: AsyncIterable<ImageItem | ItemFailure>) => AsyncIterable<ImageItem | ItemFailure>;
-
-/** Opens what purifies the images first; without --purify nothing does. */
-async function openPurifier(
-  settings: Settings,
-  openModel: OpenFolder,
-  folder: string,
-  signal: AbortSignalLike,
-  run: Run,
-): Promise<Purifier> {
-  const { purifying, concurrency } = settings;
-  if (!purifying) return (images) => images;
-  const { noise, open, close } = await openPurification(purifying, settings, folder, openModel);
-  run.atEnd(close);
-  return (images) => purifyImages(images, open, { ...purifying, noise, concurrency, signal });
-}
-
 /** What the images of a run go through. */
 interface Opened {
   readonly classifier: OpenedModel;
-  readonly purifier: Purifier;
+  /** Purifies the images first, with --purify. */
+  readonly purification: OpenedPurification | undefined;
   readonly results: Results;
   readonly claims: Claims;
   readonly interruption: Interruption;
@@ -72,7 +52,7 @@ interface Opened {
 async function classifyAll(
   settings: Settings,
   surroundings: Surroundings,
-  { classifier: { model, open }, purifier, results, claims, interruption }: Opened,
+  { classifier: { model, open }, purification, results, claims, interruption }: Opened,
   run: Run,
 ): Promise<Outcome> {
   const { stdin, reporter } = surroundings;
@@ -87,18 +67,24 @@ async function classifyAll(
     loadImages(fresh, model.inputShape, { crop: model.crop, onDecoded }),
     interruption.stop,
   );
+  const signal = interruption.drop;
+  const { noise } = purification ?? {};
+  const { errors } = results;
   await untilDropped(interruption, async () => {
-    const classified = classifyImages(purifier(loaded), open, {
-      ...deciding(settings),
+    const images =
+      purifying && purification
+        ? purifyImages(loaded, purification.open, { ...purifying, noise, concurrency, signal })
+        : loaded;
+    const classified = classifyImages(images, open, {
+      strategy: settings.deciding.strategy,
+      budget: settings.budget,
       topK,
       order,
       energy,
       seed: settings.noise === undefined ? settings.seed : undefined,
-      signal: interruption.drop,
-      ...(concurrency === undefined ? {} : { concurrency }),
-      ...(results.errors
-        ? { onEvaluations: (records) => results.errors!.write(evaluationLines(records)) }
-        : {}),
+      signal,
+      concurrency,
+      onEvaluations: errors && ((records) => errors.write(evaluationLines(records))),
       onProgress: progress.onProgress,
     });
     for await (const result of classified) {
@@ -127,7 +113,7 @@ function summary(
   const classified = images - failures;
   if (images === 0)
     return skipped > 0
-      ? `nothing left to do: ${several(skipped, 'image')} were done before`
+      ? `nothing left to do: the output has results of ${several(skipped, 'image')} already`
       : `no images found (files are taken for images by their names: ${IMAGE_EXTENSIONS.join(', ')})`;
   const parts = [
     classified > 0
@@ -138,7 +124,7 @@ function summary(
   if (classified > 0) parts.push(`${short(evaluations / classified)} evaluations per image`);
   if (undecided > 0) parts.push(`${short(undecided)} undecided`);
   if (failures > 0) parts.push(`${short(failures)} failed`);
-  if (skipped > 0) parts.push(`${short(skipped)} were done before`);
+  if (skipped > 0) parts.push(`${short(skipped)} done before`);
   return parts.join(', ');
 }
 
@@ -146,13 +132,14 @@ function summary(
 const classifyInputs = (settings: Settings, surroundings: Surroundings): Promise<number> =>
   runCommand(surroundings, async (run) => {
     const { openModel, reporter } = surroundings;
+    const { purifying } = settings;
     const folder = await modelFolder(settings.model);
     const options = await modelOptions(settings);
     const claims = settings.dryRun ? undefined : await claimOutputs(settings, run);
     const classifier = await openAhead(openModel, folder, options);
     run.atEnd(classifier.close);
     const opening = process.uptime();
-    const { model, open } = classifier;
+    const { model } = classifier;
     const { name, candidates, levels, batchSize, slots } = model;
     reporter.log(
       'debug',
@@ -160,16 +147,14 @@ const classifyInputs = (settings: Settings, surroundings: Surroundings): Promise
     );
     const interruption = run.listen(interruptedText('the images in flight'));
     checkModel(settings, model);
-    if (!claims) {
-      const planned = { settings, surroundings, folder, modelOptions: options, model, open, opening };
-      return dryRun({ ...planned, deciding: deciding(settings) }, run);
-    }
-    const purifier = await openPurifier(settings, openModel, folder, interruption.drop, run);
-    const labels = candidates.map(({ label }) => label);
+    if (!claims) return dryRun(settings, surroundings, { classifier, folder, options, opening }, run);
+    const purification = purifying && (await openPurification(purifying, settings, folder, openModel));
+    if (purification) run.atEnd(purification.close);
     const record = await classifyRecord(settings, model, folder);
-    const results = await openResults({ settings, claims, surroundings, labels, record });
+    const results = await openResults(settings, claims, model, record, surroundings);
     run.atEnd(results.close);
-    return classifyAll(settings, surroundings, { classifier, purifier, results, claims, interruption }, run);
+    const opened = { classifier, purification, results, claims, interruption };
+    return classifyAll(settings, surroundings, opened, run);
   });
 
 export const classify: Subcommand<Settings> = {

@@ -1,43 +1,40 @@
 // `classify --dry-run`: says what a run would cost, from timed batches and a few images that are classified for real.
 
 import { ModelError } from '../../../../errors.ts';
-import type { Model } from '../../../../graph/model.ts';
 import type { OpenModelOptions } from '../../../../graph/models/open-model.ts';
 import { loadItem } from '../../../node/load.ts';
 import { findImages } from '../../../node/sources.ts';
-import type { ClassifyOptions } from '../../../operators/classify-options.ts';
-import type { OpenModel } from '../../../stream/batcher.ts';
 import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
+import type { OpenedModel } from '../../shared/opened-model.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
 import type { Outcome, Run } from '../../shared/run-command.ts';
 import type { Surroundings } from '../../shared/subcommand.ts';
-import { streamWriter } from '../../shared/writers.ts';
+import { writeReport } from '../../shared/writers.ts';
 import type { Settings } from './classify-settings.ts';
 import { estimateOf, estimateText } from './estimate.ts';
 import { SAMPLE, sampleOf } from './sample-run.ts';
 
-/** The run as it would be. */
-export interface DryRun {
-  readonly settings: Settings;
-  readonly surroundings: Surroundings;
+/** What is open when the run would begin. */
+interface Planned {
+  readonly classifier: OpenedModel;
   readonly folder: string;
-  readonly modelOptions: OpenModelOptions;
-  readonly model: Model;
-  /** Hands the model over, or opens it again. */
-  readonly open: OpenModel;
-  readonly deciding: Pick<ClassifyOptions, 'strategy' | 'budget'>;
+  readonly options: OpenModelOptions;
   /** Seconds from the program's start until the model was open. */
   readonly opening: number;
 }
 
 /** Says what the run would cost, on standard output: as JSON if --format jsonl is given. */
-export async function dryRun(planned: DryRun, run: Run): Promise<Outcome> {
-  const { settings, model, folder, opening, deciding } = planned;
-  const { stdin, stdout, describe, openModel } = planned.surroundings;
+export async function dryRun(
+  settings: Settings,
+  { stdin, stdout, describe, openModel }: Surroundings,
+  { classifier: { model, open }, folder, options, opening }: Planned,
+  run: Run,
+): Promise<Outcome> {
   const { purifying, concurrency, nul } = settings;
+  const deciding = { strategy: settings.deciding.strategy, budget: settings.budget };
   const demand = evaluationsOf(model, deciding);
-  const { cost, problems } = await describe(folder, planned.modelOptions);
+  const { cost, problems } = await describe(folder, options);
   if (!cost) throw new ModelError(problems[0] ?? `${folder}: its cost is not known`);
   const first: string[] = [];
   let images = 0;
@@ -50,10 +47,9 @@ export async function dryRun(planned: DryRun, run: Run): Promise<Outcome> {
   const deviceBytes = model.deviceBytes ?? null;
   const load = (path: string) => loadItem(path, model.inputShape, { crop: model.crop });
   const purify = purification?.purify ?? ((pixels) => Promise.resolve(pixels));
-  const sample = first.length > 0 ? await sampleOf(first, load, purify, planned.open, deciding) : undefined;
+  const sample = first.length > 0 ? await sampleOf(first, load, purify, open, deciding) : undefined;
   const measured = { images, demand, timing, sample, cost, opening, deviceBytes, purification };
   const estimate = estimateOf(model, measured);
-  const json = settings.format === 'jsonl';
-  await streamWriter(stdout).write(json ? `${JSON.stringify(estimate)}\n` : estimateText(estimate));
+  await writeReport(stdout, settings.format === 'jsonl' ? 'json' : 'text', estimate, estimateText(estimate));
   return { failures: 0 };
 }

@@ -1,6 +1,7 @@
 // The output of `classify`: claimed before the model is opened, opened after it, one line per result.
 
 import { UsageError } from '../../../../errors.ts';
+import type { Model } from '../../../../graph/model.ts';
 import type { Found } from '../../../node/sources.ts';
 import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
 import type { Format } from '../../options/output-options.ts';
@@ -61,20 +62,14 @@ export interface Results {
   close(): Promise<void>;
 }
 
-/** What an output is opened with. */
-export interface OpenOptions {
-  readonly settings: Settings;
-  readonly claims: Claims;
-  readonly surroundings: Pick<Surroundings, 'stdout' | 'reporter'>;
-  /** Labels of the candidates. */
-  readonly labels: readonly string[];
-  /** What results depend on. */
-  readonly record: RunRecord;
-}
-
 /** Opens the output, and takes up what it holds if the settings say so. @throws UsageError if it is of another run. */
-export async function openResults(options: OpenOptions): Promise<Results> {
-  const { settings, claims, surroundings, labels, record } = options;
+export async function openResults(
+  settings: Settings,
+  claims: Claims,
+  { candidates }: Pick<Model, 'candidates'>,
+  record: RunRecord,
+  surroundings: Pick<Surroundings, 'stdout' | 'reporter'>,
+): Promise<Results> {
   const { stdout, reporter } = surroundings;
   const { energy, timings, resume } = settings;
   const format = formatFor(settings, stdout);
@@ -84,12 +79,9 @@ export async function openResults(options: OpenOptions): Promise<Results> {
   if (claims.errors && resume) await dropTornLine(claims.errors.path);
   const errors = claims.errors && (await fileWriter(claims.errors.path, resume));
   if (isNew && headerOf(format, settings)) await writer.write(headerOf(format, settings));
-  const textOf = textLines({
-    labels,
-    energy,
-    timings,
-    width: onTerminal ? (stdout.columns ?? 80) : undefined,
-  });
+  const labels = candidates.map(({ label }) => label);
+  const width = onTerminal ? (stdout.columns ?? 80) : undefined;
+  const textOf = textLines({ labels, energy, timings, width });
   const line = (result: Classified | ItemFailure) =>
     format === 'text' ? textOf(result) : lineOf(result, format, { energy, timings });
   let failures = 0;

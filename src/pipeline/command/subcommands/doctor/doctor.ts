@@ -8,7 +8,7 @@ import { type OptionName, readOptions, type Values } from '../../options/table.t
 import { modelFolder, SHIPPED } from '../../shared/model-folder.ts';
 import { bytes, type Reporter } from '../../shared/progress.ts';
 import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
-import { streamWriter } from '../../shared/writers.ts';
+import { writeReport } from '../../shared/writers.ts';
 import { type Check, checksOf, runCheck, statusOfChecks } from './machine-checks.ts';
 import { gatherInfo, type MachineInfo, runOwn } from './machine-info.ts';
 
@@ -112,10 +112,8 @@ async function examineMachine(
   const status = statusOfChecks(checks);
   const devices = info.probe?.devices ?? [];
   const { node, platform, webgpu } = info;
-  const out = streamWriter(stdout);
-  if (settings.reportFormat === 'json')
-    await out.write(`${JSON.stringify({ status, node, platform, webgpu, devices, checks, fixed })}\n`);
-  else await out.write(doctorText(devices, checks));
+  const report = { status, node, platform, webgpu, devices, checks, fixed };
+  await writeReport(stdout, settings.reportFormat, report, doctorText(devices, checks));
   return status;
 }
 

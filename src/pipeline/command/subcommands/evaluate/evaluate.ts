@@ -26,7 +26,7 @@ import { checkSet, countImages, imagesOf, type SetImage } from '../../shared/lab
 import { modelFolder } from '../../shared/model-folder.ts';
 import { checkResume } from '../../shared/option-checks.ts';
 import { checkOutputFolder } from '../../shared/output-checks.ts';
-import { duration, short } from '../../shared/progress.ts';
+import { duration, several } from '../../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../../shared/provenance.ts';
 import { PURIFY_FIRST_OPTIONS } from '../../shared/purify-settings.ts';
 import { runCommand } from '../../shared/run-command.ts';
@@ -262,7 +262,7 @@ const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Pr
     );
     const failures = evaluated.failures.length;
     const images = evaluated.results.length + failures;
-    reporter.log('info', `${short(images)} images of ${model.name} in ${duration(evaluated.seconds)}`);
+    reporter.log('info', `${several(images, 'image')} by ${model.name} in ${duration(evaluated.seconds)}`);
     if (interruption.status > 0) return { failures };
     // The log may hold more images than this run has.
     const asked = [...keys].flatMap((key) => [...(results.get(key)?.values() ?? [])]);

@@ -25,7 +25,7 @@ import { modelDigest } from '../../shared/model-digest.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { checkGrid, checkResume } from '../../shared/option-checks.ts';
 import { PathSet } from '../../shared/path-set.ts';
-import { duration, short } from '../../shared/progress.ts';
+import { duration, several, short } from '../../shared/progress.ts';
 import {
   interruptedText,
   type Outcome,
@@ -226,7 +226,7 @@ async function matchAll(
     }
   }
   const matched = tally.items + tally.failures - earlier.items;
-  reporter.log('info', `${short(matched)} items in ${duration((Date.now() - began) / 1000)}`);
+  reporter.log('info', `${several(matched, 'item')} matched in ${duration((Date.now() - began) / 1000)}`);
   return made;
 }
 

@@ -26,7 +26,7 @@ import { checkResume } from '../../shared/option-checks.ts';
 import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { namedInputs, pngName } from '../../shared/output-names.ts';
 import { writePng } from '../../shared/png-file.ts';
-import { duration, short } from '../../shared/progress.ts';
+import { duration, several, short } from '../../shared/progress.ts';
 import { readPurifying } from '../../shared/purify-settings.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
 import { type OpenOutput, openOutput } from '../../shared/resumable-output.ts';
@@ -178,10 +178,10 @@ async function purifyAll(
 
 function summary({ images, failures, seconds }: Progress, skipped: number): string {
   const purified = images - failures;
-  const parts = [`${short(purified)} images purified in ${duration(seconds)}`];
+  const parts = [`${several(purified, 'image')} purified in ${duration(seconds)}`];
   if (purified > 0 && seconds > 0) parts.push(`${short(purified / seconds)} images/s`);
   if (failures > 0) parts.push(`${short(failures)} failed`);
-  if (skipped > 0) parts.push(`${short(skipped)} were done before`);
+  if (skipped > 0) parts.push(`${short(skipped)} done before`);
   return parts.join(', ');
 }
 
