@@ -98,7 +98,7 @@ describe('evaluate', () => {
   test('prints a table of the clean accuracy, every attack and the worst case, with intervals', async () => {
     const folder = await sets();
     const { status, out, err } = await evaluate(join(folder, 'set'), ...ATTACKED, '--format', 'json');
-    expect(err).toContain('12 images of smooth');
+    expect(err).toContain('12 images evaluated with smooth');
     expect(status).toBe(0);
     const table = JSON.parse(out);
     expect(table).toMatchObject({

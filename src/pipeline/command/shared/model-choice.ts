@@ -10,9 +10,9 @@ import { gridShare, visitingOrder } from '../../../graph/visiting.ts';
 import { ascending, parseGrid } from '../../deciding/levels.ts';
 import type { ChosenStrategy } from '../../deciding/strategy-entry.ts';
 import { sigmaLevels, weigh, weightings } from '../../deciding/weighting.ts';
-import { systemCode } from '../../images/failures.ts';
 import type { Values } from '../options/table.ts';
 import { candidatesFor, readPrompts } from './candidates.ts';
+import { refusing } from './refusing.ts';
 
 /** Opens a model folder: `openModel` of the graph, or a fake of it. */
 export type OpenFolder = (folder: string, options: OpenModelOptions) => Promise<Model>;
@@ -27,12 +27,9 @@ export type ChoiceSettings = Values<'labels' | 'template' | 'prompts'>;
 
 /** Reads the numbers in a file: a JSON array, or separated by commas and white space. */
 async function readWeights(path: string): Promise<number[]> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    const known = `${weightings.join(', ')}, or a file`;
-    throw new UsageError(
-      `--weighting: expected ${known}; "${path}" cannot be read (${systemCode(error) ?? error})`,
-    );
-  });
+  const known = `${weightings.join(', ')}, or a file`;
+  const refuse = refusing(`--weighting: expected ${known}; "${path}" cannot be read`);
+  const text = await readFile(path, 'utf8').catch(refuse);
   const numbers = text
     .replace(/^\s*\[|\]\s*$/g, '')
     .split(/[\s,]+/)
@@ -122,11 +119,7 @@ export async function evaluationOptions(settings: EvaluationSettings): Promise<O
   const { weighting, noise, loss, batch, concurrency, imageSize } = settings;
   const named = weighting === undefined || weightings.some((name) => name === weighting);
   const weights = named ? weighting : await readWeights(weighting);
-  if (noise !== undefined) {
-    await stat(noise).catch((error: unknown) => {
-      throw new UsageError(`--noise: ${noise} cannot be read (${systemCode(error) ?? error})`);
-    });
-  }
+  if (noise !== undefined) await stat(noise).catch(refusing(`--noise: ${noise} cannot be read`));
   return {
     levels: (model) => {
       checkSide(imageSize, model);

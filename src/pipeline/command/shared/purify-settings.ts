@@ -5,7 +5,6 @@ import { ModelError, UsageError } from '../../../errors.ts';
 import type { Model } from '../../../graph/model.ts';
 import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
 import { openSafetensors } from '../../../graph/node/open-safetensors.ts';
-import { systemCode } from '../../images/failures.ts';
 import { entryOf, longFlag, type OptionSet, type OptionValues } from '../../option.ts';
 import {
   checkPurifying,
@@ -16,6 +15,7 @@ import {
 } from '../../purifying/methods.ts';
 import { type Prefix, purificationOptions } from '../options/purify-options.ts';
 import { OPTIONS, type OptionName, readOptionSet, type Values } from '../options/table.ts';
+import { refusing } from './refusing.ts';
 
 /** The options of a purification, and its file of noise. */
 export interface PurifyingSettings extends PurifyingOptions {
@@ -74,9 +74,7 @@ export async function purifierOptions(
 ): Promise<OpenModelOptions> {
   const { noiseFile, method, seed = 0 } = settings;
   if (noiseFile !== undefined)
-    await stat(noiseFile).catch((error: unknown) => {
-      throw new UsageError(`${noiseFile}: the noise cannot be read (${systemCode(error) ?? error})`);
-    });
+    await stat(noiseFile).catch(refusing(`${noiseFile}: the noise cannot be read`));
   const { noiseOnDevice, drawSigmas } = entryOf(PURIFICATIONS, method);
   const drawn = noiseFile === undefined ? undefined : drawSigmas?.({ ...settings });
   return {

@@ -3,12 +3,14 @@
 // The output is emptied first, then the record is written, then results: whenever the program is killed, results in
 // the output belong to the record, or there are none.
 
-import { createHash, randomBytes } from 'node:crypto';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { UsageError } from '../../../errors.ts';
 import { systemCode } from '../../images/failures.ts';
 import { systemPath } from '../../node/system-path.ts';
 import type { EarlierResults } from './earlier-results.ts';
+import { refusing } from './refusing.ts';
+import { writeWhole } from './whole-files.ts';
 
 /** Everything that results depend on, as short texts that a person can compare. */
 export type RunRecord = Readonly<Record<string, string | number | boolean>>;
@@ -41,13 +43,8 @@ async function readRecord(output: string): Promise<RunRecord | undefined> {
 /** Writes the record of a run next to its output, whole or not at all. */
 export async function writeRecord(output: string, settings: RunRecord): Promise<void> {
   const path = recordOf(output);
-  const temporary = `${path}.${randomBytes(6).toString('hex')}.tmp`;
-  try {
-    await writeFile(systemPath(temporary), `${JSON.stringify({ settings }, null, 1)}\n`);
-    await rename(systemPath(temporary), systemPath(path));
-  } catch (error) {
-    throw new UsageError(`${path}: cannot be written (${systemCode(error) ?? error})`);
-  }
+  const text = `${JSON.stringify({ settings }, null, 1)}\n`;
+  await writeWhole(path, text).catch(refusing(`${path}: cannot be written`));
 }
 
 const WHAT_TO_DO = 'repeat the earlier settings, name another --output, or leave out --resume to begin anew';

@@ -6,6 +6,7 @@ import { UsageError } from '../../../errors.ts';
 import { printable } from '../../escaping.ts';
 import { systemCode } from '../../images/failures.ts';
 import { systemPath } from '../../node/system-path.ts';
+import { refusing } from './refusing.ts';
 
 /** Writes text, in the order of the calls. */
 export interface Writer {
@@ -72,9 +73,7 @@ const isClosedPipe = (error: unknown) => ['EPIPE', 'ECONNRESET', 'EOF'].includes
  * @throws UsageError if it cannot be opened for writing.
  */
 export async function fileWriter(path: string, append: boolean): Promise<Writer> {
-  const refuse = (error: unknown) => {
-    throw new UsageError(`${path}: cannot be written (${systemCode(error) ?? error})`);
-  };
+  const refuse = refusing(`${path}: cannot be written`);
   const file = await open(systemPath(path), append ? 'a' : 'w').catch(refuse);
   let last: Promise<void> = Promise.resolve();
   return {

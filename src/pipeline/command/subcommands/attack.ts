@@ -6,7 +6,6 @@ import { UsageError } from '../../../errors.ts';
 import { attackAndJudge, judged, type Prediction } from '../../attacking/campaign.ts';
 import type { Queries } from '../../attacking/defended.ts';
 import { shareOf } from '../../attacking/wilson.ts';
-import { systemCode } from '../../images/failures.ts';
 import { fromModelInput, toUnit } from '../../images/pixels.ts';
 import { loadImage } from '../../node/load.ts';
 import type { OptionValues } from '../../option.ts';
@@ -25,14 +24,15 @@ import { countFound, inputsOf } from '../shared/inputs.ts';
 import { modelFolder } from '../shared/model-folder.ts';
 import { checkOutputFolder } from '../shared/output-checks.ts';
 import { type NamedInput, namedInputs, pngName } from '../shared/output-names.ts';
-import { writePng } from '../shared/png-file.ts';
 import { duration, several } from '../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../shared/provenance.ts';
 import { PURIFY_FIRST_OPTIONS } from '../shared/purify-settings.ts';
+import { refusing } from '../shared/refusing.ts';
 import { interruptedText, type Outcome, type Run, runCommand } from '../shared/run-command.ts';
 import { runItems } from '../shared/run-items.ts';
 import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
 import { placeOf, readLabels } from '../shared/truths.ts';
+import { writePng } from '../shared/whole-files.ts';
 
 const ATTACK = [
   ...ROBUST,
@@ -219,9 +219,7 @@ const attackInputs = (settings: AttackSettings, surroundings: Surroundings): Pro
     const file = join(out, 'report.json');
     await mkdir(out, { recursive: true })
       .then(() => writeFile(file, `${JSON.stringify(report, null, 1)}\n`))
-      .catch((error: unknown) => {
-        throw new UsageError(`--out: ${file} cannot be written (${systemCode(error) ?? error})`);
-      });
+      .catch(refusing(`--out: ${file} cannot be written`));
     return { failures: failures.length };
   });
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { UsageError } from '../../../errors.ts';
 import { OPTIMAL_CLASS } from '../../../graph/families/optimal/optimal-family.ts';
 import { writeSafetensors } from '../../../graph/node/write-safetensors.ts';
-import { failureOf, systemCode } from '../../images/failures.ts';
+import { failureOf } from '../../images/failures.ts';
 import { type Pixels, withChannels } from '../../images/pixels.ts';
 import { resizeAndCrop } from '../../images/resize.ts';
 import { classOf, findLabelled, type Labelled } from '../../node/labelled.ts';
@@ -17,6 +17,7 @@ import { type OptionName, readOptions } from '../options/table.ts';
 import { nearest } from '../shared/candidates.ts';
 import { checkOutputFolder } from '../shared/output-checks.ts';
 import { short } from '../shared/progress.ts';
+import { refusing } from '../shared/refusing.ts';
 import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
 import { writeReport } from '../shared/writers.ts';
 
@@ -59,12 +60,6 @@ function classesOf(labels: ReadonlySet<string>, names: readonly string[] | undef
   return all.every((label) => /^\d+$/.test(label)) ? all.sort((a, b) => Number(a) - Number(b)) : all.sort();
 }
 
-interface Image {
-  readonly path: string;
-  readonly label: string;
-  readonly pixels: Pixels;
-}
-
 /**
  * Makes the folder and says what is in it. Returns the exit status: 0 done, 1 some images could not be read and are
  * not in it.
@@ -78,10 +73,10 @@ async function makeFolder(
   const config = join(out, 'config.json');
   if (existsSync(config)) throw new UsageError(`${out}: is a model folder already (${config}); name another`);
   await checkOutputFolder('OUT', out);
-  const read = async (item: Labelled | ItemFailure): Promise<Image | ItemFailure> => {
+  const read = async (item: Labelled | ItemFailure) => {
     if (isFailure(item)) return item;
     try {
-      return { path: item.path, label: item.label, pixels: await item.pixels() };
+      return { ...item, pixels: await item.pixels() };
     } catch (error) {
       return failureOf(item.path, error);
     }
@@ -122,23 +117,17 @@ async function makeFolder(
   rows.forEach((row, i) => {
     images.set(row, i * length);
   });
-  try {
-    await mkdir(out, { recursive: true });
-    await writeSafetensors(join(out, 'images.safetensors'), [
-      ['images', { dtype: 'U8', shape: [rows.length, ...shape], data: images }],
-      ['labels', { dtype: 'I32', shape: [rows.length], data: Int32Array.from(numbers) }],
-    ]);
-    // The configuration last: a folder with it is whole.
-    const id2label = Object.fromEntries(classes.map((label, i) => [i, label]));
-    const text = JSON.stringify(
-      { _class_name: OPTIMAL_CLASS, data: 'images.safetensors', id2label },
-      null,
-      2,
-    );
-    await writeFile(config, `${text}\n`);
-  } catch (error) {
-    throw new UsageError(`${out}: cannot be written (${systemCode(error) ?? error})`);
-  }
+  const refuse = refusing(`${out}: cannot be written`);
+  await mkdir(out, { recursive: true }).catch(refuse);
+  const tensors = [
+    ['images', { dtype: 'U8', shape: [rows.length, ...shape], data: images }],
+    ['labels', { dtype: 'I32', shape: [rows.length], data: Int32Array.from(numbers) }],
+  ] as const;
+  await writeSafetensors(join(out, 'images.safetensors'), tensors).catch(refuse);
+  // The configuration comes last: a folder that has it is whole.
+  const id2label = Object.fromEntries(classes.map((label, i) => [i, label]));
+  const written = { _class_name: OPTIMAL_CLASS, data: 'images.safetensors', id2label };
+  await writeFile(config, `${JSON.stringify(written, null, 2)}\n`).catch(refuse);
   const made = { model: out, images: rows.length, classes: classes.length, shape, failed };
   const text = `${out}: ${short(made.images)} images of ${short(made.classes)} classes, ${shape.join(' x ')}\n`;
   await writeReport(stdout, reportFormat, made, text);

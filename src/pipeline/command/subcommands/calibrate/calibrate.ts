@@ -34,7 +34,7 @@ import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { exactly, runTimeOf, secondsOf } from '../../shared/timing.ts';
 import { placeOf } from '../../shared/truths.ts';
 import { writeReport } from '../../shared/writers.ts';
-import { destinationOf, storeIn } from './card-file.ts';
+import { storeFor } from './card-file.ts';
 
 const CALIBRATE = [
   'model',
@@ -201,7 +201,7 @@ const calibrateModel = (settings: CalibrateSettings, surroundings: Surroundings)
     await checkSet({ set });
     if (settings.dryRun) return dryRun(settings, surroundings, folder, options, run);
     const canAsk = !quiet && 'isTTY' in stdin && stdin.isTTY === true;
-    const destination = await destinationOf(settings, folder, canAsk);
+    const store = await storeFor(settings, folder, canAsk, surroundings);
     const opened = await openAhead(openModel, folder, options);
     run.atEnd(opened.close);
     const interruption = run.listen('interrupted');
@@ -221,7 +221,7 @@ const calibrateModel = (settings: CalibrateSettings, surroundings: Surroundings)
       temperature: { before, after },
       before: reliabilityOf(heldOut, before, bins),
       after: reliabilityOf(heldOut, after, bins),
-      stored: await storeIn(destination, folder, after, surroundings),
+      stored: await store(after),
     };
     await writeReport(stdout, reportFormat, calibration, calibrationText(calibration));
     return { failures };

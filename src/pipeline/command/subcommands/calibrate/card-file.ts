@@ -10,14 +10,11 @@ import { linesOf } from '../../../images/path-lines.ts';
 import { SHIPPED } from '../../shared/model-folder.ts';
 import { checkOutputFile, checkOutputFolder } from '../../shared/output-checks.ts';
 import { isBeneath } from '../../shared/output-names.ts';
+import { refusing } from '../../shared/refusing.ts';
 import type { Surroundings } from '../../shared/subcommand.ts';
 
-/** Where a temperature goes: nowhere, to a card of its own, to a copy of the model's folder, or into the folder. */
-export type Destination =
-  | { readonly kind: 'nowhere' }
-  | { readonly kind: 'card'; readonly file: string }
-  | { readonly kind: 'copy'; readonly folder: string }
-  | { readonly kind: 'in place'; readonly ask: boolean };
+/** Stores a temperature. Returns the path of the card that holds it, or null if it was not stored. */
+export type StoreTemperature = (temperature: number) => Promise<string | null>;
 
 /** The options that say where the temperature is stored. */
 export interface StoreOptions {
@@ -34,40 +31,6 @@ const isShipped = async (path: string): Promise<boolean> => {
   return isBeneath(real!, shipped!);
 };
 
-/**
- * Decides where the temperature of a model in `folder` goes, before anything is computed. `canAsk` says whether there is
- * somebody at a terminal.
- *
- * @throws UsageError if it can go nowhere.
- */
-export async function destinationOf(
-  { printOnly, cardOut, inPlace }: StoreOptions,
-  folder: string,
-  canAsk: boolean,
-): Promise<Destination> {
-  if (printOnly) return { kind: 'nowhere' };
-  if (cardOut !== undefined) {
-    const card = /\.json$/i.test(cardOut);
-    if (await isShipped(cardOut))
-      throw new UsageError(`--out: ${cardOut} belongs to the shipped models, which stay as they are`);
-    if (card) await checkOutputFile('--out', cardOut);
-    else await checkOutputFolder('--out', cardOut);
-    const taken = card ? existsSync(cardOut) : (await readdir(cardOut).catch(() => [])).length > 0;
-    if (taken) throw new UsageError(`--out: ${cardOut} exists already; name another`);
-    return card ? { kind: 'card', file: cardOut } : { kind: 'copy', folder: cardOut };
-  }
-  if (await isShipped(folder))
-    throw new UsageError(
-      'calibrate: a shipped model stays as it is; store the temperature in a copy with --out FOLDER, in a card with --out FILE.json, or only print it with --print-only',
-    );
-  if (!inPlace && !canAsk)
-    throw new UsageError(
-      `calibrate: expected --in-place to change ${join(folder, 'card.json')}, --out FILE.json or FOLDER to leave it, or --print-only to store nothing`,
-    );
-  await checkOutputFile('--in-place', join(folder, 'card.json'));
-  return { kind: 'in place', ask: !inPlace };
-}
-
 /** Copies a card to a free name next to it. Returns that name, or undefined if there is no card. */
 async function keepCopy(card: string): Promise<string | undefined> {
   for (let number = 1; ; number++) {
@@ -78,7 +41,7 @@ async function keepCopy(card: string): Promise<string | undefined> {
     } catch (error) {
       const code = systemCode(error);
       if (code === 'ENOENT') return undefined;
-      if (code !== 'EEXIST') throw new UsageError(`${copy}: cannot be written (${code ?? error})`);
+      if (code !== 'EEXIST') refusing(`${copy}: cannot be written`)(error);
     }
   }
 }
@@ -90,7 +53,7 @@ async function copyFolder(from: string, to: string): Promise<void> {
     await rename(partial, to);
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
-    throw new UsageError(`--out: ${to} cannot be written (${systemCode(error) ?? error})`);
+    refusing(`--out: ${to} cannot be written`)(error);
   }
 }
 
@@ -101,30 +64,49 @@ async function agreed(question: string, { stdin, reporter }: Surroundings): Prom
   return false;
 }
 
-/** Stores the temperature of the model in `folder`; returns the card's path, or null if it was not stored. */
-export async function storeIn(
-  destination: Destination,
+/**
+ * Decides where the temperature of the model in `folder` goes, before anything is computed: nowhere, to a card of its own,
+ * to a copy of the model's folder, or into the folder. Asks before the last if somebody is at a terminal (`canAsk`) and
+ * --in-place was not given.
+ *
+ * @throws UsageError if it can go nowhere.
+ */
+export async function storeFor(
+  { printOnly, cardOut, inPlace }: StoreOptions,
   folder: string,
-  temperature: number,
+  canAsk: boolean,
   surroundings: Surroundings,
-): Promise<string | null> {
-  switch (destination.kind) {
-    case 'nowhere':
-      return null;
-    case 'card':
-      return storeTemperature(folder, temperature, destination.file);
-    case 'copy':
-      await copyFolder(folder, destination.folder);
-      return storeTemperature(destination.folder, temperature);
-    case 'in place': {
-      const card = join(folder, 'card.json');
-      const question = `store the temperature ${temperature.toPrecision(4)} in ${card}, with a copy of the card as it was?`;
-      if (destination.ask && !(await agreed(question, surroundings))) return null;
-      const copy = await keepCopy(card);
-      if (copy) surroundings.reporter.log('info', `the card as it was is kept as ${copy}`);
-      return storeTemperature(folder, temperature);
-    }
-    default:
-      return destination satisfies never;
+): Promise<StoreTemperature> {
+  if (printOnly) return async () => null;
+  if (cardOut !== undefined) {
+    const isCard = /\.json$/i.test(cardOut);
+    if (await isShipped(cardOut))
+      throw new UsageError(`--out: ${cardOut} belongs to the shipped models, which stay as they are`);
+    if (isCard) await checkOutputFile('--out', cardOut);
+    else await checkOutputFolder('--out', cardOut);
+    const taken = isCard ? existsSync(cardOut) : (await readdir(cardOut).catch(() => [])).length > 0;
+    if (taken) throw new UsageError(`--out: ${cardOut} exists already; name another`);
+    if (isCard) return (temperature) => storeTemperature(folder, temperature, cardOut);
+    return async (temperature) => {
+      await copyFolder(folder, cardOut);
+      return storeTemperature(cardOut, temperature);
+    };
   }
+  if (await isShipped(folder))
+    throw new UsageError(
+      'calibrate: a shipped model stays as it is; store the temperature in a copy with --out FOLDER, in a card with --out FILE.json, or only print it with --print-only',
+    );
+  const card = join(folder, 'card.json');
+  if (!inPlace && !canAsk)
+    throw new UsageError(
+      `calibrate: expected --in-place to change ${card}, --out FILE.json or FOLDER to leave it, or --print-only to store nothing`,
+    );
+  await checkOutputFile('--in-place', card);
+  return async (temperature) => {
+    const question = `store the temperature ${temperature.toPrecision(4)} in ${card}, with a copy of the card as it was?`;
+    if (!inPlace && !(await agreed(question, surroundings))) return null;
+    const copy = await keepCopy(card);
+    if (copy) surroundings.reporter.log('info', `the card as it was is kept as ${copy}`);
+    return storeTemperature(folder, temperature);
+  };
 }

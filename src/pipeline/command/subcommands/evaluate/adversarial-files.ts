@@ -1,12 +1,11 @@
 // Adversarial images as files: for each broken image a PNG, and the floats before they became 8 bits.
 
 import { join } from 'node:path';
-import { UsageError } from '../../../../errors.ts';
 import { writeSafetensors } from '../../../../graph/node/write-safetensors.ts';
-import { systemCode } from '../../../images/failures.ts';
 import { fromModelInput } from '../../../images/pixels.ts';
 import { classOf } from '../../../node/labelled.ts';
-import { writePng } from '../../shared/png-file.ts';
+import { refusing } from '../../shared/refusing.ts';
+import { writePng } from '../../shared/whole-files.ts';
 
 /** A class of a model. */
 interface Class {
@@ -67,9 +66,7 @@ export async function saveAdversarial(
   await writePng(join(folder, `${name}.png`), fromModelInput(toModel(quantised), shape));
   const tensors = join(folder, `${name}.safetensors`);
   await writeSafetensors(tensors, [['image', { dtype: 'F32', shape, data: toModel(found) }]]).catch(
-    (error: unknown) => {
-      throw new UsageError(`--save: ${tensors} cannot be written (${systemCode(error) ?? error})`);
-    },
+    refusing(`--save: ${tensors} cannot be written`),
   );
   return `${name}.png`;
 }

@@ -262,7 +262,10 @@ const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Pr
     );
     const failures = evaluated.failures.length;
     const images = evaluated.results.length + failures;
-    reporter.log('info', `${several(images, 'image')} by ${model.name} in ${duration(evaluated.seconds)}`);
+    reporter.log(
+      'info',
+      `${several(images, 'image')} evaluated with ${model.name} in ${duration(evaluated.seconds)}`,
+    );
     if (interruption.status > 0) return { failures };
     // The log may hold more images than this run has.
     const asked = [...keys].flatMap((key) => [...(results.get(key)?.values() ?? [])]);

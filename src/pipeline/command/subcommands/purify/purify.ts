@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { UsageError } from '../../../../errors.ts';
 import type { Model } from '../../../../graph/model.ts';
 import { safeJson } from '../../../escaping.ts';
-import { systemCode } from '../../../images/failures.ts';
 import { fromModelInput } from '../../../images/pixels.ts';
 import { DECODERS, loadItem } from '../../../node/load.ts';
 import { systemPath } from '../../../node/system-path.ts';
@@ -25,10 +24,10 @@ import { type OpenedPurification, openPurification } from '../../shared/opened-m
 import { checkResume } from '../../shared/option-checks.ts';
 import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { namedInputs, pngName } from '../../shared/output-names.ts';
-import { writePng } from '../../shared/png-file.ts';
 import { duration, several, short } from '../../shared/progress.ts';
 import { readPurifying } from '../../shared/purify-settings.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
+import { refusing } from '../../shared/refusing.ts';
 import { type OpenOutput, openOutput } from '../../shared/resumable-output.ts';
 import {
   interruptedText,
@@ -41,6 +40,7 @@ import type { RunRecord } from '../../shared/run-record.ts';
 import { followProgress } from '../../shared/stream-progress.ts';
 import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { runTimeOf } from '../../shared/timing.ts';
+import { writePng } from '../../shared/whole-files.ts';
 import { type TensorFileWriter, tensorFileWriter } from './tensor-file.ts';
 
 const PURIFY = [
@@ -223,9 +223,7 @@ const purifyInputs = (settings: PurifySettings, surroundings: Surroundings): Pro
     const record = await recordOf(settings, opened.model, folder);
     const lines = await openOutput(file, { format: 'jsonl', resume, record }, surroundings);
     run.atEnd(lines.writer.close);
-    await mkdir(systemPath(out), { recursive: true }).catch((error: unknown) => {
-      throw new UsageError(`--out: ${out} cannot be made (${systemCode(error) ?? error})`);
-    });
+    await mkdir(systemPath(out), { recursive: true }).catch(refusing(`--out: ${out} cannot be made`));
     const tensorFile = tensors === undefined ? undefined : await tensorFileWriter(tensors);
     if (tensorFile) run.atEnd(tensorFile.close);
     const results = { output: lines, tensors: tensorFile };
