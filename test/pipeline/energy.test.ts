@@ -3,9 +3,10 @@ import { parse } from 'csv-parse/sync';
 import { describe, expect, it, test } from 'vitest';
 import { rdcLevels, sumTemperature } from '../../src/graph/sigmas.ts';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
-import { createCommand, MAIN } from '../../src/pipeline/command/command.ts';
+import { createCommand } from '../../src/pipeline/command/command.ts';
 import { takeUp } from '../../src/pipeline/command/shared/earlier-results.ts';
 import { headerOf, lineOf } from '../../src/pipeline/command/shared/result-lines.ts';
+import { classify } from '../../src/pipeline/command/subcommands/classify/classify.ts';
 import { readSettings } from '../../src/pipeline/command/subcommands/classify/classify-settings.ts';
 import { all } from '../../src/pipeline/deciding/all.ts';
 import { energyOf } from '../../src/pipeline/deciding/energy.ts';
@@ -108,7 +109,7 @@ describe('energies', () => {
 
 describe('the command line', () => {
   const settingsOf = (...argv: readonly string[]) => {
-    const command = createCommand(MAIN, { out: () => {}, err: () => {} });
+    const command = createCommand(classify, { out: () => {}, err: () => {} });
     command.parse([...argv], { from: 'user' });
     return readSettings(command.args, command.opts());
   };

@@ -2,20 +2,21 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Level } from '../../src/graph/model.ts';
 import { importanceLevels, rdcLevels } from '../../src/graph/sigmas.ts';
-import { commonOptions, createCommand, MAIN } from '../../src/pipeline/command/command.ts';
+import { commonOptions, createCommand } from '../../src/pipeline/command/command.ts';
 import { PRESETS } from '../../src/pipeline/command/options/presets.ts';
 import { readOptions } from '../../src/pipeline/command/options/table.ts';
 import { checkModel, modelOptions } from '../../src/pipeline/command/shared/model-choice.ts';
 import { modelFolder } from '../../src/pipeline/command/shared/model-folder.ts';
+import { classify } from '../../src/pipeline/command/subcommands/classify/classify.ts';
 import { readSettings } from '../../src/pipeline/command/subcommands/classify/classify-settings.ts';
 import { SUMMARY, TEXT_SUMMARY } from './fake-folder.ts';
 import { fakeCandidates, fakeModel, runTrial } from './fake-model.ts';
 import { temporaryFolder, write } from './image-files.ts';
 
 const settingsOf = (...argv: readonly string[]) => {
-  const command = createCommand(MAIN, { out: () => {}, err: () => {} });
+  const command = createCommand(classify, { out: () => {}, err: () => {} });
   command.parse([...argv], { from: 'user' });
-  readOptions(commonOptions(MAIN), command.opts());
+  readOptions(commonOptions(classify), command.opts());
   return readSettings(command.args, command.opts());
 };
 

@@ -3,7 +3,7 @@
 import { Command } from 'commander';
 import { addOldSpellings } from './old-spellings.ts';
 import { addOptionSet, addOptions, type Group, type OptionName } from './options/table.ts';
-import { readVersion } from './shared/provenance.ts';
+import { readManifest } from './shared/provenance.ts';
 import type { Subcommand } from './shared/subcommand.ts';
 import { SUBCOMMANDS } from './subcommands/list.ts';
 
@@ -12,9 +12,6 @@ export interface Texts {
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
 }
-
-/** The command that runs if none is named. */
-export const MAIN: Subcommand = SUBCOMMANDS[0]!;
 
 /** Returns the options that a subcommand has in addition to its own. */
 export const commonOptions = ({ usesDevice }: Subcommand) =>
@@ -30,19 +27,25 @@ const operandsText = ({ operands }: Subcommand): string =>
     .join(' ')
     .replaceAll(/[<>[\]]/g, '');
 
-/** Lists all subcommands but the main one, for the main help. */
-function otherCommands(): string {
-  const rows = SUBCOMMANDS.filter((one) => one !== MAIN).map(
-    (one) => [`${one.name} ${operandsText(one)}`, one.summary] as const,
-  );
+/** Lists subcommands with what they do, for the main help. */
+function listOf(subcommands: readonly Subcommand[]): string {
+  const rows = subcommands.map((one) => [`${one.name} ${operandsText(one)}`, one.summary] as const);
   const width = Math.max(...rows.map(([name]) => name.length));
   return rows.map(([name, summary]) => `  ${name.padEnd(width)}  ${summary}\n`).join('');
 }
 
-/** Makes the commander command of a subcommand. It throws `CommanderError` instead of ending the process. */
-export function createCommand(subcommand: Subcommand, { out, err }: Texts): Command {
+/**
+ * Makes the commander command of a subcommand. It throws `CommanderError` instead of ending the process. The first of
+ * `subcommands` is the main command, whose help lists the others.
+ */
+export function createCommand(
+  subcommand: Subcommand,
+  { out, err }: Texts,
+  subcommands: readonly Subcommand[] = SUBCOMMANDS,
+): Command {
   const { name, summary, operands, usage, options, entryOptions = {}, help } = subcommand;
-  const isMain = subcommand === MAIN;
+  const [main, ...others] = subcommands;
+  const isMain = subcommand === main;
   const title = isMain ? 'diffclass-stream' : `diffclass-stream ${name}`;
   const command = new Command(title)
     .exitOverride()
@@ -51,12 +54,12 @@ export function createCommand(subcommand: Subcommand, { out, err }: Texts): Comm
     .description(summary)
     .usage(usage ?? `[options] ${operandsText(subcommand)}`);
   for (const [syntax, text] of Object.entries(operands)) command.argument(syntax, text);
-  if (isMain) command.version(readVersion());
+  if (isMain) command.version(readManifest().version);
   addOptions(command, [...options, ...commonOptions(subcommand)]);
   for (const [group, set] of Object.entries(entryOptions)) addOptionSet(command, group as Group, set);
   addOldSpellings(command, name);
   command.addHelpText('after', help);
   if (isMain)
-    command.addHelpText('after', `Other commands, each with a --help of its own:\n${otherCommands()}`);
+    command.addHelpText('after', `Other commands, each with a --help of its own:\n${listOf(others)}`);
   return command;
 }

@@ -6,32 +6,29 @@ import { UsageError } from '../../errors.ts';
 import type { DriverCall } from '../../kernels/device/adapters.ts';
 import { printable } from '../escaping.ts';
 import { systemPath } from '../node/system-path.ts';
-import { commonOptions, createCommand, MAIN } from './command.ts';
+import { commonOptions, createCommand } from './command.ts';
 import { translateOldSpellings } from './old-spellings.ts';
 import { readOptions } from './options/table.ts';
 import { editDistance, nearest } from './shared/candidates.ts';
 import { describeError, INTERNAL, statusOf } from './shared/exit-status.ts';
-import type { SignalSource } from './shared/interruption.ts';
 import type { OpenFolder } from './shared/model-choice.ts';
 import { createReporter, type ErrorOutput } from './shared/progress.ts';
-import type { Surroundings } from './shared/subcommand.ts';
+import type { Subcommand, Surroundings } from './shared/subcommand.ts';
 import { type Output, streamWriter } from './shared/writers.ts';
 import { SUBCOMMANDS } from './subcommands/list.ts';
 
-/** What the command takes from outside; all but what is known of models has the process's own as default. */
-export interface MainOptions {
-  readonly openModel: OpenFolder;
-  /** Makes what finds and opens a device without the driver's own messages. */
+/** What the command takes from outside. The defaults are the streams and signals of the process and all subcommands. */
+export interface MainOptions
+  extends Pick<Surroundings, 'openModel' | 'describe'>,
+    Partial<Pick<Surroundings, 'stdin' | 'stdout' | 'signals'>> {
+  /** Makes a function that calls the driver without letting it print its own messages. */
   readonly silentDriver?: () => Promise<DriverCall>;
-  readonly describe: Surroundings['describe'];
-  readonly stdin?: AsyncIterable<Uint8Array>;
-  readonly stdout?: Output;
   readonly stderr?: ErrorOutput;
-  readonly signals?: SignalSource;
   readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly subcommands?: readonly Subcommand[];
 }
 
-/** Standard input of the process. Node reads a folder there as if it were empty. @throws UsageError for a folder. */
+/** Yields standard input. @throws UsageError if it is a folder, which Node would read as if it were empty. */
 async function* processInput(): AsyncGenerator<Uint8Array> {
   if (fstatSync(0).isDirectory())
     throw new UsageError('standard input is a folder; name the folder as INPUT instead of -');
@@ -72,6 +69,7 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
     openModel,
     silentDriver,
     describe,
+    subcommands = SUBCOMMANDS,
     stdin = processInput(),
     stdout = process.stdout,
     stderr = process.stderr,
@@ -81,21 +79,17 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   const [first = '', ...rest] = argv;
   if (PLANNED.includes(first))
     throw new UsageError(`"${first}" is not part of this version (a folder of that name is ./${first})`);
-  const named = SUBCOMMANDS.find(({ name }) => name === first);
-  if (!named)
-    checkMistyped(
-      first,
-      SUBCOMMANDS.map(({ name }) => name),
-    );
-  const subcommand = named ?? MAIN;
+  const names = subcommands.map(({ name }) => name);
+  const named = subcommands.find(({ name }) => name === first);
+  if (!named) checkMistyped(first, names);
+  const subcommand = named ?? subcommands[0]!;
   const help = streamWriter(stdout);
   let written: Promise<void> | undefined;
-  const command = createCommand(subcommand, {
-    out: (text) => {
-      written = help.write(text);
-    },
-    err: (text) => stderr.write(printable(text, '\n')),
-  });
+  const out = (text: string) => {
+    written = help.write(text);
+  };
+  const err = (text: string) => stderr.write(printable(text, '\n'));
+  const command = createCommand(subcommand, { out, err }, subcommands);
   try {
     command.parse(named ? rest : [...argv], { from: 'user' });
   } finally {
@@ -118,15 +112,8 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
       onCompile: reporter.compiling,
     });
   try {
-    return await subcommand.run(settings, {
-      openModel: open,
-      describe,
-      stdin,
-      stdout,
-      signals,
-      reporter,
-      quiet,
-    });
+    const opened = { openModel: open, describe };
+    return await subcommand.run(settings, { ...opened, stdin, stdout, signals, reporter, quiet });
   } finally {
     reporter.clear();
   }

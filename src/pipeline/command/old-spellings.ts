@@ -45,10 +45,9 @@ const OLD_SPELLINGS: readonly OldSpelling[] = [
 ];
 
 const spellingsOf = (subcommand: string) =>
-  OLD_SPELLINGS.filter(({ subcommands }) => subcommands.includes(subcommand)).map((spelling) => ({
-    ...spelling,
-    option: new Option(spelling.flags).hideHelp(),
-  }));
+  OLD_SPELLINGS.filter(({ subcommands }) => subcommands.includes(subcommand)).map(
+    ({ flags, ...spelling }) => ({ ...spelling, option: new Option(flags).hideHelp() }),
+  );
 
 /** Makes a command accept the old spellings of its options. */
 export function addOldSpellings(command: Command, subcommand: string): void {

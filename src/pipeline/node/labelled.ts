@@ -115,7 +115,7 @@ export async function* labelRows(table: string): AsyncGenerator<LabelRow> {
 }
 
 /** Returns a name in lower case, its words joined by hyphens. */
-const folded = (name: string) =>
+export const folded = (name: string) =>
   name
     .toLowerCase()
     .replaceAll(/[^\p{L}\p{N}]+/gu, '-')

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { UsageError } from '../../../errors.ts';
 import type { Candidate } from '../../../graph/model.ts';
 import type { ModelSummary } from '../../../graph/model-summary.ts';
-import { csvRows } from '../../node/csv.ts';
+import { tableRows } from './table-rows.ts';
 
 /** Counts the letters to insert, delete or replace to turn one text into the other. */
 export function editDistance(a: string, b: string): number {
@@ -35,8 +35,8 @@ export function nearest(text: string, names: readonly string[]): string | undefi
  */
 export function candidatesByName(names: readonly string[], labels: readonly string[]): Candidate[] {
   const chosen = new Set<number>();
+  const folded = labels.map((label) => label.toLowerCase());
   return names.map((name) => {
-    const folded = labels.map((label) => label.toLowerCase());
     const loose = folded.indexOf(name.toLowerCase());
     const unique = folded.lastIndexOf(name.toLowerCase()) === loose;
     const exact = labels.indexOf(name);
@@ -51,18 +51,14 @@ export function candidatesByName(names: readonly string[], labels: readonly stri
   });
 }
 
-/** A row of a table of prompts. */
-export interface PromptRow {
-  readonly prompt: string;
-  readonly classname: string;
-  readonly classidx: number;
-}
-
-const row = z.object({
+const promptRow = z.object({
   prompt: z.string(),
   classname: z.string().min(1),
   classidx: z.string().regex(/^\d+$/).transform(Number),
 });
+
+/** A row of a table of prompts. */
+export type PromptRow = Readonly<z.output<typeof promptRow>>;
 
 /**
  * Reads a table of prompts: CSV with the columns prompt, classname and classidx; others are ignored.
@@ -71,18 +67,7 @@ const row = z.object({
  */
 export async function readPrompts(path: string): Promise<PromptRow[]> {
   const prompts: PromptRow[] = [];
-  for await (const { row: texts, line } of csvRows(path)) {
-    const result = row.safeParse(texts);
-    if (!result.success) {
-      const column = String(result.error.issues[0]?.path[0]);
-      throw new UsageError(
-        texts[column] === undefined
-          ? `${path}: expected the columns prompt, classname and classidx; ${column} is missing`
-          : `${path}, line ${line}: ${column} is "${texts[column]}"`,
-      );
-    }
-    prompts.push(result.data);
-  }
+  for await (const { row } of tableRows(path, promptRow)) prompts.push(row);
   if (prompts.length === 0) throw new UsageError(`${path}: holds no prompts`);
   return prompts;
 }

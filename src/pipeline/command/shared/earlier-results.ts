@@ -168,7 +168,7 @@ export async function takeUp(
     if (unreadable === 1) throw new UsageError(`${path}: holds no ${format} results`);
     check?.({ results: done.size, models, seeds });
     if (kept < size) await keepLines(path, format, isKept);
-    else if ((await stat(systemPath(path))).size > size) await truncate(systemPath(path), size);
+    else await cutAt(path, size);
   });
   return { done, bytes: kept };
 }
@@ -204,22 +204,18 @@ export async function keepLines(
   }
 }
 
-/** Cuts a file of lines after its last line feed, so that it can be appended to. */
-export async function dropTornLine(path: string): Promise<void> {
-  let size = 0;
-  let whole = 0;
-  try {
-    for await (const chunk of createReadStream(systemPath(path))) {
-      const bytes = chunk as Buffer;
-      const last = bytes.lastIndexOf(10);
-      if (last >= 0) whole = size + last + 1;
-      size += bytes.length;
-    }
-    if (size > whole) await truncate(systemPath(path), whole);
-  } catch (error) {
-    if (systemCode(error) !== 'ENOENT') throw error;
-  }
+/** Cuts a file after its last whole line, which ends at `size`, so that it can be appended to. */
+async function cutAt(path: string, size: number): Promise<void> {
+  if ((await stat(systemPath(path))).size > size) await truncate(systemPath(path), size);
 }
+
+/** Cuts a file of JSON lines after its last whole line, so that it can be appended to. */
+export const dropTornLine = (path: string): Promise<void> =>
+  ifThere(path, async () => {
+    let size = 0;
+    for await (const { end } of wholeLines(path, 'jsonl')) size = end;
+    await cutAt(path, size);
+  });
 
 /** Yields the images without a result, and calls `onSkip` for the others. */
 export async function* notDone(

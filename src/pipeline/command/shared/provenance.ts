@@ -18,15 +18,15 @@ export interface Provenance {
   readonly date: string;
 }
 
-/** Returns the version of this program. */
-export function readVersion(): string {
+/** Reads the package.json of this program. */
+export function readManifest() {
   const text = readFileSync(new URL('../../../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { readonly version: string }).version;
+  return JSON.parse(text) as { readonly version: string; readonly engines: { readonly node: string } };
 }
 
 /** Returns the provenance of a record that is begun now with an opened model. */
 export const provenanceOf = ({ device }: Pick<Model, 'device'>): Provenance => ({
-  version: readVersion(),
+  version: readManifest().version,
   device: device ?? null,
   date: new Date().toISOString(),
 });

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import type { Description } from '../../../../graph/models/describe.ts';
 import { driverPlan } from '../../../../install-driver.mjs';
 import { checkOutputFolder } from '../../shared/output-checks.ts';
+import { readManifest } from '../../shared/provenance.ts';
 import type { ProbeResult } from './device-probe.ts';
 
 /** How a child process, which looked for devices or classified an image, ended. */
@@ -177,12 +178,10 @@ export async function gatherInfo(
   device: string | undefined,
   describe: () => Promise<Description>,
 ): Promise<MachineInfo> {
-  const manifest = readFileSync(new URL('../../../../../package.json', import.meta.url), 'utf8');
-  const { engines } = JSON.parse(manifest) as { engines: { node: string } };
   const linux = process.platform === 'linux';
   return {
     node: process.versions.node,
-    leastNode: engines.node.replace(/^\D*/, ''),
+    leastNode: readManifest().engines.node.replace(/^\D*/, ''),
     platform: `${process.platform}-${process.arch}`,
     ...webgpuInfo(),
     vulkan: vulkanInfo(),

@@ -3,7 +3,7 @@
 import { join } from 'node:path';
 import { writeSafetensors } from '../../../../graph/node/write-safetensors.ts';
 import { fromModelInput } from '../../../images/pixels.ts';
-import { classOf } from '../../../node/labelled.ts';
+import { classOf, folded } from '../../../node/labelled.ts';
 import { refusing } from '../../shared/refusing.ts';
 import { writePng } from '../../shared/whole-files.ts';
 
@@ -30,10 +30,7 @@ export const safePath = (path: string): string =>
 
 /** A folder that means the class when it is read as a labelled set again: its name without signs, or its number. */
 export function classFolder({ label, classidx }: Class, classes: readonly Class[]): string {
-  const plain = label
-    .toLowerCase()
-    .replaceAll(/[^\p{L}\p{N}]+/gu, '-')
-    .replaceAll(/^-|-$/g, '');
+  const plain = folded(label);
   return plain !== '' && classOf(plain, classes) === classidx ? plain : String(classidx);
 }
 

@@ -3,8 +3,8 @@
 import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { UsageError } from '../../../../errors.ts';
-import { csvRows } from '../../../node/csv.ts';
 import { PathSet } from '../../shared/path-set.ts';
+import { tableRows } from '../../shared/table-rows.ts';
 
 /** Images and captions that may be mixed up: `images[i]` belongs to `captions[i]`. */
 export interface MatchItem {
@@ -13,7 +13,7 @@ export interface MatchItem {
   readonly captions: readonly string[];
 }
 
-const row = z.object({ item: z.string().min(1), image: z.string().min(1), caption: z.string() });
+const itemRow = z.object({ item: z.string().min(1), image: z.string().min(1), caption: z.string() });
 
 /**
  * Yields the items of a CSV table with the columns item, image and caption, the rows of an item one after the other;
@@ -34,7 +34,7 @@ export async function* readItems(path: string): AsyncGenerator<MatchItem> {
       throw new UsageError(`${path}, line ${first}: item "${item}" has one row; expected two or more`);
     return { item, images, captions };
   };
-  for await (const { row: next, line } of rowsOf(path)) {
+  for await (const { row: next, line } of tableRows(path, itemRow)) {
     if (next.item !== item) {
       if (images.length > 0) yield finished();
       if (!seen.add(next.item))
@@ -48,21 +48,6 @@ export async function* readItems(path: string): AsyncGenerator<MatchItem> {
   }
   if (images.length === 0) throw new UsageError(`${path}: holds no items`);
   yield finished();
-}
-
-async function* rowsOf(path: string) {
-  for await (const { row: texts, line } of csvRows(path)) {
-    const result = row.safeParse(texts);
-    if (!result.success) {
-      const column = String(result.error.issues[0]?.path[0]);
-      throw new UsageError(
-        texts[column] === undefined
-          ? `${path}: expected the columns item, image and caption; ${column} is missing`
-          : `${path}, line ${line}: ${column} is empty`,
-      );
-    }
-    yield { row: result.data, line };
-  }
 }
 
 /** The largest number of prompts that a model is opened with; it keeps data for each of them. */
