@@ -1,5 +1,5 @@
-// `npm run demo`: the shipped samples through the shipped model, with pictures. What it does with the library
-// is the middle of `demo`; the rest is drawing.
+// `npm run demo`: classifies the shipped samples with the shipped model, and draws them. `demo` shows how the library is
+// used; the rest is drawing.
 
 import { join } from 'node:path';
 import { UsageError } from '../../errors.ts';
@@ -17,7 +17,7 @@ import { describeError, statusOf } from './shared/exit-status.ts';
 import { DEFAULT_MODEL, SHIPPED } from './shared/model-folder.ts';
 import { createReporter, short } from './shared/progress.ts';
 
-/** Columns of a picture, and of a picture with its margin. */
+/** Width of a picture in columns, without and with its margin. */
 const COLUMNS = 22;
 const CELL = COLUMNS + 3;
 
@@ -29,13 +29,13 @@ const say = (text: string) => process.stdout.write(`${text}\n`);
 const percent = (probability: number) => `${(probability * 100).toFixed(probability > 0.9995 ? 0 : 1)} %`;
 const slug = (text: string) => text.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-');
 
-/** The class that a sample's file name tells after its number, as in `0007-ankle-boot.png`; if it does. */
+/** Returns the class in the file name of a sample, such as `0007-ankle-boot.png`; undefined if there is none. */
 function truthOf(path: string, model: Model): string | undefined {
   const name = /^\d+-(.+)\.[a-z]+$/.exec(path.split(/[/\\]/).at(-1) ?? '')?.[1];
   return model.candidates.find(({ label }) => slug(label) === name)?.label;
 }
 
-/** The picture of an image above what it was taken for. */
+/** Draws an image above its two most probable classes. */
 function cell(result: Classified, item: ImageItem, model: Model): string[] {
   const truth = truthOf(result.path, model);
   const wrong = truth !== undefined && truth !== result.label;
@@ -51,7 +51,7 @@ function cell(result: Classified, item: ImageItem, model: Model): string[] {
   ];
 }
 
-/** Remembers images on their way in, so that they can be drawn when they come out. */
+/** Passes images on and keeps each of them in `seen`, so that it can be drawn next to its result. */
 async function* remembering(items: AsyncIterable<ImageItem | ItemFailure>, seen: Map<string, ImageItem>) {
   for await (const item of items) {
     if (!isFailure(item)) seen.set(item.path, item);
@@ -59,33 +59,21 @@ async function* remembering(items: AsyncIterable<ImageItem | ItemFailure>, seen:
   }
 }
 
-interface Totals {
-  images: number;
-  evaluations: number;
-  /** Noise levels at which images were compared. */
-  levels: number;
-  known: number;
-  right: number;
-}
-
-function add(totals: Totals, result: Classified, model: Model): void {
-  const truth = truthOf(result.path, model);
-  totals.images++;
-  totals.evaluations += result.evaluations;
-  totals.levels += result.top[0]!.evaluations;
-  if (truth !== undefined) totals.known++;
-  if (truth === result.label) totals.right++;
-}
-
-function closing(totals: Totals, seconds: number, model: Model): void {
-  const { images, evaluations, levels, known, right } = totals;
-  const exhaustive = images * model.candidates.length * model.levels.length;
+/** Says how right and how fast the results were, and what all evaluations would have been. */
+function closing(results: readonly Classified[], seconds: number, model: Model): void {
+  const { candidates, levels } = model;
+  const images = results.length;
+  const known = results.filter(({ path }) => truthOf(path, model) !== undefined);
+  const right = known.filter(({ path, label }) => truthOf(path, model) === label);
+  const sum = (of: (result: Classified) => number) => results.reduce((total, one) => total + of(one), 0);
+  const evaluations = sum((result) => result.evaluations);
+  const compared = sum(({ top }) => top[0]!.evaluations) / images;
+  const exhaustive = images * candidates.length * levels.length;
+  const score = known.length > 0 ? `; ${right.length} of ${known.length} right` : '';
+  say(`${images} images in ${seconds.toFixed(1)} s, ${short(images / seconds)} images/s${score}.`);
   say(
-    `${images} images in ${seconds.toFixed(1)} s, ${short(images / seconds)} a second${known > 0 ? `; ${right} of ${known} right` : ''}.`,
-  );
-  say(
-    `${short(evaluations)} evaluations at ${short(levels / images)} noise levels per image; all ` +
-      `${model.candidates.length} classes at all ${model.levels.length} levels would have been ${short(exhaustive)}.`,
+    `${short(evaluations)} evaluations at ${short(compared)} noise levels per image; all ` +
+      `${candidates.length} classes at all ${levels.length} levels would have been ${short(exhaustive)}.`,
   );
   say(`Now your own: npx diffclass-stream FOLDER   (npx diffclass-stream --help)`);
 }
@@ -104,7 +92,7 @@ async function demo(folder: string, samples: string): Promise<void> {
 
   const seen = new Map<string, ImageItem>();
   const images = remembering(loadImages(findImages([samples]), model.inputShape), seen);
-  const totals: Totals = { images: 0, evaluations: 0, levels: 0, known: 0, right: 0 };
+  const results: Classified[] = [];
   const row: string[][] = [];
   const draw = () => {
     for (const line of sideBySide(row.splice(0), CELL)) say(line);
@@ -114,14 +102,14 @@ async function demo(folder: string, samples: string): Promise<void> {
       say(printable(`${result.path}: ${result.error.message}`));
       continue;
     }
-    add(totals, result, model);
+    results.push(result);
     row.push(cell(result, seen.get(result.path)!, model));
     seen.delete(result.path);
     if (row.length === perRow) draw();
   }
   draw();
-  if (totals.images === 0) throw new UsageError(`${samples} has no images to show`);
-  closing(totals, (performance.now() - ready) / 1000, model);
+  if (results.length === 0) throw new UsageError(`${samples} has no images to show`);
+  closing(results, (performance.now() - ready) / 1000, model);
 }
 
 try {

@@ -1,11 +1,10 @@
 // What `attack` and `evaluate` have in common: the options, and the classifiers they make of them.
 
 import { UsageError } from '../../../errors.ts';
-import type { Model } from '../../../graph/model.ts';
 import { ATTACK_ENTRIES, type AttackName } from '../../attacking/attacks.ts';
 import type { AttackPlan, Campaign } from '../../attacking/campaign.ts';
-import { classifierBy, type DiffusionClassifier } from '../../attacking/diffusion-classifier.ts';
-import { type GradientMode, type Purifier, purified } from '../../attacking/purified-classifier.ts';
+import { classifierBy } from '../../attacking/diffusion-classifier.ts';
+import { type GradientMode, purified } from '../../attacking/purified-classifier.ts';
 import { checkOwners, entryOf, longFlag, namesOf, type OptionValues, optionsOf } from '../../option.ts';
 import type { OpenModel } from '../../stream/batcher.ts';
 import { denoisingBy, imagesInFlight } from '../../stream/denoising.ts';
@@ -104,20 +103,13 @@ export function planOf(
 }
 
 /** Opened classifiers of a run. */
-export interface Opened {
-  readonly model: Model;
-  readonly campaign: Campaign;
-  readonly labels: DiffusionClassifier['labels'];
-  /** Images whose attacks together keep the batches full. */
-  readonly concurrency: number;
-  close(): void;
-}
+export type Opened = Awaited<ReturnType<typeof openCampaign>>;
 
-/** Images under attack at the same time by default: together they fill the batches that one alone leaves half empty. */
+/** Images under attack at the same time by default. Together they fill the batches that a single one leaves half empty. */
 const CONCURRENCY = 4;
 
 /**
- * Opens the model, and the network of the purification, and makes of them what is attacked and who judges.
+ * Opens the model and the network of the purification. Makes the classifier that is attacked and the one that judges.
  *
  * @throws UsageError if an attack needs gradients and the model has none; and what opening the model throws.
  */
@@ -125,7 +117,7 @@ export async function openCampaign(
   settings: RobustSettings,
   openModel: OpenFolder,
   attacks: readonly AttackName[],
-): Promise<Opened> {
+) {
   const { labels, purifying, gradientMode, levelsPerStep, seed, norm = 'linf', eps = 0 } = settings;
   const { eot, randomness } = settings;
   const folder = await modelFolder(settings.model);
@@ -136,7 +128,7 @@ export async function openCampaign(
   const open: OpenModel = (request) => openModel(folder, { ...options, ...request });
   const { batcher, release } = await acquire(open);
   const { model } = batcher;
-  let purifier: OpenPurifier | undefined;
+  let purifier: Awaited<ReturnType<typeof openPurifier>> | undefined;
   const close = () => {
     purifier?.close();
     release();
@@ -156,11 +148,14 @@ export async function openCampaign(
     const transfer = purifier !== undefined && gradientMode === 'transfer';
     const mode = gradientMode === 'full' ? 'full' : 'identity';
     const judge = purifier ? purified(whole, purifier, mode) : whole;
-    const behind = seen === whole ? judge : purifier ? purified(seen, purifier, mode) : seen;
+    const defended = seen === whole ? judge : purifier ? purified(seen, purifier, mode) : seen;
+    const attacked = transfer ? seen : defended;
+    const campaign: Campaign = { attacked, judge, transfer, seed, norm, eps, eot, randomness };
     return {
       model,
-      campaign: { attacked: transfer ? seen : behind, judge, transfer, seed, norm, eps, eot, randomness },
+      campaign,
       labels: whole.labels,
+      /** Images whose attacks together keep the batches full. */
       concurrency: Math.min(settings.concurrency ?? CONCURRENCY, model.slots),
       close,
     };
@@ -170,17 +165,8 @@ export async function openCampaign(
   }
 }
 
-/** A purification whose network is open. */
-export interface OpenPurifier extends Purifier {
-  readonly name: string;
-  readonly inputShape: Model['inputShape'];
-  /** Images whose steps together keep the network's batches full. */
-  readonly concurrency: number;
-  close(): void;
-}
-
 /** Opens the network of a purification for its steps. @throws what `openPurification` throws. */
-export async function openPurifier(...request: Parameters<typeof openPurification>): Promise<OpenPurifier> {
+export async function openPurifier(...request: Parameters<typeof openPurification>) {
   const [purifying] = request;
   const { noise, open } = await openPurification(...request);
   const { batcher, release } = await acquire(open);
@@ -189,8 +175,9 @@ export async function openPurifier(...request: Parameters<typeof openPurificatio
     name,
     inputShape,
     denoising: denoisingBy(batcher),
+    /** Images whose steps together keep the network's batches full. */
     concurrency: imagesInFlight(batcher),
-    stepsOf: (draw) => stepsBy(batcher.model, { ...purifying, noise, draw }),
+    stepsOf: (draw: number) => stepsBy(batcher.model, { ...purifying, noise, draw }),
     close: release,
   };
 }

@@ -4,24 +4,11 @@ import { statesOf } from '../../purifying/chain.ts';
 import { openPurifier } from './attack-campaign.ts';
 import type { OpenFolder } from './model-choice.ts';
 import type { PurifyingSettings } from './purify-settings.ts';
-import { exactly, type Range, secondsOf, type Timing, timeWork } from './timing.ts';
-
-/** A purification that was timed, and can still be used. */
-export interface TimedPurification {
-  readonly model: string;
-  readonly steps: number;
-  readonly timing: Timing;
-  /** Seconds per image. */
-  readonly seconds: Range;
-  /** Seconds that are spent once: opening the network and compiling. */
-  readonly once: number;
-  /** Purifies an image [c, h, w] in [-1, 1]. */
-  readonly purify: (pixels: Float32Array) => Promise<Float32Array>;
-  close(): void;
-}
+import { exactly, secondsOf, timeWork } from './timing.ts';
 
 /**
  * Opens the network of a purification and times whole purifications, as many at once as a run over `images` images has.
+ * Returns the times, and the purification for further use.
  *
  * @throws UsageError, UnsupportedError or ModelError if the model, the options and the noise do not fit together.
  */
@@ -31,21 +18,25 @@ export async function timePurification(
   images: number,
   folder: string,
   openModel: OpenFolder,
-): Promise<TimedPurification> {
+) {
   const begun = performance.now();
   const purifier = await openPurifier(purifying, settings, folder, openModel);
   const { denoising, stepsOf, concurrency, inputShape, name, close } = purifier;
   try {
     const opening = (performance.now() - begun) / 1000;
     const steps = stepsOf(0);
+    /** Purifies an image [c, h, w] in [-1, 1]. */
     const purify = async (pixels: Float32Array) => (await statesOf(denoising, steps, pixels)).at(-1)!.x;
     const grey = new Float32Array(inputShape.reduce((product, side) => product * side, 1));
     const timing = await timeWork({
       run: (count) => Promise.all(Array.from({ length: count }, () => purify(grey))),
       fill: Math.max(1, Math.min(images, settings.concurrency ?? concurrency)),
     });
+    /** Seconds per image. */
     const seconds = secondsOf(timing, exactly(1));
-    return { model: name, steps: steps.length, timing, seconds, once: opening + timing.once, purify, close };
+    /** Seconds that are spent once: opening the network and compiling. */
+    const once = opening + timing.once;
+    return { model: name, steps: steps.length, timing, seconds, once, purify, close };
   } catch (error) {
     close();
     throw error;

@@ -18,22 +18,16 @@ export interface OpenOutput {
   readonly isNew: boolean;
 }
 
-/** How an output is opened. */
-export interface OutputOptions extends LineOptions {
-  readonly format: Format;
-  readonly resume: boolean;
-  /** What the results depend on. */
-  readonly record: RunRecord;
-}
-
 /**
- * Opens an output; without a file it is standard output. With `resume` a file keeps the results that it holds.
+ * Opens an output; without a file it is standard output. With `resume` a file keeps the results that it holds. `record`
+ * is what the results depend on.
  *
  * @throws UsageError if the file holds results of other settings, or anything else.
  */
 export async function openOutput(
   file: ClaimedFile | undefined,
-  { format, resume, record, ...columns }: OutputOptions,
+  { format, resume, ...columns }: LineOptions & { readonly format: Format; readonly resume: boolean },
+  record: RunRecord,
   { stdout, reporter }: Pick<Surroundings, 'stdout' | 'reporter'>,
 ): Promise<OpenOutput> {
   if (!file) return { writer: streamWriter(stdout), done: undefined, isNew: true };

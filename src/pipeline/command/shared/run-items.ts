@@ -18,16 +18,9 @@ export interface RunItemsOptions {
   readonly total?: number | undefined;
 }
 
-/** What came of the items. */
-export interface ItemResults<Result> {
-  /** In the order of the items. */
-  readonly results: readonly Result[];
-  readonly failures: readonly ItemFailure[];
-  readonly seconds: number;
-}
-
 /**
- * Does `work` for each item. If the run is interrupted, it returns what was finished by then.
+ * Does `work` for each item. Returns the results and the failures in the order of the items; if the run is interrupted,
+ * those that were finished by then.
  *
  * @throws UsageError if `work` does; it is not the fault of one item.
  */
@@ -35,7 +28,7 @@ export async function runItems<Item extends { readonly path: string }, Result>(
   items: AsyncIterable<Item | ItemFailure>,
   work: (item: Item) => Promise<Result>,
   { concurrency, interruption, reporter, total }: RunItemsOptions,
-): Promise<ItemResults<Result>> {
+) {
   const results: Result[] = [];
   const failures: ItemFailure[] = [];
   const began = Date.now();

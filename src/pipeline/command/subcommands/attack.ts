@@ -4,7 +4,6 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { UsageError } from '../../../errors.ts';
 import { attackAndJudge, judged, type Prediction } from '../../attacking/campaign.ts';
-import type { Queries } from '../../attacking/defended.ts';
 import { shareOf } from '../../attacking/wilson.ts';
 import { fromModelInput, toUnit } from '../../images/pixels.ts';
 import { loadImage } from '../../node/load.ts';
@@ -69,14 +68,8 @@ function readSettings(inputs: readonly string[], typed: OptionValues) {
   return { ...values, ...checkRobust(values, [values.attack], typed), inputs: all, nul, out, truth };
 }
 
-/** An image to be attacked. */
-interface AttackedImage {
-  readonly path: string;
-  readonly image: NamedInput['image'];
-  /** The name of its file in --out. */
-  readonly name: string;
-  readonly label: string;
-}
+/** An image to be attacked, with the name of its file in --out and its true class. */
+type AttackedImage = Pick<NamedInput, 'path' | 'image' | 'name'> & { readonly label: string };
 
 /** Returns the folder that names an image's class: the first one below the input, or else the one that holds the image. */
 function folderLabel(path: string, root: string): string {
@@ -111,30 +104,12 @@ async function* attackedImages(
   }
 }
 
-/** The entry of an image in the report. */
-export interface ReportLine {
-  readonly path: string;
-  readonly file: string;
-  readonly label: string;
-  readonly clean: string;
-  /** The prediction for the written file. */
-  readonly adversarial: string;
-  /** For the written file: the logit of the label minus the largest other logit. */
-  readonly margin: number;
-  /** The prediction before the image became 8 bits. */
-  readonly unquantised: string;
-  readonly broken: boolean;
-  /** Distances of the written file, for pixels in [0, 1]. */
-  readonly linf: number;
-  readonly l2: number;
-  readonly queries: Queries;
-}
-
+/** Attacks an image and writes the result. Returns the entry of the image in the report. */
 async function attackOne(
   { path, image, name, label }: AttackedImage,
   settings: AttackSettings,
   { model, campaign, labels }: Opened,
-): Promise<ReportLine> {
+) {
   const { inputShape: shape, crop } = model;
   const place = placeOf(label, path, labels);
   const x = toUnit(await loadImage(image, shape, { crop }));
@@ -152,10 +127,14 @@ async function attackOne(
     file: name,
     label: labels[place]!.label,
     clean: named(clean),
+    /** The prediction for the written file. */
     adversarial: named(found.quantised),
+    /** For the written file: the logit of the label minus the largest other logit. */
     margin: found.quantised.margin,
+    /** The prediction before the image became 8 bits. */
     unquantised: named(found),
     broken: found.broken,
+    /** Distances of the written file, for pixels in [0, 1]. */
     linf: found.linf,
     l2: found.l2,
     queries: found.queries,

@@ -7,6 +7,7 @@ import { UsageError } from '../../../../errors.ts';
 import { storeTemperature } from '../../../../graph/node/store-temperature.ts';
 import { systemCode } from '../../../images/failures.ts';
 import { linesOf } from '../../../images/path-lines.ts';
+import type { Values } from '../../options/table.ts';
 import { SHIPPED } from '../../shared/model-folder.ts';
 import { checkOutputFile, checkOutputFolder } from '../../shared/output-checks.ts';
 import { isBeneath } from '../../shared/output-names.ts';
@@ -15,14 +16,6 @@ import type { Surroundings } from '../../shared/subcommand.ts';
 
 /** Stores a temperature. Returns the path of the card that holds it, or null if it was not stored. */
 export type StoreTemperature = (temperature: number) => Promise<string | null>;
-
-/** The options that say where the temperature is stored. */
-export interface StoreOptions {
-  readonly printOnly: boolean;
-  /** A `.json` file, or a folder. */
-  readonly cardOut: string | undefined;
-  readonly inPlace: boolean;
-}
 
 const isShipped = async (path: string): Promise<boolean> => {
   const [real, shipped] = await Promise.all(
@@ -72,7 +65,7 @@ async function agreed(question: string, { stdin, reporter }: Surroundings): Prom
  * @throws UsageError if it can go nowhere.
  */
 export async function storeFor(
-  { printOnly, cardOut, inPlace }: StoreOptions,
+  { printOnly, cardOut, inPlace }: Values<'printOnly' | 'cardOut' | 'inPlace'>,
   folder: string,
   canAsk: boolean,
   surroundings: Surroundings,

@@ -4,8 +4,8 @@
 import type { Model } from '../../../../graph/model.ts';
 import { conversions } from '../../../images/conversions.ts';
 import { extensionOf } from '../../../images/extensions.ts';
-import type { DecodedImage } from '../../../images/image-input.ts';
 import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
+import { several } from '../../shared/progress.ts';
 
 /** Extensions that are counted one by one; the rest is counted together. */
 const MOST_EXTENSIONS = 100;
@@ -13,15 +13,15 @@ const MOST_EXTENSIONS = 100;
 /** Extensions that are named. */
 const NAMED = 5;
 
-/** Counts files by their extensions and says how many of which there were; '' if there were none. */
-export function passedOverFiles(): { readonly add: (path: string) => void; readonly sentence: () => string } {
+/** Counts files by their extensions. `sentence` says how many there were of each; it is '' if there were none. */
+export function passedOverFiles() {
   const counts = new Map<string, number>();
   let all = 0;
   return {
-    add(path) {
+    add(path: string) {
       all++;
       const extension = extensionOf(path);
-      // Whatever else stands behind a dot may hold anything, and goes to a terminal.
+      // What follows the last dot may be anything, and would go to a terminal.
       const plain = extension !== undefined && /^[a-z0-9_-]{1,10}$/.test(extension);
       const kind = plain ? `.${extension}` : '';
       if (kind !== '' && (counts.has(kind) || counts.size < MOST_EXTENSIONS))
@@ -33,36 +33,27 @@ export function passedOverFiles(): { readonly add: (path: string) => void; reado
       const rest = all - named.reduce((sum, [, count]) => sum + count, 0);
       const parts = named.map(([kind, count]) => `${kind} ${count}`);
       if (rest > 0) parts.push(`others ${rest}`);
-      return `passed over ${all} file${all === 1 ? '' : 's'} without the extension of an image: ${parts.join(', ')}`;
+      return `passed over ${several(all, 'file')} without the extension of an image: ${parts.join(', ')}`;
     },
   };
 }
 
-/** Notes on the inputs of a run. */
-export interface InputNotes {
-  readonly onPassedOver: (path: string) => void;
-  readonly onDecoded: (image: DecodedImage) => void;
-  readonly onResult: (result: Classified | ItemFailure) => void;
-  /** One sentence for each thing to say. */
-  readonly sentences: () => string[];
-}
-
-/** Collects notes on the inputs of a run of a model. */
-export function inputNotes({ inputShape }: Pick<Model, 'inputShape'>): InputNotes {
+/** Collects notes on the inputs of a run of a model; `sentences` returns them at its end. */
+export function inputNotes({ inputShape }: Pick<Model, 'inputShape'>) {
   const converted = conversions(inputShape);
   const passedOver = passedOverFiles();
   let unfamiliar = 0;
   return {
     onPassedOver: passedOver.add,
     onDecoded: converted.add,
-    onResult(result) {
+    onResult(result: Classified | ItemFailure) {
       if (!isFailure(result) && result.unfamiliar) unfamiliar++;
     },
     sentences() {
       const sentences = [passedOver.sentence(), ...converted.sentences()].filter(Boolean);
       if (unfamiliar > 0)
         sentences.push(
-          `${unfamiliar} image${unfamiliar === 1 ? ' is' : 's are'} unlike what the model was trained on ("unfamiliar" in the results): the label means little`,
+          `${several(unfamiliar, 'image')} ${unfamiliar === 1 ? 'is' : 'are'} unlike what the model was trained on ("unfamiliar" in the results): the label means little`,
         );
       return sentences;
     },

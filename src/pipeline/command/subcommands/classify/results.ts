@@ -7,13 +7,12 @@ import { type Classified, type ItemFailure, isFailure } from '../../../types.ts'
 import type { Format } from '../../options/output-options.ts';
 import { dropTornLine } from '../../shared/earlier-results.ts';
 import { type ClaimedFile, identityOf, realPath } from '../../shared/output-file.ts';
-import type { PathSet } from '../../shared/path-set.ts';
 import { formatOfFile, headerOf, lineOf } from '../../shared/result-lines.ts';
 import { openOutput } from '../../shared/resumable-output.ts';
 import type { Run } from '../../shared/run-command.ts';
 import type { RunRecord } from '../../shared/run-record.ts';
 import type { Surroundings } from '../../shared/subcommand.ts';
-import { fileWriter, type Output, type Writer } from '../../shared/writers.ts';
+import { fileWriter, type Output } from '../../shared/writers.ts';
 import type { Settings } from './classify-settings.ts';
 import { cutEnd, cutStart } from './display-width.ts';
 import { textLines } from './text-lines.ts';
@@ -50,17 +49,8 @@ const REPORTED = 10;
 /** Columns of a failed item's path and reason on standard error. */
 const LONGEST = 200;
 
-/** Results on their way out. */
-export interface Results {
-  /** What an earlier run has done, if this one resumes it. */
-  readonly done: PathSet | undefined;
-  /** The writer of single evaluations (--errors). */
-  readonly errors: Writer | undefined;
-  /** True once the reader of the results has gone. */
-  readonly closed: boolean;
-  write(result: Classified | ItemFailure): Promise<void>;
-  close(): Promise<void>;
-}
+/** The output of results, open. */
+export type Results = Awaited<ReturnType<typeof openResults>>;
 
 /** Opens the output, and takes up what it holds if the settings say so. @throws UsageError if it is of another run. */
 export async function openResults(
@@ -69,13 +59,13 @@ export async function openResults(
   { candidates }: Pick<Model, 'candidates'>,
   record: RunRecord,
   surroundings: Pick<Surroundings, 'stdout' | 'reporter'>,
-): Promise<Results> {
+) {
   const { stdout, reporter } = surroundings;
   const { energy, timings, resume } = settings;
   const format = formatFor(settings, stdout);
   const onTerminal = claims.output === undefined && stdout.isTTY === true;
-  const written = { format, resume, record, energy, timings };
-  const { writer, done, isNew } = await openOutput(claims.output, written, surroundings);
+  const written = { format, resume, energy, timings };
+  const { writer, done, isNew } = await openOutput(claims.output, written, record, surroundings);
   if (claims.errors && resume) await dropTornLine(claims.errors.path);
   const errors = claims.errors && (await fileWriter(claims.errors.path, resume));
   if (isNew && headerOf(format, settings)) await writer.write(headerOf(format, settings));
@@ -86,12 +76,15 @@ export async function openResults(
     format === 'text' ? textOf(result) : lineOf(result, format, { energy, timings });
   let failures = 0;
   return {
+    /** What an earlier run has done, if this one resumes it. */
     done,
+    /** The writer of single evaluations (--errors). */
     errors,
-    get closed() {
+    /** True once the reader of the results has gone. */
+    get closed(): boolean {
       return writer.closed;
     },
-    async write(result) {
+    async write(result: Classified | ItemFailure) {
       if (onTerminal) reporter.clear();
       await writer.write(line(result));
       if (!isFailure(result) || onTerminal || writer.closed) return;

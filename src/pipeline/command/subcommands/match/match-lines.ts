@@ -8,16 +8,10 @@ import { PathSet } from '../../shared/path-set.ts';
 import type { MatchItem } from './match-table.ts';
 
 /** Counts of matches, as a summary needs them. */
-export interface Tally {
-  items: number;
-  failures: number;
-  evaluations: number;
-  readonly plain: Record<keyof Matches, number>;
-  readonly lessUnconditional: Record<keyof Matches, number>;
-}
+export type Tally = ReturnType<typeof newTally>;
 
 /** Makes an empty tally. */
-export const newTally = (): Tally => ({
+export const newTally = () => ({
   items: 0,
   failures: 0,
   evaluations: 0,
@@ -78,7 +72,7 @@ const isResult = (line: Line | undefined): line is MatchLine & { readonly images
 /**
  * Reads the items that an output holds already; failed items do not count, and are tried again.
  *
- * @throws UsageError when the file holds something else, or cannot be read.
+ * @throws UsageError if the file holds something else, or cannot be read.
  */
 export async function earlierItems(path: string): Promise<EarlierItems> {
   const done = new PathSet();

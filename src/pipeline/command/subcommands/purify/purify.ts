@@ -221,7 +221,7 @@ const purifyInputs = (settings: PurifySettings, surroundings: Surroundings): Pro
     run.atEnd(opened.close);
     const interruption = run.listen(interruptedText('the images in flight'));
     const record = await recordOf(settings, opened.model, folder);
-    const lines = await openOutput(file, { format: 'jsonl', resume, record }, surroundings);
+    const lines = await openOutput(file, { format: 'jsonl', resume }, record, surroundings);
     run.atEnd(lines.writer.close);
     await mkdir(systemPath(out), { recursive: true }).catch(refusing(`--out: ${out} cannot be made`));
     const tensorFile = tensors === undefined ? undefined : await tensorFileWriter(tensors);

@@ -8,16 +8,10 @@ import type { TensorData } from '../../../../graph/files/tensor-data.ts';
 import { writeSafetensors } from '../../../../graph/node/write-safetensors.ts';
 import { systemCode } from '../../../images/failures.ts';
 
-export interface TensorFileWriter {
-  add(name: string, values: Float32Array, shape: readonly number[]): Promise<void>;
-  /** Writes what was added, whole or not at all. */
-  finish(): Promise<void>;
-  /** Removes everything but the finished file. */
-  close(): Promise<void>;
-}
+export type TensorFileWriter = Awaited<ReturnType<typeof tensorFileWriter>>;
 
-/** @throws UsageError if the file cannot be written. */
-export async function tensorFileWriter(path: string): Promise<TensorFileWriter> {
+/** Makes a writer of a safetensors file. It throws `UsageError` if the file cannot be written. */
+export async function tensorFileWriter(path: string) {
   const waiting = `${path}.${randomBytes(6).toString('hex')}.tmp`;
   const refuse = (error: unknown): never => {
     const code = systemCode(error);
@@ -28,7 +22,7 @@ export async function tensorFileWriter(path: string): Promise<TensorFileWriter> 
   const tensors = new Map<string, TensorData>();
   let end = 0;
   return {
-    async add(name, values, shape) {
+    async add(name: string, values: Float32Array, shape: readonly number[]) {
       const { byteLength } = values;
       const at = end;
       end += byteLength;
@@ -38,7 +32,9 @@ export async function tensorFileWriter(path: string): Promise<TensorFileWriter> 
       const read = async () => (await file.read(new Uint8Array(byteLength), 0, byteLength, at)).buffer;
       tensors.set(name, { dtype: 'F32', shape, data: { byteLength, read } });
     },
+    /** Writes what was added, whole or not at all. */
     finish: () => writeSafetensors(path, tensors).catch(refuse),
+    /** Removes everything but the finished file. */
     async close() {
       await file.close();
       await rm(waiting, { force: true });
