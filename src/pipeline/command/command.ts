@@ -1,4 +1,4 @@
-// Commands as people see them: their options and their help.
+// Makes the commands of commander, with their options and their help.
 
 import { Command } from 'commander';
 import { addOldSpellings } from './old-spellings.ts';
@@ -21,7 +21,7 @@ export const commonOptions = ({ usesDevice }: Subcommand) =>
     'logLevel',
   ] as const satisfies readonly OptionName[];
 
-/** Returns the arguments of a subcommand as its line of usage names them: `SET OUT`. */
+/** Returns the arguments of a subcommand for its line of usage, such as `SET OUT`. */
 const operandsText = ({ operands }: Subcommand): string =>
   Object.keys(operands)
     .join(' ')

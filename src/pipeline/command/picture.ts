@@ -1,4 +1,4 @@
-// Small pictures of characters, for a terminal and for plain text.
+// Draws small pictures with characters, in colour for a terminal or in shades of grey for plain text.
 
 import { stripVTControlCharacters } from 'node:util';
 import { type Pixels, withChannels } from '../images/pixels.ts';
@@ -7,14 +7,14 @@ import { resize } from '../images/resize.ts';
 /** Characters from dark to bright. */
 const RAMP = ' .:-=+*#%@';
 
-/** The upper half of a character cell in one colour, the lower half in another. */
+/** A character that fills the upper half of its cell: foreground and background colour two pixels. */
 const HALF = '\u2580';
 
 const reset = '\x1b[0m';
 
 /**
- * An image as lines of `columns` characters, half as many lines (characters are twice as high as wide): two
- * pixels a character, in colour where `color`, else one of ten shades of grey by their mean.
+ * Draws an image as lines of `columns` characters. A character, which is twice as high as wide, shows two pixels: in
+ * colour if `color` is true, otherwise as one of ten shades of grey for their mean.
  */
 export function picture(image: Pixels, columns: number, color: boolean): string[] {
   const rows = Math.max(2, 2 * Math.round((columns * image.height) / image.width / 2));
@@ -39,10 +39,10 @@ function colored(data: Uint8Array, upper: number, lower: number): string {
   return `\x1b[38;2;${rgb(upper)}m\x1b[48;2;${rgb(lower)}m${HALF}`;
 }
 
-/** What is seen of a text: its length without colours. */
+/** Returns the length of a text without its colour codes. */
 const widthOf = (text: string) => stripVTControlCharacters(text).length;
 
-/** Blocks of lines side by side, each `width` characters wide. */
+/** Puts blocks of lines side by side, each `width` characters wide. */
 export function sideBySide(blocks: readonly (readonly string[])[], width: number): string[] {
   const height = Math.max(0, ...blocks.map((block) => block.length));
   return Array.from({ length: height }, (_, row) =>

@@ -1,11 +1,11 @@
-// Several options under one name, as if they were given one by one: the published schedules, and a quick one.
+// Presets: names for several options at once. There is one for each published schedule, and a quick one.
 
 import type { OptionValues } from '../../option.ts';
 
 /** The texts of options by their names. */
 type Texts = Readonly<Record<string, string>>;
 
-/** A preset: its strategy, the options of that strategy, and options that count under any strategy. */
+/** A preset: its strategy, options for that strategy (`own`), and options for any strategy (`shared`). */
 interface Preset {
   readonly strategy: string;
   readonly own: Texts;
@@ -14,7 +14,7 @@ interface Preset {
   readonly shared: Texts;
 }
 
-/** A staged schedule. Under another strategy its densest grid of noise levels stays. */
+/** Makes the preset of a staged schedule. Under another strategy, the noise levels of its last stage remain. */
 const staged = (nSamples: string, toKeep: string, loss: 'l1' | 'l2'): Preset => ({
   strategy: 'staged',
   own: { nSamples, toKeep },
@@ -42,7 +42,7 @@ export const PRESETS: Readonly<Record<string, Preset>> = {
 
 const kebabCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-/** The list of presets for `--help`. */
+/** The lines of `--help` about presets. */
 export const PRESET_HELP = Object.entries(PRESETS)
   .map(([name, { strategy, own, shared }]) => {
     const options = Object.entries({ strategy, ...own, ...shared });

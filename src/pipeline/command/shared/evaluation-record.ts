@@ -1,4 +1,4 @@
-// What every evaluation depends on, for the record next to an output (see run-record.ts).
+// Records what every evaluation depends on, for the file next to an output (see run-record.ts).
 
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -9,7 +9,7 @@ import type { Values } from '../options/table.ts';
 import { modelDigest } from './model-digest.ts';
 import { listed, type RunRecord } from './run-record.ts';
 
-/** Returns a digest of a whole file; "none" without one. */
+/** Returns a digest of a whole file; "none" if there is no file. */
 export async function fileDigest(path: string | undefined): Promise<string> {
   if (path === undefined) return 'none';
   const hash = createHash('sha256');

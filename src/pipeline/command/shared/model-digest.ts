@@ -1,15 +1,15 @@
-// A short digest of a model's files: another model of the same name, or the same one trained further, has another.
+// Makes a short digest of a model's files, which differs for another model of the same name and after further training.
 
 import { createHash } from 'node:crypto';
 import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Bytes that are read at each end of a file: weights of gigabytes are not read whole, but training changes them all. */
+/** Bytes that are read at each end of a file. Gigabytes of weights are not read whole: training changes all of them. */
 const END = 65_536;
 
 /**
- * A digest of the names, sizes and ends of a model's JSON and safetensors files, or of the one file that it is; empty
- * if there are none.
+ * Returns a digest of the names, sizes and ends of a model folder's JSON and safetensors files, or of a model that is a
+ * single file. It is empty if there are none.
  */
 export async function modelDigest(model: string): Promise<string> {
   const names = await readdir(model, { recursive: true }).catch(() => undefined);
@@ -18,7 +18,7 @@ export async function modelDigest(model: string): Promise<string> {
   let any = false;
   for (const name of files) {
     const path = join(model, name);
-    const info = await stat(path).catch(() => undefined); // a link that leads nowhere is no part of the model
+    const info = await stat(path).catch(() => undefined); // a broken link is no part of the model
     if (!info?.isFile()) continue;
     any = true;
     hash.update(JSON.stringify([name.replaceAll('\\', '/'), info.size]));

@@ -1,10 +1,9 @@
-// One writer per output file: a small file `OUT.lock` next to it, there as long as it is written.
+// Lets one program at a time write an output file. While a program writes OUT, the small file `OUT.lock` lies next to it.
 //
-// It is created exclusively, which is atomic on local and on network folders. Whoever holds it renews its time stamp;
-// a lock is stale if the time stamp is old, or if this machine knows that its process has ended, so that a killed
-// program blocks no program on its own machine, and none elsewhere for longer than a minute. Written by hand because
-// proper-lockfile, the best known package, cannot tell a killed program from a busy one and would block its own
-// --resume.
+// The lock is created exclusively, which is atomic on local and on network file systems. Its holder renews its time stamp.
+// A lock is stale if its time stamp is old, or if its process has ended, which only its own machine can tell. So a killed
+// program never blocks others on its machine, and others elsewhere for at most a minute. The best known package,
+// proper-lockfile, cannot tell a killed program from a busy one: a killed run would block its own --resume.
 
 import { randomBytes } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
@@ -29,7 +28,7 @@ export interface Lock {
 
 interface Owner {
   readonly pid: number;
-  /** The machine, and on Linux its space of process numbers: containers share hosts' names and numbers. */
+  /** The machine, and on Linux its process namespace: containers may share the host's name, but not its process numbers. */
   readonly host: string;
   readonly token: string;
 }
@@ -51,7 +50,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Locks that this process holds: one with its number that is not among them was left by an earlier process. */
+/** Tokens of the locks that this process holds. A lock with this process number but another token was left by an earlier process. */
 const held = new Set<string>();
 
 function ownerOf(text: string): Owner | undefined {
@@ -59,7 +58,7 @@ function ownerOf(text: string): Owner | undefined {
     const { pid, host, token } = JSON.parse(text);
     return { pid: Number(pid), host: String(host), token: String(token) };
   } catch {
-    return undefined; // just being written, or damaged: its age decides
+    return undefined; // it is being written, or it is damaged; its age decides
   }
 }
 
@@ -70,8 +69,8 @@ function isStale(owner: Owner | undefined, age: number): boolean {
 }
 
 /**
- * Removes a stale lock. Of several programs that found it stale one at a time may, and looks again first: otherwise a
- * slow one would remove the lock that a fast one has created meanwhile.
+ * Removes a stale lock. If several programs found it stale, one at a time may remove it, and checks again first. Otherwise a
+ * slow program could remove the lock that a fast one has created in the meantime.
  */
 async function removeStale(path: string): Promise<void> {
   const turn = `${path}.removal`;
@@ -130,7 +129,7 @@ export async function lockFile(file: string): Promise<Lock> {
   };
 }
 
-/** Tries to take over a lock that is stale this many times; somebody else may be faster each time. */
+/** How often a stale lock is replaced; another program may be faster each time. */
 const ATTEMPTS = 5;
 
 /** Creates a lock, and replaces a stale one. */
@@ -148,7 +147,7 @@ async function create(file: string, path: string, owner: Owner): Promise<void> {
       if (found && (attempt > ATTEMPTS || !isStale(other, found.age)))
         throw new UsageError(
           `${file}: another program is writing to it${other ? ` (process ${other.pid} on ${other.host.split(' ')[0]})` : ''}; ` +
-            `name another output, or wait until that program ends`,
+            'name another output, or wait until that program ends',
         );
       if (found) await removeStale(path);
     }

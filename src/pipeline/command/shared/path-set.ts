@@ -1,4 +1,4 @@
-// A compact set of paths: what a resumed run has done already can be millions of them.
+// A compact set of paths. A run that is resumed may have finished millions of images.
 
 import { createHash } from 'node:crypto';
 import { bytesOfPath } from '../../escaping.ts';
@@ -6,14 +6,14 @@ import { bytesOfPath } from '../../escaping.ts';
 const WORDS = 4;
 
 /**
- * Remembers paths by 128 bits of their SHA-256: some 32 to 64 bytes each whatever their length, and two
- * different paths are told apart for certain in practice (for a million, the chance of any mix-up is 1e-27).
+ * Remembers paths by 128 bits of their SHA-256. A path takes 32 to 64 bytes, whatever its length. Among a million paths,
+ * the probability that any two are confused is 1e-27.
  */
 export class PathSet {
   #slots = new Uint32Array(1024 * WORDS);
   #size = 0;
 
-  /** Paths in the set. */
+  /** The number of paths in the set. */
   get size(): number {
     return this.#size;
   }
@@ -29,7 +29,7 @@ export class PathSet {
     return true;
   }
 
-  /** Whether a path was added. */
+  /** Returns whether a path was added. */
   has(path: string): boolean {
     return occupied(this.#slots, find(this.#slots, keyOf(path)));
   }

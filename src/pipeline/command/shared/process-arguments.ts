@@ -1,11 +1,11 @@
-// The arguments of the process, byte by byte.
+// Reads the arguments of the process without loss.
 
 import { readFileSync } from 'node:fs';
 import { pathFromBytes } from '../../escaping.ts';
 
 /**
- * The arguments after the script. Node replaces bytes that are not UTF-8, so that a file of such a name cannot be
- * opened; on Linux the system still has them.
+ * Returns the arguments after the script. In Node's own list, bytes that are not UTF-8 are replaced, so that a file with
+ * such a name could not be opened. On Linux, the original bytes are read from /proc.
  */
 export function processArguments(): string[] {
   const texts = process.argv.slice(2);
@@ -20,6 +20,6 @@ export function processArguments(): string[] {
     }
     return texts.length <= all.length ? all.slice(all.length - texts.length) : texts;
   } catch {
-    return texts; // no /proc: those names cannot be had
+    return texts; // without /proc such names are lost
   }
 }

@@ -1,4 +1,4 @@
-// What a record keeps of how it was made, so that it can be trusted and repeated later.
+// Says how a record was made, so that it can be trusted and repeated later.
 
 import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync } from 'node:fs';
@@ -40,8 +40,8 @@ async function shardsOf(index: string): Promise<string[]> {
 }
 
 /**
- * The SHA-256 of the denoising network's weights: of the file, or of all shards one after the other. Null if the folder
- * cannot be read; opening the model then reports why.
+ * Returns the SHA-256 of the denoising network's weights: of the file, or of all shards one after the other. Returns null
+ * if the folder cannot be read; opening the model then reports why.
  */
 export async function weightsHash(folder: string): Promise<string | null> {
   try {

@@ -9,8 +9,8 @@ import type { Surroundings } from './subcommand.ts';
 export interface Run {
   /** Registers what is to be done at the end of the run, however it ends; what is registered last is done first. */
   readonly atEnd: (cleanup: () => unknown) => void;
-  /** Claims an output file until the end of the run (see `claimFile`). */
-  readonly claim: (path: string, options: ClaimOptions) => Promise<ClaimedFile>;
+  /** Claims an output file until the end of the run (see `claimFile`). Returns undefined for `-`, standard output. */
+  readonly claim: (path: string, options: ClaimOptions) => Promise<ClaimedFile | undefined>;
   /** Makes the first SIGINT or SIGTERM from now on say `message` and let the run finish what is in flight. */
   readonly listen: (message: string) => Interruption;
 }
@@ -41,6 +41,7 @@ export async function runCommand(
   let interruption: Interruption | undefined;
   const atEnd = (cleanup: () => unknown) => void cleanups.push(cleanup);
   const claim = async (path: string, options: ClaimOptions) => {
+    if (path === '-') return undefined;
     const claimed = await claimFile(path, options);
     atEnd(claimed.release);
     return claimed;

@@ -1,11 +1,11 @@
-// What the results of `classify` depend on, for the record next to its output.
+// Records what the results of `classify` depend on, for the file next to its output.
 
 import type { Model } from '../../../../graph/model.ts';
 import { evaluationRecord, fileDigest } from '../../shared/evaluation-record.ts';
 import { listed, type RunRecord } from '../../shared/run-record.ts';
 import type { Settings } from './classify-settings.ts';
 
-/** The record of a run of `classify` with an opened model. */
+/** Returns the record of a run of `classify` with an opened model. */
 export async function classifyRecord(settings: Settings, model: Model, folder: string): Promise<RunRecord> {
   const { purifying, budget, topK, energy, timings } = settings;
   const { noiseFile, ...purification } = purifying ?? {};

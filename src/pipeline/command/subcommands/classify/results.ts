@@ -28,7 +28,7 @@ export async function claimOutputs(
   { inputs, output: outputPath, errors: errorsPath }: Pick<Settings, 'inputs' | 'output' | 'errors'>,
   { claim }: Pick<Run, 'claim'>,
 ): Promise<Claims> {
-  const output = outputPath === '-' ? undefined : await claim(outputPath, { option: '--output', inputs });
+  const output = await claim(outputPath, { option: '--output', inputs });
   if (output && errorsPath !== undefined && (await realPath(errorsPath)) === output.path)
     throw new UsageError('--errors and --output name the same file; expected two files');
   const errors =

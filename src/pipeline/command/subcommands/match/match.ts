@@ -4,13 +4,12 @@ import { basename } from 'node:path';
 import { faultOf, ItemError, UsageError } from '../../../../errors.ts';
 import type { Candidate } from '../../../../graph/model.ts';
 import type { ModelSummary } from '../../../../graph/model-summary.ts';
-import type { OpenModelOptions } from '../../../../graph/models/open-model.ts';
 import type { Score } from '../../../deciding/matching.ts';
 import { safeJson } from '../../../escaping.ts';
 import { failureOf } from '../../../images/failures.ts';
 import { loadImage } from '../../../node/load.ts';
 import type { OptionValues } from '../../../option.ts';
-import type { Batcher } from '../../../stream/batcher.ts';
+import type { Batcher, OpenModel } from '../../../stream/batcher.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { pairErrors } from '../../../stream/pair-errors.ts';
 import { acquire } from '../../../stream/sharing.ts';
@@ -86,7 +85,7 @@ function readSettings([table = '']: readonly string[], typed: OptionValues) {
   return settings;
 }
 
-/** Returns the captions of some items as candidates, and the empty prompt after them. */
+/** Makes candidates of the captions of some items and, after them, of the empty caption. */
 function candidatesOf(items: readonly MatchItem[]) {
   const places = new Map<string, number>();
   for (const { captions } of items)
@@ -126,7 +125,7 @@ async function matchItem(
   }
 }
 
-/** The output, which is opened after the first model, so that a model that cannot be opened leaves a file unchanged. */
+/** The output. It is opened after the first model: if no model can be opened, an existing file stays as it is. */
 interface Results {
   readonly open: () => Promise<Writer>;
   writer?: Writer;
@@ -142,7 +141,7 @@ async function countItems(table: string): Promise<{ readonly items: number; read
   return { items, pairs };
 }
 
-/** Says how long matching will take, by the captions of the first group of items. */
+/** Says how long matching will take. A model is opened and timed with the captions of the first group of items. */
 async function dryRun(
   settings: MatchSettings,
   { openModel, stdout }: Surroundings,
@@ -172,7 +171,7 @@ async function dryRun(
   return { failures: 0 };
 }
 
-/** Runs all items, group by group: a model is opened for the captions of each. Returns what made the results. */
+/** Runs all items, group by group: a model is opened for the captions of each. Returns the names of model and device. */
 async function matchAll(
   settings: MatchSettings,
   { openModel, reporter }: Surroundings,
@@ -183,16 +182,14 @@ async function matchAll(
   const folder = await modelFolder(settings.model);
   const options = await evaluationOptions(settings);
   const { items: total } = await countItems(settings.table);
-  const earlier = { items: done.size, evaluations: tally.evaluations, failures: tally.failures };
+  const earlier = { items: done.size, evaluations: tally.evaluations };
   const began = Date.now();
-  const report = () => {
-    const counts = {
+  const progress = () =>
+    progressAfter((Date.now() - began) / 1000, {
       images: tally.items + tally.failures - earlier.items,
-      failures: tally.failures - earlier.failures,
+      failures: tally.failures, // those of earlier runs are tried again
       evaluations: tally.evaluations - earlier.evaluations,
-    };
-    reporter.progress(progressAfter((Date.now() - began) / 1000, counts), earlier.items, total);
-  };
+    });
   const fresh = async function* () {
     for await (const item of readItems(settings.table)) if (!done.has(item.item)) yield item;
   };
@@ -200,8 +197,8 @@ async function matchAll(
   for await (const items of inGroups(fresh())) {
     if (interruption.stop.aborted) break;
     const { places, choose } = candidatesOf(items);
-    const chosen: OpenModelOptions = { ...options, candidates: choose };
-    const { batcher, release } = await acquire((request) => openModel(folder, { ...chosen, ...request }));
+    const open: OpenModel = (request) => openModel(folder, { ...options, candidates: choose, ...request });
+    const { batcher, release } = await acquire(open);
     const drop = () => release(interruption.drop.reason);
     interruption.drop.addEventListener('abort', drop);
     try {
@@ -216,7 +213,7 @@ async function matchAll(
           count(tally, line);
           await writer.write(`${safeJson(line)}\n`);
           if (writer.closed) return;
-          report();
+          reporter.progress(progress(), earlier.items, total);
         }
       });
       if (writer.closed) return made;
@@ -225,8 +222,8 @@ async function matchAll(
       release();
     }
   }
-  const matched = tally.items + tally.failures - earlier.items;
-  reporter.log('info', `${several(matched, 'item')} matched in ${duration((Date.now() - began) / 1000)}`);
+  const { images: matched, seconds } = progress();
+  reporter.log('info', `${several(matched, 'item')} matched in ${duration(seconds)}`);
   return made;
 }
 
@@ -258,8 +255,7 @@ const matchPairs = (settings: MatchSettings, surroundings: Surroundings): Promis
     const { stdout, reporter } = surroundings;
     const { table, output, resume, seed } = settings;
     if (settings.dryRun) return dryRun(settings, surroundings, run);
-    const claimed =
-      output === '-' ? undefined : await run.claim(output, { option: '--output', inputs: [table] });
+    const claimed = await run.claim(output, { option: '--output', inputs: [table] });
     const earlier =
       claimed && resume ? await earlierItems(claimed.path) : { done: new PathSet(), tally: newTally() };
     const record = await recordOf(settings);

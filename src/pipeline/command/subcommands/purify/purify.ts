@@ -215,7 +215,7 @@ const purifyInputs = (settings: PurifySettings, surroundings: Surroundings): Pro
     const folder = await modelFolder(settings.model);
     if (settings.dryRun) return dryRun(settings, surroundings, folder, run);
     await checkOutputFolder('--out', out);
-    const file = output === '-' ? undefined : await run.claim(output, { option: '--output', inputs });
+    const file = await run.claim(output, { option: '--output', inputs });
     if (tensors !== undefined) await run.claim(tensors, { option: '--tensors', inputs, binary: true });
     const opened = await openPurification(purifying, settings, folder, surroundings.openModel);
     run.atEnd(opened.close);
