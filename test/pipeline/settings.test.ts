@@ -5,12 +5,12 @@ import { importanceLevels, rdcLevels } from '../../src/graph/sigmas.ts';
 import { commonOptions, createCommand } from '../../src/pipeline/command/command.ts';
 import { PRESETS } from '../../src/pipeline/command/options/presets.ts';
 import { readOptions } from '../../src/pipeline/command/options/table.ts';
-import { checkModel, modelOptions } from '../../src/pipeline/command/shared/model-choice.ts';
+import { modelOptions } from '../../src/pipeline/command/shared/model-choice.ts';
 import { modelFolder } from '../../src/pipeline/command/shared/model-folder.ts';
 import { classify } from '../../src/pipeline/command/subcommands/classify/classify.ts';
 import { readSettings } from '../../src/pipeline/command/subcommands/classify/classify-settings.ts';
 import { SUMMARY, TEXT_SUMMARY } from './fake-folder.ts';
-import { fakeCandidates, fakeModel, runTrial } from './fake-model.ts';
+import { fakeCandidates, runTrial } from './fake-model.ts';
 import { temporaryFolder, write } from './image-files.ts';
 
 const settingsOf = (...argv: readonly string[]) => {
@@ -253,9 +253,6 @@ describe('the model', () => {
     expect(await modelFolder('./missing')).toBe('./missing');
     await expect(modelFolder('fashion-mnits')).rejects.toThrow(
       '--model: no model "fashion-mnits": expected a model folder, or one of the shipped models cifar-10, fashion-mnist',
-    );
-    expect(() => checkModel(settingsOf('a', '--image-size', '512'), fakeModel())).toThrow(
-      'takes images of 2x2, got 512',
     );
     await expect(modelOptions(settingsOf('a', '--noise', join(folder, 'n')))).rejects.toThrow('--noise');
     const sized = async (side: string, model = SUMMARY) => {

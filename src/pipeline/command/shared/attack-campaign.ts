@@ -12,7 +12,7 @@ import { stepsBy } from '../../stream/purify-images.ts';
 import { acquire } from '../../stream/sharing.ts';
 import { type OptionName, readOptionSet, type Values } from '../options/table.ts';
 import { candidatesFor } from './candidates.ts';
-import { checkModel, evaluationOptions, type OpenFolder } from './model-choice.ts';
+import { evaluationOptions, type OpenFolder } from './model-choice.ts';
 import { modelFolder } from './model-folder.ts';
 import { openPurification } from './opened-model.ts';
 import { checkGrid } from './option-checks.ts';
@@ -134,7 +134,6 @@ export async function openCampaign(
     release();
   };
   try {
-    checkModel(settings, model);
     if (!model.differentiable && attacks.some((attack) => entryOf(ATTACK_ENTRIES, attack).usesGradients)) {
       const others = ATTACK_ENTRIES.filter(({ usesGradients }) => !usesGradients);
       throw new UsageError(

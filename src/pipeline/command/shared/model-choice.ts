@@ -1,4 +1,4 @@
-// How a model is opened: from checked settings to options for the graph.
+// Makes options for opening a model from checked settings.
 
 import { readFile, stat } from 'node:fs/promises';
 import { UsageError } from '../../../errors.ts';
@@ -17,7 +17,7 @@ import { refusing } from './refusing.ts';
 /** Opens a model folder: `openModel` of the graph, or a fake of it. */
 export type OpenFolder = (folder: string, options: OpenModelOptions) => Promise<Model>;
 
-/** The settings of evaluations, whatever they are for. */
+/** The settings that evaluations of all commands depend on. */
 export type EvaluationSettings = Values<
   'imageSize' | 'timesteps' | 'sigmas' | 'loss' | 'weighting' | 'seed' | 'noise' | 'batch' | 'concurrency'
 > & { readonly deciding?: Pick<ChosenStrategy, 'gridLength'> };
@@ -25,7 +25,7 @@ export type EvaluationSettings = Values<
 /** The settings that choose the candidates. */
 export type ChoiceSettings = Values<'labels' | 'template' | 'prompts'>;
 
-/** Reads the numbers in a file: a JSON array, or separated by commas and white space. */
+/** Reads the numbers in a file: a JSON array, or numbers separated by commas and white space. */
 async function readWeights(path: string): Promise<number[]> {
   const known = `${weightings.join(', ')}, or a file`;
   const refuse = refusing(`--weighting: expected ${known}; "${path}" cannot be read`);
@@ -42,7 +42,7 @@ async function readWeights(path: string): Promise<number[]> {
 /** Returns whether a model's noise levels are sigmas. */
 const isContinuous = ({ levels }: ModelSummary): boolean => levels[0]?.sigma !== undefined;
 
-/** Returns the grid that is asked for: by an option, or by a strategy that says how many levels its grid has. */
+/** Returns the grid that an option gives, or that a strategy needs because it has a fixed number of levels. */
 function gridText(
   { timesteps, sigmas, deciding }: EvaluationSettings,
   model: ModelSummary,
@@ -99,7 +99,7 @@ function gridOf(
   return visitingOrder(levels.map(gridShare)).map((i) => levels[i]!);
 }
 
-/** Refuses a side of the image that the model cannot take, before anything is loaded for it. */
+/** Checks the side of images before weights are loaded. @throws UsageError if the model cannot take it. */
 function checkSide(side: number | undefined, { name, inputShape, sideMultiple }: ModelSummary): void {
   const [, height, width] = inputShape;
   if (side === undefined) return;
@@ -110,8 +110,8 @@ function checkSide(side: number | undefined, { name, inputShape, sideMultiple }:
 }
 
 /**
- * How the graph makes evaluations for these settings; which candidates there are is left open. The files that
- * they name are read here.
+ * Returns how the graph opens a model for evaluations with these settings, but for the candidates. Reads the files that the
+ * settings name.
  *
  * @throws UsageError here, or when the model is opened and the settings do not fit it.
  */
@@ -135,7 +135,7 @@ export async function evaluationOptions(settings: EvaluationSettings): Promise<O
 }
 
 /**
- * How the graph opens a model to classify with these settings.
+ * Returns how the graph opens a model to classify with these settings.
  *
  * @throws UsageError here, or when the model is opened and the settings do not fit it.
  */
@@ -146,15 +146,4 @@ export async function modelOptions(settings: EvaluationSettings & ChoiceSettings
     ...(await evaluationOptions(settings)),
     candidates: (model) => candidatesFor(model, { labels, template, rows }),
   };
-}
-
-/**
- * Checks that the settings fit an opened model.
- *
- * @throws UsageError if the model does not take images of `--image-size`.
- */
-export function checkModel({ imageSize }: Values<'imageSize'>, model: Model): void {
-  const [, height, width] = model.inputShape;
-  if (imageSize !== undefined && (imageSize !== height || imageSize !== width))
-    throw new UsageError(`--image-size: ${model.name} takes images of ${width}x${height}, got ${imageSize}`);
 }

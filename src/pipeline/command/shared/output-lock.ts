@@ -28,7 +28,7 @@ export interface Lock {
 
 interface Owner {
   readonly pid: number;
-  /** The machine, and on Linux its process namespace: containers may share the host's name, but not its process numbers. */
+  /** The machine, and on Linux its process namespace: containers may share the host's name, but not its numbers. */
   readonly host: string;
   readonly token: string;
 }
@@ -50,7 +50,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Tokens of the locks that this process holds. A lock with this process number but another token was left by an earlier process. */
+/** Tokens of the locks that this process holds. A lock of this process number with another token is of an earlier process. */
 const held = new Set<string>();
 
 function ownerOf(text: string): Owner | undefined {

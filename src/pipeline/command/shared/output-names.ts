@@ -1,4 +1,4 @@
-// The names of the images that are written for the images that are read: their paths below --out are those below their input.
+// Names the images that are written: the path of an image below --out is its path below the input folder.
 
 import { stat } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
@@ -11,16 +11,16 @@ import { PathSet } from './path-set.ts';
 import type { Surroundings } from './subcommand.ts';
 
 /**
- * What should not be in the name of a new file: control characters and characters that reorder text, which a terminal
- * would obey; bytes that are not UTF-8; and angle brackets, which a web page that lists the file would take for tags.
+ * Characters that are unfit for the name of a new file: control characters and characters that reorder text, which a
+ * terminal would obey; bytes that are not UTF-8; and angle brackets, which a web page would take for tags.
  */
 const UNFIT = /[\p{Cc}<>\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]/gu;
 
 /**
- * Returns a function that names paths below roots, with `/` between folders: the part of a path below its root (for a file that
- * was named itself, the file's name), with `_` for each character that is unfit for a name. If another input has
- * taken that name, folders above are put in front until it differs, and at last a number. So names depend on what was
- * found before, in the order of the inputs, and on nothing else.
+ * Returns a function that names the image of a path that was found below a root: the part of the path below the root (for
+ * a file that was named itself, the file's name), with `/` between folders and `_` for each character that is unfit for a
+ * name. If another image has taken that name, folders above are put in front until it differs, and at last a number is
+ * added. So a name depends only on the images that were found before, in the order of the inputs.
  */
 export function outputNames(): (path: string, root: string) => string {
   const taken = new PathSet();

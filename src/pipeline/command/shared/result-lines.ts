@@ -46,10 +46,10 @@ const columnsOf = ({ energy, timings }: LineOptions): readonly string[] => [
 export const headerOf = (format: Format, options: LineOptions = {}): string =>
   format === 'csv' ? `${columnsOf(options).join(',')}\n` : '';
 
-/** What a spreadsheet takes for a formula, and what reads like such a text made harmless. */
+/** Matches what a spreadsheet takes for a formula, and what looks like such a text after its apostrophe. */
 const FORMULA = /^'*[=+\-@\uff1d\uff0b\uff0d\uff20\t\r\n]/;
 
-/** Makes a cell of a text: control characters are escaped, and a text that a spreadsheet would run as a formula gets an apostrophe. */
+/** Makes a cell of a text: escapes control characters, and puts an apostrophe before what a spreadsheet would run. */
 const cellOf = (text: string) => `${FORMULA.test(text) ? "'" : ''}${escaped(text, '\t\r\n')}`;
 
 /** Returns the text of a cell (the inverse of `cellOf`). */

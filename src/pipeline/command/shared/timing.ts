@@ -1,5 +1,5 @@
-// Measures how long work takes on this machine, for `--dry-run`, and says between which times a run of it will stay.
-// Time that is spent once (compiling) is kept apart from time that every unit of work takes.
+// Measures how long work takes on this machine, for `--dry-run`, and forecasts the least and the most time of a run. Time
+// that is spent once (compiling) is kept apart from time that every unit of work takes.
 
 import { duration } from './progress.ts';
 
@@ -26,13 +26,13 @@ export interface Timing {
   readonly slowest: number;
 }
 
-/** Groups of runs that are timed, of which the fastest and the slowest count. */
+/** Groups of runs that are timed at most; the fastest and the slowest group make the range. */
 const GROUPS = 5;
 
 /** Runs of a group, for each that is in flight. */
 const RUNS = 2;
 
-/** Seconds after which no further group is timed. Two are timed always. */
+/** Seconds after which no further group is timed. At least two are. */
 const ENOUGH = 8;
 
 /** Seconds that one run may take. If a single unit shows that a full run would take longer, fewer units are timed. */
@@ -78,9 +78,9 @@ export async function timeWork(
 }
 
 /**
- * The range is wider than what was timed by this factor on either side, because other programs take more or less of the
- * machine between the timing and the run: on two cores shared with a training job, dry runs of one model a few minutes
- * apart measured 5.3 to 8.4 ms per evaluation, and 3 to 6 seconds to open it.
+ * The forecast range is wider than the timed one by this factor on either side, because other programs may take more or
+ * less of the machine during the run. On two cores shared with a training job, dry runs of one model a few minutes apart
+ * measured 5.3 to 8.4 ms per evaluation, and 3 to 6 seconds to open it.
  */
 const MARGIN = 2;
 
@@ -117,14 +117,14 @@ export const sumOf = (parts: readonly Range[]): Range => ({
   most: parts.reduce((sum, { most }) => sum + most, 0),
 });
 
-/** The times of a whole run: per image, and of all images. The least time leaves out what is spent once, as caches may spare it. */
+/** The times of a run, per image and for all images. The least time leaves out what is spent once: caches may save it. */
 export interface RunTime {
   readonly once: number;
   readonly image: Range;
   readonly all: Range;
 }
 
-/** Returns the times of a run over a number of images (or items), given those of one. */
+/** Returns the times of a run over a number of images (or items), given the time of one. */
 export const runTimeOf = (images: number, image: Range, once: number): RunTime => ({
   once,
   image,

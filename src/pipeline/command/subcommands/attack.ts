@@ -149,7 +149,7 @@ async function dryRun(settings: AttackSettings, surroundings: Surroundings, run:
   return forecastRobust(settings, [settings.attack], images, least, surroundings, run);
 }
 
-/** Attacks what the settings name, and writes the images and the report; after an interruption, of what was finished. */
+/** Attacks the inputs, and writes the images and the report; after an interruption, those that were finished. */
 const attackInputs = (settings: AttackSettings, surroundings: Surroundings): Promise<number> =>
   runCommand(surroundings, async (run) => {
     const { openModel, reporter } = surroundings;

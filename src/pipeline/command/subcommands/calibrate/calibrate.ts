@@ -24,7 +24,7 @@ import { writeForecast } from '../../shared/forecast.ts';
 import { countFound } from '../../shared/inputs.ts';
 import type { Interruption } from '../../shared/interruption.ts';
 import { checkSet } from '../../shared/labelled-set.ts';
-import { checkModel, modelOptions } from '../../shared/model-choice.ts';
+import { modelOptions } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedModel, openAhead } from '../../shared/opened-model.ts';
 import { checkCandidates, checkGrid } from '../../shared/option-checks.ts';
@@ -132,7 +132,6 @@ async function dryRun(
   const model = await openModel(folder, options);
   run.atEnd(() => model.close());
   const opening = process.uptime();
-  checkModel(settings, model);
   const { exhaustive: evaluations, atOnce } = evaluationsOf(model, { strategy: all() });
   const inFlight = Math.min(images, settings.concurrency ?? model.slots, model.slots);
   const timing = await timeEvaluations(model, inFlight, atOnce);
@@ -205,7 +204,6 @@ const calibrateModel = (settings: CalibrateSettings, surroundings: Surroundings)
     const opened = await openAhead(openModel, folder, options);
     run.atEnd(opened.close);
     const interruption = run.listen('interrupted');
-    checkModel(settings, opened.model);
     const { name, temperature: before } = opened.model;
     const { outcomes, failures } = await classifySet(settings, opened, reporter, interruption);
     if (interruption.status > 0) return { failures };

@@ -11,7 +11,7 @@ import { purifyImages } from '../../../stream/purify-images.ts';
 import { isFailure, type Progress } from '../../../types.ts';
 import { notDone } from '../../shared/earlier-results.ts';
 import type { Interruption } from '../../shared/interruption.ts';
-import { checkModel, modelOptions } from '../../shared/model-choice.ts';
+import { modelOptions } from '../../shared/model-choice.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import {
   type OpenedModel,
@@ -146,7 +146,6 @@ const classifyInputs = (settings: Settings, surroundings: Surroundings): Promise
       `${name}: ${candidates.length} candidates, ${levels.length} noise levels, batches of ${batchSize}, ${slots} images in flight`,
     );
     const interruption = run.listen(interruptedText('the images in flight'));
-    checkModel(settings, model);
     if (!claims) return dryRun(settings, surroundings, { classifier, folder, options, opening }, run);
     const purification = purifying && (await openPurification(purifying, settings, folder, openModel));
     if (purification) run.atEnd(purification.close);

@@ -1,15 +1,15 @@
-// Results for a person: one line per image, in columns.
+// Formats results for a person: one line per image, in columns.
 
 import { escaped } from '../../../escaping.ts';
 import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
 import type { LineOptions } from '../../shared/result-lines.ts';
 import { cutEnd, cutStart, displayWidth, fit } from './display-width.ts';
 
-/** What the lines are laid out for. */
+/** What the columns depend on. */
 export interface TextLayout extends LineOptions {
-  /** Labels that can come, for the width of their column. */
+  /** All labels, for the width of their column. */
   readonly labels: readonly string[];
-  /** Columns of the terminal; without it lines are as long as they come. */
+  /** Columns of the terminal; without it lines are not cut. */
   readonly width?: number | undefined;
 }
 
@@ -22,8 +22,9 @@ const LEAST_PATH = 12;
 const percent = (probability: number) => `${(100 * probability).toFixed(1)} %`;
 
 /**
- * Makes the line of each result: label, probability (with `?` if the budget ended before the decision), runner-up,
- * `(unfamiliar)` if the image is unlike those the model was trained on, and path; or `failed`, path and reason. Lines are cut to the width: paths at their beginning, labels at their end.
+ * Returns a function that makes the line of a result: label, probability (with `?` if the budget ended before the
+ * decision), runner-up, `(unfamiliar)` if the image is unlike those the model was trained on, and path; or `failed`, path
+ * and reason. Lines are cut to the width: paths at their beginning, labels at their end.
  */
 export function textLines({ labels, width, energy, timings }: TextLayout) {
   const widest = Math.max('failed'.length, ...labels.map((label) => displayWidth(escaped(label))));

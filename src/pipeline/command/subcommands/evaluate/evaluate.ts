@@ -101,7 +101,10 @@ const under = (prefix: string, options: OptionSet, values: OptionValues) =>
     Object.keys(options).map((name) => [prefix + name[0]!.toUpperCase() + name.slice(1), values[name]]),
   );
 
-/** Returns the settings that results depend on: not the number of images, how they are batched or which attacks are skipped. */
+/**
+ * Returns the settings that the result of an image under an attack depends on: not the number of images, their batches or
+ * which attacks are run.
+ */
 function fingerprint(settings: EvaluateSettings, folder: string, weights: string | null): Fingerprint {
   const { output, reportFormat, resume, overwrite, save, dryRun, ...all } = settings;
   const { batch, concurrency, images, everyAttack, attacks, gradientMode: _, purifying, ...rest } = all;
@@ -185,7 +188,7 @@ async function checkUnused(path: string): Promise<void> {
     throw new UsageError(`--output: ${path} exists already; --resume continues it, --overwrite replaces it`);
 }
 
-/** Earlier results that are still good: an adversarial image that is to be saved must be there. */
+/** Returns the earlier results that still count: if adversarial images are saved, those of broken images must exist. */
 function goodResults(results: readonly Result[], save: string | undefined): Results {
   const good: Results = new Map();
   for (const result of results) {
@@ -196,7 +199,7 @@ function goodResults(results: readonly Result[], save: string | undefined): Resu
   return good;
 }
 
-/** The table with what it was made with. */
+/** Returns the report in JSON: the table, the model and the settings. */
 function report(settings: EvaluateSettings, { model, campaign }: Opened, table: Table, failures: number) {
   const { norm, eot, randomness, seed } = campaign;
   const { set, epsText, purifying, gradientMode, levelsPerStep, attacks, everyAttack } = settings;
@@ -213,7 +216,7 @@ function report(settings: EvaluateSettings, { model, campaign }: Opened, table: 
   };
 }
 
-/** Evaluates what the settings name and writes the table; after an interruption there is none. */
+/** Evaluates the set and writes the table, unless the run was interrupted. */
 const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Promise<number> =>
   runCommand(surroundings, async (run) => {
     const { openModel, stdout, reporter } = surroundings;

@@ -1,5 +1,5 @@
-// The log of an evaluation. Its first line holds the settings and how it was made; each further line is the result
-// of one image under one attack, appended as it comes, so that a run that was ended can be resumed.
+// The log of an evaluation, by which a run that ended early is resumed. Its first line holds the settings, the version, the
+// device and the date; each further line is the result of one image under one attack, appended as soon as it is known.
 
 import { truncate } from 'node:fs/promises';
 import { z } from 'zod';
@@ -29,7 +29,7 @@ const headingLine = z.object({
   made: z.object({ version: z.string(), device: z.string().nullable(), date: z.string() }),
 });
 
-/** The settings in which two fingerprints differ. */
+/** Returns the names of the settings in which two fingerprints differ. */
 function differences(a: Fingerprint, b: Fingerprint): string[] {
   const plain = (value: unknown) => JSON.stringify(value);
   return Object.keys({ ...a, ...b }).filter((name) => plain(a[name]) !== plain(b[name]));
@@ -44,11 +44,11 @@ export interface EarlierEvaluation {
   readonly bytes: number;
 }
 
-/** What there is if nothing was evaluated before. */
+/** The log if nothing was evaluated before. */
 export const NOTHING: EarlierEvaluation = { results: [], made: undefined, bytes: 0 };
 
 /**
- * Reads the log of an earlier run, but for its torn last line. A log that does not exist holds nothing.
+ * Reads the log of an earlier run, except a torn last line. A log that does not exist holds nothing.
  *
  * @throws UsageError if it holds something else, or was made with other settings.
  */
@@ -91,7 +91,7 @@ function checkedHeading(path: string, text: string, of: Fingerprint): Provenance
   return made;
 }
 
-/** Opens a log to append to: after the lines of an earlier run, or a new one. @throws UsageError if that fails. */
+/** Opens a log to append to, after the lines of an earlier run if there are any. @throws UsageError if that fails. */
 export async function openLog(
   path: string,
   of: Fingerprint,

@@ -19,7 +19,7 @@ import { fileDigest } from '../../shared/evaluation-record.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
 import type { Interruption } from '../../shared/interruption.ts';
-import { checkModel, evaluationOptions } from '../../shared/model-choice.ts';
+import { evaluationOptions } from '../../shared/model-choice.ts';
 import { modelDigest } from '../../shared/model-digest.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
 import { checkGrid, checkResume } from '../../shared/option-checks.ts';
@@ -154,7 +154,6 @@ async function dryRun(
     const model = await openModel(folder, { ...options, candidates: candidatesOf(group).choose });
     run.atEnd(() => model.close());
     const opening = process.uptime();
-    checkModel(settings, model);
     const evaluations = (pairs * model.levels.length) / items;
     const among = new Set([...group[0]!.captions, '']).size;
     const timing = await timeEvaluations(model, model.slots, among * model.levels.length, among);
@@ -203,7 +202,6 @@ async function matchAll(
     interruption.drop.addEventListener('abort', drop);
     try {
       made = madeBy(batcher.model);
-      checkModel(settings, batcher.model);
       results.writer ??= await results.open();
       const { writer } = results;
       const ahead = Math.max(1, Math.min(8, batcher.model.slots));
