@@ -1,4 +1,4 @@
-// Resuming a run: which images its output holds already, and the output made ready for what is missing.
+// Resumes a run: reads which images its output holds already, and makes the output ready for the others.
 
 import { randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -11,12 +11,12 @@ import { systemPath } from '../../node/system-path.ts';
 import { PathSet } from './path-set.ts';
 import { type DataFormat, headerOf, type LineOptions, textOfCell } from './result-lines.ts';
 
-/** Bytes that a line of results may have. */
+/** Bytes that a line of results may have at most. */
 const LONGEST = 64 * 2 ** 20;
 
 interface Line {
   readonly text: string;
-  /** Bytes of the file up to and with its line feed. */
+  /** Bytes of the file up to the end of the line, line feed included. */
   readonly end: number;
 }
 
@@ -51,19 +51,11 @@ function lineLength(bytes: Buffer, format: DataFormat): number {
   return 0;
 }
 
-/** A line of an earlier run. */
-interface EarlierLine {
-  readonly path: string;
-  readonly failed: boolean;
-  readonly model: string | undefined;
-  readonly seed: string | undefined;
-}
-
 const textIn = (value: unknown) =>
   typeof value === 'string' || typeof value === 'number' ? String(value) : undefined;
 
-/** Parses the result in a line. Returns undefined if there is none. */
-function earlierLine(line: string, format: DataFormat, options: LineOptions): EarlierLine | undefined {
+/** Parses the result or the failed item in a line. Returns undefined if there is none. */
+function earlierLine(line: string, format: DataFormat, options: LineOptions) {
   try {
     if (format === 'jsonl') {
       const { path, error, model, seed } = JSON.parse(line);
@@ -95,40 +87,30 @@ export async function ifThere(path: string, read: () => Promise<void>): Promise<
   }
 }
 
-/** What an earlier run left: the images that have a result, and the bytes of its lines. */
-export interface Earlier {
-  readonly done: PathSet;
-  readonly bytes: number;
-}
-
 /** What is found in a file before anything in it is changed. */
 export interface EarlierResults {
-  /** Images with a result; failed items are not among them. */
+  /** The number of images with a result; failed items do not count. */
   readonly results: number;
-  /** What its lines say of the run. */
+  /** The models and seeds in its lines. */
   readonly models: ReadonlySet<string>;
   readonly seeds: ReadonlySet<string>;
 }
 
-/** How results are taken up. */
-export interface TakeUpOptions extends LineOptions {
-  /** Throws if the results are not of this run; called before anything is changed. */
-  readonly check?: (found: EarlierResults) => void;
-}
-
 /**
- * Reads the results of an earlier run and makes the file ready to be appended to: a torn last line is dropped, and
- * so are the lines of failed items, which are tried again. Streams; what stays in memory is a `PathSet`. A file that
- * does not exist yet holds nothing.
+ * Reads the results of an earlier run and makes the file ready to be appended to: a torn last line is dropped, and so are the
+ * lines of failed items, which are tried again. The file is streamed; only a `PathSet` stays in memory. A file that does
+ * not exist yet holds nothing.
  *
+ * @param check throws if the results are not of this run; it is called before anything is changed.
+ * @returns the images that have a result, and the bytes of the file now.
  * @throws UsageError if the file cannot be read or holds anything but results of this format (with these columns); and
  *   what `check` throws.
  */
 export async function takeUp(
   path: string,
   format: DataFormat,
-  { check, ...options }: TakeUpOptions = {},
-): Promise<Earlier> {
+  { check, ...options }: LineOptions & { readonly check?: (found: EarlierResults) => void } = {},
+) {
   const done = new PathSet();
   const models = new Set<string>();
   const seeds = new Set<string>();
@@ -176,7 +158,7 @@ export async function takeUp(
 /** Characters that are written at a time. */
 const WRITE_SIZE = 2 ** 20;
 
-/** Keeps only some of the whole lines of a file. The new file replaces the old one at once, or not at all. */
+/** Rewrites a file with only some of its whole lines. The new file replaces the old one at once, or not at all. */
 export async function keepLines(
   path: string,
   format: DataFormat,

@@ -1,4 +1,4 @@
-// Interruptions: the first signal lets images in flight finish, the second one drops them.
+// Handles interruptions: the first signal lets images in flight finish, the second one drops them.
 
 import { setMaxListeners } from 'node:events';
 import type { AbortSignalLike } from '../../../host-types.ts';
@@ -25,8 +25,8 @@ export interface Interruption {
 }
 
 /**
- * Listens for SIGINT (status 130) and SIGTERM (143). The first one stops, and drops after 5 s what is not
- * finished by then; the second one drops at once.
+ * Listens for SIGINT (status 130) and SIGTERM (143). The first signal stops new work, and drops what is not finished after
+ * 5 s; the second one drops it at once.
  */
 export function interruptible(signals: SignalSource, onStop: () => void): Interruption {
   const stop = new AbortController();

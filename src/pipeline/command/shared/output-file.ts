@@ -1,5 +1,5 @@
-// Checks an output file before anything else is done: it can be written, no other program is writing it, and writing it
-// loses nothing.
+// Claims an output file before anything else is done: checks that it can be written, that no other program is writing it,
+// and that nothing but earlier results is lost.
 
 import { isUtf8 } from 'node:buffer';
 import { constants } from 'node:fs';
@@ -12,7 +12,7 @@ import { systemCode } from '../../images/failures.ts';
 import { systemPath } from '../../node/system-path.ts';
 import { type Lock, lockFile } from './output-lock.ts';
 
-/** An output file that was found fit and is locked. */
+/** An output file that was checked and is locked. */
 export interface ClaimedFile {
   /** The path with its links resolved. */
   readonly path: string;
@@ -31,10 +31,10 @@ export async function identityOf(path: string): Promise<string | undefined> {
   }
 }
 
-/** Bytes that are looked at to tell text from anything else. */
+/** Bytes at the beginning of a file that tell text from anything else. */
 const HEAD = 4096;
 
-/** Returns whether a file holds anything but text: an image, weights, an archive. */
+/** Returns whether a file is not text, but an image, weights or an archive, for example. */
 async function isBinary(path: string): Promise<boolean> {
   const file = await open(systemPath(path), 'r');
   try {
@@ -48,7 +48,7 @@ async function isBinary(path: string): Promise<boolean> {
   }
 }
 
-/** Links that are followed one after the other; as many as Linux follows. */
+/** Links that are followed one after the other, as many as Linux follows. */
 const MOST_LINKS = 40;
 
 /** Resolves the links in a path as far as it exists, and a link to a file that does not exist yet. */
@@ -65,7 +65,7 @@ export async function realPath(path: string, links = MOST_LINKS): Promise<string
 
 const extensionOf = (path: string) => /\.([^./\\]+)$/.exec(path)?.[1]?.toLowerCase() ?? '';
 
-/** What the system's codes mean for an output, in words. */
+/** The meanings of the system's codes for an output. */
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'its folder does not exist',
   ENOTDIR: 'its folder is a file',
@@ -73,7 +73,7 @@ const REASONS: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only',
 };
 
-/** Says why an output cannot be written, given the system's error. */
+/** Returns an error that says why an output cannot be written, given the system's error. */
 export const writeRefusal = (option: string, path: string, error: unknown): Error => {
   const code = systemCode(error);
   if (code === undefined) return error as Error;

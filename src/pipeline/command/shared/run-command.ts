@@ -1,5 +1,5 @@
-// What the runs of all commands that work through many images have in common: what is closed at their end, the files that
-// they claim, how they are interrupted, and their exit status.
+// Runs a command that works through many images: closes at its end what it opened, claims its files, lets signals interrupt
+// it, and returns its exit status.
 
 import { type Interruption, interruptible } from './interruption.ts';
 import { type ClaimedFile, type ClaimOptions, claimFile } from './output-file.ts';
@@ -7,11 +7,11 @@ import type { Surroundings } from './subcommand.ts';
 
 /** A run of a command. */
 export interface Run {
-  /** Registers what is to be done at the end of the run, however it ends; what is registered last is done first. */
+  /** Registers a cleanup for the end of the run, however it ends; the last one registered is done first. */
   readonly atEnd: (cleanup: () => unknown) => void;
   /** Claims an output file until the end of the run (see `claimFile`). Returns undefined for `-`, standard output. */
   readonly claim: (path: string, options: ClaimOptions) => Promise<ClaimedFile | undefined>;
-  /** Makes the first SIGINT or SIGTERM from now on say `message` and let the run finish what is in flight. */
+  /** Listens for signals: the first SIGINT or SIGTERM logs `message` and lets the run finish what is in flight. */
   readonly listen: (message: string) => Interruption;
 }
 
@@ -19,7 +19,7 @@ export interface Run {
 export interface Outcome {
   /** Items that failed. */
   readonly failures: number;
-  /** Nobody reads the results any more, so that failures do not matter. */
+  /** Nobody reads the results any more, so failures do not change the exit status. */
   readonly readerGone?: boolean;
 }
 
@@ -60,7 +60,7 @@ export async function runCommand(
   }
 }
 
-/** Does work that ends early, and without an error, if the interruption drops what is in flight. */
+/** Does work. If the interruption drops what is in flight, the work ends early and without an error. */
 export async function untilDropped({ drop }: Interruption, work: () => Promise<void>): Promise<void> {
   try {
     await work();

@@ -1,7 +1,7 @@
 // The record of a run: its settings, next to its output as OUT.run.json, so that --resume never mixes different runs.
 //
-// The output is emptied first, then the record is written, then results: whenever the program is killed, results in
-// the output belong to the record, or there are none.
+// The output is emptied first, then the record is written, then results. So whenever the program is killed, the results in
+// the output belong to the record.
 
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -12,12 +12,12 @@ import type { EarlierResults } from './earlier-results.ts';
 import { refusing } from './refusing.ts';
 import { writeWhole } from './whole-files.ts';
 
-/** Everything that results depend on, as short texts that a person can compare. */
+/** Everything that results depend on, as short texts that a person can compare, by their names. */
 export type RunRecord = Readonly<Record<string, string | number | boolean>>;
 
 const recordOf = (output: string) => `${output}.run.json`;
 
-/** Characters of a list that are written out. */
+/** Characters that a list may have before it is shortened. */
 const SHORT = 160;
 
 /** Shortens a list: a long one becomes its length, its first items and a digest of all items. */

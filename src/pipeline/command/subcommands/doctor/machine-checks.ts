@@ -2,7 +2,7 @@
 
 import type { Capabilities } from '../../../../kernels/device/device.ts';
 import { bytes } from '../../shared/progress.ts';
-import type { ChildResult, MachineInfo, VulkanInfo } from './machine-info.ts';
+import { type ChildResult, type MachineInfo, PROBE_LIMIT, type VulkanInfo } from './machine-info.ts';
 
 /** One thing that must be in order. */
 export interface Check {
@@ -115,7 +115,7 @@ function deviceCheck(info: MachineInfo): Check {
   const { probe, probeEnd, vulkan } = info;
   if (!probe) {
     const failure = `looking for devices failed: ${probeEnd.err.trim().split('\n').at(-1)}`;
-    return problem('device', crashOf(probeEnd, 120) ?? failure, driverHelp(info));
+    return problem('device', crashOf(probeEnd, PROBE_LIMIT) ?? failure, driverHelp(info));
   }
   if (probe.devices.length === 0) {
     const state = vulkan ? driverState(vulkan) : 'the system offers none';

@@ -163,9 +163,12 @@ async function cacheInfo(env: NodeJS.ProcessEnv): Promise<ShaderCache> {
   return { folder, disabled, writable, bytes };
 }
 
+/** Seconds that the search for devices may take. */
+export const PROBE_LIMIT = 120;
+
 /** Looks for devices in a process of its own, because a driver may crash or hang. */
 function probeInfo(device: string | undefined): Pick<MachineInfo, 'probe' | 'probeEnd'> {
-  const probeEnd = runOwn('./device-probe', device === undefined ? [] : [device], 120_000);
+  const probeEnd = runOwn('./device-probe', device === undefined ? [] : [device], 1000 * PROBE_LIMIT);
   try {
     return { probe: JSON.parse(probeEnd.out.trim().split('\n').at(-1)!) as ProbeResult, probeEnd };
   } catch {

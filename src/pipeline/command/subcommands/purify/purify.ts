@@ -12,7 +12,7 @@ import type { OptionValues } from '../../../option.ts';
 import { PURIFICATIONS } from '../../../purifying/methods.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
 import { purifyImages } from '../../../stream/purify-images.ts';
-import { type ImageItem, type ItemFailure, isFailure, type Progress } from '../../../types.ts';
+import { isFailure, type Progress } from '../../../types.ts';
 import { purificationOptions } from '../../options/purify-options.ts';
 import { type OptionName, readOptions } from '../../options/table.ts';
 import { evaluationRecord } from '../../shared/evaluation-record.ts';
@@ -94,19 +94,14 @@ function readSettings(inputs: readonly string[], typed: OptionValues) {
   return { ...values, purifying, out, nul, inputs: all };
 }
 
-/** An image with the name it is written under. */
-interface Named extends ImageItem {
-  readonly name: string;
-}
-
-/** Loads the images of the settings, each with its name, except those that an earlier run has finished. */
+/** Loads the inputs, each with the name of its image in --out, except those that an earlier run has finished. */
 function load(
   settings: PurifySettings,
   surroundings: Surroundings,
   shape: readonly [number, number, number],
   done: { has(path: string): boolean } | undefined,
   onSkip: () => void,
-): AsyncIterable<Named | ItemFailure> {
+) {
   const fresh = async function* () {
     for await (const item of namedInputs(settings, surroundings))
       if (!isFailure(item) && done?.has(item.path)) onSkip();
@@ -119,18 +114,13 @@ function load(
   });
 }
 
-/** Where the results go. */
-interface Results {
-  readonly output: OpenOutput;
-  readonly tensors: TensorFileWriter | undefined;
-}
-
 /** Purifies all images and writes them. */
 async function purifyAll(
   settings: PurifySettings,
   surroundings: Surroundings,
   { model, open, noise }: OpenedPurification,
-  { output: { writer, done }, tensors }: Results,
+  { writer, done }: OpenOutput,
+  tensors: TensorFileWriter | undefined,
   interruption: Interruption,
   run: Run,
 ): Promise<Outcome> {
@@ -208,7 +198,7 @@ async function dryRun(
   return writeForecast(surroundings.stdout, forecast, settings.lineFormat);
 }
 
-/** Purifies what the settings name, and writes the images and a line for each. */
+/** Purifies the inputs, and writes the images and a line for each. */
 const purifyInputs = (settings: PurifySettings, surroundings: Surroundings): Promise<number> =>
   runCommand(surroundings, async (run) => {
     const { purifying, out, output, tensors, inputs, resume } = settings;
@@ -226,8 +216,7 @@ const purifyInputs = (settings: PurifySettings, surroundings: Surroundings): Pro
     await mkdir(systemPath(out), { recursive: true }).catch(refusing(`--out: ${out} cannot be made`));
     const tensorFile = tensors === undefined ? undefined : await tensorFileWriter(tensors);
     if (tensorFile) run.atEnd(tensorFile.close);
-    const results = { output: lines, tensors: tensorFile };
-    return purifyAll(settings, surroundings, opened, results, interruption, run);
+    return purifyAll(settings, surroundings, opened, lines, tensorFile, interruption, run);
   });
 
 /** Returns the settings that the lines depend on. */
