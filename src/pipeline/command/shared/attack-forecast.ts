@@ -19,8 +19,8 @@ export interface QueryCounts {
 }
 
 /**
- * The most queries that attacks can take on an image which none of them breaks. Every draw counts as one. If the
- * attacker sees another classifier than the judge, the judge may be asked after each step.
+ * Counts the most queries that attacks can make for an image that none of them breaks. Every draw counts as one query. If
+ * the attacked classifier is not the judge, the judge may be asked after each step.
  */
 export function mostQueries(plans: readonly AttackPlan[], { attacked, judge, eot }: Campaign): QueryCounts {
   let [judged, logits, gradients] = [1, 0, 0];
@@ -59,7 +59,7 @@ export async function forecastRobust(
     timeWork({ run: (count) => Promise.all(Array.from({ length: count }, query)), fill });
   const judging = await timeOf(() => judge.logits(grey, 0));
   const asking = attacked === judge ? judging : await timeOf(() => attacked.logits(grey, 0));
-  // A loss that every class has a part in makes the most costly gradient.
+  // The gradient costs most if every class contributes to the loss.
   const deriving =
     most.gradients > 0 ? await timeOf(() => attacked.gradient!(grey, 0, (z) => z.map(() => 1))) : undefined;
   const amount = (of: keyof QueryCounts) => ({ least: least[of], typical: null, most: most[of] });

@@ -1,4 +1,4 @@
-// Which candidates a run chooses between, from names or from a table of prompts.
+// Makes the candidates that a run chooses between, from names or from a table of prompts.
 
 import { z } from 'zod';
 import { UsageError } from '../../../errors.ts';
@@ -73,8 +73,8 @@ export async function readPrompts(path: string): Promise<PromptRow[]> {
 }
 
 /**
- * Candidates from a table of prompts for a model whose classes are numbered: the prompt itself has no effect
- * there, so rows that share a class are one candidate.
+ * Makes candidates of a table of prompts for a model with classes of its own. The prompts have no effect there, so the rows
+ * of one class become one candidate.
  *
  * @throws UsageError for a classidx that the model does not have.
  */
@@ -90,12 +90,12 @@ export function candidatesByPrompt(rows: readonly PromptRow[], labels: readonly 
   return [...byClass.values()];
 }
 
-/** The template of a prompt if none is given. */
+/** The default template of a prompt. */
 export const TEMPLATE = 'a photo of a {}.';
 
 /**
- * Candidates for a text model: every name by every template, all prompts of a name sharing its class, which is
- * its place in the list.
+ * Makes candidates for a text model: a prompt for every name with every template. The class of a name is its place in the
+ * list, which all its prompts share.
  *
  * @throws UsageError for a name given twice.
  */
@@ -118,10 +118,10 @@ export interface CandidateChoice {
 }
 
 /**
- * The candidates of a run: classes of a model that has some, prompts for one that reads text. Each row of a table is
- * a candidate of its own there, even if rows share a class.
+ * Returns the candidates of a run: classes if the model has classes of its own, prompts if it reads text. Then each row of
+ * a table is a candidate of its own, even if rows share a class.
  *
- * @throws UsageError if they do not go together with the model, or are all of one class.
+ * @throws UsageError if the choice does not fit the model, or if all candidates are of one class.
  */
 export function candidatesFor(
   model: Pick<ModelSummary, 'name' | 'conditioning' | 'labels'>,

@@ -1,4 +1,4 @@
-// How many evaluations a strategy asks for per image.
+// Counts the evaluations that a strategy asks for per image.
 
 import { bind } from '../../deciding/bind.ts';
 import { playTrial, roundsOf } from '../../deciding/rounds.ts';
@@ -17,16 +17,16 @@ export interface EvaluationCounts {
 
 /** The evaluations that a strategy asks for per image. */
 export interface Demand extends EvaluationCounts {
-  /** The distinct (image, level, noise) of each count: what a network runs for whose candidates share all work. */
+  /** The distinct (image, level, noise) of each count: the runs of a network whose candidates share all work. */
   readonly views: EvaluationCounts;
   /** Evaluations that an image asks for at once, in its first round. */
   readonly atOnce: number;
 }
 
 /**
- * Counts the least and the most evaluations that a strategy asks for, by playing it through: with the candidates of one
- * class ahead of all others by the same at every level, as levels count, so that no test could be more certain; and with
- * all candidates equal.
+ * Counts the least and the most evaluations that a strategy asks for, by simulating it twice. For the least, the candidates
+ * of one class lead all others by the same weighted margin at every level, which makes every test as certain as it can be.
+ * For the most, all candidates are equal.
  *
  * @throws UsageError if the strategy does not fit the model, or the budget does not reach every candidate.
  */

@@ -1,13 +1,12 @@
-// How long evaluations take, for the dry runs of all commands that classify.
+// Times evaluations, for the dry runs of all commands that classify.
 
 import type { EvaluationBatch, Model } from '../../../graph/model.ts';
 import { DEPTH } from '../../stream/batcher.ts';
 import { type Timing, timeWork } from './timing.ts';
 
 /**
- * Times batches of a model as a run would fill them: with `inFlight` images that ask for `atOnce` evaluations each, in
- * as many batches at the same time as the run has. An image is evaluated for `among` candidates at each level, all of
- * the model's if that is absent.
+ * Times batches of a model as a run would fill them, as many at the same time as the run has: `inFlight` images ask for
+ * `atOnce` evaluations each. An image is evaluated for `among` candidates at each level; by default for all candidates.
  */
 export function timeEvaluations(
   model: Model,

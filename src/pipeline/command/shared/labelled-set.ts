@@ -7,7 +7,7 @@ import { findLabelled, type Labelled } from '../../node/labelled.ts';
 import { type ItemFailure, isFailure } from '../../types.ts';
 import { readLabels } from './truths.ts';
 
-/** Which images of a set are taken. */
+/** A set, and which of its images are taken. */
 export interface SetChoice {
   readonly set: string;
   /** A table of labels with paths relative to it; or `folders`, which is the default for a folder. */
@@ -44,7 +44,7 @@ const isFolder = (path: string) =>
     () => false,
   );
 
-/** Yields the chosen images of a set, at most `choice.images`: the first ones, or of class folders some of each class. */
+/** Yields the chosen images of a set, at most `choice.images`: the first ones, or from class folders as many of each class. */
 export async function* imagesOf(choice: SetChoice): AsyncGenerator<SetImage | ItemFailure> {
   const root = (await isFolder(choice.set)) ? choice.set : dirname(choice.set);
   for await (const item of chosen(choice, root === choice.set))

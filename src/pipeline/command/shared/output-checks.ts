@@ -1,4 +1,4 @@
-// Checks of files and folders that a command will need at its end, made before it opens a model.
+// Checks, before a command opens a model, the files and folders that it will write at its end.
 
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
@@ -7,7 +7,7 @@ import { UsageError } from '../../../errors.ts';
 import { systemCode } from '../../images/failures.ts';
 import { writeRefusal } from './output-file.ts';
 
-/** Returns what is at a path. @throws the system's error if that cannot be said. */
+/** Returns what is at a path; undefined if nothing is. @throws the system's error if the path cannot be examined. */
 const kindOf = (path: string) =>
   stat(path).then(
     (info) => (info.isDirectory() ? 'folder' : 'file'),

@@ -1,4 +1,4 @@
-// The progress of a run for a person: on a terminal one line that renews itself, elsewhere a line now and then.
+// Logs messages, and shows the progress of a run: on a terminal in one line that renews itself, elsewhere in a line every 10 s.
 
 import type { CompileProgress } from '../../../kernels/device/device.ts';
 import { printable } from '../../escaping.ts';
@@ -8,10 +8,10 @@ import { LOG_LEVELS, type LogLevel } from '../options/output-options.ts';
 /** Milliseconds between two renewals of the line on a terminal, and between two lines elsewhere. */
 const RENEWAL = { terminal: 100, elsewhere: 10_000 };
 
-/** The same while shaders are compiled; `patience` is how long that may take before progress is shown. */
+/** The same while shaders are compiled; progress is shown after `patience` milliseconds. */
 const COMPILING = { terminal: 100, elsewhere: 5000, patience: 1000 };
 
-/** Seconds over which the rate is taken. */
+/** Seconds over which the rate is averaged. */
 const WINDOW = 20;
 
 /** The part of standard error that a reporter needs. */
@@ -24,7 +24,7 @@ export interface ErrorOutput {
 /** Logs and progress of a run. */
 export interface Reporter {
   log(level: Exclude<LogLevel, 'silent'>, text: string): void;
-  /** `total` is the number of images, once it is known; `skipped` were done before the run. */
+  /** Shows progress. `total` is the number of images, once it is known; `skipped` of them were done before the run. */
   progress(now: Progress, skipped: number, total: number | undefined): void;
   /** Shows how many pipelines are compiled, once that takes longer than a second. */
   compiling(progress: CompileProgress): void;

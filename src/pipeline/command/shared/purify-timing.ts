@@ -1,4 +1,4 @@
-// How long it takes to purify images, for the dry runs of `purify` and of `classify --purify`.
+// Times purifications, for the dry runs of `purify` and of `classify --purify`.
 
 import { statesOf } from '../../purifying/chain.ts';
 import { openPurifier } from './attack-campaign.ts';

@@ -1,4 +1,4 @@
-// True classes from a table of paths, for images that are not in class folders.
+// Reads true classes from a table of paths, and finds them among the classes of a model.
 
 import { UsageError } from '../../../errors.ts';
 import { classOf, type LabelRow, labelRows } from '../../node/labelled.ts';

@@ -1,5 +1,5 @@
-// Writers of lines to a file or to standard output. Writes happen one after the other, and a caller that awaits each write
-// is slowed down to the pace of the reader.
+// Writes text to a file or to standard output. Writes happen one after the other, and a caller that awaits each write is
+// slowed down to the pace of the reader.
 
 import { open } from 'node:fs/promises';
 import { UsageError } from '../../../errors.ts';

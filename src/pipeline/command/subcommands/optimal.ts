@@ -1,4 +1,4 @@
-// `optimal`: a labelled set of images made into a model folder, the optimal denoiser of these images.
+// `optimal`: makes a model folder of a labelled set of images, their optimal denoiser.
 
 import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -32,8 +32,8 @@ SET is a folder with a folder of images for each class, a CSV file with the colu
 --labels names them in their order; otherwise classes keep the names that the set has for them.
 
 OUT becomes a model folder (config.json and images.safetensors) whose network is the optimal denoiser of the images: for
-a noised image it predicts the mean of the images that it may have been made of, as a diffusion model would that was
-trained on them without end. It classifies, purifies and is attacked like any model; it knows nothing but its images.
+a noised image it predicts the mean of the images that it may have been made of, as a diffusion model does after endless
+training on them. It classifies, purifies and is attacked like any model; it knows nothing but its images.
 
 Example:
   diffclass-stream optimal train-images-idx3-ubyte.gz optimal-mnist/ --per-class 100
@@ -61,8 +61,8 @@ function classesOf(labels: ReadonlySet<string>, names: readonly string[] | undef
 }
 
 /**
- * Makes the folder and says what is in it. Returns the exit status: 0 done, 1 some images could not be read and are
- * not in it.
+ * Makes the folder and says what is in it. Returns the exit status: 0, or 1 if some images could not be read and are
+ * missing.
  *
  * @throws UsageError if the set cannot be read, a label is not among --labels, or OUT is a model folder already.
  */

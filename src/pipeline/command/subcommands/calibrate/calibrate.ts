@@ -157,7 +157,7 @@ async function classifySet(
   const truths: number[] = [];
   const load = async (item: Labelled | ItemFailure): Promise<ImageItem | ItemFailure> => {
     if (isFailure(item)) return item;
-    // Images are told apart by their number: a table may name one twice.
+    // The path is replaced by a number, because a table may name an image twice.
     const { classidx } = candidates[placeOf(item.label, item.path, candidates)]!;
     const path = String(truths.push(classidx) - 1);
     try {
@@ -185,7 +185,7 @@ async function classifySet(
       } else found.set(Number(result.path), outcomeOf(result, truths[Number(result.path)]!));
     }
   });
-  // Results come as they are finished. In the order of the set again, the parts are always the same.
+  // Results come in the order in which they finish. Sorted as in the set, the two parts are always the same.
   const outcomes = [...found].sort(([a], [b]) => a - b).map(([, outcome]) => outcome);
   return { outcomes, failures };
 }
@@ -225,7 +225,7 @@ const calibrateModel = (settings: CalibrateSettings, surroundings: Surroundings)
     return { failures };
   });
 
-/** A calibration for a person. */
+/** Formats a calibration for a person. */
 export function calibrationText({ model, images, temperature, before, after, stored }: Calibration): string {
   const rows: (readonly [what: string, ...values: string[]])[] = [
     ['model', model],

@@ -1,4 +1,4 @@
-// Stores the temperature of `calibrate`. Shipped models are never changed, and a copy of a replaced card is kept.
+// Stores the temperature that `calibrate` fitted. Shipped models are never changed, and a replaced card is kept as a copy.
 
 import { constants, existsSync } from 'node:fs';
 import { copyFile, cp, readdir, realpath, rename, rm } from 'node:fs/promises';

@@ -15,7 +15,7 @@ import type { Settings } from './classify-settings.ts';
 import { estimateOf, estimateText } from './estimate.ts';
 import { SAMPLE, sampleOf } from './sample-run.ts';
 
-/** What is open when the run would begin. */
+/** What is known when the run would begin. */
 interface Planned {
   readonly classifier: OpenedModel;
   readonly folder: string;

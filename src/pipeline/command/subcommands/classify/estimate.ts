@@ -18,7 +18,7 @@ import {
 } from '../../shared/timing.ts';
 import type { Sample } from './sample-run.ts';
 
-/** Seconds, or operations, of each count of evaluations; `typical` is null if no sample was run. */
+/** An amount of work or seconds, also for all candidates at all levels; `typical` is null if no sample was run. */
 type Spent = Range & Pick<EvaluationCounts, 'exhaustive'>;
 
 /** What `--dry-run` says. */
@@ -59,7 +59,7 @@ export interface Estimate {
   };
 }
 
-/** What an estimate is made of. */
+/** What an estimate is computed from. */
 export interface Measured {
   readonly images: number;
   readonly demand: Demand;
@@ -73,7 +73,7 @@ export interface Measured {
   readonly purification?: { readonly seconds: Range; readonly once: number } | undefined;
 }
 
-/** Puts together what is known. */
+/** Computes an estimate from what was measured. */
 export function estimateOf(model: Model, measured: Measured): Estimate {
   const { images, demand, timing, sample, cost, opening, purification } = measured;
   const { views, atOnce: _, ...evaluations } = demand;
@@ -130,7 +130,7 @@ export function estimateOf(model: Model, measured: Measured): Estimate {
   };
 }
 
-/** An estimate for a person. */
+/** Formats an estimate for a person. */
 export function estimateText(estimate: Estimate): string {
   const { evaluations, gflopImage, seconds, memory, timed, images, sample } = estimate;
   const range = (least: string, most: string) => (least === most ? least : `${least} to ${most}`);

@@ -1,5 +1,5 @@
-// Notes about the inputs at the end of a run: which files were passed over, how images were changed to fit the model, and
-// how many of them are unlike the images it was trained on.
+// Collects notes for the end of a run: which files were passed over, how images were changed to fit the model, and how
+// many of them are unlike the images it was trained on.
 
 import type { Model } from '../../../../graph/model.ts';
 import { conversions } from '../../../images/conversions.ts';

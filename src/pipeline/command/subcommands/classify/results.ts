@@ -1,4 +1,4 @@
-// The output of `classify`: claimed before the model is opened, opened after it, one line per result.
+// Writes the output of `classify`, one line per result. It is claimed before the model is opened, and opened after it.
 
 import { UsageError } from '../../../../errors.ts';
 import type { Model } from '../../../../graph/model.ts';
@@ -43,7 +43,7 @@ export function formatFor({ format, output }: Pick<Settings, 'format' | 'output'
   return stdout.isTTY ? 'text' : 'jsonl';
 }
 
-/** Failed items that are reported one by one on standard error; the output holds all of them. */
+/** Failed items that are reported one by one on standard error if the output is a file, which holds all of them. */
 const REPORTED = 10;
 
 /** Columns of a failed item's path and reason on standard error. */
@@ -102,7 +102,7 @@ export async function openResults(
   };
 }
 
-/** Passes what is found on, unless it is one of the files that are written. @throws UsageError if it is. */
+/** Passes on what is found. @throws UsageError if it is one of the files that are written. */
 export async function* apartFrom(found: AsyncIterable<Found>, claims: Claims): AsyncGenerator<Found> {
   const outputs = new Map<string, string>();
   for (const [option, claimed] of [

@@ -1,22 +1,22 @@
-// A few images that `classify --dry-run` classifies for real.
+// Classifies a few images for real, for `classify --dry-run`.
 
 import { classifyImages } from '../../../classifying/classify-images.ts';
 import type { ClassifyOptions } from '../../../operators/classify-options.ts';
 import type { OpenModel } from '../../../stream/batcher.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../../../types.ts';
 
-/** What a few images needed that were classified for real: means over them. */
+/** The work that images took which were classified for real, as means over them. */
 export interface Sample {
   readonly images: number;
   readonly evaluations: number;
   readonly views: number;
   /** Seconds to read and decode an image. */
   readonly loading: number;
-  /** Seconds that the first image took longer than its evaluations do later: smaller batches are planned, too. */
+  /** Seconds that the first image took longer than later ones with as many evaluations: smaller batches are compiled. */
   readonly once: number;
 }
 
-/** Images of a sample at most. */
+/** The number of images in a sample at most. */
 export const SAMPLE = 8;
 
 /** Seconds after which no further image of a sample is begun. */
@@ -26,8 +26,8 @@ const PATIENCE = 20;
 const TOO_LONG = 60;
 
 /**
- * Classifies images for real, one after the other, to see how many evaluations they need; no further one is begun after
- * `PATIENCE`. Returns undefined if none can be classified in time. Takes the model over.
+ * Classifies images for real, one after the other, to see how many evaluations they need. No further image is begun after
+ * `PATIENCE`. Returns undefined if none can be classified in time. The model is closed afterwards.
  */
 export async function sampleOf(
   paths: readonly string[],

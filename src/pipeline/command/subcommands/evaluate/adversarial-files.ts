@@ -1,4 +1,4 @@
-// Adversarial images as files: for each broken image a PNG, and the floats before they became 8 bits.
+// Writes adversarial images: for each broken image a PNG, and the floats before they became 8 bits.
 
 import { join } from 'node:path';
 import { writeSafetensors } from '../../../../graph/node/write-safetensors.ts';
@@ -14,8 +14,8 @@ interface Class {
 }
 
 /**
- * A path within a data set as a path that no system refuses and that stays below the folder it is joined to.
- * `decodeURIComponent` of each part gives the path back.
+ * Makes a path within a data set safe: no system refuses it, and it stays below the folder that it is joined to.
+ * `decodeURIComponent` of each part restores the path.
  */
 export const safePath = (path: string): string =>
   path
@@ -28,7 +28,7 @@ export const safePath = (path: string): string =>
     )
     .join('/');
 
-/** A folder that means the class when it is read as a labelled set again: its name without signs, or its number. */
+/** Returns a folder name that a labelled set reads as this class: its label without punctuation, or its number. */
 export function classFolder({ label, classidx }: Class, classes: readonly Class[]): string {
   const plain = folded(label);
   return plain !== '' && classOf(plain, classes) === classidx ? plain : String(classidx);

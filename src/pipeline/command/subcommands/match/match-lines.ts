@@ -1,4 +1,4 @@
-// The output of `match`: one line per item and a summary; and what --resume reads of it.
+// The output of `match`: one line per item and a summary; and what --resume reads from it.
 
 import { UsageError } from '../../../../errors.ts';
 import { type Matches, scoreOf } from '../../../deciding/matching.ts';

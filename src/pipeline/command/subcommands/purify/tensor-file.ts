@@ -1,5 +1,5 @@
-// A safetensors file of images that come one after the other. Until it is written, their values are kept in a file next
-// to it, not in memory.
+// Writes a safetensors file of images that come one after the other. Until the end, their values are kept in a file next to
+// it, not in memory.
 
 import { randomBytes } from 'node:crypto';
 import { open, rm } from 'node:fs/promises';
