@@ -108,7 +108,7 @@ test('skipped files are counted by extension, without other parts of their names
     add(path);
   expect(sentence()).toBe('passed over 6 files without the extension of an image: .ppm 2, .ico 1, others 3');
   for (let i = 0; i < 1000; i++) add(`a.e${i}`);
-  expect(sentence()).toMatch(/^passed over 1006 files .*: \.ppm 2(, \.\w+ 1){4}, others 1000$/);
+  expect(sentence()).toMatch(/^passed over 1,006 files .*: \.ppm 2(, \.\w+ 1){4}, others 1,000$/);
 });
 
 describe('the command', () => {

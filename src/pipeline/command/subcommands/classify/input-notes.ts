@@ -5,7 +5,7 @@ import type { Model } from '../../../../graph/model.ts';
 import { conversions } from '../../../images/conversions.ts';
 import { extensionOf } from '../../../images/extensions.ts';
 import { type Classified, type ItemFailure, isFailure } from '../../../types.ts';
-import { several } from '../../shared/progress.ts';
+import { several, short } from '../../shared/progress.ts';
 
 /** Extensions that are counted one by one; the rest is counted together. */
 const MOST_EXTENSIONS = 100;
@@ -31,8 +31,8 @@ export function passedOverFiles() {
       if (all === 0) return '';
       const named = [...counts].sort(([, a], [, b]) => b - a).slice(0, NAMED);
       const rest = all - named.reduce((sum, [, count]) => sum + count, 0);
-      const parts = named.map(([kind, count]) => `${kind} ${count}`);
-      if (rest > 0) parts.push(`others ${rest}`);
+      const parts = named.map(([kind, count]) => `${kind} ${short(count)}`);
+      if (rest > 0) parts.push(`others ${short(rest)}`);
       return `passed over ${several(all, 'file')} without the extension of an image: ${parts.join(', ')}`;
     },
   };
