@@ -258,7 +258,9 @@ describe('resume', () => {
       expect(seen[0]!.encoded.length).toBeLessThan(10);
       expect(err).toMatch(/\d done before/);
       expect(comparable(readFileSync(output, 'utf8'))).toEqual(comparable(whole));
-      expect((await cli(argv)).err).toContain('nothing left to do: the output has results of 10 images already');
+      expect((await cli(argv)).err).toContain(
+        'nothing left to do: the output has results of 10 images already',
+      );
     },
   );
 
