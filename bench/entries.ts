@@ -1,5 +1,5 @@
-// The cases that the kernel benchmark times. They come from the case tables of the kernel tests; each has its routine, the
-// operands that the routine binds, and its number of operations.
+// The cases that the kernel benchmark times. They come from the case tables of the kernel tests; each has its
+// routine, the operands that the routine binds, and its number of operations.
 
 import { attention } from '../src/kernels/attention/attention.ts';
 import { attentionGradient } from '../src/kernels/attention/attention-backward.ts';

@@ -1,6 +1,6 @@
-// Does a network of Stable Diffusion's full size run here, in how much memory, and are its results right? Creates one with
-// random f16 weights if it does not exist yet (full-size.py, which needs torch and diffusers), loads it, evaluates it
-// twice, and compares the result with PyTorch's in f32.
+// Does a network of Stable Diffusion's full size run here, in how much memory, and are its results right? Creates one
+// with random f16 weights if it does not exist yet (full-size.py, which needs torch and diffusers), loads it,
+// evaluates it twice, and compares the result with PyTorch's in f32.
 
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';

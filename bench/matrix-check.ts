@@ -35,7 +35,10 @@ export const stored = (
   type: WeightDtype,
 ): Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> => (type === 'f16' ? bits : values);
 
-/** Runs a kernel once. Binds `inputs` in order, then the result of `outBytes`, which is filled with NaN before the run. */
+/**
+ * Runs a kernel once. Binds `inputs` in order, then the result of `outBytes`, which is filled with NaN before the
+ * run.
+ */
 export async function runOnce(
   device: Device,
   kernel: Kernel,
@@ -101,7 +104,10 @@ const strideOf = (count: number, sample: number): number => {
   return primes.find((prime) => count / prime <= sample) ?? 1021;
 };
 
-/** The allowed error of sums of k products of f16: summed in f32, rounded to f16 at the end, or with partial sums in f16. */
+/**
+ * The allowed error of sums of k products of f16: summed in f32, rounded to f16 at the end, or with partial sums in
+ * f16.
+ */
 const BOUNDS = {
   f32: (k: number) => 1e-5 * Math.sqrt(k),
   f16: () => 4e-3,

@@ -363,7 +363,10 @@ class Search {
   readonly #start = performance.now();
   readonly #spent: number;
   readonly #known = new Set<string>();
-  /** Candidates that were running when the process crashed. They are tried one by one, so that the crash has one cause. */
+  /**
+   * Candidates that were running when the process crashed. They are tried one by one, so that the crash has one
+   * cause.
+   */
   readonly #suspects: Set<string>;
   #opened: MatrixDevice | undefined;
   #flags: Flags = 'safe';
@@ -592,7 +595,10 @@ class Search {
       : ceilings.f32;
   }
 
-  /** Returns the records of a shape with a time, fastest first; of one kind if given, with the current flags by default. */
+  /**
+   * Returns the records of a shape with a time, fastest first; of one kind if given, with the current flags by
+   * default.
+   */
   best(shape: string, { kind, flags = this.#flags }: { kind?: Kind; flags?: Flags } = {}): SearchRecord[] {
     return this.records
       .filter(

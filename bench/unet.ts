@@ -1,5 +1,5 @@
-// What does one evaluation of a model cost, and where does the time go? Times the whole network at a batch size, then each
-// of its launches alone, and compares the whole with the sum of its parts.
+// What does one evaluation of a model cost, and where does the time go? Times the whole network at a batch size, then
+// each of its launches alone, and compares the whole with the sum of its parts.
 
 import { parseArgs } from 'node:util';
 import { plan } from '../src/graph/core/plan.ts';

@@ -3,8 +3,8 @@
 //   npm run bench -- device --pack DIR [--weights NAME,NAME] [--compress gz|xz] [--with FILE]...
 //
 // On the other machine, unpack the archive. `diffclass-bench-linux-x64/run.sh --probe` checks in seconds that the kit
-// works, `run.sh [options]` runs the benchmark. With TEST_KIT=1, `npx vitest run test/package/kit.test.ts` packs a kit and
-// starts it in an otherwise empty root folder (needs to be root; see test/package/kit-in-bare-root.sh).
+// works, `run.sh [options]` runs the benchmark. With TEST_KIT=1, `npx vitest run test/package/kit.test.ts` packs a
+// kit and starts it in an otherwise empty root folder (needs to be root; see test/package/kit-in-bare-root.sh).
 
 import { execFileSync } from 'node:child_process';
 import {

@@ -53,7 +53,10 @@ async function fmaRate(
   return { ...best, sweep };
 }
 
-/** Returns whether all elements of a configuration are floats. The kernel cannot load 8-bit elements, which lie in words. */
+/**
+ * Returns whether all elements of a configuration are floats. The kernel cannot load 8-bit elements, which lie in
+ * words.
+ */
 const isFloat = ({ componentType, resultComponentType }: MatrixConfig): boolean =>
   [componentType, resultComponentType].every((type) => type === 'f16' || type === 'f32');
 

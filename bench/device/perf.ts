@@ -1,5 +1,5 @@
-// `--mode perf`: times every case of the kernel benchmark and larger ones, by family. Gives rates, and their shares of the
-// peaks that were measured in the same run.
+// `--mode perf`: times every case of the kernel benchmark and larger ones, by family. Gives rates, and their shares
+// of the peaks that were measured in the same run.
 
 import type { Family } from '../../src/kernels/device/device.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';

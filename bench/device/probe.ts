@@ -1,4 +1,5 @@
-// Does the kit work on this machine? Opens the device, checks one kernel, and classifies one image with each shipped model.
+// Does the kit work on this machine? Opens the device, checks one kernel, and classifies one image with each shipped
+// model.
 
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';

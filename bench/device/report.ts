@@ -1,4 +1,5 @@
-// The summary that `bench -- device` prints at the end: the most important figures, from the results as they were written.
+// The summary that `bench -- device` prints at the end: the most important figures, from the results as they were
+// written.
 
 import type { NetworkResult } from './networks.ts';
 import type { EntryResult } from './perf.ts';

@@ -1,5 +1,5 @@
-// `--mode test`: runs the kernel tests of this repository on this device, and records the largest error and bound of each.
-// It runs the test files themselves (see test/kernels/test-functions.ts).
+// `--mode test`: runs the kernel tests of this repository on this device, and records the largest error and bound of
+// each. It runs the test files themselves (see test/kernels/test-functions.ts).
 
 import { closeTestDevices, testDevice } from '../../test/kernels/harness.ts';
 import { type CaseResult, type RecordedCase, runCase, takeFile } from '../../test/kernels/test-functions.ts';

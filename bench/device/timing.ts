@@ -1,5 +1,6 @@
-// Measures how long work takes on a device, by the device's own timestamps if it has them. The clock of the host, which
-// `src/kernels/device/time.ts` uses, is too coarse for a GPU: waiting takes up to a millisecond, most kernels microseconds.
+// Measures how long work takes on a device, by the device's own timestamps if it has them. The clock of the host,
+// which `src/kernels/device/time.ts` uses, is too coarse for a GPU: waiting takes up to a millisecond, most kernels
+// microseconds.
 
 import type { Device } from '../../src/kernels/device/device.ts';
 import { idle, type Launch, prepare, readBack, submit } from '../../src/kernels/device/runtime.ts';

@@ -1,4 +1,5 @@
-// Tests the gradients of a whole EDM network (SongUNet) with respect to every parameter, against torch in double precision.
+// Tests the gradients of a whole EDM network (SongUNet) with respect to every parameter, against torch in double
+// precision.
 
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,5 +1,5 @@
-// Tests whole pipelines (tiny, with random weights) against diffusers and transformers: the error of every evaluation, from
-// PNG files and with the same noise.
+// Tests whole pipelines (tiny, with random weights) against diffusers and transformers: the error of every
+// evaluation, from PNG files and with the same noise.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

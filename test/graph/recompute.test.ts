@@ -1,4 +1,5 @@
-// Gradients within a budget of memory: tests which values are kept and which are recomputed, and that the results are equal.
+// Gradients within a budget of memory: tests which values are kept and which are recomputed, and that the results are
+// equal.
 
 import { describe, expect, it } from 'vitest';
 import { costOf } from '../../src/graph/core/cost.ts';
@@ -33,7 +34,10 @@ function convolved(graph: Graph, x: Value, name: string): Value {
   return apply(graph, 'conv2d', attributes, { x: normed }, { weight, bias: constant(`${name} bias`, C, 1) });
 }
 
-/** Returns a differentiated graph: residual blocks of two convolutions, whose output is concatenated with that of the first. */
+/**
+ * Returns a differentiated graph: residual blocks of two convolutions, whose output is concatenated with that of the
+ * first.
+ */
 function network(bytes?: number, constants: (name: string) => boolean = () => false) {
   const graph = newGraph();
   const x = input(graph, 'x', [C, 2, 12, 12]);

@@ -1,5 +1,6 @@
-// Runs a routine on the device as a plan would, with memory arranged to detect mistakes: outputs and scratch start as NaN,
-// every buffer is followed by guard words that must keep their bits, and an uncaptured device error fails the test.
+// Runs a routine on the device as a plan would, with memory arranged to detect mistakes: outputs and scratch start as
+// NaN, every buffer is followed by guard words that must keep their bits, and an uncaptured device error fails the
+// test.
 
 import { type Device, type DeviceOptions, openDevice } from '../../src/kernels/device/device.ts';
 import { pack } from '../../src/kernels/device/packing.ts';

@@ -1,5 +1,5 @@
-// Tests that the kit of `bench -- device --pack` starts in a root folder with only glibc and a shell. It takes two minutes
-// and mounts folders, so it runs only on request: TEST_KIT=1 npx vitest run test/package/kit.test.ts
+// Tests that the kit of `bench -- device --pack` starts in a root folder with only glibc and a shell. It takes two
+// minutes and mounts folders, so it runs only on request: TEST_KIT=1 npx vitest run test/package/kit.test.ts
 
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -11,7 +11,10 @@ import { fakeDescribe, fakeFolder, LABELS, TEXT_SUMMARY } from './fake-folder.ts
 import { hash } from './fake-model.ts';
 import { greyPng, temporaryFolder, write } from './image-files.ts';
 
-/** Writes class folders of images whose shade is their class, two of them in wrong folders in either part, and a model. */
+/**
+ * Writes class folders of images whose shade is their class, two of them in wrong folders in either part, and a
+ * model.
+ */
 function labelledSet(perClass = 8) {
   const root = temporaryFolder();
   for (const [c, label] of LABELS.slice(0, 4).entries())

@@ -1,4 +1,5 @@
-// Tests the doctor on descriptions of many kinds of machines. Only the last group examines this machine, without a device.
+// Tests the doctor on descriptions of many kinds of machines. Only the last group examines this machine, without a
+// device.
 
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';

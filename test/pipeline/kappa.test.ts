@@ -1,5 +1,5 @@
-// The kappa of a model's card is a measurement. It is valid only for the loss, the levels and the weights with which it was
-// measured: with others the sequential strategy would drop classes with an unknown probability of error.
+// The kappa of a model's card is a measurement. It is valid only for the loss, the levels and the weights with which
+// it was measured: with others the sequential strategy would drop classes with an unknown probability of error.
 
 import { describe, expect, test } from 'vitest';
 import type { Level } from '../../src/graph/model.ts';

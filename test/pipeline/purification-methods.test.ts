@@ -1,5 +1,5 @@
-// Tests the algorithms of purification on a denoiser in closed form: against the same algorithm written out pixel by pixel,
-// the constraints after every step, and derivatives against finite differences.
+// Tests the algorithms of purification on a denoiser in closed form: against the same algorithm written out pixel by
+// pixel, the constraints after every step, and derivatives against finite differences.
 
 import { describe, expect, test } from 'vitest';
 import { UsageError } from '../../src/errors.ts';

@@ -14,7 +14,10 @@ import { SUMMARY } from './fake-folder.ts';
 
 const LENGTH = 12;
 
-/** More noises than any classifier uses: it takes noise k at its k-th level, and further ones in every draw of an attack. */
+/**
+ * More noises than any classifier uses: it takes noise k at its k-th level, and further ones in every draw of an
+ * attack.
+ */
 const MOST_OF_A_CLASSIFIER = 2 ** 31 - 1;
 
 test.each<PurifyingOptions>([

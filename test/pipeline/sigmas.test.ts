@@ -1,5 +1,5 @@
-// Tests that strategies drop classes correctly across sigmas whose weights differ by ten orders of magnitude, in a world in
-// which every error can be computed.
+// Tests that strategies drop classes correctly across sigmas whose weights differ by ten orders of magnitude, in a
+// world in which every error can be computed.
 
 import { describe, expect, it } from 'vitest';
 import type { Level } from '../../src/graph/model.ts';

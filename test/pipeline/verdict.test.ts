@@ -7,7 +7,10 @@ import { standings, verdict } from '../../src/pipeline/deciding/verdict.ts';
 import { isFailure } from '../../src/pipeline/types.ts';
 import { collect, fakeCandidates, fakeLevels, fakeModel, images } from './fake-model.ts';
 
-/** Returns a trial from one row of errors per level; `left` is the number of levels after which a candidate was dropped. */
+/**
+ * Returns a trial from one row of errors per level; `left` is the number of levels after which a candidate was
+ * dropped.
+ */
 function trialOf(
   rows: readonly (readonly number[])[],
   left: Readonly<Record<number, number>> = {},

@@ -1,5 +1,6 @@
-// The gradients that ops add to a graph, on a device: for every operand, <u, gradient> equals <J u, dy> of the reference, by
-// finite differences in f64. The kernels have their own tests; these test which kernels an op uses, and on which operands.
+// The gradients that ops add to a graph, on a device: for every operand, <u, gradient> equals <J u, dy> of the
+// reference, by finite differences in f64. The kernels have their own tests; these test which kernels an op uses, and
+// on which operands.
 
 import { afterAll, describe, expect, it } from 'vitest';
 import { differentiate } from '../../../src/graph/core/gradient.ts';
@@ -38,7 +39,10 @@ const x: Shape = [6, 3, 7, 7];
 const [c, n, h, w] = x;
 const pixels = h * w;
 const row: Shape = [c, n, 1, 1];
-/** Returns the row of an embedding (one number per channel and sample) that element k of a value shaped like x belongs to. */
+/**
+ * Returns the row of an embedding (one number per channel and sample) that element k of a value shaped like x belongs
+ * to.
+ */
 const rowOf = (k: number) => Math.floor(k / pixels);
 const levels = [0.9, 0.4, 0.8, 0.1, 0.5, 0.8, -0.6, 1.2];
 const table = Array.from({ length: 2 * c * pixels }, (_, k) => Math.sin(7 * k) * 1.5);

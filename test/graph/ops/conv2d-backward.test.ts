@@ -1,5 +1,5 @@
-// Gradients of convolutions and dense layers: the reference against finite differences, and the device against the reference
-// and against the adjoint of its own forward pass.
+// Gradients of convolutions and dense layers: the reference against finite differences, and the device against the
+// reference and against the adjoint of its own forward pass.
 
 import { afterAll, describe, expect, it } from 'vitest';
 import { ShapeError } from '../../../src/errors.ts';
@@ -52,7 +52,10 @@ const resultOf = (options: Conv2dOptions): Shape => [
   ...outputSize(options),
 ];
 
-/** Returns y and the gradients of all operands, on the device. The embedding and the residual are left out without `additions`. */
+/**
+ * Returns y and the gradients of all operands, on the device. The embedding and the residual are left out without
+ * `additions`.
+ */
 async function convolve(device: Device, options: Conv2dOptions, values: Values, additions = true) {
   const { x: shape, outChannels, kernel, stride = 1, padding = [0, 0, 0, 0], scale } = options;
   const graph = newGraph();

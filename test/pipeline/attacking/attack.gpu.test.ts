@@ -1,4 +1,5 @@
-// Tests attacks on a real network on the device: gradients of its classifier, also through purifications, and the command.
+// Tests attacks on a real network on the device: gradients of its classifier, also through purifications, and the
+// command.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

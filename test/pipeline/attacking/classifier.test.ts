@@ -1,4 +1,5 @@
-// Tests a diffusion model as a classifier to attack, alone and after a purification, against closed forms and differences.
+// Tests a diffusion model as a classifier to attack, alone and after a purification, against closed forms and
+// differences.
 
 import { describe, expect, test } from 'vitest';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
