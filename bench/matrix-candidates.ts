@@ -1,236 +1,275 @@
-// The tiles that the search tries, most promising first, and the neighbours of a tile.
+// The shapes of the search for tiles, and its candidates: a kernel for a shape, its operands, and its check.
 
-import type { ThreadTile } from './matrix-kernels/gemm-thread-tile.ts';
-import type { MatrixTile, MatrixUnit } from './matrix-kernels/matrix-tile.ts';
+import type { Kernel } from '../src/kernels/device/kernel.ts';
+import type { WeightDtype } from '../src/kernels/device/routine.ts';
+import { columns, pitch, type Shape } from '../src/kernels/device/tensor.ts';
+import { gemm } from '../src/kernels/gemm/gemm.ts';
+import { type Check, checkMatrixConv, checkMatrixGemm, checkThreadGemm } from './matrix-check.ts';
+import type { MatrixDevice } from './matrix-device.ts';
+import { conv2dMatrix, convFault, convShape, type MatrixConv, TAPS } from './matrix-kernels/conv2d-matrix.ts';
+import { gemmMatrix, type MatrixGemm } from './matrix-kernels/gemm-matrix.ts';
+import {
+  gemmThreadTile,
+  type ThreadTile,
+  threadTileFault,
+  threadTileName,
+} from './matrix-kernels/gemm-thread-tile.ts';
+import { type MatrixOut, type MatrixTile, tileFault, tileName } from './matrix-kernels/matrix-tile.ts';
 
-type Grid = readonly [rows: number, columns: number, subgroupRows: number, subgroupColumns: number];
+export type Kind = 'matrix' | 'thread' | 'present';
 
-/** Tiles for large products, in elements of a 16 x 16 unit. */
-const LARGE: readonly Grid[] = [
-  [128, 128, 2, 2],
-  [128, 128, 2, 4],
-  [128, 256, 2, 4],
-  [256, 128, 4, 2],
-  [128, 128, 4, 2],
-  [128, 64, 2, 2],
-  [64, 128, 2, 2],
-  [64, 256, 1, 4],
-  [256, 64, 4, 1],
-  [128, 128, 4, 4],
-  [128, 128, 1, 4],
-  [64, 128, 1, 4],
-  [256, 128, 4, 4],
-];
-
-/** Tiles for products with few rows or columns. */
-const SMALL: readonly Grid[] = [
-  [64, 128, 2, 2],
-  [64, 64, 2, 2],
-  [160, 128, 5, 2],
-  [64, 128, 1, 4],
-  [32, 128, 1, 4],
-  [160, 64, 5, 1],
-  [64, 64, 1, 2],
-  [32, 64, 1, 2],
-  [64, 32, 2, 1],
-  [64, 256, 2, 4],
-  [320, 64, 5, 1],
-  [160, 128, 5, 4],
-];
-
-const matrixTile = (unit: MatrixUnit, [rows, columns, subgroupRows, subgroupColumns]: Grid): MatrixTile => {
-  const scale = unit.M / 16;
-  return {
-    unit,
-    rows: rows * scale,
-    columns: columns * scale,
-    depth: 32,
-    subgroupRows,
-    subgroupColumns,
-    stage: 'workgroup',
-    load: 8,
-    pipeline: 'registers',
-    pad: 8,
-    a: 'k-major',
-  };
-};
-
-/** Sorts units by their products per instruction, most first. */
-const byVolume = (units: readonly MatrixUnit[]): MatrixUnit[] =>
-  [...units].sort((p, q) => q.M * q.N * q.K - p.M * p.N * p.K);
-
-/** Drops repeated tiles, keeping the first. */
-export const distinct = <T>(tiles: readonly T[]): T[] => [
-  ...new Map(tiles.map((tile) => [JSON.stringify(tile), tile] as const)).values(),
-];
-
-/** Returns the tiles of the coarse search over large GEMMs, most promising first. */
-export function gemmTiles(units: readonly MatrixUnit[]): MatrixTile[] {
-  const [first, ...others] = byVolume(units);
-  if (!first) return [];
-  const large = LARGE.map((grid) => matrixTile(first, grid));
-  const base = large[0]!;
-  return distinct([
-    ...large.slice(0, 5),
-    ...others.map((unit) => matrixTile(unit, LARGE[0]!)),
-    ...large.slice(0, 3).map((tile): MatrixTile => ({ ...tile, pipeline: 'double' })),
-    // Two strips of these fit into 48 KiB only without padding.
-    ...large.slice(2, 4).map((tile): MatrixTile => ({ ...tile, pipeline: 'double', pad: 0 })),
-    ...large.slice(0, 2).map((tile): MatrixTile => ({ ...tile, pipeline: 'none' })),
-    { ...base, stage: 'direct' },
-    ...large.slice(0, 3).map((tile) => ({ ...tile, depth: 64 })),
-    ...large.slice(0, 2).map((tile): MatrixTile => ({ ...tile, depth: 16, pipeline: 'double' })),
-    ...large.slice(5),
-    { ...base, a: 'm-major' },
-    { ...base, pad: 0 },
-    { ...base, pad: 16 },
-    { ...base, load: 4 },
-    { ...base, stage: 'direct', a: 'm-major' },
-    ...others.map((unit) => matrixTile(unit, LARGE[2]!)),
-    ...large.slice(3).map((tile): MatrixTile => ({ ...tile, pipeline: 'double' })),
-    { ...matrixTile(first, [128, 64, 2, 1]), stage: 'direct' },
-    { ...matrixTile(first, [64, 64, 1, 1]), stage: 'direct' },
-  ]);
+export interface GemmShape {
+  readonly name: string;
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
 }
 
-/** Returns tiles for small products, which are tried in addition to the best ones for large products. */
-export const smallTiles = (units: readonly MatrixUnit[]): MatrixTile[] => {
-  const [first] = byVolume(units);
-  return first ? SMALL.map((grid) => matrixTile(first, grid)) : [];
-};
-
-/** Returns the tiles of the coarse search over convolutions, which stage three taps at a time. */
-export function convTiles(units: readonly MatrixUnit[]): MatrixTile[] {
-  const [first, ...others] = byVolume(units);
-  if (!first) return [];
-  const shallow = [...LARGE.slice(0, 8), ...SMALL].map((grid) => ({ ...matrixTile(first, grid), depth: 16 }));
-  const [base, wide] = [shallow[0]!, shallow[2]!];
-  const half = matrixTile(first, [64, 128, 2, 2]);
-  return distinct<MatrixTile>([
-    base,
-    shallow[1]!,
-    wide,
-    { ...half, depth: 16, pipeline: 'double' },
-    half,
-    { ...matrixTile(first, [160, 128, 5, 2]), depth: 16 },
-    { ...base, pipeline: 'none' },
-    { ...wide, pipeline: 'none' },
-    ...others.map((unit) => ({ ...matrixTile(unit, LARGE[0]!), depth: 16 })),
-    ...shallow.slice(3),
-    { ...matrixTile(first, [64, 64, 2, 2]), depth: 16, pipeline: 'double' },
-    { ...half, pad: 0, depth: 16, pipeline: 'double' },
-    { ...base, pad: 0 },
-    { ...base, load: 4 },
-  ]);
+export interface ConvShape {
+  readonly name: string;
+  readonly x: Shape;
+  readonly outChannels: number;
+  readonly stride: 1 | 2;
 }
 
-/** Returns tiles that differ from a tile in one property. */
-export function neighbours(tile: MatrixTile, units: readonly MatrixUnit[]): MatrixTile[] {
-  const { rows, columns, depth, subgroupRows, subgroupColumns } = tile;
-  const staged: MatrixTile[] =
-    tile.stage === 'direct'
-      ? []
-      : [
-          ...(['none', 'registers', 'double'] as const).map((pipeline) => ({ ...tile, pipeline })),
-          ...[0, 8, 16, 24].map((pad) => ({ ...tile, pad })),
-          { ...tile, load: 4 },
-        ];
-  return distinct<MatrixTile>([
-    { ...tile, depth: depth * 2 },
-    { ...tile, depth: depth / 2 },
-    ...staged,
-    { ...tile, subgroupRows: subgroupRows * 2 },
-    { ...tile, subgroupColumns: subgroupColumns * 2 },
-    { ...tile, subgroupRows: subgroupRows / 2 },
-    { ...tile, subgroupColumns: subgroupColumns / 2 },
-    { ...tile, subgroupRows: subgroupColumns, subgroupColumns: subgroupRows },
-    { ...tile, rows: rows * 2, subgroupRows: subgroupRows * 2 },
-    { ...tile, columns: columns * 2, subgroupColumns: subgroupColumns * 2 },
-    { ...tile, rows: rows * 2 },
-    { ...tile, columns: columns * 2 },
-    { ...tile, rows: rows / 2 },
-    { ...tile, columns: columns / 2 },
-    ...units.filter(({ M }) => M === tile.unit.M).map((unit) => ({ ...tile, unit })),
-    { ...tile, a: tile.a === 'k-major' ? 'm-major' : 'k-major' },
-  ]).filter(
-    (near) =>
-      Number.isInteger(near.depth) &&
-      Number.isInteger(near.subgroupRows) &&
-      Number.isInteger(near.subgroupColumns) &&
-      JSON.stringify(near) !== JSON.stringify(tile),
-  );
-}
-
-const threadTile = (
-  [rows, columns, depth, threadRows, threadColumns]: readonly [number, number, number, number, number],
-  more: Partial<ThreadTile>,
-): ThreadTile => ({
-  rows,
-  columns,
-  depth,
-  threadRows,
-  threadColumns,
-  buffers: 2,
-  stored: 'f32',
-  staged: 'f32',
-  products: 'f32',
-  load: 4,
-  unrolled: true,
-  ...more,
+const gemmShape = (m: number, n: number, k: number): GemmShape => ({ name: `gemm ${m}x${n}x${k}`, m, n, k });
+const convOf = (
+  channels: number,
+  outChannels: number,
+  side: number,
+  n: number,
+  stride: 1 | 2 = 1,
+): ConvShape => ({
+  name: `conv ${channels}->${outChannels} ${side}x${side} n${n}${stride === 2 ? ' stride 2' : ''}`,
+  x: [channels, n, side, side],
+  outChannels,
+  stride,
 });
 
-const F16_STAGED: Partial<ThreadTile> = { stored: 'f16', staged: 'f16' };
-const F16_WIDENED: Partial<ThreadTile> = { stored: 'f16', load: 8 };
-const F16_PRODUCTS: Partial<ThreadTile> = { stored: 'f16', staged: 'f16', products: 'f16', load: 8 };
-
-/** Returns the tiles of the search over GEMMs in the registers of invocations. */
-export function threadTiles(): ThreadTile[] {
-  const shapes = [
-    [128, 128, 8, 8, 8],
-    [128, 128, 16, 8, 8],
-    [64, 128, 16, 8, 8],
-    [128, 256, 8, 8, 16],
-    [128, 128, 8, 8, 16],
-    [64, 64, 16, 4, 8],
-    [256, 128, 8, 16, 8],
-    [64, 128, 8, 8, 4],
-    [64, 64, 32, 4, 4],
-  ] as const;
-  const of = (more: Partial<ThreadTile>, count: number) =>
-    shapes.slice(0, count).map((shape) => threadTile(shape, more));
-  return distinct([
-    ...of({}, 4),
-    ...of(F16_WIDENED, 3),
-    ...of(F16_PRODUCTS, 3),
-    ...of(F16_STAGED, 2),
-    ...of({ unrolled: false }, 3),
-    ...of({ buffers: 1 }, 3),
-    ...of({}, shapes.length),
-    ...of(F16_PRODUCTS, shapes.length),
-    ...of(F16_WIDENED, shapes.length),
-    ...of({ ...F16_STAGED, load: 8 }, 3),
-    ...of({ ...F16_PRODUCTS, buffers: 1 }, 3),
-  ]);
+/** The shapes of a search. The largest of each kind is searched first, and its best tiles are tried on the others. */
+interface Shapes {
+  readonly largest: GemmShape;
+  readonly gemms: readonly GemmShape[];
+  readonly largestConv: ConvShape;
+  readonly convs: readonly ConvShape[];
 }
 
-/** Returns thread tiles that differ from a tile in one property. */
-export function threadNeighbours(tile: ThreadTile): ThreadTile[] {
-  const { rows, columns, depth, threadRows, threadColumns } = tile;
-  return distinct<ThreadTile>([
-    { ...tile, buffers: tile.buffers === 1 ? 2 : 1 },
-    { ...tile, unrolled: !tile.unrolled },
-    { ...tile, depth: depth * 2 },
-    { ...tile, depth: depth / 2 },
-    { ...tile, rows: rows * 2 },
-    { ...tile, columns: columns * 2 },
-    { ...tile, rows: rows / 2 },
-    { ...tile, columns: columns / 2 },
-    { ...tile, threadRows: threadRows * 2 },
-    { ...tile, threadColumns: threadColumns * 2 },
-    { ...tile, threadRows: threadRows / 2 },
-    { ...tile, threadColumns: threadColumns / 2 },
-  ]).filter(
-    (near) =>
-      near.depth >= 4 && near.threadRows % 4 === 0 && near.threadColumns % 4 === 0 && near.rows % 4 === 0,
-  );
+export const FULL: Shapes = {
+  largest: gemmShape(4096, 4096, 4096),
+  gemms: [
+    gemmShape(320, 65536, 320),
+    gemmShape(1280, 4096, 1280),
+    gemmShape(1024, 1024, 1024),
+    gemmShape(640, 16384, 640),
+    gemmShape(1280, 1024, 1280),
+    gemmShape(320, 4096, 320),
+  ],
+  largestConv: convOf(320, 320, 64, 16),
+  convs: [
+    convOf(640, 640, 32, 16),
+    convOf(1280, 1280, 16, 16),
+    convOf(128, 128, 32, 64),
+    convOf(128, 128, 32, 8),
+    convOf(320, 320, 64, 16, 2),
+  ],
+};
+
+export const TINY: Shapes = {
+  largest: gemmShape(256, 256, 128),
+  gemms: [gemmShape(80, 192, 64)],
+  largestConv: convOf(32, 32, 16, 2),
+  convs: [convOf(64, 48, 16, 1, 2)],
+};
+
+/** A kernel that is tried on a shape. */
+export interface Candidate {
+  readonly kind: Kind;
+  readonly name: string;
+  readonly tile?: MatrixTile | ThreadTile;
+  readonly out: MatrixOut;
+  readonly xType?: WeightDtype;
+  /** The kernel on the real shape, and its operands in the order of its bindings. */
+  readonly kernel: Kernel;
+  readonly operands: readonly Operand[];
+  readonly check?: (opened: MatrixDevice) => Promise<Check>;
 }
+
+export interface Operand {
+  readonly name: string;
+  readonly bytes: number;
+  readonly type: WeightDtype;
+}
+
+export const F32: MatrixOut = { out: 'f32' };
+export const F16_BIAS: MatrixOut = { out: 'f16', bias: true };
+export const F32_BIAS: MatrixOut = { out: 'f32', bias: true };
+
+const roundUp = (value: number, part: number): number => Math.ceil(value / part) * part;
+const sizeOf = (elements: number, type: WeightDtype): number => elements * (type === 'f16' ? 2 : 4);
+const operand = (name: string, elements: number, type: WeightDtype): Operand => ({
+  name: `${name} ${type}`,
+  bytes: sizeOf(elements, type),
+  type,
+});
+const biasOperand = (out: MatrixOut, rows: number): Operand[] =>
+  out.bias ? [operand('bias', rows, 'f32')] : [];
+const tag = (out: MatrixOut): string =>
+  out.out === 'f16' || out.bias ? ` ${out.out}${out.bias ? '+bias' : ''}` : '';
+
+function matrixGemmSpec(
+  tile: MatrixTile,
+  m: number,
+  n: number,
+  k: number,
+  out: MatrixOut,
+  bType: WeightDtype,
+): MatrixGemm {
+  const [rows, wide, deep] = [roundUp(m, tile.rows), roundUp(n, tile.columns), roundUp(k, tile.depth)];
+  const aPitch = tile.a === 'k-major' ? rows : deep;
+  return { m: rows, n: wide, k: deep, aPitch, bPitch: wide, cPitch: wide, bType, ...out };
+}
+
+/** Returns a candidate, or the reason why it cannot be created. */
+export function attempted(make: () => Candidate | string): Candidate | string {
+  try {
+    return make();
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
+
+/** Returns a GEMM on matrix units for a shape, or the reason why there is none. */
+export function matrixGemmCandidate(
+  opened: MatrixDevice,
+  tile: MatrixTile,
+  shape: GemmShape,
+  out = F32,
+  bType: WeightDtype = 'f16',
+): Candidate | string {
+  const { device, lanes } = opened;
+  const { workgroupBytes: bytes, maxInvocations: invocations } = device.capabilities;
+  const fault = tileFault(tile, { lanes, bytes, invocations }, out);
+  if (fault) return fault;
+  const spec = matrixGemmSpec(tile, shape.m, shape.n, shape.k, out, bType);
+  return {
+    kind: 'matrix',
+    name: `${tileName(tile)}${tag(out)}${bType === 'f32' ? ' x f32' : ''}`,
+    tile,
+    out,
+    xType: bType,
+    kernel: gemmMatrix(tile, lanes, spec),
+    operands: [
+      operand('a', spec.m * spec.k, 'f16'),
+      operand('b', spec.n * spec.k, bType),
+      ...biasOperand(out, spec.m),
+      operand('c', spec.m * spec.n, out.out),
+    ],
+    check: ({ device: on }) => {
+      const small = matrixGemmSpec(tile, tile.rows * 2, tile.columns * 2, tile.depth * 3, out, bType);
+      return checkMatrixGemm(on, gemmMatrix(tile, lanes, small), tile, small, 2000);
+    },
+  };
+}
+
+/** Returns a convolution on matrix units for a shape, or the reason why there is none. */
+export function matrixConvCandidate(
+  opened: MatrixDevice,
+  tile: MatrixTile,
+  shape: ConvShape,
+  out = F32,
+  xType: WeightDtype = 'f16',
+): Candidate | string {
+  const { device, lanes } = opened;
+  const { workgroupBytes: bytes, maxInvocations: invocations } = device.capabilities;
+  const conv: MatrixConv = {
+    x: shape.x,
+    outChannels: shape.outChannels,
+    stride: shape.stride,
+    xType,
+    ...out,
+  };
+  const fault = tileFault(tile, { lanes, bytes, invocations }, out, TAPS) ?? convFault(tile, conv);
+  if (fault) return fault;
+  const y = convShape(conv);
+  const rows = roundUp(y[0], tile.rows);
+  const x = operand('x', shape.x[0] * pitch(shape.x), xType);
+  return {
+    kind: 'matrix',
+    name: `${tileName(tile)}${tag(out)}${xType === 'f32' ? ' x f32' : ''}`,
+    tile,
+    out,
+    xType,
+    kernel: conv2dMatrix(tile, lanes, conv),
+    operands: [
+      operand('a', 9 * shape.x[0] * rows, 'f16'),
+      x,
+      x,
+      ...biasOperand(out, rows),
+      operand('c', y[0] * pitch(y), out.out),
+    ],
+    check: ({ device: on }) => {
+      // Rows and columns that end inside a tile, and two strips of channels.
+      const side = 16 * shape.stride;
+      const small: MatrixConv = {
+        ...conv,
+        x: [2 * tile.depth, 2, 6 * shape.stride, side],
+        outChannels: tile.rows + tile.unit.M,
+      };
+      return checkMatrixConv(on, conv2dMatrix(tile, lanes, small), tile, small, 2000);
+    },
+  };
+}
+
+/** Returns a GEMM in registers for a shape, or the reason why there is none. */
+export function threadCandidate(
+  opened: MatrixDevice,
+  tile: ThreadTile,
+  shape: GemmShape,
+): Candidate | string {
+  const { workgroupBytes: bytes, maxInvocations: invocations, f16 } = opened.device.capabilities;
+  const fault = threadTileFault(tile, { bytes, invocations, f16 });
+  if (fault) return fault;
+  const [m, n, k] = [
+    roundUp(shape.m, tile.rows),
+    roundUp(shape.n, tile.columns),
+    roundUp(shape.k, tile.depth),
+  ];
+  return {
+    kind: 'thread',
+    name: threadTileName(tile),
+    tile,
+    out: F32,
+    kernel: gemmThreadTile(tile, { m, n, k }),
+    operands: [
+      operand('a', m * k, tile.stored),
+      operand('b', n * k, tile.stored),
+      operand('c', m * n, 'f32'),
+    ],
+    check: ({ device: on }) => {
+      const small = { m: tile.rows * 2, n: tile.columns * 2, k: tile.depth * 3 };
+      return checkThreadGemm(on, gemmThreadTile(tile, small), tile, small, 2000);
+    },
+  };
+}
+
+/** Returns the GEMM that the library uses on GPUs. */
+export function presentCandidate(opened: MatrixDevice, shape: GemmShape, aType: WeightDtype): Candidate {
+  const { m, n, k } = shape;
+  const spec = { m, k, columns: n, a: { pitch: m }, b: { pitch: n }, c: { pitch: n }, aType };
+  return {
+    kind: 'present',
+    name: `present gemm.tile, weights ${aType}`,
+    out: F32,
+    kernel: gemm({ ...opened.device.capabilities, family: 'tile' }, spec),
+    operands: [operand('a', m * k, aType), operand('b', n * k, 'f32'), operand('c', m * n, 'f32')],
+  };
+}
+
+export const reasonOf = (error: unknown): string =>
+  (error instanceof Error ? error.message : String(error)).slice(0, 400);
+
+export const gemmFlops = ({ m, n, k }: GemmShape): number => 2 * m * n * k;
+export const convFlops = (shape: ConvShape): number => {
+  const y = convShape({ ...shape, xType: 'f16', out: 'f32' });
+  return 2 * 9 * shape.x[0] * y[0] * columns(y);
+};

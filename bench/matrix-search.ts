@@ -8,11 +8,32 @@
 // that crashed it.
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import type { Kernel } from '../src/kernels/device/kernel.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { compileAhead, createStorage } from '../src/kernels/device/runtime.ts';
-import { columns, pitch, type Shape } from '../src/kernels/device/tensor.ts';
-import { gemm } from '../src/kernels/gemm/gemm.ts';
+import {
+  attempted,
+  type Candidate,
+  type ConvShape,
+  convFlops,
+  F16_BIAS,
+  F32,
+  F32_BIAS,
+  FULL,
+  type GemmShape,
+  gemmFlops,
+  type Kind,
+  matrixConvCandidate,
+  matrixGemmCandidate,
+  type Operand,
+  presentCandidate,
+  reasonOf,
+  TINY,
+  threadCandidate,
+} from './matrix-candidates.ts';
+import { type Check, type Halves, randomHalves } from './matrix-check.ts';
+import { type Flags, type MatrixDevice, openMatrixDevice } from './matrix-device.ts';
+import type { ThreadTile } from './matrix-kernels/gemm-thread-tile.ts';
+import type { MatrixOut, MatrixTile } from './matrix-kernels/matrix-tile.ts';
 import {
   convTiles,
   distinct,
@@ -21,25 +42,7 @@ import {
   smallTiles,
   threadNeighbours,
   threadTiles,
-} from './matrix-candidates.ts';
-import {
-  type Check,
-  checkMatrixConv,
-  checkMatrixGemm,
-  checkThreadGemm,
-  type Halves,
-  randomHalves,
-} from './matrix-check.ts';
-import { type Flags, type MatrixDevice, openMatrixDevice } from './matrix-device.ts';
-import { conv2dMatrix, convFault, convShape, type MatrixConv, TAPS } from './matrix-kernels/conv2d-matrix.ts';
-import { gemmMatrix, type MatrixGemm } from './matrix-kernels/gemm-matrix.ts';
-import {
-  gemmThreadTile,
-  type ThreadTile,
-  threadTileFault,
-  threadTileName,
-} from './matrix-kernels/gemm-thread-tile.ts';
-import { type MatrixOut, type MatrixTile, tileFault, tileName } from './matrix-kernels/matrix-tile.ts';
+} from './matrix-search-tiles.ts';
 import { type Ceilings, measureCeilings, timeLaunch } from './matrix-timing.ts';
 
 export interface SearchOptions {
@@ -85,254 +88,6 @@ export interface SearchResults {
   /** Candidates that were running when the file was written. */
   readonly running: readonly string[];
 }
-
-type Kind = 'matrix' | 'thread' | 'present';
-
-interface GemmShape {
-  readonly name: string;
-  readonly m: number;
-  readonly n: number;
-  readonly k: number;
-}
-
-interface ConvShape {
-  readonly name: string;
-  readonly x: Shape;
-  readonly outChannels: number;
-  readonly stride: 1 | 2;
-}
-
-const gemmShape = (m: number, n: number, k: number): GemmShape => ({ name: `gemm ${m}x${n}x${k}`, m, n, k });
-const convOf = (
-  channels: number,
-  outChannels: number,
-  side: number,
-  n: number,
-  stride: 1 | 2 = 1,
-): ConvShape => ({
-  name: `conv ${channels}->${outChannels} ${side}x${side} n${n}${stride === 2 ? ' stride 2' : ''}`,
-  x: [channels, n, side, side],
-  outChannels,
-  stride,
-});
-
-/** The shapes of a search. The largest of each kind is searched first, and its best tiles are tried on the others. */
-interface Shapes {
-  readonly largest: GemmShape;
-  readonly gemms: readonly GemmShape[];
-  readonly largestConv: ConvShape;
-  readonly convs: readonly ConvShape[];
-}
-
-const FULL: Shapes = {
-  largest: gemmShape(4096, 4096, 4096),
-  gemms: [
-    gemmShape(320, 65536, 320),
-    gemmShape(1280, 4096, 1280),
-    gemmShape(1024, 1024, 1024),
-    gemmShape(640, 16384, 640),
-    gemmShape(1280, 1024, 1280),
-    gemmShape(320, 4096, 320),
-  ],
-  largestConv: convOf(320, 320, 64, 16),
-  convs: [
-    convOf(640, 640, 32, 16),
-    convOf(1280, 1280, 16, 16),
-    convOf(128, 128, 32, 64),
-    convOf(128, 128, 32, 8),
-    convOf(320, 320, 64, 16, 2),
-  ],
-};
-
-const TINY: Shapes = {
-  largest: gemmShape(256, 256, 128),
-  gemms: [gemmShape(80, 192, 64)],
-  largestConv: convOf(32, 32, 16, 2),
-  convs: [convOf(64, 48, 16, 1, 2)],
-};
-
-/** A kernel that is tried on a shape. */
-interface Candidate {
-  readonly kind: Kind;
-  readonly name: string;
-  readonly tile?: MatrixTile | ThreadTile;
-  readonly out: MatrixOut;
-  readonly xType?: WeightDtype;
-  /** The kernel on the real shape, and its operands in the order of its bindings. */
-  readonly kernel: Kernel;
-  readonly operands: readonly Operand[];
-  readonly check?: (opened: MatrixDevice) => Promise<Check>;
-}
-
-interface Operand {
-  readonly name: string;
-  readonly bytes: number;
-  readonly type: WeightDtype;
-}
-
-const F32: MatrixOut = { out: 'f32' };
-const F16_BIAS: MatrixOut = { out: 'f16', bias: true };
-const F32_BIAS: MatrixOut = { out: 'f32', bias: true };
-
-const roundUp = (value: number, part: number): number => Math.ceil(value / part) * part;
-const sizeOf = (elements: number, type: WeightDtype): number => elements * (type === 'f16' ? 2 : 4);
-const operand = (name: string, elements: number, type: WeightDtype): Operand => ({
-  name: `${name} ${type}`,
-  bytes: sizeOf(elements, type),
-  type,
-});
-const biasOperand = (out: MatrixOut, rows: number): Operand[] =>
-  out.bias ? [operand('bias', rows, 'f32')] : [];
-const tag = (out: MatrixOut): string =>
-  out.out === 'f16' || out.bias ? ` ${out.out}${out.bias ? '+bias' : ''}` : '';
-
-function matrixGemmSpec(
-  tile: MatrixTile,
-  m: number,
-  n: number,
-  k: number,
-  out: MatrixOut,
-  bType: WeightDtype,
-): MatrixGemm {
-  const [rows, wide, deep] = [roundUp(m, tile.rows), roundUp(n, tile.columns), roundUp(k, tile.depth)];
-  const aPitch = tile.a === 'k-major' ? rows : deep;
-  return { m: rows, n: wide, k: deep, aPitch, bPitch: wide, cPitch: wide, bType, ...out };
-}
-
-/** Returns a candidate, or the reason why it cannot be created. */
-function attempted(make: () => Candidate | string): Candidate | string {
-  try {
-    return make();
-  } catch (error) {
-    return reasonOf(error);
-  }
-}
-
-/** Returns a GEMM on matrix units for a shape, or the reason why there is none. */
-function matrixGemmCandidate(
-  opened: MatrixDevice,
-  tile: MatrixTile,
-  shape: GemmShape,
-  out = F32,
-  bType: WeightDtype = 'f16',
-): Candidate | string {
-  const { device, lanes } = opened;
-  const { workgroupBytes: bytes, maxInvocations: invocations } = device.capabilities;
-  const fault = tileFault(tile, { lanes, bytes, invocations }, out);
-  if (fault) return fault;
-  const spec = matrixGemmSpec(tile, shape.m, shape.n, shape.k, out, bType);
-  return {
-    kind: 'matrix',
-    name: `${tileName(tile)}${tag(out)}${bType === 'f32' ? ' x f32' : ''}`,
-    tile,
-    out,
-    xType: bType,
-    kernel: gemmMatrix(tile, lanes, spec),
-    operands: [
-      operand('a', spec.m * spec.k, 'f16'),
-      operand('b', spec.n * spec.k, bType),
-      ...biasOperand(out, spec.m),
-      operand('c', spec.m * spec.n, out.out),
-    ],
-    check: ({ device: on }) => {
-      const small = matrixGemmSpec(tile, tile.rows * 2, tile.columns * 2, tile.depth * 3, out, bType);
-      return checkMatrixGemm(on, gemmMatrix(tile, lanes, small), tile, small, 2000);
-    },
-  };
-}
-
-/** Returns a convolution on matrix units for a shape, or the reason why there is none. */
-function matrixConvCandidate(
-  opened: MatrixDevice,
-  tile: MatrixTile,
-  shape: ConvShape,
-  out = F32,
-  xType: WeightDtype = 'f16',
-): Candidate | string {
-  const { device, lanes } = opened;
-  const { workgroupBytes: bytes, maxInvocations: invocations } = device.capabilities;
-  const conv: MatrixConv = {
-    x: shape.x,
-    outChannels: shape.outChannels,
-    stride: shape.stride,
-    xType,
-    ...out,
-  };
-  const fault = tileFault(tile, { lanes, bytes, invocations }, out, TAPS) ?? convFault(tile, conv);
-  if (fault) return fault;
-  const y = convShape(conv);
-  const rows = roundUp(y[0], tile.rows);
-  const x = operand('x', shape.x[0] * pitch(shape.x), xType);
-  return {
-    kind: 'matrix',
-    name: `${tileName(tile)}${tag(out)}${xType === 'f32' ? ' x f32' : ''}`,
-    tile,
-    out,
-    xType,
-    kernel: conv2dMatrix(tile, lanes, conv),
-    operands: [
-      operand('a', 9 * shape.x[0] * rows, 'f16'),
-      x,
-      x,
-      ...biasOperand(out, rows),
-      operand('c', y[0] * pitch(y), out.out),
-    ],
-    check: ({ device: on }) => {
-      // Rows and columns that end inside a tile, and two strips of channels.
-      const side = 16 * shape.stride;
-      const small: MatrixConv = {
-        ...conv,
-        x: [2 * tile.depth, 2, 6 * shape.stride, side],
-        outChannels: tile.rows + tile.unit.M,
-      };
-      return checkMatrixConv(on, conv2dMatrix(tile, lanes, small), tile, small, 2000);
-    },
-  };
-}
-
-/** Returns a GEMM in registers for a shape, or the reason why there is none. */
-function threadCandidate(opened: MatrixDevice, tile: ThreadTile, shape: GemmShape): Candidate | string {
-  const { workgroupBytes: bytes, maxInvocations: invocations, f16 } = opened.device.capabilities;
-  const fault = threadTileFault(tile, { bytes, invocations, f16 });
-  if (fault) return fault;
-  const [m, n, k] = [
-    roundUp(shape.m, tile.rows),
-    roundUp(shape.n, tile.columns),
-    roundUp(shape.k, tile.depth),
-  ];
-  return {
-    kind: 'thread',
-    name: threadTileName(tile),
-    tile,
-    out: F32,
-    kernel: gemmThreadTile(tile, { m, n, k }),
-    operands: [
-      operand('a', m * k, tile.stored),
-      operand('b', n * k, tile.stored),
-      operand('c', m * n, 'f32'),
-    ],
-    check: ({ device: on }) => {
-      const small = { m: tile.rows * 2, n: tile.columns * 2, k: tile.depth * 3 };
-      return checkThreadGemm(on, gemmThreadTile(tile, small), tile, small, 2000);
-    },
-  };
-}
-
-/** Returns the GEMM that the library uses on GPUs. */
-function presentCandidate(opened: MatrixDevice, shape: GemmShape, aType: WeightDtype): Candidate {
-  const { m, n, k } = shape;
-  const spec = { m, k, columns: n, a: { pitch: m }, b: { pitch: n }, c: { pitch: n }, aType };
-  return {
-    kind: 'present',
-    name: `present gemm.tile, weights ${aType}`,
-    out: F32,
-    kernel: gemm({ ...opened.device.capabilities, family: 'tile' }, spec),
-    operands: [operand('a', m * k, aType), operand('b', n * k, 'f32'), operand('c', m * n, 'f32')],
-  };
-}
-
-const reasonOf = (error: unknown): string =>
-  (error instanceof Error ? error.message : String(error)).slice(0, 400);
 
 /** How the message of a timeout starts. */
 const NO_ANSWER = 'no answer';
@@ -644,12 +399,6 @@ class Search {
         );
   }
 }
-
-const gemmFlops = ({ m, n, k }: GemmShape): number => 2 * m * n * k;
-const convFlops = (shape: ConvShape): number => {
-  const y = convShape({ ...shape, xType: 'f16', out: 'f32' });
-  return 2 * 9 * shape.x[0] * y[0] * columns(y);
-};
 
 /** Runs the search and returns its results; the head of this file describes it. */
 export async function search(options: SearchOptions = {}): Promise<SearchResults> {
