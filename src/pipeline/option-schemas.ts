@@ -12,11 +12,14 @@ export const integer = (least: number, most = Number.MAX_SAFE_INTEGER) =>
     .transform(Number)
     .refine((n) => n >= least && n <= most);
 
-/** Integers of 1 or more, separated by commas. */
-export const integers = z
-  .string()
-  .transform((text) => text.split(',').map((part) => part.trim()))
-  .pipe(z.array(integer(1)).min(1));
+/** Integers of 1 or more, with their description. */
+export const integers = {
+  schema: z
+    .string()
+    .transform((text) => text.split(',').map((part) => part.trim()))
+    .pipe(z.array(integer(1)).min(1)),
+  expected: 'integers of 1 or more, separated by commas',
+};
 
 /** An integer of 1 or more, or `auto`, whose value is undefined. */
 export const auto = z.union([z.literal('auto').transform(() => undefined), integer(1)]);

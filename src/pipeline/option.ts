@@ -39,13 +39,13 @@ export type OptionsFor<Values> = {
 /** Values of options by their names; undefined for those that were not given. */
 export type OptionValues = Readonly<Record<string, unknown>>;
 
-/** An entry of a registry, as far as the command line needs it. */
-export interface Entry {
-  readonly name: string;
+/** An entry of a registry, as far as the command line needs it. An option that was not given has the value undefined. */
+export interface Entry<Values = OptionValues, Name extends string = string> {
+  readonly name: Name;
   /** Says in a few words what it does, for help texts. */
   readonly summary: string;
   /** Its own options. Entries may share an option. */
-  readonly options: OptionSet;
+  readonly options: OptionsFor<Values>;
 }
 
 /** Returns the options of all entries. */
@@ -67,8 +67,8 @@ export const namesOf = (entries: readonly Pick<Entry, 'name'>[]): string =>
     .replace(/, ([^,]*)$/, ' or $1');
 
 /**
- * Checks that every option with a value belongs to one of the `chosen` entries. `title` and `kind` say how
- * messages call an option, and what its owners are.
+ * Checks that every option with a value belongs to one of the `chosen` entries. In messages `kind` says what the owners
+ * of an option are, and `title` names an option, by default by its flag.
  *
  * @throws UsageError naming the entries that the option belongs to.
  */
@@ -76,11 +76,12 @@ export function checkOwners(
   entries: readonly Entry[],
   chosen: readonly Entry[],
   values: OptionValues,
-  { kind, title = (name) => name }: { readonly kind: string; readonly title?: (option: string) => string },
+  kind: string,
+  title?: (option: string) => string,
 ): void {
-  for (const name of Object.keys(optionsOf(entries))) {
+  for (const [name, option] of Object.entries(optionsOf(entries))) {
     if (values[name] === undefined || chosen.some(({ options }) => name in options)) continue;
     const owners = entries.filter(({ options }) => name in options);
-    throw new UsageError(`${title(name)} belongs to ${kind}${namesOf(owners)}`);
+    throw new UsageError(`${title?.(name) ?? longFlag(option)} belongs to ${kind}${namesOf(owners)}`);
   }
 }

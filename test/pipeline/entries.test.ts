@@ -76,8 +76,8 @@ test('an attack', async () => {
   const { values, help } = parsed(optionsOf(attacks), '--shift', '0.25');
   expect(help).toMatch(/--shift <size> +shift: size/);
   expect(namesOf(attacks)).toContain('square or shift');
-  expect(() => checkOwners(attacks, [ATTACK_ENTRIES[0]!], values, { kind: 'the attack ' })).toThrow(
-    'shift belongs to the attack shift',
+  expect(() => checkOwners(attacks, [ATTACK_ENTRIES[0]!], values, 'the attack ')).toThrow(
+    '--shift belongs to the attack shift',
   );
   const { make, defaults } = entryOf(attacks, 'shift');
   // Moving the only pixel up helps the class of the larger weight, so the other one loses.

@@ -1,12 +1,11 @@
 // What the command line knows of an attack.
 
-import type { Entry, OptionsFor, OptionValues } from '../option.ts';
+import type { Entry, OptionValues } from '../option.ts';
 import type { Attack } from './attack.ts';
 
-/** An attack by name. An option that was not given has the value undefined. */
-export interface AttackEntry<Values = OptionValues, Name extends string = string> extends Entry {
-  readonly name: Name;
-  readonly options: OptionsFor<Values>;
+/** An attack by name. */
+export interface AttackEntry<Values = OptionValues, Name extends string = string>
+  extends Entry<Values, Name> {
   /** What counts if nothing is given: AutoAttack's settings. */
   readonly defaults: { readonly steps: number; readonly restarts: number };
   /** The fewest classes that its loss can compare. */

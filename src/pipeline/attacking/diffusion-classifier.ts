@@ -3,6 +3,7 @@
 
 import { ModelError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
+import { product, sum } from '../../numbers.ts';
 import { ascending } from '../deciding/levels.ts';
 import type { Batcher, LeasedImage } from '../stream/batcher.ts';
 import { batcherOf, batcherOfClassifier, type ClassifierInfo } from '../stream/sharing.ts';
@@ -60,7 +61,7 @@ export function classifierBy(batcher: Batcher, options: ClassifierOptions = {}):
   const weighted = levels.some(({ weight }) => weight > 0);
   const weightAt = (level: number) => (weighted ? levels[level]!.weight : 1);
   const count = Math.min(options.levelsPerDraw ?? levels.length, levels.length);
-  const length = inputShape.reduce((product, side) => product * side, 1);
+  const length = product(inputShape);
 
   /** Returns the levels that a draw visits, with their noise and their share of the weight. */
   const visits = (draw: number) => {
@@ -69,7 +70,7 @@ export function classifierBy(batcher: Batcher, options: ClassifierOptions = {}):
       const level = order[noise % levels.length]!;
       return { noise, level, weight: weightAt(level) };
     });
-    const total = all.reduce((sum, { weight }) => sum + weight, 0);
+    const total = sum(all.map(({ weight }) => weight));
     const scale = total > 0 ? 1 / total : 1 / all.length;
     return all
       .map((visit) => ({ ...visit, weight: (total > 0 ? visit.weight : 1) * scale }))
@@ -130,11 +131,11 @@ export function classifierBy(batcher: Batcher, options: ClassifierOptions = {}):
           const matter = best
             .map(({ index }, c) => ({ index, factor: (-2 * by[c]!) / temperature, by: Math.abs(by[c]!) }))
             .filter((one) => one.by > NEGLIGIBLE * most);
-          const sum = new Float64Array(length);
+          const gradient = new Float64Array(length);
           const among = matter.map(({ index }) => index);
           const factorOf = (c: number, visit: number) => matter[c]!.factor * seen[visit]!.weight;
           const add = (row: Float32Array, factor: number) => {
-            for (let k = 0; k < length; k++) sum[k]! += factor * row[k]!;
+            for (let k = 0; k < length; k++) gradient[k]! += factor * row[k]!;
           };
           if (lease.sums) {
             const [level, noise] = [seen.map((visit) => visit.level), seen.map((visit) => visit.noise)];
@@ -144,7 +145,7 @@ export function classifierBy(batcher: Batcher, options: ClassifierOptions = {}):
             await lease.gradients(askingOf(among, seen), (i, _, row) =>
               add(row, factorOf(i % among.length, Math.floor(i / among.length))),
             );
-          return { logits, gradient: sum };
+          return { logits, gradient };
         }),
     }),
   };

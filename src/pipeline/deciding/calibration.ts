@@ -2,6 +2,7 @@
 // likelihood (temperature scaling: Guo et al. 2017, "On Calibration of Modern Neural Networks").
 
 import { UsageError } from '../../errors.ts';
+import { sum } from '../../numbers.ts';
 
 /** A labelled image: the weighted mean error of every class, and which class is right. */
 export interface ClassErrors {
@@ -14,15 +15,15 @@ export interface ClassErrors {
 export function probabilities(errors: readonly number[], temperature: number): number[] {
   const least = Math.min(...errors);
   const likelihoods = errors.map((error) => Math.exp((least - error) / temperature));
-  const total = likelihoods.reduce((sum, likelihood) => sum + likelihood, 0);
+  const total = sum(likelihoods);
   return likelihoods.map((likelihood) => likelihood / total);
 }
 
 /** Returns slope and curvature of the mean negative log-likelihood in beta = 1 / temperature, in which it is convex. */
-function slopeAt(outcomes: readonly ClassErrors[], beta: number): { slope: number; curvature: number } {
+function slopeAt(images: readonly ClassErrors[], beta: number): { slope: number; curvature: number } {
   let slope = 0;
   let curvature = 0;
-  for (const { errors, truth } of outcomes) {
+  for (const { errors, truth } of images) {
     const p = probabilities(errors, 1 / beta);
     const right = errors[truth]!;
     // Differences to the right class's error are small, so little is lost to cancellation.
@@ -33,7 +34,7 @@ function slopeAt(outcomes: readonly ClassErrors[], beta: number): { slope: numbe
     slope -= mean;
     curvature += spread;
   }
-  return { slope: slope / outcomes.length, curvature: curvature / outcomes.length };
+  return { slope: slope / images.length, curvature: curvature / images.length };
 }
 
 /**
@@ -44,28 +45,25 @@ function slopeAt(outcomes: readonly ClassErrors[], beta: number): { slope: numbe
  *   (the likelihood then grows as long as the temperature falls), or if the right classes do not have smaller
  *   errors than the others on average.
  */
-export function fitTemperature(outcomes: readonly ClassErrors[]): number {
-  if (outcomes.length === 0)
-    throw new UsageError('expected labelled images to fit a temperature to, got none');
-  if (
-    outcomes.every(({ errors, truth }) => errors.every((error, c) => c === truth || error > errors[truth]!))
-  )
+export function fitTemperature(images: readonly ClassErrors[]): number {
+  if (images.length === 0) throw new UsageError('expected labelled images to fit a temperature to, got none');
+  if (images.every(({ errors, truth }) => errors.every((error, c) => c === truth || error > errors[truth]!)))
     throw new UsageError(
-      `all ${outcomes.length} images are classified correctly, so the likelihood has no maximum; add images, some of them misclassified`,
+      `all ${images.length} images are classified correctly, so the likelihood has no maximum; add images, some of them misclassified`,
     );
-  if (slopeAt(outcomes, Number.MIN_VALUE).slope >= 0)
+  if (slopeAt(images, Number.MIN_VALUE).slope >= 0)
     throw new UsageError(
       'the right classes do not have smaller errors than the others; check that the labels belong to this model',
     );
   let low = 0;
   let high = 1;
-  while (slopeAt(outcomes, high).slope < 0) {
+  while (slopeAt(images, high).slope < 0) {
     low = high;
     high *= 4;
   }
   let beta = (low + high) / 2;
   for (let k = 0; k < 200; k++) {
-    const { slope, curvature } = slopeAt(outcomes, beta);
+    const { slope, curvature } = slopeAt(images, beta);
     if (slope < 0) low = beta;
     else high = beta;
     const newton = beta - slope / curvature;
@@ -97,17 +95,17 @@ export interface Reliability {
 }
 
 /** Measures the probabilities of a temperature on labelled images, in bins of equal width. */
-export function reliabilityOf(outcomes: readonly ClassErrors[], temperature: number, bins = 15): Reliability {
+export function reliabilityOf(images: readonly ClassErrors[], temperature: number, bins = 15): Reliability {
   const sums = Array.from({ length: bins }, () => ({ images: 0, confidence: 0, right: 0 }));
   let loss = 0;
   let right = 0;
-  for (const { errors, truth } of outcomes) {
+  for (const { errors, truth } of images) {
     const p = probabilities(errors, temperature);
     const confidence = Math.max(...p);
     const hit = p.indexOf(confidence) === truth ? 1 : 0;
     // ln p is computed directly, since p itself may underflow.
     const least = Math.min(...errors);
-    const total = errors.reduce((sum, error) => sum + Math.exp((least - error) / temperature), 0);
+    const total = sum(errors.map((error) => Math.exp((least - error) / temperature)));
     loss += (errors[truth]! - least) / temperature + Math.log(total);
     right += hit;
     const bin = sums[Math.min(bins - 1, Math.max(0, Math.ceil(confidence * bins) - 1))]!;
@@ -115,18 +113,17 @@ export function reliabilityOf(outcomes: readonly ClassErrors[], temperature: num
     bin.confidence += confidence;
     bin.right += hit;
   }
-  const count = outcomes.length;
+  const count = images.length;
   return {
     accuracy: right / count,
     negativeLogLikelihood: loss / count,
-    expectedCalibrationError:
-      sums.reduce((sum, bin) => sum + Math.abs(bin.right - bin.confidence), 0) / count,
-    bins: sums.map(({ images, confidence, right: hits }, i) => ({
+    expectedCalibrationError: sum(sums.map((bin) => Math.abs(bin.right - bin.confidence))) / count,
+    bins: sums.map((bin, i) => ({
       from: i / bins,
       to: (i + 1) / bins,
-      images,
-      confidence: images && confidence / images,
-      accuracy: images && hits / images,
+      images: bin.images,
+      confidence: bin.images && bin.confidence / bin.images,
+      accuracy: bin.images && bin.right / bin.images,
     })),
   };
 }
@@ -136,16 +133,16 @@ export function reliabilityOf(outcomes: readonly ClassErrors[], temperature: num
  * of every class, spread evenly over its images in their order.
  */
 export function holdOut(
-  outcomes: readonly ClassErrors[],
+  images: readonly ClassErrors[],
   fraction: number,
 ): { readonly fit: ClassErrors[]; readonly heldOut: ClassErrors[] } {
   const seen = new Map<number, number>();
   const fit: ClassErrors[] = [];
   const heldOut: ClassErrors[] = [];
-  for (const outcome of outcomes) {
-    const k = seen.get(outcome.truth) ?? 0;
-    seen.set(outcome.truth, k + 1);
-    (Math.floor((k + 1) * fraction) > Math.floor(k * fraction) ? heldOut : fit).push(outcome);
+  for (const image of images) {
+    const k = seen.get(image.truth) ?? 0;
+    seen.set(image.truth, k + 1);
+    (Math.floor((k + 1) * fraction) > Math.floor(k * fraction) ? heldOut : fit).push(image);
   }
   return { fit, heldOut };
 }

@@ -96,16 +96,14 @@ export const stagedEntry: StrategyEntry<Partial<StagedSchedule>> = {
   summary: 'in the stages of --n-samples and --to-keep',
   options: {
     nSamples: {
+      ...integers,
       flags: '--n-samples <list>',
       help: 'staged: noise levels of each stage, such as 50,500; by default the grid has as many levels as the largest',
-      schema: integers,
-      expected: 'integers of 1 or more, separated by commas',
     },
     toKeep: {
+      ...integers,
       flags: '--to-keep <list>',
       help: 'staged: candidates kept after each stage, such as 5,1',
-      schema: integers,
-      expected: 'integers of 1 or more, separated by commas',
     },
   },
   choose({ nSamples, toKeep }) {

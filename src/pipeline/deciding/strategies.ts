@@ -1,6 +1,6 @@
 // The strategies by name. A new one is a file of its own, with its function and its entry, and a name in this list.
 
-import { checkOwners, entryOf, longFlag, type OptionValues, optionsOf } from '../option.ts';
+import { checkOwners, entryOf, type OptionValues } from '../option.ts';
 import { allEntry } from './all.ts';
 import { sequentialEntry } from './sequential.ts';
 import { stagedEntry } from './staged.ts';
@@ -19,8 +19,6 @@ export function chooseStrategy(
   strategies: readonly StrategyEntry[] = STRATEGIES,
 ): ChosenStrategy {
   const entry = entryOf(strategies, name);
-  const options = optionsOf(strategies);
-  const title = (option: string) => longFlag(options[option]!);
-  checkOwners(strategies, [entry], values, { kind: '--strategy ', title });
+  checkOwners(strategies, [entry], values, '--strategy ');
   return entry.choose(values);
 }

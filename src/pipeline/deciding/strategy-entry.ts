@@ -1,6 +1,6 @@
 // What the command line knows of a strategy.
 
-import type { Entry, OptionsFor, OptionValues } from '../option.ts';
+import type { Entry, OptionValues } from '../option.ts';
 import type { Strategy } from './trial.ts';
 
 /** A strategy that was chosen by name, with the values of its options. */
@@ -12,9 +12,8 @@ export interface ChosenStrategy {
   readonly gridLength?: number;
 }
 
-/** A strategy by name. An option that was not given has the value undefined. */
-export interface StrategyEntry<Values = OptionValues> extends Entry {
-  readonly options: OptionsFor<Values>;
+/** A strategy by name. */
+export interface StrategyEntry<Values = OptionValues> extends Entry<Values> {
   /**
    * Why energies of two images cannot be compared under this strategy, for a message; absent if they can,
    * since all candidates of every image are evaluated on the same levels.

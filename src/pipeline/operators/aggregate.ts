@@ -4,10 +4,10 @@ import { type Errors, failedImage, type ImageInFlight, isFan, type Passing } fro
 import { streamOperator } from '../stream/observable.ts';
 
 /**
- * Gathers the errors of an image. After all fans of its last round have arrived, in any order, emits the image with their
+ * Gathers the errors of an image. After all groups of its last round have arrived, in any order, emits the image with their
  * errors in its trial. An image with a failed evaluation leaves its slot and becomes a failure. Other failures pass.
  *
- * Holds the fans of incomplete rounds, at most those of all images in flight.
+ * Holds the groups of incomplete rounds, at most those of all images in flight.
  *
  * @return an operator from errors to images in flight.
  *
@@ -45,12 +45,12 @@ function complete(image: ImageInFlight, round: readonly Errors[]): Passing {
     return failedImage(image, failed.failure);
   }
   const parts = [...round].sort((a, b) => a.index - b.index);
-  const fans = parts.map(({ fan }) => fan);
+  const groups = parts.map(({ fan }) => fan);
   const errors = parts.map((part) => ('errors' in part ? part.errors : new Float32Array()));
   return {
     ...image,
     look: undefined,
-    evaluated: fans,
-    trial: withErrors(image.trial, fans, errors),
+    evaluated: groups,
+    trial: withErrors(image.trial, groups, errors),
   };
 }

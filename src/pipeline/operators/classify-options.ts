@@ -4,7 +4,7 @@ import type { AbortSignalLike } from '../../host-types.ts';
 import type { Group, Strategy } from '../deciding/trial.ts';
 import type { ResultOptions } from '../deciding/verdict.ts';
 import { type ImageInFlight, isImage, type Passing } from '../stream/flight.ts';
-import type { User } from '../stream/queues.ts';
+import type { User } from '../stream/jobs.ts';
 import {
   type Classified,
   type EvaluationRecord,
@@ -60,9 +60,9 @@ export function observers({ onEvaluations, onProgress, now = Date.now }: Classif
 }
 
 /** Returns one record for each of an image's last evaluations. */
-function recordsOf({ path, trial }: ImageInFlight, fans: readonly Group[]): EvaluationRecord[] {
-  const first = trial.visited.length - fans.length;
-  return fans.flatMap(({ level, noise, candidates }, k) => {
+function recordsOf({ path, trial }: ImageInFlight, groups: readonly Group[]): EvaluationRecord[] {
+  const first = trial.visited.length - groups.length;
+  return groups.flatMap(({ level, noise, candidates }, k) => {
     const { t, sigma, weight } = trial.levels[level]!;
     const at = t === undefined ? { sigma: sigma ?? Number.NaN } : { t };
     return candidates.map((candidate) => ({

@@ -4,8 +4,7 @@ import { bind } from '../deciding/bind.ts';
 import type { OpenModel } from '../stream/batcher.ts';
 import { inInputOrder } from '../stream/input-order.ts';
 import { pulled, pullOf, streamOperator } from '../stream/observable.ts';
-import { unlessAborted } from '../stream/pull.ts';
-import { acquire, type ClassifierInfo, register } from '../stream/sharing.ts';
+import { type ClassifierInfo, owning, register } from '../stream/sharing.ts';
 import type { Classified, ImageItem, ItemFailure } from '../types.ts';
 import { aggregate } from './aggregate.ts';
 import { type ClassifyOptions, observers, type StreamOptions } from './classify-options.ts';
@@ -54,7 +53,10 @@ export const classifyAs = (
     const signal = options.signal ? AbortSignal.any([options.signal, unsubscribed]) : unsubscribed;
     const results =
       typeof classifier === 'function'
-        ? owning(classifier, (opened) => composed(opened, images, options, signal), signal)
+        ? owning(classifier, signal, (batcher) => {
+            register(batcher.model, batcher);
+            return composed(batcher.model, images, options, signal);
+          })
         : composed(classifier, images, options, signal);
     return orReason(results, options.signal);
   }, options.queue);
@@ -70,26 +72,6 @@ async function* orReason<T>(
 
 /** With `order: 'input'`, at most so many images for each one in flight are in flight or held back. */
 const WINDOW = 4;
-
-/** Opens a model, runs a stream with it, and closes the model at the end. */
-async function* owning<T>(
-  openModel: OpenModel,
-  run: (classifier: ClassifierInfo) => AsyncIterable<T>,
-  signal: AbortSignalLike,
-): AsyncGenerator<T> {
-  signal.throwIfAborted();
-  const { batcher, release } = await unlessAborted(acquire(openModel), signal, (late) => late.release());
-  const classifier: ClassifierInfo = batcher.model;
-  const abort = (): void => release(signal.reason);
-  signal.addEventListener('abort', abort);
-  try {
-    register(classifier, batcher);
-    yield* run(classifier);
-  } finally {
-    signal.removeEventListener('abort', abort);
-    release();
-  }
-}
 
 /** Composes the operators of a classification. */
 function composed(

@@ -39,7 +39,7 @@ export const eliminate = (
         continue;
       }
       decide ??= bind(image.model, { strategy, budget });
-      const [trial, look] = after(image.trial, decide(image.trial), budget);
-      yield { ...image, trial, look, evaluated: undefined };
+      const [trial, round] = after(image.trial, decide(image.trial), budget);
+      yield { ...image, trial, look: round, evaluated: undefined };
     }
   });

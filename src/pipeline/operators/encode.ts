@@ -5,8 +5,8 @@ import { checkPixels } from '../images/raw-pixels.ts';
 import type { LeasedImage } from '../stream/batcher.ts';
 import { failedImage, type ImageInFlight } from '../stream/flight.ts';
 import type { Positioned } from '../stream/input-order.ts';
+import type { User } from '../stream/jobs.ts';
 import { streamOperator } from '../stream/observable.ts';
-import type { User } from '../stream/queues.ts';
 import { batcherOfClassifier, type ClassifierInfo } from '../stream/sharing.ts';
 import { type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 

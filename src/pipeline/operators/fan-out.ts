@@ -1,6 +1,6 @@
 import type { OperatorFunction } from 'rxjs';
 import { ascending } from '../deciding/levels.ts';
-import { fanOut as fansOf, type Round } from '../deciding/trial.ts';
+import { fanOut as groupsOf, type Round } from '../deciding/trial.ts';
 import { type ImageInFlight, isImage, type Passing, type SharedFan } from '../stream/flight.ts';
 import { streamOperator } from '../stream/observable.ts';
 
@@ -10,14 +10,15 @@ import { streamOperator } from '../stream/observable.ts';
  *
  * Images with nothing left to evaluate and failures pass. Buffers nothing.
  *
- * @return an operator from images in flight to shared fans. For an example, see `aggregate`.
+ * @return an operator from images in flight to groups. For an example, see `aggregate`.
  */
 export const fanOut = (): OperatorFunction<Passing, SharedFan | Passing> =>
   streamOperator(async function* (passing: AsyncIterable<Passing>) {
     for await (const image of passing) {
-      const fans = isImage(image) ? fansOf(image.trial, image.look ?? rest(image)) : [];
-      if (fans.length === 0 || !isImage(image)) yield image;
-      else for (const [index, fan] of fans.entries()) yield { image, fan, index, of: fans.length };
+      const groups = isImage(image) ? groupsOf(image.trial, image.look ?? rest(image)) : [];
+      if (groups.length === 0 || !isImage(image)) yield image;
+      else
+        for (const [index, group] of groups.entries()) yield { image, fan: group, index, of: groups.length };
     }
   });
 

@@ -1,6 +1,7 @@
 import type { OperatorFunction } from 'rxjs';
 import type { AbortSignalLike } from '../../host-types.ts';
 import { isImage, type Passing } from '../stream/flight.ts';
+import { leave } from '../stream/iterables.ts';
 import { notifier } from '../stream/notifier.ts';
 import { pulled, pullOf, streamOperator } from '../stream/observable.ts';
 
@@ -112,10 +113,6 @@ async function* rounds(
     signal.removeEventListener('abort', abort);
     stop.abort(signal.reason);
     feeder.notify();
-    if (!exhausted) {
-      const returned = source.return?.();
-      if (pulling) returned?.catch(() => undefined);
-      else await returned;
-    }
+    if (!exhausted) await leave(source, pulling);
   }
 }

@@ -5,6 +5,7 @@ import { UsageError } from '../../errors.ts';
 import { integer } from '../option-schemas.ts';
 import { type DiffusionLevel, heunStep, noisingStep, reverseStep } from './diffusion-steps.ts';
 import { clipStep } from './likelihood.ts';
+import { moveLimit } from './projection.ts';
 import { COMMON_OPTIONS, type CommonOptions, type PurificationEntry } from './purification-entry.ts';
 import { addsNoise, levelsOfSigmas, levelsOfTimesteps, noiseIndices } from './step-levels.ts';
 
@@ -94,7 +95,7 @@ export const diffpureEntry: PurificationEntry<DiffpureOptions, 'diffpure'> = {
    */
   steps(options, model) {
     const { mixes, noise } = model;
-    const { eps, norm = 'linf' } = options;
+    const { eps, norm } = options;
     const down = mixes
       .map((mix, level): DiffusionLevel => ({ level, mix }))
       .sort((one, other) => other.mix.b / other.mix.a - one.mix.b / one.mix.a);
@@ -106,7 +107,7 @@ export const diffpureEntry: PurificationEntry<DiffpureOptions, 'diffpure'> = {
         ? heunStep(at, down[k + 1])
         : reverseStep(at, down[k + 1]?.mix ?? { a: 1, b: 0 }, noiseOf(k + 1)),
     );
-    const limit = eps === undefined ? undefined : { norm, radius: 2 * eps };
-    return [noisingStep(down[0]!.mix, noiseOf(0)), ...steps, clipStep(limit)];
+    const last = clipStep(eps === undefined ? undefined : moveLimit(eps, norm));
+    return [noisingStep(down[0]!.mix, noiseOf(0)), ...steps, last];
   },
 };

@@ -2,7 +2,7 @@
 // the noise, and then denoised by the reverse process. Everything is for pixels in [-1, 1].
 
 import type { Mix } from '../../graph/model.ts';
-import type { PurificationStep, State } from './chain.ts';
+import type { Denoising, PurificationStep } from './chain.ts';
 
 /** A level of the model and what it does to an image. */
 export interface DiffusionLevel {
@@ -10,20 +10,13 @@ export interface DiffusionLevel {
   readonly mix: Mix;
 }
 
-/** Returns the arrays of a state that a step passes on, other than x. */
-const others = (state: State) => ({ origin: state.origin ?? state.x });
-
 /** Makes a step that changes only x: gradients of the other arrays pass through. */
 function stepOfX(
-  forward: (denoising: Parameters<PurificationStep['forward']>[0], x: Float32Array) => Promise<Float32Array>,
-  pullBack: (
-    denoising: Parameters<PurificationStep['forward']>[0],
-    x: Float32Array,
-    v: Float32Array,
-  ) => Promise<Float64Array>,
+  forward: (denoising: Denoising, x: Float32Array) => Promise<Float32Array>,
+  pullBack: (denoising: Denoising, x: Float32Array, v: Float32Array) => Promise<Float64Array>,
 ): PurificationStep {
   return {
-    forward: async (denoising, before) => ({ x: await forward(denoising, before.x), ...others(before) }),
+    forward: async (denoising, { x, origin = x }) => ({ x: await forward(denoising, x), origin }),
     async pullBack(denoising, before, { x, origin }) {
       const back = await pullBack(
         denoising,

@@ -2,11 +2,10 @@
 // of RDC's released code.
 
 import type { Mix } from '../../graph/model.ts';
-import type { OptionsFor } from '../option.ts';
 import { radius } from '../option-schemas.ts';
 import { adamStep, clipStep, momentumStep, type Noising } from './likelihood.ts';
 import { uniform } from './noise.ts';
-import type { MoveLimit } from './projection.ts';
+import { type MoveLimit, moveLimit } from './projection.ts';
 import {
   COMMON_OPTIONS,
   type CommonOptions,
@@ -71,10 +70,9 @@ function noisings(method: string, options: Options, model: PurifyingModel): Nois
   });
 }
 
-/** How far `lm-momentum` and `lm-residual` let an image move: by default 8/255 in linf, 0.5 in l2, for [0, 1]. */
-function limitOf({ eps, norm = 'linf' }: Options): MoveLimit {
-  return { norm, radius: 2 * (eps ?? (norm === 'linf' ? 8 / 255 : 0.5)) };
-}
+/** Returns how far `lm-momentum` and `lm-residual` let an image move: by default 8/255 in linf, 0.5 in l2, for [0, 1]. */
+const limitOf = ({ eps, norm = 'linf' }: Options): MoveLimit =>
+  moveLimit(eps ?? (norm === 'linf' ? 8 / 255 : 0.5), norm);
 
 function momentumSize(options: Options): number {
   const { stepSize, norm = 'linf' } = options;
@@ -82,7 +80,7 @@ function momentumSize(options: Options): number {
 }
 
 const { sigmas, ...others } = COMMON_OPTIONS;
-const options: OptionsFor<LikelihoodOptions> & typeof COMMON_OPTIONS = {
+const options: PurificationEntry<LikelihoodOptions>['options'] = {
   ...others,
   stepSize: {
     ...radius,
@@ -100,19 +98,20 @@ const common = {
     levelsOfSigmas(possibleSigmas(given), model),
 };
 
+/** As RDC released it: Adam on the denoising loss. */
 export const lmAdamEntry: PurificationEntry<LikelihoodOptions, 'lm-adam'> = {
   ...common,
   name: 'lm-adam',
   summary: "5 steps of Adam at 0.1 on the denoising loss, sigma drawn from U(0.4, 0.6) (RDC's released code)",
   noiseOnDevice: true,
   steps(given, model) {
-    const { eps, norm = 'linf', stepSize = STEP_SIZE } = given;
-    const limit = eps === undefined ? undefined : { norm, radius: 2 * eps };
+    const { eps, norm, stepSize = STEP_SIZE } = given;
     const steps = noisings('lm-adam', given, model).map((noising, i) => adamStep(noising, i + 1, stepSize));
-    return [...steps, clipStep(limit)];
+    return [...steps, clipStep(eps === undefined ? undefined : moveLimit(eps, norm))];
   },
 };
 
+/** Algorithm 1 of the paper: steps along the momentum of the normalised gradient, in a ball around the image. */
 export const lmMomentumEntry: PurificationEntry<LikelihoodOptions, 'lm-momentum'> = {
   ...common,
   name: 'lm-momentum',
@@ -125,6 +124,7 @@ export const lmMomentumEntry: PurificationEntry<LikelihoodOptions, 'lm-momentum'
     ),
 };
 
+/** `lm-momentum` with x - D(x_s) in place of the gradient: a third of the work, but another algorithm. */
 export const lmResidualEntry: PurificationEntry<LikelihoodOptions, 'lm-residual'> = {
   ...common,
   name: 'lm-residual',

@@ -14,18 +14,9 @@ import {
 } from './likelihood-methods.ts';
 import type { CommonOptions, PurificationEntry, PurifyingModel, Title } from './purification-entry.ts';
 
-/**
- * - `lm-adam`: likelihood maximisation as RDC released it (Chen et al., ICML 2024): Adam on the denoising
- *   loss;
- * - `lm-momentum`: likelihood maximisation as in the paper (algorithm 1): steps along the momentum of the
- *   normalised gradient, kept in a ball around the image;
- * - `lm-residual`: `lm-momentum` with x - D(x_s) in place of the gradient, that is without the network's
- *   Jacobian: a third of the work, but another algorithm;
- * - `diffpure`: noised up to t* and denoised along the reverse process (Nie et al., ICML 2022).
- */
 const LIST = [lmAdamEntry, lmMomentumEntry, lmResidualEntry, diffpureEntry] as const;
 
-/** The name of a purification. */
+/** The name of a purification; its entry says what it does. */
 export type Method = (typeof LIST)[number]['name'];
 
 /** All purifications. */
@@ -62,7 +53,7 @@ export function checkPurifying(
     throw new UsageError(
       `${title('sigmas')}: expected a sigma for each of ${steps} steps, got ${sigmas.length}`,
     );
-  checkOwners(entries, [entry], { ...options }, { kind: '', title });
+  checkOwners(entries, [entry], { ...options }, '', title);
   entry.check?.({ ...options }, title);
 }
 

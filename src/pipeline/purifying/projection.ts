@@ -19,6 +19,9 @@ export interface MoveLimit {
   readonly radius: number;
 }
 
+/** Returns the limit of `eps`, a radius for pixels in [0, 1]. */
+export const moveLimit = (eps: number, norm: Norm = 'linf'): MoveLimit => ({ norm, radius: 2 * eps });
+
 /** Projects x into the ball around `origin`, and then into [-1, 1]; as origin is an image, x stays in the ball. */
 export function projectWithin(x: Float64Array, origin: Row, limit: MoveLimit | undefined): Float64Array {
   return inBall(x, origin, limit).map((value) => Math.min(1, Math.max(-1, value)));

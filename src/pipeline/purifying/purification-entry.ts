@@ -33,8 +33,10 @@ export interface CommonOptions {
   readonly draw?: number | undefined;
 }
 
-/** The common options as the command line has them. */
-export const COMMON_OPTIONS: OptionsFor<Pick<CommonOptions, 'steps' | 'eps' | 'norm' | 'sigmas'>> = {
+/** The common options that the command line has. */
+type CommonValues = Pick<CommonOptions, 'steps' | 'eps' | 'norm' | 'sigmas'>;
+
+export const COMMON_OPTIONS: OptionsFor<CommonValues> = {
   steps: { ...stepCount, flags: '--steps <n>', help: 'steps per image' },
   eps: {
     ...radius,
@@ -61,9 +63,8 @@ export interface PurifyingModel {
 export type Title = (option: string) => string;
 
 /** A purification by name; `Own` are the options that not all of them have. */
-export interface PurificationEntry<Own = OptionValues, Name extends string = string> extends Entry {
-  readonly name: Name;
-  readonly options: OptionsFor<Own> & typeof COMMON_OPTIONS;
+export interface PurificationEntry<Own = OptionValues, Name extends string = string>
+  extends Entry<CommonValues & Own, Name> {
   /** True if the model itself mixes its noise in, so that a file of noise must be given to the model. */
   readonly noiseOnDevice: boolean;
   /** Checks what does not fit together. @throws UsageError */

@@ -2,17 +2,11 @@
 
 import { ItemError, ModelError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
-import type { Answers, BatchPart, Job, Kind, Work } from './jobs.ts';
-
-/** A batch that was sent to the model. */
-export interface Batch {
-  readonly kind: Kind;
-  readonly parts: readonly BatchPart[];
-}
+import { sum } from '../../numbers.ts';
+import type { Answers, Batch, Job, Work } from './jobs.ts';
 
 /** Counts the rows of a batch. */
-export const rowsOfBatch = ({ parts }: Batch): number =>
-  parts.reduce((sum, { from, to }) => sum + to - from, 0);
+export const rowsOfBatch = ({ parts }: Batch): number => sum(parts.map(({ from, to }) => to - from));
 
 /** Resolves a job, or rejects it with the reason of a failure. Does nothing if the job is settled already. */
 export function settle(job: Job, failure?: { readonly reason: unknown }): void {

@@ -9,22 +9,26 @@
 import { ItemError, ModelError, UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
-import { type Batch, deliver, rowsOfBatch, settle } from './answers.ts';
+import { deliver, rowsOfBatch, settle } from './answers.ts';
 import {
   type Answers,
+  type Batch,
   batchSizeOf,
   type ErrorSums,
   type Evaluations,
   type Job,
   type Kind,
   type Lease,
+  type LeaseRequest,
+  type NetworkInput,
   type OnRow,
-  type Prediction,
   rowsOf,
   runBatch,
+  type User,
   type Work,
 } from './jobs.ts';
-import { Queues, type User } from './queues.ts';
+import { deferred } from './notifier.ts';
+import { Queues } from './queues.ts';
 import { recoveryFrom } from './recovery.ts';
 import { Slots } from './slots.ts';
 
@@ -74,7 +78,8 @@ export class Batcher {
   #reopening = false;
   #turn: NodeJS.Immediate | undefined;
   #ended: { readonly reason: unknown } | undefined;
-  #draining: { readonly promise: Promise<void>; readonly done: () => void } | undefined;
+  /** Resolves after the last image has left its slot. Exists since `drain` was called. */
+  #draining: ReturnType<typeof deferred> | undefined;
 
   constructor(openModel: OpenModel, model: Model) {
     this.#openModel = openModel;
@@ -94,7 +99,7 @@ export class Batcher {
 
   /** Adds a user, who shares slots and batches fairly with the others: a stream, or all single calls together. */
   user(): User {
-    return this.#queues.user();
+    return { slots: 0, requests: new Set(), parts: new Map() };
   }
 
   /**
@@ -118,9 +123,9 @@ export class Batcher {
       if (seed !== undefined && this.#model.noisePairing === 'visit')
         throw new UsageError('a seed was given, but the noise of this model comes from a file');
       const lease: Lease = { image, seed, slot: undefined, inFlight: 0, released: false };
-      const request = {
+      const request: LeaseRequest = {
         lease,
-        reject: (reason: unknown) => {
+        reject: (reason) => {
           signal?.removeEventListener('abort', cancel);
           reject(reason);
         },
@@ -141,7 +146,7 @@ export class Batcher {
   }
 
   /** Runs the network alone on a noised image. */
-  predict(user: User, kind: 'predict' | 'pullBack', rows: Prediction, onRow: OnRow): Promise<void> {
+  predict(user: User, kind: 'predict' | 'pullBack', rows: NetworkInput, onRow: OnRow): Promise<void> {
     return this.#request(user, { kind, rows }, onRow, rows.xt);
   }
 
@@ -154,14 +159,14 @@ export class Batcher {
     this.#inFlight.clear();
     for (const { job } of this.#queues.clear(reason)) settle(job, { reason });
     this.#slots.leases.clear();
-    this.#draining?.done();
+    this.#draining?.resolve();
     if (!this.#reopening) this.#model.close();
   }
 
   /** Refuses new images, waits until those with a slot are released, and closes the model. */
   async drain(): Promise<void> {
     if (this.#ended) return;
-    this.#draining ??= waiter();
+    this.#draining ??= deferred();
     this.#queues.refuse(new UsageError('the classifier is closed'));
     this.#drained();
     await this.#draining.promise;
@@ -170,7 +175,7 @@ export class Batcher {
 
   /** Lets `drain` go on if no image has a slot. */
   #drained(): void {
-    if (this.#slots.leases.size === 0) this.#draining?.done();
+    if (this.#slots.leases.size === 0) this.#draining?.resolve();
   }
 
   /** Throws the error that ended the batcher, if any, and `ItemError` for an image of another shape than the model takes. */
@@ -211,12 +216,12 @@ export class Batcher {
       this.#check(image);
       batchSizeOf(this.#model, work.kind); // throws if the model cannot answer
       const count = rowsOf(work);
-      const job: Job = { work, count, onRow, answered: 0, settled: false, resolve, reject };
+      const job: Job = { user, work, count, onRow, answered: 0, settled: false, resolve, reject };
       if (count === 0) {
         settle(job);
         return;
       }
-      this.#queues.push(user, { job, from: 0, to: count });
+      this.#queues.push({ job, from: 0, to: count });
       this.#pump();
     });
   }
@@ -291,7 +296,7 @@ export class Batcher {
     if (parts.length === 0) return false;
     const batch: Batch = { kind, parts };
     this.#inFlight.add(batch);
-    const answers = runBatch(this.#model, kind, parts);
+    const answers = runBatch(this.#model, batch);
     const before = this.#delivered;
     this.#delivered = answers.then(
       async (found) => {
@@ -368,13 +373,4 @@ export class Batcher {
     this.#fillSlots();
     this.#pump();
   }
-}
-
-/** Makes a promise with the function that resolves it. */
-function waiter() {
-  let done = (): void => {};
-  const promise = new Promise<void>((resolve) => {
-    done = resolve;
-  });
-  return { promise, done };
 }

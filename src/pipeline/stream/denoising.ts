@@ -2,14 +2,11 @@
 // for many images at once.
 
 import { UnsupportedError } from '../../errors.ts';
-import { type Mix, type Model, NO_CLASS } from '../../graph/model.ts';
+import { NO_CLASS } from '../../graph/model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
 import type { Denoising } from '../purifying/chain.ts';
 import { type Batcher, DEPTH } from './batcher.ts';
 import { batchSizeOf, derivativesOf } from './jobs.ts';
-
-/** Returns signal scale and noise scale of a model's levels. Throws `UnsupportedError` for a model without gradients. */
-export const mixesOf = (model: Model): readonly Mix[] => derivativesOf(model).mixes;
 
 /** Returns how many images keep two batches full if each has one request at a time. */
 export const imagesInFlight = ({ model }: Batcher): number =>

@@ -1,4 +1,5 @@
-// The values between the operators of which `classify` is composed.
+// The values between the operators of which `classify` is composed. Their public fields keep older names: `look` is the
+// last round of an image, `fan` a group of its candidates.
 
 import type { Model } from '../../graph/model.ts';
 import type { Group, Round, Trial } from '../deciding/trial.ts';
@@ -28,7 +29,7 @@ export interface ImageInFlight extends Positioned {
   readonly started: number;
 }
 
-/** An image at one (level, noise), which its candidates share. It is number `index` of the `of` groups of a round. */
+/** A group of an image's candidates, evaluated at the same (level, noise): number `index` of the `of` groups of a round. */
 export interface SharedFan {
   readonly image: ImageInFlight;
   readonly fan: Group;
@@ -36,7 +37,7 @@ export interface SharedFan {
   readonly of: number;
 }
 
-/** A shared fan with the error of each of its candidates, or with the failure of the image. */
+/** A group with the error of each of its candidates, or with the failure of the image. */
 export type Errors = SharedFan &
   ({ readonly errors: Float32Array } | { readonly failure: ItemFailure['error'] });
 
@@ -52,5 +53,5 @@ export const failedImage = (
 /** Whether a value is an image in flight. */
 export const isImage = (value: object): value is ImageInFlight => 'trial' in value;
 
-/** Whether a value is a shared fan, with or without errors. */
+/** Whether a value is a group, with or without errors. */
 export const isFan = (value: object): value is SharedFan => 'fan' in value;

@@ -4,9 +4,14 @@ import type { AbortSignalLike } from '../../host-types.ts';
 
 const ended = { done: true, value: undefined } as const;
 
-/** Ends an iterator without waiting, because its last `next` may never settle (an idle standard input). */
-function release(iterator: AsyncIterator<unknown>): void {
-  iterator.return?.().then(undefined, () => undefined);
+/**
+ * Ends an iterator early. Waits for its cleanup unless a `next` is `pending`: `return` would wait for that, and it may
+ * never settle (an idle standard input).
+ */
+export async function leave(iterator: AsyncIterator<unknown>, pending: boolean): Promise<void> {
+  const returned = iterator.return?.();
+  if (pending) returned?.catch(() => undefined);
+  else await returned;
 }
 
 /** Returns the next result of an iterator, or its end if the signal aborts first. */
@@ -38,7 +43,7 @@ export async function* until<T>(source: AsyncIterable<T>, signal: AbortSignalLik
       yield result.value;
     }
   } finally {
-    release(iterator);
+    await leave(iterator, true);
   }
 }
 
@@ -69,6 +74,6 @@ export async function* mapOrdered<T, R>(
       yield result.value;
     }
   } finally {
-    release(iterator);
+    await leave(iterator, true);
   }
 }

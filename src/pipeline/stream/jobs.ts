@@ -15,6 +15,24 @@ export interface Lease {
   released: boolean;
 }
 
+/** An image that waits for a slot. */
+export interface LeaseRequest {
+  readonly lease: Lease;
+  /** Called when the image gets a slot. */
+  readonly grant: () => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/** A stream, or all single calls of a classifier together. Slots and batches are shared fairly between users. */
+export interface User {
+  /** Number of slots that its images have. */
+  slots: number;
+  /** Images that wait for a slot. */
+  readonly requests: Set<LeaseRequest>;
+  /** Rows that wait to be sent, in their order. */
+  readonly parts: Map<Kind, BatchPart[]>;
+}
+
 /** Evaluations of one image: index arrays of equal length. */
 export interface Evaluations {
   readonly candidate: ArrayLike<number>;
@@ -30,8 +48,8 @@ export interface ErrorSums {
   readonly weights: (i: number) => readonly number[];
 }
 
-/** A prediction for a noised image [c, h, w] of the caller's, or the product of its Jacobian with `cotangent`. */
-export interface Prediction {
+/** A noised image [c, h, w] for the network alone, and the `cotangent` that its Jacobian is multiplied by, if any. */
+export interface NetworkInput {
   readonly xt: Float32Array;
   readonly candidate: number;
   readonly level: number;
@@ -47,7 +65,7 @@ export interface Prediction {
 export type Work =
   | { readonly kind: 'errors' | 'gradients'; readonly lease: Lease; readonly rows: Evaluations }
   | { readonly kind: 'sums'; readonly lease: Lease; readonly rows: ErrorSums }
-  | { readonly kind: 'predict' | 'pullBack'; readonly lease?: undefined; readonly rows: Prediction };
+  | { readonly kind: 'predict' | 'pullBack'; readonly lease?: undefined; readonly rows: NetworkInput };
 
 /** The kinds of requests. A batch has one kind. */
 export type Kind = Work['kind'];
@@ -57,6 +75,7 @@ export type OnRow = (i: number, error: number, gradient: Float32Array) => void;
 
 /** Work that was requested. Its rows are sent in order, in as many batches as it takes, and are answered in order. */
 export interface Job {
+  readonly user: User;
   readonly work: Work;
   readonly count: number;
   readonly onRow: OnRow;
@@ -73,6 +92,12 @@ export interface BatchPart {
   readonly job: Job;
   readonly from: number;
   readonly to: number;
+}
+
+/** Parts of one kind that are sent to the model together. */
+export interface Batch {
+  readonly kind: Kind;
+  readonly parts: readonly BatchPart[];
 }
 
 /** The answers to a batch, row by row; gradients [c, h, w] one after the other. */
@@ -99,8 +124,8 @@ export function batchSizeOf(model: Model, kind: Kind): number {
 /** Returns the number of rows of some work. */
 export const rowsOf = ({ lease, rows }: Work): number => (lease ? rows.level.length : 1);
 
-/** Runs a batch of parts of one kind, whose images are in slots, and returns the answers in order. */
-export async function runBatch(model: Model, kind: Kind, parts: readonly BatchPart[]): Promise<Answers> {
+/** Runs a batch, whose images are in slots, and returns the answers in order. */
+export async function runBatch(model: Model, { kind, parts }: Batch): Promise<Answers> {
   switch (kind) {
     case 'errors':
       return { errors: await model.errors(evaluationBatch(model, parts)) };
@@ -162,7 +187,7 @@ function networkAlone(
   kind: 'predict' | 'pullBack',
   parts: readonly BatchPart[],
 ): Promise<Float32Array> {
-  const rows = parts.map(({ job }) => job.work.rows as Prediction);
+  const rows = parts.map(({ job }) => job.work.rows as NetworkInput);
   const batch = {
     xt: joined(rows.map(({ xt }) => xt)),
     candidate: Uint32Array.from(rows, ({ candidate }) => candidate),

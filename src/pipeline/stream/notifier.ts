@@ -26,3 +26,12 @@ export function notifier(): Notifier {
       }),
   };
 }
+
+/** Returns a promise and the function that resolves it, as `Promise.withResolvers` does, which Node 20 lacks. */
+export function deferred() {
+  let resolve = (): void => {};
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}

@@ -6,7 +6,7 @@
 import { Observable, type OperatorFunction, Subject, takeUntil } from 'rxjs';
 import type { AbortSignalLike } from '../../host-types.ts';
 import { until } from './iterables.ts';
-import { notifier } from './notifier.ts';
+import { deferred, notifier } from './notifier.ts';
 import { stoppable } from './pull.ts';
 
 /** Begins a run of a stream, as a subscription does; the run stops at once when `signal` aborts. */
@@ -112,10 +112,14 @@ function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignal
   const waiting: T[] = [];
   const arrived = notifier();
   let ended: { readonly error?: unknown; readonly failed: boolean } | undefined;
-  let enough: { readonly promise: Promise<void>; readonly open: () => void } | undefined;
+  let enough: ReturnType<typeof deferred> | undefined;
+  const openGate = (): void => {
+    enough?.resolve();
+    enough = undefined;
+  };
   const end = (failed: boolean, error?: unknown): void => {
     ended ??= { failed, error };
-    enough?.open();
+    openGate();
     arrived.notify();
   };
   const left$ = new Subject<void>();
@@ -125,9 +129,7 @@ function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignal
   };
   const gate: Gate = () => {
     if (ended || waiting.length < Math.min(ENOUGH, limit)) return undefined;
-    enough ??= opening(() => {
-      enough = undefined;
-    });
+    enough ??= deferred();
     return enough.promise;
   };
   const before = subscribing;
@@ -160,7 +162,7 @@ function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignal
       for (;;) {
         while (waiting.length > 0) {
           const [value] = waiting.splice(0, 1) as [T];
-          if (waiting.length < ENOUGH) enough?.open();
+          if (waiting.length < ENOUGH) openGate();
           yield value;
         }
         if (ended?.failed) throw ended.error;
@@ -172,16 +174,4 @@ function queued<T>(observable: Observable<T>, limit: number, signal: AbortSignal
       stop();
     }
   });
-}
-
-/** Makes a promise with the function that resolves it, after calling `opened`. */
-function opening(opened: () => void) {
-  let open = (): void => {};
-  const promise = new Promise<void>((resolve) => {
-    open = () => {
-      opened();
-      resolve();
-    };
-  });
-  return { promise, open };
 }

@@ -1,11 +1,12 @@
 // Errors of all pairs of an item's images and captions, on the same noise, and which of them match.
 
+import { sum } from '../../numbers.ts';
 import { ascending } from '../deciding/levels.ts';
 import { lessUnconditional, type Matches, matchesOf } from '../deciding/matching.ts';
 import { fanOut, startTrial } from '../deciding/trial.ts';
 import type { Batcher } from './batcher.ts';
 import { groupErrors } from './group-errors.ts';
-import type { User } from './queues.ts';
+import type { User } from './jobs.ts';
 
 /** Images of an item, and the captions that belong to them. */
 export interface Pairs {
@@ -64,8 +65,8 @@ async function meanErrors(
     const groups = fanOut(startTrial(batcher.model), { survivors: candidates, levels: order });
     const rows = await Promise.all(groups.map((group) => groupErrors(lease, group)));
     const weights = order.map((level) => levels[level]!.weight);
-    const total = weights.reduce((sum, weight) => sum + weight, 0);
-    const mean = (i: number) => rows.reduce((sum, row, k) => sum + weights[k]! * row[i]!, 0) / total;
+    const total = sum(weights);
+    const mean = (i: number) => sum(rows.map((row, k) => weights[k]! * row[i]!)) / total;
     return new Map(candidates.map((candidate, i) => [candidate, mean(i)]));
   } finally {
     lease.release();

@@ -1,6 +1,8 @@
 // Pulled streams: bounded concurrency over an async iterable, and stopping at once.
 
 import type { AbortSignalLike } from '../../host-types.ts';
+import { leave } from './iterables.ts';
+import { notifier } from './notifier.ts';
 
 /**
  * Runs `task` on the items of a source, at most `limit` at a time, and yields results as they finish. An item is pulled
@@ -22,17 +24,17 @@ export async function* concurrently<A, B>(
   let pulling = false;
   let exhausted = false;
   let failed: { readonly error: unknown } | undefined;
-  let wake = (): void => {};
+  const changed = notifier();
 
   const fail = (error: unknown): void => {
     failed ??= { error };
-    wake();
+    changed.notify();
   };
   const start = async (item: A): Promise<void> => {
     running++;
     ready.push(await task(item));
     running--;
-    wake();
+    changed.notify();
   };
   const pull = async (): Promise<void> => {
     pulling = true;
@@ -40,7 +42,7 @@ export async function* concurrently<A, B>(
     pulling = false;
     if (done) exhausted = true;
     else start(value).catch(fail);
-    wake();
+    changed.notify();
   };
   const abort = (): void => fail(signal.reason);
   signal.addEventListener('abort', abort);
@@ -51,17 +53,11 @@ export async function* concurrently<A, B>(
       if (failed) throw failed.error;
       if (exhausted && running === 0) return;
       if (!pulling && !exhausted && running < limit) pull().catch(fail);
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
+      await changed.wait();
     }
   } finally {
     signal.removeEventListener('abort', abort);
-    if (!exhausted) {
-      const returned = iterator.return?.();
-      if (pulling) returned?.catch(() => {});
-      else await returned;
-    }
+    if (!exhausted) await leave(iterator, pulling);
   }
 }
 

@@ -3,6 +3,7 @@
 import { faultOf } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
+import { product } from '../../numbers.ts';
 import { distance } from '../norms.ts';
 import type { Denoising, PurificationStep, State } from '../purifying/chain.ts';
 import { checkPurifying, type PurifyingOptions, purificationSteps } from '../purifying/methods.ts';
@@ -15,10 +16,11 @@ import {
   type Progress,
   progressAfter,
 } from '../types.ts';
-import type { OpenModel } from './batcher.ts';
-import { denoisingBy, imagesInFlight, mixesOf } from './denoising.ts';
-import { concurrently, stoppable, unlessAborted } from './pull.ts';
-import { acquire } from './sharing.ts';
+import type { Batcher, OpenModel } from './batcher.ts';
+import { denoisingBy, imagesInFlight } from './denoising.ts';
+import { derivativesOf } from './jobs.ts';
+import { concurrently, stoppable } from './pull.ts';
+import { owning } from './sharing.ts';
 
 /** How to purify; everything but the method has a default. */
 export interface PurifyOptions extends PurifyingOptions {
@@ -81,20 +83,19 @@ export const purifyImages = <Item extends ImageItem>(
   openModel: OpenModel,
   options: PurifyOptions,
 ): AsyncIterableIterator<Purified<Item> | ItemFailure, undefined> =>
-  stoppable((signal) => run(source, openModel, options, signal), options.signal);
+  stoppable(async function* (signal) {
+    signal.throwIfAborted();
+    checkPurifying(options);
+    return yield* owning(openModel, signal, (batcher) => run(source, batcher, options, signal));
+  }, options.signal);
 
 async function* run<Item extends ImageItem>(
   source: AsyncIterable<Item | ItemFailure>,
-  openModel: OpenModel,
+  batcher: Batcher,
   options: PurifyOptions,
   signal: AbortSignalLike,
 ): AsyncGenerator<Purified<Item> | ItemFailure, undefined> {
   const { now = Date.now, onProgress } = options;
-  signal.throwIfAborted();
-  checkPurifying(options);
-  const { batcher, release } = await unlessAborted(acquire(openModel), signal, (late) => late.release());
-  const abort = (): void => release(signal.reason);
-  signal.addEventListener('abort', abort);
   const began = now();
   const counts = { images: 0, failures: 0, evaluations: 0 };
   const report = (result: Purified<Item> | ItemFailure): void => {
@@ -103,21 +104,15 @@ async function* run<Item extends ImageItem>(
     else counts.evaluations += result.purification.evaluations;
     onProgress?.(progressAfter((now() - began) / 1000, { ...counts }));
   };
-  try {
-    const steps = stepsBy(batcher.model, options);
-    const limit = Math.max(1, options.concurrency ?? imagesInFlight(batcher));
-    const denoising = denoisingBy(batcher, signal);
-    const by = { denoising, steps, now, model: batcher.model };
-    const task = async (item: Item | ItemFailure): Promise<Purified<Item> | ItemFailure> => {
-      const result = isFailure(item) ? item : await purifyImage(item, by);
-      report(result);
-      return result;
-    };
-    yield* concurrently(source, task, limit, signal);
-  } finally {
-    signal.removeEventListener('abort', abort);
-    release();
-  }
+  const steps = stepsBy(batcher.model, options);
+  const limit = Math.max(1, options.concurrency ?? imagesInFlight(batcher));
+  const by = { denoising: denoisingBy(batcher, signal), steps, now, model: batcher.model };
+  const task = async (item: Item | ItemFailure): Promise<Purified<Item> | ItemFailure> => {
+    const result = isFailure(item) ? item : await purifyImage(item, by);
+    report(result);
+    return result;
+  };
+  yield* concurrently(source, task, limit, signal);
 }
 
 /**
@@ -129,8 +124,8 @@ export function stepsBy(
   options: PurifyingOptions & { readonly noise?: Float32Array | undefined },
 ): PurificationStep[] {
   const { name, inputShape } = model;
-  const mixes = mixesOf(model);
-  const length = inputShape.reduce((product, side) => product * side, 1);
+  const { mixes } = derivativesOf(model);
+  const length = product(inputShape);
   const noise = options.noise ? givenNoise(options.noise, length) : seededNoise(options.seed ?? 0, length);
   return purificationSteps(options, { name, mixes, noise });
 }

@@ -1,55 +1,29 @@
 // Queues of images that wait for a slot, and of rows that wait to be sent. They are served fairly, user by user.
 
-import type { BatchPart, Job, Kind, Lease } from './jobs.ts';
-
-/** A stream, or all single calls of a classifier together. Slots and batches are shared fairly between users. */
-export interface User {
-  /** Number of slots that its images have. */
-  slots: number;
-}
-
-/** An image that waits for a slot. */
-export interface LeaseRequest {
-  readonly lease: Lease;
-  /** Called when the image gets a slot. */
-  readonly grant: () => void;
-  readonly reject: (reason: unknown) => void;
-}
-
-interface Waiting extends User {
-  readonly requests: Set<LeaseRequest>;
-  readonly parts: Map<Kind, BatchPart[]>;
-}
+import type { BatchPart, Job, Kind, Lease, LeaseRequest, User } from './jobs.ts';
 
 /** All that the users of a model wait for. */
 export class Queues {
   /** In the order of service: a user that was served goes to the end. */
-  readonly #users = new Set<Waiting>();
-  readonly #owners = new WeakMap<Job, Waiting>();
+  readonly #users = new Set<User>();
   /** Number of rows that wait, by kind. */
   readonly #rows = new Map<Kind, number>();
 
-  /** Adds a user. */
-  user(): User {
-    return { slots: 0, requests: new Set(), parts: new Map() } as Waiting;
-  }
-
   /** Adds an image that waits for a slot. */
   wait(user: User, request: LeaseRequest): void {
-    const waiting = user as Waiting;
-    waiting.requests.add(request);
-    this.#users.add(waiting);
+    user.requests.add(request);
+    this.#users.add(user);
   }
 
   /** Removes an image that waits for a slot. */
   cancel(user: User, request: LeaseRequest): void {
-    (user as Waiting).requests.delete(request);
-    this.#leave(user as Waiting);
+    user.requests.delete(request);
+    this.#leave(user);
   }
 
   /** Removes and returns the image that gets the next slot: the first one of the user with the fewest slots. */
   nextWaiting(): LeaseRequest | undefined {
-    let next: Waiting | undefined;
+    let next: User | undefined;
     for (const user of this.#users)
       if (user.requests.size > 0 && (!next || user.slots < next.slots)) next = user;
     if (!next) return undefined;
@@ -61,12 +35,10 @@ export class Queues {
   }
 
   /** Adds rows that wait to be sent. */
-  push(user: User, part: BatchPart): void {
-    const waiting = user as Waiting;
-    this.#owners.set(part.job, waiting);
-    this.#queueOf(waiting, part).push(part);
+  push(part: BatchPart): void {
+    this.#queueOf(part).push(part);
     this.#count(part, 1);
-    this.#users.add(waiting);
+    this.#users.add(part.job.user);
   }
 
   /** Returns a kind of which at least `least` rows wait: the first one, looking at users in the order of service. */
@@ -96,7 +68,7 @@ export class Queues {
     return taken;
   }
 
-  #takeOne(user: Waiting, kind: Kind, room: number): BatchPart | undefined {
+  #takeOne(user: User, kind: Kind, room: number): BatchPart | undefined {
     const queue = user.parts.get(kind) ?? [];
     const at = queue.findIndex(({ job: { work } }) => !work.lease || work.lease.slot !== undefined);
     const part = queue[at];
@@ -115,24 +87,22 @@ export class Queues {
   /** Puts parts that were sent back in front of everything else of their users, in the same order. */
   putBack(parts: readonly BatchPart[]): void {
     for (const part of [...parts].reverse()) {
-      const { work, settled } = part.job;
-      const owner = this.#owners.get(part.job);
-      if (settled || work.lease?.released || !owner) continue;
-      this.#queueOf(owner, part).unshift(part);
+      const { user, work, settled } = part.job;
+      if (settled || work.lease?.released) continue;
+      this.#queueOf(part).unshift(part);
       this.#count(part, 1);
-      this.#users.add(owner);
+      this.#users.add(user);
     }
   }
 
   /** Removes and returns what still waits of an image. */
   drop(user: User, lease: Lease): BatchPart[] {
-    return this.#remove(user as Waiting, ({ job }) => job.work.lease === lease);
+    return this.#remove(user, ({ job }) => job.work.lease === lease);
   }
 
   /** Removes what still waits of a job. */
   forget(job: Job): void {
-    const owner = this.#owners.get(job);
-    if (owner) this.#remove(owner, (part) => part.job === job);
+    this.#remove(job.user, (part) => part.job === job);
   }
 
   /** Rejects every image that waits for a slot. */
@@ -150,7 +120,7 @@ export class Queues {
     return [...this.#users].flatMap((user) => this.#remove(user, () => true));
   }
 
-  #remove(user: Waiting, which: (part: BatchPart) => boolean): BatchPart[] {
+  #remove(user: User, which: (part: BatchPart) => boolean): BatchPart[] {
     const removed: BatchPart[] = [];
     for (const [kind, queue] of user.parts) {
       const kept: BatchPart[] = [];
@@ -162,10 +132,9 @@ export class Queues {
     return removed;
   }
 
-  #queueOf(user: Waiting, { job }: BatchPart): BatchPart[] {
-    const { kind } = job.work;
-    const queue = user.parts.get(kind) ?? [];
-    user.parts.set(kind, queue);
+  #queueOf({ job: { user, work } }: BatchPart): BatchPart[] {
+    const queue = user.parts.get(work.kind) ?? [];
+    user.parts.set(work.kind, queue);
     return queue;
   }
 
@@ -175,13 +144,13 @@ export class Queues {
   }
 
   /** Moves a user to the end of the order of service, or out of it if it waits for nothing. */
-  #served(user: Waiting): void {
+  #served(user: User): void {
     this.#users.delete(user);
     this.#users.add(user);
     this.#leave(user);
   }
 
-  #leave(user: Waiting): void {
+  #leave(user: User): void {
     if (user.requests.size === 0 && [...user.parts.values()].every((queue) => queue.length === 0))
       this.#users.delete(user);
   }

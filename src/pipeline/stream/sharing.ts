@@ -2,7 +2,9 @@
 
 import { UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
+import type { AbortSignalLike } from '../../host-types.ts';
 import { Batcher, type OpenModel } from './batcher.ts';
+import { unlessAborted } from './pull.ts';
 
 /** A batcher that several owners may share. It closes, with its model, when the last owner has released it. */
 export interface SharedBatcher {
@@ -86,4 +88,22 @@ export async function acquire(openModel: OpenModel): Promise<SharedBatcher> {
       if (isLast()) await shared.batcher.drain();
     },
   };
+}
+
+/** Opens a model for a stream, and closes it when the stream ends, or at once when the signal aborts. */
+export async function* owning<T>(
+  openModel: OpenModel,
+  signal: AbortSignalLike,
+  run: (batcher: Batcher) => AsyncIterable<T>,
+): AsyncGenerator<T, undefined> {
+  signal.throwIfAborted();
+  const { batcher, release } = await unlessAborted(acquire(openModel), signal, (late) => late.release());
+  const abort = (): void => release(signal.reason);
+  signal.addEventListener('abort', abort);
+  try {
+    yield* run(batcher);
+  } finally {
+    signal.removeEventListener('abort', abort);
+    release();
+  }
 }

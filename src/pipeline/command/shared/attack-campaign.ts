@@ -5,7 +5,7 @@ import { ATTACK_ENTRIES, type AttackName } from '../../attacking/attacks.ts';
 import type { AttackPlan, Campaign } from '../../attacking/campaign.ts';
 import { classifierBy } from '../../attacking/diffusion-classifier.ts';
 import { type GradientMode, purified } from '../../attacking/purified-classifier.ts';
-import { checkOwners, entryOf, longFlag, namesOf, type OptionValues, optionsOf } from '../../option.ts';
+import { checkOwners, entryOf, namesOf, type OptionValues, optionsOf } from '../../option.ts';
 import type { OpenModel } from '../../stream/batcher.ts';
 import { denoisingBy, imagesInFlight } from '../../stream/denoising.ts';
 import { stepsBy } from '../../stream/purify-images.ts';
@@ -73,8 +73,7 @@ export function checkRobust(
     refuse(`--eps: expected a linf radius of at most 1, for pixels in [0, 1], such as 8/255; got ${epsText}`);
   const attackValues = readOptionSet(ATTACK_OPTIONS, typed);
   const chosen = attacks.map((attack) => entryOf(ATTACK_ENTRIES, attack));
-  const title = (option: string) => longFlag(ATTACK_OPTIONS[option]!);
-  checkOwners(ATTACK_ENTRIES, chosen, attackValues, { kind: 'the attack ', title });
+  checkOwners(ATTACK_ENTRIES, chosen, attackValues, 'the attack ');
   for (const { name, leastSharedSteps = 0 } of chosen)
     if (attackSteps !== undefined && attacks.length > 1 && attackSteps < leastSharedSteps)
       refuse(
