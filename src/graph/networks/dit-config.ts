@@ -95,6 +95,7 @@ export function parseDitConfig(config: unknown, file: string): DitConfig {
       `num_attention_heads · attention_head_dim: expected a multiple of 4 for the position embedding, got ${width}`,
     );
   const activation = choose('activation_fn', got.activation_fn, ['gelu-approximate', 'gelu']);
+  const interpolation = 'interpolation_scale' in got ? got.interpolation_scale : undefined;
   const classes = isGeneral ? got.num_embeds_ada_norm : (got.num_embeds_ada_norm ?? 1000);
   return {
     numAttentionHeads: got.num_attention_heads,
@@ -109,11 +110,6 @@ export function parseDitConfig(config: unknown, file: string): DitConfig {
     attentionBias: got.attention_bias,
     normEps: got.norm_eps,
     normElementwiseAffine: got.norm_elementwise_affine,
-    interpolationScale:
-      'interpolation_scale' in got
-        ? (got.interpolation_scale ?? Math.max(Math.floor(sampleSize / 64), 1))
-        : isGeneral
-          ? Math.max(Math.floor(sampleSize / 64), 1)
-          : 1,
+    interpolationScale: isGeneral ? (interpolation ?? Math.max(Math.floor(sampleSize / 64), 1)) : 1,
   };
 }

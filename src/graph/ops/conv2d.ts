@@ -67,31 +67,21 @@ export const conv2dOp: Op<Conv2dAttributes> = {
     const scaled = (value: Value) => (factor === 1 ? value : apply(scaledOp, { factor }, { x: value }));
     const rows = (from: number) => apply(sliceOp, { from, count: x!.shape[0] }, { x: affine });
     /** a·x + b, which is what the weights see. */
-    const seen = () =>
-      affine
-        ? apply(
-            addRowsOp,
-            {},
-            {
-              x: apply(scaleRowsOp, {}, { x, gate: rows(0) }),
-              embedding: rows(x!.shape[0]),
-            },
-          )
-        : x;
+    const seen = () => {
+      if (!affine) return x;
+      const product = apply(scaleRowsOp, {}, { x, gate: rows(0) });
+      return apply(addRowsOp, {}, { x: product, embedding: rows(x!.shape[0]) });
+    };
     const dSeen =
       needs('x') || needs('affine') ? inputGradient(attributes, x!.shape, weight!, dy, apply) : undefined;
     const sums = (value: Value) => apply(sumPixelsOp, {}, { x: value });
+    const dAffine = () => {
+      const x0 = sums(apply(multiplyOp, {}, { x1: dSeen, x2: x }));
+      return apply(concatOp, {}, { x0, x1: sums(dSeen!) });
+    };
     return {
       ...(needs('x') ? { x: affine ? apply(scaleRowsOp, {}, { x: dSeen, gate: rows(0) }) : dSeen! } : {}),
-      ...(needs('affine')
-        ? {
-            affine: apply(
-              concatOp,
-              {},
-              { x0: sums(apply(multiplyOp, {}, { x1: dSeen, x2: x })), x1: sums(dSeen!) },
-            ),
-          }
-        : {}),
+      ...(needs('affine') ? { affine: dAffine() } : {}),
       ...(needs('weight')
         ? { weight: scaled(apply(weightGradientOp, { kernel, stride, padding }, { x: seen(), dy })) }
         : {}),

@@ -51,18 +51,12 @@ export const gegluOp: Op<NoAttributes> = {
   flop: perElement,
   cheap: true,
   forward: (capabilities, { inputs }) => geglu(capabilities, { x: inputs.x1! }),
-  backward: ({ inputs: { x1, x2 }, dy, needs, apply }) => ({
-    ...(needs('x1') ? { x1: apply(gegluOp, {}, { x1: dy, x2 }) } : {}),
-    ...(needs('x2')
-      ? {
-          x2: apply(
-            activationGradientOp,
-            { activation: 'gelu' },
-            { x: x2, dy: apply(multiplyOp, {}, { x1: dy, x2: x1 }) },
-          ),
-        }
-      : {}),
-  }),
+  backward({ inputs: { x1, x2 }, dy, needs, apply }) {
+    const dx1 = needs('x1') ? { x1: apply(gegluOp, {}, { x1: dy, x2 }) } : {};
+    if (!needs('x2')) return dx1;
+    const dGelu = apply(multiplyOp, {}, { x1: dy, x2: x1 });
+    return { ...dx1, x2: apply(activationGradientOp, { activation: 'gelu' }, { x: x2, dy: dGelu }) };
+  },
 };
 
 /** y = (x1 + x2)·scale. */

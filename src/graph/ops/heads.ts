@@ -30,16 +30,11 @@ export const pickHeadOp: Op<PickHeadAttributes> = {
   flop: copies,
   forward: (capabilities, { inputs, output, has }, { channels }) =>
     pickHead(capabilities, { x: inputs.x!, channels, n: output[1], view: has('view') }),
-  backward: ({ inputs: { x, view, label }, attributes: { channels }, dy, needs, apply }) =>
-    needs('x')
-      ? {
-          x: apply(
-            pickHeadBackwardOp,
-            { channels, views: x!.shape[1], heads: x!.shape[0] / channels },
-            { dy, view, label },
-          ),
-        }
-      : {},
+  backward({ inputs: { x, view, label }, attributes: { channels }, dy, needs, apply }) {
+    if (!needs('x')) return {};
+    const attributes = { channels, views: x!.shape[1], heads: x!.shape[0] / channels };
+    return { x: apply(pickHeadBackwardOp, attributes, { dy, view, label }) };
+  },
 };
 
 /** The gradient of `pickHead` with respect to x. */

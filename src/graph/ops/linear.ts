@@ -46,18 +46,14 @@ export const linearOp: Op<LinearAttributes> = {
             { activation },
             { x: apply(linearOp, { outChannels }, { x }, { weight, bias }), dy },
           );
+    const dx = () => {
+      const [c] = x!.shape;
+      const transposed = transposedWeight(weight!, outChannels, c, [1, 1]);
+      return apply(linearOp, { outChannels: c, scale: factor }, { x: dSum }, { weight: transposed });
+    };
     const one = { kernel: [1, 1], stride: 1, padding: [0, 0, 0, 0] } as const;
     return {
-      ...(needs('x')
-        ? {
-            x: apply(
-              linearOp,
-              { outChannels: x!.shape[0], scale: factor },
-              { x: dSum },
-              { weight: transposedWeight(weight!, outChannels, x!.shape[0], [1, 1]) },
-            ),
-          }
-        : {}),
+      ...(needs('x') ? { x: dx() } : {}),
       ...(needs('weight') ? { weight: scaled(apply(weightGradientOp, one, { x, dy: dSum })) } : {}),
       ...(needs('bias') ? { bias: scaled(apply(sumColumnsOp, {}, { x: dSum })) } : {}),
       ...(needs('residual') ? { residual: scaled(dy) } : {}),

@@ -59,16 +59,10 @@ export const groupNormOp: Op<GroupNormAttributes> = {
     const sums = apply(groupNormSumsOp, attributes, operands, constants);
     const scale = embedding && apply(sliceOp, { from: 0, count: c }, { x: embedding });
     Object.assign(gradients, constantsOfNorm(node, sums, scale));
-    if (needs('embedding'))
-      gradients.embedding = apply(
-        concatOp,
-        {},
-        {
-          x0: apply(normScaleGradientOp, {}, { sums }, constants),
-          x1: apply(sliceOp, { from: c, count: c }, { x: sums }),
-        },
-      );
-    return gradients;
+    if (!needs('embedding')) return gradients;
+    const x0 = apply(normScaleGradientOp, {}, { sums }, constants);
+    const x1 = apply(sliceOp, { from: c, count: c }, { x: sums });
+    return { ...gradients, embedding: apply(concatOp, {}, { x0, x1 }) };
   },
 };
 
@@ -196,13 +190,8 @@ function constantsOfNorm(
   const c = inputs.x!.shape[0];
   const total = (from: number): Value => {
     const rows = apply(sliceOp, { from, count: c }, { x: sums });
-    return apply(
-      sumColumnsOp,
-      {},
-      {
-        x: scale ? apply(gatedAddOp, {}, { x1: rows, x2: rows, gate: scale }) : rows,
-      },
-    );
+    const x = scale ? apply(gatedAddOp, {}, { x1: rows, x2: rows, gate: scale }) : rows;
+    return apply(sumColumnsOp, {}, { x });
   };
   return { ...(needs('gamma') ? { gamma: total(0) } : {}), ...(needs('beta') ? { beta: total(c) } : {}) };
 }

@@ -9,7 +9,6 @@ import { divisor, walk } from '../device/indexing.ts';
 import {
   accumulate,
   ceilDiv,
-  defineKernel,
   LINEAR_GROUP,
   linearGrid,
   linearMain,
@@ -95,7 +94,7 @@ export function weightGradient(capabilities: Capabilities, options: WeightGradie
       { kernel: transpose(dy, first, count), operands: ['dy', 'columnsOfDy'] },
       asItIs
         ? { kernel: transpose(x, first, count), operands: ['x', 'taps'] }
-        : { kernel: gather(geometry, first, count, row), operands: ['x', 'taps'] },
+        : gather(geometry, first, count, row),
     );
     if (full > 0) steps.push(product(BLOCK, 0, full));
     if (rest > 0) steps.push(product(rest, full * BLOCK, 1));
@@ -114,14 +113,14 @@ export function weightGradient(capabilities: Capabilities, options: WeightGradie
 }
 
 /**
- * Returns the kernel of taps[p][c, i, j] for `count` columns from `first` on; an invocation gathers 4 columns
+ * Returns the step for taps[p][c, i, j] for `count` columns from `first` on; an invocation gathers 4 columns
  * of some channels.
  */
-function gather(geometry: Geometry, first: number, count: number, row: number) {
+function gather(geometry: Geometry, first: number, count: number, row: number): Step {
   const { x, y } = geometry;
   const blocks = ceilDiv(x[0], CHANNELS);
   const vectors = ceilDiv(count, 4);
-  return defineKernel({
+  return step({
     name: 'weightGradient.taps',
     bindings: [read('x'), write('taps')],
     uniforms: [

@@ -144,3 +144,10 @@ export const unrolled = (team: number, step: (k: number, i: string) => string): 
 /** Returns the element type for walks over a sample's pixels: vec4f if every sample starts on a vec4, else f32. */
 export const pixelElement = (pixels: number): { readonly width: 1 | 4; readonly element: 'f32' | 'vec4f' } =>
   pixels % 4 === 0 ? { width: 4, element: 'vec4f' } : { width: 1, element: 'f32' };
+
+/** Returns a walk of teams over the pixels of each (channel, sample) of a shape, with `pixels` elements per item. */
+export function pixelTeams(capabilities: Capabilities, [c, n, h, w]: Shape) {
+  const { width, element } = pixelElement(h * w);
+  const pixels = (h * w) / width;
+  return { width, element, pixels, ...teams(capabilities, c, n, pixels) };
+}

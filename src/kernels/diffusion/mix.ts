@@ -1,7 +1,7 @@
 // The forward diffusion process: computes the noised images of a batch of evaluations from the images in the slots.
 
 import type { Capabilities } from '../device/device.ts';
-import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';
+import { divisor, pixelTeams, QUOTIENT, unrolled, walk } from '../device/indexing.ts';
 import { ceilDiv, type KernelPart, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
@@ -140,13 +140,11 @@ export function slotsGradient(
  * Operands x [c, n, h, w], level [n] u32, levels rows of (a, b, alpha, beta), and y [c, n, h, w].
  */
 export function scaleByLevel(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
-  const [c, n, h, w] = x;
-  const { width, element } = pixelElement(h * w);
-  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const { width, element, pixels, team, uniforms, grid, main } = pixelTeams(capabilities, x);
   return single({
     name: `scaleByLevel.${element}`,
     bindings: [read('x', element), read('level', 'u32'), read('levels', 'vec4f'), write('y', element)],
-    uniforms: [...uniforms, u32('pixels', (h * w) / width), u32('rowPitch', pitch(x) / width)],
+    uniforms: [...uniforms, u32('pixels', pixels), u32('rowPitch', pitch(x) / width)],
     body: main(/* wgsl */ `let a = levels[level[sample]].x;
   let start = row * u.rowPitch + sample * u.pixels;
   let end = start + u.pixels;

@@ -4,7 +4,7 @@
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
-import { pixelElement, teams, unrolled, walk } from '../device/indexing.ts';
+import { pixelTeams, unrolled, walk } from '../device/indexing.ts';
 import { f32, type KernelSpec, read, type Uniform, u32, write } from '../device/kernel.ts';
 import { type Routine, single, step } from '../device/routine.ts';
 import { columns, pitch, type Shape, storageElements } from '../device/tensor.ts';
@@ -81,17 +81,15 @@ function rowwise(
   expression: (i: string) => string,
   uniforms: readonly Uniform[] = [],
 ): Routine {
-  const [c, n, h, w] = x;
-  const { width, element } = pixelElement(h * w);
-  const { team, uniforms: counts, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const { width, element, pixels, team, uniforms: counts, grid, main } = pixelTeams(capabilities, x);
   return single({
     name: `${name}.${element}`,
     bindings: [...inputs.map((input) => read(input, element)), read(rows), write('y', element)],
     uniforms: [
       ...counts,
-      u32('pixels', (h * w) / width),
+      u32('pixels', pixels),
       u32('rowPitch', pitch(x) / width),
-      u32('samplePitch', pitch([c, n, 1, 1])),
+      u32('samplePitch', pitch([1, x[1], 1, 1])),
       ...uniforms,
     ],
     body: main(/* wgsl */ `let a = ${rows}[row * u.samplePitch + sample];
@@ -139,13 +137,11 @@ export const scaleRows = (capabilities: Capabilities, { x }: { readonly x: Shape
  * Operands x [c, n, h, w], image [c][h w], y [c, n, h, w].
  */
 export function addImage(capabilities: Capabilities, { x }: { readonly x: Shape }): Routine {
-  const [c, n, h, w] = x;
-  const { width, element } = pixelElement(h * w);
-  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const { width, element, pixels, team, uniforms, grid, main } = pixelTeams(capabilities, x);
   return single({
     name: `addImage.${element}`,
     bindings: [read('x', element), read('image', element), write('y', element)],
-    uniforms: [...uniforms, u32('pixels', (h * w) / width), u32('rowPitch', pitch(x) / width)],
+    uniforms: [...uniforms, u32('pixels', pixels), u32('rowPitch', pitch(x) / width)],
     body: main(/* wgsl */ `let base = row * u.rowPitch + sample * u.pixels;
   let inImage = row * u.pixels;
   let start = 0u;

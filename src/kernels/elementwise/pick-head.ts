@@ -2,7 +2,7 @@
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
-import { divisor, pixelElement, teams, unrolled } from '../device/indexing.ts';
+import { divisor, pixelTeams, unrolled } from '../device/indexing.ts';
 import { f32, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
@@ -42,11 +42,10 @@ const viewOf = ({ view }: PickHeadOptions) =>
 export function pickHead(capabilities: Capabilities, options: PickHeadOptions): Routine {
   const { x, channels, n } = options;
   const [, views, h, w] = x;
+  const y: Shape = [channels, n, h, w];
   const view = viewOf(options);
   const heads = headsOf(options);
-  const { width, element } = pixelElement(h * w);
-  const pixels = (h * w) / width;
-  const { team, uniforms, grid, main } = teams(capabilities, channels, n, pixels);
+  const { width, element, pixels, team, uniforms, grid, main } = pixelTeams(capabilities, y);
   return single({
     name: `pickHead.${view.variant}.${element}`,
     bindings: [read('x', element), ...view.bindings, read('label', 'u32'), write('y', element)],
@@ -57,7 +56,7 @@ export function pickHead(capabilities: Capabilities, options: PickHeadOptions): 
       u32('heads', heads),
       u32('headPitch', (channels * pitch(x)) / width),
       u32('xPitch', pitch(x) / width),
-      u32('yPitch', pitch([channels, n, h, w]) / width),
+      u32('yPitch', pitch(y) / width),
       f32('share', 1 / heads),
     ],
     body: main(/* wgsl */ `let readAt = row * u.xPitch + ${view.of('sample')} * u.pixels;
@@ -85,12 +84,10 @@ export function pickHead(capabilities: Capabilities, options: PickHeadOptions): 
  */
 export function pickHeadBackward(capabilities: Capabilities, options: PickHeadOptions): Routine {
   const { x, channels, n } = options;
-  const [rows, views, h, w] = x;
+  const [, views, h, w] = x;
   const view = viewOf(options);
   const heads = headsOf(options);
-  const { width, element } = pixelElement(h * w);
-  const pixels = (h * w) / width;
-  const { team, uniforms, grid, main } = teams(capabilities, rows, views, pixels);
+  const { width, element, pixels, team, uniforms, grid, main } = pixelTeams(capabilities, x);
   return single({
     name: `pickHeadBackward.${view.variant}.${element}`,
     bindings: [read('dy', element), ...view.bindings, read('label', 'u32'), write('y', element)],

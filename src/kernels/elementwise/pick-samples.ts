@@ -2,7 +2,7 @@
 // sample's prompt; and sums the gradients of selected samples.
 
 import type { Capabilities } from '../device/device.ts';
-import { divisor, pixelElement, QUOTIENT, teams, unrolled, walk } from '../device/indexing.ts';
+import { divisor, pixelElement, pixelTeams, QUOTIENT, unrolled, walk } from '../device/indexing.ts';
 import { read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
@@ -15,19 +15,17 @@ export function pickSamples(
   capabilities: Capabilities,
   { x, n }: { readonly x: Shape; readonly n: number },
 ): Routine {
-  const [c, samples, h, w] = x;
-  const { width, element } = pixelElement(h * w);
-  const pixels = (h * w) / width;
-  const { team, uniforms, grid, main } = teams(capabilities, c, n, pixels);
+  const y: Shape = [x[0], n, x[2], x[3]];
+  const { width, element, pixels, team, uniforms, grid, main } = pixelTeams(capabilities, y);
   return single({
     name: `pickSamples.${element}`,
     bindings: [read('x', element), read('index', 'u32'), write('y', element)],
     uniforms: [
       ...uniforms,
       u32('pixels', pixels),
-      u32('last', samples - 1),
+      u32('last', x[1] - 1),
       u32('xPitch', pitch(x) / width),
-      u32('yPitch', pitch([c, n, h, w]) / width),
+      u32('yPitch', pitch(y) / width),
     ],
     body: main(/* wgsl */ `let readAt = row * u.xPitch + min(index[sample], u.last) * u.pixels;
   let writeAt = row * u.yPitch + sample * u.pixels;
@@ -46,19 +44,18 @@ export function sumPicked(
   capabilities: Capabilities,
   { dy, samples }: { readonly dy: Shape; readonly samples: number },
 ): Routine {
-  const [c, n, h, w] = dy;
-  const { width, element } = pixelElement(h * w);
-  const { team, uniforms, grid, main } = teams(capabilities, c, samples, (h * w) / width);
+  const y: Shape = [dy[0], samples, dy[2], dy[3]];
+  const { width, element, pixels, team, uniforms, grid, main } = pixelTeams(capabilities, y);
   return single({
     name: `sumPicked.${element}`,
     bindings: [read('dy', element), read('index', 'u32'), write('y', element)],
     uniforms: [
       ...uniforms,
-      u32('count', n),
+      u32('count', dy[1]),
       u32('last', samples - 1),
-      u32('pixels', (h * w) / width),
+      u32('pixels', pixels),
       u32('dyPitch', pitch(dy) / width),
-      u32('yPitch', pitch([c, samples, h, w]) / width),
+      u32('yPitch', pitch(y) / width),
     ],
     body: main(/* wgsl */ `let writeAt = row * u.yPitch + sample * u.pixels;
   for (var i = member; i < u.pixels; i += ${team}) {

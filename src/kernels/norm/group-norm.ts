@@ -11,7 +11,7 @@
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
-import { pixelElement, teams, unrolled } from '../device/indexing.ts';
+import { pixelElement, pixelTeams, teams, unrolled } from '../device/indexing.ts';
 import { f32, read, u32, write } from '../device/kernel.ts';
 import { type Routine, single } from '../device/routine.ts';
 import { pitch, type Shape } from '../device/tensor.ts';
@@ -175,19 +175,17 @@ export function affine(
   capabilities: Capabilities,
   { x, activation }: { readonly x: Shape; readonly activation: Activation },
 ): Routine {
-  const [c, n, h, w] = x;
-  const { width, element } = pixelElement(h * w);
-  const { team, uniforms, grid, main } = teams(capabilities, c, n, (h * w) / width);
+  const { width, element, pixels, team, uniforms, grid, main } = pixelTeams(capabilities, x);
   const act = width === 4 ? 'act' : 'act1';
   return single({
     name: `affine.${activation}.${element}`,
     bindings: [read('x', element), read('affine'), write('y', element)],
     uniforms: [
       ...uniforms,
-      u32('channels', c),
-      u32('pixels', (h * w) / width),
+      u32('channels', x[0]),
+      u32('pixels', pixels),
       u32('rowPitch', pitch(x) / width),
-      u32('samplePitch', pitch([c, n, 1, 1])),
+      u32('samplePitch', pitch([1, x[1], 1, 1])),
     ],
     body: `${activationWgsl(activation)}${main(/* wgsl */ `let a = affine[row * u.samplePitch + sample];
   let b = affine[(u.channels + row) * u.samplePitch + sample];
