@@ -170,6 +170,14 @@ describe('imports flow one way', () => {
     expect(found).toEqual([]);
   });
 
+  it('only src/graph/node, the pipeline and the index files find the files of a path', () => {
+    const found = [...importsByFile]
+      .filter(([file]) => /^src\/(graph\/(?!node\/)|kernels\/)/.test(file))
+      .flatMap(([file, imported]) => imported.map((other) => `${file} -> ${other}`))
+      .filter((arrow) => arrow.includes('-> src/graph/node/'));
+    expect(found).toEqual([]);
+  });
+
   it('a library that runs in a browser, too, imports Node only in folders called node', () => {
     const isPortable = (file: string) => !/\/(node|command)\//.test(file);
     const found = [...files('src/graph'), ...files('src/pipeline')]

@@ -2,7 +2,7 @@
 
 import { ModelError } from '../../errors.ts';
 
-/** Most bytes of a line of text. */
+/** The most bytes of a line of text. */
 const LONGEST = 1 << 20;
 
 /** Returns the beginning of a text from a file for a message, which stays one line. */

@@ -36,7 +36,7 @@ export type SafetensorsDtype = keyof typeof DTYPE_BITS;
 /** Longest header accepted, in bytes; the same limit as the format's own library. */
 export const MAX_HEADER_BYTES = 100_000_000;
 
-/** Most dimensions of a tensor; PyTorch has the same limit. */
+/** The most dimensions of a tensor; PyTorch has the same limit. */
 const MAX_RANK = 64;
 
 /** A tensor of a file: `begin` is its first byte counted from the start of `file`. */

@@ -48,7 +48,7 @@ export interface OpenModelOptions {
   /** Seed of the counter-based noise (default 0), or a safetensors file with `noise` [count, c, h, w]. */
   readonly seed?: number | bigint;
   readonly noiseFile?: string;
-  /** Most evaluations of a batch; halved if memory does not suffice. Default: by the model's family. */
+  /** The largest number of evaluations in a batch; halved if memory does not suffice. Default: by the model's family. */
   readonly batchSize?: number;
   /** Images in flight. Default: as many as a batch holds evaluations. */
   readonly slots?: number;

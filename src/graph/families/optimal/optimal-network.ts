@@ -20,7 +20,7 @@ export interface ImageSetConfig {
   readonly labels: readonly string[];
 }
 
-/** Most bytes of the images of one constant: every device binds that much, and few classes have more. */
+/** The most bytes of the images of one constant: every device binds that much, and few classes have more. */
 const PART_BYTES = 2 ** 26;
 
 /** Labelled images, sorted by class. */
