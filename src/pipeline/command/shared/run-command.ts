@@ -9,7 +9,7 @@ import type { Surroundings } from './subcommand.ts';
 export interface Run {
   /** Registers a cleanup for the end of the run, however it ends; the last one registered is done first. */
   readonly atEnd: (cleanup: () => unknown) => void;
-  /** Claims an output file until the end of the run (see `claimFile`). Returns undefined for `-`, standard output. */
+  /** Claims a file until the end of the run (see `claimFile`). Returns undefined for `--output -`, standard output. */
   readonly claim: (path: string, options: ClaimOptions) => Promise<ClaimedFile | undefined>;
   /** Listens for signals: the first SIGINT or SIGTERM logs `message` and lets the run finish what is in flight. */
   readonly listen: (message: string) => Interruption;
@@ -41,7 +41,7 @@ export async function runCommand(
   let interruption: Interruption | undefined;
   const atEnd = (cleanup: () => unknown) => void cleanups.push(cleanup);
   const claim = async (path: string, options: ClaimOptions) => {
-    if (path === '-') return undefined;
+    if (path === '-' && options.option === '--output') return undefined;
     const claimed = await claimFile(path, options);
     atEnd(claimed.release);
     return claimed;
