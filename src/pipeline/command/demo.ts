@@ -60,7 +60,7 @@ async function* remembering(items: AsyncIterable<ImageItem | ItemFailure>, seen:
 }
 
 /** Says how right and how fast the results were, and what all evaluations would have been. */
-function closing(results: readonly Classified[], seconds: number, model: Model): void {
+function sumUp(results: readonly Classified[], seconds: number, model: Model): void {
   const { candidates, levels } = model;
   const images = results.length;
   const known = results.filter(({ path }) => truthOf(path, model) !== undefined);
@@ -109,7 +109,7 @@ async function demo(folder: string, samples: string): Promise<void> {
   }
   draw();
   if (results.length === 0) throw new UsageError(`${samples} has no images to show`);
-  closing(results, (performance.now() - ready) / 1000, model);
+  sumUp(results, (performance.now() - ready) / 1000, model);
 }
 
 try {

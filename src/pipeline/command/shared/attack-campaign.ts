@@ -7,14 +7,12 @@ import { classifierBy } from '../../attacking/diffusion-classifier.ts';
 import { type GradientMode, purified } from '../../attacking/purified-classifier.ts';
 import { checkOwners, entryOf, namesOf, type OptionValues, optionsOf } from '../../option.ts';
 import type { OpenModel } from '../../stream/batcher.ts';
-import { denoisingBy, imagesInFlight } from '../../stream/denoising.ts';
-import { stepsBy } from '../../stream/purify-images.ts';
 import { acquire } from '../../stream/sharing.ts';
 import { type OptionName, readOptionSet, type Values } from '../options/table.ts';
 import { candidatesFor } from './candidates.ts';
 import { evaluationOptions, type OpenFolder } from './model-choice.ts';
 import { modelFolder } from './model-folder.ts';
-import { openPurification } from './opened-model.ts';
+import { openPurifier } from './opened-model.ts';
 import { checkGrid } from './option-checks.ts';
 import { CLASSIFY_PURIFYING, purifyingOf } from './purify-settings.ts';
 
@@ -161,21 +159,4 @@ export async function openCampaign(
     close();
     throw error;
   }
-}
-
-/** Opens the network of a purification for its steps. @throws what `openPurification` throws. */
-export async function openPurifier(...request: Parameters<typeof openPurification>) {
-  const [purifying] = request;
-  const { noise, open } = await openPurification(...request);
-  const { batcher, release } = await acquire(open);
-  const { name, inputShape } = batcher.model;
-  return {
-    name,
-    inputShape,
-    denoising: denoisingBy(batcher),
-    /** Images whose steps together keep the network's batches full. */
-    concurrency: imagesInFlight(batcher),
-    stepsOf: (draw: number) => stepsBy(batcher.model, { ...purifying, noise, draw }),
-    close: release,
-  };
 }

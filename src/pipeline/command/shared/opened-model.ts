@@ -3,7 +3,9 @@
 import type { Model } from '../../../graph/model.ts';
 import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
 import type { OpenModel } from '../../stream/batcher.ts';
+import { denoisingBy, imagesInFlight } from '../../stream/denoising.ts';
 import { stepsBy } from '../../stream/purify-images.ts';
+import { acquire } from '../../stream/sharing.ts';
 import type { OpenFolder } from './model-choice.ts';
 import { hostNoise, type PurifyingSettings, purifierOptions } from './purify-settings.ts';
 
@@ -56,4 +58,21 @@ export async function openPurification(
     opened.close();
     throw error;
   }
+}
+
+/** Opens the network of a purification, with the steps of each draw of its noise. @throws what `openPurification` throws. */
+export async function openPurifier(...request: Parameters<typeof openPurification>) {
+  const [purifying] = request;
+  const { noise, open } = await openPurification(...request);
+  const { batcher, release } = await acquire(open);
+  const { name, inputShape } = batcher.model;
+  return {
+    name,
+    inputShape,
+    denoising: denoisingBy(batcher),
+    /** Images whose steps together keep the network's batches full. */
+    concurrency: imagesInFlight(batcher),
+    stepsOf: (draw: number) => stepsBy(batcher.model, { ...purifying, noise, draw }),
+    close: release,
+  };
 }

@@ -1,8 +1,8 @@
 // Times purifications, for the dry runs of `purify` and of `classify --purify`.
 
 import { statesOf } from '../../purifying/chain.ts';
-import { openPurifier } from './attack-campaign.ts';
 import type { OpenFolder } from './model-choice.ts';
+import { openPurifier } from './opened-model.ts';
 import type { PurifyingSettings } from './purify-settings.ts';
 import { exactly, secondsOf, timeWork } from './timing.ts';
 
