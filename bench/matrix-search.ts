@@ -9,7 +9,7 @@
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
-import { compileAhead, createStorage } from '../src/kernels/device/runtime.ts';
+import { compile, createStorage } from '../src/kernels/device/runtime.ts';
 import {
   attempted,
   type Candidate,
@@ -298,7 +298,7 @@ class Search {
     if (checks.some((c) => c.status === 'rejected' && reasonOf(c.reason).startsWith(NO_ANSWER)))
       await this.open(this.#flags);
     // The driver's threads compile the next group while this one is timed.
-    for (const candidate of next) void compileAhead(this.opened.device.gpu, candidate.kernel).catch(() => {});
+    for (const candidate of next) void compile(this.opened.device.gpu, candidate.kernel).catch(() => {});
     for (const [i, candidate] of group.entries()) {
       const { kind, name, tile, out, xType } = candidate;
       const known = {

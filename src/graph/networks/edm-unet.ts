@@ -112,6 +112,12 @@ function attention(layers: Layers, x: Value, name: string, heads: number): Value
   return conv1x1(layers, apply(graph, 'attention', { heads, scale }, { q, k, v }), `${name}.proj`, channels);
 }
 
+const normAttributes = ({ modelType }: EdmConfig, channels: number, activation: 'silu' | 'none') => ({
+  groups: normGroups(channels),
+  eps: modelType === 'SongUNet' ? 1e-6 : 1e-5,
+  activation,
+});
+
 /** Adds norm, silu, (resample), conv, embedding, norm, silu, conv; plus the skip; plus attention. */
 function block(
   layers: Layers,
@@ -124,10 +130,8 @@ function block(
   const { graph } = layers;
   const { from, to, resample, heads } = module;
   const isSong = config.modelType === 'SongUNet';
-  const norm = (value: Value, of: string, activation: 'silu' | 'none', rows?: Value) => {
-    const attributes = { groups: normGroups(value.shape[0]), eps: isSong ? 1e-6 : 1e-5, activation };
-    return groupNorm(layers, value, `${name}.${of}`, attributes, rows);
-  };
+  const norm = (value: Value, of: string, activation: 'silu' | 'none', rows?: Value) =>
+    groupNorm(layers, value, `${name}.${of}`, normAttributes(config, value.shape[0], activation), rows);
   const resampled = (value: Value) =>
     resample ? apply(graph, resample === 'up' ? 'upsample' : 'averagePool', {}, { x: value }) : value;
   const sum = (x1: Value, x2: Value) =>
@@ -169,11 +173,7 @@ export function edmUNet(graph: Graph, parameters: Parameters, config: EdmConfig,
   }
   const last = `model.dec.${config.imgResolution}x${config.imgResolution}_aux`;
   const [outNorm, outConv] = isSong ? [`${last}_norm`, `${last}_conv`] : ['model.out_norm', 'model.out_conv'];
-  const attributes = {
-    groups: normGroups(h.shape[0]),
-    eps: isSong ? 1e-6 : 1e-5,
-    activation: 'silu',
-  } as const;
+  const attributes = normAttributes(config, h.shape[0], 'silu');
   const outChannels = (config.heads ?? 1) * config.imgChannels;
   return conv3x3(layers, groupNorm(layers, h, outNorm, attributes), outConv, outChannels);
 }

@@ -31,7 +31,6 @@ const token = z.union([z.string(), tokenObject], {
 /** A list of tokens, or tokens by names of their own. */
 const tokens = z.union([z.array(token), z.record(z.string(), token).transform(Object.values<Token>)]);
 type Token = z.infer<typeof token>;
-type TokenObject = z.infer<typeof tokenObject>;
 
 /** The roles a token can have, in the order in which transformers adds them. */
 const ROLES = [
@@ -109,28 +108,18 @@ export function gatherAddedTokens(files: AddedTokenFiles): AddedTokens {
   );
   const special = new Set([...roleTokens, ...extra].map(contentOf));
   const complete = (value: Token, id?: number) => {
-    const {
-      content,
-      lstrip,
-      rstrip,
-      single_word,
-      normalized,
-      special: own,
-    }: TokenObject = typeof value === 'string'
-      ? { content: value, lstrip: false, rstrip: false, single_word: false, special: true }
-      : value;
-    const isSpecial = own || special.has(content);
-    return { content, lstrip, rstrip, singleWord: single_word, normalized: normalized ?? !isSpecial, id };
+    const object = typeof value === 'string' ? tokenObject.parse({ content: value, special: true }) : value;
+    const { content, lstrip, rstrip, single_word: singleWord } = object;
+    const isSpecial = object.special || special.has(content);
+    return { content, lstrip, rstrip, singleWord, normalized: object.normalized ?? !isSpecial, id };
   };
 
   const listed = new Map<number, ReturnType<typeof complete>>();
   if (decoder)
     for (const [id, value] of Object.entries(decoder)) listed.set(Number(id), complete(value, Number(id)));
   else {
-    for (const [content, id] of Object.entries(addedTokens ?? {})) {
-      const value = { content, lstrip: false, rstrip: false, single_word: false, special: false };
-      listed.set(id, complete(value, id));
-    }
+    for (const [content, id] of Object.entries(addedTokens ?? {}))
+      listed.set(id, complete(tokenObject.parse({ content }), id));
     for (const value of tokenizerJson ?? []) listed.set(value.id, complete(value, value.id));
   }
   const tokens = [...listed].sort(([a], [b]) => a - b).map(([, value]) => value);

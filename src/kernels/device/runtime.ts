@@ -69,7 +69,7 @@ function layoutOf(gpu: GpuDevice, kernel: Kernel): GPUBindGroupLayout {
 }
 
 /** Returns the pipeline of a kernel's text, compiled once per device. An error in the text names the kernel. */
-function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
+export function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   const { pipelines } = cacheOf(gpu);
   let compiled = pipelines.get(kernel.wgsl);
   if (!compiled) {
@@ -77,11 +77,6 @@ function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
     pipelines.set(kernel.wgsl, compiled);
   }
   return compiled;
-}
-
-/** Compiles a kernel that will be launched later. Rejects as `prepare` does if its text has an error. */
-export async function compileAhead(gpu: GpuDevice, kernel: Kernel): Promise<void> {
-  await compile(gpu, kernel);
 }
 
 async function build(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
