@@ -18,7 +18,7 @@ export interface Heads {
   readonly pitch: number;
 }
 
-/** Returns the heads of an attention whose tokens are `tokens`: its queries or its keys. */
+/** Returns the heads of an operand with that many tokens: the queries or the keys of an attention. */
 export const headsOf = ({ heads, headDim, n }: AttentionOptions, tokens: number): Heads => ({
   heads,
   dim: headDim,
