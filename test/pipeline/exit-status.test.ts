@@ -34,7 +34,7 @@ describe('exit statuses', () => {
       ['x'],
       fakeFolder({ summary: TEXT_SUMMARY }),
       2,
-      'fake reads text and has no classes of its own: say what to choose between, with --labels A,B,... or',
+      'fake reads text and has no classes of its own: give the classes to choose between, with --labels A,B,... or',
     ],
     [
       'a size that the model cannot take',

@@ -49,7 +49,7 @@ export const OUTPUT = {
   },
   format: {
     flags: '--format <name>',
-    help: 'jsonl, csv or text; without it text on a terminal, else what the name of --output says (.csv, .txt), else jsonl',
+    help: 'jsonl, csv or text; by default text on a terminal, otherwise by the extension of --output (.csv, .txt), otherwise jsonl',
     schema: z.enum(FORMATS),
     expected: 'jsonl, csv or text',
   },
@@ -119,7 +119,7 @@ export const OUTPUT = {
   },
   dryRun: {
     flags: '--dry-run',
-    help: 'only say how much work the run is, and how long it will take on this machine',
+    help: 'only estimate how much work the run is, and how long it takes on this machine',
     ...flag,
   },
   quiet: {

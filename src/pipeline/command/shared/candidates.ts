@@ -153,7 +153,7 @@ function chosen(
       if (rows)
         return rows.map(({ prompt, classname, classidx }) => ({ label: classname, classidx, prompt }));
       throw new UsageError(
-        `${name} reads text and has no classes of its own: say what to choose between, with --labels A,B,... ` +
+        `${name} reads text and has no classes of its own: give the classes to choose between, with --labels A,B,... ` +
           'or --prompts FILE (CSV: prompt,classname,classidx)',
       );
     default:

@@ -21,5 +21,5 @@ export function checkCandidates({
 /** @throws UsageError if there is no file that could be resumed. */
 export function checkResume({ resume, output }: Values<'resume' | 'output'>): void {
   if (resume && output === '-')
-    throw new UsageError('--resume needs --output FILE, which says what is done already');
+    throw new UsageError('--resume needs --output FILE, which holds the earlier results');
 }

@@ -61,7 +61,7 @@ function classesOf(labels: ReadonlySet<string>, names: readonly string[] | undef
 }
 
 /**
- * Makes the folder and says what is in it. Returns the exit status: 0, or 1 if some images could not be read and are
+ * Makes the folder and reports what is in it. Returns the exit status: 0, or 1 if some images could not be read and are
  * missing.
  *
  * @throws UsageError if the set cannot be read, a label is not among --labels, or OUT is a model folder already.

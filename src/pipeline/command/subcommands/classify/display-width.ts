@@ -28,7 +28,7 @@ export function cutEnd(text: string, columns: number): string {
   return `${characters.slice(0, beginning(characters, columns - 1)).join('')}…`;
 }
 
-/** Cuts a text at its beginning to at most `columns`: the end of a path, the file's name, says most. */
+/** Cuts a text at its beginning to at most `columns`: the name at the end of a path tells most. */
 export function cutStart(text: string, columns: number): string {
   if (displayWidth(text) <= columns) return text;
   const characters = [...text];

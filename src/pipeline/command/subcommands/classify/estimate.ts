@@ -21,7 +21,7 @@ import type { Sample } from './sample-run.ts';
 /** An amount of work or seconds, also for all candidates at all levels; `typical` is null if no sample was run. */
 type Spent = Range & Pick<EvaluationCounts, 'exhaustive'>;
 
-/** What `--dry-run` says. */
+/** The output of `--dry-run`. */
 export interface Estimate {
   readonly model: string;
   readonly images: number;
@@ -38,7 +38,7 @@ export interface Estimate {
     /** Bytes of weights, and the least that activations of a batch take, by the network's description. */
     readonly weights: number;
     readonly activations: number;
-    /** Bytes held on the device; null if the model does not say. */
+    /** Bytes held on the device; null if they are not known. */
     readonly device: number | null;
   };
   readonly batchSize: number;
@@ -66,7 +66,7 @@ export interface Measured {
   readonly timing: Timing;
   readonly sample: Sample | undefined;
   readonly cost: NonNullable<Description['cost']>;
-  /** Bytes that the model holds on the device; null if it does not say. */
+  /** Bytes that the model holds on the device; null if they are not known. */
   readonly deviceBytes: number | null;
   /** Seconds before the first evaluation: the program's start and the opening of the model. */
   readonly opening: number;

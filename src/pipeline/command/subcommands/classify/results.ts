@@ -52,7 +52,7 @@ const LONGEST = 200;
 /** The output of results, open. */
 export type Results = Awaited<ReturnType<typeof openResults>>;
 
-/** Opens the output, and takes up what it holds if the settings say so. @throws UsageError if it is of another run. */
+/** Opens the output; with --resume it keeps its results. @throws UsageError if they are of another run. */
 export async function openResults(
   settings: Settings,
   claims: Claims,

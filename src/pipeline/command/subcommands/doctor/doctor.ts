@@ -119,7 +119,7 @@ async function examineMachine(
 
 export const doctor: Subcommand<DoctorSettings> = {
   name: 'doctor',
-  summary: 'List the devices, check everything that a run needs, and say what helps.',
+  summary: 'List the devices, check everything that a run needs, and suggest what helps.',
   operands: {},
   options: DOCTOR,
   help: HELP,
