@@ -155,5 +155,5 @@ export const adapterName = ({
   vendor,
   architecture,
   device,
-}: Pick<GPUAdapterInfo, 'vendor' | 'architecture' | 'device'>): string =>
+}: Readonly<Record<'vendor' | 'architecture' | 'device', string>>): string =>
   device.replace(/-+$/, '') || [vendor, architecture].filter(Boolean).join(' ') || 'unknown';

@@ -69,7 +69,7 @@ function layoutOf(gpu: GpuDevice, kernel: Kernel): GPUBindGroupLayout {
 }
 
 /** Returns the pipeline of a kernel's text, compiled once per device. An error in the text names the kernel. */
-export function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
+function pipelineOf(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   const { pipelines } = cacheOf(gpu);
   let compiled = pipelines.get(kernel.wgsl);
   if (!compiled) {
@@ -78,6 +78,11 @@ export function compile(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   }
   return compiled;
 }
+
+/** Begins to compile a kernel's text; launches of the kernel wait for it. */
+export const compile = async (gpu: GpuDevice, kernel: Kernel): Promise<void> => {
+  await pipelineOf(gpu, kernel);
+};
 
 async function build(gpu: GpuDevice, kernel: Kernel): Promise<Compiled> {
   const { name: label } = kernel;
@@ -137,7 +142,7 @@ async function compileNow(
  */
 export async function prepare(device: Device, launches: readonly Launch[]): Promise<Sequence> {
   const { gpu } = device;
-  const compiled = await parked(Promise.all(launches.map(({ kernel }) => compile(gpu, kernel))));
+  const compiled = await parked(Promise.all(launches.map(({ kernel }) => pipelineOf(gpu, kernel))));
   const align = gpu.limits.minUniformBufferOffsetAlignment;
   const offsets: number[] = [];
   let bytes = 0;
