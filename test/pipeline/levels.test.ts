@@ -138,6 +138,13 @@ describe('weightings', () => {
     expect(weigh('elbo', [{ sigma: 2 }, { sigma: 1 }], { errorOf: 'eps' })).toEqual([1 / 2, 1]);
   });
 
+  it('a grid of one sigma is a level, also if its last sigma ends the integral', () => {
+    const [level, ...more] = sigmaLevels({ sigma: [2], intervals: true }, 'elbo');
+    expect([level!.sigma, more.length]).toEqual([2, 0]);
+    expect(level!.weight).toBe(weigh('elbo', [{ sigma: 2 }])[0]);
+    expect(sigmaLevels({ sigma: [2], intervals: true }, [5])).toEqual([{ sigma: 2, weight: 5 }]);
+  });
+
   it('the last sigma of a grid ends the integral, or is a level like the others', () => {
     const sigmas = (text: string, weighting: string | number[]) =>
       sigmaLevels(parseGrid(text) as SigmaGrid, weighting).map(({ sigma, weight }) => [sigma, weight]);
@@ -164,7 +171,9 @@ describe('weightings', () => {
   it('importance-placed sigmas need a density', () => {
     const grid = parseGrid('importance:5') as ImportanceGrid;
     expect(sigmaLevels(grid, 'lognormal')).toEqual(importanceLevels(5, 'lognormal'));
-    expect(() => sigmaLevels(grid, 'uniform')).toThrow('a weighting that sigmas can be placed by');
+    expect(() => sigmaLevels(grid, 'uniform')).toThrow(
+      'importance: expected a weighting that sigmas can be placed by, rdc-code, lognormal, elbo; got "uniform"',
+    );
     expect(() => sigmaLevels(grid, [1, 2, 3, 4, 5])).toThrow('got a list of weights');
   });
 
@@ -172,14 +181,41 @@ describe('weightings', () => {
     expect(weigh([0, 2], [{ t: 5 }, { t: 9 }])).toEqual([0, 2]);
   });
 
+  it('importance-placed sigmas are placed with the statistics of the data, in the range of the grid', () => {
+    const grid = parseGrid('importance:0.1:2:5') as ImportanceGrid;
+    const statistics = { pMean: -2, pStd: 0.75 };
+    const found = sigmaLevels(grid, 'lognormal', statistics);
+    expect(found).toEqual(importanceLevels(5, 'lognormal', { ...statistics, range: [0.1, 2] }));
+    expect(found).not.toEqual(importanceLevels(5, 'lognormal', { range: [0.1, 2] }));
+    expect(found).not.toEqual(importanceLevels(5, 'lognormal', statistics));
+  });
+
+  const NAMES = 'uniform, rdc-code, lognormal, elbo';
   it.each([
-    ['an unknown name', 'min-snr', [{ sigma: 1 }]],
-    ['a property of the prototype', 'toString', [{ sigma: 1 }]],
-    ['missing sigmas', 'elbo', [{ t: 1 }]],
-    ['too few weights', [1], [{ t: 1 }, { t: 2 }]],
-    ['negative weights', [1, -1], [{ t: 1 }, { t: 2 }]],
-    ['only zeros', [0, 0], [{ t: 1 }, { t: 2 }]],
-  ] as const)('refuses %s', (_, weighting, levels) => {
+    ['an unknown name', 'min-snr', [{ sigma: 1 }], `expected a weighting ${NAMES}, got "min-snr"`],
+    [
+      'a property of the prototype',
+      'toString',
+      [{ sigma: 1 }],
+      `expected a weighting ${NAMES}, got "toString"`,
+    ],
+    ['missing sigmas', 'elbo', [{ t: 1 }], 'weighting "elbo" needs sigmas; this grid has timesteps'],
+    ['too few weights', [1], [{ t: 1 }, { t: 2 }], 'expected 2 weights, one per level of the grid, got 1'],
+    [
+      'negative weights',
+      [1, -1],
+      [{ t: 1 }, { t: 2 }],
+      'expected weights that are finite and not negative, got -1',
+    ],
+    [
+      'infinity',
+      [1, Number.POSITIVE_INFINITY],
+      [{ t: 1 }, { t: 2 }],
+      'finite and not negative, got Infinity',
+    ],
+    ['only zeros', [0, 0], [{ t: 1 }, { t: 2 }], 'expected a weight above 0 in the grid, got only zeros'],
+  ] as const)('refuses %s', (_, weighting, levels, message) => {
     expect(() => weigh(weighting, levels)).toThrow(UsageError);
+    expect(() => weigh(weighting, levels)).toThrow(message);
   });
 });
