@@ -4,7 +4,6 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
-import { checkpoints } from '../../../src/pipeline/attacking/apgd.ts';
 import { attackImage } from '../../../src/pipeline/attacking/attack.ts';
 import { type AttackName, attackOf } from '../../../src/pipeline/attacking/attacks.ts';
 import type { Defended } from '../../../src/pipeline/attacking/defended.ts';
@@ -113,8 +112,4 @@ describe('robust accuracy equals that of PyTorch, within one point', () => {
     expect(cases.length).toBeGreaterThanOrEqual(quick.length);
     for (const { robust: left } of cases) expect(left).toBeLessThan(GOLDEN.clean);
   });
-});
-
-test('checkpoints equal those of the paper', () => {
-  expect(checkpoints(100)).toEqual([22, 41, 57, 70, 80, 87, 93, 99]);
 });

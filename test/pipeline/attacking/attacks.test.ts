@@ -2,7 +2,6 @@
 // expectation over draws.
 
 import { describe, expect, test } from 'vitest';
-import { UsageError } from '../../../src/errors.ts';
 import { type AttackOptions, attackImage } from '../../../src/pipeline/attacking/attack.ts';
 import { ATTACKS, type AttackName, attackOf } from '../../../src/pipeline/attacking/attacks.ts';
 import {
@@ -13,7 +12,6 @@ import {
   marginOf,
   targetedCrossEntropy,
   targetedDlr,
-  targetOf,
 } from '../../../src/pipeline/attacking/losses.ts';
 import { quantise } from '../../../src/pipeline/attacking/quantise.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
@@ -165,13 +163,6 @@ describe('every attack', () => {
     expect(broken).toBe(true);
     expect(await verify(found)).toBe(true);
     expect(queries.gradients).toBeLessThan(61);
-  });
-
-  test('takes targets in the order of the clean logits; losses need their number of classes', () => {
-    const clean = Float64Array.from([3, 9, 1, 5]);
-    expect([0, 1, 2, 3].map((restart) => targetOf(clean, 1, restart))).toEqual([3, 0, 2, 3]);
-    expect(() => attackOf('apgd-dlr', { steps: 1 }, 2)).toThrow(UsageError);
-    expect(() => attackOf('apgd-t', { steps: 1 }, 3)).toThrow('compares 4 classes');
   });
 
   test("square's share of pixels follows the published schedule", () => {
