@@ -459,7 +459,7 @@ describe('APGD', () => {
   async function points(
     steps: number,
     lossOf: (k: number) => number,
-    { signOf = (_: number) => 1, breaksAt = Number.POSITIVE_INFINITY } = {},
+    { signOf = (_: number): number => 1, breaksAt = Number.POSITIVE_INFINITY } = {},
   ) {
     const visited: number[] = [];
     const asked = {
