@@ -156,9 +156,9 @@ describe('a result', () => {
   });
 
   test("takes the image's seed, or else the model's", () => {
-    expect(resultOf({ ...ended, seed: 7n }, { ...model, seed: 3 }, {}).seed).toBe(7);
-    expect(resultOf(ended, { ...model, seed: 3 }, {}).seed).toBe(3);
-    expect(resultOf({ ...ended, seed: 0 }, { ...model, seed: 3 }, {}).seed).toBe(0);
+    expect(resultOf({ ...ended, seed: 7n }, { ...model, seed: 3n }, {}).seed).toBe(7);
+    expect(resultOf(ended, { ...model, seed: 3n }, {}).seed).toBe(3);
+    expect(resultOf({ ...ended, seed: 0 }, { ...model, seed: 3n }, {}).seed).toBe(0);
   });
 
   test('follows the options before the model', () => {

@@ -121,6 +121,8 @@ describe('in linf', () => {
       const [top, left, ...signs] = drawn.map(({ value }) => value) as [number, number, ...number[]];
       const side = Math.min(9, Math.max(1, Math.round(Math.sqrt(shareAt(k - 1, queries) * 9 * 12))));
       sides.add(side);
+      expect(top + side).toBeLessThanOrEqual(height);
+      expect(left + side).toBeLessThanOrEqual(width);
       // No change helps, so all are made to the first point.
       const expected = points[0]!.slice();
       for (let c = 0; c < channels; c++)
@@ -153,16 +155,16 @@ describe('in l2', () => {
   });
 
   test('it starts with a grid of bumps of a fifth of the shorter side, in the middle of the image', async () => {
-    const shape: Shape = [1, 11, 13]; // bumps of 2 x 2, 5 rows of 6, with a rest of 1: no margin before them
+    const shape: Shape = [1, 11, 17]; // bumps of 2 x 2, 5 rows of 8, with a rest of 1: no margin before them
     const { points, centre } = await run('l2', shape, 1);
     const delta = points[0]!.map((v, i) => v - centre[i]!);
-    const at = (row: number, column: number) => delta[row * 13 + column]!;
-    for (let i = 0; i < 13; i++) expect(at(10, i)).toBe(0);
-    for (let i = 0; i < 11; i++) expect(at(i, 12)).toBe(0);
+    const at = (row: number, column: number) => delta[row * 17 + column]!;
+    for (let i = 0; i < 17; i++) expect(at(10, i)).toBe(0);
+    for (let i = 0; i < 11; i++) expect(at(i, 16)).toBe(0);
     const size = Math.abs(at(0, 0));
     const random = randomOf(0, 'key', 'square');
     for (let top = 0; top < 10; top += 2)
-      for (let left = 0; left < 12; left += 2) {
+      for (let left = 0; left < 16; left += 2) {
         const shape = bump(2, random);
         const sign = random.sign();
         const scale = size / Math.abs(shape[0]!);
@@ -209,6 +211,8 @@ describe('in l2', () => {
       const raw = Math.max(3, Math.round(Math.sqrt(shareAt(k - 1, queries) * 9 * 12)));
       const side = Math.min(9, raw + (raw % 2));
       sides.add(side);
+      for (const top of [toTop!, fromTop!]) expect(top + side).toBeLessThanOrEqual(height);
+      for (const left of [toLeft!, fromLeft!]) expect(left + side).toBeLessThanOrEqual(width);
       const shape = bump(side, { uniform: () => turn } as Random);
       const delta = before.slice();
       for (let c = 0; c < channels; c++) {
