@@ -7,7 +7,7 @@ export default defineConfig({
   test: {
     include: [
       'test/properties/deciding.test.ts',
-      'test/pipeline/{calibration,energy,entries,familiarity,grid-texts,levels,matching,results,sequential,staged,statistics,strategies,trial,verdict}.test.ts',
+      'test/pipeline/{calibration,energy,entries,familiarity,grid-texts,levels,matching,results,sequential,sequential-rounds,staged,statistics,strategies,trial,verdict}.test.ts',
       'test/pipeline/{interruption,output,output-names,resumed-settings}.test.ts',
       'test/pipeline/attacking/{apgd-trace,attack,attacks,ball,classifier,defended,losses,random,robustness,sha256,square}.test.ts',
     ],
