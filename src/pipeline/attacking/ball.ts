@@ -1,5 +1,6 @@
 // The images that an attack may choose from: a ball of radius eps around the image, within [0, 1].
 
+import { clamp } from '../../numbers.ts';
 import { distance, l2, type Norm } from '../norms.ts';
 
 /** How far an attack may change an image: `eps` in [0, 1] pixel units, over all channels and pixels together. */
@@ -8,18 +9,16 @@ export interface Ball {
   readonly eps: number;
 }
 
-const clip = (v: number, low: number, high: number) => (v < low ? low : v > high ? high : v);
-
 /**
  * Projects z into the ball and into [0, 1]. In l2 it is projected into the ball first and then into [0, 1],
  * which only brings it nearer to the centre.
  */
 export function project({ norm, eps }: Ball, z: Float64Array, centre: Float64Array): Float64Array {
   if (norm === 'linf')
-    return z.map((v, i) => clip(v, Math.max(0, centre[i]! - eps), Math.min(1, centre[i]! + eps)));
+    return z.map((v, i) => clamp(v, Math.max(0, centre[i]! - eps), Math.min(1, centre[i]! + eps)));
   const far = distance('l2', z, centre);
   const scale = far > eps ? eps / far : 1;
-  return z.map((v, i) => clip(centre[i]! + (v - centre[i]!) * scale, 0, 1));
+  return z.map((v, i) => clamp(centre[i]! + (v - centre[i]!) * scale, 0, 1));
 }
 
 /** Returns the direction of steepest ascent in a norm: the sign of the gradient, or its unit vector. */

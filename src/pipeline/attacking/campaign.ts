@@ -1,7 +1,7 @@
 // A whole attack on one image, up to the result that is reported.
 
 import { distance } from '../norms.ts';
-import { attackImage } from './attack.ts';
+import { type AttackedImage, attackImage } from './attack.ts';
 import { type AttackChoice, type AttackName, attackOf } from './attacks.ts';
 import type { Ball } from './ball.ts';
 import type { Defended, Expectation, Queries } from './defended.ts';
@@ -63,12 +63,12 @@ export interface Outcome extends Prediction {
 export async function attackAndJudge(
   { attacked, judge, transfer = false, seed, norm, eps, eot, randomness }: Campaign,
   { attack, restarts, ...choice }: AttackPlan,
-  victim: { readonly x: Float64Array; readonly label: number; readonly key: string },
+  image: AttackedImage,
 ): Promise<Outcome> {
-  const { label } = victim;
+  const { label } = image;
   const sees = attacked === judge && attacked.period === 1;
   const verify = async (x: Float64Array) => sees || (await judged(judge, x, label)).margin < 0;
-  const found = await attackImage(attacked, victim, {
+  const found = await attackImage(attacked, image, {
     attack: attackOf(attack, choice, attacked.classes),
     name: attack,
     restarts,
@@ -79,14 +79,14 @@ export async function attackAndJudge(
     randomness,
     verify: transfer || randomness === 'fresh' ? undefined : verify,
   });
-  const x = quantise(found.x, victim.x, { norm, eps });
+  const x = quantise(found.x, image.x, { norm, eps });
   const [raw, quantised] = await Promise.all([judged(judge, found.x, label), judged(judge, x, label)]);
   return {
     ...raw,
     quantised,
     broken: raw.prediction !== label || quantised.prediction !== label,
-    linf: distance('linf', x, victim.x),
-    l2: distance('l2', x, victim.x),
+    linf: distance('linf', x, image.x),
+    l2: distance('l2', x, image.x),
     queries: found.queries,
     x,
     found: found.x,

@@ -1,5 +1,6 @@
 // Images in [0, 1] as 8 bits, without leaving the ball.
 
+import { clamp } from '../../numbers.ts';
 import { distance } from '../norms.ts';
 import type { Ball } from './ball.ts';
 
@@ -12,11 +13,11 @@ const SLACK = 1e-9;
  * rounded towards the centre instead, one after the other, until the image is in the ball.
  */
 export function quantise(x: Float64Array, centre: Float64Array, { norm, eps }: Ball): Float64Array {
-  const bytes = x.map((v) => Math.min(255, Math.max(0, Math.round(v * 255))));
+  const bytes = x.map((v) => clamp(Math.round(v * 255), 0, 255));
   const middle = centre.map((v) => Math.round(v * 255));
   if (norm === 'linf') {
     const reach = Math.floor(eps * 255 + SLACK);
-    return bytes.map((b, i) => Math.min(middle[i]! + reach, Math.max(middle[i]! - reach, b)) / 255);
+    return bytes.map((b, i) => clamp(b, middle[i]! - reach, middle[i]! + reach) / 255);
   }
   const gains = Array.from(bytes, (b, i) => ({
     i,

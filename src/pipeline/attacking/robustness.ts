@@ -20,7 +20,7 @@ export interface Result {
 }
 
 /** Accuracy under one attack. */
-export interface AttackRow {
+interface AttackRow {
   readonly attack: string;
   /** Images that it was run on. */
   readonly attacked: number;
@@ -44,7 +44,7 @@ export interface Table {
 type ImageResults = ReadonlyMap<string, Result>;
 
 /** How attacks are run on an image. */
-export interface AttackOrder {
+interface AttackOrder {
   /**
    * If true, every attack is run on every image that is classified correctly; else none after the one that breaks it.
    */

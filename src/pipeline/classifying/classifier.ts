@@ -6,7 +6,13 @@ import type { AsyncDisposableLike } from '../../host-types.ts';
 import type { ImageInput } from '../images/image-input.ts';
 import type { ClassifyOptions } from '../operators/classify-options.ts';
 import type { Batcher } from '../stream/batcher.ts';
-import { batcherOfClassifier, type ClassifierInfo, register, type SharedBatcher } from '../stream/sharing.ts';
+import {
+  batcherOfClassifier,
+  CLASSIFIER_INFO,
+  type ClassifierInfo,
+  register,
+  type SharedBatcher,
+} from '../stream/sharing.ts';
 import { type Classified, type ImageItem, type ItemFailure, isFailure } from '../types.ts';
 import { classifyImages, classifyStream } from './classify-images.ts';
 
@@ -38,7 +44,7 @@ export interface Classifier extends ClassifierInfo, AsyncDisposableLike {
 }
 
 /** Reads an image and fits it to a model's input shape. */
-export type ReadImage = (
+type ReadImage = (
   image: ImageInput,
   shape: Model['inputShape'],
   options: Pick<ClassifyOptions, 'signal'> & Pick<Model, 'crop'>,
@@ -88,22 +94,10 @@ export function classifierOf({ batcher, drain }: SharedBatcher, readImage: ReadI
   return handle();
 }
 
-const INFO = [
-  'name',
-  'device',
-  'inputShape',
-  'crop',
-  'candidates',
-  'levels',
-  'temperature',
-  'slots',
-  'batchSize',
-] as const satisfies readonly (keyof ClassifierInfo)[];
-
 /** Makes properties that read from the current model, which is another one after a lost device. */
 function infoOf(batcher: Batcher): ClassifierInfo {
   const info = {};
-  for (const key of INFO)
+  for (const key of CLASSIFIER_INFO)
     Object.defineProperty(info, key, { enumerable: true, get: () => batcher.model[key] });
   return info as ClassifierInfo;
 }

@@ -75,7 +75,7 @@ export function fitTemperature(images: readonly ClassErrors[]): number {
 }
 
 /** Images whose best class has a probability in (from, to], and how often it was the right one. */
-export interface ReliabilityBin {
+interface ReliabilityBin {
   readonly from: number;
   readonly to: number;
   readonly images: number;

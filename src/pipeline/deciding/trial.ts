@@ -4,6 +4,7 @@
 
 import type { Candidate, Level, Model, NoisePairing } from '../../graph/model.ts';
 import { gridShare } from '../../graph/visiting.ts';
+import { sum } from '../../numbers.ts';
 
 /** What is known of one image. */
 export interface Trial {
@@ -136,32 +137,28 @@ export const countedLevels = (trial: Trial, count = trial.visited.length): Count
   counted(trial.visited.slice(0, count).map((level) => trial.levels[level]!));
 
 /**
- * Extrapolates a partial sum of weight · error, taken over levels that cover `share` of the grid, to the
+ * Extrapolates a `partial` sum of weight · error, taken over levels that cover `share` of the grid, to the
  * weighted mean error over the whole grid. If the errors of all levels have the same unit, as those of
  * timesteps do, this is the weighted mean over these levels.
  */
-export function gridMean({ levels }: Pick<Trial, 'levels'>, sum: number, share: number): number {
-  let weights = 0;
-  let shares = 0;
-  for (const level of levels) {
-    weights += level.weight;
-    shares += gridShare(level);
-  }
-  return weights > 0 ? (sum / share) * (shares / weights) : sum / share;
+export function gridMean({ levels }: Pick<Trial, 'levels'>, partial: number, share: number): number {
+  const weights = sum(levels.map(({ weight }) => weight));
+  const shares = sum(levels.map(gridShare));
+  return weights > 0 ? (partial / share) * (shares / weights) : partial / share;
 }
+
+/** Returns the sum of weight · error of a candidate over the first levels visited, which count as `levels` says. */
+const weightedSum = ({ errors }: Trial, levels: readonly Counted[], candidate: number): number =>
+  sum(levels.map(({ weight }, k) => weight * errors[k]![candidate]!));
 
 /**
  * Estimates the weighted mean error of a candidate over the grid from the first `count` visited levels, all
  * of which it must have seen. The estimate is exact if these are all levels.
  */
 export function weightedMean(trial: Trial, candidate: number, count = trial.visited.length): number {
-  let sum = 0;
-  let total = 0;
-  for (const [k, { weight, share }] of countedLevels(trial, count).entries()) {
-    sum += weight * trial.errors[k]![candidate]!;
-    total += share;
-  }
-  return gridMean(trial, sum, total);
+  const levels = countedLevels(trial, count);
+  const share = sum(levels.map((level) => level.share));
+  return gridMean(trial, weightedSum(trial, levels, candidate), share);
 }
 
 /** Returns the candidate with the smallest weighted mean error so far, out of those given; ties go to the first. */
@@ -170,9 +167,8 @@ export function bestOf(trial: Trial, among: readonly number[]): number {
   let best = among[0]!;
   let least = Number.POSITIVE_INFINITY;
   for (const candidate of among) {
-    let sum = 0;
-    for (let k = 0; k < levels.length; k++) sum += levels[k]!.weight * trial.errors[k]![candidate]!;
-    if (sum < least) [best, least] = [candidate, sum];
+    const error = weightedSum(trial, levels, candidate);
+    if (error < least) [best, least] = [candidate, error];
   }
   return best;
 }

@@ -18,7 +18,7 @@ import {
 } from './trial.ts';
 
 /** A candidate with its error, made comparable with the best candidate's. */
-export interface Standing {
+interface Standing {
   readonly candidate: number;
   readonly error: number;
   readonly stderr: number;
@@ -145,7 +145,7 @@ export interface ResultOptions {
 }
 
 /** A trial that has ended; `started` is when the image was put on the device, by the clock `now`. */
-export interface EndedTrial {
+interface EndedTrial {
   readonly path: string;
   readonly trial: Trial;
   readonly started: number;

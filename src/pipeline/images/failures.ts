@@ -23,7 +23,7 @@ export const FAILURE_CODES = {
 } as const;
 
 /** One of the stable codes of a failed item. */
-export type FailureCode = keyof typeof FAILURE_CODES;
+type FailureCode = keyof typeof FAILURE_CODES;
 
 /** Makes an `ItemError` with one of these codes. */
 export const fault = (code: FailureCode, message: string, cause?: unknown) =>

@@ -1,5 +1,7 @@
 // Decoded images as 8-bit pixels, and their conversion to and from the input of a network.
 
+import { clamp } from '../../numbers.ts';
+
 /** An 8-bit image: `data` [height, width, channels], interleaved; 1 channel is grey, 3 are RGB. */
 export interface Pixels {
   readonly width: number;
@@ -70,7 +72,7 @@ export function fromModelInput(input: Float32Array, shape: readonly [number, num
   for (let c = 0; c < channels; c++)
     for (let i = 0; i < plane; i++) {
       const value = Math.round((input[c * plane + i]! * 0.5 + 0.5) * 255);
-      data[i * channels + c] = Math.min(255, Math.max(0, value));
+      data[i * channels + c] = clamp(value, 0, 255);
     }
   return { width, height, channels, data };
 }

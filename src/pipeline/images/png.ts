@@ -8,7 +8,7 @@ import type { Pixels } from './pixels.ts';
 import { type Pass, unfilter } from './png-rows.ts';
 
 /** What decoding takes from the host: zlib's decompression and checksum. */
-export interface Zlib {
+interface Zlib {
   /**
    * Decompresses zlib data that should give `size` bytes. Throws `ItemError` `truncated` if the data ends early, and
    * `corrupt` if it is damaged or gives more than `limit` bytes.

@@ -2,6 +2,7 @@
 // range, but returns a confident, wrong label.
 
 import type { Model } from '../../graph/model.ts';
+import { clamp } from '../../numbers.ts';
 import { fault } from './failures.ts';
 import type { RawImage } from './image-input.ts';
 import type { Pixels } from './pixels.ts';
@@ -61,9 +62,7 @@ function quantised(data: Float32Array | Float64Array, range: RawImage['range']):
     throw invalid(
       `expected values in the range [${low}, ${high}], got ${seen}; clip them, or correct the range`,
     );
-  return Uint8Array.from(data, (value) =>
-    Math.min(255, Math.max(0, Math.round(((value - low) / (high - low)) * 255))),
-  );
+  return Uint8Array.from(data, (value) => clamp(Math.round(((value - low) / (high - low)) * 255), 0, 255));
 }
 
 function bytesOf({ data, range }: RawImage): Uint8Array {

@@ -19,7 +19,7 @@ export interface LabelledPixels extends RecordImage {
 }
 
 /** The bytes of a file, as a stream. */
-export type ByteStream = AsyncGenerator<Uint8Array, undefined>;
+type ByteStream = AsyncGenerator<Uint8Array, undefined>;
 
 /** Reads a stream in parts of given lengths. */
 class Reader {
@@ -141,22 +141,19 @@ export async function* readIdx(
   labelFile: string,
 ): AsyncGenerator<LabelledPixels> {
   const labels = new Reader(labelSource);
-  const ofLabels = (error: unknown) => {
+  /** Names the file in an error. */
+  const ofLabels = (error: unknown): never => {
     const { code, message } = itemErrorOf(error);
-    return new ItemError(code, `its labels, ${labelFile}: ${message}`, { cause: error });
+    throw new ItemError(code, `its labels, ${labelFile}: ${message}`, { cause: error });
   };
   const check = async (count: number) => {
-    const [labelled = 0] = await idxHeader(labels, 1).catch((error: unknown) => {
-      throw ofLabels(error);
-    });
+    const [labelled = 0] = await idxHeader(labels, 1).catch(ofLabels);
     if (count !== labelled)
       throw fault('corrupt', `holds ${count} images, but ${labelFile} holds ${labelled} labels`);
   };
   try {
     for await (const image of readIdxImages(source, check)) {
-      const [label = 0] = await labels.need(1).catch((error: unknown) => {
-        throw ofLabels(error);
-      });
+      const [label = 0] = await labels.need(1).catch(ofLabels);
       yield { ...image, label };
     }
   } finally {

@@ -16,10 +16,10 @@ import { inflatedFile } from './read-file.ts';
 import { type RecordKind, readRecordImages, recordKind } from './record-files.ts';
 
 /** The kinds of files that hold many images. */
-export type ContainerKind = 'zip' | 'tar' | RecordKind;
+type ContainerKind = 'zip' | 'tar' | RecordKind;
 
 /** How archives are read: fields of `SourceOptions`. */
-export interface ContainerOptions {
+interface ContainerOptions {
   readonly namesOnly?: boolean;
   readonly onPassedOver?: (path: string) => void;
 }

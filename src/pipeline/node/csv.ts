@@ -9,7 +9,7 @@ import { textOf } from '../images/text-encoding.ts';
 import { systemPath } from './system-path.ts';
 
 /** A row of a table: its texts by the names of their columns, and the line of the file in which it ends, from 1. */
-export interface CsvRow {
+interface CsvRow {
   readonly row: Readonly<Record<string, string>>;
   readonly line: number;
 }

@@ -14,20 +14,8 @@ export interface LoadOptions extends Omit<ItemOptions, 'name'> {
   readonly decoders?: number;
 }
 
-/** Images decoded at the same time by default: one more than the processor's cores, at most 8. */
+/** The default of `decoders`. */
 export const DECODERS = Math.min(8, availableParallelism() + 1);
-
-/**
- * Loads one image for a model with input shape [c, h, w]. Returns its pixels [c, h, w] in [-1, 1]. Throws `ItemError` if it
- * cannot be read or decoded.
- */
-export async function loadImage(
-  source: ImageInput,
-  shape: Model['inputShape'],
-  options: LoadOptions = {},
-): Promise<Float32Array> {
-  return (await itemFrom(source, shape, options)).pixels;
-}
 
 const isFailed = (item: ImageInput | ItemFailure): item is ItemFailure =>
   typeof item === 'object' && item !== null && 'error' in item;

@@ -31,7 +31,7 @@ export const isImage = (found: Found): found is string | NamedImage =>
   typeof found === 'string' || !isFailure(found);
 
 /** What was found, and the folder of the input: the folder itself, a file's, or the one below which a pattern looks. */
-export interface FoundBelow {
+interface FoundBelow {
   readonly found: Found;
   readonly root: string;
 }

@@ -1,7 +1,6 @@
 import type { OperatorFunction } from 'rxjs';
 import { faultOf } from '../../errors.ts';
-import { type Errors, isFan, type Passing, type SharedFan } from '../stream/flight.ts';
-import { groupErrors } from '../stream/group-errors.ts';
+import { type Errors, groupErrors, isFan, type Passing, type SharedFan } from '../stream/flight.ts';
 import { streamOperator } from '../stream/observable.ts';
 import { concurrently } from '../stream/pull.ts';
 import { batcherOfClassifier, type ClassifierInfo } from '../stream/sharing.ts';

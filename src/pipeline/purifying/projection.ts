@@ -1,6 +1,7 @@
 // Balls around an image and the box [-1, 1] of all images: projections with their derivatives. Everything is
 // for pixels in [-1, 1], sums are in f64 and in order.
 
+import { clamp } from '../../numbers.ts';
 import { distance, l2, type Norm } from '../norms.ts';
 
 type Row = Float32Array | Float64Array;
@@ -24,14 +25,13 @@ export const moveLimit = (eps: number, norm: Norm = 'linf'): MoveLimit => ({ nor
 
 /** Projects x into the ball around `origin`, and then into [-1, 1]; as origin is an image, x stays in the ball. */
 export function projectWithin(x: Float64Array, origin: Row, limit: MoveLimit | undefined): Float64Array {
-  return inBall(x, origin, limit).map((value) => Math.min(1, Math.max(-1, value)));
+  return inBall(x, origin, limit).map((value) => clamp(value, -1, 1));
 }
 
 function inBall(x: Float64Array, origin: Row, limit: MoveLimit | undefined): Float64Array {
   if (!limit) return x;
   const { norm, radius } = limit;
-  if (norm === 'linf')
-    return x.map((value, i) => Math.min(origin[i]! + radius, Math.max(origin[i]! - radius, value)));
+  if (norm === 'linf') return x.map((value, i) => clamp(value, origin[i]! - radius, origin[i]! + radius));
   const length = distance('l2', x, origin);
   return length <= radius ? x : x.map((value, i) => origin[i]! + (value - origin[i]!) * (radius / length));
 }

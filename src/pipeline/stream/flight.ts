@@ -55,3 +55,16 @@ export const isImage = (value: object): value is ImageInFlight => 'trial' in val
 
 /** Whether a value is a group, with or without errors. */
 export const isFan = (value: object): value is SharedFan => 'fan' in value;
+
+/** Evaluates a group: returns the errors of its candidates, in their order. */
+export function groupErrors(
+  lease: Pick<LeasedImage, 'errors'>,
+  { candidates, level, noise }: Group,
+): Promise<Float32Array> {
+  const count = candidates.length;
+  return lease.errors({
+    candidate: candidates,
+    level: new Uint32Array(count).fill(level),
+    noise: new Uint32Array(count).fill(noise),
+  });
+}

@@ -1,7 +1,7 @@
 // Lets one asynchronous function wait until another one has changed something.
 
 /** Connects a function that waits with others that notify it. */
-export interface Notifier {
+interface Notifier {
   /** Wakes the function that waits. If none does, the next wait ends at once. */
   notify(): void;
   /** Waits for a notification. Only one function may wait at a time. */

@@ -5,11 +5,11 @@ import { ascending } from '../deciding/levels.ts';
 import { lessUnconditional, type Matches, matchesOf } from '../deciding/matching.ts';
 import { fanOut, startTrial } from '../deciding/trial.ts';
 import type { Batcher } from './batcher.ts';
-import { groupErrors } from './group-errors.ts';
+import { groupErrors } from './flight.ts';
 import type { User } from './jobs.ts';
 
 /** Images of an item, and the captions that belong to them. */
-export interface Pairs {
+interface Pairs {
   /** Images [c, h, w] in [-1, 1]. */
   readonly images: readonly Float32Array[];
   /** Index of the candidate of each image's own caption. */

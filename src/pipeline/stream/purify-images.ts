@@ -130,20 +130,18 @@ export function stepsBy(
   return purificationSteps(options, { name, mixes, noise });
 }
 
+/** What all images of a stream are purified by. */
+interface Purifying {
+  readonly denoising: Denoising;
+  readonly steps: readonly PurificationStep[];
+  readonly now: () => number;
+  readonly model: Model;
+}
+
 /** Runs one image through the steps. Returns a failure for a fault of the image; rejects on faults of the device. */
 async function purifyImage<Item extends ImageItem>(
   item: Item,
-  {
-    denoising,
-    steps,
-    now,
-    model,
-  }: {
-    readonly denoising: Denoising;
-    readonly steps: readonly PurificationStep[];
-    readonly now: () => number;
-    readonly model: Model;
-  },
+  { denoising, steps, now, model }: Purifying,
 ): Promise<Purified<Item> | ItemFailure> {
   const started = now();
   let evaluations = 0;

@@ -3,7 +3,7 @@
 import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 
 /** How to open the model again. */
-export interface Recovery {
+interface Recovery {
   /** Number of losses of the device since a batch last finished, including this one. */
   readonly losses: number;
   /** The smaller batch to open the model with, if memory did not suffice. */

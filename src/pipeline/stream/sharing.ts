@@ -23,11 +23,21 @@ interface Entry {
 
 const entries = new WeakMap<Model, Entry>();
 
+/** The names of the properties of its model that an opened classifier has. */
+export const CLASSIFIER_INFO = [
+  'name',
+  'device',
+  'inputShape',
+  'crop',
+  'candidates',
+  'levels',
+  'temperature',
+  'slots',
+  'batchSize',
+] as const satisfies readonly (keyof Model)[];
+
 /** The properties of its model that an opened classifier has. Operators take it as their classifier. */
-export type ClassifierInfo = Pick<
-  Model,
-  'name' | 'device' | 'inputShape' | 'crop' | 'candidates' | 'levels' | 'temperature' | 'slots' | 'batchSize'
->;
+export type ClassifierInfo = Pick<Model, (typeof CLASSIFIER_INFO)[number]>;
 
 const classifiers = new WeakMap<ClassifierInfo, Batcher>();
 

@@ -23,7 +23,7 @@ import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import { diffusionClassifier } from '../../../src/pipeline/attacking/diffusion-classifier.ts';
 import { argmax } from '../../../src/pipeline/attacking/losses.ts';
 import { quotas } from '../../../src/pipeline/command/shared/labelled-set.ts';
-import { loadImage } from '../../../src/pipeline/node/load.ts';
+import { itemFrom } from '../../../src/pipeline/node/image-from.ts';
 import { encodePng } from '../../../src/pipeline/node/png.ts';
 import { cli, linesOf } from '../captured-cli.ts';
 import { fakeFolder, LABELS, SUMMARY } from '../fake-folder.ts';
@@ -231,7 +231,7 @@ describe('evaluate', () => {
     expect(broken.length).toBeGreaterThan(2);
     for (const { key, attack, label, saved } of broken) {
       expect(saved).toBe(`${attack}/${LABELS[label]}/${key}.png`);
-      const pixels = await loadImage(join(save, saved), [1, SIDE, SIDE]);
+      const { pixels } = await itemFrom(join(save, saved), [1, SIDE, SIDE]);
       const file = await openSafetensors(join(save, saved.replace(/png$/, 'safetensors')));
       const floats = await file.readF32('image');
       await file.close();
@@ -478,7 +478,10 @@ describe('attack', () => {
     let broken = 0;
     for (const { path, file, label, clean, adversarial, margin, l2, linf } of report.images) {
       const unit = async (name: string) =>
-        Float64Array.from(await loadImage(name, [1, SIDE, SIDE]), (v) => Math.round((v + 1) * 127.5) / 255);
+        Float64Array.from(
+          (await itemFrom(name, [1, SIDE, SIDE])).pixels,
+          (v) => Math.round((v + 1) * 127.5) / 255,
+        );
       const [was, is] = [await unit(path), await unit(join(out, file))];
       const gap = Math.hypot(...is.map((v, i) => v - was[i]!));
       expect(gap).toBeCloseTo(l2, 9);

@@ -6,7 +6,7 @@ import { UsageError } from '../../../errors.ts';
 import { attackAndJudge, judged, type Prediction } from '../../attacking/campaign.ts';
 import { shareOf } from '../../attacking/wilson.ts';
 import { fromModelInput, toUnit } from '../../images/pixels.ts';
-import { loadImage } from '../../node/load.ts';
+import { itemFrom } from '../../node/image-from.ts';
 import type { OptionValues } from '../../option.ts';
 import { type ItemFailure, isFailure, madeBy } from '../../types.ts';
 import { type OptionName, readOptions } from '../options/table.ts';
@@ -112,7 +112,7 @@ async function attackOne(
 ) {
   const { inputShape: shape, crop } = model;
   const place = placeOf(label, path, labels);
-  const x = toUnit(await loadImage(image, shape, { crop }));
+  const x = toUnit((await itemFrom(image, shape, { crop })).pixels);
   const named = ({ prediction }: Prediction) => labels[prediction]!.label;
   const clean = await judged(campaign.judge, x, place);
   const found = await attackAndJudge(campaign, planOf(settings.attack, settings), {

@@ -7,7 +7,7 @@ import type { ModelSummary } from '../../../../graph/model-summary.ts';
 import type { Score } from '../../../deciding/matching.ts';
 import { safeJson } from '../../../escaping.ts';
 import { failureOf } from '../../../images/failures.ts';
-import { loadImage } from '../../../node/load.ts';
+import { itemFrom } from '../../../node/image-from.ts';
 import type { OptionValues } from '../../../option.ts';
 import type { Batcher, OpenModel } from '../../../stream/batcher.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
@@ -108,11 +108,13 @@ async function matchItem(
   places: ReadonlyMap<string, number>,
 ): Promise<MatchLine> {
   const { inputShape, crop } = batcher.model;
-  const load = (path: string) =>
-    loadImage(path, inputShape, { crop }).catch((error: unknown) => {
+  const load = async (path: string) => {
+    const item = await itemFrom(path, inputShape, { crop }).catch((error: unknown) => {
       const { code, message } = failureOf(path, error).error;
       throw new ItemError(code, `${path}: ${message}`);
     });
+    return item.pixels;
+  };
   try {
     const pairs = {
       images: await Promise.all(images.map(load)),
