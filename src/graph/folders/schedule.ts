@@ -152,13 +152,13 @@ export function coefficients(schedule: Schedule, t: number): Coefficients {
 function makeBetas(name: BetaSchedule, start: number, end: number, steps: number): Float32Array {
   switch (name) {
     case 'linear':
-      return linspace(start, end, steps);
+      return torchLinspace(start, end, steps);
     case 'scaled_linear':
-      return linspace(Math.sqrt(start), Math.sqrt(end), steps).map((root) => root * root);
+      return torchLinspace(Math.sqrt(start), Math.sqrt(end), steps).map((root) => root * root);
     case 'sigmoid': {
       const range = Math.fround(end - start);
       const low = Math.fround(start);
-      return linspace(-6, 6, steps).map(
+      return torchLinspace(-6, 6, steps).map(
         (x) => Math.fround(Math.fround(1 / (1 + Math.exp(-x))) * range) + low,
       );
     }
@@ -185,7 +185,7 @@ function fromAlphaBar(alphaBar: (t: number) => number, steps: number): Float32Ar
 }
 
 /** Does what torch.linspace does in float32, bit for bit: counts from the nearer end and rounds each value once. */
-function linspace(start: number, end: number, steps: number): Float32Array {
+function torchLinspace(start: number, end: number, steps: number): Float32Array {
   const first = Math.fround(start);
   const last = Math.fround(end);
   const step = steps > 1 ? Math.fround(Math.fround(last - first) / (steps - 1)) : 0;

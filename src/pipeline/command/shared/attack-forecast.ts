@@ -7,7 +7,7 @@ import type { Values } from '../options/table.ts';
 import { openCampaign, planOf, type RobustSettings } from './attack-campaign.ts';
 import { writeForecast } from './forecast.ts';
 import { short } from './progress.ts';
-import type { Outcome, Run } from './run-command.ts';
+import type { Run, RunOutcome } from './run-command.ts';
 import type { Surroundings } from './subcommand.ts';
 import { runTimeOf, secondsOf, sumOf, timeWork } from './timing.ts';
 
@@ -46,7 +46,7 @@ export async function forecastRobust(
   least: QueryCounts,
   { openModel, stdout }: Surroundings,
   run: Run,
-): Promise<Outcome> {
+): Promise<RunOutcome> {
   const { model, campaign, concurrency, close } = await openCampaign(settings, openModel, attacks);
   run.atEnd(close);
   const opening = process.uptime();

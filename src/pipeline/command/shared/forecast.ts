@@ -1,7 +1,7 @@
 // What the dry runs of all commands but `classify` print: how much work there is, and how long it will take.
 
 import { duration, short } from './progress.ts';
-import type { Outcome } from './run-command.ts';
+import type { RunOutcome } from './run-command.ts';
 import { MEANING, type RunTime, rangeText, rowsText } from './timing.ts';
 import { type Output, writeReport } from './writers.ts';
 
@@ -23,7 +23,7 @@ export async function writeForecast(
   stdout: Output,
   forecast: Forecast,
   format: 'text' | 'json' | 'jsonl' = 'text',
-): Promise<Outcome> {
+): Promise<RunOutcome> {
   const { model, images, noun = 'images', work, timed, time } = forecast;
   const text = rowsText([
     ['model', model],

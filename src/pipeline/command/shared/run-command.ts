@@ -16,7 +16,7 @@ export interface Run {
 }
 
 /** How a run ended. */
-export interface Outcome {
+export interface RunOutcome {
   /** Items that failed. */
   readonly failures: number;
   /** Nobody reads the results any more, so failures do not change the exit status. */
@@ -35,7 +35,7 @@ export const interruptedText = (finishing: string): string =>
  */
 export async function runCommand(
   { signals, reporter }: Pick<Surroundings, 'signals' | 'reporter'>,
-  body: (run: Run) => Promise<Outcome>,
+  body: (run: Run) => Promise<RunOutcome>,
 ): Promise<number> {
   const cleanups: (() => unknown)[] = [];
   let interruption: Interruption | undefined;

@@ -27,7 +27,7 @@ import { duration, several } from '../shared/progress.ts';
 import { provenanceOf, weightsHash } from '../shared/provenance.ts';
 import { PURIFY_FIRST_OPTIONS } from '../shared/purify-settings.ts';
 import { refusing } from '../shared/refusing.ts';
-import { interruptedText, type Outcome, type Run, runCommand } from '../shared/run-command.ts';
+import { interruptedText, type Run, type RunOutcome, runCommand } from '../shared/run-command.ts';
 import { runItems } from '../shared/run-items.ts';
 import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
 import { placeOf, readLabels } from '../shared/truths.ts';
@@ -142,7 +142,7 @@ async function attackOne(
 }
 
 /** Says how long the attack will take. */
-async function dryRun(settings: AttackSettings, surroundings: Surroundings, run: Run): Promise<Outcome> {
+async function dryRun(settings: AttackSettings, surroundings: Surroundings, run: Run): Promise<RunOutcome> {
   const images = await countFound(attackedImages(settings, surroundings));
   // The judge sees the clean image once and the result twice; the attack needs the logits of the clean image.
   const least = { judge: 3, logits: settings.eot, gradients: 0 };

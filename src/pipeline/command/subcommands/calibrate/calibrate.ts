@@ -29,7 +29,7 @@ import { modelFolder } from '../../shared/model-folder.ts';
 import { type OpenedModel, openAhead } from '../../shared/opened-model.ts';
 import { checkCandidates, checkGrid } from '../../shared/option-checks.ts';
 import { type Reporter, short } from '../../shared/progress.ts';
-import { type Outcome, type Run, runCommand, untilDropped } from '../../shared/run-command.ts';
+import { type Run, type RunOutcome, runCommand, untilDropped } from '../../shared/run-command.ts';
 import type { Subcommand, Surroundings } from '../../shared/subcommand.ts';
 import { exactly, runTimeOf, secondsOf } from '../../shared/timing.ts';
 import { placeOf } from '../../shared/truths.ts';
@@ -127,7 +127,7 @@ async function dryRun(
   folder: string,
   options: OpenModelOptions,
   run: Run,
-): Promise<Outcome> {
+): Promise<RunOutcome> {
   const images = await countFound(findLabelled(settings.set, settings));
   const model = await openModel(folder, options);
   run.atEnd(() => model.close());

@@ -24,8 +24,8 @@ import { PURIFY_FIRST_OPTIONS } from '../../shared/purify-settings.ts';
 import { evaluationLines } from '../../shared/result-lines.ts';
 import {
   interruptedText,
-  type Outcome,
   type Run,
+  type RunOutcome,
   runCommand,
   untilDropped,
 } from '../../shared/run-command.ts';
@@ -54,7 +54,7 @@ async function classifyAll(
   surroundings: Surroundings,
   { classifier: { model, open }, purification, results, claims, interruption }: Opened,
   run: Run,
-): Promise<Outcome> {
+): Promise<RunOutcome> {
   const { stdin, reporter } = surroundings;
   const { inputs, nul, topK, order, energy, concurrency, purifying } = settings;
   let undecided = 0;

@@ -8,7 +8,7 @@ import { evaluationsOf } from '../../shared/evaluation-demand.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import type { OpenedModel } from '../../shared/opened-model.ts';
 import { timePurification } from '../../shared/purify-timing.ts';
-import type { Outcome, Run } from '../../shared/run-command.ts';
+import type { Run, RunOutcome } from '../../shared/run-command.ts';
 import type { Surroundings } from '../../shared/subcommand.ts';
 import { writeReport } from '../../shared/writers.ts';
 import type { Settings } from './classify-settings.ts';
@@ -30,7 +30,7 @@ export async function dryRun(
   { stdin, stdout, describe, openModel }: Surroundings,
   { classifier: { model, open }, folder, options, opening }: Planned,
   run: Run,
-): Promise<Outcome> {
+): Promise<RunOutcome> {
   const { purifying, concurrency, nul } = settings;
   const deciding = { strategy: settings.deciding.strategy, budget: settings.budget };
   const demand = evaluationsOf(model, deciding);

@@ -27,8 +27,8 @@ import { PathSet } from '../../shared/path-set.ts';
 import { duration, several, short } from '../../shared/progress.ts';
 import {
   interruptedText,
-  type Outcome,
   type Run,
+  type RunOutcome,
   runCommand,
   untilDropped,
 } from '../../shared/run-command.ts';
@@ -148,7 +148,7 @@ async function dryRun(
   settings: MatchSettings,
   { openModel, stdout }: Surroundings,
   run: Run,
-): Promise<Outcome> {
+): Promise<RunOutcome> {
   const folder = await modelFolder(settings.model);
   const options = await evaluationOptions(settings);
   const { items, pairs } = await countItems(settings.table);

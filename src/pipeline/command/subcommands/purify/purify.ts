@@ -31,8 +31,8 @@ import { refusing } from '../../shared/refusing.ts';
 import { type OpenOutput, openOutput } from '../../shared/resumable-output.ts';
 import {
   interruptedText,
-  type Outcome,
   type Run,
+  type RunOutcome,
   runCommand,
   untilDropped,
 } from '../../shared/run-command.ts';
@@ -123,7 +123,7 @@ async function purifyAll(
   tensors: TensorFileWriter | undefined,
   interruption: Interruption,
   run: Run,
-): Promise<Outcome> {
+): Promise<RunOutcome> {
   const { purifying, inputs, out, seed, concurrency, timings } = settings;
   const { reporter } = surroundings;
   const shape = model.inputShape;
@@ -181,7 +181,7 @@ async function dryRun(
   surroundings: Surroundings,
   folder: string,
   run: Run,
-): Promise<Outcome> {
+): Promise<RunOutcome> {
   const { purifying } = settings;
   const images = await countFound(namedInputs(settings, surroundings));
   const start = process.uptime();
