@@ -249,7 +249,7 @@ describe('familiarity', () => {
     ).toBe(false);
   });
 
-  test('classes in another order, or of other numbers, do not tell', () => {
+  test('an image is never unfamiliar if classes have another order or other numbers', () => {
     const rows = [
       [0, 0],
       [4, 9.5],

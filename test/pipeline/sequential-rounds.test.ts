@@ -279,7 +279,7 @@ describe('what is visited', () => {
     expect(after(79)).toEqual([79]);
   });
 
-  test('at the end the best of those left is decided', () => {
+  test('at the end of the grid only the best survivor stays', () => {
     const rows = Array.from({ length: 3 }, () => [0.5, 0.25, 0, 0.375]);
     const round = roundAfter({ levels: mixed([1, 1, 1]), kappa: 1e9 }, {}, [0, 1, 2], rows, {
       survivors: [0, 1, 3],

@@ -6,8 +6,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: [
-      'test/properties/deciding.test.ts',
-      'test/pipeline/{calibration,energy,entries,familiarity,grid-texts,levels,matching,results,sequential,sequential-rounds,staged,statistics,strategies,trial,verdict}.test.ts',
+      'test/pipeline/{calibration,energy,entries,familiarity,grid-texts,levels,matching,results,sequential-rounds,staged,statistics,strategies,trial,verdict}.test.ts',
       'test/pipeline/{interruption,output,output-names,resumed-settings}.test.ts',
       'test/pipeline/attacking/{apgd-trace,attack,attacks,ball,classifier,defended,diffusion-classifier,losses,random,robustness,sha256,square}.test.ts',
     ],

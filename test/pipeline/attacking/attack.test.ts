@@ -344,7 +344,7 @@ describe('a campaign', () => {
     expect(queries).toEqual({ logits: 1, gradients: 9 });
   });
 
-  test('another judge is asked about every point that the attack takes for broken', async () => {
+  test('a judge of its own decides about every point that the attacked classifier gets wrong', async () => {
     const judge = threshold(0.7);
     const found = await attackAndJudge(
       campaign(judge, { attacked: threshold(0.5) }),

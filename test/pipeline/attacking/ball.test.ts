@@ -3,7 +3,6 @@
 import { describe, expect, test } from 'vitest';
 import { ascent, project } from '../../../src/pipeline/attacking/ball.ts';
 import { quantise } from '../../../src/pipeline/attacking/quantise.ts';
-import { shareOf } from '../../../src/pipeline/attacking/wilson.ts';
 
 const f64 = (...values: number[]) => Float64Array.from(values);
 const bytesOf = (x: Float64Array) => [...x].map((v) => v * 255);
@@ -92,11 +91,4 @@ describe('quantise', () => {
     const found = quantise(x, pixels(100, 100, 100, 100), { norm: 'l2', eps: Math.SQRT2 / 255 });
     expect(bytesOf(found).map((byte) => Math.round(byte) - 100)).toEqual([0, 0, 1, 1]);
   });
-});
-
-test("Wilson's interval ends at 0 if none count, and at 1 if all do, exactly", () => {
-  for (let of = 1; of <= 60; of++) {
-    expect(shareOf(0, of).interval[0]).toBe(0);
-    expect(shareOf(of, of).interval[1]).toBe(1);
-  }
 });

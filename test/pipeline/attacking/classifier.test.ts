@@ -7,7 +7,6 @@ import { diffusionClassifier } from '../../../src/pipeline/attacking/diffusion-c
 import { crossEntropy, dlr } from '../../../src/pipeline/attacking/losses.ts';
 import { purified } from '../../../src/pipeline/attacking/purified-classifier.ts';
 import { randomOf } from '../../../src/pipeline/attacking/random.ts';
-import { shareOf } from '../../../src/pipeline/attacking/wilson.ts';
 import type { Denoising, PurificationStep } from '../../../src/pipeline/purifying/chain.ts';
 import { hash } from '../fake-model.ts';
 import { smoothModel, weightAt } from './fake-classifiers.ts';
@@ -130,19 +129,4 @@ describe('after a purification', () => {
     expect(full.logits).toEqual(at.logits);
     expect(full.gradient).not.toEqual(at.gradient);
   });
-});
-
-test.each([
-  // Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
-  [81, 263, 0.2553, 0.3662],
-  [15, 148, 0.0624, 0.1605],
-  [0, 20, 0, 0.1611],
-  [1, 29, 0.0061, 0.1718],
-])("Wilson's interval of %i of %i", (count, of, low, high) => {
-  const { interval, share } = shareOf(count, of);
-  expect(share).toBe(count / of);
-  expect(interval[0]).toBeCloseTo(low, 4);
-  expect(interval[1]).toBeCloseTo(high, 4);
-  const mirrored = shareOf(of - count, of).interval;
-  expect(mirrored[1]).toBeCloseTo(1 - interval[0], 12);
 });

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { nextAttack, type Result, tableOf, tableText } from '../../../src/pipeline/attacking/robustness.ts';
+import { shareOf } from '../../../src/pipeline/attacking/wilson.ts';
 
 const ATTACKS = ['one', 'two'] as const;
 const SOME = { every: false };
@@ -153,4 +154,26 @@ describe('the text', () => {
     expect(text.split('\n').map((line) => line.split(' ')[0])).toEqual(['', 'clean', 'of', '']);
     expect(text).toMatch(/of 1 images\n$/);
   });
+});
+
+test.each([
+  // Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+  [81, 263, 0.2553, 0.3662],
+  [15, 148, 0.0624, 0.1605],
+  [0, 20, 0, 0.1611],
+  [1, 29, 0.0061, 0.1718],
+])("Wilson's interval of %i of %i", (count, of, low, high) => {
+  const { interval, share } = shareOf(count, of);
+  expect(share).toBe(count / of);
+  expect(interval[0]).toBeCloseTo(low, 4);
+  expect(interval[1]).toBeCloseTo(high, 4);
+  const mirrored = shareOf(of - count, of).interval;
+  expect(mirrored[1]).toBeCloseTo(1 - interval[0], 12);
+});
+
+test("Wilson's interval ends at 0 if none count, and at 1 if all do, exactly", () => {
+  for (let of = 1; of <= 60; of++) {
+    expect(shareOf(0, of).interval[0]).toBe(0);
+    expect(shareOf(of, of).interval[1]).toBe(1);
+  }
 });
