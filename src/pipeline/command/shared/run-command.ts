@@ -31,7 +31,7 @@ export const interruptedText = (finishing: string): string =>
  * Runs a command. Returns the exit status: 0 if all went well, 1 if some items failed, and 130 (143 by SIGTERM) if the
  * run was interrupted.
  *
- * @throws what `body` throws, after everything is closed.
+ * @throws what `body` throws, else what a cleanup throws, after all cleanups.
  */
 export async function runCommand(
   { signals, reporter }: Pick<Surroundings, 'signals' | 'reporter'>,
@@ -51,13 +51,22 @@ export async function runCommand(
     atEnd(interruption.release);
     return interruption;
   };
+  const errors: unknown[] = [];
+  let status = 0;
   try {
     const { failures, readerGone = false } = await body({ atEnd, claim, listen });
-    if (interruption && interruption.status > 0) return interruption.status;
-    return failures > 0 && !readerGone ? 1 : 0;
-  } finally {
-    for (const cleanup of cleanups.reverse()) await cleanup();
+    status = interruption?.status || (failures > 0 && !readerGone ? 1 : 0);
+  } catch (error) {
+    errors.push(error);
   }
+  for (const cleanup of cleanups.reverse())
+    try {
+      await cleanup();
+    } catch (error) {
+      errors.push(error);
+    }
+  if (errors.length > 0) throw errors[0];
+  return status;
 }
 
 /** Does work. If the interruption drops what is in flight, the work ends early and without an error. */
