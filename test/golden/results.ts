@@ -125,7 +125,12 @@ export async function run(program: string, command: string, inputs: string): Pro
     if (!entry.isFile()) continue;
     const path = join(entry.parentPath, entry.name);
     const isText = /\.(jsonl?|csv)$/.test(path);
-    outputs[relative(out, path)] = hash(isText ? common(readFileSync(path, 'utf8')) : readFileSync(path));
+    // Images are attacked at the same time, so the lines of a log have no fixed order.
+    const ordered = (text: string) =>
+      path.endsWith('.log.jsonl') ? text.split('\n').sort().join('\n') : text;
+    outputs[relative(out, path)] = hash(
+      isText ? ordered(common(readFileSync(path, 'utf8'))) : readFileSync(path),
+    );
   }
   return { status, outputs: Object.fromEntries(Object.entries(outputs).sort()) };
 }
