@@ -10,6 +10,8 @@ const vitest = (...files) => ['npx', 'vitest', 'run', ...files];
 /** The groups in their order: what each one tries, its command, and the variables that ask for its long trials. */
 const GROUPS = {
   suite: { command: ['npm', 'test'] },
+  // Whole commands, byte for byte, against an earlier version.
+  results: { command: vitest('test/golden-results.gpu.test.ts'), env: { LONG_TRIALS: '1' } },
   // Parsers of hostile files, the promises of the deciding rules, and how long --dry-run says that a run takes.
   properties: { command: vitest('test/properties'), env: { LONG_TRIALS: '1' } },
   forecasts: { command: vitest('test/pipeline/dry-run.gpu.test.ts'), env: { LONG_TRIALS: '1' } },
