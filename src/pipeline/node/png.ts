@@ -7,7 +7,7 @@ import { fault } from '../images/failures.ts';
 import { type Pixels, withChannels } from '../images/pixels.ts';
 import { decodePngWith } from '../images/png.ts';
 
-/** Images of at most so many bytes inflate on this thread at once; larger ones go through the thread pool. */
+/** The largest image, in bytes, that is inflated synchronously on this thread; larger ones use the thread pool. */
 const SMALL = 256 * 1024;
 
 async function inflated(data: Uint8Array, size: number, limit: number): Promise<Uint8Array> {

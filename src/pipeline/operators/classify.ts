@@ -70,7 +70,7 @@ async function* orReason<T>(
   signal?.throwIfAborted();
 }
 
-/** With `order: 'input'`, at most so many images for each one in flight are in flight or held back. */
+/** With `order: 'input'`, the most images in flight or held back, as a multiple of the most images in flight. */
 const WINDOW = 4;
 
 /** Composes the operators of a classification. */

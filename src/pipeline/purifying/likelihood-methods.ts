@@ -34,8 +34,8 @@ const STEP_SIZE = 0.1;
 const stepsOf = ({ steps, sigmas }: Options): number => steps ?? sigmas?.length ?? STEPS;
 
 /**
- * Sigmas are drawn from the midpoints of so many equal parts of the published U(0.4, 0.6), so that the levels
- * that a model is opened with do not depend on the draw.
+ * The published U(0.4, 0.6) is divided into `parts` equal intervals, and sigmas are drawn from their midpoints. The levels
+ * that a model is opened with then do not depend on the draw.
  */
 const DRAWN = { from: 0.4, to: 0.6, parts: 256 };
 

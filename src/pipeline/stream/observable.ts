@@ -71,7 +71,7 @@ export function pulled<T>(source: AsyncIterable<T> | Pull<T>): Observable<T> {
 /** Default for the largest number of items of a plain observable that wait to be pulled. */
 const QUEUE = 1024;
 
-/** Pulled sources further up wait while at least so many items wait in front of an operator. */
+/** While this many items wait in front of an operator, pulled sources further up are not read. */
 const ENOUGH = 16;
 
 /**

@@ -19,7 +19,7 @@ export interface Run {
 export interface RunOutcome {
   /** Items that failed. */
   readonly failures: number;
-  /** Nobody reads the results any more, so failures do not change the exit status. */
+  /** True if the reader has closed standard output. Failures then do not change the exit status. */
   readonly readerGone?: boolean;
 }
 

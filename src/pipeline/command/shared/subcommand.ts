@@ -18,7 +18,7 @@ export interface Surroundings {
   readonly stdout: Output;
   readonly signals: SignalSource;
   readonly reporter: Reporter;
-  /** Nobody sees progress or answers questions (--quiet). */
+  /** True with --quiet: progress is not shown, and no question is asked. */
   readonly quiet: boolean;
 }
 
