@@ -1,6 +1,8 @@
 // Opens Dawn with flags that the product does not set. With the product's flags NVIDIA devices have no f16, and no
 // device has matrix units.
 
+import { RAISED_LIMITS } from '../src/kernels/device/device.ts';
+
 const TOGGLES = ['allow_unsafe_apis', 'use_vulkan_memory_model', 'vulkan_enable_f16_on_nvidia'];
 
 /**
@@ -28,16 +30,6 @@ const FEATURES = [
   'chromium-experimental-subgroup-matrix',
   'subgroup-size-control',
 ];
-
-const LIMITS = [
-  'maxStorageBufferBindingSize',
-  'maxBufferSize',
-  'maxComputeWorkgroupStorageSize',
-  'maxComputeInvocationsPerWorkgroup',
-  'maxComputeWorkgroupSizeX',
-  'maxComputeWorkgroupSizeY',
-  'maxStorageBuffersPerShaderStage',
-] as const;
 
 export const NO_ADAPTER =
   'expected an adapter with these flags, got none: is a Vulkan driver installed (bench -- device --mode support)?';
@@ -69,7 +61,7 @@ export async function openWith(
   const adapter = await adapterWith(flags);
   if (!adapter) throw new Error(NO_ADAPTER);
   const requiredFeatures = FEATURES.filter((name) => adapter.features.has(name)) as GPUFeatureName[];
-  const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
+  const requiredLimits = Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]]));
   return { gpu: await adapter.requestDevice({ requiredFeatures, requiredLimits }), info: adapter.info };
 }
 

@@ -6,7 +6,6 @@ import { type Graph, input, newGraph, output } from '../../src/graph/core/graph.
 import { plan } from '../../src/graph/core/plan.ts';
 import { type WeightStore, weightStore } from '../../src/graph/core/weight-store.ts';
 import type { ExpectedTensor } from '../../src/graph/files/expected-tensors.ts';
-import { lengthOf } from '../../src/graph/files/safetensors-header.ts';
 import { dit, ditTensors } from '../../src/graph/networks/dit.ts';
 import { parseDitConfig } from '../../src/graph/networks/dit-config.ts';
 import { TIME_ROW, timeRowLength, timeRows } from '../../src/graph/networks/time-embedding.ts';
@@ -21,6 +20,7 @@ import type { Device } from '../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../src/kernels/device/routine.ts';
 import { idle, readBack, submit, withMemoryCheck } from '../../src/kernels/device/runtime.ts';
 import { storageElements } from '../../src/kernels/device/tensor.ts';
+import { product } from '../../src/numbers.ts';
 import { fillRandom, randomParameters } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 import { measureEncoded, type Profile, profile } from './timing.ts';
@@ -69,7 +69,7 @@ export interface Network {
 
 /** Returns the number of a network's parameters. */
 const count = (tensors: readonly ExpectedTensor[]): number =>
-  tensors.reduce((sum, { shape }) => sum + lengthOf(shape), 0);
+  tensors.reduce((sum, { shape }) => sum + product(shape), 0);
 
 export function stableDiffusion(): Network {
   const config = parseUNet2DConditionConfig(SD15, 'SD 1.5');

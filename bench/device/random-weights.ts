@@ -2,9 +2,9 @@
 // through every layer. All values repeat one block of a million, because generating 860 million takes too long.
 
 import type { Parameters } from '../../src/graph/files/parameters.ts';
-import { lengthOf } from '../../src/graph/files/safetensors-header.ts';
 import { f32ToF16 } from '../../src/kernels/device/half.ts';
 import type { Elements } from '../../src/kernels/device/routine.ts';
+import { product } from '../../src/numbers.ts';
 import { randomUniform } from '../random.ts';
 
 const BLOCK = 2 ** 20;
@@ -46,7 +46,7 @@ export function randomParameters(): Parameters {
     return block;
   };
   return (name, shape) => {
-    const length = lengthOf(shape);
+    const length = product(shape);
     const isNorm = shape.length === 1 && name.endsWith('weight');
     // Uniform values in [-s, s) have a standard deviation of s / sqrt(3).
     const scale = shape.length > 1 ? Math.sqrt((3 * shape[0]!) / length) : isNorm ? 0.1 : 0.05;

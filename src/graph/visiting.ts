@@ -1,5 +1,6 @@
 // The order in which noise levels are visited, so that every prefix is a fair sample of all of them.
 
+import { sum } from '../numbers.ts';
 import type { Level } from './model.ts';
 import { normalisedError } from './sigmas.ts';
 
@@ -47,7 +48,7 @@ const TRIES = 16;
  */
 export function visitingOrder(shares: number | readonly number[]): number[] {
   if (typeof shares === 'number') return bitReversed(shares, 0.25);
-  const total = shares.reduce((sum, share) => sum + share, 0);
+  const total = sum(shares);
   if (!(total > 0) || shares.every((share) => share === shares[0])) return visitingOrder(shares.length);
   const ends: number[] = [];
   for (const share of shares) ends.push((ends.at(-1) ?? 0) + share / total);

@@ -85,6 +85,15 @@ export function prepareInputs(): string {
   return folder;
 }
 
+/** Runs a program, compiled or not, in the repository. */
+function execute(program: string, args: readonly string[]) {
+  const loader = program.endsWith('.ts') ? ['--import', 'tsx'] : [];
+  return promisify(execFile)(process.execPath, [...loader, program, ...args], {
+    cwd: ROOT,
+    maxBuffer: 2 ** 28,
+  });
+}
+
 /** What a command left behind: its exit status, and the hash of its standard output and of each file. */
 export interface Outcome {
   readonly status: number;
@@ -101,11 +110,7 @@ export async function run(program: string, command: string, inputs: string): Pro
       .replace(/^SAMPLES/, 'weights/fashion-mnist/samples')
       .replace(/^PIPELINES/, 'test/golden/pipeline'),
   );
-  const loader = program.endsWith('.ts') ? ['--import', 'tsx'] : [];
-  const { stdout, status } = await promisify(execFile)(process.execPath, [...loader, program, ...args], {
-    cwd: ROOT,
-    maxBuffer: 2 ** 28,
-  }).then(
+  const { stdout, status } = await execute(program, args).then(
     ({ stdout }) => ({ stdout, status: 0 }),
     (error: { readonly stdout: string; readonly code: number }) => ({
       stdout: error.stdout,
@@ -145,10 +150,7 @@ export interface Golden {
 /** Returns the device that commands run on here. */
 export async function deviceHere(program: string): Promise<string> {
   const args = ['weights/fashion-mnist/samples/0000-ankle-boot.png', '--format', 'jsonl'];
-  const loader = program.endsWith('.ts') ? ['--import', 'tsx'] : [];
-  const { stdout } = await promisify(execFile)(process.execPath, [...loader, program, ...args], {
-    cwd: ROOT,
-  });
+  const { stdout } = await execute(program, args);
   return JSON.parse(stdout).device;
 }
 
@@ -156,7 +158,7 @@ export const golden = (): Golden => JSON.parse(readFileSync(GOLDEN, 'utf8'));
 
 async function make(program: string): Promise<void> {
   const inputs = prepareInputs();
-  const { stdout } = await promisify(execFile)(process.execPath, [program, '--version']);
+  const { stdout } = await execute(program, ['--version']);
   const results: Record<string, Outcome> = {};
   for (const [name, command] of Object.entries(COMMANDS)) results[name] = await run(program, command, inputs);
   rmSync(inputs, { recursive: true });

@@ -12,6 +12,7 @@ import type { Capabilities, Device } from '../../kernels/device/device.ts';
 import type { Routine, WeightDtype } from '../../kernels/device/routine.ts';
 import { type Launch, prepare, type Range } from '../../kernels/device/runtime.ts';
 import { type Shape, storageBytes } from '../../kernels/device/tensor.ts';
+import { sum } from '../../numbers.ts';
 import { opOf } from '../ops/table.ts';
 import type { Value } from '../ops/value.ts';
 import { fuse } from './fuse.ts';
@@ -167,7 +168,7 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
     inputs: new Map([...graph.inputs].map(([name, value]) => [name, rangeOf(value)])),
     outputs: new Map([...graph.outputs].map(([name, value]) => [name, rangeOf(value)])),
     launches,
-    bytes: slots.sizes.reduce((sum, size) => sum + size, 0),
+    bytes: sum(slots.sizes),
     encode: (pass) => sequence.encode(pass),
     destroy() {
       sequence.destroy();
@@ -195,7 +196,7 @@ function routinesOf(nodes: readonly Node[], capabilities: Capabilities, options:
     const { weight } = node.constants;
     if (weight && opOf(node).transformsWeight) bytes.set(weight.name, fast[i]!.packing.weight!.bytes);
   });
-  const total = [...bytes.values()].reduce((sum, size) => sum + size, 0);
+  const total = sum(bytes.values());
   return total <= transformedBytes
     ? fast
     : nodes.map((node) => forward(node, capabilities, weightDtype, true));

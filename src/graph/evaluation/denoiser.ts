@@ -3,9 +3,9 @@
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
 import { createStorage, type Range } from '../../kernels/device/runtime.ts';
+import { product } from '../../numbers.ts';
 import { openRunner } from '../core/runner.ts';
 import { weightStore } from '../core/weight-store.ts';
-import { lengthOf } from '../files/safetensors-header.ts';
 import type { Candidate, Crop, EvaluationBatch, Familiar, Model } from '../model.ts';
 import { differentiable } from './differentiable.ts';
 import { type EvaluationOptions, type Network, noiseKeysOf, trace } from './evaluation.ts';
@@ -61,9 +61,9 @@ export async function denoiser(
   { tables, encoder, bytes = 0, destroy }: Attached = {},
 ): Promise<Model> {
   const { gpu } = device;
-  const imageLength = lengthOf(network.image);
+  const imageLength = product(network.image);
   const inputShape = encoder?.inputShape ?? network.image;
-  const inputLength = lengthOf(inputShape);
+  const inputLength = product(inputShape);
   const weights = weightStore(device);
   const slotBytes = imageLength * 4;
   const slots = createStorage(device, options.slots * slotBytes, undefined, 'slots');

@@ -1,10 +1,10 @@
 // The weights of a checkpoint as constants of a graph. They are read when a plan first uses them.
 
 import type { Elements } from '../../kernels/device/routine.ts';
+import { product } from '../../numbers.ts';
 import type { Constant } from '../ops/value.ts';
 import { checkTensors, type ExpectedTensor } from './expected-tensors.ts';
 import type { TensorFile } from './safetensors.ts';
-import { lengthOf } from './safetensors-header.ts';
 
 /**
  * Returns a weight of a checkpoint. The arguments are those of `ExpectedTensor`: a network states each of its tensors
@@ -21,7 +21,7 @@ export function parametersOf(file: TensorFile, expected: readonly ExpectedTensor
   return (name) => {
     const info = tensors.get(name);
     if (!info) throw new Error(`the network requests ${name}, which is not among its expected tensors`);
-    const length = lengthOf(info.shape);
+    const length = product(info.shape);
     const read = (from: number, into: Elements) => file.readPart(info.name, from, into);
     const values = async () => {
       const all = new Float32Array(length);

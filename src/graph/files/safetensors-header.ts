@@ -49,10 +49,6 @@ export interface TensorInfo {
   readonly bytes: number;
 }
 
-/** Returns the number of elements of a tensor. */
-export const lengthOf = (shape: readonly number[]): number =>
-  shape.reduce((product, size) => product * size, 1);
-
 /** A parsed header: the tensors by name in the order of their data, and `__metadata__`. */
 interface SafetensorsHeader {
   readonly tensors: ReadonlyMap<string, TensorInfo>;

@@ -6,9 +6,10 @@ import { z } from 'zod';
 import { ModelError, UnsupportedError } from '../../errors.ts';
 import { bf16ToF32, f16ToF32, f32ToF16, MAX_F16 } from '../../kernels/device/half.ts';
 import type { Elements } from '../../kernels/device/routine.ts';
+import { product } from '../../numbers.ts';
 import { type Files, nameIn, type OpenFile } from './files.ts';
 import { checked, quote, readJson } from './json.ts';
-import { DTYPE_BITS, headerLength, lengthOf, parseHeader, type TensorInfo } from './safetensors-header.ts';
+import { DTYPE_BITS, headerLength, parseHeader, type TensorInfo } from './safetensors-header.ts';
 
 export type { SafetensorsDtype, TensorInfo } from './safetensors-header.ts';
 
@@ -189,23 +190,23 @@ function singleFile(
     },
     async readF32(name, into) {
       const info = floats(find(tensors, name, path));
-      const count = lengthOf(info.shape);
+      const count = product(info.shape);
       const out = into ? sized(into, count, info) : new Float32Array(count);
       await loadF32(info, 0, out);
       return out;
     },
     async readF16(name, into) {
       const info = floats(find(tensors, name, path));
-      const count = lengthOf(info.shape);
+      const count = product(info.shape);
       const out = into ? sized(into, count, info) : new Uint16Array(count);
       await loadF16(info, 0, out);
       return out;
     },
     async readPart(name, from, into) {
       const info = floats(find(tensors, name, path));
-      if (from < 0 || from + into.length > lengthOf(info.shape))
+      if (from < 0 || from + into.length > product(info.shape))
         throw new RangeError(
-          `tensor ${quote(name)}: expected a part of its ${lengthOf(info.shape)} elements, got ${from} to ${from + into.length}`,
+          `tensor ${quote(name)}: expected a part of its ${product(info.shape)} elements, got ${from} to ${from + into.length}`,
         );
       await (into instanceof Float32Array ? loadF32(info, from, into) : loadF16(info, from, into));
     },

@@ -1,7 +1,8 @@
 // Tensors in memory that are to be written as a safetensors file, and the header of that file.
 
 import { ShapeError } from '../../errors.ts';
-import { DTYPE_BITS, lengthOf, MAX_HEADER_BYTES, type SafetensorsDtype } from './safetensors-header.ts';
+import { product } from '../../numbers.ts';
+import { DTYPE_BITS, MAX_HEADER_BYTES, type SafetensorsDtype } from './safetensors-header.ts';
 
 /** A tensor to write: `data` holds exactly the bytes of `dtype` and `shape`, little-endian. */
 export interface TensorData {
@@ -50,7 +51,7 @@ export function headerBytes(
     seen.add(name);
     if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0))
       throw refuse(`has the shape [${shape.join(', ')}]; expected whole numbers from 0 on`);
-    const expected = (lengthOf(shape) * DTYPE_BITS[dtype]) / 8;
+    const expected = (product(shape) * DTYPE_BITS[dtype]) / 8;
     if (expected !== data.byteLength)
       throw refuse(
         `of dtype ${dtype} and shape [${shape.join(', ')}]: expected ${expected} bytes, got ${data.byteLength}`,

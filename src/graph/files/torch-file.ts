@@ -2,8 +2,8 @@
 // state only. Nothing of a file is executed; see `pickle.ts`.
 
 import { ModelError } from '../../errors.ts';
+import { product } from '../../numbers.ts';
 import { type Pickled, PickledGlobal, PickledObject, readPickle } from './pickle.ts';
-import { lengthOf } from './safetensors-header.ts';
 import { isZip, zipEntries } from './stored-zip.ts';
 
 /** Torch's storages by name: the dtype and the bytes per element. */
@@ -46,7 +46,7 @@ export class TorchTensor {
     const { storage, offset, shape, strides } = this;
     const { elementBytes: size } = storage;
     const bytes = storage.bytes!;
-    const count = lengthOf(shape);
+    const count = product(shape);
     let dense = 1;
     let isDense = true;
     for (let axis = shape.length - 1; axis >= 0; axis--) {
@@ -113,7 +113,7 @@ function tensorOf([storage, offset, shape, strides]: readonly Pickled[], refuse:
   if (shape.length !== strides.length || shape.length > MOST_AXES || ![...shape, ...strides].every(isSize))
     throw refuse('the shape or strides of a tensor are not sizes');
   const [sides, steps] = [shape as number[], strides as number[]];
-  const count = lengthOf(sides);
+  const count = product(sides);
   const last = offset + sides.reduce((sum, side, axis) => sum + (side - 1) * steps[axis]!, 0);
   if (count > storage.length || (count > 0 && !(last < storage.length)))
     throw refuse(`a tensor [${sides.join(', ')}] exceeds its storage of ${storage.length} elements`);

@@ -2,13 +2,13 @@
 // model stops at the first fault; this lists them all.
 
 import { ModelError, ShapeError, UnsupportedError } from '../../errors.ts';
+import { product } from '../../numbers.ts';
 import { costOf } from '../core/cost.ts';
 import { trace } from '../evaluation/evaluation.ts';
 import type { ModelIndex, NetworkPart, Part } from '../families/family.ts';
 import { type Files, nameIn } from '../files/files.ts';
 import { readJson } from '../files/json.ts';
 import { openTensorFile } from '../files/safetensors.ts';
-import { lengthOf } from '../files/safetensors-header.ts';
 import { type PredictionType, readSchedule } from '../folders/schedule.ts';
 import { findWeights } from '../folders/weights.ts';
 import type { ModelSummary } from '../model-summary.ts';
@@ -124,7 +124,7 @@ async function describeNetwork(
     const dtypes: Record<string, number> = {};
     let parameters = 0;
     for (const { dtype, shape } of tensors) {
-      const values = lengthOf(shape);
+      const values = product(shape);
       dtypes[dtype] = (dtypes[dtype] ?? 0) + values;
       parameters += values;
     }

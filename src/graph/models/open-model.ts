@@ -10,11 +10,11 @@ import {
 } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
 import type { Distance } from '../../kernels/diffusion/error-reduction.ts';
+import { product } from '../../numbers.ts';
 import { type Attached, type DenoiserOptions, denoiser } from '../evaluation/denoiser.ts';
 import type { Network, Noise } from '../evaluation/evaluation.ts';
 import type { Files } from '../files/files.ts';
 import { openTensorFile, type TensorFile } from '../files/safetensors.ts';
-import { lengthOf } from '../files/safetensors-header.ts';
 import type { Candidate, Level, Model } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 import { candidatesOf } from './candidates.ts';
@@ -100,7 +100,7 @@ const LARGE_BYTES = 2 ** 28;
 /** Returns f16 if the file is large and holds only f16, so that no precision is lost. */
 function dtypeOf(file: TensorFile): WeightDtype {
   const tensors = [...file.tensors.values()];
-  const bytes = tensors.reduce((sum, { shape }) => sum + 2 * lengthOf(shape), 0);
+  const bytes = tensors.reduce((sum, { shape }) => sum + 2 * product(shape), 0);
   return bytes > LARGE_BYTES && tensors.every(({ dtype }) => dtype === 'F16') ? 'f16' : 'f32';
 }
 
@@ -127,10 +127,10 @@ export async function loadModel(files: Files, options: LoadOptions = {}): Promis
   const read = { family, config };
   if (!options.unconditional) requireClasses(read);
   const model = summarise(read, options.imageSize);
-  const { coefficients } = family.levels(config);
+  const familyLevels = family.levels(config);
   const levels = (options.levels?.(model) ?? model.levels).map((level) => ({
     ...level,
-    coefficients: coefficients(level),
+    coefficients: familyLevels.coefficients(level),
   }));
   const { candidates, labels } = candidatesOf(family.candidates(config), model, options);
   const { sideMultiple = 1, inputShape } = model;
@@ -152,7 +152,7 @@ export async function loadModel(files: Files, options: LoadOptions = {}): Promis
       candidates,
       labels,
       levels,
-      temperature: temperatureOf(read, levels),
+      temperature: temperatureOf(config.card, familyLevels, levels),
       kappa: kappaOf(model, options, levels),
       familiar: (options.distance ?? model.distance) === model.distance ? model.familiar : undefined,
       noise: await readNoise(options, network.image, levels.length),
@@ -191,7 +191,7 @@ export async function openFiles(files: Files, options: LoadOptions = {}): Promis
     const model = await denoiser(device, network, evaluation, {
       ...parts,
       destroy() {
-        // Nobody waits for a model to close, and a failure to close a file that was only read loses nothing.
+        // `close` of a model returns nothing to wait for. The file was only read, so failing to close it loses no data.
         close().catch(() => undefined);
         parts.destroy?.();
       },

@@ -2,10 +2,10 @@
 // follow from its input.
 
 import type { Activation } from '../../kernels/elementwise/activation.ts';
+import { product } from '../../numbers.ts';
 import { apply, type Graph, newGraph } from '../core/graph.ts';
 import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
-import { lengthOf } from '../files/safetensors-header.ts';
 import { type Constant, concatenated, type Value } from '../ops/value.ts';
 
 /** The graph that layers are added to, and the source of their weights. */
@@ -24,7 +24,7 @@ export function recordTensors(run: (layers: Layers) => void): readonly ExpectedT
   const parameters: Parameters = (name, shape, oldName) => {
     tensors.set(name, { name, shape, oldName });
     const values = () => Promise.reject(new Error(`${name} was only recorded and has no values`));
-    return { name, length: lengthOf(shape), values };
+    return { name, length: product(shape), values };
   };
   run({ graph: newGraph(), parameters });
   return [...tensors.values()];

@@ -3,8 +3,8 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ModelError } from '../../errors.ts';
+import { product } from '../../numbers.ts';
 import { parseJson } from '../files/json.ts';
-import { lengthOf } from '../files/safetensors-header.ts';
 import { type EdmArguments, readEdmPickle } from '../folders/edm-pickle.ts';
 import { reason } from './folder-files.ts';
 import { writeSafetensors } from './write-safetensors.ts';
@@ -58,6 +58,6 @@ export async function convertEdm(
   await mkdir(out, { recursive: true });
   await writeSafetensors(join(out, 'model.safetensors'), tensors, [['format', 'pt']]);
   await writeFile(join(out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
-  const parameters = tensors.reduce((sum, [, { shape }]) => sum + lengthOf(shape), 0);
+  const parameters = tensors.reduce((sum, [, { shape }]) => sum + product(shape), 0);
   return { tensors: tensors.length, parameters, config };
 }

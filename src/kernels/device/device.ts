@@ -63,7 +63,8 @@ export interface DeviceOptions {
 }
 
 const OPTIONAL_FEATURES = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
-const RAISED_LIMITS = [
+/** The limits that a device is requested with at the adapter's own values. */
+export const RAISED_LIMITS = [
   'maxStorageBufferBindingSize',
   'maxBufferSize',
   'maxComputeWorkgroupStorageSize',

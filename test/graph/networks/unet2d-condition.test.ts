@@ -8,7 +8,6 @@ import { fuse } from '../../../src/graph/core/fuse.ts';
 import { apply, type Graph, input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { type Parameters, parametersOf } from '../../../src/graph/files/parameters.ts';
 import type { TensorFile } from '../../../src/graph/files/safetensors.ts';
-import { lengthOf } from '../../../src/graph/files/safetensors-header.ts';
 import { timeRowLength, timeRows } from '../../../src/graph/networks/time-embedding.ts';
 import {
   crossAttentions,
@@ -24,6 +23,7 @@ import {
 import { fileAt } from '../../../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
+import { product } from '../../../src/numbers.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../run-graph.ts';
 
@@ -174,7 +174,7 @@ describe('the graph', () => {
     const graph = newGraph();
     const shapes = new Map(unet2dConditionTensors(config).map(({ name, shape }) => [name, shape]));
     const parameters: Parameters = (name) => {
-      const length = lengthOf(shapes.get(name)!);
+      const length = product(shapes.get(name)!);
       return { name, length, values: async () => new Float32Array(length) };
     };
     const context = input(graph, 'context', [768, 1, 77, 1]);

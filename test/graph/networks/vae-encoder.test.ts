@@ -6,7 +6,6 @@ import { fuse } from '../../../src/graph/core/fuse.ts';
 import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { forward } from '../../../src/graph/core/plan.ts';
 import type { Parameters } from '../../../src/graph/files/parameters.ts';
-import { lengthOf } from '../../../src/graph/files/safetensors-header.ts';
 import { vaeEncoder, vaeEncoderParameters } from '../../../src/graph/networks/vae-encoder.ts';
 import {
   parseVaeEncoderConfig,
@@ -18,6 +17,7 @@ import { openSafetensors } from '../../../src/graph/node/open-safetensors.ts';
 import type { Family } from '../../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../../src/kernels/device/routine.ts';
 import { type Shape, storageBytes } from '../../../src/kernels/device/tensor.ts';
+import { product } from '../../../src/numbers.ts';
 import { maxDifference, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../run-graph.ts';
 
@@ -83,7 +83,7 @@ describe('an encoder of the real size', () => {
       const graph = newGraph();
       const parameters: Parameters = (name, shape) => ({
         name,
-        length: lengthOf(shape),
+        length: product(shape),
         values: async () => new Float32Array(0),
       });
       output(graph, 'latent', vaeEncoder(graph, parameters, config, input(graph, 'image', [3, 1, 512, 512])));

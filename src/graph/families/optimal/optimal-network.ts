@@ -4,11 +4,11 @@
 // diffusion classifier).
 
 import { ModelError } from '../../../errors.ts';
+import { product } from '../../../numbers.ts';
 import { apply, concatenate, type Graph } from '../../core/graph.ts';
 import type { Network } from '../../evaluation/evaluation.ts';
 import { multiHead } from '../../evaluation/multi-head.ts';
 import type { TensorFile } from '../../files/safetensors.ts';
-import { lengthOf } from '../../files/safetensors-header.ts';
 import type { Level } from '../../model.ts';
 import { transposedWeight } from '../../ops/conv2d.ts';
 import { type Constant, table, type Value } from '../../ops/value.ts';
@@ -38,7 +38,7 @@ interface ImageSet {
 async function readImages(file: TensorFile, config: ImageSetConfig): Promise<ImageSet> {
   const info = file.tensors.get('images')!;
   const count = info.shape[0]!;
-  const length = lengthOf(config.image);
+  const length = product(config.image);
   const bytes = info.dtype === 'U8' ? await file.read('images') : undefined;
   const floats = bytes ? undefined : await file.readF32('images');
   const valueAt = bytes ? (at: number) => bytes[at]! / 127.5 - 1 : (at: number) => floats![at]!;

@@ -4,6 +4,7 @@
 import type { Device } from '../../../kernels/device/device.ts';
 import { createStorage, idle, type Range, submit, withMemoryCheck } from '../../../kernels/device/runtime.ts';
 import { pitch, type Shape, storageBytes } from '../../../kernels/device/tensor.ts';
+import { sum } from '../../../numbers.ts';
 import { apply, concatenate, input, newGraph, output } from '../../core/graph.ts';
 import { plan } from '../../core/plan.ts';
 import { weightStore } from '../../core/weight-store.ts';
@@ -95,7 +96,7 @@ export async function textNetwork(
   const context = partsOf('context', shapeOf(unet.crossAttentionDim), bindingBytes);
   const bytes = layers.map(({ inner }) => storageBytes(shapeOf(inner)));
   const kept =
-    2 * bytes.reduce((sum, size) => sum + size, 0) <= keptBytes &&
+    2 * sum(bytes) <= keptBytes &&
     [...bytes, storageBytes(shapeOf(unet.crossAttentionDim))].every((size) => size <= bindingBytes);
 
   const times = timeTable(unet, levels);

@@ -1,5 +1,6 @@
 // The dry run of `attack` and `evaluate`: how many queries attacks may take, and how long queries take.
 
+import { product } from '../../../numbers.ts';
 import { ATTACK_ENTRIES, type AttackName } from '../../attacking/attacks.ts';
 import type { AttackPlan, Campaign } from '../../attacking/campaign.ts';
 import { entryOf } from '../../option.ts';
@@ -53,7 +54,7 @@ export async function forecastRobust(
   const { attacked, judge, eot } = campaign;
   const plans = attacks.map((attack) => planOf(attack, settings));
   const most = mostQueries(plans, campaign);
-  const grey = new Float64Array(attacked.shape.reduce((product, side) => product * side, 1)).fill(0.5);
+  const grey = new Float64Array(product(attacked.shape)).fill(0.5);
   const fill = Math.max(1, Math.min(images, concurrency));
   const timeOf = (query: () => Promise<unknown>) =>
     timeWork({ run: (count) => Promise.all(Array.from({ length: count }, query)), fill });

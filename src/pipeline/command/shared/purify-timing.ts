@@ -1,5 +1,6 @@
 // Times purifications, for the dry runs of `purify` and of `classify --purify`.
 
+import { product } from '../../../numbers.ts';
 import { statesOf } from '../../purifying/chain.ts';
 import type { OpenFolder } from './model-choice.ts';
 import { openPurifier } from './opened-model.ts';
@@ -27,7 +28,7 @@ export async function timePurification(
     const steps = stepsOf(0);
     /** Purifies an image [c, h, w] in [-1, 1]. */
     const purify = async (pixels: Float32Array) => (await statesOf(denoising, steps, pixels)).at(-1)!.x;
-    const grey = new Float32Array(inputShape.reduce((product, side) => product * side, 1));
+    const grey = new Float32Array(product(inputShape));
     const timing = await timeWork({
       run: (count) => Promise.all(Array.from({ length: count }, () => purify(grey))),
       fill: Math.max(1, Math.min(images, settings.concurrency ?? concurrency)),

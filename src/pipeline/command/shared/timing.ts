@@ -1,6 +1,7 @@
 // Measures how long work takes on this machine, for `--dry-run`, and forecasts the least and the most time of a run. Time
 // that is spent once (compiling) is kept apart from time that every unit of work takes.
 
+import { sum } from '../../../numbers.ts';
 import { duration } from './progress.ts';
 
 /** Work that can be repeated: evaluations, purified images, queries of an attack. */
@@ -66,7 +67,7 @@ export async function timeWork(
     spent += taken;
     each.push(taken / (units * RUNS * depth));
   }
-  const mean = each.reduce((sum, one) => sum + one, 0) / each.length;
+  const mean = sum(each) / each.length;
   return {
     once: Math.max(0, cold - single) + Math.max(0, first - units * mean),
     units,

@@ -8,6 +8,7 @@ import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Description } from '../../../../graph/models/describe.ts';
 import { driverPlan } from '../../../../install-driver.mjs';
+import { sum } from '../../../../numbers.ts';
 import { checkOutputFolder } from '../../shared/output-checks.ts';
 import { readManifest } from '../../shared/provenance.ts';
 import type { ProbeResult } from './device-probe.ts';
@@ -141,7 +142,7 @@ function bytesIn(folder: string): number {
     const sizes = entries.map((entry) =>
       entry.isFile() ? statSync(join(entry.parentPath ?? entry.path, entry.name)).size : 0,
     );
-    return sizes.reduce((sum, size) => sum + size, 0);
+    return sum(sizes);
   } catch {
     return 0;
   }
