@@ -2,7 +2,7 @@
 import type { Device } from '../../src/kernels/device/device.ts';
 import { accumulate, defineKernel } from '../../src/kernels/device/kernel.ts';
 import { createStorage, idle, type Launch, prepare, submit } from '../../src/kernels/device/runtime.ts';
-import { parked } from '../../src/kernels/device/wait.ts';
+import { waitFor } from '../../src/kernels/device/wait.ts';
 import { median } from '../median.ts';
 import { whole } from '../peak-kernels.ts';
 import { measureEncoded } from './timing.ts';
@@ -77,8 +77,10 @@ export async function launchCost(device: Device): Promise<Record<string, number>
       }
       return 1000 * median(times);
     };
-    // The product lets the thread sleep for a millisecond per poll; Dawn alone polls without a pause.
-    cost['write, dispatch, read back; thread parked'] = await roundTrip(parked);
+    // The product may let the thread sleep between polls (see wait.ts); Dawn alone polls without a pause.
+    cost['write, dispatch, read back; as the product waits'] = await roundTrip((promise) =>
+      waitFor(device, promise),
+    );
     cost['write, dispatch, read back; polling'] = await roundTrip((promise) => promise);
     staging.destroy();
   } finally {

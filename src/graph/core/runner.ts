@@ -5,7 +5,7 @@ import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
 import { idle, type Range, submit, withMemoryCheck } from '../../kernels/device/runtime.ts';
-import { parked } from '../../kernels/device/wait.ts';
+import { waitFor } from '../../kernels/device/wait.ts';
 import type { Graph } from './graph.ts';
 import { type Plan, plan } from './plan.ts';
 import { type ActivationPool, activationPool } from './pool.ts';
@@ -157,7 +157,7 @@ export async function openRunner(device: Device, options: RunnerOptions): Promis
       }
       queue.submit([encoder.finish()]);
       try {
-        await parked(staging.mapAsync(1)); // GPUMapMode.READ
+        await waitFor(device, staging.mapAsync(1)); // GPUMapMode.READ
       } catch (cause) {
         throw new DeviceLostError('the device was lost while a batch ran', { cause });
       }

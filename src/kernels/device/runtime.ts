@@ -4,7 +4,7 @@ import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 import type { GpuBuffer, GpuComputePass, GpuDevice } from '../../host-types.ts';
 import type { Device } from './device.ts';
 import { type Binding, type Kernel, uniformBytes } from './kernel.ts';
-import { parked } from './wait.ts';
+import { waitFor } from './wait.ts';
 
 /** A part of a buffer, in bytes. */
 export interface Range {
@@ -142,7 +142,7 @@ async function compileNow(
  */
 export async function prepare(device: Device, launches: readonly Launch[]): Promise<Sequence> {
   const { gpu } = device;
-  const compiled = await parked(Promise.all(launches.map(({ kernel }) => pipelineOf(gpu, kernel))));
+  const compiled = await waitFor(device, Promise.all(launches.map(({ kernel }) => pipelineOf(gpu, kernel))));
   const align = gpu.limits.minUniformBufferOffsetAlignment;
   const offsets: number[] = [];
   let bytes = 0;
@@ -190,9 +190,9 @@ export function submit(device: Device, encode: (pass: GpuComputePass) => void): 
   device.gpu.queue.submit([encoder.finish()]);
 }
 
-/** Resolves when all submitted work has finished; the JavaScript thread sleeps meanwhile (see wait.ts). */
+/** Resolves when all submitted work has finished; see wait.ts for what the thread does meanwhile. */
 export async function idle(device: Device): Promise<void> {
-  await parked(device.gpu.queue.onSubmittedWorkDone());
+  await waitFor(device, device.gpu.queue.onSubmittedWorkDone());
   if (device.isLost()) throw new DeviceLostError('the device was lost');
 }
 
@@ -251,7 +251,7 @@ export async function withMemoryCheck<T>(device: Device, make: () => Promise<T> 
   } catch (error) {
     failure = error;
   }
-  const error = await parked(device.gpu.popErrorScope());
+  const error = await waitFor(device, device.gpu.popErrorScope());
   if (error) throw new OutOfMemoryError(`the device ran out of memory: ${error.message}`);
   if (failure !== undefined) throw failure;
   return value as T;
@@ -264,7 +264,7 @@ export async function readBack(device: Device, { buffer, offset, size }: Range):
   encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
   device.gpu.queue.submit([encoder.finish()]);
   try {
-    await parked(staging.mapAsync(1)); // GPUMapMode.READ
+    await waitFor(device, staging.mapAsync(1)); // GPUMapMode.READ
   } catch (cause) {
     throw new DeviceLostError('the device was lost while its results were read', { cause });
   }
