@@ -4,6 +4,7 @@ import { NoDeviceError } from '../../errors.ts';
 import type { GpuDevice, GpuDeviceLostInfo } from '../../host-types.ts';
 import { adapterName, type DriverCall, findAdapter, listAdapters } from './adapters.ts';
 import { type Family, RUNS_ON } from './families.ts';
+import type { Tiles } from './shape-class.ts';
 
 export type { Family } from './families.ts';
 
@@ -23,6 +24,8 @@ export interface Capabilities {
   /** What the adapter calls itself, for reports. */
   readonly description: string;
   readonly software: boolean;
+  /** Tiles that are known to be the fastest on this device; without them every kernel's own rule decides. */
+  readonly tiles?: Tiles;
 }
 
 /** How many of the pipelines requested so far have been compiled. */

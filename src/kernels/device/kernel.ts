@@ -5,6 +5,8 @@
 // are numbers in the uniform block, so that one compiled pipeline serves every layer: a software driver needs
 // up to a second to compile one, and reading a uniform costs no measurable time.
 
+import type { ShapeClass } from './shape-class.ts';
+
 /** How a kernel uses a binding; `accumulate` reads and writes the same elements. */
 export type Access = 'read' | 'write' | 'accumulate';
 
@@ -32,6 +34,22 @@ export interface Kernel {
   /** The whole module: `enable` lines, bindings, uniform block `u`, and the body with its `main`. */
   readonly wgsl: string;
   readonly grid: Grid;
+  /** Set if the kernel's tile was chosen among several; see tuning.ts. */
+  readonly tuning?: Tuning;
+}
+
+/** What a search needs to know about a kernel whose tile was chosen. */
+export interface Tuning {
+  readonly shape: ShapeClass;
+  /** The name of the kernel's tile. */
+  readonly tile: string;
+  /** Returns the same work with every tile that can be chosen, the kernel's own and the rule's included. */
+  readonly candidates: () => readonly Candidate[];
+}
+
+export interface Candidate {
+  readonly tile: string;
+  readonly kernel: Kernel;
 }
 
 /** A WGSL extension that a kernel enables. The device must have been opened with the feature of the same name. */

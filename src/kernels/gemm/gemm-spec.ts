@@ -12,6 +12,7 @@ import {
   write,
 } from '../device/kernel.ts';
 import type { WeightDtype } from '../device/routine.ts';
+import { bucket, type ShapeClass } from '../device/shape-class.ts';
 import { type Activation, activationWgsl } from '../elementwise/activation.ts';
 
 /**
@@ -56,6 +57,25 @@ export interface Tile {
   readonly columns: number;
   readonly load: 1 | 2 | 4;
 }
+
+/** Columns of a GEMM and matrices of a batch from which on more of them do not change which tile is the best. */
+const MANY_COLUMNS = 8192;
+const MANY_MATRICES = 128;
+
+/** Returns the class of a GEMM for choosing the tile of a kernel. */
+export const gemmShape = (
+  kernel: string,
+  { m, k, columns, batch = [1, 1], aType = 'f32' }: GemmSpec,
+): ShapeClass => ({
+  kernel,
+  types: aType,
+  sizes: {
+    m: bucket(m),
+    k: bucket(k),
+    columns: bucket(Math.min(columns, MANY_COLUMNS)),
+    batch: bucket(Math.min(batch[0] * batch[1], MANY_MATRICES)),
+  },
+});
 
 /** Returns lines of WGSL, one for each index, for the unrolled parts of a kernel. */
 export const unroll = (count: number, line: (i: number) => string): string =>

@@ -13,11 +13,13 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { defineKernel, type Kernel, u32 } from '../device/kernel.ts';
+import type { TiledKernel } from '../device/tuning.ts';
 import {
   type GemmSpec,
   gemmBindings,
   gemmGrid,
   gemmParts,
+  gemmShape,
   gemmUniforms,
   type Tile,
   unroll,
@@ -30,16 +32,52 @@ const ACCUMULATORS = 64;
  * A matrix b of more bytes does not stay in a core's cache; its rows are too far apart for the hardware to prefetch.
  */
 const NEAR_BYTES = 1.5 * 2 ** 20;
+/** A value that k & 7 does not have. */
+const NEVER = 8;
+
+/** How one subgroup computes its part of the result. */
+export interface SubgroupTile {
+  /** Elements of a that a lane loads at a time: a subgroup computes lanes·load rows. */
+  readonly load: 1 | 2 | 4;
+  /** vec4s of b that a lane loads for each k: a subgroup computes 4·lanes·vecs columns. */
+  readonly vecs: number;
+  /** Values of k by which the loop is unrolled: 1, 2, 4 or 8. */
+  readonly depth: 1 | 2 | 4 | 8;
+}
 
 /**
  * Returns the tile for m rows. Its rows are the fewest of lanes·{2, 4} that hold min(m, 32). Its columns use
  * all accumulators, or one vec4 per lane if there are no more columns.
  */
-function tileFor(lanes: number, m: number, columns: number, type: 'f32' | 'f16'): Tile {
+function rule({ subgroupSize: lanes }: Capabilities, { m, columns }: GemmSpec): SubgroupTile {
   const load = ([2, 4] as const).find((l) => lanes * l >= Math.min(m, 32)) ?? 4;
   const vecs = columns <= 4 * lanes ? 1 : Math.max(1, Math.min(2, ACCUMULATORS / (lanes * load)));
-  return { rows: lanes * load, columns: 4 * lanes * vecs, load: type === 'f16' && load < 2 ? 2 : load };
+  return { load, vecs, depth: lanes * load * vecs <= ACCUMULATORS / 2 ? 4 : 2 };
 }
+
+/** Returns the tiles that waste no half of their rows or columns, and whose accumulators do not exceed the limit. */
+function candidates({ subgroupSize: lanes }: Capabilities, { m, columns }: GemmSpec): SubgroupTile[] {
+  const tiles: SubgroupTile[] = [];
+  for (const depth of [2, 4, 1, 8] as const)
+    for (const load of [4, 2] as const)
+      for (const vecs of [2, 1, 4]) {
+        const accumulators = lanes * load * vecs;
+        if (accumulators > ACCUMULATORS || accumulators * depth > 4 * ACCUMULATORS) continue;
+        if (load > 2 && 2 * m <= lanes * load) continue;
+        if (vecs > 1 && 2 * columns <= 4 * lanes * vecs) continue;
+        tiles.push({ load, vecs, depth });
+      }
+  return tiles;
+}
+
+/** The GEMM of the `subgroup` family with its tiles as data. */
+export const SUBGROUP_GEMM: TiledKernel<GemmSpec, SubgroupTile> = {
+  shapeOf: (spec) => gemmShape('gemm.subgroup', spec),
+  nameOf: ({ load, vecs, depth }) => `load${load}.vecs${vecs}.depth${depth}`,
+  rule,
+  candidates,
+  kernel: gemmSubgroup,
+};
 
 /**
  * One workgroup is one subgroup and computes a tile of 32 x 64 (16 x 64 for few rows, 32 x 32 for few
@@ -60,12 +98,14 @@ function tileFor(lanes: number, m: number, columns: number, type: 'f32' | 'f16')
  * If b is large, the workgroup of the first rows touches the cache lines of b's next 8 rows, one per lane, so that the
  * cache misses overlap: 96 to 32 channels at 14x14 then run at 44 instead of 32 GFLOP/s (bench/kernels.ts, `linear`).
  */
-export function gemmSubgroup({ subgroupSize: lanes }: Capabilities, spec: GemmSpec): Kernel {
-  const tile = tileFor(lanes, spec.m, spec.columns, spec.aType ?? 'f32');
-  const { load, rows } = tile;
-  const vecs = tile.columns / (4 * lanes);
-  const steps = rows * vecs <= ACCUMULATORS / 2 ? [0, 1, 2, 3] : [0, 1];
-  const depth = steps.length;
+function gemmSubgroup(
+  { subgroupSize: lanes }: Capabilities,
+  spec: GemmSpec,
+  { load, vecs, depth }: SubgroupTile,
+): Kernel {
+  const rows = lanes * load;
+  const tile: Tile = { rows, columns: 4 * lanes * vecs, load };
+  const steps = Array.from({ length: depth }, (_, step) => step);
   const unit = load === 1 ? 'f32' : `vec${load}f`;
   const lane = (vector: string, i: number) =>
     `subgroupBroadcast(${vector}${load === 1 ? '' : `[${i % load}]`}, ${Math.floor(i / load)}u)`;
@@ -74,6 +114,7 @@ export function gemmSubgroup({ subgroupSize: lanes }: Capabilities, spec: GemmSp
   const body = /* wgsl */ `
 const ROWS = ${rows}u;
 const LANES = ${lanes}u;
+const NEVER = ${NEVER}u;
 ${gemmParts(spec, tile)}
 @compute @workgroup_size(${lanes})
 fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -90,7 +131,7 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
   ${unroll(rows, (i) => unroll(vecs, (j) => `var c${i}_${j} = ${initial(i)};`))}
   var touched = 0.0;
   let touchCol = min(at.col + local.x % 4u * 4u, lastCol); // a cache line each
-  let touch = select(1u, u.touch, at.row == 0u);
+  let touch = select(NEVER, u.touch, at.row == 0u);
   for (var k = 0u; k < u.k; k += ${depth}u) {
     if ((k & 7u) == touch) {
       for (var row = select(k + 8u, 0u, k == 0u) + local.x / 4u; row < min(k + 16u, u.k); row += LANES / 4u) {
@@ -130,13 +171,13 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
 }
 `;
   return defineKernel({
-    name: `gemm.subgroup.${rows}x${tile.columns}`,
+    name: `gemm.subgroup.${rows}x${tile.columns}x${depth}`,
     enable: ['subgroups'],
     bindings: gemmBindings(spec, tile),
     uniforms: [
       ...gemmUniforms(spec, tile),
-      // The kernel compares this with k & 7, and k is even: 0 touches every 8th row, 1 never does.
-      u32('touch', 4 * spec.k * spec.b.pitch > NEAR_BYTES ? 0 : 1),
+      // The kernel compares this with k & 7: 0 touches every 8th row.
+      u32('touch', 4 * spec.k * spec.b.pitch > NEAR_BYTES ? 0 : NEVER),
     ],
     body,
     grid: gemmGrid(spec, tile),

@@ -19,15 +19,16 @@ import type { Family } from '../device/families.ts';
 import { type Kernel, pad4 } from '../device/kernel.ts';
 import { transposed } from '../device/packing.ts';
 import type { Packing, WeightDtype } from '../device/routine.ts';
+import { tunedKernel } from '../device/tuning.ts';
 import { gemmPlain } from './gemm-plain.ts';
 import type { GemmSpec } from './gemm-spec.ts';
-import { gemmSubgroup } from './gemm-subgroup.ts';
+import { SUBGROUP_GEMM } from './gemm-subgroup.ts';
 import { gemmTile } from './gemm-tile.ts';
 
 export type { GemmSpec, Matrices } from './gemm-spec.ts';
 
 const GEMMS: Readonly<Record<Family, (capabilities: Capabilities, spec: GemmSpec) => Kernel>> = {
-  subgroup: gemmSubgroup,
+  subgroup: (capabilities, spec) => tunedKernel(SUBGROUP_GEMM, capabilities, spec),
   tile: (_, spec) => gemmTile(spec),
   plain: (_, spec) => gemmPlain(spec),
 };
