@@ -1,16 +1,14 @@
-// Opens Dawn with flags that the product does not set. With the product's flags NVIDIA devices have no f16, and no
-// device has matrix units.
+// Opens Dawn with chosen flags: the product's, or those and others that the product does not set.
 
+import { DAWN_FEATURES } from '../src/kernels/device/adapters.ts';
 import { RAISED_LIMITS } from '../src/kernels/device/device.ts';
-
-const TOGGLES = ['allow_unsafe_apis', 'use_vulkan_memory_model', 'vulkan_enable_f16_on_nvidia'];
 
 /**
  * Returns Dawn's flags for f16 on NVIDIA and for subgroup matrices, and those of `more`. dawn.node applies them to the
  * instance, the adapter and the device.
  */
 export const dawnFlags = (...more: readonly string[]): readonly string[] => [
-  `enable-dawn-features=${[...TOGGLES, ...more].join()}`,
+  `enable-dawn-features=${[...DAWN_FEATURES, ...more].join()}`,
   'disable-dawn-features=timestamp_quantization',
 ];
 

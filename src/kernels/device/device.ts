@@ -65,7 +65,13 @@ export interface DeviceOptions {
   readonly driverCall?: DriverCall;
 }
 
-const OPTIONAL_FEATURES = ['subgroups', 'shader-f16', 'timestamp-query'] as const;
+/** Requested if the adapter has them. The types of WebGPU do not know Dawn's experimental feature. */
+const OPTIONAL_FEATURES = [
+  'subgroups',
+  'shader-f16',
+  'timestamp-query',
+  'chromium-experimental-subgroup-matrix',
+] as readonly string[] as readonly GPUFeatureName[];
 /** The limits that a device is requested with at the adapter's own values. */
 export const RAISED_LIMITS = [
   'maxStorageBufferBindingSize',
