@@ -5,6 +5,7 @@
 // See Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks" (2016). Each product is the value of
 // a polynomial at a point. In two dimensions the maps are applied to rows and columns.
 
+import { ceilDiv } from '../device/kernel.ts';
 import { lines } from './conv2d-tiles.ts';
 
 export interface Maps {
@@ -15,6 +16,8 @@ export interface Maps {
   readonly forward: (d: (i: number) => string, to: string) => string;
   /** WGSL for Aᵀ v of the values named by `v`, into `to`0..m-1. */
   readonly backward: (v: (i: number) => string, to: string) => string;
+  /** WGSL for A y of the m values named by `y`, into `to`0..m+1: the transpose of `backward`, for gradients. */
+  readonly spread: (y: (i: number) => string, to: string) => string;
 }
 
 /** F(4, 3), with the points 0, ±1, ±2, ∞. Errors are 2e-6 of the outputs' standard deviation for 96 channels. */
@@ -48,6 +51,17 @@ export const F4: Maps = {
   let ${to}1 = ${to}b + 2 * ${to}d;
   let ${to}2 = ${to}a + 4 * ${to}c;
   let ${to}3 = ${to}b + 8 * ${to}d + ${v(5)};`,
+  spread: (y, to) => `
+  let ${to}a = ${y(0)} + ${y(2)};
+  let ${to}b = ${y(1)} + ${y(3)};
+  let ${to}c = ${y(0)} + 4 * ${y(2)};
+  let ${to}d = 2 * ${y(1)} + 8 * ${y(3)};
+  let ${to}0 = ${y(0)};
+  let ${to}1 = ${to}a + ${to}b;
+  let ${to}2 = ${to}a - ${to}b;
+  let ${to}3 = ${to}c + ${to}d;
+  let ${to}4 = ${to}c - ${to}d;
+  let ${to}5 = ${y(3)};`,
 };
 
 /**
@@ -104,4 +118,16 @@ export const F7: Maps = {
       const factors = POINTS.map((p) => p ** j);
       return `let ${to}${j} = ${sum(factors, (k) => `${to}${j % 2 === 0 ? 'even' : 'odd'}${k}`)}${j === 6 ? ` + ${v(8)}` : ''};`;
     }),
+  spread: (y, to) =>
+    POINTS.map((p, k) => {
+      const powers = (from: number): readonly number[] =>
+        Array.from({ length: ceilDiv(7 - from, 2) }, (_, i) => p ** (2 * i + from));
+      return `
+  let ${to}even${k} = ${sum(powers(0), (i) => y(2 * i))};
+  let ${to}odd${k} = ${sum(powers(1), (i) => y(2 * i + 1))};
+  let ${to}${2 * k} = ${to}even${k} + ${to}odd${k};
+  let ${to}${2 * k + 1} = ${to}even${k} - ${to}odd${k};`;
+    }).join('') +
+    `
+  let ${to}8 = ${y(6)};`,
 };

@@ -2,6 +2,19 @@
 // place by place.
 //
 //   y = Aᵀ [(G g Gᵀ) ∘ (Bᵀ d B)] A   so that   dg = Gᵀ [Σ over tiles (A dy Aᵀ) ∘ (Bᵀ d B)] G
+//
+// Both factors of a product need their tiles as rows. Versions on lavapipe (2 cores, Mesa 25.0.7), in ms and, in
+// parentheses, as the speed relative to the forward pass (bench/backward.ts), for 128 channels at 32x32 (n = 8), 128 at
+// 16x16 (n = 8), 32 at 14x14 (n = 64) and 96 at 7x7 (n = 64):
+// - Tiles as columns, as in the forward pass, and then transposed; tiles of 4: 32.1 (0.51), 6.7 (0.70), 7.7 (0.44) and
+//   9.0 (0.40). The transposes take a quarter to a half of that. They store the places of a tile next to each other, so
+//   that the products read rows 18 KB apart: 15.9 ms instead of 11.2.
+// - Tiles as rows at once, stored as vec4s of four channels, each place by itself, and tiles of 7 wherever the forward
+//   pass has them (as here): 15.8 (1.06), 4.7 (0.85), 3.1 (1.06), 5.0 (0.73).
+// - Three rows of a tile per iteration instead of one: the pixels' transform takes 3.5 instead of 2.7 ms at 32x32,
+//   because the code exceeds the instruction cache.
+// What is left for 96 channels at 7x7: the products store more sums (81 x 96 x 96) than those of the forward pass (81 x
+// 96 x 64), each of only 64 terms, and a GEMM's second tile of 64 columns is half empty.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT } from '../device/indexing.ts';
@@ -11,47 +24,54 @@ import {
   LINEAR_GROUP,
   linearGrid,
   linearMain,
-  pad4,
   read,
+  type Uniform,
   u32,
   write,
 } from '../device/kernel.ts';
 import { type Routine, type Step, step } from '../device/routine.ts';
-import { pitch } from '../device/tensor.ts';
-import { transpose } from '../elementwise/transpose.ts';
+import { pitch, type Shape } from '../device/tensor.ts';
 import { gemm } from '../gemm/gemm.ts';
-import type { ColumnRange } from './conv2d-passes.ts';
 import type { Geometry } from './conv2d-shape.ts';
-import { lines, tileCount, tileOf, tileUniforms } from './conv2d-tiles.ts';
+import { lines, tileCount, tileLoad, tileOf, tileUniforms } from './conv2d-tiles.ts';
 import { CONVOLUTIONS } from './families.ts';
-import { F4 } from './winograd-maps.ts';
-import { inputTransform } from './winograd-transforms.ts';
+import { mapsFor } from './winograd.ts';
+import type { Maps } from './winograd-maps.ts';
 
 const LANES = 32;
-const SIZE = F4.size;
-const SIDE = SIZE + 2;
-const PLACES = SIDE ** 2;
-/** Bytes of transformed tiles in a pass. */
+/** Bytes of one operand's transformed tiles in a pass. */
 const PASS_BYTES = 2 ** 25;
+/** Elements between places, one cache line. Without it strides are powers of two and all places map to one cache set. */
+const APART = 16;
 
 /**
- * Returns whether the method applies: 3x3, stride 1, at least 16 channels in multiples of 4 (a place begins
- * on a vec4), and scratch for a block of tiles that can be bound.
+ * Returns whether the method applies: 3x3, stride 1, at least 16 channels in multiples of 4 (an invocation
+ * transforms four), and scratch for a block of tiles that can be bound.
  */
-export function fitsWinograd(
-  { maxBindingBytes }: Capabilities,
-  { x: [ic], y: [oc], kernel, stride }: Geometry,
-  block: number,
-): boolean {
+export function fitsWinograd(capabilities: Capabilities, geometry: Geometry, block: number): boolean {
+  const {
+    x: [ic],
+    y: [oc],
+    kernel,
+    stride,
+  } = geometry;
   if (kernel[0] !== 3 || kernel[1] !== 3 || stride !== 1) return false;
   if ([ic, oc].some((channels) => channels < 16 || channels % 4 !== 0)) return false;
-  return 4 * PLACES * Math.max(ic * oc, Math.max(ic, oc) * block) <= maxBindingBytes;
+  const places = (mapsFor(capabilities, geometry).size + 2) ** 2;
+  const tiles = Math.min(block, tileCount(geometry, mapsFor(capabilities, geometry).size));
+  return 4 * places * (Math.max(ic * oc, Math.max(ic, oc) * tiles) + APART) <= capabilities.maxBindingBytes;
+}
+
+/** Tiles `first`..`first + count` of a pass, and the distance between places of their transforms in elements. */
+interface TileRange {
+  readonly first: number;
+  readonly count: number;
+  readonly placePitch: number;
 }
 
 /**
  * Returns a routine for y of `weightGradient`. It sums tiles in blocks of `block`, one after the other, and
- * then the blocks. A pass transforms the tiles of x and dy, transposes them so that tiles are rows,
- * multiplies them, and transforms back.
+ * then the blocks. A pass transforms the tiles of x and dy, multiplies them, and transforms back.
  */
 export function winogradWeightGradient(
   capabilities: Capabilities,
@@ -62,25 +82,24 @@ export function winogradWeightGradient(
     x: [ic],
     y: [oc],
   } = geometry;
-  const tiles = tileCount(geometry, SIZE);
-  const part = PLACES * oc * ic;
+  const maps = mapsFor(capabilities, geometry);
+  const places = (maps.size + 2) ** 2;
+  const tiles = tileCount(geometry, maps.size);
+  const part = places * oc * ic;
   const { maxBindingBytes } = capabilities;
   const bytes = Math.min(PASS_BYTES, maxBindingBytes);
   const blocks = Math.floor(
-    Math.min(bytes / (4 * PLACES * Math.max(ic, oc) * block), maxBindingBytes / (4 * part)),
+    Math.min(bytes / (4 * places * Math.max(ic, oc) * block), maxBindingBytes / (4 * part)),
   );
   const most = Math.max(1, blocks) * block;
-  const held = pad4(Math.min(most, tiles));
+  const held = Math.min(most, tiles);
+  const [inPlace, outPlace] = [ic * held + APART, oc * held + APART];
   const steps: Step[] = [];
   for (let first = 0; first < tiles; first += most) {
     const count = Math.min(most, tiles - first);
-    const range = { first, count, pitch: held, inPlace: ic * held, outPlace: oc * held };
-    const rows = (channels: number) => transpose([PLACES * channels, 1, 1, held], 0, count);
     steps.push(
-      inputTransform(capabilities, geometry, F4, range),
-      { kernel: rows(ic), operands: ['transformed', 'tilesOfX'] },
-      gradientTransform(capabilities, geometry, range),
-      { kernel: rows(oc), operands: ['transformed', 'tilesOfDy'] },
+      transformPixels(capabilities, geometry, maps, { first, count, placePitch: inPlace }),
+      transformGradients(capabilities, geometry, maps, { first, count, placePitch: outPlace }),
     );
     for (let from = 0; from < count; from += block)
       steps.push({
@@ -88,112 +107,201 @@ export function winogradWeightGradient(
           m: oc,
           k: Math.min(block, count - from),
           columns: ic,
-          batch: [1, PLACES],
-          a: { pitch: PLACES * oc, inner: oc, offset: from * PLACES * oc },
-          b: { pitch: PLACES * ic, inner: ic, offset: from * PLACES * ic },
-          c: { pitch: ic, inner: oc * ic, offset: (from / block) * part },
+          batch: [1, places],
+          a: { pitch: oc, inner: outPlace, offset: from * oc },
+          b: { pitch: ic, inner: inPlace, offset: from * ic },
+          c: { pitch: places * ic, inner: ic, offset: (from / block) * part },
         }),
         operands: ['tilesOfDy', 'tilesOfX', 'parts'],
       });
-    steps.push(weightTransform(geometry, ceilDiv(count, block), first > 0));
+    steps.push(weightTransform(geometry, maps, ceilDiv(count, block), first > 0));
   }
   return {
     steps,
     scratch: {
-      transformed: 4 * PLACES * Math.max(ic, oc) * held,
-      tilesOfX: 4 * PLACES * ic * held,
-      tilesOfDy: 4 * PLACES * oc * held,
+      tilesOfX: 4 * places * inPlace,
+      tilesOfDy: 4 * places * outPlace,
       parts: 4 * part * ceilDiv(held, block),
     },
     packing: {},
   };
 }
 
-/** Returns WGSL for A v of the four values named by `v`, into `to`0..5. */
-const spread = (v: (i: number) => string, to: string): string => `
-    let ${to}a = ${v(0)} + ${v(2)};
-    let ${to}b = ${v(1)} + ${v(3)};
-    let ${to}c = ${v(0)} + 4 * ${v(2)};
-    let ${to}d = 2 * ${v(1)} + 8 * ${v(3)};
-    let ${to}0 = ${v(0)};
-    let ${to}1 = ${to}a + ${to}b;
-    let ${to}2 = ${to}a - ${to}b;
-    let ${to}3 = ${to}c + ${to}d;
-    let ${to}4 = ${to}c - ${to}d;
-    let ${to}5 = ${v(3)};`;
+/** How a transform loads a row of a tile in one channel. */
+interface RowLoad {
+  readonly element: 'f32' | 'vec4f';
+  readonly uniforms: readonly Uniform[];
+  /** WGSL before the first row. Requires `tile`. */
+  readonly begin: string;
+  /** WGSL that sets `d`i`_0`, `d`i`_1`.. to row `row` of the tile in `channel`, zero outside the image. */
+  readonly row: (i: number, row: string) => string;
+}
 
-/** Returns the step for transformed[place][o][tile] = A dy Aᵀ; an invocation transforms one tile of some channels. */
-function gradientTransform(
+/** Returns the step for tilesOfX[place][tile][c] = Bᵀ d B of the pixels d of x under the tile. */
+const transformPixels = (
+  capabilities: Capabilities,
+  geometry: Geometry,
+  maps: Maps,
+  range: TileRange,
+): Step =>
+  channelTransform(capabilities, geometry, maps, range, {
+    operands: ['x', 'tilesOfX'],
+    channels: geometry.x[0],
+    rows: maps.size + 2,
+    load: tileLoad(geometry, maps.size),
+    map: maps.forward,
+  });
+
+/** Returns the step for tilesOfDy[place][tile][o] = A dy Aᵀ. */
+const transformGradients = (
+  capabilities: Capabilities,
+  geometry: Geometry,
+  maps: Maps,
+  range: TileRange,
+): Step =>
+  channelTransform(capabilities, geometry, maps, range, {
+    operands: ['dy', 'tilesOfDy'],
+    channels: geometry.y[0],
+    rows: maps.size,
+    load: gradientLoad(geometry.y, maps.size),
+    map: maps.spread,
+  });
+
+/** Returns how rows of a tile of dy are loaded: as vec4s, if tiles of 4 start on vec4s. */
+function gradientLoad(dy: Shape, size: number): RowLoad {
+  const aligned = size === 4 && dy[3] % 4 === 0;
+  return {
+    element: aligned ? 'vec4f' : 'f32',
+    uniforms: [u32('dyPitch', pitch(dy)), u32('height', dy[2]), u32('width', dy[3])],
+    begin: /* wgsl */ `let corner = (tile.sample * u.height + tile.top) * u.width + tile.left;
+  ${lines(size, (j) => `let in${j} = tile.left + ${j} < u.width;`)}`,
+    row: (i, row) => /* wgsl */ `let on${i} = tile.top + ${row} < u.height;
+    let at${i} = ${aligned ? '(' : ''}channel * u.dyPitch + corner + (${row}) * u.width${aligned ? ') / 4' : ''};
+    ${
+      aligned
+        ? `let raw${i} = select(vec4f(), dy[select(0, at${i}, on${i})], on${i});
+    ${lines(size, (j) => `let d${i}_${j} = raw${i}[${j}];`)}`
+        : lines(
+            size,
+            (j) =>
+              `let d${i}_${j} = select(0, dy[select(0, at${i} + ${j}, on${i} && in${j})], on${i} && in${j});`,
+          )
+    }`,
+  };
+}
+
+interface Transform {
+  readonly operands: readonly [from: string, to: string];
+  readonly channels: number;
+  /** Rows and columns of a tile before the transform. */
+  readonly rows: number;
+  readonly load: RowLoad;
+  /** The map of rows and columns. */
+  readonly map: (value: (i: number) => string, to: string) => string;
+}
+
+/**
+ * Returns the step that transforms tiles and stores them with channels as columns. An invocation transforms one tile of
+ * one or several fours of channels. The text has one row or three columns per iteration, with all values moved along, so that
+ * it stays in the instruction cache; see winograd-transforms.ts.
+ */
+function channelTransform(
   { family }: Capabilities,
   geometry: Geometry,
-  { first, count, pitch: tilePitch, outPlace }: ColumnRange,
+  { size }: Maps,
+  { first, count, placePitch }: TileRange,
+  { operands: [from, to], channels, rows, load, map }: Transform,
 ): Step {
-  const { y } = geometry;
-  const each = CONVOLUTIONS[family].channelsEach;
+  const side = size + 2;
+  const each = ceilDiv(CONVOLUTIONS[family].channelsEach, 4);
   return step({
-    name: 'winograd4.gradient',
-    bindings: [read('dy'), write('transformed')],
+    name: `winograd${size}.${to}.${load.element}`,
+    bindings: [read(from, load.element), write(to, 'vec4f')],
     uniforms: [
-      ...tileUniforms(geometry, SIZE, first, count, LANES),
-      u32('channels', y[0]),
-      u32('tilePitch', tilePitch),
-      u32('placePitch', outPlace),
-      u32('dyPitch', pitch(y)),
-      u32('height', y[2]),
-      u32('width', y[3]),
+      ...tileUniforms(geometry, size, first, count, LANES),
+      u32('quads', channels / 4),
+      u32('placePitch', placePitch / 4),
+      ...load.uniforms,
     ],
-    body: /* wgsl */ `${tileOf(LANES, SIZE)}
+    body: /* wgsl */ `${tileOf(LANES, size)}
+fn mapped1(v: f32, slope: f32, offset: f32) -> f32 { return v; }
 ${linearMain(LANES)}
+  let slope = 1.0;
+  let offset = 0.0;
   let block = channelOf(linearGroup(group, groups));
   let tile = tileOf(linearGroup(group, groups), block, local);
   if (tile.index >= u.tiles) { return; }
-  let end = min((block + 1) * ${each}, u.channels);
-  let corner = (tile.sample * u.height + tile.top) * u.width + tile.left;
-  ${lines(SIZE, (i) => `let in${i} = tile.top + ${i} < u.height; let on${i} = tile.left + ${i} < u.width;`)}
-  for (var channel = block * ${each}; channel < end; channel++) {
-    let at = channel * u.dyPitch + corner;
-    let to = channel * u.tilePitch + tile.index;
-    ${lines(SIZE, (i) => lines(SIZE, (j) => `let d${i}_${j} = select(0, dy[select(0, at + ${i} * u.width + ${j}, in${i} && on${j})], in${i} && on${j});`))}
-    ${lines(SIZE, (j) => spread((i) => `d${i}_${j}`, `r${j}_`))}
-    ${lines(SIDE, (i) => spread((j) => `r${j}_${i}`, `q${i}_`))}
-    ${lines(SIDE, (i) => lines(SIDE, (j) => `transformed[to + ${i * SIDE + j} * u.placePitch] = q${i}_${j};`))}
+  ${load.begin}
+  let end = min((block + 1) * ${each}, u.quads);
+  for (var quad = block * ${each}; quad < end; quad++) {
+  ${lines(rows, (i) => lines(side, (j) => `var p${i}_${j} = vec4f();`, ' '))}
+  for (var row = 0u; row < ${rows}; row++) {
+    ${lines(rows, (j) => `var v${j}: vec4f;`, ' ')}
+    ${lines(
+      4,
+      (c) => `{ let channel = 4 * quad + ${c};
+    ${load.row(0, 'row')}
+    ${lines(rows, (j) => `v${j}[${c}] = d0_${j};`, ' ')} }`,
+    )}
+    ${map((j) => `v${j}`, 'r')}
+    ${lines(rows, (i) => lines(side, (j) => `p${i}_${j} = ${i + 1 < rows ? `p${i + 1}_${j}` : `r${j}`};`, ' '))}
+  }
+  var to = tile.index * u.quads + quad;
+  for (var column = 0u; column < ${side}; column += 3) {
+    ${lines(3, (j) => map((i) => `p${i}_${j}`, `q${j}_`))}
+    ${lines(3, (j) => lines(side, (i) => `${to}[to + ${i * side + j} * u.placePitch] = q${j}_${i};`))}
+    to += 3 * u.placePitch;
+    ${lines(rows, (i) => lines(side - 3, (j) => `p${i}_${j} = p${i}_${j + 3};`, ' '))}
+  }
   }
 }`,
-    grid: linearGrid(ceilDiv(count, LANES) * ceilDiv(y[0], each)),
+    grid: linearGrid(ceilDiv(count, LANES) * ceilDiv(channels / 4, each)),
   });
 }
 
 /**
  * Returns the step for y[o, c] = Gᵀ U G of the sum U of `count` parts [place][o][c], or y plus that if
- * `more`; an invocation computes nine weights.
+ * `more`; an invocation computes the nine weights of four input channels.
  */
-function weightTransform({ x: [ic], y: [oc] }: Geometry, count: number, more: boolean): Step {
+function weightTransform(
+  { x: [ic], y: [oc] }: Geometry,
+  { size, G }: Maps,
+  count: number,
+  more: boolean,
+): Step {
+  const side = size + 2;
   const column = (k: number, value: (i: number) => string): string =>
-    F4.G.flatMap((row, i) => (row[k] === 0 ? [] : [`${row[k]} * ${value(i)}`])).join(' + ');
+    G.flatMap((row, i) => (row[k] === 0 ? [] : [`${row[k]} * ${value(i)}`])).join(' + ');
+  // Element f of the four channels' weights: tap f % 9 of channel f / 9.
+  const weight = (f: number) => `g${f % 9}[${Math.floor(f / 9)}]`;
   return step({
-    name: `winograd4.weights${more ? '.more' : ''}`,
-    bindings: [read('parts'), (more ? accumulate : write)('y')],
+    name: `winograd${size}.weights${more ? '.more' : ''}`,
+    bindings: [read('parts', 'vec4f'), (more ? accumulate : write)('y', 'vec4f')],
     uniforms: [
-      ...divisor('channels', ic),
+      ...divisor('quads', ic / 4),
       u32('outChannels', oc),
-      u32('place', oc * ic),
+      u32('part', (side * side * oc * ic) / 4),
       u32('number', count),
-      u32('yPitch', 9 * ic),
     ],
     body: /* wgsl */ `${LINEAR_GROUP}${QUOTIENT}
 ${linearMain(LANES)}
   let index = linearGroup(group, groups) * ${LANES} + local;
-  let o = quotient(index, u.channels, u.channelsInverse);
+  let o = quotient(index, u.quads, u.quadsInverse);
   if (o >= u.outChannels) { return; }
-  ${lines(PLACES, (k) => `var m${k} = 0.0;`, ' ')}
-  var at = index;
-  for (var part = 0u; part < u.number; part++) {
-    ${lines(PLACES, (k) => `m${k} += parts[at]; at += u.place;`)}
+  ${lines(side, (i) => lines(3, (l) => `var p${i}_${l} = vec4f();`, ' '))}
+  for (var row = 0u; row < ${side}; row += 3) {
+    var at = (o * ${side * side - 1} + ${side} * row) * u.quads + index;
+    ${lines(3, (i) => lines(side, (j) => `var m${i}_${j} = parts[at + ${i * side + j} * u.quads];`))}
+    for (var part = 1u; part < u.number; part++) {
+      at += u.part;
+      ${lines(3, (i) => lines(side, (j) => `m${i}_${j} += parts[at + ${i * side + j} * u.quads];`))}
+    }
+    ${lines(3, (i) => lines(3, (l) => `let r${i}_${l} = ${column(l, (j) => `m${i}_${j}`)};`))}
+    ${lines(side, (i) => lines(3, (l) => `p${i}_${l} = ${i + 3 < side ? `p${i + 3}_${l}` : `r${i + 3 - side}_${l}`};`, ' '))}
   }
-  ${lines(3, (k) => lines(SIDE, (j) => `let h${k}_${j} = ${column(k, (i) => `m${i * SIDE + j}`)};`))}
-  let to = o * u.yPitch + 9 * (index - o * u.channels);
-  ${lines(3, (k) => lines(3, (l) => `y[to + ${3 * k + l}] = ${more ? `y[to + ${3 * k + l}] + ` : ''}${column(l, (j) => `h${k}_${j}`)};`))}
+  ${lines(3, (k) => lines(3, (l) => `let g${3 * k + l} = ${column(k, (i) => `p${i}_${l}`)};`))}
+  ${lines(9, (v) => `y[9 * index + ${v}] = ${more ? `y[9 * index + ${v}] + ` : ''}vec4f(${lines(4, (e) => weight(4 * v + e), ', ')});`)}
 }`,
-    grid: linearGrid(ceilDiv(oc * ic, LANES)),
+    grid: linearGrid(ceilDiv((oc * ic) / 4, LANES)),
   });
 }
