@@ -23,6 +23,8 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<unknown>>> = {
   'end-to-end': () => import('./end-to-end.ts').then(({ main }) => main()),
   // How much faster is this library than the published algorithm in PyTorch?
   reference: () => import('./reference.ts').then(({ main }) => main()),
+  // How fast is this library compared with other WebGPU libraries, onnxruntime and PyTorch?
+  peers: () => import('./peers/main.ts').then(({ main }) => main()),
   // How robust are the shipped models?
   robust: () => import('./robust.ts'),
   // How do shared noise and early stopping change robust accuracy?
