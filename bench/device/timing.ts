@@ -3,7 +3,8 @@
 // microseconds.
 
 import type { Device } from '../../src/kernels/device/device.ts';
-import { idle, type Launch, prepare, readBack, submit } from '../../src/kernels/device/runtime.ts';
+import { idle, type Launch, prepare, submit } from '../../src/kernels/device/runtime.ts';
+import { hasClock, timedPasses, timedRuns } from '../../src/kernels/device/timed-work.ts';
 import { type KernelShare, kernelShares } from '../kernel-shares.ts';
 import { median } from '../median.ts';
 
@@ -33,43 +34,6 @@ export interface MeasureOptions {
 /** The most dispatches in one pass; encoding more would take the host longer than running them takes the device. */
 const MOST_DISPATCHES = 8192;
 
-/** Returns whether to use timestamps. A software adapter runs on the host, whose clock is precise enough. */
-const hasClock = ({ capabilities }: Device): boolean => capabilities.timestamps && !capabilities.software;
-
-const QUERY_RESOLVE = 0x200;
-const COPY_SRC = 0x04;
-
-/**
- * Runs passes in one submission, each with two timestamps, and returns each pass's milliseconds. A set of queries
- * holds 4096, so there may be 2048 passes.
- */
-async function timedPasses(
-  device: Device,
-  encoders: readonly ((pass: GPUComputePassEncoder) => void)[],
-): Promise<number[]> {
-  const { gpu } = device;
-  const count = 2 * encoders.length;
-  const querySet = gpu.createQuerySet({ type: 'timestamp', count });
-  const buffer = gpu.createBuffer({ size: 8 * count, usage: QUERY_RESOLVE | COPY_SRC });
-  try {
-    const encoder = gpu.createCommandEncoder();
-    encoders.forEach((encode, i) => {
-      const pass = encoder.beginComputePass({
-        timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
-      });
-      encode(pass);
-      pass.end();
-    });
-    encoder.resolveQuerySet(querySet, 0, count, buffer, 0);
-    gpu.queue.submit([encoder.finish()]);
-    const stamps = new BigUint64Array(await readBack(device, { buffer, offset: 0, size: 8 * count }));
-    return encoders.map((_, i) => Number(stamps[2 * i + 1]! - stamps[2 * i]!) / 1e6);
-  } finally {
-    querySet.destroy();
-    buffer.destroy();
-  }
-}
-
 /** Times work that `encode` adds to a pass, `dispatches` dispatches each time. The pipelines must be compiled already. */
 export async function measureEncoded(
   device: Device,
@@ -77,22 +41,7 @@ export async function measureEncoded(
   dispatches: number,
   { samples = 5, sampleMs = 20, left = () => Number.POSITIVE_INFINITY }: MeasureOptions = {},
 ): Promise<Omit<Measured, 'firstMs'>> {
-  const clock = hasClock(device);
-  const run = async (runs: number): Promise<{ readonly ms: number; readonly wallMs: number }> => {
-    const repeated = (pass: GPUComputePassEncoder): void => {
-      for (let i = 0; i < runs; i++) encode(pass);
-    };
-    const start = performance.now();
-    let ms: number | undefined;
-    if (clock) ms = (await timedPasses(device, [repeated]))[0];
-    else {
-      submit(device, repeated);
-      await idle(device);
-    }
-    const wallMs = (performance.now() - start) / runs;
-    // Some drivers return timestamps that do not advance or go backwards; then the host's clock counts.
-    return { ms: ms !== undefined && ms > 0 ? ms / runs : wallMs, wallMs };
-  };
+  const run = (runs: number) => timedRuns(device, encode, runs);
   let once = (await run(1)).ms;
   const most = Math.max(1, Math.floor(MOST_DISPATCHES / Math.max(1, dispatches)));
   if (once < sampleMs / 4) once = (await run(Math.min(most, 16))).ms;
@@ -108,7 +57,7 @@ export async function measureEncoded(
     least: Math.min(...all),
     most: Math.max(...all),
     wallMs: median(times.map(({ wallMs }) => wallMs)),
-    clock: clock ? 'device' : 'host',
+    clock: hasClock(device) ? 'device' : 'host',
     runs,
     samples: times.length,
   };

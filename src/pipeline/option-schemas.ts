@@ -69,6 +69,9 @@ export const text = z.string().min(1);
 /** A flag, which has no text. */
 export const flag = { schema: z.boolean(), expected: 'no value', fallback: false } as const;
 
+/** A flag with an opposite that is a flag too (`--no-`): undefined if neither is given. */
+export const maybe = { schema: z.boolean(), expected: 'no value' } as const;
+
 /** One of some names, with their description. */
 export const choice = <Name extends string>(names: readonly Name[]) => ({
   schema: z.enum(names),

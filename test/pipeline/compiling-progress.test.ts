@@ -54,6 +54,21 @@ describe('compiling shaders', () => {
     expect(texts.slice(-2)).toEqual(['\r\x1b[K', 'diffclass-stream: something\n']);
   });
 
+  test('the measurement of kernels is shown likewise, with the option that skips it', () => {
+    const texts: string[] = [];
+    let time = 0;
+    const reporter = createReporter({ write: (text) => texts.push(text), isTTY: false }, 'info', {
+      now: () => time,
+    });
+    for (let done = 0; done <= 4; done++) {
+      reporter.tuning({ done, total: 4 });
+      time += 600;
+    }
+    expect(texts).toEqual([
+      'diffclass-stream: measuring kernels, 2 of 4 (kept for the next run; --no-tune skips this)\n',
+    ]);
+  });
+
   test('prints nothing with --quiet', () => {
     expect(shown(600, { level: 'error' }).texts).toEqual([]);
   });

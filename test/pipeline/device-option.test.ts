@@ -16,6 +16,8 @@ test.each(['classify', 'match', 'purify', 'calibrate', 'attack', 'evaluate', 'do
     const { status, out } = await cli([command, '--help']);
     expect(status).toBe(0);
     expect(out).toContain('--device <n|name>');
+    // The doctor measures no kernels.
+    expect(out.includes('--no-tune')).toBe(command !== 'doctor');
   },
 );
 
@@ -49,4 +51,13 @@ test('it reaches the model, with a silenced driver and the progress of compiling
 
 test('at the debug level drivers may print', async () => {
   expect((await opened(['--log-level', 'debug'], (call) => call())).device).toEqual({});
+});
+
+test('--tune and --no-tune reach the model; without them the device decides whether to measure kernels', async () => {
+  const quiet: DriverCall = (call) => call();
+  expect((await opened(['--tune'], quiet)).tune).toBe(true);
+  expect((await opened(['--no-tune'], quiet)).tune).toBe(false);
+  const options = await opened([], quiet);
+  expect(options).not.toHaveProperty('tune');
+  expect(options.onTune).toBeTypeOf('function');
 });

@@ -148,7 +148,7 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
   for (const [i, node] of nodes.entries())
     for (const [name, constant] of Object.entries(node.constants))
       held.set(`${i} ${name}`, await options.weights.get(constant, routines[i]!.packing[name]));
-  const launches = nodes.flatMap((node, i): Launch[] =>
+  const untuned = nodes.flatMap((node, i): Launch[] =>
     routines[i]!.steps.map(({ kernel, operands }) => ({
       kernel,
       ranges: operands.map((name): Range => {
@@ -163,6 +163,7 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
       }),
     })),
   );
+  const launches = (await device.tune?.(untuned)) ?? untuned;
   const sequence = await prepare(device, launches);
   return {
     inputs: new Map([...graph.inputs].map(([name, value]) => [name, rangeOf(value)])),

@@ -9,8 +9,10 @@ import {
   openDevice,
 } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
+import { type TuneProgress, tunedDevice } from '../../kernels/device/tuned-device.ts';
 import type { Distance } from '../../kernels/diffusion/error-reduction.ts';
 import { product } from '../../numbers.ts';
+import type { Cache } from '../cache.ts';
 import { type Attached, type DenoiserOptions, denoiser } from '../evaluation/denoiser.ts';
 import type { Network, Noise } from '../evaluation/evaluation.ts';
 import type { Files } from '../files/files.ts';
@@ -29,6 +31,14 @@ export interface OpenModelOptions {
    * not compiled it before. `total` grows as further parts of the model are prepared.
    */
   readonly onCompile?: (progress: CompileProgress) => void;
+  /**
+   * Whether to search for the fastest tiles of the model's kernels on this device, for at most 20 s. Results do not
+   * depend on them. Default: once per device and shape, and not on devices for which measured tiles are shipped. `true`
+   * searches anew, `false` never.
+   */
+  readonly tune?: boolean;
+  /** Receives the progress of a search for tiles: how many classes of shapes are done. */
+  readonly onTune?: (progress: TuneProgress) => void;
   /** Returns the grid in visiting order, given the model's summary. Default: the model's own grid. */
   readonly levels?: (model: ModelSummary) => readonly Level[];
   /** Side of the square image, for latent models. Default: the model's own. */
@@ -60,6 +70,19 @@ export interface OpenModelOptions {
 /** The options of a model that is given by its files; the file of noises is given as its folder's files and its name there. */
 export interface LoadOptions extends Omit<OpenModelOptions, 'noiseFile'> {
   readonly noiseFile?: readonly [files: Files, name: string] | undefined;
+  /** Remembers the tiles that were found. Default: they are forgotten when the process ends. */
+  readonly cache?: Cache;
+}
+
+/** Returns the device with the tiles that are remembered for it, and the search for others. */
+async function withTiles(device: Device, { tune, onTune, cache }: LoadOptions): Promise<Device> {
+  const scope = `tiles ${device.capabilities.description}`;
+  return tunedDevice(device, {
+    tune,
+    onTune,
+    remembered: await cache?.read(scope),
+    remember: cache && ((key, tile) => cache.write(scope, key, tile)),
+  });
 }
 
 async function readNoise(
@@ -186,6 +209,7 @@ export async function openFiles(files: Files, options: LoadOptions = {}): Promis
       ...(given && 'queue' in given ? { device: given } : given),
       ...(options.onCompile && { onCompile: options.onCompile }),
     });
+    device = await withTiles(device, options);
     const parts = await attach(device);
     attached = parts;
     const model = await denoiser(device, network, evaluation, {

@@ -8,10 +8,12 @@ import { type LoadOptions, type OpenModelOptions, openFiles } from '../models/op
 import { readSummary } from '../models/summarise.ts';
 import { fileAt } from './folder-files.ts';
 import { modelFiles } from './model-path.ts';
+import { userCache } from './user-cache.ts';
 
 const withFiles = ({ noiseFile, ...options }: OpenModelOptions): LoadOptions => ({
   ...options,
   noiseFile: noiseFile === undefined ? undefined : fileAt(noiseFile),
+  cache: userCache(),
 });
 
 /**

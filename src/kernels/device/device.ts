@@ -4,6 +4,7 @@ import { NoDeviceError } from '../../errors.ts';
 import type { GpuDevice, GpuDeviceLostInfo } from '../../host-types.ts';
 import { adapterName, type DriverCall, findAdapter, listAdapters } from './adapters.ts';
 import { type Family, RUNS_ON } from './families.ts';
+import type { Launch } from './launch.ts';
 import type { Tiles } from './shape-class.ts';
 
 export type { Family } from './families.ts';
@@ -47,6 +48,11 @@ export interface Device {
   readonly close: () => void;
   /** See `DeviceOptions.onCompile`. */
   readonly onCompile?: ((progress: CompileProgress) => void) | undefined;
+  /**
+   * Returns launches with the tiles that are the fastest on this device, after a search for those that are not known
+   * yet. It runs the launches, so no result of a run may be in their memory. Absent if the device does not search.
+   */
+  readonly tune?: (launches: readonly Launch[]) => Promise<readonly Launch[]>;
 }
 
 export interface DeviceOptions {

@@ -43,13 +43,10 @@ export interface Tuning {
   readonly shape: ShapeClass;
   /** The name of the kernel's tile. */
   readonly tile: string;
-  /** Returns the same work with every tile that can be chosen, the kernel's own and the rule's included. */
-  readonly candidates: () => readonly Candidate[];
-}
-
-export interface Candidate {
-  readonly tile: string;
-  readonly kernel: Kernel;
+  /** Returns the names of all tiles that can be chosen, the kernel's own included, most promising first. */
+  readonly tiles: () => readonly string[];
+  /** Returns the same work with another tile, or undefined if the kernel does not have it. */
+  readonly withTile: (tile: string) => Kernel | undefined;
 }
 
 /** A WGSL extension that a kernel enables. The device must have been opened with the feature of the same name. */

@@ -4,20 +4,10 @@ import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 import type { GpuBuffer, GpuComputePass, GpuDevice } from '../../host-types.ts';
 import type { Device } from './device.ts';
 import { type Binding, type Kernel, uniformBytes } from './kernel.ts';
+import type { Launch, Range } from './launch.ts';
 import { waitFor } from './wait.ts';
 
-/** A part of a buffer, in bytes. */
-export interface Range {
-  readonly buffer: GpuBuffer;
-  readonly offset: number;
-  readonly size: number;
-}
-
-/** A kernel and the buffer ranges that it binds, in the order of its bindings. */
-export interface Launch {
-  readonly kernel: Kernel;
-  readonly ranges: readonly Range[];
-}
+export type { Launch, Range } from './launch.ts';
 
 /** Prepared launches: encoding one takes three calls and allocates nothing. */
 export interface Sequence {

@@ -8,6 +8,8 @@ export interface ShapeClass {
   readonly types: string;
   /** Sizes by name, rounded up by `bucket`. */
   readonly sizes: Readonly<Record<string, number>>;
+  /** Identifies the text of the kernel, so that a choice between older texts does not count. */
+  readonly version?: string;
 }
 
 /** Tiles by the class of shapes that they are the best for. */
@@ -22,6 +24,6 @@ export function bucket(size: number): number {
   return power >= 4 && size <= 0.75 * power ? 0.75 * power : power;
 }
 
-/** Returns a text that identifies a class of shapes: `gemm.subgroup f32 m64 k128 columns1024 batch1`. */
-export const classKey = ({ kernel, types, sizes }: ShapeClass): string =>
-  [kernel, types, ...Object.entries(sizes).map(([name, size]) => `${name}${size}`)].join(' ');
+/** Returns a text that identifies a class of shapes: `gemm.subgroup 1c9e4a0b f32 m64 k128 columns1024 batch1`. */
+export const classKey = ({ kernel, version = '', types, sizes }: ShapeClass): string =>
+  [kernel, version, types, ...Object.entries(sizes).map(([name, size]) => `${name}${size}`)].join(' ');

@@ -20,6 +20,32 @@ export interface TiledKernel<Spec, Tile> {
   /** Returns the tiles that the device can run and that are worth a measurement, most promising first. */
   readonly candidates: (capabilities: Capabilities, spec: Spec) => readonly Tile[];
   readonly kernel: (capabilities: Capabilities, spec: Spec, tile: Tile) => Kernel;
+  /** A specification whose kernels stand for all of them where their text is compared with that of other versions. */
+  readonly example: Spec;
+}
+
+/** Returns a hash of a text: FNV-1a of 32 bits, as 8 hexadecimal digits. */
+function hashOf(text: string): string {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash >>> 0).toString(16).padStart(8, '0');
+}
+
+const versions = new WeakMap<object, Map<string, string>>();
+
+/** Returns a hash of the text of a kernel with each of its tiles, computed once per kind of device. */
+function versionOf<Spec, Tile>(tiled: TiledKernel<Spec, Tile>, capabilities: Capabilities): string {
+  const known = versions.get(tiled) ?? new Map<string, string>();
+  versions.set(tiled, known);
+  const { subgroupSize, f16, maxInvocations, workgroupBytes, software } = capabilities;
+  const key = [subgroupSize, f16, maxInvocations, workgroupBytes, software].join();
+  let version = known.get(key);
+  if (version === undefined) {
+    const tiles = [tiled.rule(capabilities, tiled.example), ...tiled.candidates(capabilities, tiled.example)];
+    version = hashOf(tiles.map((tile) => tiled.kernel(capabilities, tiled.example, tile).wgsl).join());
+    known.set(key, version);
+  }
+  return version;
 }
 
 /** Returns the kernel with the tile that the device knows to be the best, else with the tile of the rule. */
@@ -29,28 +55,34 @@ export function tunedKernel<Spec, Tile>(
   spec: Spec,
 ): Kernel {
   const { shapeOf, nameOf, rule, candidates, kernel } = tiled;
-  const shape = shapeOf(spec);
+  const shape = { ...shapeOf(spec), version: versionOf(tiled, capabilities) };
   const usual = rule(capabilities, spec);
   const named = (): Map<string, Tile> =>
     new Map([usual, ...candidates(capabilities, spec)].map((tile) => [nameOf(tile), tile]));
   const known = capabilities.tiles?.get(shape);
   const tile = (known === undefined ? undefined : named().get(known)) ?? usual;
-  return {
-    ...kernel(capabilities, spec, tile),
+  const made = (chosen: Tile): Kernel => ({
+    ...kernel(capabilities, spec, chosen),
     tuning: {
       shape,
-      tile: nameOf(tile),
-      candidates: () =>
-        [...named()].map(([name, other]) => ({ tile: name, kernel: kernel(capabilities, spec, other) })),
+      tile: nameOf(chosen),
+      tiles: () => [...named().keys()],
+      withTile: (name) => {
+        const other = named().get(name);
+        return other && made(other);
+      },
     },
-  };
+  });
+  return made(tile);
 }
 
 /** Returns a kernel changed by a function, which also changes the kernels of its other tiles. */
 export function changed(kernel: Kernel, change: (kernel: Kernel) => Kernel): Kernel {
   const { tuning, ...plain } = kernel;
   if (!tuning) return change(plain);
-  const candidates = () =>
-    tuning.candidates().map(({ tile, kernel: other }) => ({ tile, kernel: change(other) }));
-  return { ...change(plain), tuning: { ...tuning, candidates } };
+  const withTile = (tile: string) => {
+    const other = tuning.withTile(tile);
+    return other && changed(other, change);
+  };
+  return { ...change(plain), tuning: { ...tuning, withTile } };
 }

@@ -77,6 +77,18 @@ export const gemmShape = (
   },
 });
 
+/** A product with every part of an epilogue, whose kernels stand for all (`TiledKernel.example`). */
+export const EXAMPLE: GemmSpec = {
+  m: 1024,
+  k: 1024,
+  columns: 1024,
+  a: { pitch: 1024 },
+  b: { pitch: 1024 },
+  c: { pitch: 1024 },
+  bias: true,
+  residual: true,
+};
+
 /** Returns lines of WGSL, one for each index, for the unrolled parts of a kernel. */
 export const unroll = (count: number, line: (i: number) => string): string =>
   Array.from({ length: count }, (_, i) => line(i)).join('\n');

@@ -15,6 +15,7 @@ import type { Capabilities } from '../device/device.ts';
 import { defineKernel, type Kernel, u32 } from '../device/kernel.ts';
 import type { TiledKernel } from '../device/tuning.ts';
 import {
+  EXAMPLE,
   type GemmSpec,
   gemmBindings,
   gemmGrid,
@@ -77,6 +78,7 @@ export const SUBGROUP_GEMM: TiledKernel<GemmSpec, SubgroupTile> = {
   rule,
   candidates,
   kernel: gemmSubgroup,
+  example: EXAMPLE,
 };
 
 /**

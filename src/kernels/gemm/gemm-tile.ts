@@ -15,6 +15,7 @@ import type { Capabilities } from '../device/device.ts';
 import { ceilDiv, defineKernel, type Kernel } from '../device/kernel.ts';
 import type { TiledKernel } from '../device/tuning.ts';
 import {
+  EXAMPLE,
   type GemmSpec,
   gemmBindings,
   gemmGrid,
@@ -121,6 +122,7 @@ export const TILE_GEMM: TiledKernel<GemmSpec, ThreadTile> = {
   rule,
   candidates,
   kernel: (_, spec, tile) => gemmTile(spec, tile),
+  example: EXAMPLE,
 };
 
 /**

@@ -84,6 +84,7 @@ async function demo(folder: string, samples: string): Promise<void> {
   const model = await openModel(folder, {
     device: { driverCall: await silentDriver() },
     onCompile: reporter.compiling,
+    onTune: reporter.tuning,
   });
   reporter.clear();
   const ready = performance.now();

@@ -97,7 +97,7 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   }
   const { options: given, hints } = translateOldSpellings(subcommand.name, command.opts());
   const settings = subcommand.read(command.args, given);
-  const { device, quiet, logLevel } = readOptions(commonOptions(subcommand), given);
+  const { device, tune, quiet, logLevel } = readOptions(commonOptions(subcommand), given);
   const reporter = createReporter(stderr, quiet ? 'error' : logLevel, {
     noun: subcommand.noun,
     renewing: stderr.isTTY === true && env.TERM !== 'dumb' && !isPipe(stdout),
@@ -110,6 +110,8 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
       ...given,
       device: { ...(device === undefined ? {} : { adapter: device }), ...(driverCall && { driverCall }) },
       onCompile: reporter.compiling,
+      ...(tune !== undefined && { tune }),
+      onTune: reporter.tuning,
     });
   try {
     const opened = { openModel: open, describe };

@@ -1,7 +1,7 @@
 // Options about running: the device, and how much is read and evaluated at once.
 
 import type { OptionSet } from '../../option.ts';
-import { auto, count, flag, text } from '../../option-schemas.ts';
+import { auto, count, flag, maybe, text } from '../../option-schemas.ts';
 
 export const RUNNING = {
   device: {
@@ -9,6 +9,16 @@ export const RUNNING = {
     help: 'the device to run on: its number or a part of its name, as "doctor" lists them (the first); of two devices of the same name only the first can be chosen',
     schema: text,
     expected: 'a number or a part of a name, as "diffclass-stream doctor" lists them',
+  },
+  tune: {
+    flags: '--tune',
+    help: 'measure anew which kernels are fastest on the device, for at most 20 s; results do not depend on it',
+    ...maybe,
+  },
+  noTune: {
+    flags: '--no-tune',
+    help: 'do not measure kernels, as the first run on an unknown device does',
+    ...maybe,
   },
   fix: {
     flags: '--fix',

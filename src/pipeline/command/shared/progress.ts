@@ -1,6 +1,7 @@
 // Logs messages, and shows the progress of a run: on a terminal in one line that renews itself, elsewhere in a line every 10 s.
 
 import type { CompileProgress } from '../../../kernels/device/device.ts';
+import type { TuneProgress } from '../../../kernels/device/tuned-device.ts';
 import { printable } from '../../escaping.ts';
 import type { Progress } from '../../types.ts';
 import { LOG_LEVELS, type LogLevel } from '../options/output-options.ts';
@@ -8,8 +9,8 @@ import { LOG_LEVELS, type LogLevel } from '../options/output-options.ts';
 /** Milliseconds between two renewals of the line on a terminal, and between two lines elsewhere. */
 const RENEWAL = { terminal: 100, elsewhere: 10_000 };
 
-/** The same while shaders are compiled; progress is shown after `patience` milliseconds. */
-const COMPILING = { terminal: 100, elsewhere: 5000, patience: 1000 };
+/** The same while shaders are compiled or measured; progress is shown after `patience` milliseconds. */
+const OPENING = { terminal: 100, elsewhere: 5000, patience: 1000 };
 
 /** Seconds over which the rate is averaged. */
 const WINDOW = 20;
@@ -28,6 +29,8 @@ export interface Reporter {
   progress(now: Progress, skipped: number, total: number | undefined): void;
   /** Shows how many pipelines are compiled, once that takes longer than a second. */
   compiling(progress: CompileProgress): void;
+  /** Shows how far the measurement of kernels is, once it takes longer than a second. */
+  tuning(progress: TuneProgress): void;
   /** Ends the line on a terminal. */
   clear(): void;
 }
@@ -118,8 +121,8 @@ export function createReporter(
   const rate = movingRate();
   const began = now();
   let renewed = terminal ? 0 : began;
-  let compilingSince: number | undefined;
-  let compilingShown = Number.NEGATIVE_INFINITY;
+  let openingSince: number | undefined;
+  let openingShown = Number.NEGATIVE_INFINITY;
   let drawn = false;
   const draw = (line: string) => {
     if (!terminal) output.write(`diffclass-stream: ${line}\n`);
@@ -129,6 +132,22 @@ export function createReporter(
   const clear = () => {
     if (drawn) output.write('\r\x1b[K');
     drawn = false;
+  };
+  /** Shows progress of opening a model, once a part of it takes longer than a second. */
+  const opening = ({ done, total }: CompileProgress, line: string) => {
+    const time = now();
+    if (LOG_LEVELS.indexOf('info') > loud) return;
+    openingSince ??= time;
+    if (done === total) {
+      openingSince = undefined;
+      clear();
+    } else if (
+      time - openingSince >= OPENING.patience &&
+      time - openingShown >= (terminal ? OPENING.terminal : OPENING.elsewhere)
+    ) {
+      openingShown = time;
+      draw(line);
+    }
   };
   return {
     clear,
@@ -145,20 +164,12 @@ export function createReporter(
       renewed = time;
       draw(progressLine(state, perSecond, skipped, total, noun));
     },
-    compiling({ done, total }) {
-      const time = now();
-      if (LOG_LEVELS.indexOf('info') > loud) return;
-      compilingSince ??= time;
-      if (done === total) {
-        compilingSince = undefined;
-        clear();
-      } else if (
-        time - compilingSince >= COMPILING.patience &&
-        time - compilingShown >= (terminal ? COMPILING.terminal : COMPILING.elsewhere)
-      ) {
-        compilingShown = time;
-        draw(`compiling shaders, ${done} of ${total} (kept for the next run)`);
-      }
+    compiling(state) {
+      opening(state, `compiling shaders, ${state.done} of ${state.total} (kept for the next run)`);
+    },
+    tuning(state) {
+      const share = `${state.done} of ${state.total}`;
+      opening(state, `measuring kernels, ${share} (kept for the next run; --no-tune skips this)`);
     },
   };
 }

@@ -37,7 +37,7 @@ async function classifySample({ device, run }: DoctorSettings, folder: string): 
   const options = ['--quiet', '--format', 'jsonl', '--model', folder, ...chosen];
   const limit = run ? RUN_LIMIT : PATIENCE;
   const began = performance.now();
-  const end = runOwn('../../cli', ['classify', ...options, join(samples, name)], limit * 1000);
+  const end = runOwn('../../cli', ['classify', '--no-tune', ...options, join(samples, name)], limit * 1000);
   return [runCheck(end, (performance.now() - began) / 1000, limit)];
 }
 
