@@ -1,7 +1,7 @@
 // What is compared: operators and one network as plain data, which every peer reads. Arrays are in the usual order:
 // images [n, c, h, w], matrices [rows, columns], attention [n, tokens, heads, headDim].
 
-interface Work {
+interface CaseBase {
   /** Names the case on the command line and its folder of data. */
   readonly id: string;
   /** Floating-point operations of the definition (a multiplication and an addition count as two), if they are the point. */
@@ -14,29 +14,29 @@ interface Work {
 }
 
 /** y = a·b; a is a weight. */
-export interface Product extends Work {
+export interface Product extends CaseBase {
   readonly op: 'gemm';
 }
 
 /** A 3x3 convolution of stride 1 that keeps the size, without a bias; or its gradient dX or dW, given dY. */
-export interface Convolution extends Work {
+export interface Convolution extends CaseBase {
   readonly op: 'conv' | 'conv-dx' | 'conv-dw';
 }
 
 /** y = silu(groupNorm(x)). */
-export interface GroupNormSilu extends Work {
+export interface GroupNormSilu extends CaseBase {
   readonly op: 'group-norm-silu';
   readonly groups: number;
   readonly eps: number;
 }
 
 /** y = softmax(q·kᵀ / √headDim)·v per head. */
-export interface Attention extends Work {
+export interface Attention extends CaseBase {
   readonly op: 'attention';
 }
 
 /** One evaluation of a shipped model's network for a batch of noised images. */
-export interface Network extends Work {
+export interface Network extends CaseBase {
   readonly op: 'unet';
   /** The folder of the model. */
   readonly model: string;

@@ -7,12 +7,12 @@ import { setTimeout } from 'node:timers/promises';
 import type { Case } from './cases.ts';
 import { dataOf, readArray, relativeError } from './data.ts';
 import { type PeerProcess, startPeer } from './peer-process.ts';
+import { KINDS, type Kind, type Reply } from './protocol.ts';
 import type { CaseResult, PeerResult, Results } from './results.ts';
 import { summarise } from './statistics.ts';
-import { KINDS, type Kind, type Reply } from './work.ts';
 
 /** A peer and how its process is started. */
-export interface Contestant {
+export interface StartablePeer {
   readonly id: string;
   readonly title: string;
   /** Installs what the peer needs and returns its command. @throws Error with the reason if that is not possible. */
@@ -21,7 +21,7 @@ export interface Contestant {
 
 export interface CompareOptions {
   /** The first one is this library: its result is the reference of a network. */
-  readonly peers: readonly Contestant[];
+  readonly peers: readonly StartablePeer[];
   readonly cases: readonly Case[];
   readonly rounds: number;
   /** Keeps the data of the cases. */
@@ -56,7 +56,7 @@ interface Ready {
 }
 
 export async function compare(options: CompareOptions): Promise<Results> {
-  const { peers, cases, rounds, folder, say, keep, sampleMs = 25, limitMs } = options;
+  const { peers, cases, rounds, folder, say, keep, sampleMs = 100, limitMs } = options;
   const processes = new Map<string, PeerProcess>();
   const commands = new Map<string, readonly string[]>();
   /** Why a peer cannot take part at all. */

@@ -11,7 +11,7 @@ import { referenceLinear } from '../../test/reference/linear.ts';
 import { randomUniform } from '../random.ts';
 import type { Case } from './cases.ts';
 import { permuted } from './permute.ts';
-import type { Inputs } from './work.ts';
+import type { Inputs } from './protocol.ts';
 
 const lengthOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1);
 

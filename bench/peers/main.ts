@@ -6,12 +6,12 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type Contestant, compare } from './compare.ts';
+import { compare, type StartablePeer } from './compare.ts';
 import { install } from './install.ts';
 import { nodeCommand } from './node-command.ts';
 import { HELP, type PeersOptions, parseOptions } from './options.ts';
 import type { Results } from './results.ts';
-import { tableOf } from './table.ts';
+import { tablesOf } from './table.ts';
 import type { PeerEntry } from './versions.ts';
 
 /** Returns the command of a TypeScript program. */
@@ -20,7 +20,7 @@ const typescript = (program: string): string[] => {
   return [...nodeCommand(), '--import', tsx, program];
 };
 
-const contestant = (entry: PeerEntry, { folder, python }: PeersOptions): Contestant => ({
+const startable = (entry: PeerEntry, { folder, python }: PeersOptions): StartablePeer => ({
   id: entry.id,
   title: entry.title,
   async prepare() {
@@ -58,9 +58,9 @@ export async function main(): Promise<void> {
     cases,
     rounds,
     folder: resolve(folder),
-    peers: peers.map((entry) => contestant(entry, options)),
+    peers: peers.map((entry) => startable(entry, options)),
     say: (line) => console.log(line),
     keep: (partial) => write(json, partial),
   });
-  console.log(`\n${tableOf(results)}\n\nresults: ${json}`);
+  console.log(`\n${tablesOf(results)}\n\nresults: ${json}`);
 }

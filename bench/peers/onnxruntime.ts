@@ -1,7 +1,8 @@
 // onnxruntime-node as a peer, on the CPU or on its own WebGPU.
 //
 // Its Node binding keeps no operands on a GPU between runs. Resident runs are therefore a model that applies the
-// operator several times, each time to the result before: the upload and the download happen once per chain.
+// operator several times, each time to the result before: the upload and the download happen once per chain. If a run is
+// longer than a sample there is no chain, and the transfers are a small part of the run.
 //
 // On WebGPU with lavapipe 25.0.7, the operator MultiHeadAttention of 1.30.0 has a relative error of 3.5e-2.
 
@@ -11,8 +12,8 @@ import { exportUnet } from './export-unet.ts';
 import { importFrom, versionOf } from './library.ts';
 import { type OnnxNode, type OnnxTensor, onnxModel } from './onnx-model.ts';
 import { HEADS_FIRST, inverse, permuted } from './permute.ts';
+import type { Inputs, OpenCase } from './protocol.ts';
 import { serve } from './serve.ts';
-import type { Inputs, OpenCase } from './work.ts';
 
 interface Tensor {
   readonly data: Float32Array;
@@ -40,7 +41,7 @@ const [, , folder, provider, python] = process.argv as [string, string, string, 
 const MOST_RUNS = 8;
 
 /** How an operator computes `out` from `in`, and the constants that it needs in addition to the case's weights. */
-interface Written {
+interface Operator {
   /** The input that the next operator of a chain takes from the result. */
   readonly chained: string;
   readonly nodes: (from: string, to: string) => OnnxNode[];
@@ -51,7 +52,8 @@ interface Written {
   readonly note?: string;
 }
 
-function write(work: Case): Written {
+/** Returns the operators that compute a case. @throws Error if ONNX has none. */
+function operatorOf(work: Case): Operator {
   const padded = { kernel_shape: [3, 3], strides: [1, 1], pads: [1, 1, 1, 1] };
   switch (work.op) {
     case 'gemm':
@@ -134,7 +136,7 @@ function write(work: Case): Written {
 }
 
 /** Attention without onnxruntime's own operator. */
-function composedAttention({ result }: Case): Written {
+function composedAttention({ result }: Case): Operator {
   const [n, tokens, heads, headDim] = result as [number, number, number, number];
   return {
     chained: 'q',
@@ -153,8 +155,8 @@ function composedAttention({ result }: Case): Written {
 }
 
 /** Returns a model that applies an operator `runs` times. */
-function chain(work: Case, written: Written, inputs: Inputs, runs: number): Uint8Array {
-  const { chained, nodes, constants = [], shape } = written;
+function chain(work: Case, operator: Operator, inputs: Inputs, runs: number): Uint8Array {
+  const { chained, nodes, constants = [], shape } = operator;
   const held = Object.keys(inputs).filter((name) => !work.uploads.includes(name));
   return onnxModel({
     nodes: Array.from({ length: runs }, (_, i) =>
@@ -201,15 +203,15 @@ await serve(async () => {
     };
   }
 
-  async function openOperator(work: Case, written: Written, inputs: Inputs): Promise<OpenCase> {
-    const { axes, shape, note } = written;
+  async function openOperator(work: Case, operator: Operator, inputs: Inputs): Promise<OpenCase> {
+    const { axes, shape, note } = operator;
     const feeds = Object.fromEntries(
       work.uploads.map((name) => {
         const values = axes ? permuted(inputs[name]!, work.inputs[name]!, axes) : inputs[name]!;
         return [name, new Tensor('float32', values, shape ?? work.inputs[name]!)];
       }),
     );
-    const single = await open(chain(work, written, inputs, 1));
+    const single = await open(chain(work, operator, inputs, 1));
     let several: { readonly runs: number; readonly session: Session } | undefined;
     return {
       mostRuns: MOST_RUNS,
@@ -221,7 +223,7 @@ await serve(async () => {
       async resident(runs) {
         if (runs > 1 && several?.runs !== runs) {
           await several?.session.release();
-          several = { runs, session: await open(chain(work, written, inputs, runs)) };
+          several = { runs, session: await open(chain(work, operator, inputs, runs)) };
         }
         await run(runs > 1 ? several!.session : single, feeds);
       },
@@ -238,7 +240,7 @@ await serve(async () => {
   /** Opens attention by its own operator if its result agrees with that of simpler ones (see the note above). */
   async function openAttention(work: Case, inputs: Inputs): Promise<OpenCase> {
     const [own, composed] = [
-      await openOperator(work, write(work), inputs),
+      await openOperator(work, operatorOf(work), inputs),
       await openOperator(work, composedAttention(work), inputs),
     ];
     const isRight = relativeError(await own.result(), await composed.result()) < 1e-3;
@@ -251,7 +253,7 @@ await serve(async () => {
     async open(work: Case, inputs: Inputs): Promise<OpenCase> {
       if (work.op === 'unet') return openNetwork(work, inputs);
       if (work.op === 'attention') return openAttention(work, inputs);
-      return openOperator(work, write(work), inputs);
+      return openOperator(work, operatorOf(work), inputs);
     },
   };
 });

@@ -13,8 +13,8 @@ import { idle, readBack, submit } from '../../src/kernels/device/runtime.ts';
 import { fromChannelMajor, type Shape, toChannelMajor } from '../../src/kernels/device/tensor.ts';
 import type { Case } from './cases.ts';
 import { permuted } from './permute.ts';
+import type { Inputs, OpenCase } from './protocol.ts';
 import { serve } from './serve.ts';
-import type { Inputs, OpenCase } from './work.ts';
 
 interface Traced {
   readonly graph: Graph;

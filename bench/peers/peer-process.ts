@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
-import type { Reply, Request } from './work.ts';
+import type { Reply, Request } from './protocol.ts';
 
 export interface PeerProcess {
   readonly description: string;

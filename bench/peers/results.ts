@@ -1,7 +1,7 @@
 // The results of the comparison, as they are written to the JSON file.
 
+import type { Kind } from './protocol.ts';
 import type { Summary } from './statistics.ts';
-import type { Kind } from './work.ts';
 
 /** What one peer did in one case: its times, or the reason why there are none. */
 export interface PeerResult {

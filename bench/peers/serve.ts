@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Case } from './cases.ts';
-import type { Inputs, OpenCase, Peer, Reply, Request } from './work.ts';
+import type { Inputs, OpenCase, Peer, Reply, Request } from './protocol.ts';
 
 const REPLIES = 3;
 
@@ -35,16 +35,16 @@ export async function serve(load: () => Promise<Peer>): Promise<void> {
   let current: OpenCase | undefined;
 
   const answer = async (request: Request): Promise<Reply> => {
+    if (request.do !== 'time') {
+      await current?.close();
+      current = undefined;
+    }
+    if (request.do === 'close') return {};
     if (request.do === 'open') {
       current = await peer.open(request.work, readInputs(request.work, request.data));
       writeFileSync(request.result, await current.result());
       const { note, mostRuns } = current;
       return { ...(note ? { note } : {}), ...(mostRuns ? { mostRuns } : {}) };
-    }
-    if (request.do === 'close') {
-      await current?.close();
-      current = undefined;
-      return {};
     }
     const { kind, runs } = request;
     const start = performance.now();

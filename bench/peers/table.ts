@@ -1,7 +1,7 @@
-// The table of the results: one line per case and kind of time, one column per peer.
+// The tables of the results, of times and of ratios: one line per case and kind of time, one column per peer.
 
+import { KINDS, type Kind } from './protocol.ts';
 import type { CaseResult, PeerResult, Results } from './results.ts';
-import { KINDS, type Kind } from './work.ts';
 
 const KIND_NAMES: Readonly<Record<Kind, string>> = { resident: 'resident', call: 'one call' };
 
@@ -12,31 +12,46 @@ export function digits(value: number): string {
   return value.toFixed(value >= 1 ? 2 : 3);
 }
 
-function ownCell({ ms }: PeerResult, kind: Kind, flops: number | undefined): string {
+/** A peer's time, and how far its samples spread. */
+function timeCell({ ms }: PeerResult, kind: Kind): string {
   if (!ms) return '-';
   const { median, spread } = ms[kind];
-  const rate = flops === undefined ? '' : `, ${digits(flops / median / 1e6)} GFLOP/s`;
-  return `${digits(median)} ms ±${(100 * spread).toFixed(0)}%${rate}`;
+  return `${digits(median)} ±${(100 * spread).toFixed(0)}%`;
 }
 
-/** A peer's time, and how many times as long as ours it is. */
-function cell({ ms }: PeerResult, kind: Kind, own: PeerResult): string {
-  if (!ms) return '-';
-  const time = `${digits(ms[kind].median)} ms`;
-  return own.ms ? `${time} (${digits(ms[kind].median / own.ms[kind].median)}x)` : time;
+/** How many times as long as this library a peer takes. */
+function ratioCell({ ms }: PeerResult, kind: Kind, own: PeerResult): string {
+  return ms && own.ms ? `${digits(ms[kind].median / own.ms[kind].median)}x` : '-';
 }
 
-/** Returns the cells of the table, the heads first. */
-export function cellsOf({ peers, cases }: Results): string[][] {
-  const heads = ['case', 'time of', ...Object.values(peers).map(({ title }) => title)];
-  const rows = cases.flatMap(({ id, flops, peers: found }: CaseResult) =>
+const ratesOf = ({ ms }: PeerResult, kind: Kind, flops: number | undefined): string =>
+  ms && flops !== undefined ? `${digits(flops / ms[kind].median / 1e6)} GFLOP/s` : '-';
+
+const heads = ({ peers }: Results): string[] => [
+  'case',
+  'time of',
+  ...Object.values(peers).map(({ title }) => title),
+];
+
+/** Returns the cells of the table of times in milliseconds, the heads first. */
+export function timesOf(results: Results): string[][] {
+  const rows = results.cases.flatMap(({ id, peers: found }: CaseResult) =>
+    KINDS.map((kind) => [id, KIND_NAMES[kind], ...found.map((result) => timeCell(result, kind))]),
+  );
+  return [heads(results), ...rows];
+}
+
+/** Returns the cells of the table of ratios, the heads first. The first peer, this library, has its rate instead. */
+export function ratiosOf(results: Results): string[][] {
+  const rows = results.cases.flatMap(({ id, flops, peers: [own, ...others] }: CaseResult) =>
     KINDS.map((kind) => [
       id,
       KIND_NAMES[kind],
-      ...found.map((result, i) => (i === 0 ? ownCell(result, kind, flops) : cell(result, kind, found[0]!))),
+      ratesOf(own!, kind, flops),
+      ...others.map((result) => ratioCell(result, kind, own!)),
     ]),
   );
-  return [heads, ...rows];
+  return [heads(results), ...rows];
 }
 
 /** Returns why cells have no time, one line per peer and reason. */
@@ -51,22 +66,27 @@ export function reasonsOf({ peers, cases }: Results): string[] {
   return [...byReason].map(([reason, ids]) => `${reason} (${ids.join(', ')})`);
 }
 
-/** Returns the table as text in columns, and what it means. */
-export function tableOf(results: Results): string {
-  const cells = cellsOf(results);
+function aligned(cells: readonly string[][]): string[] {
   const widths = cells[0]!.map((_, i) => Math.max(...cells.map((row) => row[i]!.length)));
-  const lines = cells.map((row) =>
+  return cells.map((row) =>
     row
       .map((text, i) => text.padEnd(widths[i]!))
       .join('  ')
       .trimEnd(),
   );
+}
+
+/** Returns both tables as text in columns, and what they mean. */
+export function tablesOf(results: Results): string {
   return [
-    ...lines,
-    '',
-    `Medians of ${results.rounds} rounds in which all peers took turns; ± is half of the range of the middle half.`,
+    `Milliseconds: medians of ${results.rounds} rounds in which all peers took turns. ± is half of the range of the middle half.`,
     'resident: operands and results stay on the device, several runs, one wait. one call: upload, run, download.',
-    '(2.00x): the peer takes twice as long as this library.',
-    ...reasonsOf(results),
+    '',
+    ...aligned(timesOf(results)),
+    '',
+    'How many times as long as this library each peer takes:',
+    '',
+    ...aligned(ratiosOf(results)),
+    ...reasonsOf(results).map((reason, i) => (i === 0 ? `\n${reason}` : reason)),
   ].join('\n');
 }

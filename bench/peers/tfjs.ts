@@ -4,8 +4,8 @@ import type { Case } from './cases.ts';
 import { importFrom, versionOf } from './library.ts';
 import { provideWebgpu } from './park-polling.ts';
 import { HEADS_FIRST, inverse, permuted } from './permute.ts';
+import type { Inputs, OpenCase } from './protocol.ts';
 import { serve } from './serve.ts';
-import type { Inputs, OpenCase } from './work.ts';
 
 interface Tensor {
   readonly shape: number[];
@@ -47,13 +47,14 @@ const WEIGHT = [2, 3, 1, 0];
 
 type Run = (inputs: Readonly<Record<string, Tensor>>) => Tensor;
 
-interface Written {
+interface Translated {
   readonly run: Run;
   /** The permutation of each input and of the result (`y`); none for the others. */
   readonly axes: Readonly<Record<string, readonly number[]>>;
 }
 
-function write(tf: TensorFlow, work: Case): Written {
+/** Returns a case as a function of its inputs. @throws Error if this library cannot do it. */
+function translate(tf: TensorFlow, work: Case): Translated {
   const conv = { strides: [1, 1], pad: 'same', dataFormat: 'NHWC', dimRoundingMode: undefined };
   switch (work.op) {
     case 'gemm':
@@ -116,7 +117,7 @@ await serve(async () => {
   return {
     description: `@tensorflow/tfjs-backend-webgpu ${versionOf(folder, '@tensorflow/tfjs-backend-webgpu')}`,
     async open(work: Case, inputs: Inputs): Promise<OpenCase> {
-      const { run, axes } = write(tf, work);
+      const { run, axes } = translate(tf, work);
       const host = Object.entries(inputs).map(([name, values]) => {
         const shape = work.inputs[name]!;
         const order = axes[name];

@@ -32,10 +32,10 @@ export const PEERS: readonly PeerEntry[] = [
     packages: ['@tensorflow/tfjs-core@4.22.0', '@tensorflow/tfjs-backend-webgpu@4.22.0'],
     program: 'tfjs.ts',
   },
-  { id: 'jax-js', title: 'jax-js WebGPU', packages: ['@jax-js/jax@0.1.25'], program: 'jax.ts' },
+  { id: 'jax-js', title: 'jax-js WebGPU', packages: ['@jax-js/jax@0.1.25'], program: 'jax-js.ts' },
   { ...ONNXRUNTIME, id: 'ort-webgpu', title: 'onnxruntime WebGPU', arguments: ['webgpu'] },
   { ...ONNXRUNTIME, id: 'ort-cpu', title: 'onnxruntime CPU', arguments: ['cpu'] },
-  { id: 'pytorch', title: 'PyTorch CPU', packages: [], program: 'torch-peer.py', language: 'python' },
+  { id: 'pytorch', title: 'PyTorch CPU', packages: [], program: 'pytorch.py', language: 'python' },
 ];
 
 /** What PyTorch needs to export a network to ONNX, as arguments of pip. */

@@ -3,8 +3,8 @@
 import type { Case } from './cases.ts';
 import { importFrom, versionOf } from './library.ts';
 import { provideWebgpu } from './park-polling.ts';
+import type { Inputs, OpenCase } from './protocol.ts';
 import { serve } from './serve.ts';
-import type { Inputs, OpenCase } from './work.ts';
 
 /** An array is freed when it has been used as often as `ref` was read, and once more. */
 interface Tensor {
@@ -75,8 +75,8 @@ function provideIteratorHelpers(): void {
   for (const [name, helper] of Object.entries(helpers)) iterator[name] ??= helper;
 }
 
-/** Returns a case as a function of its inputs, in the order in which the case lists them. */
-function write({ vjp, numpy, lax, nn }: Jax, work: Case): Run {
+/** Returns a case as a function of its inputs, in the order in which the case lists them. @throws Error if there is none. */
+function translate({ vjp, numpy, lax, nn }: Jax, work: Case): Run {
   const conv: Run = (x, weight) =>
     lax.convGeneralDilated(
       x!,
@@ -120,7 +120,7 @@ await serve(async () => {
   return {
     description: `@jax-js/jax ${versionOf(folder, '@jax-js/jax')}, WebGPU`,
     async open(work: Case, inputs: Inputs): Promise<OpenCase> {
-      const run = jax.jit(write(jax, work));
+      const run = jax.jit(translate(jax, work));
       const names = Object.keys(inputs);
       const upload = (name: string): Tensor => jax.numpy.array(inputs[name]!, { shape: work.inputs[name]! });
       const held = new Map(names.map((name) => [name, upload(name)]));

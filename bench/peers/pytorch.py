@@ -1,4 +1,4 @@
-"""PyTorch as a peer of `npm run bench -- peers`. The requests and replies are those of bench/peers/work.ts.
+"""PyTorch as a peer of `npm run bench -- peers`. The requests and replies are those of bench/peers/protocol.ts.
 
 A convolution runs in both memory formats, and a network too; the faster one is timed.
 """

@@ -1,4 +1,4 @@
-// What a peer's process does with a case.
+// What a peer's process does, and how it is asked to.
 
 import type { Case } from './cases.ts';
 
