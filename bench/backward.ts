@@ -1,33 +1,34 @@
 // How long do the gradients of a convolution take, compared with the convolution itself?
 //
-//   npm run bench -- backward [--match 28x28] [--family plain] [--repetitions 7] [--json FILE]
+//   npm run bench -- backward [options]
 //
 // Three plans per case run in turn: y; dx, of however many nodes; and dW. Their speeds are relative to the forward pass:
 // all three do the same number of operations by definition.
 
-import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { parseArgs } from 'node:util';
+import { BACKWARD } from '../src/bench/cases.ts';
+import { disturbanceText } from '../src/bench/kernel-table.ts';
+import { weightGradientCase } from '../src/bench/product-builders.ts';
+import { millisecondsText, tableLine, tableTitles } from '../src/bench/table.ts';
 import { differentiate } from '../src/graph/core/gradient.ts';
-import { apply, input, newGraph, output } from '../src/graph/core/graph.ts';
+import { apply, type Graph, input, newGraph, output } from '../src/graph/core/graph.ts';
 import { plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
+import type { Conv2dAttributes } from '../src/graph/ops/conv2d.ts';
 import type { Constant } from '../src/graph/ops/value.ts';
-import { type Conv2dOptions, outputSize } from '../src/kernels/conv2d/conv2d.ts';
-import { type Device, type Family, openDevice } from '../src/kernels/device/device.ts';
-import { type Timing, time } from '../src/kernels/device/time.ts';
-import { benchCases } from '../test/kernels/cases/conv2d-backward.ts';
+import type { Device } from '../src/kernels/device/device.ts';
+import { FAMILIES } from '../src/kernels/device/families.ts';
+import type { Shape } from '../src/kernels/device/tensor.ts';
+import { isDisturbed, type Timing, time } from '../src/kernels/device/time.ts';
+import { openBench, openFamily } from './run.ts';
 
-const { values: options } = parseArgs({
-  options: {
-    match: { type: 'string', default: '' },
-    family: { type: 'string' },
-    repetitions: { type: 'string', default: '7' },
-    json: { type: 'string' },
-  },
+const { values: options, record } = openBench('backward', {
+  match: { type: 'string', default: '', help: 'time the cases only whose name contains this text' },
+  family: { type: 'string', help: `family of kernels: ${FAMILIES.join(', ')}` },
+  repetitions: { type: 'string', default: '9', help: 'repetitions of each measurement' },
 });
 
-type Result = 'y' | 'dx' | 'dW';
+const RESULTS = ['y', 'dx', 'dW'] as const;
+type Result = (typeof RESULTS)[number];
 
 const noise = (name: string, length: number): Constant => ({
   name,
@@ -36,13 +37,10 @@ const noise = (name: string, length: number): Constant => ({
 });
 
 /** Returns a graph whose only output is `result`. */
-function graphOf(
-  result: Result,
-  { x: shape, outChannels, kernel, stride = 1, padding = [0, 0, 0, 0] }: Conv2dOptions,
-) {
+function graphOf(result: Result, shape: Shape, attributes: Conv2dAttributes): Graph {
   const graph = newGraph();
   const x = input(graph, 'x', shape);
-  const attributes = { outChannels, kernel, stride, padding };
+  const { outChannels, kernel } = attributes;
   const weight = noise('weight', outChannels * shape[0] * kernel[0] * kernel[1]);
   const y = apply(graph, 'conv2d', attributes, { x }, { weight });
   if (result === 'y') output(graph, 'y', y);
@@ -58,14 +56,9 @@ function graphOf(
   return graph;
 }
 
-async function timeResult(
-  device: Device,
-  result: Result,
-  convolution: Conv2dOptions,
-  repetitions: number,
-): Promise<Timing> {
+async function timeGraph(device: Device, graph: Graph, repetitions: number): Promise<Timing> {
   const weights = weightStore(device);
-  const made = await plan(device, graphOf(result, convolution), { weights, weightDtype: 'f32' });
+  const made = await plan(device, graph, { weights, weightDtype: 'f32' });
   const timing = await time(device, made.launches, repetitions);
   made.destroy();
   weights.destroy();
@@ -73,34 +66,51 @@ async function timeResult(
 }
 
 const repetitions = Math.max(1, Number(options.repetitions));
-const device = await openDevice(options.family ? { family: options.family as Family } : {});
+const cases = BACKWARD.map(([x, given = {}]) => ({ x, given, ...weightGradientCase(x, given) })).filter(
+  ({ name }) => name.includes(options.match),
+);
+if (cases.length === 0) {
+  console.error(`bench backward: --match: expected a part of a case's name, got "${options.match}"`);
+  process.exit(2);
+}
+const device = await openFamily(options.family);
 const { description, family } = device.capabilities;
-console.log(`${description}, ${family} family; medians of ${repetitions}\n`);
-const results = [];
-for (const { name, options: convolution } of benchCases.filter((entry) =>
-  entry.name.includes(options.match),
-)) {
-  const y = await timeResult(device, 'y', convolution, repetitions);
-  const dx = await timeResult(device, 'dx', convolution, repetitions);
-  const dW = await timeResult(device, 'dW', convolution, repetitions);
-  const [oh, ow] = outputSize(convolution);
-  const { x, outChannels, kernel } = convolution;
-  const flops = 2 * outChannels * x[0] * kernel[0] * kernel[1] * x[1] * oh * ow;
-  results.push({ name, flops, y, dx, dW });
-  console.log(name);
-  for (const [result, timing] of Object.entries({ y, dx, dW }))
-    console.log(
-      [
-        `  ${result}`.padEnd(6),
-        `${timing.ms.toFixed(3)} ms`.padStart(12),
-        `${(flops / timing.aloneMs / 1e6).toFixed(1)} GFLOP/s`.padStart(16),
-        result === 'y' ? '' : `${(y.aloneMs / timing.aloneMs).toFixed(2)} of the forward speed`.padStart(30),
-      ].join(' '),
-    );
+console.log(`${description}, ${family} family; medians of ${repetitions} by the clock\n`);
+const columns = [
+  { title: 'case', width: Math.max(...cases.map(({ name }) => name.length)), align: 'left' },
+  ...RESULTS.map((result) => ({ title: `${result} ms`, width: 8 })),
+  ...RESULTS.map((result) => ({ title: `${result} GFLOP/s`, width: 10 })),
+  { title: 'dx / y speed', width: 6 },
+  { title: 'dW / y speed', width: 6 },
+  { title: '', width: 1, align: 'left' },
+] as const;
+console.log(tableTitles(columns));
+const measured = [];
+for (const { name, x, given, flops } of cases) {
+  const { channels = x[0], kernel = [3, 3], stride = 1 } = given;
+  const [top, left] = [(kernel[0] - 1) >> 1, (kernel[1] - 1) >> 1];
+  const padding = given.padding ?? ([top, left, top, left] as const);
+  const attributes = { outChannels: channels, kernel, stride, padding };
+  const found = [];
+  for (const result of RESULTS) {
+    const timing = await timeGraph(device, graphOf(result, x, attributes), repetitions);
+    const one = { ...timing, disturbed: isDisturbed(timing), gflops: flops / timing.ms / 1e6 };
+    record({ name: `${name} ${result}`, family, ...one }, device);
+    found.push(one);
+  }
+  const [y, dx, dW] = found;
+  console.log(
+    tableLine(columns, [
+      name,
+      ...found.map(({ ms }) => millisecondsText(ms)),
+      ...found.map(({ gflops }) => gflops.toFixed(1)),
+      (y!.ms / dx!.ms).toFixed(2),
+      (y!.ms / dW!.ms).toFixed(2),
+      found.some(({ disturbed }) => disturbed) ? '*' : '',
+    ]),
+  );
+  measured.push(...found.map((one) => ({ name, ...one })));
 }
-if (options.json) {
-  await mkdir(dirname(options.json), { recursive: true });
-  const report = { device: description, family, node: process.version, repetitions, results };
-  await writeFile(options.json, `${JSON.stringify(report, null, 2)}\n`);
-}
+const warning = disturbanceText(measured);
+if (warning) console.log(warning);
 device.close();

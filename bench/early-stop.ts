@@ -3,26 +3,25 @@
 // adversarial images again: on the whole grid, with the sequential strategy, on fewer levels, and, for models that
 // evaluate each class on its own, with different noise for every class.
 //
-//   npm run bench -- earlystop [--model DIR] [--images 64] [--start 0] [--eps 0.02] [--steps 20] [--levels N]
-//
-// --levels: the whole grid is the first N levels that the model visits, instead of all of them.
+//   npm run bench -- earlystop [options]
 
-import { parseArgs } from 'node:util';
 import { attackAndJudge, diffusionClassifier } from '../src/attacks.ts';
 import { all, classifyImages, type OpenModelOptions, openModel } from '../src/index.ts';
 import { toUnit } from '../src/pipeline/images/pixels.ts';
 import { type Figures, measure } from './end-to-end.ts';
+import { openBench } from './run.ts';
 import { DATA, readTestSet, streamed, type TestSet, wilson } from './test-set.ts';
 
-const { values } = parseArgs({
-  options: {
-    model: { type: 'string', default: 'weights/fashion-mnist' },
-    data: { type: 'string', default: DATA },
-    images: { type: 'string', default: '64' },
-    start: { type: 'string', default: '0' },
-    eps: { type: 'string', default: '0.02' },
-    steps: { type: 'string', default: '20' },
-    levels: { type: 'string' },
+const { values, record } = openBench('earlystop', {
+  model: { type: 'string', default: 'weights/fashion-mnist', help: 'a model folder' },
+  data: { type: 'string', default: DATA, help: 'a folder with the test split as IDX files' },
+  images: { type: 'string', default: '64', help: 'images that are attacked' },
+  start: { type: 'string', default: '0', help: 'number of the first image' },
+  eps: { type: 'string', default: '0.02', help: 'size of the perturbation (linf), for pixels in [0, 1]' },
+  steps: { type: 'string', default: '20', help: 'steps of APGD' },
+  levels: {
+    type: 'string',
+    help: 'the whole grid is the first of these many levels that the model visits, instead of all of them',
   },
 });
 const count = Number(values.images);
@@ -105,14 +104,18 @@ for (const [name, options] of [
 ] as const) {
   const figures = [];
   for (const set of sets) figures.push(await measure(values.model, set, options));
+  record({ name, figures });
   const shares = figures.map(percent).join(' | ');
   console.log(`| ${name} | ${shares} | ${figures.map((f) => f.evaluationsAnImage.toFixed(1)).join(', ')} |`);
 }
 if (!whole.multiHead) {
   const shares = [];
+  const correct: number[] = [];
   for (const set of sets) {
     const right = await correctWithOwnNoise(set);
+    correct.push(right);
     shares.push(percent({ accuracy: (100 * right) / count, interval: wilson(right, count) }));
   }
+  record({ name: 'on the whole grid, different noise for every class', correct, images: count });
   console.log(`| on the whole grid, different noise for every class | ${shares.join(' | ')} | |`);
 }

@@ -1,9 +1,8 @@
 // How many images per second does the whole pipeline classify, with how many evaluations per image, and how many of them
 // correctly? Runs on a test split, from pixels in memory to verdicts.
 
-import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { all, classifyImages, type OpenModelOptions, openModel, sequential } from '../src/index.ts';
+import { openBench } from './run.ts';
 import { DATA, readTestSet, streamed, type TestSet, wilson } from './test-set.ts';
 
 export interface Figures {
@@ -68,28 +67,23 @@ export function line(name: string, f: Figures): string {
 
 /** Runs `npm run bench -- end-to-end [--images N] [--exhaustive] ...`. */
 export async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      model: { type: 'string', default: 'weights/fashion-mnist' },
-      data: { type: 'string', default: DATA },
-      images: { type: 'string', default: '500' },
-      start: { type: 'string', default: '0' },
-      confidence: { type: 'string' },
-      batch: { type: 'string' },
-      exhaustive: { type: 'boolean', default: false },
-      json: { type: 'string' },
-    },
+  const { values, record } = openBench('end-to-end', {
+    model: { type: 'string', default: 'weights/fashion-mnist', help: 'a model folder' },
+    data: { type: 'string', default: DATA, help: 'a folder with the test split as IDX files' },
+    images: { type: 'string', default: '500', help: 'images of the test split' },
+    start: { type: 'string', default: '0', help: 'number of the first image' },
+    confidence: { type: 'string', help: 'confidence of the sequential strategy' },
+    batch: { type: 'string', help: 'evaluations per batch' },
+    exhaustive: { type: 'boolean', default: false, help: 'also evaluate every class at every level' },
   });
   const set = readTestSet(values.data, Number(values.images), Number(values.start));
   const model = values.batch === undefined ? {} : { model: { batchSize: Number(values.batch) } };
   const confidence = values.confidence === undefined ? {} : { confidence: Number(values.confidence) };
-  const figures: Record<string, Figures> = {
-    sequential: await measure(values.model, set, { ...model, ...confidence }),
+  const report = (name: string, figures: Figures): void => {
+    record({ name, ...figures });
+    console.log(line(name, figures));
   };
-  console.log(line('sequential', figures.sequential!));
-  if (values.exhaustive) {
-    figures.exhaustive = await measure(values.model, set, { ...model, exhaustive: true });
-    console.log(line('exhaustive', figures.exhaustive));
-  }
-  if (values.json) writeFileSync(values.json, `${JSON.stringify(figures, null, 2)}\n`);
+  report('sequential', await measure(values.model, set, { ...model, ...confidence }));
+  if (values.exhaustive)
+    report('exhaustive', await measure(values.model, set, { ...model, exhaustive: true }));
 }

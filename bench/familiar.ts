@@ -3,7 +3,6 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import type { Familiar, Model } from '../src/index.ts';
 import { openModel } from '../src/index.ts';
 import { distanceOf } from '../src/pipeline/deciding/familiarity.ts';
@@ -11,6 +10,7 @@ import { prepareImage } from '../src/pipeline/images/prepare.ts';
 import { readRecords } from '../src/pipeline/node/record-files.ts';
 import { fitClasses, type LabelledErrors, thresholdOf } from './fit-familiar.ts';
 import { randomUniform } from './random.ts';
+import { openBench } from './run.ts';
 import { wilson } from './test-set.ts';
 
 interface Image {
@@ -105,20 +105,26 @@ function auroc(familiar: readonly number[], others: readonly number[]): number {
   return sum / others.length;
 }
 
-const { values } = parseArgs({
-  options: {
-    model: { type: 'string', default: 'weights/fashion-mnist-multi-head' },
-    /** Held-out training images with labels. */
-    'held-out': {
-      type: 'string',
-      default: '/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz:56000',
-    },
-    test: { type: 'string', default: '/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz' },
-    /** Images of another kind, as NAME=FILE[:START[:COUNT]]; may be repeated. */
-    other: { type: 'string', multiple: true, default: [] },
-    rate: { type: 'string', default: '0.01' },
-    write: { type: 'boolean', default: false },
+const { values, record } = openBench('familiar', {
+  model: { type: 'string', default: 'weights/fashion-mnist-multi-head', help: 'a model folder' },
+  'held-out': {
+    type: 'string',
+    default: '/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz:56000',
+    help: 'held-out training images with labels, as FILE[:START[:COUNT]]',
   },
+  test: {
+    type: 'string',
+    default: '/usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz',
+    help: 'test images, as FILE[:START[:COUNT]]',
+  },
+  other: {
+    type: 'string',
+    multiple: true,
+    default: [],
+    help: 'images of another kind, as NAME=FILE[:START[:COUNT]]; may be repeated',
+  },
+  rate: { type: 'string', default: '0.01', help: 'share of held-out images beyond the threshold' },
+  write: { type: 'boolean', default: false, help: "write the threshold to the model's card" },
 });
 
 const cardFile = join(values.model, 'card.json');
@@ -151,6 +157,7 @@ const percent = (count: number, n: number) => {
   const [low, high] = wilson(count, n);
   return `${((100 * count) / n).toFixed(2)} % of ${n} (95 %: ${low.toFixed(2)} to ${high.toFixed(2)})`;
 };
+record({ name: 'test images', threshold, flagged: beyond(testDistances), images: test.length });
 console.log(`false alarms, test images: ${percent(beyond(testDistances), test.length)}`);
 const few = test.slice(0, 1000);
 for (const k of [0, 1, 2]) {
@@ -169,6 +176,7 @@ for (const text of values.other) {
 }
 for (const [name, images] of Object.entries(otherImages)) {
   const others = distances(await errorsOf(model, images), familiar);
+  record({ name, auroc: auroc(testDistances, others), flagged: beyond(others), images: others.length });
   console.log(
     `${name.padEnd(16)} AUROC ${auroc(testDistances, others).toFixed(3)}, flagged ${percent(beyond(others), others.length)}`,
   );

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { kernelShares, shareLine } from '../src/bench/kernel-shares.ts';
 import { type Graph, input, newGraph, output } from '../src/graph/core/graph.ts';
 import { plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
@@ -26,17 +26,22 @@ import { openDevice } from '../src/kernels/device/device.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { idle, prepare, readBack, submit } from '../src/kernels/device/runtime.ts';
 import { fromChannelMajor, type Shape, toChannelMajor } from '../src/kernels/device/tensor.ts';
-import { kernelShares, shareLine } from './kernel-shares.ts';
 import { residentMiB } from './resident.ts';
+import { openBench } from './run.ts';
 
-const { values: options } = parseArgs({
-  options: {
-    /** The folder of the network, which is created if it does not exist. */
-    folder: { type: 'string', default: join(tmpdir(), 'diffclass-fullsize') },
-    batch: { type: 'string', default: '1' },
-    weights: { type: 'string', default: 'f16' },
-    launches: { type: 'boolean', default: false },
-    python: { type: 'string', default: 'python3' },
+const { values: options, record } = openBench('fullsize', {
+  folder: {
+    type: 'string',
+    default: join(tmpdir(), 'diffclass-fullsize'),
+    help: 'the folder of the network, which is created if it does not exist',
+  },
+  batch: { type: 'string', default: '1', help: 'samples of an evaluation' },
+  weights: { type: 'string', default: 'f16', help: 'how weights are stored: f32 or f16' },
+  launches: { type: 'boolean', default: false, help: 'list the kernels with their times' },
+  python: {
+    type: 'string',
+    default: 'python3',
+    help: 'a Python with torch and diffusers, to create the network',
   },
 });
 const { folder } = options;
@@ -148,6 +153,21 @@ console.log(`resident at most ${mostMiB.toFixed(0)} MiB, ${before.toFixed(0)} of
 console.log(
   `largest difference from PyTorch in f32 ${difference.toExponential(2)}: ${(difference / largest).toExponential(2)} of the ` +
     `largest output, ${(difference / deviation).toExponential(2)} of the standard deviation`,
+);
+record(
+  {
+    batch,
+    seconds: times,
+    loading,
+    loadingMiB,
+    mostMiB,
+    bytes: made.bytes,
+    weightBytes,
+    difference,
+    largest,
+    deviation,
+  },
+  device,
 );
 made.destroy();
 weights.destroy();

@@ -1,9 +1,9 @@
 // What does a gradient cost compared with its evaluation, in time and in memory? Compares errors and their gradients with
 // respect to the image with errors alone, in batches of one size; then the same with budgets of memory.
 //
-//   npm run bench -- gradient [--model DIR] [--batch 32] [--budgets 0.85,0.75] [--launches 12]
+//   npm run bench -- gradient [options]
 
-import { parseArgs } from 'node:util';
+import { kernelShares, shareLine } from '../src/bench/kernel-shares.ts';
 import { costOf } from '../src/graph/core/cost.ts';
 import type { Graph } from '../src/graph/core/graph.ts';
 import { plan } from '../src/graph/core/plan.ts';
@@ -15,16 +15,18 @@ import { modelFiles } from '../src/graph/node/model-path.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
 import { createStorage, type Launch } from '../src/kernels/device/runtime.ts';
 import { time } from '../src/kernels/device/time.ts';
-import { kernelShares, shareLine } from './kernel-shares.ts';
+import { openBench } from './run.ts';
 
-const { values: options } = parseArgs({
-  options: {
-    model: { type: 'string', default: 'weights/fashion-mnist' },
-    batch: { type: 'string', default: '32' },
-    repetitions: { type: 'string', default: '7' },
-    budgets: { type: 'string', default: '0.85,0.75' },
-    launches: { type: 'string', default: '0' },
+const { values: options, record } = openBench('gradient', {
+  model: { type: 'string', default: 'weights/fashion-mnist', help: 'a model folder' },
+  batch: { type: 'string', default: '32', help: 'evaluations per batch' },
+  repetitions: { type: 'string', default: '9', help: 'repetitions of each measurement' },
+  budgets: {
+    type: 'string',
+    default: '0.85,0.75',
+    help: 'shares of the activations that gradients may keep in memory',
   },
+  launches: { type: 'string', default: '0', help: 'number of kernels that are listed with their times' },
 });
 const batch = Number(options.batch);
 const repetitions = Number(options.repetitions);
@@ -44,24 +46,29 @@ interface Measured {
 
 async function measure(graph: Graph, name: string, forward?: Measured): Promise<Measured> {
   const made = await plan(device, graph, { weights, weightDtype: evaluation.weightDtype, external });
-  const { aloneMs, firstMs } = await time(device, made.launches, repetitions);
+  const timing = await time(device, made.launches, repetitions);
+  const { ms, firstMs } = timing;
   const { flop, activationBytes } = costOf(graph);
   const against = forward
-    ? `; ${(aloneMs / forward.ms).toFixed(2)} x the time of the forward pass, ${(flop / forward.flop).toFixed(2)} x its operations`
+    ? `; ${(ms / forward.ms).toFixed(2)} x the time of the forward pass, ${(flop / forward.flop).toFixed(2)} x its operations`
     : '';
   console.log(
-    `${name}: ${aloneMs.toFixed(1)} ms, activations ${(activationBytes / MIB).toFixed(1)} MiB, with scratch ${(made.bytes / MIB).toFixed(1)} MiB, ` +
+    `${name}: ${ms.toFixed(1)} ms, activations ${(activationBytes / MIB).toFixed(1)} MiB, with scratch ${(made.bytes / MIB).toFixed(1)} MiB, ` +
       `${made.launches.length} launches, first run ${(firstMs / 1000).toFixed(1)} s${against}`,
+  );
+  record(
+    { name, ...timing, flop, activationBytes, bytes: made.bytes, launches: made.launches.length },
+    device,
   );
   if (Number(options.launches) > 0) await printLargest(made.launches);
   made.destroy();
-  return { ms: aloneMs, flop, launches: made.launches };
+  return { ms, flop, launches: made.launches };
 }
 
 /** Prints the kernels that take most of a run, with each launch timed alone. */
 async function printLargest(launches: readonly Launch[]): Promise<void> {
   const times: number[] = [];
-  for (const launch of launches) times.push((await time(device, [launch], 3, 8)).aloneMs);
+  for (const launch of launches) times.push((await time(device, [launch], 3, 8)).ms);
   const sum = times.reduce((total, ms) => total + ms, 0);
   const names = launches.map(({ kernel }) => kernel.name);
   for (const share of kernelShares(names, times).slice(0, Number(options.launches)))

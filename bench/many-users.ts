@@ -2,20 +2,18 @@
 // one stream, and with 8 streams and 64 single calls at once; then compares the time of a single image with the time of
 // its network runs.
 //
-//   npm run bench -- many-users [--model fashion-mnist-multi-head] [--images 2048]
+//   npm run bench -- many-users [options]
 
-import { parseArgs } from 'node:util';
 import { type Classified, type ImageItem, openClassifier, openModel } from '../src/index.ts';
-import { median } from './median.ts';
+import { median } from '../src/numbers.ts';
+import { openBench } from './run.ts';
 import { DATA, readTestSet, streamed } from './test-set.ts';
 
-const { values } = parseArgs({
-  options: {
-    model: { type: 'string', default: 'fashion-mnist-multi-head' },
-    data: { type: 'string', default: DATA },
-    images: { type: 'string', default: '2048' },
-    rounds: { type: 'string', default: '3' },
-  },
+const { values, record } = openBench('many-users', {
+  model: { type: 'string', default: 'fashion-mnist-multi-head', help: 'a model folder, or a shipped model' },
+  data: { type: 'string', default: DATA, help: 'a folder with the test split as IDX files' },
+  images: { type: 'string', default: '2048', help: 'images of the test split' },
+  rounds: { type: 'string', default: '3', help: 'repetitions of each measurement' },
 });
 
 const bytes = ({ seconds: _, ...result }: Classified) => JSON.stringify(result);
@@ -63,6 +61,7 @@ for (let round = 0; round < Number(values.rounds); round++) {
     ),
   );
 }
+record({ name: 'images per second', ...rates, different });
 console.log(
   `${images.length} images: ${median(rates.one).toFixed(1)} images/s with one stream, ${median(rates.many).toFixed(1)} with 8 streams and 64 calls at once (${(median(rates.many) / median(rates.one)).toFixed(2)} times); ${different} results differ`,
 );
@@ -89,6 +88,7 @@ for (const image of images.slice(0, 100)) {
   for (let level = 0; level < rounds; level++) await evaluate(level);
   ratios.push(alone.at(-1)! / (performance.now() - start));
 }
+record({ name: 'single images', ms: alone, ratios });
 console.log(
   `single images, warm: ${median(alone).toFixed(1)} ms each, ${median(ratios).toFixed(2)} times the time of their network runs alone`,
 );

@@ -1,8 +1,7 @@
 // Does memory stay flat, however many paths the command reads? Pipes paths (links to a few images) into the real command,
 // with a tiny model and one noise level, and samples its resident memory.
 //
-//   npm run bench -- memory [--paths 100000] [--model DIR] [--labels A,B]
-//   npm run bench -- memory --fake    measures the pipeline alone, with a fake model
+//   npm run bench -- memory [options]
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,9 +9,9 @@ import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { encodePng } from '../src/pipeline/node/png.ts';
 import { residentMiB } from './resident.ts';
+import { openBench } from './run.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
@@ -23,13 +22,11 @@ const LINKS = 1000;
 /** The share of the paths that is not measured. */
 const WARM_UP = 0.1;
 
-const { values } = parseArgs({
-  options: {
-    paths: { type: 'string', default: '100000' },
-    labels: { type: 'string' },
-    fake: { type: 'boolean', default: false },
-    model: { type: 'string', default: join(ROOT, 'test/golden/errors-epsilon') },
-  },
+const { values, record } = openBench('memory', {
+  paths: { type: 'string', default: '100000', help: 'paths that the command reads' },
+  labels: { type: 'string', help: 'candidates: A,B,...' },
+  fake: { type: 'boolean', default: false, help: 'measure the pipeline alone, with a fake model' },
+  model: { type: 'string', default: join(ROOT, 'test/golden/errors-epsilon'), help: 'a model folder' },
 });
 const count = Number(values.paths);
 
@@ -88,6 +85,7 @@ try {
     residentMostMiB: Math.round(Math.max(...warm)),
     residentEndMiB: Math.round(warm.at(-1) ?? Number.NaN),
   };
+  record(report);
   console.log(JSON.stringify(report));
 } finally {
   rmSync(folder, { recursive: true, force: true });

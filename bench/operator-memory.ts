@@ -1,15 +1,17 @@
 // Does memory stay flat with ordinary RxJS operators in front of classify? Sends images through map, filter and tap into
 // a classifier with a fake model, and prints how much the resident memory grows after the first tenth of the images.
 //
-//   npm run bench -- operator-memory [--images 100000]
+//   npm run bench -- operator-memory [options]
 
-import { parseArgs } from 'node:util';
 import { filter, map, tap } from 'rxjs';
 import { openClassifier } from '../src/index.ts';
 import { classify, pulled } from '../src/operators.ts';
 import { fakeModel, images } from '../test/pipeline/fake-model.ts';
+import { openBench } from './run.ts';
 
-const { values } = parseArgs({ options: { images: { type: 'string', default: '100000' } } });
+const { values, record } = openBench('operator-memory', {
+  images: { type: 'string', default: '100000', help: 'images that pass through the operators' },
+});
 const total = Number(values.images);
 
 const fake = fakeModel({ levels: 1, candidates: 2, batchSize: 256, slots: 64 });
@@ -38,6 +40,7 @@ await new Promise<void>((resolve, reject) => {
       complete: resolve,
     });
 });
+record({ images: seen, firstMiB: first, mostMiB: most });
 console.log(
   `${seen} images: ${first.toFixed(0)} MiB resident in the first tenth, ${most.toFixed(0)} MiB at most (${(most - first).toFixed(0)} more)`,
 );

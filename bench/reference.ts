@@ -5,8 +5,8 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { line, measure } from './end-to-end.ts';
+import { openBench } from './run.ts';
 import { DATA, readTestSet } from './test-set.ts';
 
 const script = join(import.meta.dirname, 'reference.py');
@@ -33,23 +33,23 @@ function python(...args: string[]): Record<string, number> {
 
 /** Runs `npm run bench -- reference [--images N] [--threads 2]`. */
 export async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: {
-      model: { type: 'string', default: 'weights/fashion-mnist' },
-      data: { type: 'string', default: DATA },
-      images: { type: 'string', default: '40' },
-      ours: { type: 'string', default: '400' },
-      threads: { type: 'string', default: '2' },
-    },
+  const { values, record } = openBench('reference', {
+    model: { type: 'string', default: 'weights/fashion-mnist', help: 'a model folder' },
+    data: { type: 'string', default: DATA, help: 'a folder with the test split as IDX files' },
+    images: { type: 'string', default: '40', help: 'images that PyTorch classifies' },
+    ours: { type: 'string', default: '400', help: 'images that this library classifies' },
+    threads: { type: 'string', default: '2', help: "PyTorch's threads" },
   });
   const common = ['--model', values.model, '--threads', values.threads, '--data', values.data];
   const evaluation = python(...common, '--evaluation-only');
   const staged = python(...common, '--images', values.images, '--n-samples', '50,500', '--to-keep', '5,1');
+  record({ name: 'PyTorch', ...staged, msPerEvaluation: evaluation.msPerEvaluation });
   console.log(
     'PyTorch, staged elimination (50,500 levels, keep 5,1):',
     JSON.stringify({ ...staged, trials: undefined, labels: undefined }),
   );
   const ours = await measure(values.model, readTestSet(values.data, Number(values.ours)));
+  record({ name: 'this library', ...ours });
   console.log(line('this library', ours));
   const theirs = evaluation.msPerEvaluation!;
   const speed = ours.imagesASecond / staged.imagesPerSecond!;

@@ -1,31 +1,30 @@
 // How robust are the shipped models, with and without purification? Runs `evaluate` in its own process for every row of
 // the table, and prints the results. Skips rows whose result exists in DIR; a row that was interrupted resumes.
 //
-//   npm run bench -- robust --out DIR [--rows REGEX] [--images 64] [--steps 20] [--queries 200] [--cifar FILE]
-//
-// --cifar is the binary test batch of CIFAR-10, gzipped or not; without it there are no rows for CIFAR-10.
+//   npm run bench -- robust --out DIR [options]
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { z } from 'zod';
+import { openBench } from './run.ts';
 import { DATA } from './test-set.ts';
 
 const PROGRAM = fileURLToPath(new URL('../src/pipeline/command/cli.ts', import.meta.url));
 
-const { values } = parseArgs({
-  options: {
-    out: { type: 'string' },
-    rows: { type: 'string', default: '.' },
-    images: { type: 'string', default: '64' },
-    steps: { type: 'string', default: '20' },
-    queries: { type: 'string', default: '200' },
-    cifar: { type: 'string' },
-    data: { type: 'string', default: DATA },
+const { values, record } = openBench('robust', {
+  out: { type: 'string', help: 'the folder for the results of the rows' },
+  rows: { type: 'string', default: '.', help: 'a regular expression for the names of the rows' },
+  images: { type: 'string', default: '64', help: 'images that are attacked' },
+  steps: { type: 'string', default: '20', help: 'steps of APGD' },
+  queries: { type: 'string', default: '200', help: 'queries of Square' },
+  cifar: {
+    type: 'string',
+    help: 'the binary test batch of CIFAR-10, gzipped or not; without it, no rows for CIFAR-10',
   },
+  data: { type: 'string', default: DATA, help: 'a folder with the test split of Fashion-MNIST as IDX files' },
 });
 const fashion = join(values.data, 't10k-images-idx3-ubyte.gz');
 
@@ -91,8 +90,10 @@ function rows(): Row[] {
 const percent = ({ count, of, interval: [low, high] }: z.output<typeof share>): string =>
   `${((100 * count) / of).toFixed(1)} (${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)})`;
 
-if (values.out === undefined)
-  throw new Error('bench robust: expected --out DIR, the folder for the results of the rows');
+if (values.out === undefined) {
+  console.error('bench robust: expected --out DIR, the folder for the results of the rows');
+  process.exit(2);
+}
 mkdirSync(values.out, { recursive: true });
 console.log(
   '| model, defence, norm | images | clean % (95 %) | attack | robust % (95 %) |\n|---|---|---|---|---|',
@@ -108,6 +109,7 @@ for (const { name, command } of rows()) {
       throw new Error(`bench robust: ${name}: expected evaluate to end with status 0, got ${status}`);
   }
   const { clean, attacks, worst } = report.parse(JSON.parse(readFileSync(file, 'utf8')));
+  record({ name, clean, attacks, worst });
   for (const [attack, found] of [
     ...attacks.map(({ attack, robust }) => [attack, robust] as const),
     ['worst', worst] as const,

@@ -2,9 +2,8 @@
 // random weights evaluates prompts one by one, in a batch with one view per prompt, and in a batch with a single view.
 // Keys and values of the prompts are inputs, and for comparison they are also computed in every evaluation.
 //
-//   npm run bench -- sharing [--config FILE] [--channels 64,128,256,256] [--size 32] [--candidates 16]
+//   npm run bench -- sharing [options]
 
-import { parseArgs } from 'node:util';
 import { costOf } from '../src/graph/core/cost.ts';
 import { apply, type Graph, input, newGraph, output } from '../src/graph/core/graph.ts';
 import { plan } from '../src/graph/core/plan.ts';
@@ -25,17 +24,16 @@ import { openDevice } from '../src/kernels/device/device.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { time } from '../src/kernels/device/time.ts';
 import { randomParameters } from './device/random-weights.ts';
+import { openBench } from './run.ts';
 
-const { values: options } = parseArgs({
-  options: {
-    config: { type: 'string' },
-    channels: { type: 'string', default: '64,128,256,256' },
-    size: { type: 'string', default: '32' },
-    candidates: { type: 'string', default: '16' },
-    tokens: { type: 'string', default: '77' },
-    repetitions: { type: 'string', default: '5' },
-    weights: { type: 'string', default: 'f32' },
-  },
+const { values: options, record } = openBench('sharing', {
+  config: { type: 'string', help: 'the config.json of a UNet2DConditionModel' },
+  channels: { type: 'string', default: '64,128,256,256', help: 'channels of the blocks, without --config' },
+  size: { type: 'string', default: '32', help: 'side of the latents' },
+  candidates: { type: 'string', default: '16', help: 'prompts that are compared' },
+  tokens: { type: 'string', default: '77', help: 'tokens of a prompt' },
+  repetitions: { type: 'string', default: '5', help: 'repetitions of each measurement' },
+  weights: { type: 'string', default: 'f32', help: 'how weights are stored: f32 or f16' },
 });
 const config = options.config
   ? await readUNet2DConditionConfig(...fileAt(options.config))
@@ -80,8 +78,9 @@ async function measure(name: string, views: number, samples: number, keysAreInpu
   const graph = traced(views, samples, keysAreInputs);
   const gflop = costOf(graph).flop / samples / 1e9;
   const made = await plan(device, graph, { weights, weightDtype: options.weights as WeightDtype });
-  const { aloneMs } = await time(device, made.launches, Number(options.repetitions), 1);
-  const ms = aloneMs / samples;
+  const timing = await time(device, made.launches, Number(options.repetitions), 1);
+  const ms = timing.ms / samples;
+  record({ name, ...timing, samples, gflop, bytes: made.bytes }, device);
   console.log(
     `${name.padEnd(60)} ${ms.toFixed(1).padStart(9)} ms ${gflop.toFixed(2).padStart(8)} GFLOP per evaluation, activations ${(made.bytes / 2 ** 20).toFixed(0)} MiB`,
   );

@@ -1,7 +1,7 @@
 // How many evaluations do the strategies need until an image is decided? Runs them over errors that were recorded
 // exhaustively, and prints accuracy, evaluations and agreement with the exhaustive answer.
 //
-//   npm run bench -- stopping errors.f32 labels.u8 [classes=10] [levels=24] [kappa=measured on the errors]
+//   npm run bench -- stopping [errors.f32 labels.u8] [options]
 //
 // errors.f32: [images][classes][levels] in little-endian float32, with ascending timesteps; labels.u8: one byte per
 // image. Without arguments it uses a synthetic classifier of the same shape.
@@ -17,6 +17,7 @@ import { variance } from '../src/pipeline/deciding/statistics.ts';
 import type { Strategy } from '../src/pipeline/deciding/trial.ts';
 import { type ImageItem, isFailure } from '../src/pipeline/types.ts';
 import { randomUniform } from './random.ts';
+import { openBench } from './run.ts';
 
 /** Errors of every image, class and level, and the true classes. */
 interface Recorded {
@@ -125,10 +126,19 @@ const percent = (hits: readonly boolean[]): string =>
   `${(100 * mean(hits.map(Number))).toFixed(2).padStart(6)} %`;
 
 const confidences = [0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
-const [errorsFile, labelsFile, classes = '10', levels = '24', givenKappa] = process.argv.slice(2);
+const { values, positionals, record } = openBench(
+  'stopping',
+  {
+    classes: { type: 'string', default: '10', help: 'classes of the recorded errors' },
+    levels: { type: 'string', default: '24', help: 'noise levels of the recorded errors' },
+    kappa: { type: 'string', help: 'noise-to-signal scale of error gaps; by default measured on the errors' },
+  },
+  '[errors.f32 labels.u8]',
+);
+const [errorsFile, labelsFile] = positionals;
 const data =
   errorsFile && labelsFile
-    ? await recorded(errorsFile, labelsFile, Number(classes), Number(levels))
+    ? await recorded(errorsFile, labelsFile, Number(values.classes), Number(values.levels))
     : synthetic();
 
 /** Returns variance / mean over the levels of the difference to the best class: the median over images and classes. */
@@ -151,7 +161,7 @@ function kappaOf({ errors, labels, classes, levels }: Recorded): number {
 const exhaustive = await outcome(data, all());
 const half = Math.floor(data.levels / 2);
 const quarter = Math.floor(data.levels / 4);
-const kappa = Number(givenKappa) || kappaOf(data);
+const kappa = Number(values.kappa) || kappaOf(data);
 const strategies: readonly (readonly [string, Strategy])[] = [
   ['all', all()],
   ...confidences.map((confidence) => [`kappa ${confidence}`, sequential({ confidence, kappa })] as const),
@@ -173,6 +183,9 @@ for (const [name, strategy] of strategies) {
   const actual = await outcome(data, strategy);
   const sorted = [...actual.evaluations].sort((a, b) => a - b);
   const spent = mean(actual.evaluations);
+  const correct = actual.labels.filter((label, i) => label === data.labels[i]).length;
+  const agreeing = actual.labels.filter((label, i) => label === exhaustive.labels[i]).length;
+  record({ name, images: data.labels.length, correct, agreeing, evaluations: spent });
   console.log(
     [
       name.padEnd(32),

@@ -1,6 +1,6 @@
 // What does encoding one image cost, in time and memory, and where does the time go?
 //
-//   npm run bench -- vaeencoder [--vae DIR] [--size 512] [--weights f16] [--compact] [--family plain] [--launches]
+//   npm run bench -- vaeencoder [options]
 //
 // Without --vae it uses an encoder of Stable Diffusion's shape with random weights. `--compact` transforms the weights of
 // convolutions in every run instead of keeping the transformed ones, which takes less memory and more time. The processor
@@ -8,7 +8,7 @@
 
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { kernelShares, shareLine } from '../src/bench/kernel-shares.ts';
 import { input, newGraph, output } from '../src/graph/core/graph.ts';
 import { plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
@@ -16,21 +16,26 @@ import { vaeEncoder, vaeEncoderParameters } from '../src/graph/networks/vae-enco
 import { parseVaeEncoderConfig, readVaeEncoderConfig } from '../src/graph/networks/vae-encoder-config.ts';
 import { fileAt } from '../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../src/graph/node/open-safetensors.ts';
-import { type Family, openDevice } from '../src/kernels/device/device.ts';
+import { FAMILIES } from '../src/kernels/device/families.ts';
 import { idle, prepare, submit } from '../src/kernels/device/runtime.ts';
 import { randomParameters } from './device/random-weights.ts';
-import { kernelShares, shareLine } from './kernel-shares.ts';
 import { residentMiB } from './resident.ts';
+import { openBench, openFamily } from './run.ts';
 
-const { values: options } = parseArgs({
-  options: {
-    vae: { type: 'string' },
-    size: { type: 'string', default: '512' },
-    weights: { type: 'string', default: 'f32' },
-    compact: { type: 'boolean', default: false },
-    family: { type: 'string' },
-    launches: { type: 'boolean', default: false },
+const { values: options, record } = openBench('vaeencoder', {
+  vae: {
+    type: 'string',
+    help: "the folder of an autoencoder; without it, one of Stable Diffusion's shape with random weights",
   },
+  size: { type: 'string', default: '512', help: 'side of the image' },
+  weights: { type: 'string', default: 'f32', help: 'how weights are stored: f32 or f16' },
+  compact: {
+    type: 'boolean',
+    default: false,
+    help: 'transform the weights of convolutions in every run, which takes less memory and more time',
+  },
+  family: { type: 'string', help: `family of kernels: ${FAMILIES.join(', ')}` },
+  launches: { type: 'boolean', default: false, help: 'list the kernels with their times' },
 });
 const MIB = 2 ** 20;
 
@@ -40,7 +45,7 @@ const stableDiffusion = {
   layers_per_block: 2,
 };
 
-const device = await openDevice(options.family ? { family: options.family as Family } : {});
+const device = await openFamily(options.family);
 const size = Number(options.size);
 const folder = options.vae;
 const config = folder
@@ -85,6 +90,18 @@ console.log(
 );
 console.log(
   `activations and scratch ${(made.bytes / MIB).toFixed(0)} MiB, weights ${(weights.bytes() / MIB).toFixed(0)} MiB, at most ${residentMiB('VmHWM').toFixed(0)} MiB resident`,
+);
+record(
+  {
+    size,
+    seconds: wall,
+    processorSeconds: alone,
+    loading,
+    first,
+    bytes: made.bytes,
+    weightBytes: weights.bytes(),
+  },
+  device,
 );
 made.destroy();
 weights.destroy();

@@ -1,10 +1,10 @@
 // Measures what a launch, a submission and a readback cost on this device.
+import { whole } from '../../src/bench/peak-kernels.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import { accumulate, defineKernel } from '../../src/kernels/device/kernel.ts';
 import { createStorage, idle, type Launch, prepare, submit } from '../../src/kernels/device/runtime.ts';
 import { waitFor } from '../../src/kernels/device/wait.ts';
-import { median } from '../median.ts';
-import { whole } from '../peak-kernels.ts';
+import { median } from '../../src/numbers.ts';
 import { measureEncoded } from './timing.ts';
 
 /** Returns what a launch, a submission and a readback cost, in microseconds, by name. */

@@ -1,10 +1,11 @@
 // Measures what this device reaches at most, in the same run as everything that is compared with it: multiplications and
 // additions in registers in f32 and f16, matrix units, copies of memory, and the cost of a launch.
+import { copyKernel, fmaKernel, whole } from '../../src/bench/peak-kernels.ts';
 import { type Device, openDevice } from '../../src/kernels/device/device.ts';
 import { createStorage, idle, readBack } from '../../src/kernels/device/runtime.ts';
+import { median } from '../../src/numbers.ts';
 import { EXTRA_FLAGS, type MatrixConfig, matrixConfigs, openWith } from '../dawn.ts';
-import { median } from '../median.ts';
-import { copyKernel, fmaKernel, MATRIX_BYTES, matrixKernel, whole } from '../peak-kernels.ts';
+import { MATRIX_BYTES, matrixKernel } from '../peak-kernels.ts';
 import { launchCost } from './launch-cost.ts';
 import { randomBlock } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';

@@ -1,10 +1,11 @@
 // `--mode perf`: times every case of the kernel benchmark and larger ones, by family. Gives rates, and their shares
 // of the peaks that were measured in the same run.
 
+import { type BenchCase, bytesOf, launchesOf } from '../../src/bench/case.ts';
+import { benchCases } from '../../src/bench/cases.ts';
 import type { Family } from '../../src/kernels/device/device.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 import { openWith, UNCHECKED_FLAGS } from '../dawn.ts';
-import { bytesOf, type Entry, entries, launchesOf } from '../entries.ts';
 import { largeEntries } from './large-cases.ts';
 import type { Peak } from './peak.ts';
 import { fillRandom } from './random-weights.ts';
@@ -27,13 +28,13 @@ export interface EntryResult {
 const random = (count: number) => fillRandom(new Float32Array(count));
 
 /** Predicts the milliseconds of a case from the peak, so that no case is started that does not fit into the time. */
-const expectedMs = (entry: Entry, peak: Peak): number =>
+const expectedMs = (entry: BenchCase, peak: Peak): number =>
   Math.max(entry.flops / Math.max(0.1 * peak.gflops, 1), bytesOf(entry) / Math.max(0.2 * peak.gbytes, 1)) /
   1e6;
 
 /** Orders entries so that the ops take turns: a step that ends early has then timed every op. */
-export function roundRobin(list: readonly Entry[]): Entry[] {
-  const byOp = new Map<string, Entry[]>();
+export function roundRobin(list: readonly BenchCase[]): BenchCase[] {
+  const byOp = new Map<string, BenchCase[]>();
   for (const entry of list) byOp.set(entry.op, [...(byOp.get(entry.op) ?? []), entry]);
   const longest = Math.max(...[...byOp.values()].map(({ length }) => length));
   return Array.from({ length: longest }, (_, i) =>
@@ -49,7 +50,7 @@ export async function timeEntries(
   session: Session,
   step: Step,
   family: Family | undefined,
-  list: readonly Entry[],
+  list: readonly BenchCase[],
   peak: Peak,
   { samples = 5, sampleMs = 15 } = {},
 ): Promise<readonly EntryResult[]> {
@@ -102,8 +103,8 @@ export async function timeEntries(
 }
 
 /** The cases that are timed first, here and in PyTorch. */
-export const chosenEntries: readonly Entry[] = roundRobin(largeEntries);
-export const suiteEntries: readonly Entry[] = roundRobin(entries);
+export const chosenEntries: readonly BenchCase[] = roundRobin(largeEntries);
+export const suiteEntries: readonly BenchCase[] = roundRobin(benchCases());
 
 /** Cases whose ratios show what Dawn's checks of indices and its zeroed workgroup memory cost. */
 const PROBES: readonly (readonly [op: string, name: string])[] = [

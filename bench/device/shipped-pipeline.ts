@@ -1,8 +1,9 @@
 // Measures the shipped models in the whole pipeline on this device: images per second, the share of time in which the
 // device was idle, and the time until the first label.
 import { openModel } from '../../src/graph/node/open-model.ts';
-import { type Device, openDevice } from '../../src/kernels/device/device.ts';
-import { idle, readBack } from '../../src/kernels/device/runtime.ts';
+import { openDevice } from '../../src/kernels/device/device.ts';
+import { idle } from '../../src/kernels/device/runtime.ts';
+import { occupancyOf, recordPasses } from '../../src/kernels/device/timestamps.ts';
 import { classifyImages } from '../../src/pipeline/classifying/classify-images.ts';
 import type { ImageItem } from '../../src/pipeline/types.ts';
 import { randomUniform } from '../random.ts';
@@ -29,65 +30,6 @@ export function syntheticImages(
         }
     return { path: String(index), pixels };
   });
-}
-
-const QUERIES = 4096;
-
-/**
- * Records when each compute pass of a device runs, by wrapping its command encoders. `busyMs` returns the sum of all
- * passes so far and ends the recording.
- */
-function watchPasses(gpu: GPUDevice) {
-  const create = gpu.createCommandEncoder.bind(gpu);
-  const querySet = gpu.createQuerySet({ type: 'timestamp', count: QUERIES });
-  const stampBuffers: GPUBuffer[] = [];
-  let buffer: GPUBuffer | undefined;
-  let next = QUERIES;
-  let passes = 0;
-  gpu.createCommandEncoder = (descriptor) => {
-    const encoder = create(descriptor);
-    const begin = encoder.beginComputePass.bind(encoder);
-    const finish = encoder.finish.bind(encoder);
-    const passStamps: { readonly at: number; readonly to: GPUBuffer }[] = [];
-    encoder.beginComputePass = (options) => {
-      if (next + 2 > QUERIES) {
-        buffer = gpu.createBuffer({ size: 8 * QUERIES * 32, usage: 0x200 | 0x04 });
-        stampBuffers.push(buffer);
-        next = 0;
-      }
-      passStamps.push({ at: next, to: buffer! });
-      const pass = begin({
-        ...options,
-        timestampWrites: { querySet, beginningOfPassWriteIndex: next, endOfPassWriteIndex: next + 1 },
-      });
-      next += 2;
-      passes++;
-      return pass;
-    };
-    encoder.finish = (options) => {
-      // A resolve must write to a multiple of 256 bytes, the size of 32 timestamps.
-      for (const { at, to } of passStamps) encoder.resolveQuerySet(querySet, at, 2, to, 128 * at);
-      return finish(options);
-    };
-    return encoder;
-  };
-  return {
-    passes: () => passes,
-    async busyMs(device: Device): Promise<number> {
-      gpu.createCommandEncoder = create;
-      let sum = 0;
-      for (const [i, stamps] of stampBuffers.entries()) {
-        const used = i === stampBuffers.length - 1 ? next : QUERIES;
-        const values = new BigUint64Array(
-          await readBack(device, { buffer: stamps, offset: 0, size: stamps.size }),
-        );
-        for (let at = 0; at < used; at += 2) sum += Number(values[16 * at + 1]! - values[16 * at]!) / 1e6;
-        stamps.destroy();
-      }
-      querySet.destroy();
-      return sum;
-    },
-  };
 }
 
 /** Measures the images per second of the product's own classifier, and the share of time in which the device was idle. */
@@ -151,12 +93,13 @@ export async function timePipeline(
         const growing = software || !warm.complete ? fitting : 4 * fitting;
         const some = images.slice(0, Math.max(8, Math.min(count, growing)));
         await idle(device); // an interrupted run leaves work on the device
-        const watched = device.capabilities.timestamps ? watchPasses(device.gpu) : undefined;
+        const watched = device.capabilities.timestamps ? recordPasses(device) : undefined;
         const began = performance.now();
         const { done, evaluations, undecided, ms, complete } = await run(some, left() - 500);
         await idle(device);
         const wallMs = performance.now() - began;
-        const busyMs = await watched?.busyMs(device).catch(() => undefined);
+        const passes = await watched?.end().catch(() => undefined);
+        const occupancy = passes && occupancyOf(passes);
         if (done === 0)
           throw new Error(`expected at least one image in ${(wallMs / 1000).toFixed(1)} s, got none`);
         const result = {
@@ -170,8 +113,8 @@ export async function timePipeline(
           complete,
           wallMs,
           passes: watched?.passes(),
-          busyMs,
-          idleShare: busyMs === undefined ? undefined : 1 - busyMs / wallMs,
+          busyMs: occupancy?.busyMs,
+          idleShare: occupancy?.idleShare,
         };
         found.push(result);
         step.say(

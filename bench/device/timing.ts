@@ -1,12 +1,10 @@
-// Measures how long work takes on a device, by the device's own timestamps if it has them. The clock of the host,
-// which `src/kernels/device/time.ts` uses, is too coarse for a GPU: waiting takes up to a millisecond, most kernels
-// microseconds.
+// Measures how long work takes on a device, in the form of the results file of `bench -- device`.
 
+import { type KernelShare, kernelShares } from '../../src/bench/kernel-shares.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import { idle, type Launch, prepare, submit } from '../../src/kernels/device/runtime.ts';
-import { hasClock, timedPasses, timedRuns } from '../../src/kernels/device/timed-work.ts';
-import { type KernelShare, kernelShares } from '../kernel-shares.ts';
-import { median } from '../median.ts';
+import { type Timing, time, timeEncoded } from '../../src/kernels/device/time.ts';
+import { hasClock, MOST_PASSES, timedPasses } from '../../src/kernels/device/timestamps.ts';
 
 export interface Measured {
   /** Median milliseconds of a run: device time if there are timestamps, else host time. */
@@ -31,56 +29,42 @@ export interface MeasureOptions {
   readonly left?: () => number;
 }
 
-/** The most dispatches in one pass; encoding more would take the host longer than running them takes the device. */
-const MOST_DISPATCHES = 8192;
-
 /** Times work that `encode` adds to a pass, `dispatches` dispatches each time. The pipelines must be compiled already. */
 export async function measureEncoded(
   device: Device,
   encode: (pass: GPUComputePassEncoder) => void,
   dispatches: number,
-  { samples = 5, sampleMs = 20, left = () => Number.POSITIVE_INFINITY }: MeasureOptions = {},
+  { samples = 5, sampleMs = 20, left }: MeasureOptions = {},
 ): Promise<Omit<Measured, 'firstMs'>> {
-  const run = (runs: number) => timedRuns(device, encode, runs);
-  let once = (await run(1)).ms;
-  const most = Math.max(1, Math.floor(MOST_DISPATCHES / Math.max(1, dispatches)));
-  if (once < sampleMs / 4) once = (await run(Math.min(most, 16))).ms;
-  const runs = Math.max(1, Math.min(most, Math.ceil(sampleMs / once)));
-  const times: { readonly ms: number; readonly wallMs: number }[] = [];
-  while (times.length < samples) {
-    times.push(await run(runs));
-    if (left() < 2 * runs * times.at(-1)!.wallMs) break;
-  }
-  const all = times.map(({ ms }) => ms);
-  return {
-    ms: median(all),
-    least: Math.min(...all),
-    most: Math.max(...all),
-    wallMs: median(times.map(({ wallMs }) => wallMs)),
-    clock: hasClock(device) ? 'device' : 'host',
-    runs,
-    samples: times.length,
-  };
+  const options = { repetitions: samples, repetitionMs: sampleMs, ...(left ? { left } : {}) };
+  return measured(await timeEncoded(device, encode, dispatches, options));
 }
 
 /** Compiles launches, runs them once, and times them. */
 export async function measure(
   device: Device,
   launches: readonly Launch[],
-  options: MeasureOptions = {},
+  { samples = 5, sampleMs = 20, left }: MeasureOptions = {},
 ): Promise<Measured> {
-  const start = performance.now();
-  const sequence = await prepare(device, launches);
-  try {
-    submit(device, (pass) => sequence.encode(pass));
-    await idle(device);
-    const firstMs = performance.now() - start;
-    const timing = await measureEncoded(device, (pass) => sequence.encode(pass), launches.length, options);
-    return { ...timing, firstMs };
-  } finally {
-    sequence.destroy();
-  }
+  const timing = await time(device, launches, samples, sampleMs, left);
+  return { ...measured(timing), firstMs: timing.firstMs };
 }
+
+const measured = ({
+  ms,
+  samples,
+  wallMs,
+  clock,
+  runs,
+}: Omit<Timing, 'firstMs'>): Omit<Measured, 'firstMs'> => ({
+  ms,
+  least: Math.min(...samples),
+  most: Math.max(...samples),
+  wallMs,
+  clock,
+  runs,
+  samples: samples.length,
+});
 
 export interface Profile {
   /** Sum over all launches, each timed in its own pass. */
@@ -106,8 +90,10 @@ export async function profile(
   try {
     const encoders = launches.map((_, i) => (pass: GPUComputePassEncoder) => sequence.encode(pass, i, i + 1));
     if (clock)
-      for (let from = 0; from < encoders.length; from += 2048)
-        times.push(...(await timedPasses(device, encoders.slice(from, from + 2048))));
+      for (let from = 0; from < encoders.length; from += MOST_PASSES) {
+        const passes = await timedPasses(device, encoders.slice(from, from + MOST_PASSES));
+        times.push(...passes.map(({ begin, end }) => end - begin));
+      }
     else
       for (const encode of encoders) {
         if (left() < 0) break;

@@ -3,11 +3,11 @@
 
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import type { Entry } from '../entries.ts';
+import type { BenchCase } from '../../src/bench/case.ts';
 import type { Session, Step } from './session.ts';
 
 export interface TorchJob {
-  readonly entries: readonly Entry[];
+  readonly entries: readonly BenchCase[];
   readonly unet: readonly number[];
   readonly compile: boolean;
 }

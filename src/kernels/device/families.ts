@@ -38,3 +38,6 @@ export const RUNS_ON: Readonly<Record<Family, (subgroupSize: number) => boolean>
   tile: () => true,
   plain: () => true,
 };
+
+/** The names of all families. */
+export const FAMILIES = Object.keys(RUNS_ON) as readonly Family[];

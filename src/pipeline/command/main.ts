@@ -4,6 +4,7 @@ import { existsSync, fstatSync } from 'node:fs';
 import { CommanderError } from 'commander';
 import { UsageError } from '../../errors.ts';
 import type { DriverCall } from '../../kernels/device/adapters.ts';
+import { openDevice } from '../../kernels/device/device.ts';
 import { printable } from '../escaping.ts';
 import { systemPath } from '../node/system-path.ts';
 import { commonOptions, createCommand } from './command.ts';
@@ -62,7 +63,7 @@ function checkMistyped(first: string, names: readonly string[]): void {
 }
 
 /** Names of subcommands of later versions. */
-const PLANNED: readonly string[] = ['certify', 'train', 'bench', 'report', 'worker', 'submit', 'serve'];
+const PLANNED: readonly string[] = ['certify', 'train', 'report', 'worker', 'submit', 'serve'];
 
 async function dispatch(argv: readonly string[], options: MainOptions): Promise<number> {
   const {
@@ -105,16 +106,21 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   for (const hint of hints) reporter.log('debug', hint);
   // At the debug level, drivers may print.
   const driverCall = subcommand.usesDevice && logLevel !== 'debug' ? await silentDriver?.() : undefined;
+  const chosen = { ...(device === undefined ? {} : { adapter: device }), ...(driverCall && { driverCall }) };
   const open: OpenFolder = (folder, given) =>
     openModel(folder, {
       ...given,
-      device: { ...(device === undefined ? {} : { adapter: device }), ...(driverCall && { driverCall }) },
+      device: chosen,
       onCompile: reporter.compiling,
       ...(tune !== undefined && { tune }),
       onTune: reporter.tuning,
     });
   try {
-    const opened = { openModel: open, describe };
+    const opened = {
+      openModel: open,
+      openDevice: (given = {}) => openDevice({ ...chosen, ...given }),
+      describe,
+    } satisfies Partial<Surroundings>;
     return await subcommand.run(settings, { ...opened, stdin, stdout, signals, reporter, quiet });
   } finally {
     reporter.clear();

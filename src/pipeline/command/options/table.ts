@@ -6,6 +6,7 @@ import type { z } from 'zod';
 import { UsageError } from '../../../errors.ts';
 import type { Option, OptionSet, OptionValues } from '../../option.ts';
 import { ATTACKING } from './attack-options.ts';
+import { COMPARING, OWN_CASE, TIMING } from './bench-options.ts';
 import { DECIDING } from './deciding-options.ts';
 import { MODEL } from './model-options.ts';
 import { OUTPUT } from './output-options.ts';
@@ -20,13 +21,26 @@ const GROUPS = {
   Attacking: ATTACKING,
   Output: OUTPUT,
   Running: RUNNING,
+  Timing: TIMING,
+  'A case of your own': OWN_CASE,
+  Comparing: COMPARING,
 } as const satisfies Record<string, OptionSet>;
 
 /** A heading of a help text. */
 export type Group = keyof typeof GROUPS;
 
 /** All options by the names of their values; two with the same flag belong to different commands. */
-export const OPTIONS = { ...MODEL, ...DECIDING, ...PURIFYING, ...ATTACKING, ...OUTPUT, ...RUNNING } as const;
+export const OPTIONS = {
+  ...MODEL,
+  ...DECIDING,
+  ...PURIFYING,
+  ...ATTACKING,
+  ...OUTPUT,
+  ...RUNNING,
+  ...TIMING,
+  ...OWN_CASE,
+  ...COMPARING,
+} as const;
 
 /** The name of an option, as in `imageSize`. */
 export type OptionName = keyof typeof OPTIONS;

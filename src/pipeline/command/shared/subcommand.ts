@@ -2,6 +2,7 @@
 
 import type { Description } from '../../../graph/models/describe.ts';
 import type { OpenModelOptions } from '../../../graph/models/open-model.ts';
+import type { Device, DeviceOptions } from '../../../kernels/device/device.ts';
 import type { OptionSet, OptionValues } from '../../option.ts';
 import type { Group, OptionName } from '../options/table.ts';
 import type { SignalSource } from './interruption.ts';
@@ -12,6 +13,8 @@ import type { Output } from './writers.ts';
 /** The streams, signals and models that a subcommand works with; tests pass fakes. */
 export interface Surroundings {
   readonly openModel: OpenFolder;
+  /** Opens the device that --device chooses, or the default one; `given` may force a family of kernels. */
+  readonly openDevice: (given?: Pick<DeviceOptions, 'family'>) => Promise<Device>;
   /** Describes a model folder: `describeModel` of the graph, or a fake of it. */
   readonly describe: (folder: string, options?: OpenModelOptions) => Promise<Description>;
   readonly stdin: AsyncIterable<Uint8Array>;

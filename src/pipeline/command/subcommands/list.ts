@@ -2,6 +2,7 @@
 
 import type { Subcommand } from '../shared/subcommand.ts';
 import { attack } from './attack.ts';
+import { bench } from './bench/bench.ts';
 import { calibrate } from './calibrate/calibrate.ts';
 import { classify } from './classify/classify.ts';
 import { convert } from './convert.ts';
@@ -23,4 +24,5 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
   attack,
   evaluate,
   purify,
+  bench,
 ];
