@@ -6,6 +6,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { z } from 'zod';
+import { openBench } from './run.ts';
 
 const FIGURES = new URL('results/figures.json', import.meta.url);
 const PAGE = new URL('../docs/results.md', import.meta.url);
@@ -43,5 +44,6 @@ export function resultsPage(): string {
 
 /** Writes docs/results.md. */
 export function main(): void {
+  openBench('results', {});
   writeFileSync(PAGE, resultsPage());
 }

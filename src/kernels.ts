@@ -29,6 +29,7 @@ export {
   u32,
   write,
 } from './kernels/device/kernel.ts';
+export type { Routine, Step } from './kernels/device/routine.ts';
 export {
   createStorage,
   idle,
@@ -39,6 +40,5 @@ export {
   type Sequence,
   submit,
 } from './kernels/device/runtime.ts';
-export type { Routine, Step } from './kernels/device/routine.ts';
 export type { Shape } from './kernels/device/tensor.ts';
 export { type Timing, time } from './kernels/device/time.ts';
