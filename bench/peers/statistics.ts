@@ -1,6 +1,6 @@
 // The statistics of a peer's samples.
 
-import { median } from '../median.ts';
+import { median } from '../../src/numbers.ts';
 
 export interface Summary {
   readonly median: number;

@@ -1,4 +1,4 @@
-// Attentions to check (`cases`) and to time (`benchCases`).
+// Attentions to check.
 
 import type { AttentionOptions } from '../../../src/kernels/attention/attention-options.ts';
 
@@ -57,17 +57,4 @@ export const cases: readonly AttentionCase[] = [
   // larger
   attend(2, 64, 2, 256),
   attend(1, 72, 1, 144, 300),
-];
-
-export const benchCases: readonly AttentionCase[] = [
-  attend(4, 16, 64, 49),
-  attend(6, 16, 64, 49),
-  attend(4, 16, 256, 49),
-  attend(6, 16, 256, 49),
-  attend(4, 64, 8, 256),
-  attend(8, 64, 8, 256),
-  attend(8, 40, 2, 1024, 77),
-  attend(8, 40, 1, 1024),
-  attend(12, 64, 8, 77),
-  causal(12, 64, 8, 77),
 ];

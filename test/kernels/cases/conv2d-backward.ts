@@ -1,4 +1,4 @@
-// Convolutions whose gradients are checked (`cases`) and timed (`benchCases`).
+// Convolutions whose gradients are checked.
 
 import type { Conv2dOptions } from '../../../src/kernels/conv2d/conv2d.ts';
 
@@ -56,18 +56,4 @@ export const cases: readonly BackwardCase[] = [
   layer(5, 9, 2, 8, 6, { kernel: [3, 3], padding: [2, 0, 1, 3] }),
   layer(2, 3, 1, 5, 6, { kernel: [1, 2], padding: [1, 2, 0, 1] }),
   layer(2, 3, 1, 5, 4, { kernel: [2, 2], stride: 2, padding: [2, 0, 3, 1] }),
-];
-
-export const benchCases: readonly BackwardCase[] = [
-  layer(128, 128, 8, 32),
-  layer(256, 256, 8, 16),
-  layer(16, 16, 64, 28),
-  layer(32, 32, 64, 14),
-  layer(96, 96, 64, 7),
-  layer(1, 16, 64, 28),
-  layer(16, 1, 64, 28),
-  layer(16, 16, 64, 28, 28, DOWN),
-  layer(32, 32, 64, 14, 14, DOWN),
-  layer(128, 128, 8, 32, 32, DOWN),
-  layer(48, 16, 64, 28, 28, ONE),
 ];

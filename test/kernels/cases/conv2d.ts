@@ -1,4 +1,4 @@
-// Convolutions to check (`cases`) and to time (`benchCases`).
+// Convolutions to check.
 
 import type { Conv2dOptions } from '../../../src/kernels/conv2d/conv2d.ts';
 
@@ -91,42 +91,4 @@ export const cases: readonly ConvolutionCase[] = [
   same(3, 8, 2, 32, 32, { kernel: [4, 4], stride: 4, padding: [0, 0, 0, 0] }),
   same(3, 8, 1, 11, 13, { kernel: [7, 5], stride: 3, padding: [3, 2, 2, 1], ...all }),
   same(2, 3, 1, 5, 5, { kernel: [2, 2], padding: [1, 0, 0, 1], ...up }),
-];
-
-const layer = (c: number, oc: number, n: number, h: number, extra: Extra = {}) =>
-  same(c, oc, n, h, h, { affine: 'silu', ...extra });
-
-/** Returns layers of the shipped network for `n` evaluations. */
-const network = (n: number): ConvolutionCase[] => [
-  same(1, 16, n, 28),
-  layer(16, 16, n, 28, { embedding: true }),
-  layer(16, 16, n, 28, { residual: true }),
-  layer(32, 16, n, 28),
-  layer(48, 16, n, 28),
-  layer(16, 1, n, 28),
-  same(32, 32, n, 14, 14, up),
-  layer(16, 32, n, 14),
-  layer(32, 32, n, 14, { residual: true }),
-  layer(48, 32, n, 14),
-  layer(96, 32, n, 14),
-  same(64, 64, n, 7, 7, up),
-  same(96, 96, n, 7, 7, up),
-  layer(32, 64, n, 7),
-  layer(64, 64, n, 7, { residual: true }),
-  layer(96, 64, n, 7),
-  layer(128, 64, n, 7),
-  layer(96, 96, n, 7, { residual: true }),
-  layer(192, 96, n, 7),
-  same(16, 16, n, 28, 28, down),
-  same(32, 32, n, 14, 14, down),
-  same(48, 16, n, 28, 28, { kernel: [1, 1], padding: [0, 0, 0, 0] }),
-];
-
-export const benchCases: readonly ConvolutionCase[] = [
-  ...network(64),
-  ...network(128),
-  same(128, 128, 8, 32),
-  same(256, 256, 8, 16),
-  same(128, 128, 8, 32, 32, all),
-  same(256, 256, 8, 16, 16, up),
 ];

@@ -1,4 +1,4 @@
-// Group norms to check (`cases`) and to time (`benchCases`).
+// Group norms to check.
 
 import type { Shape } from '../../../src/kernels/device/tensor.ts';
 import type { GroupNormOptions } from '../../../src/kernels/norm/group-norm.ts';
@@ -33,13 +33,4 @@ export const cases: readonly GroupNormCase[] = [
   norm([96, 5, 7, 7], 8),
   norm([10, 2, 32, 32], 2, true), // long enough for a wide workgroup
   norm([128, 2, 32, 32], 32),
-];
-
-export const benchCases: readonly GroupNormCase[] = [
-  norm([16, 128, 28, 28], 8, true),
-  norm([48, 128, 28, 28], 8),
-  norm([32, 128, 14, 14], 8, true),
-  norm([64, 128, 7, 7], 8, true),
-  norm([96, 128, 7, 7], 8),
-  norm([128, 8, 32, 32], 32),
 ];

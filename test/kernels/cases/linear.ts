@@ -1,4 +1,4 @@
-// Dense layers and 1x1 convolutions to check (`cases`) and to time (`benchCases`).
+// Dense layers and 1x1 convolutions to check.
 
 import type { Shape } from '../../../src/kernels/device/tensor.ts';
 import type { LinearOptions } from '../../../src/kernels/gemm/linear.ts';
@@ -52,27 +52,4 @@ export const cases: readonly LinearCase[] = [
   // larger
   layer([320, 2, 1, 77], 320, { weights: 'f16' }),
   layer([513, 1, 16, 17], 129, all),
-];
-
-/** Returns layers of the shipped network for `n` evaluations. */
-const network = (n: number): LinearCase[] => [
-  layer([64, n, 1, 1], 64, { activation: 'silu' }),
-  layer([64, n, 1, 1], 128),
-  layer([48, n, 28, 28], 16),
-  layer([16, n, 14, 14], 32),
-  layer([96, n, 14, 14], 32),
-  layer([128, n, 7, 7], 64),
-  layer([64, n, 7, 7], 192, { bias: false }),
-  layer([64, n, 7, 7], 64, { residual: true }),
-  layer([96, n, 7, 7], 288),
-];
-
-export const benchCases: readonly LinearCase[] = [
-  ...network(64),
-  ...network(256),
-  layer([512, 1, 1, 512], 512, { bias: false }),
-  layer([512, 1, 1, 512], 512, { bias: false, weights: 'f16' }),
-  layer([1024, 1, 32, 32], 1024, { bias: false }),
-  layer([128, 8, 32, 32], 128),
-  layer([320, 2, 64, 64], 320),
 ];

@@ -16,10 +16,3 @@ export const shapes: readonly Shape[] = [
   [32, 3, 14, 14],
   [16, 3, 28, 28],
 ];
-
-/** Activations of the shipped network for a batch of 128. */
-export const benchShapes: readonly Shape[] = [
-  [16, 128, 28, 28],
-  [32, 128, 14, 14],
-  [64, 128, 7, 7],
-];
