@@ -3,8 +3,9 @@
 import { NoDeviceError } from '../../errors.ts';
 import type { GpuDevice, GpuDeviceLostInfo } from '../../host-types.ts';
 import { adapterName, type DriverCall, findAdapter, listAdapters } from './adapters.ts';
-import { type Family, RUNS_ON } from './families.ts';
+import { type Family, NEEDS, RUNS_ON } from './families.ts';
 import type { Launch } from './launch.ts';
+import { MATRIX_FEATURE, type MatrixUnit, matrixUnits } from './matrix-units.ts';
 import type { Tiles } from './shape-class.ts';
 
 export type { Family } from './families.ts';
@@ -13,6 +14,10 @@ export interface Capabilities {
   readonly family: Family;
   /** Lanes of a subgroup if that number is fixed, else 0. */
   readonly subgroupSize: number;
+  /** The most lanes that a subgroup may have; 0 without subgroups. Default: `subgroupSize`. */
+  readonly subgroupMaxSize?: number;
+  /** Matrix units with f16 factors and f32 sums; undefined or empty if the device has none. */
+  readonly matrix?: readonly MatrixUnit[];
   readonly f16: boolean;
   readonly timestamps: boolean;
   /** Bytes to which a storage binding's offset must be aligned. */
@@ -100,21 +105,27 @@ function capabilitiesOf(
 ): Capabilities {
   const { limits, features } = device;
   const fixed = info.subgroupMinSize === info.subgroupMaxSize ? (info.subgroupMaxSize ?? 0) : 0;
-  const subgroupSize = features.has('subgroups') ? fixed : 0;
+  const subgroups = features.has('subgroups');
+  const subgroupSize = subgroups ? fixed : 0;
+  const f16 = features.has('shader-f16');
+  const usesMatrix = subgroups && f16 && (features as ReadonlySet<string>).has(MATRIX_FEATURE);
+  const matrix = usesMatrix ? matrixUnits(info) : [];
   const description = [info.vendor, info.architecture, info.device, info.description]
     .filter(Boolean)
     .join(' ');
   const software =
     /llvmpipe|lavapipe|swiftshader|software|\bcpu\b/i.test(description) || info.isFallbackAdapter === true;
-  const family = forced ?? (RUNS_ON.subgroup(subgroupSize) ? 'subgroup' : software ? 'plain' : 'tile');
-  if (!RUNS_ON[family](subgroupSize))
+  const family = forced ?? (RUNS_ON.subgroup({ subgroupSize }) ? 'subgroup' : software ? 'plain' : 'tile');
+  if (!RUNS_ON[family]({ subgroupSize, matrix }))
     throw new NoDeviceError(
-      `the ${family} family needs subgroups of a fixed 4 to 16 lanes; ${description || 'this adapter'} has ${info.subgroupMinSize} to ${info.subgroupMaxSize}`,
+      `the ${family} family needs ${NEEDS[family]}; ${description || 'this adapter'} has subgroups of ${info.subgroupMinSize} to ${info.subgroupMaxSize} lanes and ${matrix.length} such matrix units`,
     );
   return {
     family,
     subgroupSize,
-    f16: features.has('shader-f16'),
+    subgroupMaxSize: subgroups ? (info.subgroupMaxSize ?? 0) : 0,
+    matrix,
+    f16,
     timestamps: features.has('timestamp-query'),
     storageAlignment: limits.minStorageBufferOffsetAlignment,
     maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
