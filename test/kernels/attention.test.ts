@@ -1,14 +1,12 @@
 import { ShapeError } from '../../src/errors.ts';
 import { attention } from '../../src/kernels/attention/attention.ts';
 import type { AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
-import type { Capabilities, Device, Family } from '../../src/kernels/device/device.ts';
+import type { Capabilities, Device } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { referenceAttention } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
-import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { EPS, F16_EPS, inHalves, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
-
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
-const EPS = 2 ** -23;
 
 interface Inputs {
   readonly q: Float32Array;
@@ -57,8 +55,10 @@ describe.each(FAMILIES)('attention, %s', (family) => {
       await run(here, options, inputs),
       referenceAttention(options, inputs),
     );
-    // Scores reach 4 sqrt(headDim); their absolute error is a relative error of the weights.
-    expect(difference, `at ${index}`).toBeLessThan(EPS * (16 + 4 * options.headDim));
+    // Scores reach 4 sqrt(headDim); their absolute error is a relative error of the weights. If factors are rounded to
+    // f16, rounding errors of a score add up like random numbers, which the scale makes independent of headDim.
+    const bound = inHalves(family) ? 16 * F16_EPS : EPS * (16 + 4 * options.headDim);
+    expect(difference, `at ${index}`).toBeLessThan(bound);
   });
 
   it('gives a sample the same bytes alone and in a batch', async (context) => {
@@ -84,6 +84,7 @@ describe.each(FAMILIES)('attention, %s', (family) => {
   it('gives the same bytes if scores are computed in parts', async (context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    if (family === 'matrix') return context.skip('scores stay in workgroup memory');
     const sizes = { heads: 3, headDim: 40, n: 2, scale: 0.1 };
     for (const options of [
       { ...sizes, queries: 300, keys: 200 },

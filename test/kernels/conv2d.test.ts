@@ -1,14 +1,20 @@
 import { ShapeError } from '../../src/errors.ts';
 import { type Conv2dOptions, conv2d, outputSize } from '../../src/kernels/conv2d/conv2d.ts';
-import type { Capabilities, Device, Family } from '../../src/kernels/device/device.ts';
+import type { Capabilities, Device } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { type ConvolutionInputs, referenceConv2d } from '../reference/conv2d.ts';
 import { cases } from './cases/conv2d.ts';
-import { type Activation, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import {
+  type Activation,
+  EPS,
+  F16_EPS,
+  inHalves,
+  maxDifference,
+  randomValues,
+  runRoutine,
+  testDevice,
+} from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
-
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
-const EPS = 2 ** -23;
-const F16_EPS = 2 ** -11;
 
 function inputsOf({ x, outChannels, kernel, ...options }: Conv2dOptions): ConvolutionInputs {
   const [c, n, h, w] = x;
@@ -70,7 +76,7 @@ describe.each(FAMILIES)('conv2d, %s', (family) => {
     // Winograd's transforms lose 4 to 6 bits, those of 7x7 tiles lose 8.
     const { steps } = conv2d(here.capabilities, options);
     const large = steps.some(({ kernel }) => kernel.name.startsWith('winograd7.'));
-    const eps = options.weights === 'f16' ? F16_EPS : (large ? 256 : 64) * EPS;
+    const eps = inHalves(family, options.weights) ? F16_EPS : (large ? 256 : 64) * EPS;
     const { difference, index } = maxDifference(y, referenceConv2d(options, inputs));
     expect(difference, `at ${index}`).toBeLessThan(2 * eps * Math.sqrt(terms) + 8 * EPS);
   });

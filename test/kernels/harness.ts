@@ -2,9 +2,9 @@
 // NaN, every buffer is followed by guard words that must keep their bits, and an uncaptured device error fails the
 // test.
 
-import { type Device, type DeviceOptions, openDevice } from '../../src/kernels/device/device.ts';
+import { type Device, type DeviceOptions, type Family, openDevice } from '../../src/kernels/device/device.ts';
 import { pack } from '../../src/kernels/device/packing.ts';
-import type { Routine } from '../../src/kernels/device/routine.ts';
+import type { Routine, WeightDtype } from '../../src/kernels/device/routine.ts';
 import {
   createStorage,
   idle,
@@ -122,6 +122,14 @@ export async function runRoutine(
   sequence.destroy();
   return results;
 }
+
+/** The distance from 1 to the next f32, and half the distance from 1 to the next f16. */
+export const EPS = 2 ** -23;
+export const F16_EPS = 2 ** -11;
+
+/** Whether the factors of a product are rounded to f16: as weights in f16, or by matrix units. */
+export const inHalves = (family: Family, weights: WeightDtype = 'f32'): boolean =>
+  family === 'matrix' || weights === 'f16';
 
 /** Returns reproducible values in [-1, 1) (mulberry32). */
 export function randomValues(count: number, seed = 1): Float32Array<ArrayBuffer> {

@@ -10,6 +10,7 @@
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
+import { withoutMatrix } from '../device/families.ts';
 import {
   accumulate,
   ceilDiv,
@@ -156,9 +157,10 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
  * @throws ShapeError if all three are requested and the numbers of queries and keys differ.
  */
 export function attentionGradient(
-  capabilities: Capabilities,
+  device: Capabilities,
   options: AttentionOptions & { readonly of: AttentionGradients },
 ): Routine {
+  const capabilities = withoutMatrix(device); // products of gradients stay f32
   const { heads, headDim, n, queries, keys, scale, causal = false, of } = options;
   if (of === 'qkv' && queries !== keys)
     throw new ShapeError(

@@ -14,7 +14,6 @@
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
 import type { Routine } from '../device/routine.ts';
-import { LARGEST_FUSED_HEAD } from './attention-fused.ts';
 import { attentionByGemm } from './attention-gemm.ts';
 import type { AttentionOptions } from './attention-options.ts';
 import { ATTENTIONS } from './families.ts';
@@ -37,6 +36,6 @@ export function attention(capabilities: Capabilities, options: AttentionOptions)
     throw new ShapeError(
       `attention: expected as many keys as queries in a causal attention, got ${queries} queries and ${keys} keys`,
     );
-  const routine = headDim <= LARGEST_FUSED_HEAD ? ATTENTIONS[capabilities.family].fused : attentionByGemm;
-  return routine(capabilities, options);
+  const { fused, fusedUpTo } = ATTENTIONS[capabilities.family];
+  return (headDim <= fusedUpTo ? fused : attentionByGemm)(capabilities, options);
 }

@@ -18,11 +18,13 @@
 // 1280 channels at 8x8 (bench/results/nvidia-h200.json).
 
 import type { Capabilities } from '../device/device.ts';
+import { withoutMatrix } from '../device/families.ts';
 import { ceilDiv } from '../device/kernel.ts';
 import type { Routine } from '../device/routine.ts';
 import { linear } from '../gemm/linear.ts';
 import { broadcastConv2d } from './conv2d-broadcast.ts';
 import { directConv2d } from './conv2d-direct.ts';
+import { matrixConv2d, reachesMatrix } from './conv2d-matrix.ts';
 import { factorBytes } from './conv2d-passes.ts';
 import { type Conv2dOptions, type Geometry, geometryOf } from './conv2d-shape.ts';
 import { tapsConv2d } from './conv2d-taps.ts';
@@ -50,9 +52,15 @@ export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Rout
   const places = plain.enlarge === 2 ? 3 : mapsFor(capabilities, plain).size + 2; // along one side of a tile
   const compact = plain.compact || factorBytes(plain, places) > capabilities.maxBindingBytes;
   const geometry = { ...plain, compact };
+  if (isProduct(geometry)) return linear(capabilities, options);
+  if (capabilities.family === 'matrix' && reachesMatrix(geometry))
+    return matrixConv2d(capabilities, geometry);
+  return inFamily(withoutMatrix(capabilities), geometry);
+}
+
+/** Returns the routine of the method that measured fastest in families without matrix units. */
+function inFamily(capabilities: Capabilities, geometry: Geometry): Routine {
   switch (methodOf(capabilities, geometry)) {
-    case 'product':
-      return linear(capabilities, options);
     case 'fused':
       return fusedConv2d(capabilities, geometry);
     case 'winograd':
@@ -68,7 +76,18 @@ export function conv2d(capabilities: Capabilities, options: Conv2dOptions): Rout
   }
 }
 
-type Method = 'product' | 'fused' | 'winograd' | 'upsample' | 'taps' | 'broadcast' | 'direct';
+/** Whether a convolution is one matrix product over all pixels, with only what a product can fuse. */
+const isProduct = ({ x, y, kernel, stride, enlarge, fused }: Geometry): boolean =>
+  kernel[0] === 1 &&
+  kernel[1] === 1 &&
+  stride === 1 &&
+  y[2] === x[2] &&
+  y[3] === x[3] &&
+  enlarge === 1 &&
+  fused.affine === undefined &&
+  !fused.embedding;
+
+type Method = 'fused' | 'winograd' | 'upsample' | 'taps' | 'broadcast' | 'direct';
 
 /** Compact weights are transformed for images of at least this many tiles. */
 const TRANSFORM_TILES = 16;
@@ -85,18 +104,9 @@ const TRANSFORM_TILES = 16;
  */
 function methodOf(capabilities: Capabilities, geometry: Geometry): Method {
   const { fusedUpTo, tapsAbove, broadcastAbove } = CONVOLUTIONS[capabilities.family];
-  const { x, y, kernel, stride, enlarge, top, left, compact, fused } = geometry;
+  const { x, y, kernel, stride, enlarge, top, left, compact } = geometry;
   const same = stride === 1 && y[2] === x[2] * enlarge && y[3] === x[3] * enlarge;
   const few = x[0] < 8 || y[0] < 8;
-  if (
-    kernel[0] === 1 &&
-    kernel[1] === 1 &&
-    same &&
-    enlarge === 1 &&
-    fused.affine === undefined &&
-    !fused.embedding
-  )
-    return 'product';
   if (kernel[0] === 3 && kernel[1] === 3 && stride === 1) {
     const centred = same && top === 1 && left === 1;
     const large = x[0] > 32 && mapsFor(capabilities, geometry).size === 7;

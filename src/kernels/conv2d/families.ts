@@ -27,6 +27,15 @@ interface ConvolutionVariant {
 
 const NEVER = Number.POSITIVE_INFINITY;
 
+const GPU: ConvolutionVariant = {
+  fusedUpTo: 0,
+  tapsAbove: NEVER,
+  broadcastAbove: NEVER,
+  tilesOf7: false,
+  channelsEach: 1,
+  passBytes: 2 ** 27,
+};
+
 export const CONVOLUTIONS: Readonly<Record<Family, ConvolutionVariant>> = {
   subgroup: {
     fusedUpTo: 16,
@@ -44,12 +53,6 @@ export const CONVOLUTIONS: Readonly<Record<Family, ConvolutionVariant>> = {
     channelsEach: 8,
     passBytes: 2 ** 27,
   },
-  tile: {
-    fusedUpTo: 0,
-    tapsAbove: NEVER,
-    broadcastAbove: NEVER,
-    tilesOf7: false,
-    channelsEach: 1,
-    passBytes: 2 ** 27,
-  },
+  tile: GPU,
+  matrix: GPU,
 };

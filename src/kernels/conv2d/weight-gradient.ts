@@ -5,6 +5,7 @@
 // 32x32 with stride 2 (n = 8).
 
 import type { Capabilities } from '../device/device.ts';
+import { withoutMatrix } from '../device/families.ts';
 import { divisor, walk } from '../device/indexing.ts';
 import {
   accumulate,
@@ -56,7 +57,8 @@ const CHANNELS = 8;
  * passes. The order of the sum depends on the shapes alone: within blocks of 1024 columns, then over the blocks.
  * @throws ShapeError if the options do not describe a convolution.
  */
-export function weightGradient(capabilities: Capabilities, options: WeightGradientOptions): Routine {
+export function weightGradient(device: Capabilities, options: WeightGradientOptions): Routine {
+  const capabilities = withoutMatrix(device); // products of gradients stay f32
   const geometry = geometryOf({ ...options, bias: false, weights: 'f32' });
   if (fitsWinograd(capabilities, geometry, BLOCK))
     return winogradWeightGradient(capabilities, geometry, BLOCK);

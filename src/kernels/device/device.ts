@@ -81,7 +81,7 @@ const OPTIONAL_FEATURES = [
   'subgroups',
   'shader-f16',
   'timestamp-query',
-  'chromium-experimental-subgroup-matrix',
+  MATRIX_FEATURE,
 ] as readonly string[] as readonly GPUFeatureName[];
 /** The limits that a device is requested with at the adapter's own values. */
 export const RAISED_LIMITS = [

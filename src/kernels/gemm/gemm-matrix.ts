@@ -15,51 +15,69 @@
 
 import type { Capabilities } from '../device/device.ts';
 import { defineKernel, type Kernel, u32 } from '../device/kernel.ts';
-import { type GemmSpec, gemmBindings, gemmGrid, gemmParts, gemmUniforms, unroll } from './gemm-spec.ts';
-import { MATRIX_MODULE, matrixBody, packed, rounds, type Staging, stageA, stripStart } from './matrix-body.ts';
-import { areaB, lanesOf, type MatrixTile, subgroups, tileName } from './matrix-tile.ts';
-import { gemmTileFor } from './matrix-tiles.ts';
+import type { TiledKernel } from '../device/tuning.ts';
+import {
+  type GemmSpec,
+  gemmBindings,
+  gemmGrid,
+  gemmParts,
+  gemmShape,
+  gemmUniforms,
+  unroll,
+} from './gemm-spec.ts';
+import { MATRIX_MODULE, matrixBody, packed, type Staging, stageA, stripStart } from './matrix-body.ts';
+import { areaB, lanesOf, type MatrixTile, tileName } from './matrix-tile.ts';
+import { matrixGemmTile, matrixGemmTiles } from './matrix-tiles.ts';
+
+const sizeOf = ({ m, columns, batch = [1, 1] }: GemmSpec) => ({
+  rows: m,
+  columns,
+  matrices: batch[0] * batch[1],
+});
+
+/** The GEMM of the `matrix` family with its tiles as data. */
+export const MATRIX_GEMM: TiledKernel<GemmSpec, MatrixTile> = {
+  shapeOf: (spec) => gemmShape('gemm.matrix', spec),
+  nameOf: tileName,
+  rule: (capabilities, spec) => matrixGemmTile(capabilities, sizeOf(spec)),
+  candidates: (capabilities, spec) => matrixGemmTiles(capabilities, sizeOf(spec)),
+  kernel: gemmMatrix,
+};
 
 /**
- * Returns a kernel for a GEMM with any numbers of rows, columns and products. A tile at the edge repeats the last row
- * or column of a factor, whose sums are not stored, and fills up k with zeros.
+ * Returns the kernel with a tile that is possible on the device (`tileFault`), for any numbers of rows, columns and
+ * products. A tile at the edge repeats the last row or column of a factor, whose sums are not stored, and fills up k
+ * with zeros.
  */
-export const gemmMatrix = (capabilities: Capabilities, spec: GemmSpec): Kernel =>
-  gemmMatrixTile(capabilities, spec, gemmTileFor(capabilities, spec));
-
-/** Returns the kernel with a tile that is possible on the device (`tileFault`). */
-export function gemmMatrixTile(capabilities: Capabilities, spec: GemmSpec, tile: MatrixTile): Kernel {
+export function gemmMatrix(capabilities: Capabilities, spec: GemmSpec, tile: MatrixTile): Kernel {
   const { load, depth, columns } = tile;
   const lanes = lanesOf(capabilities);
-  const threads = lanes * subgroups(tile);
   const wide = columns / load;
-  const total = depth * wide;
   const perLoad = load / 4;
   const { aType = 'f32', bias = false } = spec;
   const row = (line: string) => ({ at: `k + ${line}`, exists: `k + ${line} < u.k` });
-  const a = stageA(tile, lanes, 1, { type: aType, first: 'at.a', row });
-  const place = (s: number): string => /* wgsl */ `
-  let lineB${s} = (index + ${s * threads}u) / ${wide}u;
-  let placeB${s} = (index + ${s * threads}u) % ${wide}u;
-  let toB${s} = lineB${s} * ${(columns + tile.pad) / load}u + placeB${s};
+  const staging: Staging = {
+    start: 'var k = 0u;',
+    advance: `k += ${depth}u;`,
+    a: stageA(tile, 1, { type: aType, first: 'at.a', row }),
+    b: {
+      total: depth * wide,
+      place: (id, index) => /* wgsl */ `
+  let lineB${id} = ${index} / ${wide}u;
+  let placeB${id} = ${index} % ${wide}u;
+  let toB${id} = lineB${id} * ${(columns + tile.pad) / load}u + placeB${id};
   ${unroll(
     perLoad,
-    (v) => `let fromB${s}_${v} = at.b + min(at.col + placeB${s} * ${perLoad}u + ${v}u, u.columns - 1u);
-  var nextB${s}_${v}: vec4f;`,
-  )}`;
-  const fetchB = (s: number): string => /* wgsl */ `if (k + lineB${s} < u.k) {
-      let at = (k + lineB${s}) * u.bPitch;
-      ${unroll(perLoad, (v) => `nextB${s}_${v} = b[fromB${s}_${v} + at];`)}
-    } else { ${unroll(perLoad, (v) => `nextB${s}_${v} = vec4f();`)} }`;
-  const staging: Staging = {
-    before: `var k = 0u;
-  ${a.before}
-  ${unroll(Math.ceil(total / threads), place)}`,
-    fetch: `${a.fetch}
-    ${rounds(total, threads, fetchB)}
-    k += ${depth}u;`,
-    store: (half) => `${a.store(half)}
-    ${rounds(total, threads, (s) => `tileB[${stripStart(half, areaB(tile, 1) / load)}toB${s}] = ${packed('f32', load, (v) => `nextB${s}_${v}`)};`)}`,
+    (v) => `let fromB${id}_${v} = at.b + min(at.col + placeB${id} * ${perLoad}u + ${v}u, u.columns - 1u);
+  var nextB${id}_${v}: vec4f;`,
+  )}`,
+      fetch: (id) => /* wgsl */ `if (k + lineB${id} < u.k) {
+      let rowB = (k + lineB${id}) * u.bPitch;
+      ${unroll(perLoad, (v) => `nextB${id}_${v} = b[fromB${id}_${v} + rowB];`)}
+    } else { ${unroll(perLoad, (v) => `nextB${id}_${v} = vec4f();`)} }`,
+      store: (id, half) =>
+        `tileB[${stripStart(half, areaB(tile, 1) / load)}toB${id}] = ${packed('f32', load, (v) => `nextB${id}_${v}`)};`,
+    },
   };
   const size = { rows: tile.rows, columns, load: 4 } as const;
   return defineKernel({

@@ -8,8 +8,7 @@
 // - Tiles of 128 x 128 x 16 in workgroup memory: 28 on lavapipe, where a barrier suspends and resumes a
 //   subgroup. On the H200 64 x 128 x 8 reaches 33.7, and 128 x 64 x 16 (`tile` here, whose sizes are data) 45.2.
 // - Operands broadcast from lane to lane: 85 on lavapipe (`subgroup` here).
-// - bench/matrix-kernels/gemm-matrix.ts, matrix units with f16 factors and f32 sums: 214 on the H200, and 275 without
-//   Dawn's bounds checks.
+// - Matrix units with f16 factors and f32 sums (`matrix` here): 214 on the H200, and 275 without Dawn's bounds checks.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
@@ -18,6 +17,7 @@ import { type Kernel, pad4 } from '../device/kernel.ts';
 import { transposed } from '../device/packing.ts';
 import type { Packing, WeightDtype } from '../device/routine.ts';
 import { tunedKernel } from '../device/tuning.ts';
+import { MATRIX_GEMM } from './gemm-matrix.ts';
 import { gemmPlain } from './gemm-plain.ts';
 import type { GemmSpec } from './gemm-spec.ts';
 import { SUBGROUP_GEMM } from './gemm-subgroup.ts';
@@ -28,6 +28,7 @@ export type { GemmSpec, Matrices } from './gemm-spec.ts';
 const GEMMS: Readonly<Record<Family, (capabilities: Capabilities, spec: GemmSpec) => Kernel>> = {
   subgroup: (capabilities, spec) => tunedKernel(SUBGROUP_GEMM, capabilities, spec),
   tile: (capabilities, spec) => tunedKernel(TILE_GEMM, capabilities, spec),
+  matrix: (capabilities, spec) => tunedKernel(MATRIX_GEMM, capabilities, spec),
   plain: (_, spec) => gemmPlain(spec),
 };
 

@@ -16,21 +16,32 @@ export const MATRIX_MODULE = {
 /** The type that holds a vector of f16 values in workgroup memory. */
 export const HALVES = { 2: 'u32', 4: 'vec2u', 8: 'vec4u' } as const;
 
-/** WGSL that stages the strips of a and b in workgroup memory. */
+/** WGSL that stages the vectors of a strip in workgroup memory. `id` tells the vectors of an invocation apart. */
+export interface StagedVectors {
+  /** Vectors of a strip. */
+  readonly total: number;
+  /** Declares what stays the same from strip to strip, and registers; `index` is WGSL of the vector's index. */
+  readonly place: (id: string, index: string) => string;
+  /** Loads the vector from storage into its registers. */
+  readonly fetch: (id: string) => string;
+  /** Writes the registers to workgroup memory; `half` is 0 or the name of the u32 that counts strips there. */
+  readonly store: (id: string, half: string) => string;
+}
+
+/** How both factors are staged. */
 export interface Staging {
-  /** Declarations before the loop: registers and offsets. */
-  readonly before: string;
-  /** Loads the next strip into registers; the caller advances the offsets. */
-  readonly fetch: string;
-  /** Writes the registers to `tileA` and `tileB`; `half` is 0 or the name of the u32 that counts strips there. */
-  readonly store: (half: string) => string;
+  readonly a: StagedVectors;
+  readonly b: StagedVectors;
+  /** WGSL of variables that say where the next strip begins, and of their step to the strip after it. */
+  readonly start: string;
+  readonly advance: string;
 }
 
 /**
  * Returns WGSL in which `threads` invocations process `total` vectors: `line(s)` for each round s, guarded if
  * the round is partial.
  */
-export const rounds = (total: number, threads: number, line: (s: number) => string): string =>
+const rounds = (total: number, threads: number, line: (s: number) => string): string =>
   unroll(Math.ceil(total / threads), (s) =>
     (s + 1) * threads <= total ? `{ ${line(s)} }` : `if (index + ${s * threads}u < ${total}u) { ${line(s)} }`,
   );
@@ -62,19 +73,50 @@ export interface MatrixBody {
   readonly place: string;
 }
 
-const loopOf = ({ fetch, store }: Staging, pipeline: MatrixTile['pipeline'], multiply: string): string => {
+/** Returns WGSL of the loop over the strips. */
+function loopOf(
+  { a, b, start, advance }: Staging,
+  pipeline: MatrixTile['pipeline'],
+  threads: number,
+  multiply: string,
+): string {
+  const both = (line: (staged: StagedVectors, s: number) => string) =>
+    [a, b].map((staged) => rounds(staged.total, threads, (s) => line(staged, s))).join('\n    ');
+  const places = [a, b].map(({ total, place }) =>
+    unroll(Math.ceil(total / threads), (s) => place(`${s}`, `(index + ${s * threads}u)`)),
+  );
+  const fetch = `${both((staged, s) => staged.fetch(`${s}`))}
+    ${advance}`;
+  const store = (half: string) => both((staged, s) => staged.store(`${s}`, half));
   switch (pipeline) {
+    // Nothing stays in registers, so a loop over the vectors keeps the text short.
     case 'none':
       return /* wgsl */ `
+  ${start}
   for (var step = 0u; step < u.steps; step++) {
-    ${fetch}
-    ${store('0u')}
+    ${[a, b]
+      .map(
+        ({
+          total,
+          place,
+          fetch,
+          store,
+        }) => /* wgsl */ `for (var item = index; item < ${total}u; item += ${threads}u) {
+      ${place('', 'item')}
+      ${fetch('')}
+      ${store('', '0u')}
+    }`,
+      )
+      .join('\n    ')}
+    ${advance}
     workgroupBarrier();
     ${multiply}
     workgroupBarrier();
   }`;
     case 'registers':
       return /* wgsl */ `
+  ${start}
+  ${places.join('\n  ')}
   ${fetch}
   for (var step = 0u; step < u.steps; step++) {
     ${store('0u')}
@@ -85,6 +127,8 @@ const loopOf = ({ fetch, store }: Staging, pipeline: MatrixTile['pipeline'], mul
   }`;
     case 'double':
       return /* wgsl */ `
+  ${start}
+  ${places.join('\n  ')}
   ${fetch}
   ${store('0u')}
   workgroupBarrier();
@@ -98,7 +142,7 @@ const loopOf = ({ fetch, store }: Staging, pipeline: MatrixTile['pipeline'], mul
     default:
       return pipeline satisfies never;
   }
-};
+}
 
 /**
  * Returns WGSL of workgroup memory and `main`: the loop over k and the epilogue, shared by GEMM and
@@ -125,21 +169,24 @@ export function matrixBody({
   const strip = (size: number) => (strips(tile) === 2 ? ` + half * ${size}u` : '');
 
   // Offsets and strides count elements of the array, which are vectors of f16 values.
-  const loadA = (i: number, k: number): string =>
-    `subgroupMatrixLoad<${left}, col_major>(&tileA, fromA + ${k * pitchA + (i * unit.M) / load}u${strip(sizeA)}, ${pitchA}u)`;
-  const loadB = (j: number, k: number): string =>
-    `subgroupMatrixLoad<${right}, row_major>(&tileB, fromB + ${k * pitchB + (j * unit.N) / wideB}u${strip(sizeB)}, ${pitchB}u)`;
-  const multiply = unroll(
-    (taps * tile.depth) / unit.K,
-    (s) => /* wgsl */ `{
-      ${unroll(down, (i) => `let a${i} = ${loadA(i, s * unit.K)};`)}
+  const [stepA, stepB] = [unit.K * pitchA, unit.K * pitchB];
+  const loadA = (i: number, s: string): string =>
+    `subgroupMatrixLoad<${left}, col_major>(&tileA, fromA + ${s} * ${stepA}u + ${(i * unit.M) / load}u${strip(sizeA)}, ${pitchA}u)`;
+  const loadB = (j: number, s: string): string =>
+    `subgroupMatrixLoad<${right}, row_major>(&tileB, fromB + ${s} * ${stepB}u + ${(j * unit.N) / wideB}u${strip(sizeB)}, ${pitchB}u)`;
+  const product = (s: string): string => /* wgsl */ `{
+      ${unroll(down, (i) => `let a${i} = ${loadA(i, s)};`)}
       ${unroll(
         across,
-        (j) => `{ let b0 = ${loadB(j, s * unit.K)};
+        (j) => `{ let b0 = ${loadB(j, s)};
       ${unroll(down, (i) => `sum${i}_${j} = subgroupMatrixMultiplyAccumulate(a${i}, b0, sum${i}_${j});`)} }`,
       )}
-    }`,
-  );
+    }`;
+  const products = (taps * tile.depth) / unit.K;
+  const multiply =
+    tile.pipeline === 'none'
+      ? `for (var s = 0u; s < ${products}u; s++) ${product('s')}`
+      : unroll(products, (s) => product(`${s}u`));
 
   // Each subgroup writes a strip of `count` result matrices to workgroup memory, and its lanes read rows of four.
   const count = scratchMatrices(tile);
@@ -179,8 +226,7 @@ fn main(@builtin(local_invocation_index) index: u32, @builtin(workgroup_id) grou
   ${unroll(down, (i) => unroll(across, (j) => `var sum${i}_${j}: ${result};`))}
   let fromA = partRow / ${load}u;
   let fromB = partColumn / ${wideB}u;
-  ${staging.before}
-  ${loopOf(staging, tile.pipeline, multiply)}
+  ${loopOf(staging, tile.pipeline, lanes * subgroups(tile), multiply)}
   ${finish}
 }
 `;
@@ -199,43 +245,33 @@ interface RowsOfA {
  * Returns WGSL that stages a strip of a: `taps * tile.depth` rows from storage, whose vectors hold four elements and
  * whose rows are `u.aPitch` vectors apart. Lines without a row become zeros. Columns after the last, `u.m`, repeat it.
  */
-export function stageA(
-  tile: MatrixTile,
-  lanes: number,
-  taps: number,
-  { type, first, row }: RowsOfA,
-): Staging {
+export function stageA(tile: MatrixTile, taps: number, { type, first, row }: RowsOfA): StagedVectors {
   const { load, rows, depth } = tile;
-  const threads = lanes * subgroups(tile);
   const wide = rows / load;
-  const total = taps * depth * wide;
   const perLoad = load / 4;
   const vector = type === 'f16' ? 'vec2u' : 'vec4f';
-  const place = (s: number): string => /* wgsl */ `
-  let lineA${s} = (index + ${s * threads}u) / ${wide}u;
-  let placeA${s} = (index + ${s * threads}u) % ${wide}u;
-  let toA${s} = lineA${s} * ${(rows + tile.pad) / load}u + placeA${s};
+  return {
+    total: taps * depth * wide,
+    place: (id, index) => /* wgsl */ `
+  let lineA${id} = ${index} / ${wide}u;
+  let placeA${id} = ${index} % ${wide}u;
+  let toA${id} = lineA${id} * ${(rows + tile.pad) / load}u + placeA${id};
   ${unroll(
     perLoad,
-    (v) => `let fromA${s}_${v} = ${first} + min(firstRow / 4u + placeA${s} * ${perLoad}u + ${v}u, (u.m - 1u) / 4u);
-  var nextA${s}_${v}: ${vector};`,
-  )}`;
-  return {
-    before: unroll(Math.ceil(total / threads), place),
+    (
+      v,
+    ) => `let fromA${id}_${v} = ${first} + min(firstRow / 4u + placeA${id} * ${perLoad}u + ${v}u, (u.m - 1u) / 4u);
+  var nextA${id}_${v}: ${vector};`,
+  )}`,
     // These are branches because a select would wait for the load here, in the middle of the prefetch.
-    fetch: rounds(total, threads, (s) => {
-      const { at, exists } = row(`lineA${s}`);
+    fetch(id) {
+      const { at, exists } = row(`lineA${id}`);
       return /* wgsl */ `if (${exists}) {
       let at = (${at}) * u.aPitch;
-      ${unroll(perLoad, (v) => `nextA${s}_${v} = a[fromA${s}_${v} + at];`)}
-    } else { ${unroll(perLoad, (v) => `nextA${s}_${v} = ${vector}();`)} }`;
-    }),
-    store: (half) =>
-      rounds(
-        total,
-        threads,
-        (s) =>
-          `tileA[${stripStart(half, areaA(tile, taps) / load)}toA${s}] = ${packed(type, load, (v) => `nextA${s}_${v}`)};`,
-      ),
+      ${unroll(perLoad, (v) => `nextA${id}_${v} = a[fromA${id}_${v} + at];`)}
+    } else { ${unroll(perLoad, (v) => `nextA${id}_${v} = ${vector}();`)} }`;
+    },
+    store: (id, half) =>
+      `tileA[${stripStart(half, areaA(tile, taps) / load)}toA${id}] = ${packed(type, load, (v) => `nextA${id}_${v}`)};`,
   };
 }

@@ -12,8 +12,11 @@ interface SumVariant {
   readonly softmaxWidth: number;
 }
 
+const GPU: SumVariant = { reduction: 'tree', longestSum: 16384, softmaxMembers: 16, softmaxWidth: 8 };
+
 export const SUMS: Readonly<Record<Family, SumVariant>> = {
   subgroup: { reduction: 'subgroup', longestSum: 2048, softmaxMembers: 1, softmaxWidth: 16 },
   plain: { reduction: 'tree', longestSum: 2048, softmaxMembers: 1, softmaxWidth: 16 },
-  tile: { reduction: 'tree', longestSum: 16384, softmaxMembers: 16, softmaxWidth: 8 },
+  tile: GPU,
+  matrix: GPU,
 };
