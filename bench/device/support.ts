@@ -2,6 +2,7 @@
 // flags that enable f16 and matrix units on NVIDIA.
 
 import { type Capabilities, type Family, listDevices, openDevice } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { adapterWith, EXTRA_FLAGS, type MatrixConfig, matrixConfigs, NO_ADAPTER, openWith } from '../dawn.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 
@@ -39,7 +40,7 @@ function reportOf({ info, features, limits }: GPUAdapter): AdapterReport {
 /** Returns `true` for each family whose device opens, else the error. */
 async function familiesOf(open: (family: Family) => Promise<Capabilities>): Promise<Record<string, unknown>> {
   const found: Record<string, unknown> = {};
-  for (const family of ['plain', 'tile', 'subgroup'] as const) {
+  for (const family of FAMILIES) {
     try {
       await open(family);
       found[family] = true;

@@ -1,6 +1,7 @@
 // `--mode test`: runs the kernel tests of this repository on this device, and records the largest error and bound of
 // each. It runs the test files themselves (see test/kernels/test-functions.ts).
 
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { closeTestDevices, testDevice } from '../../test/kernels/harness.ts';
 import { type CaseResult, type RecordedCase, runCase, takeFile } from '../../test/kernels/test-functions.ts';
 import type { Session, Step } from './session.ts';
@@ -112,8 +113,7 @@ export async function testKernels(session: Session, step: Step): Promise<TestRes
   };
   collect();
   const unavailable = new Set<string>();
-  for (const family of ['plain', 'tile', 'subgroup'] as const)
-    await testDevice({ family }).catch(() => unavailable.add(family));
+  for (const family of FAMILIES) await testDevice({ family }).catch(() => unavailable.add(family));
   for (const [key, list] of collected) {
     const [op, family] = key.split(' ') as [string, string];
     if (unavailable.has(family)) continue;

@@ -4,7 +4,8 @@ import {
   attentionGradient,
 } from '../../src/kernels/attention/attention-backward.ts';
 import type { AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
-import type { Capabilities, Device, Family } from '../../src/kernels/device/device.ts';
+import type { Capabilities, Device } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { referenceAttentionGradients } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
@@ -18,7 +19,6 @@ const chosen = cases.filter(
   ({ options: { queries, keys, n } }) => queries * keys * n < 6000 || queries === 144,
 );
 
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;
 
 const inputsOf = ({ heads, headDim, n, queries, keys }: AttentionOptions) => ({

@@ -57,7 +57,7 @@ describe.each(FAMILIES)('attention, %s', (family) => {
     );
     // Scores reach 4 sqrt(headDim); their absolute error is a relative error of the weights. If factors are rounded to
     // f16, rounding errors of a score add up like random numbers, which the scale makes independent of headDim.
-    const bound = inHalves(family) ? 16 * F16_EPS : EPS * (16 + 4 * options.headDim);
+    const bound = inHalves(family) ? 4 * F16_EPS : EPS * (16 + 4 * options.headDim);
     expect(difference, `at ${index}`).toBeLessThan(bound);
   });
 

@@ -1,13 +1,12 @@
 import { ShapeError } from '../../src/errors.ts';
-import type { Capabilities, Family } from '../../src/kernels/device/device.ts';
+import type { Capabilities } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { f32ToF16 } from '../../src/kernels/device/half.ts';
 import { pack } from '../../src/kernels/device/packing.ts';
 import type { Packing } from '../../src/kernels/device/routine.ts';
 import { type GemmSpec, gemm, packMatrix, packVector } from '../../src/kernels/gemm/gemm.ts';
-import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import { F16_EPS, inHalves, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
-
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 
 /**
  * Two by three products in buffers with gaps: the distances between rows, matrices and groups of matrices are
@@ -80,7 +79,9 @@ describe.each(FAMILIES)('gemm, %s', (family) => {
       places.map((i) => c![i]!),
       places.map((i) => expected[i]!),
     );
-    expect(difference, `at ${places[index]}`).toBeLessThan(1e-5);
+    expect(difference, `at ${places[index]}`).toBeLessThan(
+      inHalves(family) ? 2 * F16_EPS * Math.sqrt(spec.k) : 1e-5,
+    );
     const written = c!.filter((value) => !Number.isNaN(value)).length;
     // 74 columns take 19 vec4s, so each row has two more values at its end.
     expect(written).toBe(6 * 21 * 76);
@@ -112,7 +113,13 @@ describe.each(FAMILIES)('gemm, %s', (family) => {
 });
 
 describe('gemm as data', () => {
-  const capabilities = { subgroupSize: 8 } as Capabilities;
+  const capabilities = {
+    subgroupSize: 8,
+    matrix: [{ M: 8, N: 8, K: 8 }],
+    workgroupBytes: 32768,
+    maxInvocations: 1024,
+    software: true,
+  } as Partial<Capabilities> as Capabilities;
   const dense = (m: number, k: number, columns: number): GemmSpec => ({
     m,
     k,
@@ -124,7 +131,7 @@ describe('gemm as data', () => {
 
   it.each(FAMILIES)('has the same WGSL for all shapes with one tile, %s', (family) => {
     const texts = new Set(
-      [dense(128, 64, 64), dense(256, 5, 33), dense(320, 777, 4096)].map(
+      [dense(128, 64, 64), dense(256, 5, 33), dense(320, 777, 256)].map(
         (shape) => gemm({ ...capabilities, family }, shape).wgsl,
       ),
     );

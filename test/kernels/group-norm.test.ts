@@ -1,5 +1,6 @@
 import { ShapeError } from '../../src/errors.ts';
-import type { Device, Family } from '../../src/kernels/device/device.ts';
+import type { Device } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import type { Routine } from '../../src/kernels/device/routine.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { ACTIVATIONS } from '../../src/kernels/elementwise/activation.ts';
@@ -14,7 +15,6 @@ import { cases } from './cases/group-norm.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { describe, expect, it } from './test-functions.ts';
 
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;
 
 type Inputs = NormInputs & { readonly x: Float32Array; readonly embedding: Float32Array };

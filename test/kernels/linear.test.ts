@@ -1,14 +1,20 @@
 import { ShapeError } from '../../src/errors.ts';
-import type { Device, Family } from '../../src/kernels/device/device.ts';
+import type { Device } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { type LinearOptions, linear } from '../../src/kernels/gemm/linear.ts';
 import { type LinearInputs, referenceLinear } from '../reference/linear.ts';
 import { cases } from './cases/linear.ts';
-import { type Activation, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import {
+  type Activation,
+  EPS,
+  F16_EPS,
+  inHalves,
+  maxDifference,
+  randomValues,
+  runRoutine,
+  testDevice,
+} from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
-
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
-const EPS = 2 ** -23;
-const F16_EPS = 2 ** -11;
 
 function inputsOf({ x: [c, n, h, w], outChannels, bias, residual }: LinearOptions): LinearInputs {
   return {
@@ -46,7 +52,8 @@ describe.each(FAMILIES)('linear, %s', (family) => {
     const y = await run(here, options, inputs);
     const terms = options.x[0];
     // A sum of random terms grows as sqrt(terms), and so does the standard deviation of its rounding errors.
-    const rounding = EPS * (8 + terms) + (options.weights === 'f16' ? 2 * F16_EPS * Math.sqrt(terms) : 0);
+    const rounding =
+      EPS * (8 + terms) + (inHalves(family, options.weights) ? 2 * F16_EPS * Math.sqrt(terms) : 0);
     const { difference, index } = maxDifference(y, referenceLinear(options, inputs));
     expect(difference, `at ${index}`).toBeLessThan(rounding);
   });

@@ -1,6 +1,6 @@
 // Tests the gradients of mixing x_t and of the errors, and those of picking samples and rows of tables.
 
-import type { Family } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { type Distance, errorsGradient, type Residual } from '../../src/kernels/diffusion/error-reduction.ts';
 import { type NoiseSource, scaleByLevel, slotsGradient } from '../../src/kernels/diffusion/mix.ts';
@@ -13,7 +13,6 @@ import { maxDifference, randomValues, runRoutine, testDevice } from './harness.t
 import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const shapes: readonly Shape[] = [
   [1, 1, 1, 1],
   [1, 5, 1, 3],

@@ -1,7 +1,7 @@
 // Tests both ends of an evaluation, mixing x_t and reducing the error, which must use the same noise.
 
 import { ShapeError } from '../../src/errors.ts';
-import type { Family } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { type Distance, errorReduction, type Residual } from '../../src/kernels/diffusion/error-reduction.ts';
 import { mix, type NoiseSource } from '../../src/kernels/diffusion/mix.ts';
@@ -10,7 +10,6 @@ import { type BatchIndices, type NoiseFunction, referenceErrors, referenceMix } 
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { describe, expect, it } from './test-functions.ts';
 
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const KINDS: readonly { readonly distance: Distance; readonly residual?: Residual }[] = [
   { distance: 'l2' },
   { distance: 'l1' },

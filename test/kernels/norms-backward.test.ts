@@ -1,4 +1,5 @@
-import type { Device, Family } from '../../src/kernels/device/device.ts';
+import type { Device } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import type { Activation } from '../../src/kernels/elementwise/activation.ts';
 import type { GroupNormOptions } from '../../src/kernels/norm/group-norm.ts';
 import { groupNormGradient, groupNormSums } from '../../src/kernels/norm/group-norm-backward.ts';
@@ -9,7 +10,6 @@ import { shapes } from './cases/shapes.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
 
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const EPS = 2 ** -23;
 
 /** Returns the scale of gradients, which are large for a tiny group with a tiny variance. */

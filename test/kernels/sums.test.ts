@@ -1,4 +1,4 @@
-import type { Family } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { sumColumns, sumPixels } from '../../src/kernels/norm/sums.ts';
 import { shapes } from './cases/shapes.ts';
@@ -6,7 +6,6 @@ import { maxDifference, randomValues, runRoutine, testDevice } from './harness.t
 import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 
 /**
  * Lengths around the one from which several groups of invocations sum a row, and the longest sums of a training batch.

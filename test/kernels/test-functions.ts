@@ -3,6 +3,8 @@
 // device that has no Vitest: there the functions record the tests, and `runCase` runs one test and returns
 // its errors and their bounds.
 
+import { FAMILIES } from '../../src/kernels/device/families.ts';
+
 type Vitest = Pick<typeof import('vitest'), 'afterAll' | 'describe' | 'expect' | 'it'>;
 
 /** A comparison of a number with a bound, or of values with values (0 if equal, else infinity, against 0). */
@@ -41,8 +43,6 @@ let collecting = false;
 let cases: RecordedCase[] = [];
 let comparisons: Comparison[] = [];
 let group: { readonly name: string; readonly family: string } = { name: '', family: '' };
-
-const FAMILIES: readonly unknown[] = ['plain', 'tile', 'subgroup'];
 
 /** Fills in a title like Vitest: `%s`, `%i` and the like in order, `$name` and `$a.b` from the case. */
 function titled(title: string, row: unknown): string {
@@ -91,7 +91,7 @@ const describeRecorded = Object.assign((name: string, body: () => void): void =>
     (rows: readonly unknown[]) =>
     (name: string, body: (...row: unknown[]) => void): void => {
       for (const row of rows)
-        inGroup(titled(name, row), FAMILIES.includes(row) ? String(row) : '', () =>
+        inGroup(titled(name, row), (FAMILIES as readonly unknown[]).includes(row) ? String(row) : '', () =>
           body(...(Array.isArray(row) ? row : [row])),
         );
     },

@@ -2,13 +2,12 @@
 
 import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d/conv2d.ts';
 import { weightGradient } from '../../src/kernels/conv2d/weight-gradient.ts';
-import type { Family } from '../../src/kernels/device/device.ts';
+import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { referenceConv2dBackward } from '../reference/conv2d.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
-const FAMILIES: readonly Family[] = ['plain', 'tile', 'subgroup'];
 const SAME = { kernel: [3, 3], padding: [1, 1, 1, 1] } as const;
 
 const cases = (

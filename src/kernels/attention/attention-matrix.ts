@@ -114,6 +114,7 @@ const MATRIX_ATTENTION: TiledKernel<AttentionOptions, AttentionTile> = {
     return tiles.filter(({ keys }) => keys === tiles[0]!.keys);
   },
   kernel: attentionMatrixKernel,
+  example: { heads: 8, headDim: 64, n: 1, queries: 1024, keys: 1024, scale: 0.125 },
 };
 
 /** Returns the routine on matrix units, or products around a softmax for heads that do not fit a workgroup. */

@@ -22,7 +22,7 @@ import { MATRIX_MODULE, matrixBody, type Staging, stageA } from '../gemm/matrix-
 import { lanesOf, type MatrixTile, tileName } from '../gemm/matrix-tile.ts';
 import { matrixConvTile, matrixConvTiles } from '../gemm/matrix-tiles.ts';
 import { stagedPixels } from './conv2d-matrix-pixels.ts';
-import { epilogue, fusedTag, type Geometry, prologue } from './conv2d-shape.ts';
+import { epilogue, fusedTag, type Geometry, geometryOf, prologue } from './conv2d-shape.ts';
 import { packRows, paddedChannels } from './conv2d-weights.ts';
 
 /** Returns whether the kernel can compute a convolution: rows of up to three taps and strides of up to two. */
@@ -47,6 +47,17 @@ export const MATRIX_CONV: TiledKernel<Geometry, MatrixTile> = {
   rule: (capabilities, geometry) => matrixConvTile(capabilities, sizeOf(geometry), geometry.kernel[1]),
   candidates: (capabilities, geometry) => matrixConvTiles(capabilities, sizeOf(geometry), geometry.kernel[1]),
   kernel: conv2dMatrixKernel,
+  example: geometryOf({
+    x: [320, 1, 64, 64],
+    outChannels: 320,
+    kernel: [3, 3],
+    padding: [1, 1, 1, 1],
+    bias: true,
+    affine: 'silu',
+    embedding: true,
+    residual: true,
+    weights: 'f16',
+  }),
 };
 
 /** The operands that bindings with other names than theirs read. */

@@ -37,8 +37,10 @@ const versions = new WeakMap<object, Map<string, string>>();
 function versionOf<Spec, Tile>(tiled: TiledKernel<Spec, Tile>, capabilities: Capabilities): string {
   const known = versions.get(tiled) ?? new Map<string, string>();
   versions.set(tiled, known);
-  const { subgroupSize, f16, maxInvocations, workgroupBytes, software } = capabilities;
-  const key = [subgroupSize, f16, maxInvocations, workgroupBytes, software].join();
+  const { subgroupSize, subgroupMaxSize, matrix, f16, maxInvocations, workgroupBytes, software } =
+    capabilities;
+  const subgroups = [subgroupSize, subgroupMaxSize, JSON.stringify(matrix)];
+  const key = [...subgroups, f16, maxInvocations, workgroupBytes, software].join();
   let version = known.get(key);
   if (version === undefined) {
     const tiles = [tiled.rule(capabilities, tiled.example), ...tiled.candidates(capabilities, tiled.example)];

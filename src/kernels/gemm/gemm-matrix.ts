@@ -17,6 +17,7 @@ import type { Capabilities } from '../device/device.ts';
 import { defineKernel, type Kernel, u32 } from '../device/kernel.ts';
 import type { TiledKernel } from '../device/tuning.ts';
 import {
+  EXAMPLE,
   type GemmSpec,
   gemmBindings,
   gemmGrid,
@@ -42,6 +43,7 @@ export const MATRIX_GEMM: TiledKernel<GemmSpec, MatrixTile> = {
   rule: (capabilities, spec) => matrixGemmTile(capabilities, sizeOf(spec)),
   candidates: (capabilities, spec) => matrixGemmTiles(capabilities, sizeOf(spec)),
   kernel: gemmMatrix,
+  example: EXAMPLE,
 };
 
 /**
