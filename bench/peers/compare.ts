@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import type { Case } from './cases.ts';
 import { dataOf, readArray, relativeError } from './data.ts';
+import { isDisturbed, totalMs } from './other-work.ts';
 import { type PeerProcess, startPeer } from './peer-process.ts';
 import { KINDS, type Kind, type Reply } from './protocol.ts';
 import type { CaseResult, PeerResult, Results } from './results.ts';
@@ -41,6 +42,9 @@ const MOST_ERROR = 1e-3;
 /** The most runs of one sample. */
 const MOST_RUNS = 200;
 
+/** How often a sample is taken until no other work disturbs it. */
+const MOST_ATTEMPTS = 3;
+
 /** How long to wait before a sample: after a run, the threads of onnxruntime spin for 30 ms. */
 const PAUSE_MS = 40;
 
@@ -53,6 +57,8 @@ interface Ready {
   readonly note: string | undefined;
   readonly runs: Record<Kind, number>;
   readonly samples: Record<Kind, number[]>;
+  /** The kind of each sample that other work disturbed at every attempt. */
+  readonly disturbed: Kind[];
 }
 
 export async function compare(options: CompareOptions): Promise<Results> {
@@ -100,7 +106,14 @@ export async function compare(options: CompareOptions): Promise<Results> {
     }
     const runs: Record<Kind, number> = { resident: 1, call: 1 };
     for (const kind of KINDS) runs[kind] = await calibrate(peer, kind, opened);
-    return { process: peer, error, note: opened.note, runs, samples: { resident: [], call: [] } };
+    return {
+      process: peer,
+      error,
+      note: opened.note,
+      runs,
+      samples: { resident: [], call: [] },
+      disturbed: [],
+    };
   }
 
   /** Returns how many runs make a sample of the wanted length, after those runs have warmed up. */
@@ -111,6 +124,24 @@ export async function compare(options: CompareOptions): Promise<Results> {
     const runs = Math.max(1, Math.min(most, Math.ceil(sampleMs / ms!)));
     if (runs > 1) await peer.request({ do: 'time', kind, runs });
     return runs;
+  }
+
+  /** Adds a sample; repeats it if other work disturbed it, and keeps the last one. */
+  async function takeSample({ process: peer, runs, samples, disturbed }: Ready, kind: Kind): Promise<void> {
+    let last = 0;
+    for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt++) {
+      await setTimeout(PAUSE_MS);
+      const [start, before] = [performance.now(), totalMs()];
+      const { ms, cpuMs } = await peer.request({ do: 'time', kind, runs: runs[kind] });
+      const [elapsed, after] = [performance.now() - start, totalMs()];
+      last = ms!;
+      if (before === undefined || !isDisturbed(after! - before - cpuMs!, elapsed)) {
+        samples[kind].push(last);
+        return;
+      }
+    }
+    samples[kind].push(last);
+    disturbed.push(kind);
   }
 
   async function runCase(work: Case): Promise<CaseResult> {
@@ -138,11 +169,9 @@ export async function compare(options: CompareOptions): Promise<Results> {
     }
     for (let round = 0; round < rounds; round++)
       for (const kind of KINDS)
-        for (const [id, { process: peer, runs, samples }] of [...ready]) {
+        for (const [id, peer] of [...ready]) {
           try {
-            await setTimeout(PAUSE_MS);
-            const { ms } = await peer.request({ do: 'time', kind, runs: runs[kind] });
-            samples[kind].push(ms!);
+            await takeSample(peer, kind);
           } catch (error) {
             fail(id, error);
           }
@@ -160,9 +189,9 @@ export async function compare(options: CompareOptions): Promise<Results> {
       peers: peers.map(({ id }): PeerResult => {
         const found = ready.get(id);
         if (!found) return { peer: id, reason: failed.get(id)! };
-        const { error, note, samples } = found;
+        const { error, note, samples, disturbed } = found;
         const ms = { resident: summarise(samples.resident), call: summarise(samples.call) };
-        return { peer: id, error, ...(note ? { note } : {}), ms };
+        return { peer: id, error, disturbed: disturbed.length, ...(note ? { note } : {}), ms };
       }),
     };
   }

@@ -46,4 +46,6 @@ export interface Reply {
   readonly mostRuns?: number;
   /** Milliseconds of one run or call. */
   readonly ms?: number;
+  /** Milliseconds of processor time that the peer used for all of them together. */
+  readonly cpuMs?: number;
 }

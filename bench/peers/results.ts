@@ -10,6 +10,8 @@ export interface PeerResult {
   readonly note?: string;
   /** The largest difference from the reference, relative to the largest value. */
   readonly error?: number;
+  /** Samples that other work on the processors disturbed, and again when they were repeated. */
+  readonly disturbed?: number;
   /** Milliseconds of a run or call. */
   readonly ms?: Readonly<Record<Kind, Summary>>;
 }

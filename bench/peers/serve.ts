@@ -47,10 +47,13 @@ export async function serve(load: () => Promise<Peer>): Promise<void> {
       return { ...(note ? { note } : {}), ...(mostRuns ? { mostRuns } : {}) };
     }
     const { kind, runs } = request;
+    const cpu = process.cpuUsage();
     const start = performance.now();
     if (kind === 'resident') await current!.resident(runs);
     else for (let i = 0; i < runs; i++) await current!.call();
-    return { ms: (performance.now() - start) / runs };
+    const ms = (performance.now() - start) / runs;
+    const { user, system } = process.cpuUsage(cpu);
+    return { ms, cpuMs: (user + system) / 1000 };
   };
 
   for await (const line of createInterface({ input: process.stdin })) {

@@ -66,6 +66,15 @@ export function reasonsOf({ peers, cases }: Results): string[] {
   return [...byReason].map(([reason, ids]) => `${reason} (${ids.join(', ')})`);
 }
 
+/** Returns a warning if other work disturbed samples, as a list of lines. */
+function warningOf({ cases }: Results): string[] {
+  const timed = cases.flatMap(({ peers }) => peers).filter(({ ms }) => ms);
+  const disturbed = timed.reduce((sum, result) => sum + (result.disturbed ?? 0), 0);
+  const samples = timed.reduce((sum, { ms }) => sum + ms!.resident.samples + ms!.call.samples, 0);
+  if (disturbed === 0) return [];
+  return ['', `Other work on this machine disturbed ${disturbed} of ${samples} samples.`];
+}
+
 function aligned(cells: readonly string[][]): string[] {
   const widths = cells[0]!.map((_, i) => Math.max(...cells.map((row) => row[i]!.length)));
   return cells.map((row) =>
@@ -87,6 +96,7 @@ export function tablesOf(results: Results): string {
     'How many times as long as this library each peer takes:',
     '',
     ...aligned(ratiosOf(results)),
+    ...warningOf(results),
     ...reasonsOf(results).map((reason, i) => (i === 0 ? `\n${reason}` : reason)),
   ].join('\n');
 }

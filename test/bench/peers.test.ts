@@ -11,6 +11,7 @@ import { install } from '../../bench/peers/install.ts';
 import { nodeCommand } from '../../bench/peers/node-command.ts';
 import { onnxModel } from '../../bench/peers/onnx-model.ts';
 import { parseOptions } from '../../bench/peers/options.ts';
+import { isDisturbed, usedMs } from '../../bench/peers/other-work.ts';
 import { inverse, permuted } from '../../bench/peers/permute.ts';
 import type { Results } from '../../bench/peers/results.ts';
 import { summarise } from '../../bench/peers/statistics.ts';
@@ -74,6 +75,13 @@ it('measures the largest difference relative to the largest value', () => {
   expect(relativeError([1, -4.5, 0], [1, -4, 0.25])).toBe(0.125);
   expect(relativeError([1, Number.NaN], [1, 2])).toBe(Number.POSITIVE_INFINITY);
   expect(relativeError([1], [1, 2])).toBe(Number.POSITIVE_INFINITY);
+});
+
+it('knows how much of the processors others used', () => {
+  // user nice system idle iowait irq softirq steal guest guest_nice
+  expect(usedMs('cpu  100 20 30 4000 500 6 7 8 9 10\ncpu0 1 2 3 4\n')).toBe(1710);
+  expect(isDisturbed(54, 100)).toBe(false);
+  expect(isDisturbed(56, 100)).toBe(true);
 });
 
 it('changes the order of axes, and back', () => {
@@ -232,7 +240,7 @@ describe('the tables', () => {
         flops: 2 * 512 ** 3,
         peers: [
           { peer: 'ours', error: 1e-6, ms: ms(2.684, 5) },
-          { peer: 'other', error: 1e-6, ms: ms(26.84, 4) },
+          { peer: 'other', error: 1e-6, disturbed: 1, ms: ms(26.84, 4) },
         ],
       },
       {
@@ -260,6 +268,8 @@ describe('the tables', () => {
       'gemm-512  one call  53.7 GFLOP/s  0.800x',
       'unet      resident  -             -',
       'unet      one call  -             -',
+      '',
+      'Other work on this machine disturbed 1 of 6 samples.',
       '',
       'Other: it cannot (unet)',
     ]);
