@@ -39,6 +39,10 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
     question: 'How long do the gradients of a convolution take, compared with the convolution itself?',
     run: () => import('./backward.ts'),
   },
+  tune: {
+    question: 'How much faster is a network with tiles that were searched for here than with the shipped ones?',
+    run: () => import('./tune.ts'),
+  },
   gradient: {
     question: 'What does a gradient cost compared with its evaluation?',
     run: () => import('./gradient.ts'),

@@ -71,8 +71,9 @@ export interface Network {
 const count = (tensors: readonly ExpectedTensor[]): number =>
   tensors.reduce((sum, { shape }) => sum + product(shape), 0);
 
-export function stableDiffusion(): Network {
-  const config = parseUNet2DConditionConfig(SD15, 'SD 1.5');
+/** Returns a network of the shape of Stable Diffusion's, by default of its size. */
+export function stableDiffusion(shape: typeof SD15 = SD15): Network {
+  const config = parseUNet2DConditionConfig(shape, 'SD 1.5');
   const parameters = randomParameters();
   const length = timeRowLength(config);
   return {
@@ -82,7 +83,7 @@ export function stableDiffusion(): Network {
       const graph = newGraph();
       const context = input(graph, 'context', [config.crossAttentionDim, batch, 77, 1]);
       const shared = unet2dConditionShared(graph, parameters, config, {
-        sample: input(graph, 'sample', [4, batch, 64, 64]),
+        sample: input(graph, 'sample', [4, batch, shape.sample_size, shape.sample_size]),
         time: input(graph, 'time', [length, batch, 1, 1]),
       });
       const crossAttention = (name: string, inner: number) =>

@@ -4,6 +4,7 @@ import { NoDeviceError } from '../../errors.ts';
 import type { GpuDevice, GpuDeviceLostInfo } from '../../host-types.ts';
 import { adapterName, type DriverCall, findAdapter, listAdapters } from './adapters.ts';
 import { type Family, NEEDS, RUNS_ON } from './families.ts';
+import { knownDevice } from './known-tiles.ts';
 import type { Launch } from './launch.ts';
 import { MATRIX_FEATURE, type MatrixUnit, matrixUnits } from './matrix-units.ts';
 import type { Tiles } from './shape-class.ts';
@@ -30,7 +31,10 @@ export interface Capabilities {
   /** What the adapter calls itself, for reports. */
   readonly description: string;
   readonly software: boolean;
-  /** Tiles that are known to be the fastest on this device; without them every kernel's own rule decides. */
+  /**
+   * Tiles that are known to be the fastest on this device: those that are shipped for its architecture, and in a
+   * `tunedDevice` those that were found on it. Without them every kernel's own rule decides.
+   */
   readonly tiles?: Tiles;
 }
 
@@ -116,6 +120,7 @@ function capabilitiesOf(
   const software =
     /llvmpipe|lavapipe|swiftshader|software|\bcpu\b/i.test(description) || info.isFallbackAdapter === true;
   const family = forced ?? (RUNS_ON.subgroup({ subgroupSize }) ? 'subgroup' : software ? 'plain' : 'tile');
+  const known = knownDevice(description);
   if (!RUNS_ON[family]({ subgroupSize, matrix }))
     throw new NoDeviceError(
       `the ${family} family needs ${NEEDS[family]}; ${description || 'this adapter'} has subgroups of ${info.subgroupMinSize} to ${info.subgroupMaxSize} lanes and ${matrix.length} such matrix units`,
@@ -135,6 +140,7 @@ function capabilitiesOf(
     maxStorageBuffers: limits.maxStorageBuffersPerShaderStage,
     description,
     software,
+    ...(known && { tiles: known.tiles }),
   };
 }
 

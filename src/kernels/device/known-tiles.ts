@@ -1,8 +1,7 @@
 // Tiles for devices of known architectures, as data. They are what a search found there; a device that is not in the
 // table uses the rules of the kernels until it has searched.
 
-import type { Capabilities } from './device.ts';
-import type { ShapeClass } from './shape-class.ts';
+import type { ShapeClass, Tiles } from './shape-class.ts';
 
 /** A tile, and the classes of shapes for which it is the best. */
 interface KnownTile {
@@ -25,12 +24,43 @@ interface Architecture {
 const ARCHITECTURES: readonly Architecture[] = [
   // The rules of the subgroup kernels were measured on this driver.
   { matches: /llvmpipe: Mesa 25\./, measured: true, tiles: [] },
+  // Compiles to less code, so that more values of k or columns fit into the instruction cache (`npm run bench -- tune`,
+  // Mesa 26.2.6, 2 cores: 8 of 10 searched classes of a network of Stable Diffusion's shape chose depth 4).
+  {
+    matches: /llvmpipe: Mesa 26\./,
+    measured: true,
+    tiles: [
+      { kernel: 'gemm.subgroup', to: { m: 16 }, from: { columns: 128 }, tile: 'load2.vecs4.depth4' },
+      { kernel: 'gemm.subgroup', from: { m: 24, columns: 48 }, tile: 'load4.vecs2.depth4' },
+    ],
+  },
+  // From the search in bench/results/nvidia-h200-tiles.json, which timed the products without epilogue and bounds checks.
+  {
+    matches: /^nvidia /,
+    measured: false,
+    tiles: [
+      { kernel: 'gemm.tile', from: { m: 2048, columns: 4096 }, tile: '128x128x16.8x16.1buf.unrolled' },
+      {
+        kernel: 'gemm.tile',
+        from: { m: 257, columns: 8192 },
+        to: { k: 512 },
+        tile: '128x128x16.8x16.1buf.unrolled',
+      },
+    ],
+  },
+  // Not measured. 8 x 8 sums and their factors would fill the registers of an invocation on Intel's GPUs, and Apple's
+  // run more invocations if each needs fewer. AMD's have room for the tiles of the rule.
+  {
+    matches: /^(apple|intel) /,
+    measured: false,
+    tiles: [{ kernel: 'gemm.tile', from: { m: 33 }, tile: '64x64x16.4x8.1buf.unrolled' }],
+  },
 ];
 
 /** What the table has about a device. */
 export interface KnownDevice {
   readonly measured: boolean;
-  readonly tileOf: (shape: ShapeClass) => string | undefined;
+  readonly tiles: Tiles;
 }
 
 const applies = ({ kernel, from = {}, to = {} }: KnownTile, shape: ShapeClass): boolean =>
@@ -38,13 +68,13 @@ const applies = ({ kernel, from = {}, to = {} }: KnownTile, shape: ShapeClass): 
   Object.entries(from).every(([name, least]) => (shape.sizes[name] ?? 0) >= least) &&
   Object.entries(to).every(([name, most]) => (shape.sizes[name] ?? 0) <= most);
 
-/** Returns what the table has about a device, or undefined. */
-export function knownDevice({ description }: Capabilities): KnownDevice | undefined {
+/** Returns what the table has about a device, given its description, or undefined. */
+export function knownDevice(description: string): KnownDevice | undefined {
   const found = ARCHITECTURES.find(({ matches }) => matches.test(description));
   return (
     found && {
       measured: found.measured,
-      tileOf: (shape) => found.tiles.find((tile) => applies(tile, shape))?.tile,
+      tiles: { get: (shape) => found.tiles.find((tile) => applies(tile, shape))?.tile },
     }
   );
 }

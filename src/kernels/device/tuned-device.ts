@@ -33,7 +33,7 @@ const BUDGET_MS = 20_000;
 /** Returns the device with the tiles that are known for it, and with `tune` if it may search. */
 export function tunedDevice(device: Device, options: TuningOptions = {}): Device {
   const { tune, remembered = new Map<string, unknown>(), remember, onTune } = options;
-  const known = knownDevice(device.capabilities);
+  const { description, tiles: shipped } = device.capabilities;
   const found = new Map<string, string>();
   const rememberedTile = (key: string): string | undefined => {
     const tile = tune === true ? undefined : remembered.get(key);
@@ -42,11 +42,11 @@ export function tunedDevice(device: Device, options: TuningOptions = {}): Device
   const tiles = {
     get: (shape: ShapeClass) => {
       const key = classKey(shape);
-      return found.get(key) ?? rememberedTile(key) ?? known?.tileOf(shape);
+      return found.get(key) ?? rememberedTile(key) ?? shipped?.get(shape);
     },
   };
   const tuned = { ...device, capabilities: { ...device.capabilities, tiles } };
-  if (tune === false || (tune === undefined && known?.measured)) return tuned;
+  if (tune === false || (tune === undefined && knownDevice(description)?.measured)) return tuned;
   let left = options.budgetMs ?? BUDGET_MS;
   const search = async (launches: readonly Launch[]): Promise<readonly Launch[]> => {
     const unknown = launches.filter(({ kernel: { tuning } }) => {
