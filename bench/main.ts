@@ -40,7 +40,8 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
     run: () => import('./backward.ts'),
   },
   tune: {
-    question: 'How much faster is a network with tiles that were searched for here than with the shipped ones?',
+    question:
+      'How much faster is a network with tiles that were searched for here than with the shipped ones?',
     run: () => import('./tune.ts'),
   },
   gradient: {

@@ -12,8 +12,8 @@ import { createStorage } from '../src/kernels/device/runtime.ts';
 import { classKey } from '../src/kernels/device/shape-class.ts';
 import { timedRuns } from '../src/kernels/device/timed-work.ts';
 import { tunedDevice } from '../src/kernels/device/tuned-device.ts';
-import { SD15, stableDiffusion } from './device/networks.ts';
 import { median, product, quantile } from '../src/numbers.ts';
+import { SD15, stableDiffusion } from './device/networks.ts';
 import { openBench, openFamily } from './run.ts';
 
 const { values: options, record } = openBench('tune', {
