@@ -3,9 +3,21 @@ import { attention } from '../../src/kernels/attention/attention.ts';
 import type { AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
 import type { Capabilities, Device } from '../../src/kernels/device/device.ts';
 import { FAMILIES } from '../../src/kernels/device/families.ts';
+import type { Stored } from '../../src/kernels/device/storage.ts';
 import { referenceAttention } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
-import { EPS, F16_EPS, inHalves, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import {
+  EPS,
+  F16_EPS,
+  inBothTypes,
+  inHalves,
+  maxDifference,
+  randomValues,
+  rounded,
+  runRoutine,
+  storingError,
+  testDevice,
+} from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
 
 interface Inputs {
@@ -26,6 +38,7 @@ async function run(
   options: AttentionOptions,
   { q, k, v }: Inputs,
   capabilities: Capabilities = device.capabilities,
+  stored?: Stored,
 ): Promise<Float32Array> {
   const { heads, headDim, n, queries, keys } = options;
   const qShape = [heads * headDim, n, 1, queries] as const;
@@ -37,6 +50,7 @@ async function run(
       v: { shape: kShape, values: v },
     },
     outputs: { y: qShape },
+    stored,
   });
   return y!;
 }
@@ -47,18 +61,18 @@ describe.each(FAMILIES)('attention, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 
-  it.for(cases)('$name', async ({ options }, context) => {
+  it.for(inBothTypes(cases))('$name', async ({ options, stored }, context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-    const inputs = inputsOf(options);
-    const { difference, index } = maxDifference(
-      await run(here, options, inputs),
-      referenceAttention(options, inputs),
-    );
+    if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
+    const inputs = rounded(inputsOf(options), stored);
+    const expected = referenceAttention(options, inputs);
+    const y = await run(here, options, inputs, here.capabilities, stored);
+    const { difference, index } = maxDifference(y, expected);
     // Scores reach 4 sqrt(headDim); their absolute error is a relative error of the weights. If factors are rounded to
     // f16, rounding errors of a score add up like random numbers, which the scale makes independent of headDim.
     const bound = inHalves(family) ? 4 * F16_EPS : EPS * (16 + 4 * options.headDim);
-    expect(difference, `at ${index}`).toBeLessThan(bound);
+    expect(difference, `at ${index}`).toBeLessThan(bound + storingError(stored, expected));
   });
 
   it('gives a sample the same bytes alone and in a batch', async (context) => {

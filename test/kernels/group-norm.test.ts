@@ -2,6 +2,7 @@ import { ShapeError } from '../../src/errors.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import { FAMILIES } from '../../src/kernels/device/families.ts';
 import type { Routine } from '../../src/kernels/device/routine.ts';
+import type { Stored } from '../../src/kernels/device/storage.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { ACTIVATIONS } from '../../src/kernels/elementwise/activation.ts';
 import {
@@ -12,7 +13,15 @@ import {
 } from '../../src/kernels/norm/group-norm.ts';
 import { type NormInputs, referenceAffine, referenceGroupNormAffine } from '../reference/groupnorm.ts';
 import { cases } from './cases/group-norm.ts';
-import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import {
+  inBothTypes,
+  maxDifference,
+  randomValues,
+  rounded,
+  runRoutine,
+  storingError,
+  testDevice,
+} from './harness.ts';
 import { describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
@@ -27,12 +36,19 @@ const inputsOf = ({ x: [c, n, h, w] }: GroupNormOptions, offset = 0.5): Inputs =
   embedding: randomValues(n * 2 * c, 4),
 });
 
+/** Returns the operands of `inputsOf` that are activations. */
+function activationsOf(options: GroupNormOptions): Pick<Inputs, 'x' | 'embedding'> {
+  const { x, embedding } = inputsOf(options);
+  return { x, embedding };
+}
+
 async function run(
   device: Device,
   routine: Routine,
   { x, scaleShift }: GroupNormOptions,
   inputs: Inputs,
   yShape: Shape,
+  stored?: Stored,
 ): Promise<Float32Array> {
   const { y } = await runRoutine(device, routine, {
     activations: {
@@ -41,6 +57,7 @@ async function run(
     },
     constants: { gamma: Float32Array.from(inputs.gamma), beta: Float32Array.from(inputs.beta) },
     outputs: { y: yShape },
+    stored,
   });
   return y!;
 }
@@ -51,30 +68,35 @@ const reference = (options: GroupNormOptions, { embedding, ...rest }: Inputs) =>
 describe.each(FAMILIES)('group norm, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
 
-  it.for(cases)('affine rows of $name', async ({ options }, context) => {
+  it.for(inBothTypes(cases))('affine rows of $name', async ({ options, stored }, context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
     const [c, n, h, w] = options.x;
-    const inputs = inputsOf(options);
-    const y = await run(here, groupNormAffine(here.capabilities, options), options, inputs, [2 * c, n, 1, 1]);
+    const inputs = { ...inputsOf(options), ...rounded(activationsOf(options), stored) };
+    const routine = groupNormAffine(here.capabilities, options);
+    const y = await run(here, routine, options, inputs, [2 * c, n, 1, 1], stored);
     const expected = reference(options, inputs);
     // A tiny group can have a tiny variance. The factor is then large, and so is its error.
     const scale = Math.max(1, ...expected.map(Math.abs));
     const { difference, index } = maxDifference(y, expected);
-    expect(difference, `at ${index}`).toBeLessThan(8 * EPS * scale * Math.sqrt((c / options.groups) * h * w));
+    expect(difference, `at ${index}`).toBeLessThan(
+      8 * EPS * scale * Math.sqrt((c / options.groups) * h * w) + storingError(stored, expected),
+    );
   });
 
-  it.for(cases)('norm, scale, shift and SiLU of $name', async ({ options }, context) => {
+  it.for(inBothTypes(cases))('norm, scale, shift and SiLU of $name', async ({ options, stored }, context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-    const inputs = inputsOf(options);
+    if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
+    const inputs = { ...inputsOf(options), ...rounded(activationsOf(options), stored) };
     const routine = groupNorm(here.capabilities, { ...options, activation: 'silu' });
-    const y = await run(here, routine, options, inputs, options.x);
+    const y = await run(here, routine, options, inputs, options.x, stored);
     const rows = reference(options, inputs);
     const expected = referenceAffine(options.x, inputs.x, rows, 'silu');
     const scale = Math.max(1, ...rows.map(Math.abs));
     const { difference, index } = maxDifference(y, expected);
-    expect(difference, `at ${index}`).toBeLessThan(4e-6 * scale);
+    expect(difference, `at ${index}`).toBeLessThan(4e-6 * scale + storingError(stored, expected));
   });
 
   it('keeps its precision if the mean is a thousand standard deviations from 0, also after a constant border', async (context) => {
@@ -134,18 +156,24 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
     [7, 3, 1, 257],
     [2, 1, 64, 65],
   ];
-  it.for(ACTIVATIONS)('act(a x + b) with %s', async (activation, context) => {
+  const activations = inBothTypes(ACTIVATIONS.map((name) => ({ name, activation: name })));
+  it.for(activations)('act(a x + b) with $name', async ({ activation, stored }, context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
+    if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
     for (const x of shapes) {
       const [c, n, h, w] = x;
-      const values = randomValues(c * n * h * w, 1).map((v) => 6 * v);
-      const rows = randomValues(2 * c * n, 2);
+      const { values, rows } = rounded(
+        { values: randomValues(c * n * h * w, 1).map((v) => 6 * v), rows: randomValues(2 * c * n, 2) },
+        stored,
+      );
       const { y } = await runRoutine(here, affine(here.capabilities, { x, activation }), {
         activations: { x: { shape: x, values }, affine: { shape: [2 * c, n, 1, 1], values: rows } },
         outputs: { y: x },
+        stored,
       });
-      expect(maxDifference(y!, referenceAffine(x, values, rows, activation)).difference).toBeLessThan(4e-6);
+      const expected = referenceAffine(x, values, rows, activation);
+      expect(maxDifference(y!, expected).difference).toBeLessThan(4e-6 + storingError(stored, expected));
     }
   });
 

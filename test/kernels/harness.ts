@@ -1,10 +1,11 @@
 // Runs a routine on the device as a plan would, with memory arranged to detect mistakes: outputs and scratch start as
 // NaN, every buffer is followed by guard words that must keep their bits, and an uncaptured device error fails the
-// test.
+// test. Activations can be stored as f16, as in a plan of that precision.
 
 import { type Device, type DeviceOptions, type Family, openDevice } from '../../src/kernels/device/device.ts';
+import { f16ToF32, f32ToF16 } from '../../src/kernels/device/half.ts';
 import { pack } from '../../src/kernels/device/packing.ts';
-import type { Routine, WeightDtype } from '../../src/kernels/device/routine.ts';
+import type { Routine, Step, WeightDtype } from '../../src/kernels/device/routine.ts';
 import {
   createStorage,
   idle,
@@ -13,10 +14,11 @@ import {
   readBack,
   submit,
 } from '../../src/kernels/device/runtime.ts';
+import { STORED_BYTES, type Stored, storedAs } from '../../src/kernels/device/storage.ts';
 import {
   fromChannelMajor,
   type Shape,
-  storageBytes,
+  storageElements,
   toChannelMajor,
 } from '../../src/kernels/device/tensor.ts';
 
@@ -63,14 +65,61 @@ export interface RunInputs {
   readonly constants?: Readonly<Record<string, Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>>>;
   /** Outputs by name and shape; poisoned with NaN first (or seeded, for accumulating ops). */
   readonly outputs: Readonly<Record<string, Shape>>;
+  /** How activations and outputs are stored; default: f32. */
+  readonly stored?: Stored | undefined;
+}
+
+/** Returns each case twice, with its activations stored as f32 and as f16. */
+export const inBothTypes = <Case extends { readonly name: string }>(
+  cases: readonly Case[],
+): (Case & { readonly stored: Stored })[] =>
+  cases.flatMap((each) => [
+    { ...each, stored: 'f32' as const },
+    { ...each, stored: 'f16' as const, name: `${each.name}, stored as f16` },
+  ]);
+
+/** Returns inputs by name with their values rounded to the type in which they are stored. */
+export const rounded = <Inputs extends object>(inputs: Inputs, stored: Stored): Inputs =>
+  stored === 'f32'
+    ? inputs
+    : (Object.fromEntries(
+        Object.entries(inputs).map(([name, values]) => [name, throughHalf(values)]),
+      ) as Inputs);
+
+/**
+ * Returns the largest error of storing results of these magnitudes: one unit in the last place, because WGSL lets a
+ * device round up or down.
+ */
+export const storingError = (stored: Stored, results: ArrayLike<number>): number =>
+  stored === 'f32' ? 0 : 2 ** -10 * Array.from(results).reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+
+function toHalf(values: ArrayLike<number>): Uint16Array<ArrayBuffer> {
+  const out = new Uint16Array(values.length);
+  f32ToF16(Float32Array.from(values), out);
+  return out;
+}
+
+function fromHalf(halves: Uint16Array): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(halves.length);
+  f16ToF32(halves, out);
+  return out;
+}
+
+const throughHalf = (values: ArrayLike<number>) => fromHalf(toHalf(values));
+
+/** Returns a step whose kernel stores the operands `halves` as f16. */
+function withHalves({ kernel, operands }: Step, halves: ReadonlySet<string>): Step {
+  const names = kernel.bindings.filter((_, i) => halves.has(operands[i]!)).map(({ name }) => name);
+  return { kernel: storedAs(kernel, names), operands };
 }
 
 /** Runs the routine once and returns its outputs in [n, c, h, w] order. */
 export async function runRoutine(
   device: Device,
   routine: Routine,
-  { activations = {}, constants = {}, outputs }: RunInputs,
+  { activations = {}, constants = {}, outputs, stored = 'f32' }: RunInputs,
 ): Promise<Record<string, Float32Array>> {
+  const halves = new Set(stored === 'f16' ? [...Object.keys(activations), ...Object.keys(outputs)] : []);
   const buffers = new Map<string, { buffer: GPUBuffer; size: number; guardAt: number }>();
   const make = (name: string, size: number, data?: ArrayBufferView<ArrayBuffer>) => {
     const words = Math.ceil(size / 4);
@@ -83,7 +132,7 @@ export async function runRoutine(
     const data = toChannelMajor(values, shape);
     const used = toChannelMajor(new Float32Array(values.length).fill(1), shape);
     for (let i = 0; i < data.length; i++) if (used[i] === 0) data[i] = Number.NaN; // results must not depend on padding
-    make(name, storageBytes(shape), data);
+    make(name, STORED_BYTES[stored] * data.length, stored === 'f16' ? toHalf(data) : data);
   }
   for (const [name, values] of Object.entries(constants)) {
     const packing = routine.packing[name];
@@ -94,8 +143,9 @@ export async function runRoutine(
   }
   for (const [name, bytes] of Object.entries(routine.scratch)) make(name, bytes);
   for (const [name, shape] of Object.entries(outputs))
-    if (!buffers.has(name)) make(name, storageBytes(shape));
-  const launches: Launch[] = routine.steps.map(({ kernel, operands }) => ({
+    if (!buffers.has(name)) make(name, STORED_BYTES[stored] * storageElements(shape));
+  const steps = routine.steps.map((step) => withHalves(step, halves));
+  const launches: Launch[] = steps.map(({ kernel, operands }) => ({
     kernel,
     ranges: operands.map((name) => {
       const entry = buffers.get(name);
@@ -116,7 +166,11 @@ export async function runRoutine(
     for (let i = first; i < guardAt + GUARD_WORDS; i++)
       if (words[i] !== GUARD) throw new Error(`${name}: word ${i - guardAt} after its end was written`);
     const shape = outputs[name];
-    if (shape) results[name] = fromChannelMajor(new Float32Array(words.buffer), shape);
+    if (shape) {
+      const { buffer: bytes } = words;
+      const values = stored === 'f16' ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes);
+      results[name] = fromChannelMajor(values, shape);
+    }
     buffer.destroy();
   }
   sequence.destroy();

@@ -1,6 +1,7 @@
 import { ShapeError } from '../../src/errors.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import { FAMILIES } from '../../src/kernels/device/families.ts';
+import type { Stored } from '../../src/kernels/device/storage.ts';
 import { type LinearOptions, linear } from '../../src/kernels/gemm/linear.ts';
 import { type LinearInputs, referenceLinear } from '../reference/linear.ts';
 import { cases } from './cases/linear.ts';
@@ -8,10 +9,13 @@ import {
   type Activation,
   EPS,
   F16_EPS,
+  inBothTypes,
   inHalves,
   maxDifference,
   randomValues,
+  rounded,
   runRoutine,
+  storingError,
   testDevice,
 } from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
@@ -25,7 +29,12 @@ function inputsOf({ x: [c, n, h, w], outChannels, bias, residual }: LinearOption
   };
 }
 
-async function run(device: Device, options: LinearOptions, inputs: LinearInputs): Promise<Float32Array> {
+async function run(
+  device: Device,
+  options: LinearOptions,
+  inputs: LinearInputs,
+  stored?: Stored,
+): Promise<Float32Array> {
   const [, n, h, w] = options.x;
   const yShape = [options.outChannels, n, h, w] as const;
   const activations: Record<string, Activation> = { x: { shape: options.x, values: inputs.x } };
@@ -37,6 +46,7 @@ async function run(device: Device, options: LinearOptions, inputs: LinearInputs)
     activations,
     constants,
     outputs,
+    stored,
   });
   return y!;
 }
@@ -45,17 +55,19 @@ describe.each(FAMILIES)('linear, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 
-  it.for(cases)('$name', async ({ options }, context) => {
+  it.for(inBothTypes(cases))('$name', async ({ options, stored }, context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-    const inputs = inputsOf(options);
-    const y = await run(here, options, inputs);
+    if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
+    const inputs = rounded(inputsOf(options), stored);
+    const y = await run(here, options, inputs, stored);
     const terms = options.x[0];
     // A sum of random terms grows as sqrt(terms), and so does the standard deviation of its rounding errors.
     const rounding =
       EPS * (8 + terms) + (inHalves(family, options.weights) ? 2 * F16_EPS * Math.sqrt(terms) : 0);
-    const { difference, index } = maxDifference(y, referenceLinear(options, inputs));
-    expect(difference, `at ${index}`).toBeLessThan(rounding);
+    const expected = referenceLinear(options, inputs);
+    const { difference, index } = maxDifference(y, expected);
+    expect(difference, `at ${index}`).toBeLessThan(rounding + storingError(stored, expected));
   });
 
   it('gives a sample the same bytes alone and in a batch', async (context) => {

@@ -1,7 +1,15 @@
 import { ShapeError } from '../../src/errors.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { pickHead, pickHeadBackward } from '../../src/kernels/elementwise/pick-head.ts';
-import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
+import {
+  inBothTypes,
+  maxDifference,
+  randomValues,
+  rounded,
+  runRoutine,
+  storingError,
+  testDevice,
+} from './harness.ts';
 import { describe, expect, it } from './test-functions.ts';
 
 const EPS = 2 ** -23;
@@ -45,14 +53,25 @@ function walk(
       }
 }
 
+const named = cases.map((one) => ({
+  ...one,
+  name: `${one.heads} heads of ${one.channels} channels, ${one.side} x ${one.side} pixels`,
+}));
+
 describe.each(['plain', 'tile'] as const)('pickHead, %s', (family) => {
-  it.each(cases)('$heads heads of $channels channels, $side x $side pixels', async (one) => {
-    const { heads, channels, views, side, samples } = one;
+  it.for(inBothTypes(named))('$name', async (one, context) => {
+    const { heads, channels, views, side, samples, stored } = one;
     const device = await testDevice({ family });
+    if (stored === 'f16' && !device.capabilities.f16) return context.skip('this adapter has no f16');
     const xShape: Shape = [heads * channels, views, side, side];
     const yShape: Shape = [channels, samples.length, side, side];
-    const x = randomValues(heads * channels * views * side * side, 1);
-    const dy = randomValues(channels * samples.length * side * side, 2);
+    const { x, dy } = rounded(
+      {
+        x: randomValues(heads * channels * views * side * side, 1),
+        dy: randomValues(channels * samples.length * side * side, 2),
+      },
+      stored,
+    );
     const constants = {
       ...(one.each ? {} : { view: Uint32Array.from(samples, ([view]) => view) }),
       label: Uint32Array.from(samples, ([, label]) => label),
@@ -63,6 +82,7 @@ describe.each(['plain', 'tile'] as const)('pickHead, %s', (family) => {
       activations: { x: { shape: xShape, values: x } },
       constants,
       outputs: { y: yShape },
+      stored,
     });
     const wantY = new Float64Array(dy.length);
     const wantDx = new Float64Array(x.length);
@@ -70,14 +90,17 @@ describe.each(['plain', 'tile'] as const)('pickHead, %s', (family) => {
       wantY[to]! += share * x[from]!;
       wantDx[from]! += share * dy[to]!;
     });
-    expect(maxDifference(y!, wantY).difference).toBeLessThan(heads * EPS);
+    expect(maxDifference(y!, wantY).difference).toBeLessThan(heads * EPS + storingError(stored, wantY));
 
     const { y: dx } = await runRoutine(device, pickHeadBackward(device.capabilities, options), {
       activations: { dy: { shape: yShape, values: dy } },
       constants,
       outputs: { y: xShape },
+      stored,
     });
-    expect(maxDifference(dx!, wantDx).difference).toBeLessThan(samples.length * 2 * EPS);
+    expect(maxDifference(dx!, wantDx).difference).toBeLessThan(
+      samples.length * 2 * EPS + storingError(stored, wantDx),
+    );
   });
 });
 

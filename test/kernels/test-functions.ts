@@ -44,6 +44,12 @@ let cases: RecordedCase[] = [];
 let comparisons: Comparison[] = [];
 let group: { readonly name: string; readonly family: string } = { name: '', family: '' };
 
+/** Returns the family of a row of `describe.each`, which is the row itself or its `family`; '' if it has none. */
+function familyOf(row: unknown): string {
+  const family = typeof row === 'object' && row !== null && 'family' in row ? row.family : row;
+  return (FAMILIES as readonly unknown[]).includes(family) ? String(family) : '';
+}
+
 /** Fills in a title like Vitest: `%s`, `%i` and the like in order, `$name` and `$a.b` from the case. */
 function titled(title: string, row: unknown): string {
   const values = Array.isArray(row) ? [...row] : [row];
@@ -91,9 +97,7 @@ const describeRecorded = Object.assign((name: string, body: () => void): void =>
     (rows: readonly unknown[]) =>
     (name: string, body: (...row: unknown[]) => void): void => {
       for (const row of rows)
-        inGroup(titled(name, row), (FAMILIES as readonly unknown[]).includes(row) ? String(row) : '', () =>
-          body(...(Array.isArray(row) ? row : [row])),
-        );
+        inGroup(titled(name, row), familyOf(row), () => body(...(Array.isArray(row) ? row : [row])));
     },
 });
 

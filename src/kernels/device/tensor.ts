@@ -8,6 +8,8 @@
 //   - a sample's arithmetic never depends on the other samples.
 // The contents of the padding are unspecified: kernels may write there, and results must not depend on it.
 
+import { STORED_BYTES, type Stored } from './storage.ts';
+
 /** The shape of an activation, channel-major: channels, samples, height, width. Vectors have h = w = 1. */
 export type Shape = readonly [c: number, n: number, h: number, w: number];
 
@@ -20,8 +22,9 @@ export const pitch = (shape: Shape): number => Math.ceil(columns(shape) / 4) * 4
 /** Returns the elements that an activation occupies, including padding. */
 export const storageElements = (shape: Shape): number => shape[0] * pitch(shape);
 
-/** Returns the bytes that an activation of f32 or u32 occupies, including padding. */
-export const storageBytes = (shape: Shape): number => 4 * storageElements(shape);
+/** Returns the bytes that an activation occupies, including padding; u32 takes as many as f32. */
+export const storageBytes = (shape: Shape, stored: Stored = 'f32'): number =>
+  STORED_BYTES[stored] * storageElements(shape);
 
 /** Converts values in the usual [n, c, h, w] order to rows of channel-major storage. */
 export function toChannelMajor(values: ArrayLike<number>, shape: Shape): Float32Array<ArrayBuffer> {
