@@ -4,6 +4,7 @@ import { weightStore } from '../../src/graph/core/weight-store.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import type { WeightDtype } from '../../src/kernels/device/routine.ts';
 import { idle, readBack, submit } from '../../src/kernels/device/runtime.ts';
+import type { Stored } from '../../src/kernels/device/storage.ts';
 import { fromChannelMajor, toChannelMajor } from '../../src/kernels/device/tensor.ts';
 
 /**
@@ -15,9 +16,10 @@ export async function runGraph(
   graph: Graph,
   inputs: Readonly<Record<string, ArrayLike<number>>>,
   weightDtype: WeightDtype = 'f32',
+  precision: Stored = 'f32',
 ): Promise<Record<string, Float32Array>> {
   const weights = weightStore(device);
-  const made = await plan(device, graph, { weights, weightDtype });
+  const made = await plan(device, graph, { weights, weightDtype, precision });
   for (const [name, { shape }] of graph.inputs) {
     const values = inputs[name]!;
     const { buffer, offset } = made.inputs.get(name)!;

@@ -1,10 +1,12 @@
 // The cost of a graph, known before it runs: the operations of its nodes, and the memory that is alive at once.
 
+import type { Stored } from '../../kernels/device/storage.ts';
 import { storageBytes } from '../../kernels/device/tensor.ts';
 import { type OpName, opOf } from '../ops/table.ts';
 import { fuse } from './fuse.ts';
 import { type Graph, type Node, shapesOf } from './graph.ts';
 import { layout } from './layout.ts';
+import { storedTypes } from './precision.ts';
 
 /** The cost of one run of a graph. */
 export interface Cost {
@@ -21,10 +23,11 @@ export interface Cost {
 }
 
 /**
- * Returns the cost of a graph at its shapes. `Op.flop` defines what counts as an operation. The padding of a
- * convolution is counted like pixels.
+ * Returns the cost of a graph at its shapes, in a plan of a precision. `Op.flop` defines what counts as an operation. The
+ * padding of a convolution is counted like pixels.
  */
-export function costOf(graph: Graph): Cost {
+export function costOf(graph: Graph, precision: Stored = 'f32'): Cost {
+  const fused = fuse(graph);
   const flopByOp = new Map<OpName, number>();
   const constants = new Map<string, number>();
   for (const node of graph.nodes) {
@@ -36,7 +39,7 @@ export function costOf(graph: Graph): Cost {
     flopByOp,
     constants: sum(constants.values()),
     inputBytes: sum([...graph.inputs.values()].map(({ shape }) => storageBytes(shape))),
-    activationBytes: layout(fuse(graph), 4).peakBytes,
+    activationBytes: layout(fused, 4, { stored: storedTypes(fused, precision) }).peakBytes,
   };
 }
 

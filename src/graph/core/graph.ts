@@ -2,6 +2,7 @@
 // here knows a device. Shapes are inferred and checked when nodes are added.
 
 import { ShapeError } from '../../errors.ts';
+import type { Stored } from '../../kernels/device/storage.ts';
 import type { Shape } from '../../kernels/device/tensor.ts';
 import type { NodeShapes } from '../ops/op.ts';
 import { type OpAttributes, type OpName, ops } from '../ops/table.ts';
@@ -17,10 +18,17 @@ type NodeOf<Name extends OpName> = {
 
 export type Node = { [Name in OpName]: NodeOf<Name> }[OpName];
 
-/** Returns the shapes of a node's inputs and output, and which operands it has. */
-export const shapesOf = ({ inputs, constants, output }: Node): NodeShapes => ({
+/** Returns the shapes and types of a node's inputs and output, and which operands it has. Default: all values are f32. */
+export const shapesOf = (
+  { inputs, constants, output }: Node,
+  stored: (id: number) => Stored = () => 'f32',
+): NodeShapes => ({
   inputs: Object.fromEntries(Object.entries(inputs).map(([name, { shape }]) => [name, shape])),
   output: output.shape,
+  stored(operand) {
+    const value = operand === 'y' ? output : inputs[operand];
+    return value ? stored(value.id) : 'f32';
+  },
   has: (operand) => operand in inputs || operand in constants,
 });
 

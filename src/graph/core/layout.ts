@@ -1,9 +1,11 @@
 // Decides, before any memory is allocated, which values are ranges of other values, and how much memory is alive at once.
 
+import { STORED_BYTES, type Stored } from '../../kernels/device/storage.ts';
 import { pitch, type Shape, storageBytes } from '../../kernels/device/tensor.ts';
 import { opOf } from '../ops/table.ts';
 import type { Value } from '../ops/value.ts';
 import type { Graph, Node } from './graph.ts';
+import { ALL_F32, type StoredTypes } from './precision.ts';
 
 /** The storage of a value: bytes into the storage of the value `root`, which may be the value itself. */
 interface ValueLocation {
@@ -19,12 +21,17 @@ interface Layout {
   readonly peakBytes: number;
 }
 
-const rowBytes = (shape: Shape, rows: number): number => rows * pitch(shape) * 4;
+const rowBytes = (shape: Shape, rows: number, stored: Stored): number =>
+  rows * pitch(shape) * STORED_BYTES[stored];
 
-/** Places slices, and the parts of concatenations, in the memory of their whole, except for the nodes in `excluded`. */
+/**
+ * Places slices, and the parts of concatenations, in the memory of their whole, except for the nodes in `excluded`. Values
+ * that share memory have one type.
+ */
 function layOver(
   graph: Graph,
   alignment: number,
+  stored: StoredTypes,
   excluded: ReadonlySet<Node>,
 ): Pick<Layout, 'locations' | 'views'> {
   const parents = new Map<number, { of: number; offset: number }>();
@@ -36,20 +43,23 @@ function layOver(
     const first = op.firstChannel?.(node.attributes);
     if (first !== undefined) {
       const x = node.inputs.x!;
-      const offset = rowBytes(x.shape, first);
+      const offset = rowBytes(x.shape, first, stored(x.id));
       if (offset % alignment !== 0 || kept.has(node.output.id)) continue;
+      if (stored(x.id) !== stored(node.output.id)) continue;
       parents.set(node.output.id, { of: x.id, offset });
       views.add(node);
     } else if (op.joinsInputs) {
       const parts = Object.values(node.inputs);
       let rows = 0;
       const offsets = parts.map((part) => {
-        const offset = rowBytes(part.shape, rows);
+        const offset = rowBytes(part.shape, rows, stored(node.output.id));
         rows += part.shape[0];
         return offset;
       });
       const distinct = new Set(parts.map((part) => part.id)).size === parts.length;
-      const free = parts.every((part) => !kept.has(part.id) && !parents.has(part.id));
+      const free = parts.every(
+        ({ id }) => !kept.has(id) && !parents.has(id) && stored(id) === stored(node.output.id),
+      );
       if (!distinct || !free || offsets.some((offset) => offset % alignment !== 0)) continue;
       parts.forEach((part, i) => {
         parents.set(part.id, { of: node.output.id, offset: offsets[i]! });
@@ -79,11 +89,12 @@ const valuesOf = ({ inputs, nodes }: Graph): Value[] => [
 function withoutClashes(
   graph: Graph,
   alignment: number,
+  stored: StoredTypes,
   given: ReadonlySet<Node>,
 ): Pick<Layout, 'locations' | 'views'> {
   const excluded = new Set(given);
   for (;;) {
-    const found = layOver(graph, alignment, excluded);
+    const found = layOver(graph, alignment, stored, excluded);
     const rootOf = (value: Value) => found.locations.get(value.id)!.root;
     const clash = graph.nodes.find(
       (node) =>
@@ -128,9 +139,14 @@ export function lastUses(
   return last;
 }
 
-function peakOf(graph: Graph, { locations, views }: Pick<Layout, 'locations' | 'views'>): number {
+function peakOf(
+  graph: Graph,
+  stored: StoredTypes,
+  { locations, views }: Pick<Layout, 'locations' | 'views'>,
+): number {
   const nodes = graph.nodes.filter((node) => !views.has(node));
   const shapes = new Map(valuesOf(graph).map(({ id, shape }) => [id, shape]));
+  const bytesOf = (id: number) => storageBytes(shapes.get(id)!, stored(id));
   const given = new Set([...graph.inputs.values()].map(({ id }) => id));
   const ending = nodes.map((): number[] => []);
   for (const [root, i] of lastUses(nodes, graph.outputs, locations)) ending[i]?.push(root);
@@ -141,10 +157,10 @@ function peakOf(graph: Graph, { locations, views }: Pick<Layout, 'locations' | '
     const { root } = locations.get(node.output.id)!;
     if (!alive.has(root) && !given.has(root)) {
       alive.add(root);
-      bytes += storageBytes(shapes.get(root)!);
+      bytes += bytesOf(root);
     }
     peak = Math.max(peak, bytes);
-    for (const over of ending[i]!) if (alive.delete(over)) bytes -= storageBytes(shapes.get(over)!);
+    for (const over of ending[i]!) if (alive.delete(over)) bytes -= bytesOf(over);
   });
   return peak;
 }
@@ -154,10 +170,14 @@ function peakOf(graph: Graph, { locations, views }: Pick<Layout, 'locations' | '
  * no dispatch would read and write the same buffer. A concatenation is copied if that takes less memory: this is tried
  * for each candidate in turn. A `rough` layout, which is for comparisons, copies either all candidates or none.
  */
-export function layout(graph: Graph, alignment: number, rough = false): Layout {
+export function layout(
+  graph: Graph,
+  alignment: number,
+  { rough = false, stored = ALL_F32 }: { readonly rough?: boolean; readonly stored?: StoredTypes } = {},
+): Layout {
   const measured = (excluded: ReadonlySet<Node>): Layout => {
-    const found = withoutClashes(graph, alignment, excluded);
-    return { ...found, peakBytes: peakOf(graph, found) };
+    const found = withoutClashes(graph, alignment, stored, excluded);
+    return { ...found, peakBytes: peakOf(graph, stored, found) };
   };
   const whole = measured(new Set());
   const excluded = new Set(outlived(graph));

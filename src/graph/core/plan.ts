@@ -9,8 +9,11 @@
 import { OutOfMemoryError } from '../../errors.ts';
 import type { GpuComputePass } from '../../host-types.ts';
 import type { Capabilities, Device } from '../../kernels/device/device.ts';
-import type { Routine, WeightDtype } from '../../kernels/device/routine.ts';
+import { forPrecision } from '../../kernels/device/for-precision.ts';
+import type { Kernel } from '../../kernels/device/kernel.ts';
+import type { Routine, Step, WeightDtype } from '../../kernels/device/routine.ts';
 import { type Launch, prepare, type Range } from '../../kernels/device/runtime.ts';
+import { isHalf, type Stored, storedAs } from '../../kernels/device/storage.ts';
 import { type Shape, storageBytes } from '../../kernels/device/tensor.ts';
 import { sum } from '../../numbers.ts';
 import { opOf } from '../ops/table.ts';
@@ -19,11 +22,14 @@ import { fuse } from './fuse.ts';
 import { type Graph, type Node, shapesOf } from './graph.ts';
 import { lastUses, layout } from './layout.ts';
 import { type ActivationPool, activationPool } from './pool.ts';
+import { ALL_F32, type StoredTypes, storedTypes } from './precision.ts';
 import type { WeightStore } from './weight-store.ts';
 
 export interface PlanOptions {
   readonly weights: WeightStore;
   readonly weightDtype: WeightDtype;
+  /** How activations are stored; see `storedTypes`. f16 needs a device with `shader-f16`. Default: f32. */
+  readonly precision?: Stored | undefined;
   /**
    * The most bytes that the transformed weights of all convolutions may take on the device. If they would take more, none
    * is kept transformed, which is slower (`compact` in `Conv2dOptions`). Default: 1 GiB, with which small networks are
@@ -85,14 +91,17 @@ function newSlots() {
  * @throws OutOfMemoryError if a single value or weight is larger than the device can bind.
  */
 export async function plan(device: Device, traced: Graph, options: PlanOptions): Promise<Plan> {
-  const { capabilities } = device;
+  const { precision = 'f32' } = options;
+  const capabilities = forPrecision(device.capabilities, precision);
   const graph = fuse(traced);
-  const { locations, views } = layout(graph, capabilities.storageAlignment);
+  const stored = storedTypes(graph, precision);
+  const { locations, views } = layout(graph, capabilities.storageAlignment, { stored });
   const nodes = graph.nodes.filter((node) => !views.has(node));
   const shapes = new Map<number, Shape>();
   for (const value of graph.inputs.values()) shapes.set(value.id, value.shape);
   for (const node of graph.nodes) shapes.set(node.output.id, node.output.shape);
 
+  const bytesOf = (id: number) => storageBytes(shapes.get(id)!, stored(id));
   const rootOf = (value: Value) => locations.get(value.id)!.root;
   const lastUse = lastUses(nodes, graph.outputs, locations);
 
@@ -102,12 +111,12 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
   for (const [name, value] of graph.inputs) {
     const range = options.external?.[name];
     if (range) externals.set(value.id, range);
-    else slotOf.set(value.id, slots.take(storageBytes(value.shape)));
+    else slotOf.set(value.id, slots.take(bytesOf(value.id)));
   }
-  const routines = routinesOf(nodes, capabilities, options);
+  const routines = routinesOf(nodes, capabilities, stored, options);
   const scratchSlots = nodes.map((node, i) => {
     const root = rootOf(node.output);
-    if (!slotOf.has(root)) slotOf.set(root, slots.take(storageBytes(shapes.get(root)!)));
+    if (!slotOf.has(root)) slotOf.set(root, slots.take(bytesOf(root)));
     const scratch = Object.entries(routines[i]!.scratch).map(([name, bytes]) => ({
       name,
       bytes,
@@ -142,7 +151,7 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
     const external = externals.get(root);
     if (external)
       return { buffer: external.buffer, offset: external.offset + offset, size: external.size - offset };
-    return { buffer: buffers[slotOf.get(root)!]!, offset, size: storageBytes(value.shape) };
+    return { buffer: buffers[slotOf.get(root)!]!, offset, size: bytesOf(value.id) };
   };
   const held = new Map<string, Range>();
   for (const [i, node] of nodes.entries())
@@ -150,7 +159,7 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
       held.set(`${i} ${name}`, await options.weights.get(constant, routines[i]!.packing[name]));
   const untuned = nodes.flatMap((node, i): Launch[] =>
     routines[i]!.steps.map(({ kernel, operands }) => ({
-      kernel,
+      kernel: converted(node, { kernel, operands }, stored),
       ranges: operands.map((name): Range => {
         if (name === 'y') return rangeOf(node.output);
         const value = node.inputs[name];
@@ -186,12 +195,33 @@ export const forward = (
   capabilities: Capabilities,
   weights: WeightDtype,
   compact = false,
-): Routine => opOf(node).forward(capabilities, shapesOf(node), node.attributes, weights, compact);
+  stored: StoredTypes = ALL_F32,
+): Routine => opOf(node).forward(capabilities, shapesOf(node, stored), node.attributes, weights, compact);
+
+/** Returns the kernel of a step, rewritten to read and write the inputs and the output of its node as they are stored. */
+function converted(node: Node, { kernel, operands }: Step, stored: StoredTypes): Kernel {
+  const halves: string[] = [];
+  for (const [i, { name, element }] of kernel.bindings.entries()) {
+    const value = operands[i] === 'y' ? node.output : node.inputs[operands[i]!];
+    if (!value) continue;
+    if (stored(value.id) === 'f16') halves.push(name);
+    else if (isHalf(element))
+      throw new Error(
+        `${kernel.name} binds ${name} as f16, but ${operands[i]} of ${node.op} is stored as f32`,
+      );
+  }
+  return storedAs(kernel, halves);
+}
 
 /** Chooses the kernels of every node, within the budget for transformed weights. */
-function routinesOf(nodes: readonly Node[], capabilities: Capabilities, options: PlanOptions): Routine[] {
+function routinesOf(
+  nodes: readonly Node[],
+  capabilities: Capabilities,
+  stored: StoredTypes,
+  options: PlanOptions,
+): Routine[] {
   const { weightDtype, transformedBytes = TRANSFORMED_BYTES } = options;
-  const fast = nodes.map((node) => forward(node, capabilities, weightDtype));
+  const fast = nodes.map((node) => forward(node, capabilities, weightDtype, false, stored));
   const bytes = new Map<string, number>();
   nodes.forEach((node, i) => {
     const { weight } = node.constants;
@@ -200,7 +230,7 @@ function routinesOf(nodes: readonly Node[], capabilities: Capabilities, options:
   const total = sum(bytes.values());
   return total <= transformedBytes
     ? fast
-    : nodes.map((node) => forward(node, capabilities, weightDtype, true));
+    : nodes.map((node) => forward(node, capabilities, weightDtype, true, stored));
 }
 
 const isInput = (graph: Graph, id: number): boolean =>

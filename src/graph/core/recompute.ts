@@ -163,7 +163,7 @@ export function recompute(
     const found = rebuilt(graph, passes, kept);
     const values = graph.values + found.nodes.length;
     const whole = { ...graph, nodes: found.nodes, outputs: results, values };
-    return { ...found, peak: layout(fuse(whole), 4, true).peakBytes };
+    return { ...found, peak: layout(fuse(whole), 4, { rough: true }).peakBytes };
   };
   type Measured = ReturnType<typeof measured>;
   let best: Measured | undefined;

@@ -5,6 +5,7 @@ import { DeviceLostError, OutOfMemoryError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
 import { idle, type Range, submit, withMemoryCheck } from '../../kernels/device/runtime.ts';
+import type { Stored } from '../../kernels/device/storage.ts';
 import { waitFor } from '../../kernels/device/wait.ts';
 import type { Graph } from './graph.ts';
 import { type Plan, plan } from './plan.ts';
@@ -20,6 +21,8 @@ export interface RunSize {
 export interface RunnerOptions {
   readonly weights: WeightStore;
   readonly weightDtype: WeightDtype;
+  /** How activations are stored; see `PlanOptions.precision`. */
+  readonly precision?: Stored | undefined;
   /** Memory of inputs that the caller owns, by the names of the inputs. */
   readonly external: Readonly<Record<string, Range>>;
   readonly trace: (size: RunSize) => Graph;
@@ -87,9 +90,9 @@ const keyOf = ({ samples, views }: RunSize) => `${samples} ${views}`;
  * @throws OutOfMemoryError if not even a batch of one sample fits into the device's memory.
  */
 export async function openRunner(device: Device, options: RunnerOptions): Promise<Runner> {
-  const { weights, weightDtype, external, trace, sharing = false, warm = false } = options;
+  const { weights, weightDtype, precision, external, trace, sharing = false, warm = false } = options;
   const make = async (size: RunSize, pool: ActivationPool): Promise<Planned> => ({
-    plan: await plan(device, trace(size), { weights, weightDtype, external, pool }),
+    plan: await plan(device, trace(size), { weights, weightDtype, precision, external, pool }),
     staging: [],
   });
   const open = async (largest: number) => {

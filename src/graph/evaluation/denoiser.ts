@@ -3,6 +3,7 @@
 import type { Device } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
 import { createStorage, type Range } from '../../kernels/device/runtime.ts';
+import type { Stored } from '../../kernels/device/storage.ts';
 import { product } from '../../numbers.ts';
 import { openRunner } from '../core/runner.ts';
 import { weightStore } from '../core/weight-store.ts';
@@ -22,6 +23,8 @@ export interface DenoiserOptions extends EvaluationOptions {
   readonly kappa?: number | undefined;
   readonly familiar?: Familiar | undefined;
   readonly weightDtype: WeightDtype;
+  /** How forward passes store activations; gradients store f32. f16 needs a device with `shader-f16`. Default: f32. */
+  readonly precision?: Stored | undefined;
   readonly batchSize: number;
   /** Bytes for the activations of a batch of gradients; see `DifferentiableOptions.gradientBytes`. */
   readonly gradientBytes?: number | undefined;
@@ -69,7 +72,7 @@ export async function denoiser(
   const slots = createStorage(device, options.slots * slotBytes, undefined, 'slots');
   const external = { ...tables, slots: { buffer: slots, offset: 0, size: slots.size } };
 
-  const { weightDtype, batchSize } = options;
+  const { weightDtype, precision = 'f32', batchSize } = options;
   const keys = noiseKeysOf(options.noise);
   // Networks with a shared part are large: plans are not created and run before they are needed. If candidates share the
   // whole network, a batch costs as much as its views do, and it holds all candidates of each view.
@@ -78,6 +81,7 @@ export async function denoiser(
   const runner = await openRunner(device, {
     weights,
     weightDtype,
+    precision,
     external,
     trace: ({ samples, views }) => trace(network, options, samples, views),
     largest: batchSize,
@@ -112,6 +116,7 @@ export async function denoiser(
   return {
     name: options.name,
     device: device.name,
+    precision,
     inputShape,
     crop: options.crop,
     candidates: options.candidates,

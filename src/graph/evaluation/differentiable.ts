@@ -21,7 +21,7 @@ import {
 /** How to evaluate a network and its derivatives. */
 export interface DifferentiableOptions
   extends EvaluationOptions,
-    Pick<RunnerOptions, 'weights' | 'weightDtype' | 'external'> {
+    Pick<RunnerOptions, 'weights' | 'weightDtype' | 'precision' | 'external'> {
   /** The network's class of each candidate. */
   readonly labels: readonly number[];
   /** The largest number of samples in a batch; halved if memory does not suffice. */
@@ -106,7 +106,9 @@ export function differentiable(
     let runner = opening.get(kind);
     if (!runner) {
       const sizes = sharing ? { largest: batchSize() * sharing, sharing } : { largest: batchSize() };
-      runner = openRunner(device, { ...options, trace, ...sizes }).then((ready) => {
+      // Gradients are f32: those of errors are so small that f16 would flush many of their parts to zero.
+      const precision = kind === 'predict' ? options.precision : 'f32';
+      runner = openRunner(device, { ...options, precision, trace, ...sizes }).then((ready) => {
         opened.push(ready);
         fitting = Math.min(batchSize(), ready.views);
         return ready;

@@ -117,6 +117,8 @@ export interface Family<Config extends ModelConfig = ModelConfig> {
   describe(index: ModelIndex): readonly Part[];
   /** Returns the model that predicts without a class, if that is another network than the model's own. */
   unconditional?(config: Config): Config;
+  /** Set if f16 would lose what the model is for, so that it is always f32. */
+  readonly onlyF32?: true;
   /** Views of a batch unless the user sets a batch size: enough to fill a device, few enough to fit it. */
   readonly batch: number;
 }

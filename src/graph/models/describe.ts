@@ -159,7 +159,7 @@ const someCandidates: NonNullable<LoadOptions['candidates']> = ({ conditioning, 
 export async function costOfFiles(files: Files, options: LoadOptions): Promise<EvaluationCost> {
   const { network, evaluation, close } = await loadModel(files, { candidates: someCandidates, ...options });
   try {
-    const { flop, constants, activationBytes } = costOf(trace(network, evaluation, 1));
+    const { flop, constants, activationBytes } = costOf(trace(network, evaluation, 1), evaluation.precision);
     // A second candidate of the same view adds only the part that is not shared.
     const shared = network.shared && {
       sharedFlop: 2 * flop - costOf(trace(network, evaluation, 2, 1)).flop,

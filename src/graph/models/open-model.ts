@@ -9,6 +9,7 @@ import {
   openDevice,
 } from '../../kernels/device/device.ts';
 import type { WeightDtype } from '../../kernels/device/routine.ts';
+import type { Stored } from '../../kernels/device/storage.ts';
 import { type TuneProgress, tunedDevice } from '../../kernels/device/tuned-device.ts';
 import type { Distance } from '../../kernels/diffusion/error-reduction.ts';
 import { product } from '../../numbers.ts';
@@ -21,6 +22,7 @@ import type { Candidate, Level, Model } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 import { candidatesOf } from './candidates.ts';
 import { readModelConfig, requireClasses } from './families.ts';
+import { choosePrecision, type PrecisionChoice, type PrecisionMemory } from './precision-check.ts';
 import { summarise, temperatureOf } from './summarise.ts';
 
 export interface OpenModelOptions {
@@ -62,7 +64,15 @@ export interface OpenModelOptions {
   readonly batchSize?: number;
   /** Images in flight. Default: as many as a batch holds evaluations. */
   readonly slots?: number;
+  /** How weights are stored. Default: by precision; in f32, a large file that holds only f16 stays f16. */
   readonly weightDtype?: WeightDtype;
+  /**
+   * How evaluations store weights and activations; sums, norms, softmax and errors are f32 with either. `auto`, the
+   * default, is f16 if it was measured faster on the device and changes differences between candidates by at most 5 %.
+   * That is measured at the model's first opening on a GPU, and remembered in the user's cache folder; on a device that
+   * computes in software, and in a browser, `auto` is f32. Gradients are f32 always.
+   */
+  readonly precision?: PrecisionChoice;
   /** Bytes of activations that a gradient may keep on the device. Default: 1 GiB (`DifferentiableOptions`). */
   readonly gradientBytes?: number;
 }
@@ -70,8 +80,10 @@ export interface OpenModelOptions {
 /** The options of a model that is given by its files; the file of noises is given as its folder's files and its name there. */
 export interface LoadOptions extends Omit<OpenModelOptions, 'noiseFile'> {
   readonly noiseFile?: readonly [files: Files, name: string] | undefined;
-  /** Remembers the tiles that were found. Default: they are forgotten when the process ends. */
+  /** Remembers the tiles that were found, and the precision. Default: they are forgotten when the process ends. */
   readonly cache?: Cache;
+  /** Identifies the model's files and the version of the kernels; '' if the files cannot be told apart. */
+  readonly fingerprint?: (() => Promise<string>) | undefined;
 }
 
 /** Returns the device with the tiles that are remembered for it, and the search for others. */
@@ -83,6 +95,21 @@ async function withTiles(device: Device, { tune, onTune, cache }: LoadOptions): 
     remembered: await cache?.read(scope),
     remember: cache && ((key, tile) => cache.write(scope, key, tile)),
   });
+}
+
+/** Returns the memory of the precision that `auto` chose for a model; undefined if nothing can be remembered. */
+function precisionMemory({ cache, fingerprint }: LoadOptions): PrecisionMemory | undefined {
+  if (!cache || !fingerprint) return undefined;
+  const scopeOf = (device: string) => `precision ${device}`;
+  return {
+    async read(device) {
+      const key = await fingerprint();
+      if (key === '') return 'f32';
+      const value = (await cache.read(scopeOf(device))).get(key);
+      return value === 'f32' || value === 'f16' ? value : undefined;
+    },
+    write: async (device, precision) => cache.write(scopeOf(device), await fingerprint(), precision),
+  };
 }
 
 async function readNoise(
@@ -133,6 +160,8 @@ function dtypeOf(file: TensorFile): WeightDtype {
  */
 export interface LoadedModel {
   readonly network: Network;
+  /** See `Family.onlyF32`. */
+  readonly onlyF32: boolean;
   readonly evaluation: DenoiserOptions;
   /** Puts encoded prompts or an image encoder on a device. */
   readonly attach: (device: Device) => Promise<Attached>;
@@ -140,9 +169,17 @@ export interface LoadedModel {
   readonly close: () => Promise<void>;
 }
 
+/** Returns how a model is evaluated in a precision. In f16 its weights are f16 too, unless the caller chose their type. */
+const inPrecision = (
+  evaluation: DenoiserOptions,
+  precision: Stored,
+  weightDtype: WeightDtype | undefined,
+): DenoiserOptions =>
+  precision === 'f32' ? evaluation : { ...evaluation, precision, weightDtype: weightDtype ?? 'f16' };
+
 /**
- * Reads a model and resolves every option, without a device.
- * @throws ModelError naming the file (and tensor) that is not in order.
+ * Reads a model and resolves every option, without a device. Of the precision `auto`, only a device can tell what it is.
+ * @throws ModelError naming the file (and tensor) that is not in order; UnsupportedError if the model cannot be f16.
  */
 export async function loadModel(files: Files, options: LoadOptions = {}): Promise<LoadedModel> {
   const { family, config: own } = await readModelConfig(files);
@@ -156,6 +193,11 @@ export async function loadModel(files: Files, options: LoadOptions = {}): Promis
     coefficients: familyLevels.coefficients(level),
   }));
   const { candidates, labels } = candidatesOf(family.candidates(config), model, options);
+  const { onlyF32 = false } = family;
+  if (onlyF32 && options.precision === 'f16')
+    throw new UnsupportedError(
+      `${model.name}: expected precision auto or f32, got f16, in which an optimal denoiser loses the differences between images`,
+    );
   const { sideMultiple = 1, inputShape } = model;
   if (inputShape[1] % sideMultiple !== 0)
     throw new UnsupportedError(
@@ -191,7 +233,14 @@ export async function loadModel(files: Files, options: LoadOptions = {}): Promis
       closing ??= file.close();
       return closing;
     };
-    return { network, evaluation, attach, close };
+    const chosen = options.precision === 'f16' ? 'f16' : 'f32';
+    return {
+      network,
+      onlyF32,
+      evaluation: inPrecision(evaluation, chosen, options.weightDtype),
+      attach,
+      close,
+    };
   } catch (error) {
     await file.close();
     throw error;
@@ -200,7 +249,7 @@ export async function loadModel(files: Files, options: LoadOptions = {}): Promis
 
 /** Opens a model as a classifier. Throws what `openModel` throws. */
 export async function openFiles(files: Files, options: LoadOptions = {}): Promise<Model> {
-  const { network, evaluation, attach, close } = await loadModel(files, options);
+  const { network, evaluation, onlyF32, attach, close } = await loadModel(files, options);
   let device: Device | undefined;
   let attached: Attached | undefined;
   try {
@@ -210,9 +259,24 @@ export async function openFiles(files: Files, options: LoadOptions = {}): Promis
       ...(options.onCompile && { onCompile: options.onCompile }),
     });
     device = await withTiles(device, options);
-    const parts = await attach(device);
+    const opened = device;
+    const parts = await attach(opened);
     attached = parts;
-    const model = await denoiser(device, network, evaluation, {
+    const { precision: choice = 'auto', weightDtype } = options;
+    const { destroy: _, ...shared } = parts;
+    const precision = await choosePrecision(
+      onlyF32 ? 'f32' : choice,
+      opened.capabilities,
+      precisionMemory(options),
+      (tried) =>
+        denoiser(
+          { ...opened, close: () => {} },
+          network,
+          inPrecision(evaluation, tried, weightDtype),
+          shared,
+        ),
+    );
+    const model = await denoiser(opened, network, inPrecision(evaluation, precision, weightDtype), {
       ...parts,
       destroy() {
         // `close` of a model returns nothing to wait for. The file was only read, so failing to close it loses no data.

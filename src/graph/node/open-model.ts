@@ -7,7 +7,9 @@ import { costOfFiles, type Description, describeFiles, type EvaluationCost } fro
 import { type LoadOptions, type OpenModelOptions, openFiles } from '../models/open-model.ts';
 import { readSummary } from '../models/summarise.ts';
 import { fileAt } from './folder-files.ts';
+import { modelDigest } from './model-digest.ts';
 import { modelFiles } from './model-path.ts';
+import { packageVersion } from './package-version.ts';
 import { userCache } from './user-cache.ts';
 
 const withFiles = ({ noiseFile, ...options }: OpenModelOptions): LoadOptions => ({
@@ -15,6 +17,12 @@ const withFiles = ({ noiseFile, ...options }: OpenModelOptions): LoadOptions => 
   noiseFile: noiseFile === undefined ? undefined : fileAt(noiseFile),
   cache: userCache(),
 });
+
+/** Identifies a model's files and this version. Files that are not on a disk cannot be told apart. */
+async function fingerprintOf(files: Files): Promise<string> {
+  const digest = await modelDigest(files.describe(''));
+  return digest === '' ? '' : `${files.name} ${digest} ${packageVersion()}`;
+}
 
 /**
  * Opens a model, given by the path of its folder or by the name of a shipped one (see `shippedModels`), as a classifier.
@@ -26,7 +34,8 @@ const withFiles = ({ noiseFile, ...options }: OpenModelOptions): LoadOptions => 
  * const model = await openModel('fashion-mnist');
  */
 export async function openModel(path: string | Files, options: OpenModelOptions = {}): Promise<Model> {
-  return openFiles(await modelFiles(path), withFiles(options));
+  const files = await modelFiles(path);
+  return openFiles(files, { ...withFiles(options), fingerprint: () => fingerprintOf(files) });
 }
 
 /**

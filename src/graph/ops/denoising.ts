@@ -58,6 +58,8 @@ export interface ErrorsAttributes {
 }
 
 export const errorsOp: Op<ErrorsAttributes> = {
+  // Errors of two candidates differ by about 1e-4 of themselves.
+  exact: ['prediction', 'xt'],
   infer({ prediction, xt, noise }, { channels }) {
     predictionFits('errors', prediction!, xt!, channels);
     noiseFits('errors', xt![1], noise!);

@@ -3,6 +3,7 @@
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../../kernels/device/device.ts';
 import type { Routine, WeightDtype } from '../../kernels/device/routine.ts';
+import type { Stored } from '../../kernels/device/storage.ts';
 import { columns, type Shape } from '../../kernels/device/tensor.ts';
 import type { Constant, Value } from './value.ts';
 
@@ -32,6 +33,8 @@ export interface Op<Attributes> {
    * keep it in memory when memory is short.
    */
   readonly cheap?: true;
+  /** The inputs that are f32 in every plan, because f16 would lose what the op is for. */
+  readonly exact?: readonly string[];
   /** Set if the output is the channels of x from the returned one on, so that it can be a range of x's memory. */
   firstChannel?(attributes: Attributes): number;
   /** Set if the output is the channels of all inputs, one after the other, so that they can be ranges of its memory. */
@@ -80,10 +83,15 @@ export interface Addition {
   readonly into: readonly string[];
 }
 
-/** The shapes of a node's operands and output, from which its kernels are chosen. */
+/** The shapes and types of a node's operands and output, from which its kernels are chosen. */
 export interface NodeShapes {
   readonly inputs: Shapes;
   readonly output: Shape;
+  /**
+   * Returns how the plan stores an input, or the output `y`. Kernels are written for f32 and the plan converts
+   * (`storedAs`); only a kernel that binds f16 itself needs to know.
+   */
+  readonly stored: (operand: string) => Stored;
   readonly has: (operand: string) => boolean;
 }
 
@@ -127,3 +135,5 @@ export const elements = (shape: Shape): number => shape[0] * columns(shape);
 export const perElement = ({ output }: Pick<NodeShapes, 'output'>): number => elements(output);
 /** `Op.flop` of ops that only move data. */
 export const copies = (): number => 0;
+/** Whether an op only moves data, so that its output is as exact as its input. */
+export const onlyMoves = ({ flop }: Pick<Op<never>, 'flop'>): boolean => flop === copies;

@@ -56,6 +56,7 @@ async function imageShape(files: Files, name: string): Promise<OptimalConfig['im
 
 export const optimalFamily: Family<OptimalConfig> = {
   batch: 32,
+  onlyF32: true,
   recognise: ({ name, className }) => name === 'config.json' && className === OPTIMAL_CLASS,
   async config(files, { name, json }) {
     const file = files.describe(name);

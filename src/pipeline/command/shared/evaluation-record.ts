@@ -4,9 +4,9 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import type { Model } from '../../../graph/model.ts';
+import { modelDigest } from '../../../graph/node/model-digest.ts';
 import { systemPath } from '../../node/system-path.ts';
 import type { Values } from '../options/table.ts';
-import { modelDigest } from './model-digest.ts';
 import { listed, type RunRecord } from './run-record.ts';
 
 /** Returns a digest of a whole file; "none" if there is no file. */
