@@ -72,7 +72,13 @@ export function newCase<Name extends OpName>(
     op,
     name,
     routine: (capabilities) =>
-      entry.forward(capabilities, { inputs, output: y, has }, attributes, weights, compact),
+      entry.forward(
+        capabilities,
+        { inputs, output: y, has, stored: () => 'f32' },
+        attributes,
+        weights,
+        compact,
+      ),
     activations: { ...inputs, y },
     constants,
     indices,
