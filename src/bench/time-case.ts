@@ -41,7 +41,7 @@ export async function timeCase(device: Device, benchCase: BenchCase, repetitions
     const timing = await withDeviceChecks(device, async () => {
       const { launches, destroy } = launchesOf(device, benchCase);
       try {
-        return await time(device, launches, repetitions);
+        return await time(device, (await device.tune?.(launches)) ?? launches, repetitions);
       } finally {
         destroy();
       }

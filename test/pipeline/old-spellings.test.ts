@@ -37,6 +37,8 @@ describe('old spellings', () => {
   test.each(SUBCOMMANDS.map(({ name }) => name))('are not in the help of %s', async (name) => {
     const { status, out } = await cli([name, '--help']);
     expect(status).toBe(0);
-    expect(out).not.toMatch(/--(json|dry|labels-from|labels-csv)(?![-\w])/);
+    // `bench` has a --json of its own, which takes a file.
+    const spellings = name === 'bench' ? 'dry|labels-from|labels-csv' : 'json|dry|labels-from|labels-csv';
+    expect(out).not.toMatch(new RegExp(`--(${spellings})(?![-\\w])`));
   });
 });

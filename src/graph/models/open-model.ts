@@ -87,7 +87,10 @@ export interface LoadOptions extends Omit<OpenModelOptions, 'noiseFile'> {
 }
 
 /** Returns the device with the tiles that are remembered for it, and the search for others. */
-async function withTiles(device: Device, { tune, onTune, cache }: LoadOptions): Promise<Device> {
+export async function withTiles(
+  device: Device,
+  { tune, onTune, cache }: Pick<LoadOptions, 'tune' | 'onTune' | 'cache'>,
+): Promise<Device> {
   const scope = `tiles ${device.capabilities.description}`;
   return tunedDevice(device, {
     tune,

@@ -3,6 +3,8 @@
 import { existsSync, fstatSync } from 'node:fs';
 import { CommanderError } from 'commander';
 import { UsageError } from '../../errors.ts';
+import { withTiles } from '../../graph/models/open-model.ts';
+import { userCache } from '../../graph/node/user-cache.ts';
 import type { DriverCall } from '../../kernels/device/adapters.ts';
 import { openDevice } from '../../kernels/device/device.ts';
 import { printable } from '../escaping.ts';
@@ -118,7 +120,12 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   try {
     const opened = {
       openModel: open,
-      openDevice: (given = {}) => openDevice({ ...chosen, ...given }),
+      openDevice: async (given = {}) =>
+        withTiles(await openDevice({ ...chosen, onCompile: reporter.compiling, ...given }), {
+          ...(tune !== undefined && { tune }),
+          onTune: reporter.tuning,
+          cache: userCache(),
+        }),
       describe,
     } satisfies Partial<Surroundings>;
     return await subcommand.run(settings, { ...opened, stdin, stdout, signals, reporter, quiet });

@@ -13,7 +13,10 @@ import type { Output } from './writers.ts';
 /** The streams, signals and models that a subcommand works with; tests pass fakes. */
 export interface Surroundings {
   readonly openModel: OpenFolder;
-  /** Opens the device that --device chooses, or the default one; `given` may force a family of kernels. */
+  /**
+   * Opens the device that --device chooses, or the default one, with the tiles that models use on it. `given` may force a
+   * family of kernels.
+   */
   readonly openDevice: (given?: Pick<DeviceOptions, 'family'>) => Promise<Device>;
   /** Describes a model folder: `describeModel` of the graph, or a fake of it. */
   readonly describe: (folder: string, options?: OpenModelOptions) => Promise<Description>;
