@@ -5,13 +5,13 @@ import { apply, type Graph, input, newGraph, output } from '../../src/graph/core
 import { plan } from '../../src/graph/core/plan.ts';
 import { weightStore } from '../../src/graph/core/weight-store.ts';
 import { tracePrediction } from '../../src/graph/evaluation/evaluation.ts';
-import { loadModel } from '../../src/graph/models/open-model.ts';
+import { loadModel, withTiles } from '../../src/graph/models/open-model.ts';
 import { modelFiles } from '../../src/graph/node/model-path.ts';
+import { userCache } from '../../src/graph/node/user-cache.ts';
 import { table } from '../../src/graph/ops/value.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
 import { idle, readBack, submit } from '../../src/kernels/device/runtime.ts';
 import { fromChannelMajor, type Shape, toChannelMajor } from '../../src/kernels/device/tensor.ts';
-import { tunedDevice } from '../../src/kernels/device/tuned-device.ts';
 import type { Case } from './cases.ts';
 import { permuted } from './permute.ts';
 import type { Inputs, OpenCase } from './protocol.ts';
@@ -125,8 +125,7 @@ function trace(work: Case, inputs: Inputs): Traced | Promise<Traced> {
 }
 
 await serve(async () => {
-  // A model that is opened searches for tiles on devices without measured ones, and so does this.
-  const device = tunedDevice(await openDevice(), { budgetMs: 60_000 });
+  const device = await withTiles(await openDevice(), { cache: userCache() });
   const { description, family } = device.capabilities;
   return {
     description: `${description}, ${family} family`,
