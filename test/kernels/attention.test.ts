@@ -1,9 +1,8 @@
 import { ShapeError } from '../../src/errors.ts';
 import { attention } from '../../src/kernels/attention/attention.ts';
 import type { AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
-import type { Capabilities, Device } from '../../src/kernels/device/device.ts';
+import type { Capabilities } from '../../src/kernels/device/device.ts';
 import { FAMILIES } from '../../src/kernels/device/families.ts';
-import type { Stored } from '../../src/kernels/device/storage.ts';
 import { referenceAttention } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import {
@@ -12,48 +11,12 @@ import {
   inBothTypes,
   inHalves,
   maxDifference,
-  randomValues,
   rounded,
-  runRoutine,
   storingError,
   testDevice,
 } from './harness.ts';
+import { attentionInputs, runAttention } from './run-attention.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
-
-interface Inputs {
-  readonly q: Float32Array;
-  readonly k: Float32Array;
-  readonly v: Float32Array;
-}
-
-/** q is so large that some weights of the softmax are almost 0 and others dominate. */
-const inputsOf = ({ heads, headDim, n, queries, keys }: AttentionOptions): Inputs => ({
-  q: randomValues(heads * headDim * n * queries, 1).map((value) => 4 * value),
-  k: randomValues(heads * headDim * n * keys, 2),
-  v: randomValues(heads * headDim * n * keys, 3),
-});
-
-async function run(
-  device: Device,
-  options: AttentionOptions,
-  { q, k, v }: Inputs,
-  capabilities: Capabilities = device.capabilities,
-  stored?: Stored,
-): Promise<Float32Array> {
-  const { heads, headDim, n, queries, keys } = options;
-  const qShape = [heads * headDim, n, 1, queries] as const;
-  const kShape = [heads * headDim, n, 1, keys] as const;
-  const { y } = await runRoutine(device, attention(capabilities, options), {
-    activations: {
-      q: { shape: qShape, values: q },
-      k: { shape: kShape, values: k },
-      v: { shape: kShape, values: v },
-    },
-    outputs: { y: qShape },
-    stored,
-  });
-  return y!;
-}
 
 const bits = (values: Float32Array) => new Uint32Array(values.slice().buffer);
 
@@ -65,9 +28,9 @@ describe.each(FAMILIES)('attention, %s', (family) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
-    const inputs = rounded(inputsOf(options), stored);
+    const inputs = rounded(attentionInputs(options), stored);
     const expected = referenceAttention(options, inputs);
-    const y = await run(here, options, inputs, here.capabilities, stored);
+    const y = await runAttention(here, options, inputs, { stored });
     const { difference, index } = maxDifference(y, expected);
     // Scores reach 4 sqrt(headDim); their absolute error is a relative error of the weights. If factors are rounded to
     // f16, rounding errors of a score add up like random numbers, which the scale makes independent of headDim.
@@ -80,12 +43,12 @@ describe.each(FAMILIES)('attention, %s', (family) => {
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     for (const { options } of cases.filter((c) => c.options.n > 1)) {
       const { n } = options;
-      const inputs = inputsOf(options);
-      const whole = await run(here, options, inputs);
+      const inputs = attentionInputs(options);
+      const whole = await runAttention(here, options, inputs);
       for (const s of [0, n - 1]) {
         const part = (values: Float32Array) =>
           values.slice((s * values.length) / n, ((s + 1) * values.length) / n);
-        const alone = await run(
+        const alone = await runAttention(
           here,
           { ...options, n: 1 },
           { q: part(inputs.q), k: part(inputs.k), v: part(inputs.v) },
@@ -105,12 +68,12 @@ describe.each(FAMILIES)('attention, %s', (family) => {
       { ...sizes, queries: 250, keys: 250, causal: true },
     ]) {
       const { queries, keys } = options;
-      const inputs = inputsOf(options);
-      const whole = await run(here, options, inputs);
+      const inputs = attentionInputs(options);
+      const whole = await runAttention(here, options, inputs);
       for (const maxBindingBytes of [4 * keys * queries * 3, 4 * keys * (queries + 2), 2 * keys * queries]) {
-        const { scratch } = attention({ ...here.capabilities, maxBindingBytes }, options);
-        expect(scratch.scores).toBeLessThanOrEqual(maxBindingBytes);
-        const inParts = await run(here, options, inputs, { ...here.capabilities, maxBindingBytes });
+        const routine = attention({ ...here.capabilities, maxBindingBytes }, options);
+        expect(routine.scratch.scores).toBeLessThanOrEqual(maxBindingBytes);
+        const inParts = await runAttention(here, options, inputs, { routine });
         expect(bits(inParts)).toEqual(bits(whole));
       }
     }

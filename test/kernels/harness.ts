@@ -113,6 +113,13 @@ function withHalves({ kernel, operands }: Step, halves: ReadonlySet<string>): St
   return { kernel: storedAs(kernel, names), operands };
 }
 
+/** How a test runs an op: by which routine, and how its operands are stored. */
+export interface RunVariant {
+  /** Default: the device's own. */
+  readonly routine?: Routine;
+  readonly stored?: Stored;
+}
+
 /** Runs the routine once and returns its outputs in [n, c, h, w] order. */
 export async function runRoutine(
   device: Device,

@@ -1,55 +1,21 @@
 import { ShapeError } from '../../src/errors.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import { FAMILIES } from '../../src/kernels/device/families.ts';
-import type { Stored } from '../../src/kernels/device/storage.ts';
 import { type LinearOptions, linear } from '../../src/kernels/gemm/linear.ts';
-import { type LinearInputs, referenceLinear } from '../reference/linear.ts';
+import { referenceLinear } from '../reference/linear.ts';
 import { cases } from './cases/linear.ts';
 import {
-  type Activation,
   EPS,
   F16_EPS,
   inBothTypes,
   inHalves,
   maxDifference,
-  randomValues,
   rounded,
-  runRoutine,
   storingError,
   testDevice,
 } from './harness.ts';
+import { linearInputs, runLinear } from './run-linear.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
-
-function inputsOf({ x: [c, n, h, w], outChannels, bias, residual }: LinearOptions): LinearInputs {
-  return {
-    x: randomValues(c * n * h * w, 1),
-    weight: randomValues(outChannels * c, 2),
-    ...(bias ? { bias: randomValues(outChannels, 3) } : {}),
-    ...(residual ? { residual: randomValues(outChannels * n * h * w, 4) } : {}),
-  };
-}
-
-async function run(
-  device: Device,
-  options: LinearOptions,
-  inputs: LinearInputs,
-  stored?: Stored,
-): Promise<Float32Array> {
-  const [, n, h, w] = options.x;
-  const yShape = [options.outChannels, n, h, w] as const;
-  const activations: Record<string, Activation> = { x: { shape: options.x, values: inputs.x } };
-  if (inputs.residual) activations.residual = { shape: yShape, values: inputs.residual };
-  const constants: Record<string, Float32Array<ArrayBuffer>> = { weight: Float32Array.from(inputs.weight) };
-  if (inputs.bias) constants.bias = Float32Array.from(inputs.bias);
-  const outputs = { y: yShape };
-  const { y } = await runRoutine(device, linear(device.capabilities, options), {
-    activations,
-    constants,
-    outputs,
-    stored,
-  });
-  return y!;
-}
 
 describe.each(FAMILIES)('linear, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
@@ -59,8 +25,8 @@ describe.each(FAMILIES)('linear, %s', (family) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
-    const inputs = rounded(inputsOf(options), stored);
-    const y = await run(here, options, inputs, stored);
+    const inputs = rounded(linearInputs(options), stored);
+    const y = await runLinear(here, options, inputs, { stored });
     const terms = options.x[0];
     // A sum of random terms grows as sqrt(terms), and so does the standard deviation of its rounding errors.
     const rounding =
@@ -75,14 +41,14 @@ describe.each(FAMILIES)('linear, %s', (family) => {
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
     for (const { options } of cases.filter(({ options: { x } }) => x[1] > 1)) {
       const [c, n, h, w] = options.x;
-      const inputs = inputsOf(options);
-      const whole = await run(here, options, inputs);
+      const inputs = linearInputs(options);
+      const whole = await runLinear(here, options, inputs);
       for (const s of [0, n - 1]) {
         const part = (values: ArrayLike<number>) => {
           const size = values.length / n;
           return Float32Array.from(values).slice(s * size, (s + 1) * size);
         };
-        const alone = await run(
+        const alone = await runLinear(
           here,
           { ...options, x: [c, 1, h, w] },
           { ...inputs, x: part(inputs.x), ...(inputs.residual ? { residual: part(inputs.residual) } : {}) },

@@ -2,6 +2,7 @@
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
+import { withoutMatrix } from '../device/families.ts';
 import type { Routine, WeightDtype } from '../device/routine.ts';
 import { columns, pitch, type Shape } from '../device/tensor.ts';
 import type { Activation } from '../elementwise/activation.ts';
@@ -34,7 +35,9 @@ export function linear(capabilities: Capabilities, options: LinearOptions): Rout
     throw new ShapeError(
       `linear: expected positive integers, got x [${x}] and ${outChannels} output channels`,
     );
-  const kernel = gemm(capabilities, {
+  // Vectors, such as embeddings of levels, are few and multiplied in f32.
+  const products = x[2] * x[3] === 1 ? withoutMatrix(capabilities) : capabilities;
+  const kernel = gemm(products, {
     m: outChannels,
     k: x[0],
     columns: columns(x),

@@ -1,0 +1,69 @@
+// The kernels on matrix units on a driver that has some: the software driver of a newer Mesa, which test/mesa26.sh
+// unpacks. Only if TEST_MESA26=1, because that downloads about 70 MB once.
+
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect, it } from 'vitest';
+
+const run = promisify(execFile);
+const asked = process.env.TEST_MESA26 === '1';
+const folder =
+  process.env.MESA26 ??
+  join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'diffclass-stream', 'mesa26');
+const MINUTES = 60_000;
+
+/** Returns why the driver is not here, after trying to unpack it, or undefined if it is. */
+async function missing(): Promise<string | undefined> {
+  if (!asked) return 'set TEST_MESA26=1 to test the matrix family on a newer Mesa (70 MB are downloaded once)';
+  if (existsSync(join(folder, 'run'))) return undefined;
+  if (process.platform !== 'linux' || process.arch !== 'x64') return 'the newer Mesa is for Linux on x64';
+  try {
+    await run('bash', [join('test', 'mesa26.sh'), folder]);
+    return undefined;
+  } catch (error) {
+    return `the newer Mesa could not be unpacked: ${(error as { stderr?: string }).stderr?.trim() || error}`;
+  }
+}
+
+it(
+  'kernels on matrix units match their references on Mesa 26',
+  async (context) => {
+    const reason = await missing();
+    if (reason) {
+      if (asked) console.error(`tests: the matrix family was skipped: ${reason}`);
+      return context.skip(reason);
+    }
+    const files = ['gemm', 'linear', 'conv2d', 'attention', 'matrix', 'weight-gradient', 'attention-backward'];
+    const { stdout } = await run(
+      join(folder, 'run'),
+      [
+        'node',
+        join('node_modules', 'vitest', 'vitest.mjs'),
+        'run',
+        '--project=device',
+        '--pool=threads',
+        '--reporter=json',
+        '--testNamePattern=matrix',
+        ...files.map((file) => join('test', 'kernels', `${file}.test.ts`)),
+      ],
+      { maxBuffer: 2 ** 28, env: { ...process.env, VITEST_POOL_ID: undefined } },
+    ).catch((error: { stdout?: string }) => ({ stdout: error.stdout ?? '' }));
+    const report = JSON.parse(stdout.slice(stdout.indexOf('{'))) as {
+      readonly numPassedTests: number;
+      readonly testResults: readonly {
+        readonly assertionResults: readonly { readonly status: string; readonly fullName: string }[];
+      }[];
+    };
+    const failed = report.testResults
+      .flatMap(({ assertionResults }) => assertionResults)
+      .filter(({ status }) => status === 'failed')
+      .map(({ fullName }) => fullName);
+    console.error(`tests: ${report.numPassedTests} tests of the matrix family passed on Mesa 26`);
+    expect(failed).toEqual([]);
+    expect(report.numPassedTests).toBeGreaterThan(100);
+  },
+  30 * MINUTES,
+);
