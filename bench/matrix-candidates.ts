@@ -1,20 +1,28 @@
 // The shapes of the search for tiles, and its candidates: a kernel for a shape, its operands, and its check.
 
+import { MATRIX_CONV } from '../src/kernels/conv2d/conv2d-matrix.ts';
+import { type Geometry, geometryOf } from '../src/kernels/conv2d/conv2d-shape.ts';
+import { paddedChannels } from '../src/kernels/conv2d/conv2d-weights.ts';
 import type { Kernel } from '../src/kernels/device/kernel.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
-import { columns, pitch, type Shape } from '../src/kernels/device/tensor.ts';
+import { storedAs } from '../src/kernels/device/storage.ts';
+import { columns, type Shape, storageElements } from '../src/kernels/device/tensor.ts';
 import { gemm } from '../src/kernels/gemm/gemm.ts';
+import { gemmMatrix } from '../src/kernels/gemm/gemm-matrix.ts';
+import type { GemmSpec } from '../src/kernels/gemm/gemm-spec.ts';
+import { type MatrixTile, tileFault, tileName } from '../src/kernels/gemm/matrix-tile.ts';
+import { gemmThreadTile, type ThreadTile, threadTileFault, threadTileName } from './gemm-thread-tile.ts';
 import { type Check, checkMatrixConv, checkMatrixGemm, checkThreadGemm } from './matrix-check.ts';
 import type { MatrixDevice } from './matrix-device.ts';
-import { conv2dMatrix, convFault, convShape, type MatrixConv, TAPS } from './matrix-kernels/conv2d-matrix.ts';
-import { gemmMatrix, type MatrixGemm } from './matrix-kernels/gemm-matrix.ts';
-import {
-  gemmThreadTile,
-  type ThreadTile,
-  threadTileFault,
-  threadTileName,
-} from './matrix-kernels/gemm-thread-tile.ts';
-import { type MatrixOut, type MatrixTile, tileFault, tileName } from './matrix-kernels/matrix-tile.ts';
+
+/** What follows the sums: the type of the result and whether a bias in f32 is added. */
+export interface MatrixOut {
+  readonly out: WeightDtype;
+  readonly bias?: boolean;
+}
+
+/** Taps of a row of the convolutions that are searched. */
+const TAPS = 3;
 
 export type Kind = 'matrix' | 'thread' | 'present';
 
@@ -116,18 +124,34 @@ const biasOperand = (out: MatrixOut, rows: number): Operand[] =>
 const tag = (out: MatrixOut): string =>
   out.out === 'f16' || out.bias ? ` ${out.out}${out.bias ? '+bias' : ''}` : '';
 
-function matrixGemmSpec(
-  tile: MatrixTile,
-  m: number,
-  n: number,
-  k: number,
-  out: MatrixOut,
-  bType: WeightDtype,
-): MatrixGemm {
-  const [rows, wide, deep] = [roundUp(m, tile.rows), roundUp(n, tile.columns), roundUp(k, tile.depth)];
-  const aPitch = tile.a === 'k-major' ? rows : deep;
-  return { m: rows, n: wide, k: deep, aPitch, bPitch: wide, cPitch: wide, bType, ...out };
-}
+const gemmSpec = (m: number, columns: number, k: number, { bias = false }: MatrixOut): GemmSpec => ({
+  m,
+  k,
+  columns,
+  a: { pitch: roundUp(m, 8) },
+  b: { pitch: roundUp(columns, 8) },
+  c: { pitch: roundUp(columns, 8) },
+  aType: 'f16',
+  bias,
+});
+
+const geometryFor = ({ x, outChannels, stride }: ConvShape, { bias = false }: MatrixOut): Geometry =>
+  geometryOf({ x, outChannels, kernel: [3, TAPS], padding: [1, 1, 1, 1], stride, bias, weights: 'f16' });
+
+/** Returns a kernel whose bindings of activations are stored in f16 where the candidate says so. */
+const storedIn = (
+  kernel: Kernel,
+  inputs: readonly string[],
+  xType: WeightDtype,
+  result: string,
+  out: WeightDtype,
+) =>
+  storedAs(
+    kernel,
+    kernel.bindings
+      .map(({ name }) => name)
+      .filter((name) => (xType === 'f16' && inputs.includes(name)) || (out === 'f16' && name === result)),
+  );
 
 /** Returns a candidate, or the reason why it cannot be created. */
 export function attempted(make: () => Candidate | string): Candidate | string {
@@ -146,27 +170,27 @@ export function matrixGemmCandidate(
   out = F32,
   bType: WeightDtype = 'f16',
 ): Candidate | string {
-  const { device, lanes } = opened;
-  const { workgroupBytes: bytes, maxInvocations: invocations } = device.capabilities;
-  const fault = tileFault(tile, { lanes, bytes, invocations }, out);
+  const { capabilities } = opened.device;
+  const fault = tileFault(tile, capabilities);
   if (fault) return fault;
-  const spec = matrixGemmSpec(tile, shape.m, shape.n, shape.k, out, bType);
+  const make = (spec: GemmSpec) => storedIn(gemmMatrix(capabilities, spec, tile), ['b'], bType, 'c', out.out);
+  const spec = gemmSpec(shape.m, shape.n, shape.k, out);
   return {
     kind: 'matrix',
     name: `${tileName(tile)}${tag(out)}${bType === 'f32' ? ' x f32' : ''}`,
     tile,
     out,
     xType: bType,
-    kernel: gemmMatrix(tile, lanes, spec),
+    kernel: make(spec),
     operands: [
-      operand('a', spec.m * spec.k, 'f16'),
-      operand('b', spec.n * spec.k, bType),
-      ...biasOperand(out, spec.m),
-      operand('c', spec.m * spec.n, out.out),
+      operand('a', spec.k * spec.a.pitch, 'f16'),
+      operand('b', spec.k * spec.b.pitch, bType),
+      ...biasOperand(out, spec.a.pitch),
+      operand('c', spec.m * spec.c.pitch, out.out),
     ],
     check: ({ device: on }) => {
-      const small = matrixGemmSpec(tile, tile.rows * 2, tile.columns * 2, tile.depth * 3, out, bType);
-      return checkMatrixGemm(on, gemmMatrix(tile, lanes, small), tile, small, 2000);
+      const small = gemmSpec(tile.rows * 2 - 3, tile.columns * 2 - 5, tile.depth * 3 - 1, out);
+      return checkMatrixGemm(on, make(small), small, { x: bType, out: out.out }, 2000);
     },
   };
 }
@@ -179,43 +203,39 @@ export function matrixConvCandidate(
   out = F32,
   xType: WeightDtype = 'f16',
 ): Candidate | string {
-  const { device, lanes } = opened;
-  const { workgroupBytes: bytes, maxInvocations: invocations } = device.capabilities;
-  const conv: MatrixConv = {
-    x: shape.x,
-    outChannels: shape.outChannels,
-    stride: shape.stride,
-    xType,
-    ...out,
-  };
-  const fault = tileFault(tile, { lanes, bytes, invocations }, out, TAPS) ?? convFault(tile, conv);
+  const { capabilities } = opened.device;
+  const fault = tileFault(tile, capabilities, TAPS);
   if (fault) return fault;
-  const y = convShape(conv);
-  const rows = roundUp(y[0], tile.rows);
-  const x = operand('x', shape.x[0] * pitch(shape.x), xType);
+  const make = (geometry: Geometry) =>
+    storedIn(MATRIX_CONV.kernel(capabilities, geometry, tile), ['x', 'pixel'], xType, 'y', out.out);
+  const geometry = geometryFor(shape, out);
+  const kernel = make(geometry);
+  const operands: Readonly<Record<string, Operand>> = {
+    a: operand('a', 9 * shape.x[0] * paddedChannels(shape.outChannels), 'f16'),
+    x: operand('x', storageElements(shape.x), xType),
+    pixel: operand('x', storageElements(shape.x), xType),
+    bias: operand('bias', shape.outChannels, 'f32'),
+    y: operand('c', storageElements(geometry.y), out.out),
+  };
   return {
     kind: 'matrix',
     name: `${tileName(tile)}${tag(out)}${xType === 'f32' ? ' x f32' : ''}`,
     tile,
     out,
     xType,
-    kernel: conv2dMatrix(tile, lanes, conv),
-    operands: [
-      operand('a', 9 * shape.x[0] * rows, 'f16'),
-      x,
-      x,
-      ...biasOperand(out, rows),
-      operand('c', y[0] * pitch(y), out.out),
-    ],
+    kernel,
+    operands: kernel.bindings.map(({ name }) => operands[name]!),
     check: ({ device: on }) => {
       // Rows and columns that end inside a tile, and two strips of channels.
-      const side = 16 * shape.stride;
-      const small: MatrixConv = {
-        ...conv,
-        x: [2 * tile.depth, 2, 6 * shape.stride, side],
-        outChannels: tile.rows + tile.unit.M,
-      };
-      return checkMatrixConv(on, conv2dMatrix(tile, lanes, small), tile, small, 2000);
+      const small = geometryFor(
+        {
+          ...shape,
+          x: [2 * tile.depth - 1, 2, 6 * shape.stride, 16 * shape.stride],
+          outChannels: tile.rows + 5,
+        },
+        out,
+      );
+      return checkMatrixConv(on, make(small), small, { x: xType, out: out.out }, 2000);
     },
   };
 }
@@ -270,6 +290,6 @@ export const reasonOf = (error: unknown): string =>
 
 export const gemmFlops = ({ m, n, k }: GemmShape): number => 2 * m * n * k;
 export const convFlops = (shape: ConvShape): number => {
-  const y = convShape({ ...shape, xType: 'f16', out: 'f32' });
+  const { y } = geometryFor(shape, F32);
   return 2 * 9 * shape.x[0] * y[0] * columns(y);
 };

@@ -1,15 +1,15 @@
 // Runs a kernel once on random data and compares it with a reference in f64, element by element or on a sample.
 
+import type { Geometry } from '../src/kernels/conv2d/conv2d-shape.ts';
+import { packRows } from '../src/kernels/conv2d/conv2d-weights.ts';
 import type { Device } from '../src/kernels/device/device.ts';
 import { f16ToF32, f32ToF16 } from '../src/kernels/device/half.ts';
 import type { Kernel } from '../src/kernels/device/kernel.ts';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { createStorage, idle, prepare, readBack, submit } from '../src/kernels/device/runtime.ts';
-import { columns, pitch, type Shape, storageElements } from '../src/kernels/device/tensor.ts';
-import { convShape, type MatrixConv, packTaps, TAPS } from './matrix-kernels/conv2d-matrix.ts';
-import type { MatrixGemm } from './matrix-kernels/gemm-matrix.ts';
-import type { ThreadGemm, ThreadTile } from './matrix-kernels/gemm-thread-tile.ts';
-import type { MatrixTile } from './matrix-kernels/matrix-tile.ts';
+import { columns, pitch, storageElements } from '../src/kernels/device/tensor.ts';
+import type { GemmSpec } from '../src/kernels/gemm/gemm-spec.ts';
+import type { ThreadGemm, ThreadTile } from './gemm-thread-tile.ts';
 import { randomUniform } from './random.ts';
 
 /** Random numbers that f16 represents exactly, and their bits. */
@@ -118,22 +118,27 @@ const A_SEED = 1;
 const B_SEED = 2;
 const BIAS_SEED = 3;
 
-/** Checks a GEMM on matrix units by comparing about `sample` elements. */
+/** How the activations of a candidate are stored; weights are f16. */
+export interface StoredOperands {
+  readonly x: WeightDtype;
+  readonly out: WeightDtype;
+}
+
+/** Checks a GEMM on matrix units, with factor a in f16, by comparing about `sample` elements. */
 export async function checkMatrixGemm(
   device: Device,
   kernel: Kernel,
-  tile: MatrixTile,
-  { m, n, k, aPitch, bPitch, cPitch, bType = 'f16', out, bias }: MatrixGemm,
+  { m, k, columns: n, a: { pitch: aPitch }, b: { pitch: bPitch }, c: { pitch: cPitch }, bias }: GemmSpec,
+  { x, out }: StoredOperands,
   sample = 4000,
 ): Promise<Check> {
-  const kMajor = tile.a === 'k-major';
-  const a = randomHalves((kMajor ? k : m) * aPitch, A_SEED);
+  const a = randomHalves(k * aPitch, A_SEED);
   const b = randomHalves(k * bPitch, B_SEED);
-  const biases = randomHalves(m, BIAS_SEED).values;
+  const biases = randomHalves(aPitch, BIAS_SEED).values;
   const bytes = await runOnce(
     device,
     kernel,
-    [a.bits, stored(b, bType), ...(bias ? [biases] : [])],
+    [a.bits, stored(b, x), ...(bias ? [biases] : [])],
     m * cPitch * (out === 'f16' ? 2 : 4),
   );
   const c = numbersOf(bytes, out);
@@ -142,8 +147,7 @@ export async function checkMatrixGemm(
   for (let at = 0; at < m * n; at += stride) {
     const [row, column] = [Math.floor(at / n), at % n];
     let sum = bias ? biases[row]! : 0;
-    for (let i = 0; i < k; i++)
-      sum += a.values[kMajor ? i * aPitch + row : row * aPitch + i]! * b.values[i * bPitch + column]!;
+    for (let i = 0; i < k; i++) sum += a.values[i * aPitch + row]! * b.values[i * bPitch + column]!;
     errors.add(c[row * cPitch + column]!, sum);
   }
   return errors.check(BOUNDS[out](k));
@@ -171,60 +175,52 @@ export async function checkThreadGemm(
   return errors.check(BOUNDS[tile.products === 'f16' ? 'partial sums' : 'f32'](k));
 }
 
-/** Returns the operands of a convolution: the weight in its natural order and packed, the activation, and the bias. */
-export function convOperands(conv: MatrixConv, rows: number) {
-  const { x, outChannels } = conv;
-  const weight = randomHalves(outChannels * x[0] * 9, A_SEED);
-  const packing = packTaps(outChannels, x[0], rows);
-  const packed = new ArrayBuffer(packing.bytes);
-  packing.place(weight.bits, 0, packed);
-  return {
-    weight: weight.values,
-    packed: new Uint16Array(packed),
-    activation: randomHalves(storageElements(x), B_SEED),
-    biases: randomHalves(outChannels, BIAS_SEED).values,
-  };
-}
-
-/** Returns the bytes of an activation in a type. */
-export const activationBytes = (shape: Shape, type: WeightDtype): number =>
-  storageElements(shape) * (type === 'f16' ? 2 : 4);
-
-/** Checks a convolution on matrix units. */
+/** Checks a convolution on matrix units whose weights are f16 and whose padding is 1. */
 export async function checkMatrixConv(
   device: Device,
   kernel: Kernel,
-  tile: MatrixTile,
-  conv: MatrixConv,
+  geometry: Geometry,
+  types: StoredOperands,
   sample = 4000,
 ): Promise<Check> {
-  const { x, stride, out, bias, xType } = conv;
-  const y = convShape(conv);
-  const { weight, packed, activation, biases } = convOperands(conv, tile.rows);
-  const input = stored(activation, xType);
+  const { x, y, kernel: window, stride, fused } = geometry;
+  const [kh, kw] = window;
+  const weight = randomHalves(y[0] * x[0] * kh * kw, A_SEED);
+  const packing = packRows(geometry);
+  const packed = new ArrayBuffer(packing.bytes);
+  packing.place(weight.bits, 0, packed);
+  const activation = randomHalves(storageElements(x), B_SEED);
+  const biases = randomHalves(y[0], BIAS_SEED).values;
+  const input = stored(activation, types.x);
+  const operands: Readonly<Record<string, ArrayBufferView<ArrayBuffer>>> = {
+    a: new Uint16Array(packed),
+    x: input,
+    pixel: input,
+    bias: biases,
+  };
   const bytes = await runOnce(
     device,
     kernel,
-    [packed, input, input, ...(bias ? [biases] : [])],
-    activationBytes(y, out),
+    kernel.bindings.flatMap(({ name }) => operands[name] ?? []),
+    storageElements(y) * (types.out === 'f16' ? 2 : 4),
   );
-  const c = numbersOf(bytes, out);
+  const c = numbersOf(bytes, types.out);
   const errors = new Errors();
   const [count, step] = [y[0] * columns(y), strideOf(y[0] * columns(y), sample)];
   for (let at = 0; at < count; at += step) {
     const [o, p] = [Math.floor(at / columns(y)), at % columns(y)];
     const [n, row, column] = [Math.floor(p / (y[2] * y[3])), Math.floor(p / y[3]) % y[2], p % y[3]];
-    let sum = bias ? biases[o]! : 0;
-    for (let i = 0; i < TAPS; i++)
-      for (let j = 0; j < TAPS; j++) {
+    let sum = fused.bias ? biases[o]! : 0;
+    for (let i = 0; i < kh; i++)
+      for (let j = 0; j < kw; j++) {
         const [r, q] = [row * stride + i - 1, column * stride + j - 1];
         if (r < 0 || q < 0 || r >= x[2] || q >= x[3]) continue;
         for (let ch = 0; ch < x[0]; ch++)
           sum +=
-            weight[(o * x[0] + ch) * 9 + i * 3 + j]! *
+            weight.values[((o * x[0] + ch) * kh + i) * kw + j]! *
             activation.values[ch * pitch(x) + (n * x[2] + r) * x[3] + q]!;
       }
     errors.add(c[o * pitch(y) + p]!, sum);
   }
-  return errors.check(BOUNDS[out](9 * x[0]));
+  return errors.check(BOUNDS[types.out](kh * kw * x[0]));
 }

@@ -1,8 +1,8 @@
 // Opens a Dawn device in Node with the features and flags that kernels on matrix units need.
 
 import { type Device, openDevice } from '../src/kernels/device/device.ts';
+import { type MatrixUnit, matrixUnits } from '../src/kernels/device/matrix-units.ts';
 import { dawnFlags, EXTRA_FLAGS, matrixConfigs, openWith } from './dawn.ts';
-import type { MatrixUnit } from './matrix-kernels/matrix-tile.ts';
 
 /** `safe` keeps Dawn's bounds checks and zeroing of workgroup memory, `fast` switches both off. */
 export type Flags = 'safe' | 'fast';
@@ -33,11 +33,11 @@ export async function openMatrixDevice(flags: Flags): Promise<MatrixDevice> {
   gpu.addEventListener('uncapturederror', (event) => {
     errors.push((event as GPUUncapturedErrorEvent).error.message);
   });
+  const units = matrixUnits(info);
+  const device = await openDevice({ device: gpu });
   return {
-    device: await openDevice({ device: gpu }),
-    units: configurations
-      .filter((c) => c.componentType === 'f16' && c.resultComponentType === 'f32')
-      .map(({ M, N, K }) => ({ M, N, K })),
+    device: { ...device, capabilities: { ...device.capabilities, matrix: units } },
+    units,
     configurations: configurations.map(
       ({ M, N, K, componentType, resultComponentType }) =>
         `${M}x${N}x${K} ${componentType}->${resultComponentType}`,

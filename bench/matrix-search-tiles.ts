@@ -1,7 +1,8 @@
 // The tiles that the search tries, most promising first, and the neighbours of a tile.
 
-import type { ThreadTile } from './matrix-kernels/gemm-thread-tile.ts';
-import type { MatrixTile, MatrixUnit } from './matrix-kernels/matrix-tile.ts';
+import type { MatrixUnit } from '../src/kernels/device/matrix-units.ts';
+import type { MatrixTile } from '../src/kernels/gemm/matrix-tile.ts';
+import type { ThreadTile } from './gemm-thread-tile.ts';
 
 type Grid = readonly [rows: number, columns: number, subgroupRows: number, subgroupColumns: number];
 
@@ -47,11 +48,9 @@ const matrixTile = (unit: MatrixUnit, [rows, columns, subgroupRows, subgroupColu
     depth: 32,
     subgroupRows,
     subgroupColumns,
-    stage: 'workgroup',
     load: 8,
     pipeline: 'registers',
     pad: 8,
-    a: 'k-major',
   };
 };
 
@@ -77,19 +76,14 @@ export function gemmTiles(units: readonly MatrixUnit[]): MatrixTile[] {
     // Two strips of these fit into 48 KiB only without padding.
     ...large.slice(2, 4).map((tile): MatrixTile => ({ ...tile, pipeline: 'double', pad: 0 })),
     ...large.slice(0, 2).map((tile): MatrixTile => ({ ...tile, pipeline: 'none' })),
-    { ...base, stage: 'direct' },
     ...large.slice(0, 3).map((tile) => ({ ...tile, depth: 64 })),
     ...large.slice(0, 2).map((tile): MatrixTile => ({ ...tile, depth: 16, pipeline: 'double' })),
     ...large.slice(5),
-    { ...base, a: 'm-major' },
     { ...base, pad: 0 },
     { ...base, pad: 16 },
     { ...base, load: 4 },
-    { ...base, stage: 'direct', a: 'm-major' },
     ...others.map((unit) => matrixTile(unit, LARGE[2]!)),
     ...large.slice(3).map((tile): MatrixTile => ({ ...tile, pipeline: 'double' })),
-    { ...matrixTile(first, [128, 64, 2, 1]), stage: 'direct' },
-    { ...matrixTile(first, [64, 64, 1, 1]), stage: 'direct' },
   ]);
 }
 
@@ -127,18 +121,12 @@ export function convTiles(units: readonly MatrixUnit[]): MatrixTile[] {
 /** Returns tiles that differ from a tile in one property. */
 export function neighbours(tile: MatrixTile, units: readonly MatrixUnit[]): MatrixTile[] {
   const { rows, columns, depth, subgroupRows, subgroupColumns } = tile;
-  const staged: MatrixTile[] =
-    tile.stage === 'direct'
-      ? []
-      : [
-          ...(['none', 'registers', 'double'] as const).map((pipeline) => ({ ...tile, pipeline })),
-          ...[0, 8, 16, 24].map((pad) => ({ ...tile, pad })),
-          { ...tile, load: 4 },
-        ];
   return distinct<MatrixTile>([
     { ...tile, depth: depth * 2 },
     { ...tile, depth: depth / 2 },
-    ...staged,
+    ...(['none', 'registers', 'double'] as const).map((pipeline) => ({ ...tile, pipeline })),
+    ...[0, 8, 16, 24].map((pad) => ({ ...tile, pad })),
+    { ...tile, load: 4 },
     { ...tile, subgroupRows: subgroupRows * 2 },
     { ...tile, subgroupColumns: subgroupColumns * 2 },
     { ...tile, subgroupRows: subgroupRows / 2 },
@@ -151,7 +139,6 @@ export function neighbours(tile: MatrixTile, units: readonly MatrixUnit[]): Matr
     { ...tile, rows: rows / 2 },
     { ...tile, columns: columns / 2 },
     ...units.filter(({ M }) => M === tile.unit.M).map((unit) => ({ ...tile, unit })),
-    { ...tile, a: tile.a === 'k-major' ? 'm-major' : 'k-major' },
   ]).filter(
     (near) =>
       Number.isInteger(near.depth) &&

@@ -10,6 +10,8 @@
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { compile, createStorage } from '../src/kernels/device/runtime.ts';
+import type { MatrixTile } from '../src/kernels/gemm/matrix-tile.ts';
+import type { ThreadTile } from './gemm-thread-tile.ts';
 import {
   attempted,
   type Candidate,
@@ -22,6 +24,7 @@ import {
   type GemmShape,
   gemmFlops,
   type Kind,
+  type MatrixOut,
   matrixConvCandidate,
   matrixGemmCandidate,
   type Operand,
@@ -32,8 +35,6 @@ import {
 } from './matrix-candidates.ts';
 import { type Check, type Halves, randomHalves } from './matrix-check.ts';
 import { type Flags, type MatrixDevice, openMatrixDevice } from './matrix-device.ts';
-import type { ThreadTile } from './matrix-kernels/gemm-thread-tile.ts';
-import type { MatrixOut, MatrixTile } from './matrix-kernels/matrix-tile.ts';
 import {
   convTiles,
   distinct,
@@ -489,11 +490,9 @@ export async function search(options: SearchOptions = {}): Promise<SearchResults
         by(0.62 + (0.12 * (i + 1)) / shapes.convs.length),
       );
     // What layers need: a bias with results in f16, and a bias with activations in f32.
-    const staged = (shape: GemmShape) =>
-      run.bestTiles(shape.name, 6).filter(({ stage }) => stage === 'workgroup');
     for (const shape of [shapes.largest, ...shapes.gemms.slice(0, 2)]) {
       await onGemm(shape, run.bestTiles(shape.name, 3), by(0.76), F16_BIAS);
-      await onGemm(shape, staged(shape).slice(0, 3), by(0.77), F32_BIAS, 'f32');
+      await onGemm(shape, run.bestTiles(shape.name, 3), by(0.77), F32_BIAS, 'f32');
     }
     await onConv(shapes.largestConv, run.bestTiles(shapes.largestConv.name, 3), by(0.78), F16_BIAS);
     await onConv(shapes.largestConv, run.bestTiles(shapes.largestConv.name, 3), by(0.79), F32_BIAS, 'f32');

@@ -1,11 +1,11 @@
 // Measures the ceilings that kernels on matrix units are compared with.
 import { copyKernel, fmaKernel, whole } from '../src/bench/peak-kernels.ts';
 import type { Kernel } from '../src/kernels/device/kernel.ts';
+import type { MatrixUnit } from '../src/kernels/device/matrix-units.ts';
 import { createStorage, type Launch } from '../src/kernels/device/runtime.ts';
 import { measure } from './device/timing.ts';
 import { randomHalves } from './matrix-check.ts';
 import type { MatrixDevice } from './matrix-device.ts';
-import type { MatrixUnit } from './matrix-kernels/matrix-tile.ts';
 import { matrixKernel } from './peak-kernels.ts';
 
 /** How long a repetition lasts and how many there are. */

@@ -1,8 +1,8 @@
 // A kernel that does nothing but products of the matrix units, to measure what they reach at most.
 import { defineKernel, type Kernel, read, u32, write } from '../src/kernels/device/kernel.ts';
 import { unroll } from '../src/kernels/gemm/gemm-spec.ts';
+import { MATRIX_MODULE } from '../src/kernels/gemm/matrix-body.ts';
 import type { MatrixConfig } from './dawn.ts';
-import { MATRIX_MODULE } from './matrix-kernels/matrix-body.ts';
 
 /** The size of a `matrixKernel`. */
 export interface MatrixLoad {

@@ -17,7 +17,8 @@ const MINUTES = 60_000;
 
 /** Returns why the driver is not here, after trying to unpack it, or undefined if it is. */
 async function missing(): Promise<string | undefined> {
-  if (!asked) return 'set TEST_MESA26=1 to test the matrix family on a newer Mesa (70 MB are downloaded once)';
+  if (!asked)
+    return 'set TEST_MESA26=1 to test the matrix family on a newer Mesa (70 MB are downloaded once)';
   if (existsSync(join(folder, 'run'))) return undefined;
   if (process.platform !== 'linux' || process.arch !== 'x64') return 'the newer Mesa is for Linux on x64';
   try {
@@ -36,7 +37,19 @@ it(
       if (asked) console.error(`tests: the matrix family was skipped: ${reason}`);
       return context.skip(reason);
     }
-    const files = ['gemm', 'linear', 'conv2d', 'attention', 'matrix', 'weight-gradient', 'attention-backward'];
+    // The variables that tell Vitest that it runs in a test are not for the Vitest that it starts.
+    const outside = Object.fromEntries(
+      Object.entries(process.env).filter(([name]) => !name.startsWith('VITEST') && name !== 'NODE_ENV'),
+    );
+    const files = [
+      'gemm',
+      'linear',
+      'conv2d',
+      'attention',
+      'matrix',
+      'weight-gradient',
+      'attention-backward',
+    ];
     const { stdout } = await run(
       join(folder, 'run'),
       [
@@ -49,7 +62,7 @@ it(
         '--testNamePattern=matrix',
         ...files.map((file) => join('test', 'kernels', `${file}.test.ts`)),
       ],
-      { maxBuffer: 2 ** 28, env: { ...process.env, VITEST_POOL_ID: undefined } },
+      { maxBuffer: 2 ** 28, env: outside },
     ).catch((error: { stdout?: string }) => ({ stdout: error.stdout ?? '' }));
     const report = JSON.parse(stdout.slice(stdout.indexOf('{'))) as {
       readonly numPassedTests: number;

@@ -11,6 +11,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Family } from '../../src/kernels/device/device.ts';
+import { FAMILIES, RUNS_ON } from '../../src/kernels/device/families.ts';
 import { ditXl2, stableDiffusion, timeNetwork } from './networks.ts';
 import { measureExtra, measurePeaks, type Peak } from './peak.ts';
 import { chosenEntries, suiteEntries, timeEntries, withoutChecks } from './perf.ts';
@@ -45,7 +46,11 @@ interface PlannedStep {
 /** Returns all steps in the order in which they run, the most valuable ones first. */
 function stepsOf(
   session: Session,
-  { software, own }: { readonly software: boolean; readonly own: Family | undefined },
+  {
+    software,
+    own,
+    runs,
+  }: { readonly software: boolean; readonly own: Family | undefined; readonly runs: readonly Family[] },
 ): PlannedStep[] {
   // Later steps divide by the peaks, and predict their time from them. These defaults are for a run in which they could
   // not be measured.
@@ -53,7 +58,7 @@ function stepsOf(
     const found = (session.results.perf as { readonly peak?: Partial<Peak> } | undefined)?.peak;
     return { ...found, gflops: found?.gflops || 50, gbytes: found?.gbytes || 5 };
   };
-  const families = (['tile', 'plain', 'subgroup'] as const).filter((family) => family !== own);
+  const families = runs.filter((family) => family !== own);
   return [
     // The first label must be measured before anything else compiles a pipeline.
     { name: 'firstLabel', mode: ['work'], part: 6, run: (step) => firstLabel(session, step) },
@@ -94,6 +99,16 @@ function stepsOf(
       part: 8,
       run: (step) => timeEntries(session, step, undefined, chosenEntries, peak()),
     },
+    ...families
+      .filter((family) => family === 'matrix')
+      .map(
+        (family): PlannedStep => ({
+          name: `perf.large-${family}`,
+          mode: ['perf'],
+          part: 8,
+          run: (step) => timeEntries(session, step, family, chosenEntries, peak()),
+        }),
+      ),
     {
       name: 'torch',
       mode: ['perf', 'work'],
@@ -201,12 +216,19 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
     mkdirSync(dirname(session.out()!), { recursive: true });
     say(`results: ${session.out()}`);
     const { software, family, description } = capabilities;
-    return { name, description, software, family };
+    const runs = FAMILIES.filter((one) => RUNS_ON[one](capabilities));
+    return { name, description, software, family, runs };
   });
   if (!session.out()) session.setOut(join(root, 'bench', 'results', 'unknown.json'));
-  const { software = false, family: own } = (results.start ?? {}) as {
+  const {
+    software = false,
+    family: own,
+    runs = ['tile', 'plain'],
+  } = (results.start ?? {}) as {
     readonly software?: boolean;
     readonly family?: Family;
+    /** The families that the device can run. */
+    readonly runs?: readonly Family[];
   };
 
   /** Prints the table of all results so far and exits; also after a signal. */
@@ -222,7 +244,7 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
   process.once('SIGTERM', () => end(143));
   process.once('SIGINT', () => end(130));
 
-  const steps = stepsOf(session, { software, own }).filter(
+  const steps = stepsOf(session, { software, own, runs }).filter(
     ({ mode, torch }) => mode.some((one) => modes.has(one)) && (!torch || values.torch !== undefined),
   );
   for (const [i, { name, part, run }] of steps.entries()) {

@@ -22,6 +22,7 @@ import { parseUNet2DConditionConfig } from '../../src/graph/networks/unet2d-cond
 import { shippedNames, shippedPath } from '../../src/graph/node/model-path.ts';
 import { openModel } from '../../src/graph/node/open-model.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';
+import { RUNS_ON } from '../../src/kernels/device/families.ts';
 import { createStorage } from '../../src/kernels/device/runtime.ts';
 import { prepareImage } from '../../src/pipeline/images/prepare.ts';
 import { decodeFile } from '../../src/pipeline/node/decode.ts';
@@ -118,37 +119,45 @@ describe.skipIf(!f16)('f16 against f32', () => {
     expect(found.worst).toBeLessThan(ALLOWED.worst);
   });
 
-  it('a UNet of the shape of Stable Diffusion 1.5 with a fifth of its channels', async () => {
-    const { network, levels, candidates, context } = stableDiffusion();
-    const found = await compareInBoth(
-      async (precision) => {
-        const device = await openDevice();
-        const buffer = createStorage(device, context.byteLength, context);
-        return denoiser(
-          device,
-          network,
-          {
-            name: 'random',
-            candidates,
-            labels: candidates.map((_, i) => i),
-            levels,
-            temperature: 1,
-            noise: { seed: 0n },
-            distance: 'l2',
-            weightDtype: precision,
-            precision,
-            batchSize: 4,
-            slots: 2,
-          },
-          { tables: { context: { buffer, offset: 0, size: buffer.size } } },
-        );
-      },
-      async ({ inputShape: [c, h, w] }) => [1, 2].map((seed) => randomValues(c * h * w, seed)),
-      3,
-    );
-    expect(found.change).toBeLessThan(ALLOWED.change);
-    expect(found.worst).toBeLessThan(ALLOWED.worst);
-  });
+  it.for([
+    ['own', {}],
+    ['matrix', { family: 'matrix' }],
+  ] as const)(
+    'a UNet of the shape of Stable Diffusion 1.5 with a fifth of its channels, f16 in family %s',
+    async ([family, inHalf], { skip }) => {
+      if (family !== 'own' && !RUNS_ON[family]((await testDevice()).capabilities))
+        return skip('this device has no matrix units');
+      const { network, levels, candidates, context } = stableDiffusion();
+      const found = await compareInBoth(
+        async (precision) => {
+          const device = await openDevice(precision === 'f16' ? inHalf : {});
+          const buffer = createStorage(device, context.byteLength, context);
+          return denoiser(
+            device,
+            network,
+            {
+              name: 'random',
+              candidates,
+              labels: candidates.map((_, i) => i),
+              levels,
+              temperature: 1,
+              noise: { seed: 0n },
+              distance: 'l2',
+              weightDtype: precision,
+              precision,
+              batchSize: 4,
+              slots: 2,
+            },
+            { tables: { context: { buffer, offset: 0, size: buffer.size } } },
+          );
+        },
+        async ({ inputShape: [c, h, w] }) => [1, 2].map((seed) => randomValues(c * h * w, seed)),
+        3,
+      );
+      expect(found.change).toBeLessThan(ALLOWED.change);
+      expect(found.worst).toBeLessThan(ALLOWED.worst);
+    },
+  );
 });
 
 /** Returns a network of Stable Diffusion's shape with random weights and encodings of prompts. */

@@ -41,7 +41,7 @@ export interface Staging {
  * Returns WGSL in which `threads` invocations process `total` vectors: `line(s)` for each round s, guarded if
  * the round is partial.
  */
-const rounds = (total: number, threads: number, line: (s: number) => string): string =>
+export const rounds = (total: number, threads: number, line: (s: number) => string): string =>
   unroll(Math.ceil(total / threads), (s) =>
     (s + 1) * threads <= total ? `{ ${line(s)} }` : `if (index + ${s * threads}u < ${total}u) { ${line(s)} }`,
   );

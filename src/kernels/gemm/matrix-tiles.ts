@@ -27,7 +27,7 @@ export interface ResultSize {
 
 type Grid = readonly [rows: number, columns: number, subgroupRows: number, subgroupColumns: number];
 
-/** From large to small, for the rule. A size of 8 or less subgroups leaves each enough registers. */
+/** From large to small, for the rule. */
 const GEMM_GRIDS: readonly Grid[] = [
   [128, 256, 4, 4],
   [160, 64, 5, 1],
@@ -54,6 +54,10 @@ const MORE_GRIDS: readonly Grid[] = [
   [64, 256, 2, 4],
   [64, 64, 1, 2],
   [160, 128, 5, 1],
+  // A quarter of the registers per subgroup.
+  [128, 128, 4, 4],
+  [64, 128, 2, 4],
+  [128, 64, 4, 2],
 ];
 
 /** Rows of a strip of a GEMM, and channels of a strip of a convolution, whose order of summation they decide. */

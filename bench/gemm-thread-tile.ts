@@ -9,11 +9,11 @@
 // - Factors stored, staged and multiplied as f16, 64 x 128 x 32 with 8 x 8 in two buffers: 41.8, 48.8 and
 //   48.2 for these three shapes; 50.5 for 4096 x 4096 x 4096, and 54.7 without Dawn's bounds checks.
 
-import { ShapeError } from '../../src/errors.ts';
-import { defineKernel, type Kernel, read, u32, write } from '../../src/kernels/device/kernel.ts';
-import type { WeightDtype } from '../../src/kernels/device/routine.ts';
-import { unroll } from '../../src/kernels/gemm/gemm-spec.ts';
-import { turns } from './matrix-body.ts';
+import { ShapeError } from '../src/errors.ts';
+import { defineKernel, type Kernel, read, u32, write } from '../src/kernels/device/kernel.ts';
+import type { WeightDtype } from '../src/kernels/device/routine.ts';
+import { unroll } from '../src/kernels/gemm/gemm-spec.ts';
+import { rounds } from '../src/kernels/gemm/matrix-body.ts';
 
 /** How a workgroup computes its part of a product with the invocations' own registers. */
 export interface ThreadTile {
@@ -120,10 +120,10 @@ export function gemmThreadTile(tile: ThreadTile, { m, n, k }: ThreadGemm): Kerne
         ) => `let from${name}${s} = (index + ${s * threads}u) / ${perRow}u * u.pitch${name} + ${from} + (index + ${s * threads}u) % ${perRow}u;
   var next${name}${s}: ${raw};`,
       ),
-      fetch: `${turns(total, threads, (s) => `next${name}${s} = ${name.toLowerCase()}[strip${name} + from${name}${s}];`)}
+      fetch: `${rounds(total, threads, (s) => `next${name}${s} = ${name.toLowerCase()}[strip${name} + from${name}${s}];`)}
     strip${name} += ${depth}u * u.pitch${name};`,
       store: (half: string) =>
-        turns(total, threads, (s) =>
+        rounds(total, threads, (s) =>
           unroll(
             pieces,
             (p) =>
