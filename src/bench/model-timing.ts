@@ -76,7 +76,7 @@ export async function timeModel(
   { views, repetitions }: { readonly views: number; readonly repetitions: number },
 ): Promise<ModelTiming> {
   const { network, evaluation } = model;
-  const { weightDtype } = evaluation;
+  const { weightDtype, precision } = evaluation;
   const slots = createStorage(device, 4 * evaluation.slots * product(network.image));
   const weights = weightStore(device);
   const external = { slots: { buffer: slots, offset: 0, size: slots.size } };
@@ -84,7 +84,7 @@ export async function timeModel(
   const traced = ({ samples, views: count }: RunSize) => trace(network, evaluation, samples, count);
   try {
     const graph = traced(size);
-    const made = await plan(device, graph, { weights, weightDtype, external });
+    const made = await plan(device, graph, { weights, weightDtype, precision, external });
     try {
       const timing = await time(device, made.launches, repetitions);
       const sequence = await prepare(device, made.launches);
@@ -98,7 +98,7 @@ export async function timeModel(
       } finally {
         sequence.destroy();
       }
-      const options = { weights, weightDtype, external, trace: traced, largest: size.samples };
+      const options = { weights, weightDtype, precision, external, trace: traced, largest: size.samples };
       const runner = await openRunner(device, {
         ...options,
         ...(network.take ? { sharing: evaluation.candidates.length } : {}),

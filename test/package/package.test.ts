@@ -13,7 +13,7 @@ const CONTRACT = `
 import { findImages, imageFrom, loadImages, openClassifier, sequential } from 'diffclass-stream';
 import { classify, mapPulled, pulled } from 'diffclass-stream/operators';
 import { diffusionClassifier } from 'diffclass-stream/attacks';
-import { defineKernel, openDevice, time } from 'diffclass-stream/kernels';
+import { benchCase, defineKernel, openDevice, time, timeCase } from 'diffclass-stream/kernels';
 
 export async function use(buffer: Uint8Array): Promise<readonly string[]> {
   const classifier = await openClassifier('fashion-mnist-multi-head');
@@ -30,6 +30,10 @@ export async function use(buffer: Uint8Array): Promise<readonly string[]> {
   const defended = diffusionClassifier(classifier);
   labels.push(String(defended.classes), typeof defineKernel, typeof openDevice, typeof time);
   await classifier.close();
+  const device = await openDevice();
+  const { ms, gflops } = await timeCase(device, benchCase('conv2d', [128, 8, 32, 32], { channels: 256 }), 5);
+  device.close();
+  labels.push([ms, gflops].join());
   return labels;
 }
 `;
@@ -178,6 +182,66 @@ describe('programs', () => {
     const ended = await runIn(consumer.folder, process.execPath, [cli, 'photos/0000-ankle-boot.png']);
     expect(JSON.parse(ended.out)).toMatchObject({ label: 'Ankle boot' });
     expect(ended).toMatchObject({ status: 0 });
+  });
+});
+
+describe('benchmarks', () => {
+  const CLI = 'node_modules/diffclass-stream/dist/pipeline/command/cli.js';
+  const bench = (...argv: readonly string[]) =>
+    runIn(consumer.folder, process.execPath, [CLI, 'bench', ...argv]);
+  const shape = ['--op', 'linear', '--shape', '64x32', '--channels', '16'];
+
+  it('of kernels print a table and write a report, which can be compared with another', async () => {
+    const ended = await bench(...shape, '--repetitions', '5', '--json', 'one.json');
+    expect(ended.status).toBe(0);
+    expect(ended.out).toMatch(/\nlinear 32->16 \[32,64,1,1\] +\d/);
+    const report = JSON.parse(readFileSync(join(consumer.folder, 'one.json'), 'utf8'));
+    expect(report).toMatchObject({ bench: 'kernels', repetitions: 5 });
+    expect(report.results[0].samples).toHaveLength(5);
+    const { status, out } = await bench('compare', 'one.json', 'one.json', '--fail-on', 'different');
+    expect(status).toBe(0);
+    expect(out).toContain('1 result compared: 0 slower, 0 faster, 1 without a significant difference');
+  });
+
+  it('of kernels whose reader goes away leave a whole report, and end quietly', async () => {
+    const cases = ['--op', 'linear', '--match', '[64,64,1,1]'];
+    const argv = [CLI, 'bench', ...cases, '--repetitions', '1', '--json', 'closed.json'];
+    const command = `"${process.execPath}" ${argv.map((text) => `'${text}'`).join(' ')} | head -n 1; exit "\${PIPESTATUS[0]}"`;
+    const { status, err } = await runIn(consumer.folder, 'bash', ['-c', command]);
+    expect([status, err.replace(/^.*other processes used.*\n/, '')]).toEqual([0, '']);
+    const { results } = JSON.parse(readFileSync(join(consumer.folder, 'closed.json'), 'utf8'));
+    expect(results).toHaveLength(2);
+  });
+
+  it('of a model say where its time goes and how long the device is idle', async () => {
+    const small = ['--model', 'fashion-mnist-multi-head', '--batch', '2', '--repetitions', '1'];
+    const { status, out } = await bench('unet', ...small, '--json', 'unet.json');
+    expect(status).toBe(0);
+    expect(out).toMatch(/sum of \d+ launches alone [\d.]+ ms/);
+    expect(out).toMatch(/stream of \d+ batches, two in flight: [\d.]+ ms per batch, device idle/);
+    const { results } = JSON.parse(readFileSync(join(consumer.folder, 'unet.json'), 'utf8'));
+    expect(results[0].kernels.length).toBeGreaterThan(5);
+    const { idleShare } = results[0].stream.occupancy;
+    expect(idleShare).toBeGreaterThanOrEqual(0);
+    expect(idleShare).toBeLessThan(1);
+  });
+
+  it('are available in code by the sub-path /kernels', async () => {
+    consumer.write(
+      'kernels.mjs',
+      `import { benchCase, launchesOf, openDevice, time, timeCase } from 'diffclass-stream/kernels';
+const device = await openDevice();
+const one = benchCase('add', [16, 4, 8, 8]);
+const { launches, destroy } = launchesOf(device, one);
+const timing = await time(device, launches, 3);
+destroy();
+const result = await timeCase(device, one, 3);
+console.log(JSON.stringify([timing.samples.length, result.name, result.ms > 0]));
+process.exit();
+`,
+    );
+    const { status, out } = await runIn(consumer.folder, process.execPath, ['kernels.mjs']);
+    expect([status, out]).toEqual([0, '[3,"add [16,4,8,8]",true]\n']);
   });
 });
 

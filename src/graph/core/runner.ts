@@ -140,9 +140,14 @@ export async function openRunner(device: Device, options: RunnerOptions): Promis
       const { queue } = device.gpu;
       for (const [name, values] of Object.entries(inputs)) {
         const { buffer, offset, size: bytes } = chosen.inputs.get(name)!;
+        const given = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+        if (given.byteLength === bytes) {
+          queue.writeBuffer(buffer, offset, given);
+          continue;
+        }
         // The plans share their memory: the rest of a short batch must hold valid indices too, so it is zeroed.
         const padded = new Uint8Array(bytes);
-        padded.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+        padded.set(given);
         queue.writeBuffer(buffer, offset, padded);
       }
       const ranges = outputs.map((name) => chosen.outputs.get(name)!);

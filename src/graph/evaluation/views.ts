@@ -9,7 +9,19 @@ import type { EvaluationBatch } from '../model.ts';
 export function viewsOf({ slot, level, noise, seed }: EvaluationBatch) {
   const indices = new Map<string, number>();
   const firsts: number[] = [];
-  const view = slot.map((_, i) => {
+  const repeats = (i: number) =>
+    i > 0 &&
+    slot[i] === slot[i - 1] &&
+    level[i] === level[i - 1] &&
+    noise[i] === noise[i - 1] &&
+    seed?.[i] === seed?.[i - 1];
+  const view = new Uint32Array(slot.length);
+  for (let i = 0; i < slot.length; i++) {
+    // The candidates of a view usually follow each other, and a key takes longer than a comparison.
+    if (repeats(i)) {
+      view[i] = view[i - 1]!;
+      continue;
+    }
     const key = `${slot[i]} ${level[i]} ${noise[i]} ${seed?.[i]}`;
     let index = indices.get(key);
     if (index === undefined) {
@@ -17,8 +29,8 @@ export function viewsOf({ slot, level, noise, seed }: EvaluationBatch) {
       indices.set(key, index);
       firsts.push(i);
     }
-    return index;
-  });
+    view[i] = index;
+  }
   const first = (values: Uint32Array) => Uint32Array.from(firsts, (i) => values[i]!);
   const seeds = seed && BigUint64Array.from(firsts, (i) => seed[i]!);
   return { view, slot: first(slot), level: first(level), noise: first(noise), seed: seeds };

@@ -31,7 +31,17 @@ export const keyOf = (seed: bigint): readonly [number, number] => [
  */
 export function noiseKeys(noise: ArrayLike<number>, seedOf: (i: number) => bigint): Uint32Array<ArrayBuffer> {
   const keys = new Uint32Array(4 * noise.length);
-  for (let i = 0; i < noise.length; i++) keys.set([noise[i]!, ...keyOf(seedOf(i))], 4 * i);
+  let last: bigint | undefined;
+  let key: readonly [number, number] = [0, 0];
+  for (let i = 0; i < noise.length; i++) {
+    const seed = seedOf(i);
+    // Most samples have the seed of the one before, and arithmetic with a bigint is slow.
+    if (seed !== last) key = keyOf(seed);
+    last = seed;
+    keys[4 * i] = noise[i]!;
+    keys[4 * i + 1] = key[0];
+    keys[4 * i + 2] = key[1];
+  }
   return keys;
 }
 

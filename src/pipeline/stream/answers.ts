@@ -2,11 +2,7 @@
 
 import { ItemError, ModelError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
-import { sum } from '../../numbers.ts';
-import type { Answers, Batch, Job, Work } from './jobs.ts';
-
-/** Counts the rows of a batch. */
-export const rowsOfBatch = ({ parts }: Batch): number => sum(parts.map(({ from, to }) => to - from));
+import { type Answers, type Batch, type Job, rowsOfBatch, type Work } from './jobs.ts';
 
 /** Resolves a job, or rejects it with the reason of a failure. Does nothing if the job is settled already. */
 export function settle(job: Job, failure?: { readonly reason: unknown }): void {

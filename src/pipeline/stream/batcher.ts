@@ -9,7 +9,7 @@
 import { ItemError, ModelError, UsageError } from '../../errors.ts';
 import type { Model } from '../../graph/model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
-import { deliver, rowsOfBatch, settle } from './answers.ts';
+import { deliver, settle } from './answers.ts';
 import {
   type Answers,
   type Batch,
@@ -23,6 +23,7 @@ import {
   type NetworkInput,
   type OnRow,
   rowsOf,
+  rowsOfBatch,
   runBatch,
   type User,
   type Work,

@@ -3,6 +3,7 @@
 import { UnsupportedError } from '../../errors.ts';
 import type { Differentiable, EvaluationBatch, Model, Views } from '../../graph/model.ts';
 import { joined } from '../../kernels/device/tensor.ts';
+import { sum } from '../../numbers.ts';
 
 /** An image's right to a slot of the model. The slot is undefined while the image waits for one, as after a lost device. */
 export interface Lease {
@@ -124,6 +125,10 @@ export function batchSizeOf(model: Model, kind: Kind): number {
 /** Returns the number of rows of some work. */
 export const rowsOf = ({ lease, rows }: Work): number => (lease ? rows.level.length : 1);
 
+/** Returns the number of rows of a batch. */
+export const rowsOfBatch = ({ parts }: Pick<Batch, 'parts'>): number =>
+  sum(parts.map(({ from, to }) => to - from));
+
 /** Runs a batch, whose images are in slots, and returns the answers in order. */
 export async function runBatch(model: Model, { kind, parts }: Batch): Promise<Answers> {
   switch (kind) {
@@ -150,24 +155,32 @@ function eachRow<T>(parts: readonly BatchPart[], of: (work: Work, i: number) => 
 
 /** Returns slots, levels, noise indices and, if any image has its own, seeds of a batch. */
 function viewBatch(model: Model, parts: readonly BatchPart[]): Views {
-  const rows = eachRow(parts, (work, i) => {
-    const { lease, rows } = work as Extract<Work, { readonly lease: Lease }>;
-    return { slot: lease.slot!, level: rows.level[i]!, noise: rows.noise[i]!, seed: lease.seed };
-  });
-  return {
-    slot: Uint32Array.from(rows, ({ slot }) => slot),
-    level: Uint32Array.from(rows, ({ level }) => level),
-    noise: Uint32Array.from(rows, ({ noise }) => noise),
-    ...(rows.some(({ seed }) => seed !== undefined) && {
-      seed: BigUint64Array.from(rows, ({ seed }) => seed ?? model.seed ?? 0n),
-    }),
-  };
+  const count = rowsOfBatch({ parts });
+  const [slot, level, noise] = [new Uint32Array(count), new Uint32Array(count), new Uint32Array(count)];
+  const seeded = parts.some(({ job }) => job.work.lease?.seed !== undefined);
+  const seed = seeded ? new BigUint64Array(count) : undefined;
+  let at = 0;
+  for (const { job, from, to } of parts) {
+    const { lease, rows } = job.work as Extract<Work, { readonly lease: Lease }>;
+    slot.fill(lease.slot!, at, at + to - from);
+    seed?.fill(lease.seed ?? model.seed ?? 0n, at, at + to - from);
+    for (let i = from; i < to; i++, at++) {
+      level[at] = rows.level[i]!;
+      noise[at] = rows.noise[i]!;
+    }
+  }
+  return { slot, level, noise, ...(seed && { seed }) };
 }
 
-const evaluationBatch = (model: Model, parts: readonly BatchPart[]): EvaluationBatch => ({
-  ...viewBatch(model, parts),
-  candidate: Uint32Array.from(eachRow(parts, ({ rows }, i) => (rows as Evaluations).candidate[i]!)),
-});
+function evaluationBatch(model: Model, parts: readonly BatchPart[]): EvaluationBatch {
+  const candidate = new Uint32Array(rowsOfBatch({ parts }));
+  let at = 0;
+  for (const { job, from, to } of parts) {
+    const { candidate: own } = job.work.rows as Evaluations;
+    for (let i = from; i < to; i++) candidate[at++] = own[i]!;
+  }
+  return { ...viewBatch(model, parts), candidate };
+}
 
 function viewGradients(model: Model, parts: readonly BatchPart[]): Promise<Float32Array> {
   const sums = eachRow(parts, ({ rows }, i) => {
