@@ -191,7 +191,9 @@ describe('benchmarks', () => {
     runIn(consumer.folder, process.execPath, [CLI, 'bench', ...argv]);
   const shape = ['--op', 'linear', '--shape', '64x32', '--channels', '16'];
 
-  it('of kernels print a table and write a report, which can be compared with another', async () => {
+  it('of kernels print a table and write a report, which can be compared with another', {
+    timeout: 300_000,
+  }, async () => {
     const ended = await bench(...shape, '--repetitions', '5', '--json', 'one.json');
     expect(ended.status).toBe(0);
     expect(ended.out).toMatch(/\nlinear 32->16 \[32,64,1,1\] +\d/);
@@ -203,7 +205,9 @@ describe('benchmarks', () => {
     expect(out).toContain('1 result compared: 0 slower, 0 faster, 1 without a significant difference');
   });
 
-  it('of kernels whose reader goes away leave a whole report, and end quietly', async () => {
+  it('of kernels whose reader goes away leave a whole report, and end quietly', {
+    timeout: 300_000,
+  }, async () => {
     const cases = ['--op', 'linear', '--match', '[64,64,1,1]'];
     const argv = [CLI, 'bench', ...cases, '--repetitions', '1', '--json', 'closed.json'];
     const command = `"${process.execPath}" ${argv.map((text) => `'${text}'`).join(' ')} | head -n 1; exit "\${PIPESTATUS[0]}"`;
@@ -213,7 +217,7 @@ describe('benchmarks', () => {
     expect(results).toHaveLength(2);
   });
 
-  it('of a model say where its time goes and how long the device is idle', async () => {
+  it('of a model say where its time goes and how long the device is idle', { timeout: 300_000 }, async () => {
     const small = ['--model', 'fashion-mnist-multi-head', '--batch', '2', '--repetitions', '1'];
     const { status, out } = await bench('unet', ...small, '--json', 'unet.json');
     expect(status).toBe(0);
@@ -226,7 +230,7 @@ describe('benchmarks', () => {
     expect(idleShare).toBeLessThan(1);
   });
 
-  it('are available in code by the sub-path /kernels', async () => {
+  it('are available in code by the sub-path /kernels', { timeout: 300_000 }, async () => {
     consumer.write(
       'kernels.mjs',
       `import { benchCase, launchesOf, openDevice, time, timeCase } from 'diffclass-stream/kernels';

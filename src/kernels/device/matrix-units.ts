@@ -18,9 +18,9 @@ interface MatrixConfig extends MatrixUnit {
 
 /**
  * Returns the units that multiply f16 and sum in f32, in the adapter's order. The information of a device that the host
- * opened itself lacks them.
+ * opened itself lacks them. `info` is a GPUAdapterInfo, a type that not every user of the package has.
  */
-export function matrixUnits(info: GPUAdapterInfo): MatrixUnit[] {
+export function matrixUnits(info: object): MatrixUnit[] {
   const { subgroupMatrixConfigs = [] } = info as { readonly subgroupMatrixConfigs?: Iterable<MatrixConfig> };
   return [...subgroupMatrixConfigs]
     .filter((config) => config.componentType === 'f16' && config.resultComponentType === 'f32')
