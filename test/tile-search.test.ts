@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Kernel } from '../src/kernels/device/kernel.ts';
 import type { Launch } from '../src/kernels/device/launch.ts';
-import { searchTiles, withChoices } from '../src/kernels/device/tile-search.ts';
+import { searchPlan, searchTiles, withChoices } from '../src/kernels/device/tile-search.ts';
 
 /** Milliseconds that a launch of a class takes with each tile; the first is the tile of the rule. */
 type Times = Readonly<Record<string, Readonly<Record<string, number>>>>;
@@ -66,6 +66,43 @@ async function searched(launches: readonly Launch[], times: Times, world: World 
   const tiles = Object.fromEntries(choices.map(({ shape, tile }) => [shape.kernel, tile]));
   return { choices, tiles, compiled, progress, took: time - 5000 };
 }
+
+describe('a search on a plan', () => {
+  /** Returns the tiles of a search on two launches of which the whole takes `wholeMs` with the new tiles. */
+  async function tilesFor(wholeMs: number, budgetMs = 20_000) {
+    const times = { a: { old: 10, new: 5 }, b: { old: 30, same: 30 } };
+    const plan = Object.keys(times).map((name) => launchOf(name, times));
+    let time = 0;
+    const choices = await searchPlan(plan, plan, {
+      now: () => time,
+      deadline: budgetMs,
+      prepare: async (work) => {
+        const sum = work.reduce(
+          (total, { kernel }) => total + (kernel.wgsl === 'a new' ? 5 : kernel.name === 'a' ? 10 : 30),
+          0,
+        );
+        const ms = work.length === 2 && work[0]!.kernel.wgsl === 'a new' ? wholeMs : sum;
+        return {
+          time: async (runs) => {
+            time += runs * ms;
+            return ms;
+          },
+          destroy: () => {},
+        };
+      },
+    });
+    return choices.map(({ tile }) => tile);
+  }
+
+  test('keeps its choices if they make the whole faster, and drops all of them if not', async () => {
+    expect(await tilesFor(35)).toEqual(['old', 'new']);
+    expect(await tilesFor(41)).toEqual(['old', 'old']);
+  });
+
+  test('keeps its choices if there is no time to compare the whole', async () => {
+    expect(await tilesFor(41, 550)).toEqual(['old', 'new']);
+  });
+});
 
 describe('a search', () => {
   test('chooses the fastest tile of each class', async () => {

@@ -3,7 +3,8 @@
 //
 // A class is timed as a whole: all its different launches one after another, with the plan's own operands. Every
 // candidate is timed a few times. The fastest ones are then compared with the default tile in pairs of runs, so that
-// other work and changes of the clock rate affect both, and must win by a margin.
+// other work and changes of the clock rate affect both, and must win by a margin. At the end the whole plan is compared
+// in the same way, because kernels that are fast alone may disturb each other's caches.
 
 import type { Kernel } from './kernel.ts';
 import type { Launch } from './launch.ts';
@@ -21,8 +22,13 @@ const SAMPLE_MS = 10;
 /** Timings of every candidate, of which the shortest counts, and pairs of timings of the fastest ones. */
 const TIMINGS = 3;
 const PAIRS = 7;
+/** The fewest pairs that a tile must win. */
+const LEAST_WINS = 6;
 /** How many of the fastest candidates are compared in pairs, until one of them wins. */
 const FINALISTS = 2;
+/** The fewest and the most pairs of runs of the whole plan, and the share of the search's time that they may take. */
+const PLAN_PAIRS = [5, 25] as const;
+const PLAN_SHARE = 0.2;
 
 export interface SearchOptions {
   /** Compiles launches for timing. A rejection means that the tile is not possible. */
@@ -60,6 +66,26 @@ const median = (values: readonly number[]): number => [...values].sort((a, b) =>
 /** Returns a text that two launches share if they take the same time. */
 const workKey = ({ wgsl, uniforms, grid }: Kernel): string =>
   [wgsl, ...uniforms.map(({ value }) => value), ...grid].join();
+
+/**
+ * Runs two works in turns and returns the times of the second divided by those of the first. Returns none if the deadline
+ * comes before `pairs` pairs are done.
+ */
+async function comparedRuns(
+  first: TimedWork,
+  second: TimedWork,
+  pairs: number,
+  runs: number,
+  { now, deadline }: Pick<SearchOptions, 'now' | 'deadline'>,
+): Promise<number[]> {
+  const ratios: number[] = [];
+  for (let pair = 0; pair < pairs; pair++) {
+    if (now() > deadline) return [];
+    const ms = await first.time(runs);
+    ratios.push((await second.time(runs)) / ms);
+  }
+  return ratios;
+}
 
 /** Groups the launches that have a choice of tiles by their classes of shapes. */
 function groupsOf(launches: readonly Launch[]): Group[] {
@@ -106,8 +132,9 @@ async function searchGroup(
   group: Group,
   usual: TimedWork,
   usualMs: number,
-  { prepare, now, deadline }: SearchOptions,
+  options: SearchOptions,
 ): Promise<Choice> {
+  const { prepare, now, deadline } = options;
   const { shape, tile, launches } = group;
   const runs = Math.max(1, Math.ceil(SAMPLE_MS / usualMs));
   const pairsMs = PAIRS * 2 * runs * usualMs;
@@ -133,12 +160,9 @@ async function searchGroup(
     const fastest = [...works].sort((p, q) => p.ms - q.ms).slice(0, FINALISTS);
     for (const { tile: found, work, ms } of fastest) {
       if (ms > (1 - MARGIN / 2) * usualMs) break;
-      const ratios: number[] = [];
-      for (let pair = 0; pair < PAIRS && now() <= deadline; pair++) {
-        const other = await usual.time(runs);
-        ratios.push((await work.time(runs)) / other);
-      }
-      const ratio = ratios.length < PAIRS ? 1 : median(ratios);
+      const ratios = await comparedRuns(usual, work, PAIRS, runs, options);
+      if (ratios.filter((one) => one < 1).length < LEAST_WINS) continue;
+      const ratio = median(ratios);
       if (ratio <= 1 - MARGIN) return { shape, tile: found, gain: 1 / ratio, tried };
     }
     return { shape, tile, gain: 1, tried };
@@ -180,4 +204,52 @@ export async function searchTiles(launches: readonly Launch[], options: SearchOp
   } finally {
     for (const { work } of groups) work.destroy();
   }
+}
+
+/**
+ * Returns whether launches as a whole are at least as fast with other tiles. If there is no time to compare them often
+ * enough, the comparison of their classes counts.
+ */
+async function isFaster(
+  usual: readonly Launch[],
+  chosen: readonly Launch[],
+  options: SearchOptions,
+): Promise<boolean> {
+  const { prepare, now, deadline } = options;
+  const works: TimedWork[] = [];
+  try {
+    for (const launches of [usual, chosen]) works.push(await prepare(launches));
+    const [first, second] = works as [TimedWork, TimedWork];
+    const start = now();
+    await first.time(1);
+    const ms = now() - start;
+    const runs = Math.max(1, Math.ceil(SAMPLE_MS / ms));
+    const pairs = Math.min(PLAN_PAIRS[1], Math.floor((deadline - now()) / (2 * runs * ms)));
+    if (pairs < PLAN_PAIRS[0]) return true;
+    const ratios = await comparedRuns(first, second, pairs, runs, options);
+    return ratios.length === 0 || median(ratios) <= 1;
+  } finally {
+    for (const work of works) work.destroy();
+  }
+}
+
+/**
+ * Searches for tiles for some of a plan's launches, and returns the choices that make the whole plan faster: all of them
+ * or, if it does not become faster, the tiles that the launches have. Takes and does what `searchTiles` does.
+ */
+export async function searchPlan(
+  plan: readonly Launch[],
+  searched: readonly Launch[],
+  options: SearchOptions,
+): Promise<Choice[]> {
+  const left = Math.max(0, options.deadline - options.now());
+  const choices = await searchTiles(searched, { ...options, deadline: options.deadline - PLAN_SHARE * left });
+  if (choices.every(({ gain }) => gain === 1)) return choices;
+  const tiles = new Map(choices.map(({ shape, tile }) => [classKey(shape), tile]));
+  const chosen = withChoices(plan, (shape) => tiles.get(classKey(shape)));
+  if (await isFaster(plan, chosen, options)) return choices;
+  const usual = new Map(
+    searched.map(({ kernel: { tuning } }) => [tuning && classKey(tuning.shape), tuning?.tile]),
+  );
+  return choices.map((choice) => ({ ...choice, tile: usual.get(classKey(choice.shape))!, gain: 1 }));
 }

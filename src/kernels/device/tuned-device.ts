@@ -4,7 +4,7 @@ import type { Device } from './device.ts';
 import { knownDevice } from './known-tiles.ts';
 import type { Launch } from './launch.ts';
 import { classKey, type ShapeClass } from './shape-class.ts';
-import { searchTiles, withChoices } from './tile-search.ts';
+import { searchPlan, withChoices } from './tile-search.ts';
 import { timedWork } from './timed-work.ts';
 
 /** Progress of a search: classes of shapes that are done, of those that were found so far. */
@@ -56,7 +56,7 @@ export function tunedDevice(device: Device, options: TuningOptions = {}): Device
     });
     if (unknown.length === 0) return launches;
     const start = performance.now();
-    const choices = await searchTiles(unknown, {
+    const choices = await searchPlan(launches, unknown, {
       prepare: (work) => timedWork({ ...tuned, onCompile: undefined }, work),
       now: () => performance.now(),
       deadline: start + left,
