@@ -1,5 +1,5 @@
 // The search for the fastest tiles: times the candidates of every class of shapes on the launches of a plan, the most
-// expensive classes first, until a deadline.
+// expensive classes first, until a deadline. Expensive classes also get more of the time.
 //
 // A class is timed as a whole: all its different launches one after another, with the plan's own operands. Every
 // candidate is timed a few times. The fastest ones are then compared with the default tile in pairs of runs, so that
@@ -194,10 +194,17 @@ export async function searchTiles(launches: readonly Launch[], options: SearchOp
     const cost = ({ group, ms }: (typeof groups)[number]) => group.repeats * ms;
     const total = groups.reduce((sum, entry) => sum + cost(entry), 0);
     groups.sort((p, q) => cost(q) - cost(p));
+    let rest = total;
     for (const [i, entry] of groups.entries()) {
       onProgress?.(i, groups.length);
+      // A class gets twice its share of the time that is left: most classes are done before their time is over.
+      const share = Math.min(1, (2 * cost(entry)) / rest);
+      rest -= cost(entry);
       if (cost(entry) < SMALLEST_SHARE * total || now() > deadline) keep(entry.group);
-      else choices.push(await searchGroup(entry.group, entry.work, entry.ms, options));
+      else {
+        const until = now() + share * (deadline - now());
+        choices.push(await searchGroup(entry.group, entry.work, entry.ms, { ...options, deadline: until }));
+      }
     }
     if (groups.length > 0) onProgress?.(groups.length, groups.length);
     return choices;

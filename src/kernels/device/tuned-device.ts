@@ -4,7 +4,7 @@ import type { Device } from './device.ts';
 import { knownDevice } from './known-tiles.ts';
 import type { Launch } from './launch.ts';
 import { classKey, type ShapeClass } from './shape-class.ts';
-import { searchPlan, withChoices } from './tile-search.ts';
+import { type Choice, searchPlan, withChoices } from './tile-search.ts';
 import { timedWork } from './timed-work.ts';
 
 /** Progress of a search: classes of shapes that are done, of those that were found so far. */
@@ -55,16 +55,26 @@ export function tunedDevice(device: Device, options: TuningOptions = {}): Device
       return !found.has(key) && rememberedTile(key) === undefined;
     });
     if (unknown.length === 0) return launches;
+    const keep = async (choices: readonly Pick<Choice, 'shape' | 'tile'>[]): Promise<void> => {
+      for (const { shape, tile } of choices) found.set(classKey(shape), tile);
+      await Promise.all(choices.map(({ shape, tile }) => remember?.(classKey(shape), tile)));
+    };
     const start = performance.now();
-    const choices = await searchPlan(launches, unknown, {
-      prepare: (work) => timedWork({ ...tuned, onCompile: undefined }, work),
-      now: () => performance.now(),
-      deadline: start + left,
-      onProgress: (done, total) => onTune?.({ done, total }),
-    });
-    left = Math.max(0, left - (performance.now() - start));
-    for (const { shape, tile } of choices) found.set(classKey(shape), tile);
-    await Promise.all(choices.map(({ shape, tile }) => remember?.(classKey(shape), tile)));
+    try {
+      const choices = await searchPlan(launches, unknown, {
+        prepare: (work) => timedWork({ ...tuned, onCompile: undefined }, work),
+        now: () => performance.now(),
+        deadline: start + left,
+        onProgress: (done, total) => onTune?.({ done, total }),
+      });
+      await keep(choices);
+    } catch (error) {
+      // A candidate may have lost the device: then the next start must not try it again.
+      if (device.isLost()) await keep(unknown.map(({ kernel: { tuning } }) => tuning!));
+      throw error;
+    } finally {
+      left = Math.max(0, left - (performance.now() - start));
+    }
     return withChoices(launches, (shape) => found.get(classKey(shape)));
   };
   return { ...tuned, tune: search };
