@@ -9,7 +9,7 @@ const HELP = `bench device [options]
   --root <folder>     the folder that holds weights/ and bench/device.py (the current one, or DIFFCLASS_BENCH_ROOT)
   --resume            continue after the steps that are in the results file
   --pack <folder>     instead, make a kit that runs on a machine with nothing on it
-  --search            instead, search for the fastest tiles of the kernels on matrix units
+  --search            instead, time every tile that the kernels of large cases can have
   --probe             instead, say why there is no device`;
 
 /** Runs what the command line asks for. `prefix` are the arguments that the caller has already removed from it. */
@@ -18,7 +18,8 @@ export async function command(prefix: readonly string[] = []): Promise<void> {
   if (argv.includes('--help')) return console.log(HELP);
   if (argv.includes('--pack')) return (await import('./pack.ts')).main();
   if (argv.includes('--probe')) return (await import('./probe.ts')).main();
-  if (!argv.includes('--search')) return (await import('./main.ts')).main(prefix);
-  await (await import('../matrix-search.ts')).main(argv.slice(2));
-  process.exit(); // a candidate that timed out may still wait for the device
+  // The child process of a run gets the same command line.
+  const search = argv.indexOf('--search');
+  if (search >= 0) argv.splice(search, 1, '--mode', 'search');
+  return (await import('./main.ts')).main(prefix);
 }

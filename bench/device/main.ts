@@ -16,6 +16,7 @@ import { ditXl2, stableDiffusion, timeNetwork } from './networks.ts';
 import { measureExtra, measurePeaks, type Peak } from './peak.ts';
 import { chosenEntries, suiteEntries, timeEntries, withoutChecks } from './perf.ts';
 import { report } from './report.ts';
+import { searchesOf, searchTilesOf } from './search.ts';
 import { newSession, type Session, type Step } from './session.ts';
 import { timeGradients, timeModels } from './shipped-models.ts';
 import { firstLabel, timePipeline } from './shipped-pipeline.ts';
@@ -25,6 +26,8 @@ import { testKernels } from './test.ts';
 import { runTorch } from './torch.ts';
 
 const MODES = ['support', 'test', 'perf', 'work'] as const;
+/** The mode of `--search`, which is not part of a whole run. */
+const SEARCH = 'search';
 
 const slug = (name: string): string =>
   name
@@ -141,6 +144,14 @@ function stepsOf(
       part: 8,
       run: (step) => timeEntries(session, step, undefined, suiteEntries, peak()),
     },
+    ...searchesOf(runs, software).map(
+      ({ name, family, entry }): PlannedStep => ({
+        name: `${SEARCH}.${name}`,
+        mode: [SEARCH],
+        part: 1,
+        run: (step) => searchTilesOf(session, step, family, entry),
+      }),
+    ),
     ...families.map(
       (family): PlannedStep => ({
         name: `perf.cases-${family}`,
@@ -169,7 +180,7 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
     },
   });
   const modes = new Set(values.mode.split(','));
-  const unknown = [...modes].find((mode) => !(MODES as readonly string[]).includes(mode));
+  const unknown = [...modes].find((mode) => ![...MODES, SEARCH].includes(mode));
   if (unknown !== undefined) {
     console.error(`bench device: expected --mode to be a list of ${MODES.join(', ')}, got "${unknown}"`);
     process.exitCode = 2;
@@ -212,7 +223,8 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
 
   await step('start', 30, async ({ say }) => {
     const { capabilities, name } = await session.device();
-    if (!session.out()) session.setOut(join(root, 'bench', 'results', `${slug(name)}.json`));
+    const file = `${slug(name)}${modes.has(SEARCH) ? '-tiles' : ''}.json`;
+    if (!session.out()) session.setOut(join(root, 'bench', 'results', file));
     mkdirSync(dirname(session.out()!), { recursive: true });
     say(`results: ${session.out()}`);
     const { software, family, description } = capabilities;
