@@ -7,7 +7,7 @@ import { RAISED_LIMITS } from '../src/kernels/device/device.ts';
  * Returns Dawn's flags for f16 on NVIDIA and for subgroup matrices, and those of `more`. dawn.node applies them to the
  * instance, the adapter and the device.
  */
-export const dawnFlags = (...more: readonly string[]): readonly string[] => [
+const dawnFlags = (...more: readonly string[]): readonly string[] => [
   `enable-dawn-features=${[...DAWN_FEATURES, ...more].join()}`,
   'disable-dawn-features=timestamp_quantization',
 ];
