@@ -5,10 +5,11 @@
 // products: on a software adapter a load by 8 lanes costs as much as 10 to 15 of their products. The full
 // F(4x4, 3x3) in registers would need 36 accumulators and 36 weights per channel; this form needs 24 and 18.
 //
-// 16 -> 16 channels at 28x28, n = 64, on 2 cores of lavapipe: 4.7 ms; F(4x4, 3x3) through memory takes 6.3.
+// 16 -> 16 channels at 28x28, n = 64, on 2 cores of lavapipe: 4.7 ms; F(4x4, 3x3) through memory takes 6.3. With 8
+// lanes, multiplying the weights by 1 (see gemm-subgroup.ts) costs 8 % on Mesa 25.0.7 and changes nothing on Mesa 26.
 
 import type { Capabilities } from '../device/device.ts';
-import { ceilDiv, linearGrid, linearMain, read, u32, write } from '../device/kernel.ts';
+import { ceilDiv, f32, linearGrid, linearMain, read, u32, write } from '../device/kernel.ts';
 import { type Packing, type Routine, type Step, step } from '../device/routine.ts';
 import { pitch } from '../device/tensor.ts';
 import { paddedPlane, paddedRow, padInput, type SampleRange } from './conv2d-padded.ts';
@@ -77,6 +78,7 @@ export function fusedConv2d({ subgroupSize: lanes }: Capabilities, geometry: Geo
 function fusedStep(geometry: Geometry, { first, count }: SampleRange, lanes: number, outs: number): Step {
   const { x, y, fused } = geometry;
   const loads = loadsOf(lanes, outs);
+  const one = lanes === 16 ? ' * u.one' : ''; // for a cheap broadcast, see gemm-subgroup.ts
   const width = together(y[3], SIZE);
   const element = ELEMENTS[width];
   const out = epilogue(geometry, element);
@@ -95,6 +97,7 @@ function fusedStep(geometry: Geometry, { first, count }: SampleRange, lanes: num
     uniforms: [
       ...tileUniforms(geometry, SIZE, first * perImage, count * perImage, lanes),
       u32('blocks', blocks),
+      f32('one', 1),
       u32('channels', x[0]),
       u32('outChannels', y[0]),
       u32('firstSample', first),
@@ -114,7 +117,7 @@ ${linearMain(lanes)}
   var from0 = ((tile.sample - u.firstSample) * (u.yHeight + 1) + tile.top) * u.row + tile.left / 4 + 1;
   var from1 = block * u.channels * ${lanes * loads} + local;
   for (var channel = 0u; channel < u.channels; channel++) {
-    ${lines(loads, (k) => `let w${k} = weight[from1 + ${k * lanes}];`)}
+    ${lines(loads, (k) => `let w${k} = weight[from1 + ${k * lanes}]${one};`)}
     from1 += ${lanes * loads};
     ${lines(
       6,

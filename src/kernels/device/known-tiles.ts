@@ -24,6 +24,8 @@ interface Architecture {
 const ARCHITECTURES: readonly Architecture[] = [
   // The rules of the subgroup kernels were measured on this driver.
   { matches: /llvmpipe: Mesa 25\./, measured: true, tiles: [] },
+  // With 16 lanes the rule takes tiles that were measured on this driver.
+  { matches: /512-bits.* llvmpipe: Mesa 26\./, measured: true, tiles: [] },
   // Compiles to less code, so that more values of k or columns fit into the instruction cache (`npm run bench -- tune`,
   // Mesa 26.2.6, 2 cores: 8 of 10 searched classes of a network of Stable Diffusion's shape chose depth 4).
   {
