@@ -1,0 +1,58 @@
+// Classifies 2,000 images with each shipped model in f32 and in f16 and compares the labels. It takes an hour on two
+// cores: `npm run test:all -- precision`.
+
+import { existsSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { DATA, readTestSet, streamed } from '../bench/test-set.ts';
+import { shippedNames } from '../src/graph/node/model-path.ts';
+import { prepareImage } from '../src/pipeline/images/prepare.ts';
+import { openClassifier } from '../src/pipeline/node/open-classifier.ts';
+import { type Classified, isFailure } from '../src/pipeline/types.ts';
+import { testDevice } from './kernels/harness.ts';
+
+const count = Number(process.env.PRECISION_IMAGES ?? 0);
+const { f16 } = (await testDevice()).capabilities;
+
+/** Probabilities that differ by less than this are no decision. */
+const LEAST_MARGIN = 1e-3;
+
+type Result = Pick<Classified, 'label' | 'margin'>;
+
+/** Returns the label and the margin of each image of Fashion-MNIST's test split. */
+async function classified(model: string, precision: 'f32' | 'f16'): Promise<Map<string, Result>> {
+  const classifier = await openClassifier(model, { precision });
+  const [channels, height, width] = classifier.inputShape;
+  const images = readTestSet(DATA, count).images.map(({ path, pixels }) => {
+    if (channels === 1 && height === 28 && width === 28) return { path, pixels };
+    const data = Uint8Array.from(pixels, (value) => Math.round((value + 1) * 127.5));
+    return {
+      path,
+      pixels: prepareImage({ width: 28, height: 28, channels: 1, data }, classifier.inputShape),
+    };
+  });
+  const results = new Map<string, Result>();
+  for await (const result of classifier.classifyAll(streamed({ images }))) {
+    if (isFailure(result)) throw new Error(result.error.message);
+    results.set(result.path, result);
+  }
+  await classifier.close();
+  return results;
+}
+
+describe.skipIf(!f16 || count === 0 || !existsSync(DATA))('labels in f16', async () => {
+  it.each(await shippedNames())(
+    'are those in f32, but for images without a decision: %s',
+    async (name) => {
+      const exact = await classified(name, 'f32');
+      const half = await classified(name, 'f16');
+      expect(exact.size).toBe(count);
+      const changed = [...exact].filter(([path, { label }]) => half.get(path)!.label !== label);
+      const margins = changed.map(([, { margin }]) => margin);
+      console.error(
+        `${name}: ${changed.length} of ${count} labels differ in f16; their margins in f32: ${margins.map((m) => m.toExponential(1)).join(', ') || 'none'}`,
+      );
+      expect(Math.max(0, ...margins)).toBeLessThan(LEAST_MARGIN);
+    },
+    3_600_000,
+  );
+});
