@@ -51,6 +51,8 @@ export interface Classified {
   readonly model: string;
   /** The adapter that the model ran on. Results are byte-identical on the same one. */
   readonly device?: string;
+  /** Set if the evaluations stored weights and activations as f16. */
+  readonly precision?: 'f16';
   /** -log p(x) up to a constant, if energies are requested (see `energyOf`), and the number of levels it is based on. */
   readonly energy?: number;
   readonly energyLevels?: number;
@@ -94,9 +96,15 @@ export const progressAfter = (
 export const madeBy = ({
   name,
   device,
-}: Pick<Model, 'name' | 'device'>): { readonly model: string; readonly device?: string } => ({
+  precision,
+}: Pick<Model, 'name' | 'device' | 'precision'>): {
+  readonly model: string;
+  readonly device?: string;
+  readonly precision?: 'f16';
+} => ({
   model: name,
   ...(device === undefined ? {} : { device }),
+  ...(precision === 'f16' && { precision }),
 });
 
 /** Whether an item or a result is a failure. */

@@ -79,7 +79,7 @@ export const fakeFolder =
       },
     });
     opened?.(folder, options, model);
-    return model;
+    return options.precision === 'f16' ? Object.assign(model, { precision: options.precision }) : model;
   };
 
 /** Describes a folder without problems, or with the given ones. */

@@ -45,6 +45,8 @@ export interface EvaluationCost {
   readonly weightBytes: number;
   /** Smallest memory of activations for one evaluation, in bytes. */
   readonly activationBytes: number;
+  /** Set if the two are those of a model in f16. */
+  readonly precision?: 'f16';
 }
 
 /** A model, as far as it can be read. */
@@ -165,7 +167,8 @@ export async function costOfFiles(files: Files, options: LoadOptions): Promise<E
       sharedFlop: 2 * flop - costOf(trace(network, evaluation, 2, 1)).flop,
     };
     const width = evaluation.weightDtype === 'f16' ? 2 : 4;
-    return { flop, ...shared, weightBytes: width * constants, activationBytes };
+    const precision = evaluation.precision === 'f16' ? { precision: evaluation.precision } : {};
+    return { flop, ...shared, weightBytes: width * constants, activationBytes, ...precision };
   } finally {
     await close();
   }

@@ -16,7 +16,7 @@ export interface Texts {
 /** Returns the options that a subcommand has in addition to its own. */
 export const commonOptions = ({ usesDevice }: Subcommand) =>
   [
-    ...(usesDevice ? (['device', 'tune', 'noTune'] as const) : []),
+    ...(usesDevice ? (['device', 'precision', 'tune', 'noTune'] as const) : []),
     'quiet',
     'logLevel',
   ] as const satisfies readonly OptionName[];

@@ -156,7 +156,7 @@ interface EndedTrial {
 /** Returns the result of an image. */
 export function resultOf(
   { path, trial, started, seed }: EndedTrial,
-  model: Pick<Model, 'name' | 'temperature' | 'seed' | 'device' | 'familiar'>,
+  model: Pick<Model, 'name' | 'temperature' | 'seed' | 'device' | 'precision' | 'familiar'>,
   { topK = 5, temperature = model.temperature, energy = false, now = Date.now }: ResultOptions,
 ): Classified {
   const found = verdict(trial, temperature, topK);

@@ -1,7 +1,11 @@
 // Options about running: the device, and how much is read and evaluated at once.
 
+import { z } from 'zod';
 import type { OptionSet } from '../../option.ts';
 import { auto, count, flag, maybe, text } from '../../option-schemas.ts';
+
+/** The choices of a precision. */
+const PRECISIONS = ['auto', 'f32', 'f16'] as const;
 
 export const RUNNING = {
   device: {
@@ -9,6 +13,13 @@ export const RUNNING = {
     help: 'the device to run on: its number or a part of its name, as "doctor" lists them (the first); of two devices of the same name only the first can be chosen',
     schema: text,
     expected: 'a number or a part of a name, as "diffclass-stream doctor" lists them',
+  },
+  precision: {
+    flags: '--precision <name>',
+    help: 'how evaluations store weights and activations: f32, f16 (half the memory; the device needs shader-f16), or auto: f16 if it was measured faster on this device and differences between candidates stay the same; in software always f32',
+    schema: z.enum(PRECISIONS),
+    expected: 'auto, f32 or f16',
+    fallback: 'auto',
   },
   tune: {
     flags: '--tune',

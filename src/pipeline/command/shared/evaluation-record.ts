@@ -17,10 +17,14 @@ export async function fileDigest(path: string | undefined): Promise<string> {
   return hash.digest('hex').slice(0, 16);
 }
 
+/** Records the precision of evaluations; f32 is not recorded. */
+export const precisionRecord = ({ precision }: Pick<Model, 'precision'>): RunRecord =>
+  precision === 'f16' ? { precision } : {};
+
 /** Records what every evaluation depends on: model, noise levels and noise. */
 export async function evaluationRecord(
   { seed, noise, loss }: Values<'seed' | 'noise' | 'loss'>,
-  { name, inputShape, levels }: Pick<Model, 'name' | 'inputShape' | 'levels'>,
+  { name, inputShape, levels, precision }: Pick<Model, 'name' | 'inputShape' | 'levels' | 'precision'>,
   folder: string,
 ): Promise<RunRecord> {
   return {
@@ -33,5 +37,6 @@ export async function evaluationRecord(
     loss: loss ?? "the model's own",
     seed,
     noise: await fileDigest(noise),
+    ...precisionRecord({ precision }),
   };
 }

@@ -16,6 +16,8 @@ export interface Provenance {
   readonly device: string | null;
   /** When the run began, in ISO 8601. */
   readonly date: string;
+  /** Set if evaluations stored weights and activations as f16. */
+  readonly precision?: 'f16' | undefined;
 }
 
 /** Reads the package.json of this program. */
@@ -25,10 +27,11 @@ export function readManifest() {
 }
 
 /** Returns the provenance of a record that is begun now with an opened model. */
-export const provenanceOf = ({ device }: Pick<Model, 'device'>): Provenance => ({
+export const provenanceOf = ({ device, precision }: Pick<Model, 'device' | 'precision'>): Provenance => ({
   version: readManifest().version,
   device: device ?? null,
   date: new Date().toISOString(),
+  ...(precision === 'f16' && { precision }),
 });
 
 /** Returns the shards that an index of weights names, sorted by their names. */

@@ -51,17 +51,19 @@ const WHAT_TO_DO = 'repeat the earlier settings, name another --output, or leave
 
 /**
  * Reads the record next to an output and makes the check for `takeUp` that earlier results are of the same run.
- * Without a record, only the model and the seed in the lines can be compared, and `warn` is called.
+ * Without a record, only the model and the seed in the lines can be compared, and `warn` is called. Settings in `except`,
+ * which are not known yet, are not compared.
  */
 export async function sameRun(
   output: string,
   settings: RunRecord,
   warn: (text: string) => void,
+  except: readonly string[] = [],
 ): Promise<(found: EarlierResults) => void> {
   const earlier = await readRecord(output);
   return ({ results, models, seeds }) => {
     if (results === 0) return;
-    const differences = earlier ? differencesOf(earlier, settings) : [];
+    const differences = earlier ? differencesOf(earlier, settings, except) : [];
     for (const [name, values] of [
       ['model', models],
       ['seed', seeds],
@@ -78,9 +80,14 @@ export async function sameRun(
   };
 }
 
-function differencesOf(earlier: RunRecord, now: RunRecord): string[] {
+/** What is not recorded because it is the default, by name. */
+const DEFAULTS: RunRecord = { precision: 'f32' };
+
+function differencesOf(earlier: RunRecord, now: RunRecord, except: readonly string[]): string[] {
   const names = Object.keys({ ...earlier, ...now });
+  const shown = (record: RunRecord, name: string) => record[name] ?? DEFAULTS[name] ?? 'not set';
   return names
+    .filter((name) => !except.includes(name))
     .filter((name) => earlier[name] !== now[name])
-    .map((name) => `${name} was ${earlier[name] ?? 'not set'}, now ${now[name] ?? 'not set'}`);
+    .map((name) => `${name} was ${shown(earlier, name)}, now ${shown(now, name)}`);
 }

@@ -9,7 +9,7 @@ import { bytes, gigaflop, several, short } from '../shared/progress.ts';
 import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
 import { writeReport } from '../shared/writers.ts';
 
-const INFO = ['model', 'reportFormat'] as const satisfies readonly OptionName[];
+const INFO = ['model', 'precision', 'reportFormat'] as const satisfies readonly OptionName[];
 
 type InfoSettings = Values<(typeof INFO)[number]>;
 
@@ -48,6 +48,7 @@ function asJson({ model, cost, ...rest }: Description): object {
       gflop: cost.flop / 1e9,
       ...(cost.sharedFlop === undefined ? {} : { gflopShared: cost.sharedFlop / 1e9 }),
       memory: { weights: cost.weightBytes, activations: cost.activationBytes },
+      ...(cost.precision === 'f16' && { precision: cost.precision }),
     }),
   };
 }
@@ -123,7 +124,7 @@ export function infoText({
       ]);
     }
     rows.push([
-      'memory',
+      cost.precision === 'f16' ? 'memory in f16' : 'memory',
       `${bytes(cost.weightBytes)} weights of the denoising network, ${bytes(cost.activationBytes)} or more per evaluation of a batch`,
     ]);
   }
@@ -134,10 +135,13 @@ export function infoText({
 
 /** Describes a model folder on standard output. Returns the exit status: 0 in order, 3 not. */
 async function describeFolder(
-  { model, reportFormat }: InfoSettings,
+  { model, precision, reportFormat }: InfoSettings,
   { stdout, describe }: Surroundings,
 ): Promise<number> {
-  const description = await describe(await modelFolder(model));
+  const description = await describe(
+    await modelFolder(model),
+    ...(precision === 'f16' ? [{ precision }] : []),
+  );
   await writeReport(stdout, reportFormat, asJson(description), infoText(description));
   return description.problems.length > 0 ? 3 : 0;
 }

@@ -12,7 +12,14 @@ import { writeReport } from '../../shared/writers.ts';
 import { type Check, checksOf, runCheck, statusOfChecks } from './machine-checks.ts';
 import { gatherInfo, type MachineInfo, runOwn } from './machine-info.ts';
 
-const DOCTOR = ['model', 'device', 'fix', 'run', 'reportFormat'] as const satisfies readonly OptionName[];
+const DOCTOR = [
+  'model',
+  'device',
+  'precision',
+  'fix',
+  'run',
+  'reportFormat',
+] as const satisfies readonly OptionName[];
 
 type DoctorSettings = Values<(typeof DOCTOR)[number]>;
 
@@ -29,11 +36,11 @@ const PATIENCE = 5;
 const RUN_LIMIT = 600;
 
 /** Classifies a sample image with the command itself, in a process of its own. */
-async function classifySample({ device, run }: DoctorSettings, folder: string): Promise<Check[]> {
+async function classifySample({ device, precision, run }: DoctorSettings, folder: string): Promise<Check[]> {
   const samples = join(SHIPPED, 'fashion-mnist', 'samples');
   const [name] = (await readdir(samples).catch(() => [])).sort();
   if (name === undefined) return [];
-  const chosen = device === undefined ? [] : ['--device', device];
+  const chosen = ['--precision', precision, ...(device === undefined ? [] : ['--device', device])];
   const options = ['--quiet', '--format', 'jsonl', '--model', folder, ...chosen];
   const limit = run ? RUN_LIMIT : PATIENCE;
   const began = performance.now();

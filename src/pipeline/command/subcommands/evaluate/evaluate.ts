@@ -244,6 +244,10 @@ const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Pr
     );
     const now = provenanceOf(opened.model);
     const made = earlier.made ?? now;
+    if (made.precision !== now.precision)
+      throw new UsageError(
+        `${logOf(output)}: was made in ${made.precision ?? 'f32'}, and this run is in ${now.precision ?? 'f32'}; repeat the earlier --precision, or begin anew with --overwrite`,
+      );
     if (made.version !== now.version || made.device !== now.device)
       reporter.log(
         'warn',

@@ -26,7 +26,12 @@ export type Fingerprint = Readonly<Record<string, unknown>>;
 /** The first line of a log. */
 const headingLine = z.object({
   evaluation: z.record(z.string(), z.unknown()),
-  made: z.object({ version: z.string(), device: z.string().nullable(), date: z.string() }),
+  made: z.object({
+    version: z.string(),
+    device: z.string().nullable(),
+    date: z.string(),
+    precision: z.literal('f16').optional(),
+  }),
 });
 
 /** Returns the names of the settings in which two fingerprints differ. */

@@ -2,7 +2,7 @@
 
 import { basename } from 'node:path';
 import { faultOf, ItemError, UsageError } from '../../../../errors.ts';
-import type { Candidate } from '../../../../graph/model.ts';
+import type { Candidate, Model } from '../../../../graph/model.ts';
 import type { ModelSummary } from '../../../../graph/model-summary.ts';
 import { modelDigest } from '../../../../graph/node/model-digest.ts';
 import type { Score } from '../../../deciding/matching.ts';
@@ -16,7 +16,7 @@ import { pairErrors } from '../../../stream/pair-errors.ts';
 import { acquire } from '../../../stream/sharing.ts';
 import { madeBy, progressAfter } from '../../../types.ts';
 import { type OptionName, readOptions } from '../../options/table.ts';
-import { fileDigest } from '../../shared/evaluation-record.ts';
+import { fileDigest, precisionRecord } from '../../shared/evaluation-record.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
 import type { Interruption } from '../../shared/interruption.ts';
@@ -129,7 +129,8 @@ async function matchItem(
 
 /** The output. It is opened after the first model: if no model can be opened, an existing file stays as it is. */
 interface Results {
-  readonly open: () => Promise<Writer>;
+  /** Opens the output, with the model that the next lines are of, if there are any. */
+  readonly open: (model?: Pick<Model, 'precision'>) => Promise<Writer>;
   writer?: Writer;
 }
 
@@ -204,7 +205,7 @@ async function matchAll(
     interruption.drop.addEventListener('abort', drop);
     try {
       made = madeBy(batcher.model);
-      results.writer ??= await results.open();
+      results.writer ??= await results.open(batcher.model);
       const { writer } = results;
       const ahead = Math.max(1, Math.min(8, batcher.model.slots));
       const source = until(each(items), interruption.stop);
@@ -259,16 +260,21 @@ const matchPairs = (settings: MatchSettings, surroundings: Surroundings): Promis
     const earlier =
       claimed && resume ? await earlierItems(claimed.path) : { done: new PathSet(), tally: newTally() };
     const record = await recordOf(settings);
+    const found = { results: earlier.tally.items, models: new Set<string>(), seeds: new Set<string>() };
     if (claimed && resume) {
-      const check = await sameRun(claimed.path, record, (text) => reporter.log('warn', text));
-      check({ results: earlier.tally.items, models: new Set(), seeds: new Set() });
+      const check = await sameRun(claimed.path, record, (text) => reporter.log('warn', text), ['precision']);
+      check(found);
     }
     const results: Results = {
-      async open() {
+      async open(model) {
         if (!claimed) return streamWriter(stdout);
-        if (resume) await dropUnfinished(claimed.path);
+        const whole = { ...record, ...(model && precisionRecord(model)) };
+        if (resume) {
+          if (model) (await sameRun(claimed.path, whole, () => {}))(found);
+          await dropUnfinished(claimed.path);
+        }
         const writer = await fileWriter(claimed.path, resume);
-        if (claimed.isFile) await writeRecord(claimed.path, record);
+        if (claimed.isFile && (model || !resume)) await writeRecord(claimed.path, whole);
         return writer;
       },
     };
