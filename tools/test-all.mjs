@@ -24,6 +24,11 @@ const GROUPS = {
   // Every attack against APGD in PyTorch, and the deciding rules on many more images.
   attacks: { command: vitest('test/pipeline/attacking/apgd.test.ts'), env: { ALL_CASES: '1' } },
   sigmas: { command: vitest('test/pipeline/sigmas.test.ts'), env: { TRIAL_IMAGES: '1000' } },
+  // Labels of 2,000 images in f16 and in f32, by every shipped model.
+  precision: {
+    command: vitest('test/precision-labels.gpu.test.ts'),
+    env: { PRECISION_IMAGES: '2000' },
+  },
   // The kit of `npm run bench -- device --pack` in a root with nothing but glibc and a shell.
   kit: { command: vitest('test/package/kit.test.ts'), env: { TEST_KIT: '1' } },
   // Small changes of the source that the tests must notice.

@@ -13,7 +13,7 @@ import { forPrecision } from '../../kernels/device/for-precision.ts';
 import type { Kernel } from '../../kernels/device/kernel.ts';
 import type { Routine, Step, WeightDtype } from '../../kernels/device/routine.ts';
 import { type Launch, prepare, type Range } from '../../kernels/device/runtime.ts';
-import { isHalf, type Stored, storedAs } from '../../kernels/device/storage.ts';
+import { isHalf, requireF16, type Stored, storedAs } from '../../kernels/device/storage.ts';
 import { type Shape, storageBytes } from '../../kernels/device/tensor.ts';
 import { sum } from '../../numbers.ts';
 import { opOf } from '../ops/table.ts';
@@ -88,10 +88,12 @@ function newSlots() {
 
 /**
  * Makes a graph ready to run: `encode` adds a run to a pass, any number of times.
- * @throws OutOfMemoryError if a single value or weight is larger than the device can bind.
+ * @throws OutOfMemoryError if a single value or weight is larger than the device can bind; NoDeviceError if the precision
+ * is f16 and the device has no `shader-f16`.
  */
 export async function plan(device: Device, traced: Graph, options: PlanOptions): Promise<Plan> {
   const { precision = 'f32' } = options;
+  if (precision === 'f16') requireF16(device.capabilities);
   const capabilities = forPrecision(device.capabilities, precision);
   const graph = fuse(traced);
   const stored = storedTypes(graph, precision);

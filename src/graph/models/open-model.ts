@@ -22,7 +22,7 @@ import type { Candidate, Level, Model } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 import { candidatesOf } from './candidates.ts';
 import { readModelConfig, requireClasses } from './families.ts';
-import { choosePrecision, type PrecisionChoice, type PrecisionMemory } from './precision-check.ts';
+import { choosePrecision, type PrecisionMemory } from './precision-check.ts';
 import { summarise, temperatureOf } from './summarise.ts';
 
 export interface OpenModelOptions {
@@ -72,7 +72,7 @@ export interface OpenModelOptions {
    * That is measured at the model's first opening on a GPU, and remembered in the user's cache folder; on a device that
    * computes in software, and in a browser, `auto` is f32. Gradients are f32 always.
    */
-  readonly precision?: PrecisionChoice;
+  readonly precision?: 'auto' | 'f32' | 'f16';
   /** Bytes of activations that a gradient may keep on the device. Default: 1 GiB (`DifferentiableOptions`). */
   readonly gradientBytes?: number;
 }

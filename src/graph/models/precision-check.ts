@@ -1,13 +1,12 @@
 // Chooses a model's precision on a device: f16 if it is faster there and the model's own check passes.
 
-import { NoDeviceError } from '../../errors.ts';
 import type { Capabilities } from '../../kernels/device/device.ts';
-import type { Stored } from '../../kernels/device/storage.ts';
+import { requireF16, type Stored } from '../../kernels/device/storage.ts';
 import { agreementOf, agrees } from '../evaluation/agreement.ts';
 import type { EvaluationBatch, Model } from '../model.ts';
 
 /** `auto` chooses f16 if it was measured faster on the device and the model's own check passes. */
-export type PrecisionChoice = 'auto' | Stored;
+type PrecisionChoice = 'auto' | Stored;
 
 /** Remembers, by device, what `auto` chose for a model. */
 export interface PrecisionMemory {
@@ -28,10 +27,10 @@ const RUNS = 3;
 const FASTER = 0.95;
 
 /** Returns a time in milliseconds. */
-export type Clock = () => number;
+type Clock = () => number;
 
 /** Opens the model in a precision, for a trial. */
-export type OpenTrial = (precision: Stored) => Promise<Model>;
+type OpenTrial = (precision: Stored) => Promise<Model>;
 
 /**
  * Returns the precision in which to open a model on a device.
@@ -40,16 +39,14 @@ export type OpenTrial = (precision: Stored) => Promise<Model>;
  */
 export async function choosePrecision(
   choice: PrecisionChoice,
-  { f16, software, description }: Capabilities,
+  capabilities: Capabilities,
   memory: PrecisionMemory | undefined,
   openTrial: OpenTrial,
   now: Clock = () => performance.now(),
 ): Promise<Stored> {
-  if (choice === 'f16' && !f16)
-    throw new NoDeviceError(
-      `precision: expected a device with shader-f16 for f16, got ${description || 'one without it'}; use auto or f32`,
-    );
+  if (choice === 'f16') requireF16(capabilities);
   if (choice !== 'auto') return choice;
+  const { f16, software, description } = capabilities;
   if (!f16 || software || !memory) return 'f32';
   const known = await memory.read(description);
   if (known) return known;

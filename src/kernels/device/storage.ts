@@ -5,6 +5,8 @@
 // not compile, except that `let a = x[i]` would be an f16: so every indexed use of a binding is rewritten, and a use
 // through a pointer is refused.
 
+import { NoDeviceError } from '../../errors.ts';
+import type { Capabilities } from './device.ts';
 import type { Kernel } from './kernel.ts';
 import { changed } from './tuning.ts';
 
@@ -13,6 +15,14 @@ export type Stored = 'f32' | 'f16';
 
 /** Bytes of an element. */
 export const STORED_BYTES: Readonly<Record<Stored, number>> = { f32: 4, f16: 2 };
+
+/** @throws NoDeviceError if a device has no `shader-f16`, without which nothing can be stored as f16. */
+export function requireF16({ f16, description }: Pick<Capabilities, 'f16' | 'description'>): void {
+  if (!f16)
+    throw new NoDeviceError(
+      `precision: expected a device with shader-f16 for f16, got ${description || 'one without it'}; use auto or f32`,
+    );
+}
 
 /** The f16 type of each element type of a binding that can be stored as f16. */
 const HALF_TYPES = new Map([

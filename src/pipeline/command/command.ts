@@ -55,7 +55,7 @@ export function createCommand(
     .usage(usage ?? `[options] ${operandsText(subcommand)}`);
   for (const [syntax, text] of Object.entries(operands)) command.argument(syntax, text);
   if (isMain) command.version(readManifest().version);
-  addOptions(command, [...options, ...commonOptions(subcommand)]);
+  addOptions(command, [...new Set<OptionName>([...options, ...commonOptions(subcommand)])]);
   for (const [group, set] of Object.entries(entryOptions)) addOptionSet(command, group as Group, set);
   addOldSpellings(command, name);
   command.addHelpText('after', help);

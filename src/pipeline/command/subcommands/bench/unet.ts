@@ -16,6 +16,7 @@ import { beginReport } from './progress-report.ts';
 
 export const UNET = [
   'model',
+  'precision',
   'batch',
   'families',
   'repetitions',
@@ -56,7 +57,7 @@ activations ${bytes(activationBytes)}, weights ${bytes(weightBytes)}
 
 /** Times a model's network and prints where its time goes. */
 export async function benchUnet(settings: UnetSettings, surroundings: Surroundings): Promise<number> {
-  const { model: path, batch: views = BATCH, families, repetitions, json } = settings;
+  const { model: path, precision, batch: views = BATCH, families, repetitions, json } = settings;
   if (families && families.length > 1)
     throw new UsageError(`--family: expected one family, got ${families.join(',')}`);
   const files = await modelFiles(await modelFolder(path));
@@ -65,8 +66,9 @@ export async function benchUnet(settings: UnetSettings, surroundings: Surroundin
     const { description, family } = device.capabilities;
     const head = { bench: 'unet', device: description, families: [family], repetitions };
     const report = beginReport(surroundings, json, head);
-    const model = await loadModel(files, { batchSize: views });
-    const { name } = model.evaluation;
+    const model = await loadModel(files, { batchSize: views, precision });
+    const half = model.evaluation.precision === 'f16';
+    const name = `${model.evaluation.name}${half ? ' in f16' : ''}`;
     const timing = await timeModel(device, model, { views, repetitions }).finally(model.close);
     const { network, flops, launches, stream } = timing;
     const kernels = kernelShares(
