@@ -81,7 +81,7 @@ describe('--resume', () => {
     const folder = temporaryFolder();
     goodImages(join(folder, 'in'), 2);
     write(folder, { 'a.png': greyPng(1), 'b.png': greyPng(2) });
-    write(folder, { 'pairs.csv': 'item,image,caption\nx,a.png,a\ny,b.png,b\n' });
+    write(folder, { 'pairs.csv': 'item,image,caption\nx,a.png,a\nx,b.png,b\ny,a.png,a\ny,b.png,b\n' });
     for (const [k, label] of summary.labels.entries())
       write(folder, { [`set/${label}/${k}.png`]: greyPng(60 * k) });
     for (const [first, second] of [
