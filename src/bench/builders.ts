@@ -9,6 +9,7 @@ import {
   attentionCase,
   attentionGradientCase,
   conv2dCase,
+  inputGradientCase,
   linearCase,
   weightGradientCase,
 } from './product-builders.ts';
@@ -117,6 +118,11 @@ export const BUILDERS: Readonly<Record<OpName, Builder>> = {
     of: "the convolution's x",
     uses: ['channels', 'kernel', 'stride', 'padding'],
     build: weightGradientCase,
+  },
+  inputGradient: {
+    of: "the convolution's x",
+    uses: ['channels', 'stride', 'padding', 'residual', 'weights'],
+    build: inputGradientCase,
   },
   attention: { of: 'the queries', uses: ['heads', 'keys', 'causal'], build: attentionCase },
   attentionGradient: { of: 'the queries', uses: ['heads', 'keys', 'causal'], build: attentionGradientCase },

@@ -35,6 +35,7 @@ const PRODUCTS: ReadonlySet<OpName> = new Set<OpName>([
   'linear',
   'attention',
   'attentionGradient',
+  'inputGradient',
   'weightGradient',
 ]);
 

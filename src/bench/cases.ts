@@ -120,6 +120,7 @@ const SIZES: Readonly<Record<OpName, readonly Size[]>> = {
     [[128, 8, 32, 32], ALL],
     [[256, 8, 16, 16], { upsample: 2 }],
   ],
+  inputGradient: [[[128, 8, 32, 32]], [[32, 64, 14, 14]], [[16, 64, 28, 28]]],
   weightGradient: BACKWARD,
   groupNorm: GROUP_NORMS,
   groupNormGradient: GROUP_NORMS,

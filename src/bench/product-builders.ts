@@ -77,6 +77,24 @@ export function weightGradientCase(x: Shape, options: CaseOptions = {}): BenchCa
   );
 }
 
+export function inputGradientCase(x: Shape, options: CaseOptions = {}): BenchCase {
+  const [c, n, h, w] = x;
+  const { channels = c, stride = 2, padding = [1, 1, 1, 1], residual = false, weights } = options;
+  const side = (size: number, at: 0 | 1) =>
+    Math.floor((size + padding[at] + padding[at + 2]! - 3) / stride) + 1;
+  const dy: Shape = [channels, n, side(h, 0), side(w, 1)];
+  const name = joined([
+    `${c}->${channels} ${h}x${w} n=${n} 3x3/${stride}, padding ${padding}`,
+    residual && 'residual',
+    weights === 'f16' && 'f16',
+  ]);
+  return newCase('inputGradient', name, {
+    attributes: { inChannels: c, stride, padding, size: [h, w] },
+    inputs: { dy, ...(residual ? { residual: x } : {}) },
+    ...(weights === undefined ? {} : { weights }),
+  });
+}
+
 export function linearCase(x: Shape, options: CaseOptions = {}): BenchCase {
   const { channels = x[0], bias = true, activation, residual, scale, weights } = options;
   const name = joined([

@@ -1,6 +1,7 @@
 // Convolutions, with what is fused into them, and their backward pass.
 
 import { conv2d, outputSize } from '../../kernels/conv2d/conv2d.ts';
+import { inputGradient } from '../../kernels/conv2d/input-gradient.ts';
 import { weightGradient } from '../../kernels/conv2d/weight-gradient.ts';
 import { columns, type Shape } from '../../kernels/device/tensor.ts';
 import type { Activation } from '../../kernels/elementwise/activation.ts';
@@ -73,7 +74,7 @@ export const conv2dOp: Op<Conv2dAttributes> = {
       return apply(addRowsOp, {}, { x: product, embedding: rows(x!.shape[0]) });
     };
     const dSeen =
-      needs('x') || needs('affine') ? inputGradient(attributes, x!.shape, weight!, dy, apply) : undefined;
+      needs('x') || needs('affine') ? gradientOfInput(attributes, x!.shape, weight!, dy, apply) : undefined;
     const sums = (value: Value) => apply(sumPixelsOp, {}, { x: value });
     const dAffine = () => {
       const x0 = sums(apply(multiplyOp, {}, { x1: dSeen, x2: x }));
@@ -122,28 +123,64 @@ function phaseWeight(weight: Constant, oc: number, ic: number, [kh, kw]: Kernel,
   return derived(weight, how, make, stride ** 2 * ic * oc * th * tw);
 }
 
-/**
- * Whether to insert zeros between the pixels of dy instead of computing phases. That pays off if the convolution of
- * stride 1 runs as a Winograd transform, and it needs a padding of at most 1, so that dy fits an image of x's size.
- */
-const usesWinograd = (
-  kernel: Kernel,
-  padding: Conv2dAttributes['padding'],
-  ic: number,
-  oc: number,
-): boolean => kernel[0] === 3 && kernel[1] === 3 && padding.every((size) => size <= 1) && ic >= 8 && oc >= 8;
+/** The gradient of a 3x3 convolution with a stride: `inputGradient` in the kernels. `size` is that of its input. */
+export interface InputGradientAttributes {
+  readonly inChannels: number;
+  readonly stride: number;
+  readonly padding: Padding;
+  readonly size: readonly [height: number, width: number];
+  readonly scale?: number;
+}
+
+export const inputGradientOp: Op<InputGradientAttributes> = {
+  infer({ dy, residual }, { inChannels, stride, padding, size }) {
+    const [oc, n] = dy!;
+    const x: Shape = [inChannels, n, ...size];
+    checkShape('inputGradient', 'dy', [oc, n, ...outputSize({ x, kernel: [3, 3], stride, padding })], dy);
+    if (residual) checkShape('inputGradient', 'residual', x, residual);
+    return x;
+  },
+  constants: ({ dy }, { inChannels }) => ({ weight: 9 * dy![0] * inChannels }),
+  flop: ({ inputs: { dy } }, { inChannels }) => 18 * elements(dy!) * inChannels,
+  transformsWeight: true,
+  adds: (_, { scale = 1 }) => scale === 1,
+  forward: (capabilities, { inputs, output, has }, { inChannels, size, ...attributes }, weights, compact) =>
+    inputGradient(capabilities, {
+      ...attributes,
+      x: output,
+      dy: inputs.dy!,
+      residual: has('residual'),
+      weights,
+      compact,
+    }),
+  backward: ({ attributes, inputs, constants: { weight }, dy: seen, apply }) => {
+    const { inChannels, stride, padding, scale = 1 } = attributes;
+    const outChannels = inputs.dy!.shape[0];
+    return {
+      dy: apply(
+        conv2dOp,
+        { outChannels, kernel: [3, 3], stride, padding, scale },
+        { x: seen },
+        { weight: transposedWeight(weight!, inChannels, outChannels, [3, 3]) },
+      ),
+    };
+  },
+};
+
+/** Whether `inputGradientOp` computes dx: for 3x3 kernels, a padding of at most 1, and enough channels for its methods. */
+const hasInputGradient = (kernel: Kernel, padding: Padding, ic: number, oc: number): boolean =>
+  kernel[0] === 3 && kernel[1] === 3 && padding.every((size) => size <= 1) && ic >= 8 && oc >= 8;
 
 /**
  * Adds the nodes that compute dx of y = conv(x), with x [ic, n, h, w] and dy [oc, n, oh, ow].
  *
  * Stride 1: dx = conv(dy) with the transposed weights and a padding of kernel - 1 - padding.
- * Stride s, if the convolution of stride 1 runs as a Winograd transform: the same, on dy with s - 1 zeros between its
- * pixels. 128->128 3x3 / 2 from 32x32, n = 8: 24 ms; phases take 35 ms, the forward pass 14 ms (bench/backward.ts).
+ * 3x3 with stride s and enough channels: `inputGradientOp`.
  * Stride s otherwise: pixel s·m + k - top of x was multiplied by the taps k, k + s, ... for the output pixels m, m - 1,
  * .... So each of the s² phases k of dx is a convolution of stride 1 with a kernel of ceil(kernel / s). All phases are
  * computed as one convolution with s²·ic channels, then moved to their pixels, and the padding is cut off.
  */
-function inputGradient(
+function gradientOfInput(
   { kernel, stride, padding, scale = 1 }: Conv2dAttributes,
   x: Shape,
   weight: Constant,
@@ -153,11 +190,11 @@ function inputGradient(
   const [ic, , h, w] = x;
   const oc = dy.shape[0];
   const [top, left] = padding;
-  if (stride > 1 && usesWinograd(kernel, padding, ic, oc))
+  if (stride > 1 && hasInputGradient(kernel, padding, ic, oc))
     return apply(
-      conv2dOp,
-      { outChannels: ic, kernel, stride: 1, padding: [1, 1, 1, 1], scale },
-      { x: apply(padOp, { offset: [1 - top, 1 - left], step: stride, size: [h, w] }, { x: dy }) },
+      inputGradientOp,
+      { inChannels: ic, stride, padding, size: [h, w], scale },
+      { dy },
       { weight: transposedWeight(weight, oc, ic, kernel) },
     );
   const taps = [Math.ceil(kernel[0] / stride), Math.ceil(kernel[1] / stride)] as const;

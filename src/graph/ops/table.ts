@@ -58,6 +58,7 @@ const table = {
   scaleByLevel: denoising.scaleByLevelOp,
   errors: denoising.errorsOp,
   errorsGradient: denoising.errorsGradientOp,
+  inputGradient: conv2d.inputGradientOp,
   weightGradient: conv2d.weightGradientOp,
   padChannels: channels.padChannelsOp,
   spaceToDepth: channels.spaceToDepthOp,
