@@ -1,9 +1,6 @@
 import { ShapeError } from '../../src/errors.ts';
-import {
-  type AttentionGradients,
-  attentionGradient,
-} from '../../src/kernels/attention/attention-backward.ts';
-import type { AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
+import { attentionGradient } from '../../src/kernels/attention/attention-backward.ts';
+import type { AttentionGradients, AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
 import type { Capabilities, Device } from '../../src/kernels/device/device.ts';
 import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { referenceAttentionGradients } from '../reference/attention.ts';
@@ -92,7 +89,8 @@ describe.each(FAMILIES)('backward of attention, %s', (family) => {
   it('is the same if scores are computed in parts', async ({ skip }) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
-    const sizes = { heads: 3, headDim: 12, n: 2, scale: 0.3 };
+    // Heads that are too large for the fused kernels.
+    const sizes = { heads: 3, headDim: 52, n: 2, scale: 0.15 };
     for (const options of [
       { ...sizes, queries: 300, keys: 20 },
       { ...sizes, heads: 1, queries: 290, keys: 290, causal: true },

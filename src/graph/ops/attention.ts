@@ -1,7 +1,8 @@
 // Attention over pixels or tokens: y = v softmax(scale · kᵀ q) per head and sample.
 
 import { attention } from '../../kernels/attention/attention.ts';
-import { type AttentionGradients, attentionGradient } from '../../kernels/attention/attention-backward.ts';
+import { attentionGradient } from '../../kernels/attention/attention-backward.ts';
+import type { AttentionGradients } from '../../kernels/attention/attention-options.ts';
 import { columns, type Shape } from '../../kernels/device/tensor.ts';
 import { sliceOp } from './channels.ts';
 import { check, checkShape, elements, type Op, type Shapes, same, shown } from './op.ts';

@@ -1,4 +1,5 @@
-// The gradients of attention, as matrix products around one kernel over the scores.
+// The gradients of attention, as matrix products around one kernel over the scores. For small heads two kernels without
+// scores in memory are faster (attention-backward-fused.ts, attention-backward-tile.ts).
 //
 // With P = softmax(scale qᵀ k) (one row per query) and y = v Pᵀ:
 //   dv = dy P, dP = dyᵀ v, dS = scale P (dP - Σ_j P dP), dq = k dSᵀ, dk = q dS.
@@ -26,15 +27,12 @@ import {
 import type { Routine, Step } from '../device/routine.ts';
 import { gemm } from '../gemm/gemm.ts';
 import { type Matrices, unroll } from '../gemm/gemm-spec.ts';
-import type { AttentionOptions } from './attention-options.ts';
+import type { AttentionGradients, GradientOptions } from './attention-options.ts';
 import { type Heads, headsOf, matricesAt, operandsOf, parts, scoreParts } from './attention-pack.ts';
 import { ATTENTIONS } from './families.ts';
 
 /** The most bytes of a part's score matrices. */
 const SCORE_BYTES = 64 * 2 ** 20;
-
-/** The gradients that y holds: dq; dk and then dv; or all three, if there are as many queries as keys. */
-export type AttentionGradients = 'q' | 'kv' | 'qkv';
 
 interface ScoreGradient {
   readonly matrices: number;
@@ -156,16 +154,15 @@ fn main(@builtin(local_invocation_id) local: vec3u, @builtin(workgroup_id) group
  * are summed over parts of the queries, alternating between y and a copy of it.
  * @throws ShapeError if all three are requested and the numbers of queries and keys differ.
  */
-export function attentionGradient(
-  device: Capabilities,
-  options: AttentionOptions & { readonly of: AttentionGradients },
-): Routine {
+export function attentionGradient(device: Capabilities, options: GradientOptions): Routine {
   const capabilities = withoutMatrix(device); // products of gradients stay f32
   const { heads, headDim, n, queries, keys, scale, causal = false, of } = options;
   if (of === 'qkv' && queries !== keys)
     throw new ShapeError(
       `attentionGradient: expected as many keys as queries for gradients of one shape, got ${queries} queries and ${keys} keys`,
     );
+  const { fusedGradient, fusedGradientUpTo } = ATTENTIONS[capabilities.family];
+  if (headDim <= fusedGradientUpTo) return fusedGradient(capabilities, options);
   const queryHeads = headsOf(options, queries);
   const keyHeads = headsOf(options, keys);
   const steps: Step[] = [];

@@ -16,3 +16,10 @@ export interface AttentionOptions {
    */
   readonly causal?: boolean;
 }
+
+/** The gradients that y of `attentionGradient` holds: dq; dk and then dv; or all three, if there are as many queries as keys. */
+export type AttentionGradients = 'q' | 'kv' | 'qkv';
+
+export interface GradientOptions extends AttentionOptions {
+  readonly of: AttentionGradients;
+}

@@ -8,8 +8,10 @@
 //   3.8 ms by step. On the H200 2.6 TFLOP/s for 8 heads of 40 with 4,096 tokens (n = 4) and 17.1 for 16 heads
 //   of 72 with 256 (n = 8).
 // - One kernel for small heads (attention-fused.ts), keys broadcast from lane to lane: 26 GFLOP/s on lavapipe
-//   for 49 tokens in heads of 16; the two GEMMs reach 9. Its form without subgroups reaches 5.0 TFLOP/s on
-//   the H200 (6 heads, n = 256).
+//   for 49 tokens in heads of 16; the two GEMMs reach 9. Its form without subgroups (`fusedPlain`) reaches 5.0
+//   TFLOP/s on the H200 (6 heads, n = 256).
+// - The same with keys and values staged in workgroup memory (attention-tile.ts), for heads of up to 64 on GPUs: not
+//   measured yet.
 
 import { ShapeError } from '../../errors.ts';
 import type { Capabilities } from '../device/device.ts';
