@@ -30,11 +30,12 @@ import {
   windowUniforms,
 } from './conv2d-shape.ts';
 import { packRows, paddedChannels } from './conv2d-weights.ts';
+import { CONVOLUTIONS } from './families.ts';
 
 const LANES = 32;
 /** Channels per invocation, which share the work of locating its pixels. */
 const CHANNELS = 8;
-/** Bytes of gathered pixels in a pass. */
+/** Bytes of gathered pixels in a pass: as many as a family puts into a pass of a transform, and at least these. */
 const PASS_BYTES = 2 ** 25;
 
 /**
@@ -51,7 +52,8 @@ export function tapsConv2d(capabilities: Capabilities, geometry: Geometry): Rout
     fused: { bias, embedding, residual },
   } = geometry;
   const k = ic * kh * kw;
-  const limit = Math.min(PASS_BYTES, capabilities.maxBindingBytes);
+  const passBytes = Math.max(PASS_BYTES, CONVOLUTIONS[capabilities.family].passBytes);
+  const limit = Math.min(passBytes, capabilities.maxBindingBytes);
   const most = Math.max(64, Math.floor(limit / 4 / k / 64) * 64);
   const alone = !embedding;
   const steps: Step[] = [];
@@ -69,7 +71,10 @@ export function tapsConv2d(capabilities: Capabilities, geometry: Geometry): Rout
       ...(alone ? { bias, residual, scale } : {}),
     });
     const also = alone ? [bias && 'bias', residual && 'residual'].filter((name) => name !== false) : [];
-    steps.push(gather(geometry, first, row), { kernel: product, operands: ['weight', 'taps', ...also, 'y'] });
+    steps.push(gatherTaps(geometry, first, row), {
+      kernel: product,
+      operands: ['weight', 'taps', ...also, 'y'],
+    });
   }
   if (!alone) steps.push(finish(geometry));
   return {
@@ -83,7 +88,7 @@ export function tapsConv2d(capabilities: Capabilities, geometry: Geometry): Rout
  * Returns the step that gathers `taps` of `row` columns from `first` on; an invocation gathers 4 columns of
  * some channels.
  */
-function gather(geometry: Geometry, first: number, row: number): Step {
+export function gatherTaps(geometry: Geometry, first: number, row: number): Step {
   const { x, y, fused } = geometry;
   const on = prologue(geometry);
   const vectors = row / 4;

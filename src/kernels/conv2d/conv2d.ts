@@ -89,9 +89,6 @@ const isProduct = ({ x, y, kernel, stride, enlarge, fused }: Geometry): boolean 
 
 type Method = 'fused' | 'winograd' | 'upsample' | 'taps' | 'broadcast' | 'direct';
 
-/** Compact weights are transformed for images of at least this many tiles. */
-const TRANSFORM_TILES = 16;
-
 /**
  * Returns the method that measured fastest on lavapipe (bench/kernels.ts, `conv2d`). In ms of processor time
  * on 2 cores at n = 64: 16->16 at 28x28: fused 4.7, winograd with tiles of 4 6.3; 1->16: 1.0, 2.5; 16->1:
@@ -103,7 +100,7 @@ const TRANSFORM_TILES = 16;
  * at 16x16: winograd 168 and 174, taps 143 and 582; at 8x8: winograd 167 and 167, taps 37 and 140.
  */
 function methodOf(capabilities: Capabilities, geometry: Geometry): Method {
-  const { fusedUpTo, tapsAbove, broadcastAbove } = CONVOLUTIONS[capabilities.family];
+  const { fusedUpTo, tapsAbove, transformTiles, broadcastAbove } = CONVOLUTIONS[capabilities.family];
   const { x, y, kernel, stride, enlarge, top, left, compact } = geometry;
   const same = stride === 1 && y[2] === x[2] * enlarge && y[3] === x[3] * enlarge;
   const few = x[0] < 8 || y[0] < 8;
@@ -112,7 +109,7 @@ function methodOf(capabilities: Capabilities, geometry: Geometry): Method {
     const large = x[0] > 32 && mapsFor(capabilities, geometry).size === 7;
     if (enlarge === 1 && centred && y[0] <= fusedUpTo && (few || !large)) return 'fused';
     const tiles = ceilDiv(y[2], 4) * ceilDiv(y[3], 4);
-    if (enlarge === 1 && !few && !(compact && tiles < TRANSFORM_TILES)) return 'winograd';
+    if (enlarge === 1 && !few && !(compact && tiles < transformTiles)) return 'winograd';
     if (enlarge === 2 && centred && !few) return 'upsample';
   }
   if ((compact || y[0] > tapsAbove) && !few) return 'taps';

@@ -2,22 +2,17 @@
 //
 // On an H200 (bench/results/nvidia-h200.json), 3x3, in TFLOP/s of the definition: by Winograd 26.1 for 128
 // channels at 32x32 (n = 64) and 42.8 for 256 at 16x16 (n = 8); by gathered taps 3.9 for 128 channels at
-// 32x32 with stride 2 (n = 8).
+// 32x32 with stride 2 (n = 8). That product had 36 workgroups, fewer than the GPU has cores; with the shorter parts of
+// today it has 144, which has not been measured.
+//
+// Methods: sums in registers for few channels (weight-gradient-direct.ts), Winograd's tiles for 3x3 with stride 1
+// (winograd-weight-gradient.ts), and else a product with gathered taps: along the rows of both factors
+// (weight-gradient-rows.ts) on software adapters, and with transposed factors elsewhere.
 
 import type { Capabilities } from '../device/device.ts';
 import { withoutMatrix } from '../device/families.ts';
-import { divisor, walk } from '../device/indexing.ts';
-import {
-  accumulate,
-  ceilDiv,
-  LINEAR_GROUP,
-  linearGrid,
-  linearMain,
-  pad4,
-  read,
-  u32,
-  write,
-} from '../device/kernel.ts';
+import { divisor } from '../device/indexing.ts';
+import { ceilDiv, LINEAR_GROUP, linearGrid, linearMain, pad4, read, u32, write } from '../device/kernel.ts';
 import { type Routine, type Step, step } from '../device/routine.ts';
 import { columns } from '../device/tensor.ts';
 import { transpose } from '../elementwise/transpose.ts';
@@ -33,14 +28,21 @@ import {
   windowsOf,
   windowUniforms,
 } from './conv2d-shape.ts';
+import { directWeightGradient, fitsDirect } from './weight-gradient-direct.ts';
+import { fold } from './weight-gradient-fold.ts';
+import { rowsWeightGradient } from './weight-gradient-rows.ts';
 import { fitsWinograd, winogradWeightGradient } from './winograd-weight-gradient.ts';
 
 type WeightGradientOptions = Pick<Conv2dOptions, 'x' | 'outChannels' | 'kernel' | 'stride' | 'padding'>;
 
 /**
- * Columns that are summed one after the other; rounding errors grow with their number. Then the blocks' sums are added.
+ * The most columns that are summed one after the other; rounding errors grow with their number. Then the blocks' sums are
+ * added.
  */
 const BLOCK = 1024;
+/** Blocks are made smaller until there are this many workgroups of 64 x 128 results, but not smaller than `FEWEST`. */
+const GROUPS = 128;
+const FEWEST = 256;
 /** Bytes of gathered pixels in a pass. */
 const PASS_BYTES = 2 ** 25;
 const LANES = 32;
@@ -54,25 +56,28 @@ const CHANNELS = 8;
  * Operands x [c, n, h, w], dy [oc, n, oh, ow], y [oc, 1, 1, c kh kw].
  *
  * Both factors of the product need their columns as rows: dy is transposed, and x's taps are gathered in that order, in
- * passes. The order of the sum depends on the shapes alone: within blocks of 1024 columns, then over the blocks.
+ * passes. The order of the sum depends on the shapes alone: within blocks of at most 1024 columns, then over the blocks.
  * @throws ShapeError if the options do not describe a convolution.
  */
 export function weightGradient(device: Capabilities, options: WeightGradientOptions): Routine {
   const capabilities = withoutMatrix(device); // products of gradients stay f32
   const geometry = geometryOf({ ...options, bias: false, weights: 'f32' });
+  if (fitsDirect(capabilities, geometry)) return directWeightGradient(capabilities, geometry);
   if (fitsWinograd(capabilities, geometry, BLOCK))
     return winogradWeightGradient(capabilities, geometry, BLOCK);
+  if (capabilities.family === 'subgroup') return rowsWeightGradient(capabilities, geometry, BLOCK);
   const { x, y: dy, kernel, stride, top, left } = geometry;
   const k = x[0] * kernel[0] * kernel[1];
   const [row, rowDy] = [pad4(k), pad4(dy[0])];
   const all = columns(dy);
+  const block = blockOf(dy[0], k, all);
   const limit = Math.min(PASS_BYTES, capabilities.maxBindingBytes) / 4;
   const part = dy[0] * row;
   const blocks = Math.floor(
-    Math.min(limit / row / BLOCK, limit / rowDy / BLOCK, capabilities.maxBindingBytes / 4 / part),
+    Math.min(limit / row / block, limit / rowDy / block, capabilities.maxBindingBytes / 4 / part),
   );
-  const most = Math.max(1, blocks) * BLOCK;
-  const whole = all <= BLOCK;
+  const most = Math.max(1, blocks) * block;
+  const whole = all <= block;
   const asItIs =
     kernel[0] === 1 && kernel[1] === 1 && stride === 1 && columns(x) === all && top === 0 && left === 0;
   const product = (count: number, from: number, batch: number): Step => ({
@@ -81,25 +86,25 @@ export function weightGradient(device: Capabilities, options: WeightGradientOpti
       k: count,
       columns: k,
       batch: [1, batch],
-      a: { pitch: rowDy, offset: from * rowDy, inner: BLOCK * rowDy },
-      b: { pitch: row, offset: from * row, inner: BLOCK * row },
-      c: { pitch: row, offset: (from / BLOCK) * part, inner: part },
+      a: { pitch: rowDy, offset: from * rowDy, inner: block * rowDy },
+      b: { pitch: row, offset: from * row, inner: block * row },
+      c: { pitch: row, offset: (from / block) * part, inner: part },
     }),
     operands: ['columnsOfDy', 'taps', whole ? 'y' : 'parts'],
   });
   const steps: Step[] = [];
   for (let first = 0; first < all; first += most) {
     const count = Math.min(most, all - first);
-    const full = Math.floor(count / BLOCK);
-    const rest = count - full * BLOCK;
+    const full = Math.floor(count / block);
+    const rest = count - full * block;
     steps.push(
       { kernel: transpose(dy, first, count), operands: ['dy', 'columnsOfDy'] },
       asItIs
         ? { kernel: transpose(x, first, count), operands: ['x', 'taps'] }
         : gather(geometry, first, count, row),
     );
-    if (full > 0) steps.push(product(BLOCK, 0, full));
-    if (rest > 0) steps.push(product(rest, full * BLOCK, 1));
+    if (full > 0) steps.push(product(block, 0, full));
+    if (rest > 0) steps.push(product(rest, full * block, 1));
     if (!whole) steps.push(fold(capabilities, part, full + Math.sign(rest), first > 0));
   }
   const held = pad4(Math.min(most, all));
@@ -108,10 +113,16 @@ export function weightGradient(device: Capabilities, options: WeightGradientOpti
     scratch: {
       columnsOfDy: 4 * held * rowDy,
       taps: 4 * held * row,
-      ...(whole ? {} : { parts: 4 * ceilDiv(held, BLOCK) * part }),
+      ...(whole ? {} : { parts: 4 * ceilDiv(held, block) * part }),
     },
     packing: {},
   };
+}
+
+/** Returns the columns of a block for `m` x `k` weights, a multiple of 4. */
+function blockOf(m: number, k: number, all: number): number {
+  const blocks = ceilDiv(GROUPS, ceilDiv(m, 64) * ceilDiv(k, 128));
+  return Math.min(BLOCK, Math.max(FEWEST, pad4(ceilDiv(all, blocks))));
 }
 
 /**
@@ -151,19 +162,5 @@ ${linearMain(LANES)}
   }
 }`,
     grid: linearGrid(ceilDiv(vectors * blocks, LANES)),
-  });
-}
-
-/** Returns the step for y = the sum of `count` parts, or y plus that sum if `more`. */
-function fold(capabilities: Capabilities, part: number, count: number, more: boolean): Step {
-  const { uniforms, grid, main } = walk(capabilities, part / 4);
-  return step({
-    name: `weightGradient.fold${more ? '.more' : ''}`,
-    bindings: [read('parts', 'vec4f'), (more ? accumulate : write)('y', 'vec4f')],
-    uniforms: [...uniforms, u32('part', part / 4), u32('number', count)],
-    body: main(/* wgsl */ `var sum = parts[i];
-    for (var k = 1u; k < u.number; k++) { sum += parts[i + k * u.part]; }
-    y[i] = ${more ? 'y[i] + sum' : 'sum'};`),
-    grid,
   });
 }

@@ -10,11 +10,13 @@
 //   9.0 (0.40). The transposes take a quarter to a half of that. They store the places of a tile next to each other, so
 //   that the products read rows 18 KB apart: 15.9 ms instead of 11.2.
 // - Tiles as rows at once, stored as vec4s of four channels, each place by itself, and tiles of 7 wherever the forward
-//   pass has them (as here): 15.8 (1.06), 4.7 (0.85), 3.1 (1.06), 5.0 (0.73).
+//   pass has them: 15.8 (1.06), 4.7 (0.85), 3.1 (1.06), 5.0 (0.73).
 // - Three rows of a tile per iteration instead of one: the pixels' transform takes 3.5 instead of 2.7 ms at 32x32,
 //   because the code exceeds the instruction cache.
-// What is left for 96 channels at 7x7: the products store more sums (81 x 96 x 96) than those of the forward pass (81 x
-// 96 x 64), each of only 64 terms, and a GEMM's second tile of 64 columns is half empty.
+// - Tiles of x and dy in one launch, by processor time: 0.97, 0.87, 1.31 and, for 64 channels at 8x8 (n = 32), 0.96 instead
+//   of 0.86.
+// - A row of places combined before its sums are stored (as here; winograd-weight-product.ts): 15.9 (1.01), 4.3 (0.94),
+//   3.0 (1.1), 3.6 (1.02), and 1.19 (0.98) for 64 channels at 7x7, n = 32.
 
 import type { Capabilities } from '../device/device.ts';
 import { divisor, QUOTIENT } from '../device/indexing.ts';
@@ -37,6 +39,7 @@ import { lines, tileCount, tileLoad, tileOf, tileUniforms } from './conv2d-tiles
 import { CONVOLUTIONS } from './families.ts';
 import { mapsFor } from './winograd.ts';
 import type { Maps } from './winograd-maps.ts';
+import { rowProducts, rowSums, rowTransform, storeWeights } from './winograd-weight-product.ts';
 
 const LANES = 32;
 /** Bytes of one operand's transformed tiles in a pass. */
@@ -45,8 +48,15 @@ const PASS_BYTES = 2 ** 25;
 const APART = 16;
 
 /**
+ * Sums of at most this many tiles are not worth storing the sums of all places. 320 channels at 8x8 take 6.5 ms for 4 tiles
+ * and 7.2 for 8; products with gathered taps take 3.9 and 5.7. 64 channels at 7x7 take 1.1 and 0.9 ms for 1 and 8 tiles, and
+ * 0.4 and 0.8 (lavapipe, 2 cores).
+ */
+const FEW_TILES = 8;
+
+/**
  * Returns whether the method applies: 3x3, stride 1, at least 16 channels in multiples of 4 (an invocation
- * transforms four), and scratch for a block of tiles that can be bound.
+ * transforms four), more than a few tiles, and scratch for a block of tiles that can be bound.
  */
 export function fitsWinograd(capabilities: Capabilities, geometry: Geometry, block: number): boolean {
   const {
@@ -57,16 +67,20 @@ export function fitsWinograd(capabilities: Capabilities, geometry: Geometry, blo
   } = geometry;
   if (kernel[0] !== 3 || kernel[1] !== 3 || stride !== 1) return false;
   if ([ic, oc].some((channels) => channels < 16 || channels % 4 !== 0)) return false;
-  const places = (mapsFor(capabilities, geometry).size + 2) ** 2;
-  const tiles = Math.min(block, tileCount(geometry, mapsFor(capabilities, geometry).size));
+  const { size } = mapsFor(capabilities, geometry);
+  const places = (size + 2) ** 2;
+  const all = tileCount(geometry, size);
+  if (all <= FEW_TILES) return false;
+  const tiles = Math.min(block, all);
   return 4 * places * (Math.max(ic * oc, Math.max(ic, oc) * tiles) + APART) <= capabilities.maxBindingBytes;
 }
 
-/** Tiles `first`..`first + count` of a pass, and the distance between places of their transforms in elements. */
+/** Tiles `first`..`first + count` of a pass, and the distance in elements between places of tilesOfX and of tilesOfDy. */
 interface TileRange {
   readonly first: number;
   readonly count: number;
-  readonly placePitch: number;
+  readonly inPlace: number;
+  readonly outPlace: number;
 }
 
 /**
@@ -85,7 +99,8 @@ export function winogradWeightGradient(
   const maps = mapsFor(capabilities, geometry);
   const places = (maps.size + 2) ** 2;
   const tiles = tileCount(geometry, maps.size);
-  const part = places * oc * ic;
+  const byRow = capabilities.family === 'subgroup';
+  const part = byRow ? rowSums(geometry, maps) : places * oc * ic;
   const { maxBindingBytes } = capabilities;
   const bytes = Math.min(PASS_BYTES, maxBindingBytes);
   const blocks = Math.floor(
@@ -97,10 +112,14 @@ export function winogradWeightGradient(
   const steps: Step[] = [];
   for (let first = 0; first < tiles; first += most) {
     const count = Math.min(most, tiles - first);
-    steps.push(
-      transformPixels(capabilities, geometry, maps, { first, count, placePitch: inPlace }),
-      transformGradients(capabilities, geometry, maps, { first, count, placePitch: outPlace }),
-    );
+    steps.push(transformTiles(capabilities, geometry, maps, { first, count, inPlace, outPlace }));
+    if (byRow) {
+      steps.push(
+        rowProducts(capabilities, geometry, maps, { tiles: count, block, inPlace, outPlace }),
+        rowTransform(geometry, maps, ceilDiv(count, block), first > 0),
+      );
+      continue;
+    }
     for (let from = 0; from < count; from += block)
       steps.push({
         kernel: gemm(capabilities, {
@@ -137,36 +156,6 @@ interface RowLoad {
   readonly row: (i: number, row: string) => string;
 }
 
-/** Returns the step for tilesOfX[place][tile][c] = Bᵀ d B of the pixels d of x under the tile. */
-const transformPixels = (
-  capabilities: Capabilities,
-  geometry: Geometry,
-  maps: Maps,
-  range: TileRange,
-): Step =>
-  channelTransform(capabilities, geometry, maps, range, {
-    operands: ['x', 'tilesOfX'],
-    channels: geometry.x[0],
-    rows: maps.size + 2,
-    load: tileLoad(geometry, maps.size),
-    map: maps.forward,
-  });
-
-/** Returns the step for tilesOfDy[place][tile][o] = A dy Aᵀ. */
-const transformGradients = (
-  capabilities: Capabilities,
-  geometry: Geometry,
-  maps: Maps,
-  range: TileRange,
-): Step =>
-  channelTransform(capabilities, geometry, maps, range, {
-    operands: ['dy', 'tilesOfDy'],
-    channels: geometry.y[0],
-    rows: maps.size,
-    load: gradientLoad(geometry.y, maps.size),
-    map: maps.spread,
-  });
-
 /** Returns how rows of a tile of dy are loaded: as vec4s, if tiles of 4 start on vec4s. */
 function gradientLoad(dy: Shape, size: number): RowLoad {
   const aligned = size === 4 && dy[3] % 4 === 0;
@@ -190,38 +179,41 @@ function gradientLoad(dy: Shape, size: number): RowLoad {
   };
 }
 
-interface Transform {
-  readonly operands: readonly [from: string, to: string];
-  readonly channels: number;
-  /** Rows and columns of a tile before the transform. */
-  readonly rows: number;
-  readonly load: RowLoad;
-  /** The map of rows and columns. */
-  readonly map: (value: (i: number) => string, to: string) => string;
-}
-
 /**
- * Returns the step that transforms tiles and stores them with channels as columns. An invocation transforms one tile of
- * one or several fours of channels. The text has one row or three columns per iteration, with all values moved along, so that
- * it stays in the instruction cache; see winograd-transforms.ts.
+ * Returns the step for tilesOfX[place][tile][c] = Bᵀ d B of the pixels d of x under each tile, and tilesOfDy[place][tile][o]
+ * = A dy Aᵀ. An invocation transforms one tile of one or several fours of channels, so that it stores vec4s. One launch
+ * does both, because a launch costs 0.1 ms on a software adapter.
  */
-function channelTransform(
+function transformTiles(
   { family }: Capabilities,
   geometry: Geometry,
-  { size }: Maps,
-  { first, count, placePitch }: TileRange,
-  { operands: [from, to], channels, rows, load, map }: Transform,
+  { size, forward, spread }: Maps,
+  { first, count, inPlace, outPlace }: TileRange,
 ): Step {
-  const side = size + 2;
+  const [ic, oc] = [geometry.x[0], geometry.y[0]];
   const each = ceilDiv(CONVOLUTIONS[family].channelsEach, 4);
+  const blocksOfX = ceilDiv(ic / 4, each);
+  const ofX = tileLoad(geometry, size);
+  const ofDy = gradientLoad(geometry.y, size);
+  const loop = (count: string, quads: string, body: string) => /* wgsl */ `
+    for (var quad = ${count}; quad < min(${count} + ${each}, ${quads}); quad++) { ${body} }`;
   return step({
-    name: `winograd${size}.${to}.${load.element}`,
-    bindings: [read(from, load.element), write(to, 'vec4f')],
+    name: `winograd${size}.tiles.${ofX.element}.${ofDy.element}`,
+    bindings: [
+      read('x', ofX.element),
+      read('dy', ofDy.element),
+      write('tilesOfX', 'vec4f'),
+      write('tilesOfDy', 'vec4f'),
+    ],
     uniforms: [
       ...tileUniforms(geometry, size, first, count, LANES),
-      u32('quads', channels / 4),
-      u32('placePitch', placePitch / 4),
-      ...load.uniforms,
+      u32('blocksOfX', blocksOfX),
+      u32('quadsOfX', ic / 4),
+      u32('quadsOfDy', oc / 4),
+      u32('inPlace', inPlace / 4),
+      u32('outPlace', outPlace / 4),
+      ...ofX.uniforms,
+      ...ofDy.uniforms,
     ],
     body: /* wgsl */ `${tileOf(LANES, size)}
 fn mapped1(v: f32, slope: f32, offset: f32) -> f32 { return v; }
@@ -231,9 +223,32 @@ ${linearMain(LANES)}
   let block = channelOf(linearGroup(group, groups));
   let tile = tileOf(linearGroup(group, groups), block, local);
   if (tile.index >= u.tiles) { return; }
-  ${load.begin}
-  let end = min((block + 1) * ${each}, u.quads);
-  for (var quad = block * ${each}; quad < end; quad++) {
+  if (block < u.blocksOfX) {
+    ${ofX.begin}
+    ${loop(`block * ${each}`, 'u.quadsOfX', transformed(size, size + 2, ofX, forward, ['tilesOfX', 'u.quadsOfX', 'u.inPlace']))}
+  } else {
+    ${ofDy.begin}
+    ${loop(`(block - u.blocksOfX) * ${each}`, 'u.quadsOfDy', transformed(size, size, ofDy, spread, ['tilesOfDy', 'u.quadsOfDy', 'u.outPlace']))}
+  }
+}`,
+    grid: linearGrid(ceilDiv(count, LANES) * (blocksOfX + ceilDiv(oc / 4, each))),
+  });
+}
+
+/**
+ * Returns WGSL that transforms a tile of `rows` rows in four channels by a map of rows and columns, and stores it with
+ * channels as columns. It has one row or three columns per iteration, with all values moved along, so that it stays in
+ * the instruction cache; see winograd-transforms.ts.
+ */
+function transformed(
+  size: number,
+  rows: number,
+  load: RowLoad,
+  map: Maps['forward'],
+  [to, quads, placePitch]: readonly [to: string, quads: string, placePitch: string],
+): string {
+  const side = size + 2;
+  return /* wgsl */ `
   ${lines(rows, (i) => lines(side, (j) => `var p${i}_${j} = vec4f();`, ' '))}
   for (var row = 0u; row < ${rows}; row++) {
     ${lines(rows, (j) => `var v${j}: vec4f;`, ' ')}
@@ -246,34 +261,24 @@ ${linearMain(LANES)}
     ${map((j) => `v${j}`, 'r')}
     ${lines(rows, (i) => lines(side, (j) => `p${i}_${j} = ${i + 1 < rows ? `p${i + 1}_${j}` : `r${j}`};`, ' '))}
   }
-  var to = tile.index * u.quads + quad;
+  var to = tile.index * ${quads} + quad;
   for (var column = 0u; column < ${side}; column += 3) {
     ${lines(3, (j) => map((i) => `p${i}_${j}`, `q${j}_`))}
-    ${lines(3, (j) => lines(side, (i) => `${to}[to + ${i * side + j} * u.placePitch] = q${j}_${i};`))}
-    to += 3 * u.placePitch;
+    ${lines(3, (j) => lines(side, (i) => `${to}[to + ${i * side + j} * ${placePitch}] = q${j}_${i};`))}
+    to += 3 * ${placePitch};
     ${lines(rows, (i) => lines(side - 3, (j) => `p${i}_${j} = p${i}_${j + 3};`, ' '))}
-  }
-  }
-}`,
-    grid: linearGrid(ceilDiv(count, LANES) * ceilDiv(channels / 4, each)),
-  });
+  }`;
 }
 
 /**
  * Returns the step for y[o, c] = Gᵀ U G of the sum U of `count` parts [place][o][c], or y plus that if
  * `more`; an invocation computes the nine weights of four input channels.
  */
-function weightTransform(
-  { x: [ic], y: [oc] }: Geometry,
-  { size, G }: Maps,
-  count: number,
-  more: boolean,
-): Step {
+function weightTransform({ x: [ic], y: [oc] }: Geometry, maps: Maps, count: number, more: boolean): Step {
+  const { size, G } = maps;
   const side = size + 2;
   const column = (k: number, value: (i: number) => string): string =>
     G.flatMap((row, i) => (row[k] === 0 ? [] : [`${row[k]} * ${value(i)}`])).join(' + ');
-  // Element f of the four channels' weights: tap f % 9 of channel f / 9.
-  const weight = (f: number) => `g${f % 9}[${Math.floor(f / 9)}]`;
   return step({
     name: `winograd${size}.weights${more ? '.more' : ''}`,
     bindings: [read('parts', 'vec4f'), (more ? accumulate : write)('y', 'vec4f')],
@@ -299,8 +304,7 @@ ${linearMain(LANES)}
     ${lines(3, (i) => lines(3, (l) => `let r${i}_${l} = ${column(l, (j) => `m${i}_${j}`)};`))}
     ${lines(side, (i) => lines(3, (l) => `p${i}_${l} = ${i + 3 < side ? `p${i + 3}_${l}` : `r${i + 3 - side}_${l}`};`, ' '))}
   }
-  ${lines(3, (k) => lines(3, (l) => `let g${3 * k + l} = ${column(k, (i) => `p${i}_${l}`)};`))}
-  ${lines(9, (v) => `y[9 * index + ${v}] = ${more ? `y[9 * index + ${v}] + ` : ''}vec4f(${lines(4, (e) => weight(4 * v + e), ', ')});`)}
+  ${storeWeights(maps, more)}
 }`,
     grid: linearGrid(ceilDiv((oc * ic) / 4, LANES)),
   });
