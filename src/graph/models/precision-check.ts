@@ -1,8 +1,9 @@
 // Chooses a model's precision on a device: f16 if it is faster there and the model's own check passes.
 //
 // A device that computes in software keeps f32, without a measurement: results there do not change from version to
-// version, and f16 gains little. Time of a full batch in f16, relative to f32, on lavapipe (Mesa 25.0.7, 2 cores; medians
-// of 7, in turns): fashion-mnist 0.87, fashion-mnist-multi-head 1.01, cifar-10 1.02.
+// version, and f16 gains little. Time of a full batch in f16, relative to f32, on lavapipe (2 cores; medians of 7, in
+// turns), Mesa 25.0.7 and 26.2.6: fashion-mnist 0.87 and 1.31, fashion-mnist-multi-head 1.01 and 1.26, cifar-10 1.02 and
+// 1.23.
 
 import type { Capabilities } from '../../kernels/device/device.ts';
 import { requireF16, type Stored } from '../../kernels/device/storage.ts';
