@@ -163,10 +163,10 @@ export interface DeviceSummary {
   readonly vendor: string;
   readonly architecture: string;
   /**
-   * The capabilities, except the alignment, which is known only after opening. Undefined if the device cannot
-   * be chosen because an earlier one has the same name.
+   * The capabilities, except the alignment, which is known only after opening, and the tiles. Undefined if the device
+   * cannot be chosen because an earlier one has the same name.
    */
-  readonly capabilities: Omit<Capabilities, 'storageAlignment'> | undefined;
+  readonly capabilities: Omit<Capabilities, 'storageAlignment' | 'tiles'> | undefined;
 }
 
 /** Lists the devices of this machine without opening any. */
@@ -178,7 +178,11 @@ export async function listDevices({
     const { vendor = '', architecture = '' } = adapter?.info ?? {};
     const known = { index, name, backend, vendor, architecture };
     if (!adapter) return { ...known, capabilities: undefined };
-    const { storageAlignment: _, ...capabilities } = capabilitiesOf(adapter, adapter.info);
+    const {
+      storageAlignment: _alignment,
+      tiles: _tiles,
+      ...capabilities
+    } = capabilitiesOf(adapter, adapter.info);
     return { ...known, capabilities };
   });
 }
