@@ -66,7 +66,10 @@ export {
   listDevices,
   openDevice,
 } from './kernels/device/device.ts';
+export type { MatrixUnit } from './kernels/device/matrix-units.ts';
 export type { Elements, WeightDtype } from './kernels/device/routine.ts';
+export type { Tiles } from './kernels/device/shape-class.ts';
+export type { TuneProgress } from './kernels/device/tuned-device.ts';
 export type { Distance, Residual } from './kernels/diffusion/error-reduction.ts';
 // The opened classifier, and streams of images through it.
 export type { Classifier } from './pipeline/classifying/classifier.ts';

@@ -25,11 +25,13 @@ export {
   LINEAR_GROUP,
   linearGrid,
   read,
+  type Tuning,
   type Uniform,
   u32,
   write,
 } from './kernels/device/kernel.ts';
-export type { Routine, Step } from './kernels/device/routine.ts';
+export type { MatrixUnit } from './kernels/device/matrix-units.ts';
+export type { Packing, Routine, Step } from './kernels/device/routine.ts';
 export {
   createStorage,
   idle,
@@ -40,5 +42,6 @@ export {
   type Sequence,
   submit,
 } from './kernels/device/runtime.ts';
+export type { ShapeClass, Tiles } from './kernels/device/shape-class.ts';
 export type { Shape } from './kernels/device/tensor.ts';
 export { type Timing, time } from './kernels/device/time.ts';

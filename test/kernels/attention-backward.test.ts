@@ -2,11 +2,11 @@ import { ShapeError } from '../../src/errors.ts';
 import { attentionGradient } from '../../src/kernels/attention/attention-backward.ts';
 import type { AttentionGradients, AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
 import type { Capabilities, Device } from '../../src/kernels/device/device.ts';
-import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { referenceAttentionGradients } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
+import { familiesHere } from './variants.ts';
 
 /**
  * The cases of the forward pass that differ in where tokens and heads end, and one that is too large for a
@@ -62,7 +62,7 @@ async function run(
   );
 }
 
-describe.each(FAMILIES)('backward of attention, %s', (family) => {
+describe.each(familiesHere)('backward of attention, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 

@@ -2,32 +2,22 @@ import { ShapeError } from '../../src/errors.ts';
 import { attention } from '../../src/kernels/attention/attention.ts';
 import type { AttentionOptions } from '../../src/kernels/attention/attention-options.ts';
 import type { Capabilities } from '../../src/kernels/device/device.ts';
-import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { referenceAttention } from '../reference/attention.ts';
 import { cases } from './cases/attention.ts';
-import {
-  EPS,
-  F16_EPS,
-  inBothTypes,
-  inHalves,
-  maxDifference,
-  rounded,
-  storingError,
-  testDevice,
-} from './harness.ts';
+import { EPS, F16_EPS, inHalves, maxDifference, rounded, storingError, testDevice } from './harness.ts';
 import { attentionInputs, runAttention } from './run-attention.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
+import { familiesHere, inEachType } from './variants.ts';
 
 const bits = (values: Float32Array) => new Uint32Array(values.slice().buffer);
 
-describe.each(FAMILIES)('attention, %s', (family) => {
+describe.each(familiesHere)('attention, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 
-  it.for(inBothTypes(cases))('$name', async ({ options, stored }, context) => {
+  it.for(inEachType(cases))('$name', async ({ options, stored }, context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-    if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
     const inputs = rounded(attentionInputs(options), stored);
     const expected = referenceAttention(options, inputs);
     const y = await runAttention(here, options, inputs, { stored });

@@ -1,21 +1,12 @@
 import { ShapeError } from '../../src/errors.ts';
 import { type Conv2dOptions, conv2d, outputSize } from '../../src/kernels/conv2d/conv2d.ts';
 import type { Capabilities } from '../../src/kernels/device/device.ts';
-import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { type ConvolutionInputs, referenceConv2d } from '../reference/conv2d.ts';
 import { cases } from './cases/conv2d.ts';
-import {
-  EPS,
-  F16_EPS,
-  inBothTypes,
-  inHalves,
-  maxDifference,
-  rounded,
-  storingError,
-  testDevice,
-} from './harness.ts';
+import { EPS, F16_EPS, inHalves, maxDifference, rounded, storingError, testDevice } from './harness.ts';
 import { conv2dInputs, runConv2d } from './run-conv2d.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
+import { familiesHere, inEachType } from './variants.ts';
 
 /** Returns sample `s` of inputs of `n` samples. */
 function sampleOf(inputs: ConvolutionInputs, n: number, s: number): ConvolutionInputs {
@@ -32,14 +23,13 @@ function sampleOf(inputs: ConvolutionInputs, n: number, s: number): ConvolutionI
   };
 }
 
-describe.each(FAMILIES)('conv2d, %s', (family) => {
+describe.each(familiesHere)('conv2d, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 
-  it.for(inBothTypes(cases))('$name', async ({ options, stored }, { skip }) => {
+  it.for(inEachType(cases))('$name', async ({ options, stored }, { skip }) => {
     const here = await device;
     if (!here) return skip(`this adapter has no ${family} family`);
-    if (stored === 'f16' && !here.capabilities.f16) return skip('this adapter has no f16');
     const inputs = rounded(conv2dInputs(options), stored);
     const y = await runConv2d(here, options, inputs, { stored });
     const terms = options.x[0] * options.kernel[0] * options.kernel[1];

@@ -7,6 +7,7 @@ import type { Packing } from '../../src/kernels/device/routine.ts';
 import { type GemmSpec, gemm, packMatrix, packVector } from '../../src/kernels/gemm/gemm.ts';
 import { F16_EPS, inHalves, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
+import { familiesHere } from './variants.ts';
 
 /**
  * Two by three products in buffers with gaps: the distances between rows, matrices and groups of matrices are
@@ -54,7 +55,7 @@ function reference(
   return c;
 }
 
-describe.each(FAMILIES)('gemm, %s', (family) => {
+describe.each(familiesHere)('gemm, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 

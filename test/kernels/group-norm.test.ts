@@ -1,6 +1,5 @@
 import { ShapeError } from '../../src/errors.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
-import { FAMILIES } from '../../src/kernels/device/families.ts';
 import type { Routine } from '../../src/kernels/device/routine.ts';
 import type { Stored } from '../../src/kernels/device/storage.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
@@ -13,16 +12,9 @@ import {
 } from '../../src/kernels/norm/group-norm.ts';
 import { type NormInputs, referenceAffine, referenceGroupNormAffine } from '../reference/groupnorm.ts';
 import { cases } from './cases/group-norm.ts';
-import {
-  inBothTypes,
-  maxDifference,
-  randomValues,
-  rounded,
-  runRoutine,
-  storingError,
-  testDevice,
-} from './harness.ts';
+import { maxDifference, randomValues, rounded, runRoutine, storingError, testDevice } from './harness.ts';
 import { describe, expect, it } from './test-functions.ts';
+import { familiesHere, inEachType } from './variants.ts';
 
 const EPS = 2 ** -23;
 
@@ -65,13 +57,12 @@ async function run(
 const reference = (options: GroupNormOptions, { embedding, ...rest }: Inputs) =>
   referenceGroupNormAffine(options, options.scaleShift ? { ...rest, embedding } : rest);
 
-describe.each(FAMILIES)('group norm, %s', (family) => {
+describe.each(familiesHere)('group norm, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
 
-  it.for(inBothTypes(cases))('affine rows of $name', async ({ options, stored }, context) => {
+  it.for(inEachType(cases))('affine rows of $name', async ({ options, stored }, context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-    if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
     const [c, n, h, w] = options.x;
     const inputs = { ...inputsOf(options), ...rounded(activationsOf(options), stored) };
     const routine = groupNormAffine(here.capabilities, options);
@@ -85,10 +76,9 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
     );
   });
 
-  it.for(inBothTypes(cases))('norm, scale, shift and SiLU of $name', async ({ options, stored }, context) => {
+  it.for(inEachType(cases))('norm, scale, shift and SiLU of $name', async ({ options, stored }, context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-    if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
     const inputs = { ...inputsOf(options), ...rounded(activationsOf(options), stored) };
     const routine = groupNorm(here.capabilities, { ...options, activation: 'silu' });
     const y = await run(here, routine, options, inputs, options.x, stored);
@@ -156,11 +146,10 @@ describe.each(FAMILIES)('group norm, %s', (family) => {
     [7, 3, 1, 257],
     [2, 1, 64, 65],
   ];
-  const activations = inBothTypes(ACTIVATIONS.map((name) => ({ name, activation: name })));
+  const activations = inEachType(ACTIVATIONS.map((name) => ({ name, activation: name })));
   it.for(activations)('act(a x + b) with $name', async ({ activation, stored }, context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-    if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
     for (const x of shapes) {
       const [c, n, h, w] = x;
       const { values, rows } = rounded(

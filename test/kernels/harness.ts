@@ -69,15 +69,6 @@ export interface RunInputs {
   readonly stored?: Stored | undefined;
 }
 
-/** Returns each case twice, with its activations stored as f32 and as f16. */
-export const inBothTypes = <Case extends { readonly name: string }>(
-  cases: readonly Case[],
-): (Case & { readonly stored: Stored })[] =>
-  cases.flatMap((each) => [
-    { ...each, stored: 'f32' as const },
-    { ...each, stored: 'f16' as const, name: `${each.name}, stored as f16` },
-  ]);
-
 /** Returns inputs by name with their values rounded to the type in which they are stored. */
 export const rounded = <Inputs extends object>(inputs: Inputs, stored: Stored): Inputs =>
   stored === 'f32'

@@ -4,10 +4,10 @@ import { ShapeError } from '../../src/errors.ts';
 import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d/conv2d.ts';
 import { inputGradient } from '../../src/kernels/conv2d/input-gradient.ts';
 import type { Capabilities } from '../../src/kernels/device/device.ts';
-import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { referenceConv2dBackward } from '../reference/conv2d.ts';
 import { EPS, F16_EPS, inHalves, maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
+import { familiesHere } from './variants.ts';
 
 const cases = (
   [
@@ -25,7 +25,7 @@ const cases = (
   name: `[${geometry.x}] / ${geometry.stride}, padding ${geometry.padding}`,
 }));
 
-describe.each(FAMILIES)('gradients of inputs, %s', (family) => {
+describe.each(familiesHere)('gradients of inputs, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 

@@ -1,30 +1,20 @@
 import { ShapeError } from '../../src/errors.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
-import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { type LinearOptions, linear } from '../../src/kernels/gemm/linear.ts';
 import { referenceLinear } from '../reference/linear.ts';
 import { cases } from './cases/linear.ts';
-import {
-  EPS,
-  F16_EPS,
-  inBothTypes,
-  inHalves,
-  maxDifference,
-  rounded,
-  storingError,
-  testDevice,
-} from './harness.ts';
+import { EPS, F16_EPS, inHalves, maxDifference, rounded, storingError, testDevice } from './harness.ts';
 import { linearInputs, runLinear } from './run-linear.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
+import { familiesHere, inEachType } from './variants.ts';
 
-describe.each(FAMILIES)('linear, %s', (family) => {
+describe.each(familiesHere)('linear, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 
-  it.for(inBothTypes(cases))('$name', async ({ options, stored }, context) => {
+  it.for(inEachType(cases))('$name', async ({ options, stored }, context) => {
     const here = await device;
     if (!here) return context.skip(`the ${family} family is not possible on this adapter`);
-    if (stored === 'f16' && !here.capabilities.f16) return context.skip('this adapter has no f16');
     const inputs = rounded(linearInputs(options), stored);
     const y = await runLinear(here, options, inputs, { stored });
     const terms = options.x[0];

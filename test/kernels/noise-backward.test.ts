@@ -1,6 +1,5 @@
 // Tests the gradients of mixing x_t and of the errors, and those of picking samples and rows of tables.
 
-import { FAMILIES } from '../../src/kernels/device/families.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { type Distance, errorsGradient, type Residual } from '../../src/kernels/diffusion/error-reduction.ts';
 import { type NoiseSource, scaleByLevel, slotsGradient } from '../../src/kernels/diffusion/mix.ts';
@@ -11,6 +10,7 @@ import { at, build } from '../reference/elementwise.ts';
 import { type NoiseFunction, referenceErrorsGradients, referenceMix } from '../reference/noise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
+import { familiesHere } from './variants.ts';
 
 const EPS = 2 ** -23;
 const shapes: readonly Shape[] = [
@@ -27,7 +27,7 @@ const seedOf = (i: number) => [0x5eed5eed5eedn, 7n][i % 2]!;
 const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
   Array.from(a).reduce((sum, v, i) => sum + v * b[i]!, 0);
 
-describe.each(FAMILIES)('backward of evaluations, %s', (family) => {
+describe.each(familiesHere)('backward of evaluations, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 

@@ -1,7 +1,6 @@
 // Tests both ends of an evaluation, mixing x_t and reducing the error, which must use the same noise.
 
 import { ShapeError } from '../../src/errors.ts';
-import { FAMILIES } from '../../src/kernels/device/families.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { type Distance, errorReduction, type Residual } from '../../src/kernels/diffusion/error-reduction.ts';
 import { mix, type NoiseSource } from '../../src/kernels/diffusion/mix.ts';
@@ -9,6 +8,7 @@ import { noiseKeys, normal } from '../../src/kernels/diffusion/philox.ts';
 import { type BatchIndices, type NoiseFunction, referenceErrors, referenceMix } from '../reference/noise.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { describe, expect, it } from './test-functions.ts';
+import { familiesHere } from './variants.ts';
 
 const KINDS: readonly { readonly distance: Distance; readonly residual?: Residual }[] = [
   { distance: 'l2' },
@@ -65,7 +65,7 @@ const sampleOf = ([c, n, h, w]: Shape, values: Float32Array, s: number): Float32
   return values.slice(s * size, (s + 1) * size);
 };
 
-describe.each(FAMILIES)('noise in and errors out, %s', (family) => {
+describe.each(familiesHere)('noise in and errors out, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
 
   it.for(shapes.map((y) => ({ y })))('mix of $y', async ({ y: shape }, context) => {

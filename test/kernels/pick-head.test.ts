@@ -1,16 +1,9 @@
 import { ShapeError } from '../../src/errors.ts';
 import type { Shape } from '../../src/kernels/device/tensor.ts';
 import { pickHead, pickHeadBackward } from '../../src/kernels/elementwise/pick-head.ts';
-import {
-  inBothTypes,
-  maxDifference,
-  randomValues,
-  rounded,
-  runRoutine,
-  storingError,
-  testDevice,
-} from './harness.ts';
+import { maxDifference, randomValues, rounded, runRoutine, storingError, testDevice } from './harness.ts';
 import { describe, expect, it } from './test-functions.ts';
+import { inEachType } from './variants.ts';
 
 const EPS = 2 ** -23;
 
@@ -59,10 +52,9 @@ const named = cases.map((one) => ({
 }));
 
 describe.each(['plain', 'tile'] as const)('pickHead, %s', (family) => {
-  it.for(inBothTypes(named))('$name', async (one, context) => {
+  it.for(inEachType(named))('$name', async (one) => {
     const { heads, channels, views, side, samples, stored } = one;
     const device = await testDevice({ family });
-    if (stored === 'f16' && !device.capabilities.f16) return context.skip('this adapter has no f16');
     const xShape: Shape = [heads * channels, views, side, side];
     const yShape: Shape = [channels, samples.length, side, side];
     const { x, dy } = rounded(

@@ -2,10 +2,10 @@
 
 import { type Conv2dOptions, outputSize } from '../../src/kernels/conv2d/conv2d.ts';
 import { weightGradient } from '../../src/kernels/conv2d/weight-gradient.ts';
-import { FAMILIES } from '../../src/kernels/device/families.ts';
 import { referenceConv2dBackward } from '../reference/conv2d.ts';
 import { maxDifference, randomValues, runRoutine, testDevice } from './harness.ts';
 import { afterAll, describe, expect, it } from './test-functions.ts';
+import { familiesHere } from './variants.ts';
 
 const EPS = 2 ** -23;
 const SAME = { kernel: [3, 3], padding: [1, 1, 1, 1] } as const;
@@ -29,7 +29,7 @@ const cases = (
   ] as const
 ).map((options) => ({ options: { bias: false, weights: 'f32', ...options } as Conv2dOptions }));
 
-describe.each(FAMILIES)('gradients of weights, %s', (family) => {
+describe.each(familiesHere)('gradients of weights, %s', (family) => {
   const device = testDevice({ family }).catch(() => undefined);
   afterAll(async () => (await device)?.close());
 
