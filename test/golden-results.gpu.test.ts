@@ -1,4 +1,5 @@
-// Whole commands give the bytes that version 0.2.0 gave (test/golden/results.json). Bytes depend on the device.
+// Whole commands give the bytes of golden/results.json: those of version 0.2.0, and for three commands those of 0.5.0, in
+// which some gradients sum in another order. Bytes depend on the device.
 
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';

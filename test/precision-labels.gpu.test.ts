@@ -52,6 +52,7 @@ const missing =
 describe('labels in f16', async () => {
   it.for(await shippedNames())(
     'are those in f32, but for images without a decision: %s',
+    { timeout: 3_600_000 },
     async (name, { skip }) => {
       if (missing) return skip(missing);
       const exact = await classified(name, 'f32');
@@ -64,6 +65,5 @@ describe('labels in f16', async () => {
       );
       expect(Math.max(0, ...margins)).toBeLessThan(LEAST_MARGIN);
     },
-    3_600_000,
   );
 });
