@@ -2,6 +2,7 @@
 // the next step.
 
 import { spawn } from 'node:child_process';
+import { nodeCommand } from '../node-command.ts';
 
 /** The variable that marks a child and holds the time at which the run began (milliseconds of `Date.now`). */
 const VARIABLE = 'DIFFCLASS_BENCH_BEGAN';
@@ -43,9 +44,10 @@ export async function supervise(prefix: readonly string[]): Promise<number | und
   let childWorks = false;
   let out: string | undefined;
   for (let attempt = 0; attempt < MOST_CHILDREN; attempt++) {
-    const args = [...process.execArgv, script, ...prefix, ...process.argv.slice(2)];
+    const [node, ...loaded] = nodeCommand();
+    const args = [...loaded, ...process.execArgv, script, ...prefix, ...process.argv.slice(2)];
     if (attempt > 0) args.push('--resume', ...(out === undefined ? [] : ['--out', out]));
-    const child = spawn(process.execPath, args, {
+    const child = spawn(node, args, {
       stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
       env: { ...process.env, [VARIABLE]: String(began) },
     });

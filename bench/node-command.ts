@@ -10,9 +10,9 @@ import { basename } from 'node:path';
 export function nodeCommand(
   execPath = process.execPath,
   commandLine = existsSync('/proc/self/cmdline') ? readFileSync('/proc/self/cmdline', 'utf8') : '',
-): readonly string[] {
+): readonly [string, ...string[]] {
   if (!/^ld[-.]/.test(basename(execPath))) return [execPath];
-  const words = commandLine.split('\0');
+  const [loader = execPath, ...words] = commandLine.split('\0');
   const node = words.findIndex((word) => /^node(js)?$/.test(basename(word)));
-  return node < 0 ? [execPath] : words.slice(0, node + 1);
+  return node < 0 ? [execPath] : [loader, ...words.slice(0, node + 1)];
 }
