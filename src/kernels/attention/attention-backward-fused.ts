@@ -19,8 +19,17 @@
 // matrix products are as fast and compile faster (45.5 and 44.5 ms).
 
 import type { Capabilities } from '../device/device.ts';
-import { ceilDiv, defineKernel, type Kernel, linearGrid, linearMain, read, write } from '../device/kernel.ts';
-import type { Routine, Step } from '../device/routine.ts';
+import {
+  type Binding,
+  ceilDiv,
+  defineKernel,
+  type Kernel,
+  linearGrid,
+  linearMain,
+  read,
+  write,
+} from '../device/kernel.ts';
+import type { Routine } from '../device/routine.ts';
 import { unroll } from '../gemm/gemm-spec.ts';
 import type { GradientOptions } from './attention-options.ts';
 import { placeUniforms, placeWgsl } from './attention-place.ts';
@@ -69,14 +78,7 @@ function queriesKernel({ subgroupSize: lanes }: Capabilities, options: GradientO
   return defineKernel({
     name: `attentionGradient.queries.${gives ? 'q.' : ''}${causal ? 'causal.' : ''}${headDim}x${slots}`,
     enable: ['subgroups'],
-    bindings: [
-      read('q'),
-      read('k'),
-      read('v'),
-      read('dy'),
-      write('statistics'),
-      ...(gives ? [write('y')] : []),
-    ],
+    bindings: queriesBindings(gives),
     uniforms,
     body: /* wgsl */ `
 const LANES = ${lanes}u;
@@ -171,7 +173,7 @@ function keysKernel({ subgroupSize: lanes }: Capabilities, options: GradientOpti
   return defineKernel({
     name: `attentionGradient.keys.${before}.${causal ? 'causal.' : ''}${headDim}x${slots}`,
     enable: ['subgroups'],
-    bindings: [read('q'), read('k'), read('v'), read('dy'), read('statistics'), write('y')],
+    bindings: KEYS_BINDINGS,
     uniforms,
     body: /* wgsl */ `
 const LANES = ${lanes}u;
@@ -229,6 +231,18 @@ ${linearMain(lanes)}
   });
 }
 
+const INPUTS = ['q', 'k', 'v', 'dy'].map((name) => read(name));
+
+/** Returns the bindings of a kernel that owns queries; it has y if it `gives` dq. */
+export const queriesBindings = (gives: boolean): Binding[] => [
+  ...INPUTS,
+  write('statistics'),
+  ...(gives ? [write('y')] : []),
+];
+
+/** The bindings of a kernel that owns keys. */
+export const KEYS_BINDINGS: readonly Binding[] = [...INPUTS, read('statistics'), write('y')];
+
 /** Returns the routine of `attentionGradient` for small heads. */
 export const fusedGradient = (capabilities: Capabilities, options: GradientOptions): Routine =>
   fusedGradientSteps(options, queriesKernel(capabilities, options), () => keysKernel(capabilities, options));
@@ -239,10 +253,10 @@ export function fusedGradientSteps(
   ofQueries: Kernel,
   ofKeys: () => Kernel,
 ): Routine {
-  const operands = ['q', 'k', 'v', 'dy', 'statistics'];
-  const steps: Step[] = [
-    { kernel: ofQueries, operands: of === 'kv' ? operands : [...operands, 'y'] },
-    ...(of === 'q' ? [] : [{ kernel: ofKeys(), operands: [...operands, 'y'] }]),
-  ];
-  return { steps, scratch: { statistics: 4 * 3 * heads * n * queries }, packing: {} };
+  const kernels = of === 'q' ? [ofQueries] : [ofQueries, ofKeys()];
+  return {
+    steps: kernels.map((kernel) => ({ kernel, operands: kernel.bindings.map(({ name }) => name) })),
+    scratch: { statistics: 4 * 3 * heads * n * queries },
+    packing: {},
+  };
 }

@@ -8,10 +8,10 @@
 // 4,096 tokens, 7 % of its peak. The kernels here are faster if they reach 12 % of it.
 
 import type { Capabilities } from '../device/device.ts';
-import { defineKernel, type Kernel, linearGrid, read, write } from '../device/kernel.ts';
+import { defineKernel, type Kernel, linearGrid } from '../device/kernel.ts';
 import type { Routine } from '../device/routine.ts';
 import { unroll } from '../gemm/gemm-spec.ts';
-import { fusedGradientSteps } from './attention-backward-fused.ts';
+import { fusedGradientSteps, KEYS_BINDINGS, queriesBindings } from './attention-backward-fused.ts';
 import type { GradientOptions } from './attention-options.ts';
 import { placeUniforms, placeWgsl } from './attention-place.ts';
 import {
@@ -43,14 +43,7 @@ function queriesKernel(options: GradientOptions): Kernel {
     Array.from({ length: TURN }, (_, i) => line(i)).join(separator);
   return defineKernel({
     name: `attentionGradient.tile.queries.${gives ? 'q.' : ''}${causal ? 'causal.' : ''}${headDim}`,
-    bindings: [
-      read('q'),
-      read('k'),
-      read('v'),
-      read('dy'),
-      write('statistics'),
-      ...(gives ? [write('y')] : []),
-    ],
+    bindings: queriesBindings(gives),
     uniforms,
     body: /* wgsl */ `
 const NEVER = -3e38;
@@ -127,7 +120,7 @@ function keysKernel(options: GradientOptions): Kernel {
   const row = (gradient: number) => `at.k + token + ${gradient}u * u.channels * u.kPitch`;
   return defineKernel({
     name: `attentionGradient.tile.keys.${before}.${causal ? 'causal.' : ''}${headDim}`,
-    bindings: [read('q'), read('k'), read('v'), read('dy'), read('statistics'), write('y')],
+    bindings: KEYS_BINDINGS,
     uniforms,
     body: /* wgsl */ `
 ${placeWgsl(LANES)}${loadsWgsl(['q', 'k', 'v', 'dy'])}
