@@ -1,4 +1,5 @@
-// Tests the arithmetic behind the figures of benchmarks: quantiles, the occupancy of a device, disturbance, and tables.
+// How benchmarks compute and print their figures: quantiles, the share of time in which a device is busy, the effect of
+// other work on the machine, and tables.
 
 import { describe, expect, it } from 'vitest';
 import { disturbanceText, kernelTable } from '../../src/bench/kernel-table.ts';

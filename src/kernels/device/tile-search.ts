@@ -61,7 +61,9 @@ interface Group {
   readonly repeats: number;
 }
 
-const median = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1]!;
+/** Returns the upper one of two middle values, so that an even number of ratios must win more clearly. */
+const upperMedian = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[values.length >> 1]!;
 
 /** Returns a text that two launches share if they take the same time. */
 const workKey = ({ wgsl, uniforms, grid }: Kernel): string =>
@@ -162,7 +164,7 @@ async function searchGroup(
       if (ms > (1 - MARGIN / 2) * usualMs) break;
       const ratios = await comparedRuns(usual, work, PAIRS, runs, options);
       if (ratios.filter((one) => one < 1).length < LEAST_WINS) continue;
-      const ratio = median(ratios);
+      const ratio = upperMedian(ratios);
       if (ratio <= 1 - MARGIN) return { shape, tile: found, gain: 1 / ratio, tried };
     }
     return { shape, tile, gain: 1, tried };
@@ -234,7 +236,7 @@ async function isFaster(
     const pairs = Math.min(PLAN_PAIRS[1], Math.floor((deadline - now()) / (2 * runs * ms)));
     if (pairs < PLAN_PAIRS[0]) return true;
     const ratios = await comparedRuns(first, second, pairs, runs, options);
-    return ratios.length === 0 || median(ratios) <= 1;
+    return ratios.length === 0 || upperMedian(ratios) <= 1;
   } finally {
     for (const work of works) work.destroy();
   }

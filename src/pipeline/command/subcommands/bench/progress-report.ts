@@ -13,7 +13,7 @@ type Head = Omit<BenchReport, 'results'>;
 export interface Progress {
   /** Adds results to the file, and prints text. */
   add(results: readonly BenchResult[], text: string): Promise<void>;
-  /** Whether nobody reads the output any more: standard output is closed, and there is no file. */
+  /** Whether results are lost from now on: the reader closed standard output, and no file is written. */
   readonly unread: boolean;
   readonly results: readonly BenchResult[];
 }
