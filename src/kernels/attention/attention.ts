@@ -5,7 +5,8 @@
 // - Flash attention with one query per lane, keys and values loaded uniformly: 133 ms on lavapipe (15.7 on
 //   Mesa 26.2.6).
 // - Two GEMMs around a column softmax (attention-gemm.ts): 11.8 ms (46 GFLOP/s) on lavapipe, or 8.9 + 2.0 +
-//   3.8 ms by step. On the H200 2.6 TFLOP/s for 8 heads of 40 with 4,096 tokens (n = 4) and 17.1 for 16 heads
+//   3.8 ms by step. With 8 heads of 40 and 4,096 tokens 15 GFLOP/s with long rows of scores, and 34 with the scores
+//   of 64 queries together in memory and tiles of 40 rows. On the H200 2.6 TFLOP/s for 8 heads of 40 with 4,096 tokens (n = 4) and 17.1 for 16 heads
 //   of 72 with 256 (n = 8).
 // - One kernel for small heads (attention-fused.ts), keys broadcast from lane to lane: 26 GFLOP/s on lavapipe
 //   for 49 tokens in heads of 16; the two GEMMs reach 9. Its form without subgroups (`fusedPlain`) reaches 5.0

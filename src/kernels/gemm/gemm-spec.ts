@@ -56,6 +56,8 @@ export interface Tile {
   readonly rows: number;
   readonly columns: number;
   readonly load: 1 | 2 | 4;
+  /** Matrices of a batch that one workgroup computes (1). If there are several, a tile holds all of their columns. */
+  readonly matrices?: number;
 }
 
 /** Columns of a GEMM and matrices of a batch from which on more of them do not change which tile is the best. */
@@ -123,11 +125,15 @@ export function gemmBindings(spec: GemmSpec, tile: Tile): Binding[] {
   ];
 }
 
+/** Returns the panels of a grid: each is the columns of one tile in one matrix, or in several. */
+const panelsOf = ({ columns, batch = [1, 1] }: GemmSpec, { columns: each, matrices = 1 }: Tile): number =>
+  Math.ceil((Math.ceil(columns / each) * batch[0] * batch[1]) / matrices);
+
 /** Returns uniforms for the dimensions and the operands' layouts: a in units of its load, b and c in vec4s. */
 export function gemmUniforms(spec: GemmSpec, tile: Tile): Uniform[] {
   const { m, k, columns, batch = [1, 1], a, b, c, scale = 1 } = spec;
-  for (const [name, matrices] of Object.entries({ a, b, c }))
-    for (const [field, value] of Object.entries(matrices))
+  for (const [name, layout] of Object.entries({ a, b, c }))
+    for (const [field, value] of Object.entries(layout))
       if (value % 4 !== 0)
         throw new ShapeError(`gemm: expected ${name}.${field} to be a multiple of 4, got ${value}`);
   const colTiles = Math.ceil(columns / tile.columns);
@@ -142,8 +148,9 @@ export function gemmUniforms(spec: GemmSpec, tile: Tile): Uniform[] {
     u32('k', k),
     u32('columns', Math.ceil(columns / 4)),
     u32('colTiles', colTiles),
-    u32('panels', colTiles * batch[0] * batch[1]),
+    u32('panels', panelsOf(spec, tile)),
     u32('batchInner', batch[1]),
+    u32('lastMatrix', batch[0] * batch[1] - 1),
     ...place('a', a, tile.load),
     ...place('b', b, 4),
     ...place('c', c, 4),
@@ -156,30 +163,31 @@ export function gemmUniforms(spec: GemmSpec, tile: Tile): Uniform[] {
  * of b stays in cache.
  */
 export function gemmGrid(spec: GemmSpec, tile: Tile): Grid {
-  const { m, columns, batch = [1, 1] } = spec;
-  const panels = Math.ceil(columns / tile.columns) * batch[0] * batch[1];
+  const panels = panelsOf(spec, tile);
   const y = Math.min(panels, MAX_GROUPS);
-  return [Math.ceil(m / tile.rows), y, Math.ceil(panels / y)];
+  return [Math.ceil(spec.m / tile.rows), y, Math.ceil(panels / y)];
 }
 
 /**
- * Returns WGSL of `loadA`, `placeOf` (the tile that a workgroup computes) and `finish` (the epilogue after the sum).
+ * Returns WGSL of `loadA`, `placeOf` (the tile that a workgroup computes) and `finish` (the epilogue after the sum). If a
+ * tile has several matrices, `placeOf` also takes which of them it is about; after the last matrix it is the last one.
  */
 export function gemmParts(spec: GemmSpec, tile: Tile): string {
   const { activation = 'none', aType = 'f32' } = spec;
+  const { matrices = 1 } = tile;
   const active = activation === 'none' ? 'sum' : 'act(sum)';
   return /* wgsl */ `
 ${factorA(aType, tile.load).wgsl}
 ${activation === 'none' ? '' : activationWgsl(activation)}
 struct Place { row: u32, col: u32, a: u32, b: u32, c: u32, outside: bool }
-fn placeOf(group: vec3u, groups: vec3u) -> Place {
+fn placeOf(group: vec3u, groups: vec3u${matrices > 1 ? ', part: u32' : ''}) -> Place {
   let panel = group.z * groups.y + group.y;
-  let matrix = panel / u.colTiles;
+  let matrix = ${matrices > 1 ? `min(${matrices}u * panel + part, u.lastMatrix)` : 'panel / u.colTiles'};
   let outer = matrix / u.batchInner;
   let inner = matrix - outer * u.batchInner;
   return Place(
     group.x * ${tile.rows}u,
-    (panel - matrix * u.colTiles) * ${tile.columns / 4}u,
+    ${matrices > 1 ? '0u' : `(panel - matrix * u.colTiles) * ${tile.columns / 4}u`},
     u.aOffset + outer * u.aOuter + inner * u.aInner,
     u.bOffset + outer * u.bOuter + inner * u.bInner,
     u.cOffset + outer * u.cOuter + inner * u.cInner,

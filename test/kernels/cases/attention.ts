@@ -57,4 +57,7 @@ export const cases: readonly AttentionCase[] = [
   // larger
   attend(2, 64, 2, 256),
   attend(1, 72, 1, 144, 300),
+  // many queries, whose scores are stored in blocks: several samples and a rest, and several parts
+  attend(3, 40, 2, 600, 77),
+  attend(1, 36, 1, 1100, 2000),
 ];
