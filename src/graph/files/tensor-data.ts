@@ -21,7 +21,9 @@ export interface StoredBytes {
  * Orders tensors as they follow each other in a file: wide dtypes first, so that every tensor is aligned, and by name
  * within a dtype, so that equal content gives equal bytes.
  */
-export const inFileOrder = (tensors: Iterable<readonly [name: string, tensor: TensorData]>) =>
+export const inFileOrder = <T extends readonly [name: string, tensor: TensorData]>(
+  tensors: Iterable<T>,
+): T[] =>
   [...tensors].sort(
     ([nameA, a], [nameB, b]) =>
       DTYPE_BITS[b.dtype] - DTYPE_BITS[a.dtype] || (nameA < nameB ? -1 : nameA > nameB ? 1 : 0),
