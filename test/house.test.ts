@@ -218,6 +218,17 @@ describe('tests know no clock', () => {
   });
 });
 
+describe('a skipped test says why', () => {
+  it('with a call of `skip` in its context that has a reason, because conditions of declarations have none', () => {
+    const found = files('test').filter(
+      (file) =>
+        file !== 'test/house.test.ts' &&
+        /\b(skipIf|runIf)\(|\bskip\(\)|\b(it|test|describe)\.(skip|todo)\b/.test(source(file)),
+    );
+    expect(found).toEqual([]);
+  });
+});
+
 describe('the checks themselves', () => {
   it('see static, dynamic and type-only imports, and exports from other files', () => {
     const text = [

@@ -4,7 +4,7 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { randomParameters } from '../../bench/device/random-weights.ts';
 import { apply, input, output } from '../../src/graph/core/graph.ts';
 import { ALLOWED } from '../../src/graph/evaluation/agreement.ts';
@@ -46,7 +46,9 @@ const imagesIn = (folder: string, count: number) => async (model: Model) => {
   );
 };
 
-describe.skipIf(!f16)('f16 against f32', () => {
+describe('f16 against f32', () => {
+  beforeEach(({ skip }) => skip(!f16, 'this adapter has no f16'));
+
   it.each(['ddpm', 'resnet-blocks', 'attn-conv', 'table'])('pixel network %s: predictions', async (name) => {
     const device = await testDevice();
     const { graph, y, inputs, close } = await goldenUNet(name);

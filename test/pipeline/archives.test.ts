@@ -242,25 +242,23 @@ describe('records', () => {
   });
 });
 
-test.runIf(process.platform === 'linux')(
-  'an archive closes its file if its consumer stops early',
-  async () => {
-    const folder = temporaryFolder();
-    const open = () =>
-      readdirSync('/proc/self/fd').filter((fd) => {
-        try {
-          return readlinkSync(`/proc/self/fd/${fd}`).startsWith(folder);
-        } catch {
-          return false;
-        }
-      }).length;
-    const many = Object.fromEntries(Array.from({ length: 500 }, (_, k) => [`${k}.png`, greyPng(k % 256)]));
-    write(folder, { 'a.zip': zipOf(many), 'a.tar': await tarOf(many), 'b.tgz': gzipSync(await tarOf(many)) });
-    for (const name of ['a.zip', 'a.tar', 'b.tgz']) {
-      const found = findImages([join(folder, name)]);
-      await found.next();
-      await found.return(undefined);
-    }
-    while (open() > 0) await turns(1); // until the timeout of the test
-  },
-);
+test('an archive closes its file if its consumer stops early', async ({ skip }) => {
+  skip(process.platform !== 'linux', 'only Linux lists open descriptors');
+  const folder = temporaryFolder();
+  const open = () =>
+    readdirSync('/proc/self/fd').filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).startsWith(folder);
+      } catch {
+        return false;
+      }
+    }).length;
+  const many = Object.fromEntries(Array.from({ length: 500 }, (_, k) => [`${k}.png`, greyPng(k % 256)]));
+  write(folder, { 'a.zip': zipOf(many), 'a.tar': await tarOf(many), 'b.tgz': gzipSync(await tarOf(many)) });
+  for (const name of ['a.zip', 'a.tar', 'b.tgz']) {
+    const found = findImages([join(folder, name)]);
+    await found.next();
+    await found.return(undefined);
+  }
+  while (open() > 0) await turns(1); // until the timeout of the test
+});

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'csv-parse/sync';
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { namedInputs, outputNames, pngName } from '../../src/pipeline/command/shared/output-names.ts';
 import { createReporter } from '../../src/pipeline/command/shared/progress.ts';
 import { pathFromBytes } from '../../src/pipeline/escaping.ts';
@@ -54,7 +54,9 @@ const hostile = () => {
 };
 const COUNT = NAMES.length; // one of them is hidden, and one bad file was added
 
-describe.skipIf(process.platform === 'win32')('hostile names', () => {
+describe('hostile names', () => {
+  beforeEach(({ skip }) => skip(process.platform === 'win32', 'Windows does not accept such names'));
+
   test('on a terminal, in every format, are safe text in whole lines', async () => {
     const folder = hostile();
     for (const argv of [
@@ -136,7 +138,9 @@ describe.skipIf(process.platform === 'win32')('hostile names', () => {
   });
 });
 
-describe.skipIf(process.platform !== 'linux')('names that are not UTF-8', () => {
+describe('names that are not UTF-8', () => {
+  beforeEach(({ skip }) => skip(process.platform !== 'linux', 'only Linux accepts names that are not UTF-8'));
+
   const latin1 = (text: string) => Buffer.from(text, 'latin1');
   const made = () => {
     const folder = temporaryFolder();

@@ -148,29 +148,26 @@ describe('locks', () => {
     }
   });
 
-  test.skipIf(process.platform === 'win32')(
-    'a lock of a killed process is ignored',
-    async () => {
-      const folder = temporaryFolder();
-      const file = join(folder, 'r');
-      const program = `
+  test('a lock of a killed process is ignored', async ({ skip }) => {
+    skip(process.platform === 'win32', 'never tried on Windows');
+    const folder = temporaryFolder();
+    const file = join(folder, 'r');
+    const program = `
       const { lockFile } = await import(${JSON.stringify(new URL('../../src/pipeline/command/shared/output-lock.ts', import.meta.url).href)});
       await lockFile(${JSON.stringify(file)});
       console.log('held');
       setInterval(() => {}, 1000);`;
-      const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
-      await once(child.stdout, 'data');
-      await expect(lockFile(file)).rejects.toThrow(
-        `another program is writing to it (process ${child.pid} on ${hostname()})`,
-      );
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-      await (await lockFile(file)).release();
-    },
-    60_000,
-  );
+    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await once(child.stdout, 'data');
+    await expect(lockFile(file)).rejects.toThrow(
+      `another program is writing to it (process ${child.pid} on ${hostname()})`,
+    );
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    await (await lockFile(file)).release();
+  }, 60_000);
 
   test('a lock of another machine is respected for a minute', async () => {
     const file = join(temporaryFolder(), 'r');

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test, vi } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { displayWidth } from '../../src/pipeline/command/subcommands/classify/display-width.ts';
 import { textLines } from '../../src/pipeline/command/subcommands/classify/text-lines.ts';
 import type { Classified } from '../../src/pipeline/types.ts';
@@ -86,7 +86,9 @@ const RESULT =
 const FAILURE = /^failed {2,}\S.*: its first bytes are those of no image format$/;
 const OWN = /^diffclass-stream: [^\r]+$/;
 
-describe.skipIf(!python)('in a terminal', () => {
+describe('in a terminal', () => {
+  beforeEach(({ skip }) => skip(!python, 'a pseudo-terminal needs python3 with its module pty'));
+
   test.each([
     ['xterm', {}],
     ['NO_COLOR', { NO_COLOR: '1' }],
@@ -154,12 +156,11 @@ describe('in a pipe', () => {
     expect(piped([images(), '-q']).stderr).toBe('');
   });
 
-  test
-    .skipIf(process.platform !== 'linux')
-    .each([[['.']], [['--help']], [['--version']], [['.', '--format', 'csv']]])(
+  test.for([[['.']], [['--help']], [['--version']], [['.', '--format', 'csv']]])(
     '%j on a full device is one sentence, with status 2',
-    (argv) => {
-      const [first = '', ...rest] = argv;
+    ([argv], { skip }) => {
+      skip(process.platform !== 'linux', 'only Linux has /dev/full');
+      const [first = '', ...rest] = argv!;
       const { status, stderr } = piped([first === '.' ? images() : first, '-q', ...rest], '> /dev/full');
       expect(stderr).toBe('diffclass-stream: standard output cannot be written (ENOSPC)\n');
       expect(status).toBe(2);
