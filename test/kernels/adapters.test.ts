@@ -68,6 +68,16 @@ test('every listed device has its capabilities, and the first opens by index and
   byDefault.close();
 });
 
+test('a device that is handed over has the same capabilities, also matrix units, and stays open', async () => {
+  const device = await openDevice();
+  const { tiles: _, ...capabilities } = device.capabilities;
+  const handedOver = await openDevice({ device: device.gpu });
+  expect(handedOver.capabilities).toMatchObject(capabilities);
+  handedOver.close();
+  expect(device.isLost()).toBe(false);
+  device.close();
+});
+
 test('progress of compiling ends with all pipelines, and compiled pipelines are not reported again', async () => {
   const reports: CompileProgress[] = [];
   const device = await openDevice({ onCompile: (progress) => reports.push(progress) });

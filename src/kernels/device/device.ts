@@ -187,6 +187,9 @@ export async function listDevices({
   });
 }
 
+/** The information of the adapters of devices that were opened here: a device's own lacks its matrix units in Dawn. */
+const adapterInfos = new WeakMap<GpuDevice, GPUAdapterInfo>();
+
 async function openAdapter({ adapter: chosen, driverCall }: DeviceOptions) {
   const adapter = await findAdapter(chosen, driverCall);
   if (!adapter) throw noAdapter();
@@ -198,7 +201,9 @@ async function openAdapter({ adapter: chosen, driverCall }: DeviceOptions) {
       requiredLimits: Object.fromEntries(RAISED_LIMITS.map((limit) => [limit, adapter.limits[limit]])),
     });
   try {
-    return { gpu: await (driverCall ? driverCall(open) : open()), info };
+    const gpu = await (driverCall ? driverCall(open) : open());
+    adapterInfos.set(gpu, info);
+    return { gpu, info };
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new NoDeviceError(`${adapterName(info)} could not be opened: ${reason}`, { cause });
@@ -211,7 +216,9 @@ async function openAdapter({ adapter: chosen, driverCall }: DeviceOptions) {
  */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const { device: own, family, onCompile } = options;
-  const { gpu, info } = own ? { gpu: own, info: own.adapterInfo } : await openAdapter(options);
+  const { gpu, info } = own
+    ? { gpu: own, info: adapterInfos.get(own) ?? own.adapterInfo }
+    : await openAdapter(options);
   let lost = false;
   const lostInfo = gpu.lost.then((reason) => {
     lost = true;
