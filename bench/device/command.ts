@@ -6,6 +6,7 @@ const HELP = `bench device [options]
   --torch <python>    also time the same shapes in PyTorch, with this Python
   --out <file>        file of the results (bench/results/<device>.json)
   --budget <seconds>  how long the whole run may take (450)
+  --precision <names> how whole networks store activations: f16, f32 (both on a GPU with f16; else f32)
   --root <folder>     the folder that holds weights/ and bench/device.py (the current one, or DIFFCLASS_BENCH_ROOT)
   --resume            continue after the steps that are in the results file
   --pack <folder>     instead, make a kit that runs on a machine with nothing on it

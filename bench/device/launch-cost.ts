@@ -35,15 +35,15 @@ export async function launchCost(device: Device): Promise<Record<string, number>
       const sequence = await prepare(device, [launch as Launch]);
       sequences.push(sequence);
       const timing = await measureEncoded(device, (pass) => sequence.encode(pass), 1, { sampleMs: 50 });
-      cost[`${name}, device`] = 1000 * timing.ms;
-      cost[`${name}, host`] = 1000 * timing.wallMs;
+      if (timing.clock === 'device') cost[`${name}, by the clock of the device`] = 1000 * timing.ms;
+      cost[`${name}, by the clock of the host`] = 1000 * timing.wallMs;
       const start = performance.now();
       const encoder = gpu.createCommandEncoder();
       const pass = encoder.beginComputePass();
       for (let i = 0; i < 2000; i++) sequence.encode(pass);
       pass.end();
       const commands = encoder.finish();
-      cost[`${name}, encoding`] = (performance.now() - start) / 2;
+      cost[`${name}, to encode`] = (performance.now() - start) / 2;
       gpu.queue.submit([commands]);
       await idle(device);
     }
@@ -55,7 +55,7 @@ export async function launchCost(device: Device): Promise<Record<string, number>
       return performance.now() - start;
     };
     await submissions(10);
-    cost['submission of one dispatch'] = (1000 * (await submissions(500))) / 500;
+    cost['one dispatch in a submission of its own'] = (1000 * (await submissions(500))) / 500;
 
     const staging = gpu.createBuffer({ size: 256, usage: 0x01 | 0x08 });
     const values = new Float32Array(64);
@@ -78,10 +78,10 @@ export async function launchCost(device: Device): Promise<Record<string, number>
       return 1000 * median(times);
     };
     // The product may let the thread sleep between polls (see wait.ts); Dawn alone polls without a pause.
-    cost['write, dispatch, read back; as the product waits'] = await roundTrip((promise) =>
+    cost['write, dispatch and read back 256 bytes, as the product waits'] = await roundTrip((promise) =>
       waitFor(device, promise),
     );
-    cost['write, dispatch, read back; polling'] = await roundTrip((promise) => promise);
+    cost['the same, polling without a pause'] = await roundTrip((promise) => promise);
     staging.destroy();
   } finally {
     for (const sequence of sequences) sequence.destroy();

@@ -2,7 +2,7 @@
 // right on it, how fast is every kernel compared with the device's peaks, and how fast are whole networks and pipelines?
 //
 //   npm run bench -- device [--mode support,test,perf,work] [--torch python3] [--out FILE] [--budget SECONDS]
-//                           [--root FOLDER]
+//                           [--precision f16,f32] [--root FOLDER]
 //
 // --root (or the variable DIFFCLASS_BENCH_ROOT) is the folder that holds `weights/` and `bench/device.py`; the default is
 // the current folder. Without --out the results go to bench/results/<device>.json in it.
@@ -12,8 +12,9 @@ import { dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Family } from '../../src/kernels/device/device.ts';
 import { FAMILIES, RUNS_ON } from '../../src/kernels/device/families.ts';
+import type { Stored } from '../../src/kernels/device/storage.ts';
 import { ditXl2, stableDiffusion, timeNetwork } from './networks.ts';
-import { measureExtra, measurePeaks, type Peak } from './peak.ts';
+import { measurePeaks, type Peak } from './peak.ts';
 import { chosenEntries, suiteEntries, timeEntries, withoutChecks } from './perf.ts';
 import { report } from './report.ts';
 import { searchesOf, searchTilesOf } from './search.ts';
@@ -28,6 +29,8 @@ import { runTorch } from './torch.ts';
 const MODES = ['support', 'test', 'perf', 'work'] as const;
 /** The mode of `--search`, which is not part of a whole run. */
 const SEARCH = 'search';
+
+const isStored = (name: string): name is Stored => name === 'f16' || name === 'f32';
 
 const slug = (name: string): string =>
   name
@@ -53,7 +56,14 @@ function stepsOf(
     software,
     own,
     runs,
-  }: { readonly software: boolean; readonly own: Family | undefined; readonly runs: readonly Family[] },
+    precisions,
+  }: {
+    readonly software: boolean;
+    readonly own: Family | undefined;
+    readonly runs: readonly Family[];
+    /** The precisions of whole networks, the most interesting one first. */
+    readonly precisions: readonly Stored[];
+  },
 ): PlannedStep[] {
   // Later steps divide by the peaks, and predict their time from them. These defaults are for a run in which they could
   // not be measured.
@@ -66,18 +76,19 @@ function stepsOf(
     // The first label must be measured before anything else compiles a pipeline.
     { name: 'firstLabel', mode: ['work'], part: 6, run: (step) => firstLabel(session, step) },
     { name: 'support', mode: ['support'], part: 2, run: (step) => support(session, step) },
-    { name: 'perf.peak', mode: ['perf', 'work'], part: 7, run: (step) => measurePeaks(session, step) },
+    { name: 'perf.peak', mode: ['perf', 'work'], part: 9, run: (step) => measurePeaks(session, step) },
     {
       name: 'work.unet',
       mode: ['work'],
       part: 26, // the weights alone take 20 s
-      run: (step) => timeNetwork(session, step, stableDiffusion, [1, 4, 16], peak()),
+      run: (step) => timeNetwork(session, step, stableDiffusion, [1, 4, 16], precisions[0]!, peak()),
     },
     {
       name: 'work.models',
       mode: ['work'],
       part: 8,
-      run: (step) => timeModels(session, step, [16, 64, 128, 256, 1024, 4096], peak().gflops),
+      run: (step) =>
+        timeModels(session, step, { batches: [16, 64, 128, 256, 1024, 4096], precisions, peaks: peak() }),
     },
     {
       name: 'work.pipeline',
@@ -128,10 +139,17 @@ function stepsOf(
       name: 'work.dit',
       mode: ['work'],
       part: 6,
-      run: (step) => timeNetwork(session, step, ditXl2, [8], peak()),
+      run: (step) => timeNetwork(session, step, ditXl2, [8], precisions[0]!, peak()),
     },
+    ...precisions.slice(1).map(
+      (precision): PlannedStep => ({
+        name: `work.unet-${precision}`,
+        mode: ['work'],
+        part: 14,
+        run: (step) => timeNetwork(session, step, stableDiffusion, [1, 4], precision, peak()),
+      }),
+    ),
     // Flags that the product does not set come late, because a driver may crash with them.
-    { name: 'perf.extra', mode: ['perf'], part: 3, run: (step) => measureExtra(session, step) },
     {
       name: 'perf.withoutChecks',
       mode: ['perf'],
@@ -157,7 +175,7 @@ function stepsOf(
         name: `perf.cases-${family}`,
         mode: ['perf'],
         part: 4,
-        run: (step) => timeEntries(session, step, family, suiteEntries, peak(), { samples: 3 }),
+        run: (step) => timeEntries(session, step, family, suiteEntries, peak()),
       }),
     ),
   ];
@@ -174,6 +192,7 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
       torch: { type: 'string' },
       out: { type: 'string' },
       budget: { type: 'string', default: '450' },
+      precision: { type: 'string' },
       root: { type: 'string', default: process.env.DIFFCLASS_BENCH_ROOT ?? '.' },
       /** Continues after the steps that are in the results file. */
       resume: { type: 'boolean', default: false },
@@ -189,6 +208,14 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
   const budget = Number(values.budget);
   if (!(budget > 0)) {
     console.error(`bench device: expected --budget to be a number of seconds, got "${values.budget}"`);
+    process.exitCode = 2;
+    return;
+  }
+  const asked = values.precision?.split(',');
+  if (asked && !asked.every(isStored)) {
+    console.error(
+      `bench device: expected --precision to be a list of f16 and f32, got "${values.precision}"`,
+    );
     process.exitCode = 2;
     return;
   }
@@ -227,21 +254,25 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
     if (!session.out()) session.setOut(join(root, 'bench', 'results', file));
     mkdirSync(dirname(session.out()!), { recursive: true });
     say(`results: ${session.out()}`);
-    const { software, family, description } = capabilities;
+    const { software, family, description, f16 } = capabilities;
     const runs = FAMILIES.filter((one) => RUNS_ON[one](capabilities));
-    return { name, description, software, family, runs };
+    return { name, description, software, family, runs, f16 };
   });
   if (!session.out()) session.setOut(join(root, 'bench', 'results', 'unknown.json'));
   const {
     software = false,
     family: own,
     runs = ['tile', 'plain'],
+    f16 = false,
   } = (results.start ?? {}) as {
     readonly software?: boolean;
     readonly family?: Family;
     /** The families that the device can run. */
     readonly runs?: readonly Family[];
+    readonly f16?: boolean;
   };
+  // Software drivers emulate arithmetic in f16, so `--precision auto` never chooses it there.
+  const precisions: readonly Stored[] = asked ?? (f16 && !software ? ['f16', 'f32'] : ['f32']);
 
   /** Prints the table of all results so far and exits; also after a signal. */
   const end = (status: number): never => {
@@ -256,7 +287,7 @@ export async function main(prefix: readonly string[] = []): Promise<void> {
   process.once('SIGTERM', () => end(143));
   process.once('SIGINT', () => end(130));
 
-  const steps = stepsOf(session, { software, own, runs }).filter(
+  const steps = stepsOf(session, { software, own, runs, precisions }).filter(
     ({ mode, torch }) => mode.some((one) => modes.has(one)) && (!torch || values.torch !== undefined),
   );
   for (const [i, { name, part, run }] of steps.entries()) {

@@ -17,10 +17,12 @@ import {
 } from '../../src/graph/networks/unet2d-condition.ts';
 import { parseUNet2DConditionConfig } from '../../src/graph/networks/unet2d-condition-config.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
-import type { WeightDtype } from '../../src/kernels/device/routine.ts';
+import { forPrecision } from '../../src/kernels/device/for-precision.ts';
 import { idle, readBack, submit, withMemoryCheck } from '../../src/kernels/device/runtime.ts';
+import type { Stored } from '../../src/kernels/device/storage.ts';
 import { storageElements } from '../../src/kernels/device/tensor.ts';
 import { product } from '../../src/numbers.ts';
+import type { Peak } from './peak.ts';
 import { fillRandom, randomParameters } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 import { measureEncoded, type Profile, profile } from './timing.ts';
@@ -129,9 +131,12 @@ function sameRow(row: Float32Array, batch: number): Float32Array<ArrayBuffer> {
 }
 
 export interface NetworkResult {
+  readonly precision: Stored;
   readonly batch: number;
   readonly ms?: number;
   readonly wallMs?: number;
+  readonly samples?: readonly number[];
+  readonly disturbed?: boolean;
   readonly msPerSample?: number;
   readonly firstMs?: number;
   readonly loadSeconds?: number;
@@ -154,13 +159,15 @@ async function runNetwork(
   network: Network,
   batch: number,
   weights: WeightStore,
-  weightDtype: WeightDtype,
-  gflops: number,
+  precision: Stored,
+  peak: number,
 ): Promise<NetworkResult> {
   const graph = network.trace(batch);
   const { flop } = costOf(graph);
   const start = performance.now();
-  const made = await withMemoryCheck(device, () => plan(device, graph, { weights, weightDtype }));
+  const made = await withMemoryCheck(device, () =>
+    plan(device, graph, { weights, weightDtype: 'f16', precision }),
+  );
   try {
     await idle(device);
     const loadSeconds = (performance.now() - start) / 1000;
@@ -181,6 +188,7 @@ async function runNetwork(
     const y = new Float32Array(await readBack(device, made.outputs.get('y')!));
     const squares = y.reduce((sum, value) => sum + value * value, 0);
     const common = {
+      precision,
       batch,
       flop,
       loadSeconds,
@@ -196,12 +204,12 @@ async function runNetwork(
         ms: firstMs,
         msPerSample: firstMs / batch,
         gflops: flop / firstMs / 1e6,
-        shareOfFlops: flop / firstMs / 1e6 / gflops,
+        shareOfFlops: flop / firstMs / 1e6 / peak,
         skipped: 'only the first run fits into the remaining time',
       };
     const slow = firstMs > 2000;
     const timing = await measureEncoded(device, made.encode, made.launches.length, {
-      samples: slow ? 1 : 5,
+      samples: slow ? 1 : 7,
       sampleMs: slow ? 1 : 100,
       left: step.left,
     });
@@ -210,9 +218,11 @@ async function runNetwork(
       ...common,
       ms: timing.ms,
       wallMs: timing.wallMs,
+      samples: timing.samples,
+      disturbed: timing.disturbed,
       msPerSample: timing.ms / batch,
       gflops: rate,
-      shareOfFlops: rate / gflops,
+      shareOfFlops: rate / peak,
     };
     if (step.left() < 2 * timing.wallMs) return result;
     write();
@@ -225,35 +235,47 @@ async function runNetwork(
   }
 }
 
-/** Times a network at several batch sizes. Skips a size if the measured rate predicts that it will take too long. */
+const seconds = (milliseconds: number): string => `${(milliseconds / 1000).toFixed(1)} s`;
+
+/** Returns what products of a plan can reach at most: on matrix units in f16, else in registers. */
+export const peakOf = (device: Device, precision: Stored, { gflops, matrixGflops }: Peak): number =>
+  (forPrecision(device.capabilities, precision).family === 'matrix' && matrixGflops) || gflops;
+
+/**
+ * Times a network in a precision at several batch sizes, with weights in f16. Skips a size if the measured rate predicts
+ * that it will take too long.
+ */
 export async function timeNetwork(
   session: Session,
   step: Step,
   make: () => Network,
   batches: readonly number[],
-  { gflops, weightDtype = 'f16' }: { readonly gflops: number; readonly weightDtype?: WeightDtype },
+  precision: Stored,
+  peaks: Peak,
 ): Promise<unknown> {
   const network = make();
-  const device = await session.device();
+  const device = await session.tunedDevice();
+  const peak = peakOf(device, precision, peaks);
   const weights = weightStore(device);
   const results: NetworkResult[] = [];
-  const found = () => ({ name: network.name, parameters: network.parameters, weightDtype, results });
-  step.say(`${network.name}: ${network.parameters} parameters, weights as ${weightDtype}`);
-  let rate = 0.5 * gflops;
+  const found = () => ({ name: network.name, parameters: network.parameters, precision, results });
+  step.say(`${network.name}: ${network.parameters} parameters, weights as f16, activations as ${precision}`);
+  let rate = 0.5 * peaks.gflops;
   try {
     for (const batch of batches) {
       const { flop } = costOf(network.trace(batch));
       // The predicted time of one run. Loading is not included: it is known only after the first batch.
       const needed = flop / Math.max(rate, 1) / 1e6;
       if (needed > step.left()) {
-        const skipped = `one run would take ${(needed / 1000).toFixed(1)} s, and ${(step.left() / 1000).toFixed(1)} s are left`;
-        results.push({ batch, flop, skipped });
+        const left = Math.max(0, step.left());
+        const skipped = `one run would take ${seconds(needed)}, and ${seconds(left)} are left`;
+        results.push({ precision, batch, flop, skipped });
         step.say(`batch ${batch}: skipped, ${skipped}`);
         continue;
       }
       try {
         const result = await session.withErrors(() =>
-          runNetwork(device, step, network, batch, weights, weightDtype, gflops),
+          runNetwork(device, step, network, batch, weights, precision, peak),
         );
         results.push(result);
         if (result.gflops) rate = Math.max(rate, result.gflops);
@@ -266,7 +288,7 @@ export async function timeNetwork(
               `  ${name.padEnd(52)} ${String(launches).padStart(4)} ${ms.toFixed(2).padStart(9)} ms ${(100 * share).toFixed(1).padStart(5)} %`,
             );
       } catch (error) {
-        results.push({ batch, flop, error: messageOf(error) });
+        results.push({ precision, batch, flop, error: messageOf(error) });
         step.say(`batch ${batch}: ${messageOf(error).slice(0, 200)}`);
         if (device.isLost()) break;
       }

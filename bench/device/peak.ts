@@ -1,10 +1,9 @@
 // Measures what this device reaches at most, in the same run as everything that is compared with it: multiplications and
 // additions in registers in f32 and f16, matrix units, copies of memory, and the cost of a launch.
 import { copyKernel, fmaKernel, whole } from '../../src/bench/peak-kernels.ts';
-import { type Device, openDevice } from '../../src/kernels/device/device.ts';
+import type { Device } from '../../src/kernels/device/device.ts';
 import { createStorage, idle, readBack } from '../../src/kernels/device/runtime.ts';
 import { median } from '../../src/numbers.ts';
-import { EXTRA_FLAGS, type MatrixConfig, matrixConfigs, openWith } from '../dawn.ts';
 import { MATRIX_BYTES, matrixKernel } from '../peak-kernels.ts';
 import { launchCost } from './launch-cost.ts';
 import { randomBlock } from './random-weights.ts';
@@ -16,6 +15,9 @@ export interface Rate {
   readonly ms: number;
   readonly workgroups: number;
 }
+
+const fastest = (rates: readonly Rate[]): Rate =>
+  rates.reduce((top, rate) => (rate.gflops > top.gflops ? rate : top));
 
 /**
  * Measures the rate of products in registers, with more and more workgroups until the rate stops growing: 256 fill a
@@ -50,31 +52,20 @@ async function fmaRate(
   } finally {
     x.destroy();
   }
-  const best = sweep.reduce((top, rate) => (rate.gflops > top.gflops ? rate : top));
-  return { ...best, sweep };
+  return { ...fastest(sweep), sweep };
 }
 
-/**
- * Returns whether all elements of a configuration are floats. The kernel cannot load 8-bit elements, which lie in
- * words.
- */
-const isFloat = ({ componentType, resultComponentType }: MatrixConfig): boolean =>
-  [componentType, resultComponentType].every((type) => type === 'f16' || type === 'f32');
-
-async function matrixRates(device: Device, info: GPUAdapterInfo, step: Step): Promise<unknown> {
-  const configs = matrixConfigs(info).filter(isFloat);
-  if (configs.length === 0)
-    return { skipped: 'the device has no matrix units for floats, or Dawn does not offer them' };
-  const { software } = device.capabilities;
-  const lanes = info.subgroupMaxSize ?? 32;
+/** Measures products of every size of matrix units that the product can use: f16 factors and f32 sums. */
+async function matrixRates(device: Device, step: Step): Promise<readonly unknown[]> {
+  const { software, matrix = [], subgroupMaxSize: lanes = 32 } = device.capabilities;
   const found: unknown[] = [];
-  for (const config of configs) {
+  for (const unit of matrix) {
     if (step.over()) break;
     const rates: Rate[] = [];
     try {
       for (let groups = software ? 32 : 1024; groups <= 65535; groups *= 4) {
         const turns = software ? 8 : 256;
-        const { kernel, flops } = matrixKernel(config, lanes, { chains: 4, subgroups: 4, groups, turns });
+        const { kernel, flops } = matrixKernel(unit, lanes, { chains: 4, subgroups: 4, groups, turns });
         const x = createStorage(device, MATRIX_BYTES, new Uint16Array(MATRIX_BYTES / 2).fill(0x2c00));
         const y = createStorage(device, MATRIX_BYTES);
         try {
@@ -91,13 +82,11 @@ async function matrixRates(device: Device, info: GPUAdapterInfo, step: Step): Pr
         const [last, before] = [rates.at(-1)!, rates.at(-2)];
         if (software || step.over() || last.ms > 40 || (before && last.gflops < 1.02 * before.gflops)) break;
       }
-      const best = rates.reduce((top, rate) => (rate.gflops > top.gflops ? rate : top));
-      step.say(
-        `matrix ${config.componentType} -> ${config.resultComponentType} ${config.M}x${config.N}x${config.K}: ${best.gflops.toFixed(0)} GFLOP/s`,
-      );
-      found.push({ ...config, ...best, sweep: rates });
+      const best = fastest(rates);
+      step.say(`matrix units of ${unit.M}x${unit.N}x${unit.K}: ${best.gflops.toFixed(0)} GFLOP/s`);
+      found.push({ ...unit, ...best, sweep: rates });
     } catch (error) {
-      found.push({ ...config, error: messageOf(error), sweep: rates });
+      found.push({ ...unit, error: messageOf(error), sweep: rates });
     }
   }
   return found;
@@ -159,12 +148,18 @@ async function copyRates(device: Device, step: Step): Promise<Record<string, num
 
 /** The peaks, which later steps divide by. */
 export interface Peak {
+  /** Products and sums in registers in f32, in 10^9 operations per second. */
   gflops: number;
+  /** The same in f16; undefined if the device has no f16. */
+  f16Gflops?: number;
+  /** Products of matrix units; undefined if the device has none. */
+  matrixGflops?: number;
+  /** Bytes read and written by a copy, in 10^9 per second. */
   gbytes: number;
   [key: string]: unknown;
 }
 
-/** Measures the peaks with the product's own flags of Dawn. A part that fails is recorded as `{ error }`. */
+/** Measures the peaks. A part that fails is recorded as `{ error }`. */
 export async function measurePeaks(session: Session, step: Step): Promise<Peak> {
   const device = await session.device();
   const found: Peak = { gflops: 0, gbytes: 0 };
@@ -206,37 +201,20 @@ export async function measurePeaks(session: Session, step: Step): Promise<Peak> 
     for (const [name, us] of Object.entries(cost)) step.say(`${name}: ${us.toFixed(1)} us`);
     return cost;
   });
+  const { f16, matrix = [] } = device.capabilities;
+  if (f16)
+    for (const type of ['vec4h', 'vec2h'] as const)
+      await attempt(type, async () => {
+        const rate = await fmaRate(device, type, step.left);
+        found.f16Gflops = Math.max(found.f16Gflops ?? 0, rate.gflops);
+        step.say(`f16 in registers (${type}): ${rate.gflops.toFixed(1)} GFLOP/s`);
+        return rate;
+      });
+  if (matrix.length > 0)
+    await attempt('matrix', async () => {
+      const rates = await matrixRates(device, step);
+      found.matrixGflops = Math.max(...rates.map((rate) => (rate as Partial<Rate>).gflops ?? 0));
+      return rates;
+    });
   return found;
-}
-
-/** Measures f16 and matrix units, which need flags of Dawn that the product does not set. */
-export async function measureExtra(session: Session, step: Step): Promise<Record<string, unknown>> {
-  const found: Record<string, unknown> = {};
-  const { gpu, info } = await openWith(EXTRA_FLAGS);
-  try {
-    const opened = await openDevice({ device: gpu });
-    session.watch(opened, 'extra flags');
-    let f16Gflops = 0;
-    if (opened.capabilities.f16)
-      for (const type of ['vec4h', 'vec2h'] as const) {
-        try {
-          const rate = await fmaRate(opened, type, step.left);
-          found[type] = rate;
-          f16Gflops = Math.max(f16Gflops, rate.gflops);
-          found.f16Gflops = f16Gflops;
-          step.say(`f16 in registers (${type}): ${rate.gflops.toFixed(1)} GFLOP/s`);
-        } catch (error) {
-          found[type] = { error: messageOf(error) };
-        }
-        step.keep(found);
-      }
-    else found.f16 = { skipped: 'the device has no shader-f16' };
-    const matrix = await matrixRates(opened, info, step);
-    found.matrix = matrix;
-    if (Array.isArray(matrix))
-      found.matrixGflops = Math.max(0, ...matrix.map(({ gflops = 0 }: { gflops?: number }) => gflops));
-    return found;
-  } finally {
-    gpu.destroy();
-  }
 }

@@ -4,13 +4,12 @@
 import { type BenchCase, bytesOf, launchesOf } from '../../src/bench/case.ts';
 import { benchCases } from '../../src/bench/cases.ts';
 import type { Family } from '../../src/kernels/device/device.ts';
-import { openDevice } from '../../src/kernels/device/device.ts';
-import { openWith, UNCHECKED_FLAGS } from '../dawn.ts';
 import { largeEntries } from './large-cases.ts';
 import type { Peak } from './peak.ts';
 import { fillRandom } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 import { type Measured, measure } from './timing.ts';
+import { openUnchecked } from './unchecked-device.ts';
 
 export interface EntryResult {
   readonly op: string;
@@ -24,6 +23,9 @@ export interface EntryResult {
   readonly shareOfBytes?: number;
   readonly error?: string;
 }
+
+/** The error of a case for which there was no time. */
+export const NO_TIME = 'skipped: it does not fit into the remaining time';
 
 const random = (count: number) => fillRandom(new Float32Array(count));
 
@@ -52,9 +54,11 @@ export async function timeEntries(
   family: Family | undefined,
   list: readonly BenchCase[],
   peak: Peak,
-  { samples = 5, sampleMs = 15 } = {},
+  { samples = 7, sampleMs = 15 } = {},
 ): Promise<readonly EntryResult[]> {
   const results: EntryResult[] = [];
+  // Matrix units have a peak of their own.
+  const peakGflops = (family === 'matrix' && peak.matrixGflops) || peak.gflops;
   let kept = performance.now();
   for (const entry of list) {
     if (step.over()) break;
@@ -62,7 +66,7 @@ export async function timeEntries(
     const common = { op: entry.op, name: entry.name, family: device.capabilities.family };
     // An entry needs a first run with its compilation, a calibration and at least one sample.
     if (3 * expectedMs(entry, peak) > step.left()) {
-      results.push({ ...common, error: 'skipped: it does not fit into the remaining time' });
+      results.push({ ...common, error: NO_TIME });
       continue;
     }
     const errors = session.deviceErrors.length;
@@ -76,7 +80,7 @@ export async function timeEntries(
           ...common,
           kernels: launches.map(({ kernel }) => kernel.name),
           timing,
-          ...(entry.flops ? { gflops, shareOfFlops: gflops / peak.gflops } : {}),
+          ...(entry.flops ? { gflops, shareOfFlops: gflops / peakGflops } : {}),
           gbytes,
           shareOfBytes: gbytes / peak.gbytes,
         };
@@ -115,17 +119,29 @@ const PROBES: readonly (readonly [op: string, name: string])[] = [
   ['groupNorm', '[128,64,32,32]'],
 ];
 
+/** A case with and without Dawn's checks. */
+export interface WithoutChecks {
+  readonly op: string;
+  readonly name: string;
+  readonly checkedMs: number;
+  readonly uncheckedMs: number;
+  readonly ratio: number;
+}
+
 /** Times some cases with and without Dawn's checks. */
-export async function withoutChecks(session: Session, step: Step, peak: Peak): Promise<unknown> {
+export async function withoutChecks(
+  session: Session,
+  step: Step,
+  peak: Peak,
+): Promise<readonly WithoutChecks[]> {
   const list = largeEntries.filter(({ op, name }) =>
     PROBES.some(([probe, start]) => probe === op && name.startsWith(start)),
   );
   const checked = await timeEntries(session, step, undefined, list, peak, { samples: 3 });
-  const { gpu } = await openWith(UNCHECKED_FLAGS);
+  const unchecked = await openUnchecked(await session.device());
+  session.watch(unchecked, 'unchecked');
   try {
-    const unchecked = await openDevice({ device: gpu });
-    session.watch(unchecked, 'unchecked');
-    const found: unknown[] = [];
+    const found: WithoutChecks[] = [];
     for (const [i, entry] of list.entries()) {
       const before = checked[i]?.timing?.ms;
       if (step.over() || before === undefined) continue;
@@ -146,6 +162,6 @@ export async function withoutChecks(session: Session, step: Step, peak: Peak): P
     }
     return found;
   } finally {
-    gpu.destroy();
+    unchecked.gpu.destroy();
   }
 }

@@ -3,8 +3,11 @@
 // written after every step.
 
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { withTiles } from '../../src/graph/models/open-model.ts';
+import { userCache } from '../../src/graph/node/user-cache.ts';
 import { type Device, type Family, openDevice } from '../../src/kernels/device/device.ts';
-import { announceStep } from './supervise.ts';
+import { announceStep, howItEnded } from './supervise.ts';
+import { timedResults } from './timed-results.ts';
 
 export interface SessionOptions {
   /** Folder that holds `weights/` and `bench/device.py`. */
@@ -48,10 +51,19 @@ export function newSession(options: SessionOptions) {
 
   const write = (): void => {
     if (!out) return;
+    const timed = timedResults(results);
     try {
       // JSON has no NaN and no infinity, and no bigint.
       const text = JSON.stringify(
-        { ...results, seconds: Number(elapsed().toFixed(1)), deviceErrors },
+        {
+          ...results,
+          seconds: Number(elapsed().toFixed(1)),
+          deviceErrors,
+          // What `bench compare` reads.
+          device: (results.start as { readonly name?: string } | undefined)?.name,
+          families: [...new Set(timed.flatMap(({ family }) => family ?? []))],
+          results: timed,
+        },
         (_, value: unknown) =>
           typeof value === 'bigint'
             ? Number(value)
@@ -107,15 +119,14 @@ export function newSession(options: SessionOptions) {
     },
     out: () => out,
 
-    /** Returns an open device with kernels of a family, the device's own by default. Reopens a lost device. */
-    async device(family?: Family): Promise<Device> {
-      const key = family ?? '';
-      const found = open.get(key);
-      if (found && !found.isLost()) return found;
-      const made = await openDevice(family ? { family } : {});
-      watch(made, key || made.capabilities.family);
-      open.set(key, made);
-      return made;
+    device: openShared,
+
+    /**
+     * Returns the device as a model uses it, with the tiles that earlier runs found, and a search of at most 20 seconds
+     * for others where the product searches.
+     */
+    async tunedDevice(): Promise<Device> {
+      return withTiles(await openShared(), { cache: userCache() });
     },
 
     /** Runs `make` and adds the errors of devices to its result. A time with errors is not that of the whole work. */
@@ -136,6 +147,7 @@ export function newSession(options: SessionOptions) {
           start: _,
           seconds: _seconds,
           deviceErrors: savedErrors,
+          results: _results,
           ...saved
         } = JSON.parse(readFileSync(out ?? '', 'utf8')) as Record<string, unknown>;
         Object.assign(results, saved);
@@ -150,7 +162,7 @@ export function newSession(options: SessionOptions) {
         const [section, key] = running.split('.') as [string, string | undefined];
         const before = found(running);
         const kept = Array.isArray(before) ? { partial: before } : (before as object | undefined);
-        const value = { ...kept, error: 'the process died in this step' };
+        const value = { ...kept, error: howItEnded() };
         results[section] = key === undefined ? value : { ...(results[section] as object), [key]: value };
         write();
       } catch (error) {
@@ -232,6 +244,17 @@ export function newSession(options: SessionOptions) {
       return value;
     },
   };
+
+  /** Returns an open device with kernels of a family, the device's own by default. Reopens a lost device. */
+  async function openShared(family?: Family): Promise<Device> {
+    const key = family ?? '';
+    const found = open.get(key);
+    if (found && !found.isLost()) return found;
+    const made = await openDevice(family ? { family } : {});
+    watch(made, key || made.capabilities.family);
+    open.set(key, made);
+    return made;
+  }
 
   function watch(device: Device, name: string): void {
     device.gpu.addEventListener('uncapturederror', (event) => {

@@ -11,28 +11,41 @@ import { type LoadedModel, loadModel } from '../../src/graph/models/open-model.t
 import { folderFiles } from '../../src/graph/node/folder-files.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import { createStorage, withMemoryCheck } from '../../src/kernels/device/runtime.ts';
+import type { Stored } from '../../src/kernels/device/storage.ts';
+import { peakOf } from './networks.ts';
+import type { Peak } from './peak.ts';
 import { fillRandom } from './random-weights.ts';
 import { messageOf, type Session, type Step } from './session.ts';
-import { measure, type Profile, profile } from './timing.ts';
+import { type Measured, measure, type Profile, profile } from './timing.ts';
 
 export const MODELS = ['fashion-mnist', 'fashion-mnist-multi-head', 'cifar-10'] as const;
 
 export const folderOf = ({ options }: Session, model: string): string => join(options.root, 'weights', model);
 
-interface Timed {
-  readonly ms: number;
-  readonly wallMs: number;
-  readonly firstMs: number;
+interface Timed extends Measured {
   readonly flop: number;
   readonly launches: number;
   readonly activationMiB: number;
   readonly profile?: Profile;
 }
 
+/** A model at a batch size in a precision: its timing, or why there is none. */
+export interface ModelRun extends Partial<Timed> {
+  readonly batch: number;
+  readonly precision: Stored;
+  readonly candidates?: number;
+  readonly runsPerSecond?: number;
+  readonly evaluationsPerSecond?: number;
+  readonly gflops?: number;
+  readonly shareOfFlops?: number;
+  readonly skipped?: string;
+  readonly error?: string;
+}
+
 /** Plans a graph of a model and times its runs. */
 async function timeGraph(
   device: Device,
-  step: Step,
+  step: Pick<Step, 'left'>,
   { network, evaluation }: LoadedModel,
   graph: Graph,
   withProfile = false,
@@ -46,23 +59,22 @@ async function timeGraph(
       plan(device, graph, {
         weights,
         weightDtype: evaluation.weightDtype,
+        precision: evaluation.precision,
         external: { slots: { buffer: slots, offset: 0, size: slots.size } },
       }),
     );
     try {
-      const { ms, wallMs, firstMs } = await measure(device, made.launches, {
-        samples: 5,
+      const timing = await measure(device, made.launches, {
+        samples: 7,
         sampleMs: 50,
         left: step.left,
       });
       return {
-        ms,
-        wallMs,
-        firstMs,
+        ...timing,
         flop: costOf(graph).flop,
         launches: made.launches.length,
         activationMiB: made.bytes / 2 ** 20,
-        ...(withProfile && step.left() > 4 * wallMs
+        ...(withProfile && step.left() > 4 * timing.wallMs
           ? { profile: await profile(device, made.launches, { top: 15, left: step.left }) }
           : {}),
       };
@@ -84,63 +96,66 @@ function sizeOf({ network, evaluation }: LoadedModel, batch: number): { views: n
 export async function timeModels(
   session: Session,
   step: Step,
-  batches: readonly number[],
-  gflops: number,
+  {
+    batches,
+    precisions,
+    peaks,
+  }: { readonly batches: readonly number[]; readonly precisions: readonly Stored[]; readonly peaks: Peak },
 ): Promise<unknown> {
   const found: Record<string, unknown> = {};
-  let rate = 0.1 * gflops;
+  let rate = 0.1 * peaks.gflops;
   const budget = step.left();
   for (const [i, name] of MODELS.entries()) {
-    const results: unknown[] = [];
+    const results: ModelRun[] = [];
     found[name] = { results };
+    const device = await session.tunedDevice();
     // Later models keep their share of the time.
     const until = budget * (1 - (i + 1) / MODELS.length);
-    for (const batch of batches) {
-      const left = (): number => step.left() - until;
-      if (left() <= 0) break;
-      let model: LoadedModel | undefined;
-      try {
-        model = await loadModel(folderFiles(folderOf(session, name)), { batchSize: batch });
-        const { views, samples } = sizeOf(model, batch);
-        const graph = trace(model.network, model.evaluation, samples, views);
-        const { flop } = costOf(graph);
-        const needed = 5 * (flop / Math.max(rate, 1) / 1e6);
-        if (needed > left()) {
+    const left = (): number => step.left() - until;
+    for (const batch of batches)
+      for (const precision of precisions) {
+        if (left() <= 0) break;
+        const which = { batch, precision };
+        let model: LoadedModel | undefined;
+        try {
+          model = await loadModel(folderFiles(folderOf(session, name)), { batchSize: batch, precision });
+          const { views, samples } = sizeOf(model, batch);
+          const graph = trace(model.network, model.evaluation, samples, views);
+          const { flop } = costOf(graph);
+          const needed = 5 * (flop / Math.max(rate, 1) / 1e6);
+          if (needed > left()) {
+            const skipped = `it would take ${(needed / 1000).toFixed(1)} s, more than is left`;
+            results.push({ ...which, flop, skipped });
+            continue;
+          }
+          const loaded = model;
+          const timed = await session.withErrors(() =>
+            timeGraph(device, { left }, loaded, graph, batch === 1024),
+          );
+          rate = Math.max(rate, timed.flop / timed.ms / 1e6);
+          const runsPerSecond = (1000 * batch) / timed.ms;
+          const gflops = timed.flop / timed.ms / 1e6;
+          const shareOfFlops = gflops / peakOf(device, precision, peaks);
           results.push({
-            batch,
-            flop,
-            skipped: `it would take ${(needed / 1000).toFixed(1)} s, more than is left`,
+            ...which,
+            candidates: model.evaluation.candidates.length,
+            ...timed,
+            runsPerSecond,
+            evaluationsPerSecond: (1000 * samples) / timed.ms,
+            gflops,
+            shareOfFlops,
           });
-          continue;
+          step.say(
+            `${name} batch ${batch}, ${precision}: ${timed.ms.toFixed(3)} ms, ${runsPerSecond.toFixed(0)} network runs/s, ${gflops.toFixed(0)} GFLOP/s (${(100 * shareOfFlops).toFixed(1)} %), ${timed.launches} launches`,
+          );
+        } catch (error) {
+          results.push({ ...which, error: messageOf(error) });
+          step.say(`${name} batch ${batch}, ${precision}: ${messageOf(error).slice(0, 200)}`);
+        } finally {
+          await model?.close();
         }
-        const device = await session.device();
-        const loaded = model;
-        const timed = await session.withErrors(() =>
-          timeGraph(device, { ...step, left }, loaded, graph, batch === 1024),
-        );
-        rate = Math.max(rate, timed.flop / timed.ms / 1e6);
-        const runsPerSecond = (1000 * batch) / timed.ms;
-        const result = {
-          batch,
-          candidates: model.evaluation.candidates.length,
-          ...timed,
-          runsPerSecond,
-          evaluationsPerSecond: (1000 * samples) / timed.ms,
-          gflops: timed.flop / timed.ms / 1e6,
-          shareOfFlops: timed.flop / timed.ms / 1e6 / gflops,
-        };
-        results.push(result);
-        step.say(
-          `${name} batch ${batch}: ${timed.ms.toFixed(3)} ms, ${runsPerSecond.toFixed(0)} network runs/s, ${result.gflops.toFixed(0)} GFLOP/s (${(100 * result.shareOfFlops).toFixed(1)} %), ${timed.launches} launches`,
-        );
-      } catch (error) {
-        results.push({ batch, error: messageOf(error) });
-        step.say(`${name} batch ${batch}: ${messageOf(error).slice(0, 200)}`);
-      } finally {
-        await model?.close();
+        step.keep(found);
       }
-      step.keep(found);
-    }
   }
   return found;
 }
@@ -155,9 +170,12 @@ export async function timeGradients(
   const name = 'fashion-mnist-multi-head';
   for (const batch of batches) {
     if (step.over()) break;
-    const model = await loadModel(folderFiles(folderOf(session, name)), { batchSize: batch });
+    const model = await loadModel(folderFiles(folderOf(session, name)), {
+      batchSize: batch,
+      precision: 'f32',
+    });
     try {
-      const device = await session.device();
+      const device = await session.tunedDevice();
       const { network, evaluation } = model;
       const { views, samples } = sizeOf(model, batch);
       const forward = await timeGraph(device, step, model, trace(network, evaluation, samples, views));

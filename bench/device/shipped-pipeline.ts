@@ -53,6 +53,7 @@ export async function timePipeline(
     const until = budget * (1 - (i + 1) / cases.length);
     const left = (): number => step.left() - until;
     if (step.over()) break;
+    const opening = performance.now();
     try {
       const device = await openDevice();
       session.watch(device, `pipeline ${name}`);
@@ -88,6 +89,10 @@ export async function timePipeline(
         // A run that is cut short finishes few of its images, so it gets only as many as fit into the time.
         const { software } = device.capabilities;
         const warm = await run(images.slice(0, software ? 8 : 64), 0.4 * left());
+        if (left() < 1000)
+          throw new Error(
+            `expected time for a second run, got none: compiling and the first ${warm.done} images took ${((performance.now() - opening) / 1000).toFixed(0)} s`,
+          );
         const fitting = Math.floor((0.6 * left() * warm.done) / Math.max(warm.ms, 1));
         // Latency dominates a short run: a long one is several times as fast, unless the device was already busy.
         const growing = software || !warm.complete ? fitting : 4 * fitting;
@@ -104,6 +109,7 @@ export async function timePipeline(
           throw new Error(`expected at least one image in ${(wallMs / 1000).toFixed(1)} s, got none`);
         const result = {
           model: name,
+          precision: model.precision,
           batchSize: model.batchSize,
           images: done,
           imagesPerSecond: (1000 * done) / ms,

@@ -7,6 +7,9 @@ import { nodeCommand } from '../node-command.ts';
 /** The variable that marks a child and holds the time at which the run began (milliseconds of `Date.now`). */
 const VARIABLE = 'DIFFCLASS_BENCH_BEGAN';
 
+/** The variable that says how the child before this one ended. */
+const ENDED = 'DIFFCLASS_BENCH_ENDED';
+
 const MOST_CHILDREN = 6;
 
 /** The message of a child at the start of each step. The parent kills the child after `milliseconds`. */
@@ -22,6 +25,9 @@ export const childBegan = (): number | undefined => {
   const began = process.env[VARIABLE];
   return began === undefined ? undefined : Number(began);
 };
+
+/** Returns how the child before this one ended. */
+export const howItEnded = (): string => process.env[ENDED] ?? 'the process ended in this step';
 
 /** Sends the start of a step to the parent. */
 export function announceStep(start: StepStart): void {
@@ -43,23 +49,28 @@ export async function supervise(prefix: readonly string[]): Promise<number | und
   const began = Date.now();
   let childWorks = false;
   let out: string | undefined;
+  let ended = '';
   for (let attempt = 0; attempt < MOST_CHILDREN; attempt++) {
     const [node, ...loaded] = nodeCommand();
     const args = [...loaded, ...process.execArgv, script, ...prefix, ...process.argv.slice(2)];
     if (attempt > 0) args.push('--resume', ...(out === undefined ? [] : ['--out', out]));
     const child = spawn(node, args, {
       stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
-      env: { ...process.env, [VARIABLE]: String(began) },
+      env: { ...process.env, [VARIABLE]: String(began), ...(ended && { [ENDED]: ended }) },
     });
     let timer: NodeJS.Timeout | undefined;
     let during = 'start';
+    let late: number | undefined;
     child.on('message', (message) => {
       const { step, milliseconds, out: file } = message as StepStart;
       out = file ?? out;
       childWorks = true;
       during = step;
       clearTimeout(timer);
-      timer = setTimeout(() => child.kill('SIGKILL'), milliseconds);
+      timer = setTimeout(() => {
+        late = milliseconds;
+        child.kill('SIGKILL');
+      }, milliseconds);
     });
     let stopped = false;
     const stop = (signal: NodeJS.Signals) => (): void => {
@@ -78,7 +89,10 @@ export async function supervise(prefix: readonly string[]): Promise<number | und
     process.off('SIGINT', onInt);
     if (status === 0 || status === 2 || stopped) return status ?? 1;
     if (!childWorks) return undefined;
-    console.log(`bench device: the process ended in step ${during} (${signal ?? `status ${status}`})`);
+    ended = late
+      ? `not done after ${(late / 1000).toFixed(0)} s, and the driver did not return from a call (compiling, or it hangs)`
+      : `the process ended with ${signal ?? `status ${status}`}`;
+    console.log(`bench device: ${during}: ${ended}; another process goes on with the next step`);
   }
   return 1;
 }

@@ -1,9 +1,9 @@
-// `--mode support`: records what the adapters report about themselves, with the product's own flags of Dawn and with the
-// flags that enable f16 and matrix units on NVIDIA.
+// `--mode support`: records what the adapters report about themselves, and the device that the product opens.
 
-import { type Capabilities, type Family, listDevices, openDevice } from '../../src/kernels/device/device.ts';
+import { findAdapter } from '../../src/kernels/device/adapters.ts';
+import { type Capabilities, type Family, listDevices } from '../../src/kernels/device/device.ts';
 import { FAMILIES } from '../../src/kernels/device/families.ts';
-import { adapterWith, EXTRA_FLAGS, type MatrixConfig, matrixConfigs, NO_ADAPTER, openWith } from '../dawn.ts';
+import type { MatrixConfig } from '../../src/kernels/device/matrix-units.ts';
 import { messageOf, type Session, type Step } from './session.ts';
 
 /** Returns the limits that have a value. */
@@ -16,14 +16,31 @@ const limitsOf = (limits: GPUSupportedLimits): Record<string, number> => {
   return found;
 };
 
+/** Copies the configurations of an adapter's matrix units, whose values are getters. */
+function configsOf(info: object): MatrixConfig[] {
+  const { subgroupMatrixConfigs = [] } = info as { readonly subgroupMatrixConfigs?: Iterable<MatrixConfig> };
+  return [...subgroupMatrixConfigs].map(({ componentType, resultComponentType, M, N, K }) => ({
+    componentType,
+    resultComponentType,
+    M,
+    N,
+    K,
+  }));
+}
+
 interface AdapterReport {
   readonly info: Record<string, unknown>;
   readonly features: readonly string[];
   readonly limits: Record<string, number>;
+  /** All configurations of matrix units. The product uses those that multiply f16 and sum in f32. */
   readonly subgroupMatrixConfigs: readonly MatrixConfig[];
 }
 
-function reportOf({ info, features, limits }: GPUAdapter): AdapterReport {
+function reportOf({
+  info,
+  features,
+  limits,
+}: Pick<GPUAdapter, 'info' | 'features' | 'limits'>): AdapterReport {
   const values: Record<string, unknown> = {};
   for (const key in info) {
     const value = (info as unknown as Record<string, unknown>)[key];
@@ -33,7 +50,7 @@ function reportOf({ info, features, limits }: GPUAdapter): AdapterReport {
     info: values,
     features: [...features].sort(),
     limits: limitsOf(limits),
-    subgroupMatrixConfigs: matrixConfigs(info),
+    subgroupMatrixConfigs: configsOf(info),
   };
 }
 
@@ -60,30 +77,9 @@ async function orError<T>(make: () => Promise<T> | T): Promise<T | { readonly er
   }
 }
 
-/** Reports the adapter and a device that Dawn gives with some flags. */
-async function withFlags(flags: readonly string[]): Promise<unknown> {
-  const adapter = await adapterWith(flags);
-  if (!adapter) return { error: NO_ADAPTER };
-  const report = reportOf(adapter);
-  const device = await orError(async () => {
-    const { gpu: made } = await openWith(flags);
-    const { capabilities } = await openDevice({ device: made });
-    const opened = {
-      features: [...made.features].sort(),
-      limits: limitsOf(made.limits),
-      capabilities,
-      families: await familiesOf(async (family) => (await openDevice({ device: made, family })).capabilities),
-    };
-    made.destroy();
-    return opened;
-  });
-  return { flags, ...report, device };
-}
-
-/** Reports the devices with the product's flags and with the extra ones. */
+/** Records the adapters of this machine, the first one in detail, and the device that the product opens on it. */
 export async function support(session: Session, step: Step): Promise<unknown> {
-  const product = await session.device();
-  const { capabilities, name } = product;
+  const { capabilities, name, gpu } = await session.device();
   step.say(`${name}: ${capabilities.description}`);
   step.say(
     `family ${capabilities.family}, f16 ${capabilities.f16}, timestamps ${capabilities.timestamps}, bindings of ${(capabilities.maxBindingBytes / 2 ** 20).toFixed(0)} MiB`,
@@ -91,18 +87,18 @@ export async function support(session: Session, step: Step): Promise<unknown> {
   const found: Record<string, unknown> = {
     name,
     capabilities,
-    features: [...product.gpu.features].sort(),
-    limits: limitsOf(product.gpu.limits),
+    features: [...gpu.features].sort(),
+    limits: limitsOf(gpu.limits),
     families: await orError(() => familiesOf(async (family) => (await session.device(family)).capabilities)),
   };
   step.keep(found);
-  found.withProductFlags = await orError(() => withFlags(['disable-dawn-features=timestamp_quantization']));
-  step.keep(found);
-  found.withExtraFlags = await orError(() => withFlags(EXTRA_FLAGS));
+  found.adapter = await orError(async () => {
+    const adapter = await findAdapter(undefined);
+    return adapter ? reportOf(adapter) : { error: 'no adapter' };
+  });
   step.keep(found);
   found.adapters = await orError(() => listDevices());
-  const extra = found.withExtraFlags as { readonly subgroupMatrixConfigs?: readonly MatrixConfig[] };
-  for (const { componentType, resultComponentType, M, N, K } of extra.subgroupMatrixConfigs ?? [])
-    step.say(`matrix units: ${componentType} -> ${resultComponentType}, M ${M}, N ${N}, K ${K}`);
+  for (const { M, N, K } of capabilities.matrix ?? [])
+    step.say(`matrix units: f16 -> f32, M ${M}, N ${N}, K ${K}`);
   return found;
 }

@@ -6,28 +6,35 @@ import { closeTestDevices, testDevice } from '../../test/kernels/harness.ts';
 import { type CaseResult, type RecordedCase, runCase, takeFile } from '../../test/kernels/test-functions.ts';
 import type { Session, Step } from './session.ts';
 
-const FILES: Readonly<Record<string, () => Promise<unknown>>> = {
+/** The test files of kernels, those that matter most first; test/bench/device.test.ts compares them with the folder. */
+export const FILES: Readonly<Record<string, () => Promise<unknown>>> = {
   linear: () => import('../../test/kernels/linear.test.ts'),
   conv2d: () => import('../../test/kernels/conv2d.test.ts'),
   attention: () => import('../../test/kernels/attention.test.ts'),
-  groupnorm: () => import('../../test/kernels/group-norm.test.ts'),
+  'group-norm': () => import('../../test/kernels/group-norm.test.ts'),
   elementwise: () => import('../../test/kernels/elementwise.test.ts'),
   noise: () => import('../../test/kernels/noise.test.ts'),
   gemm: () => import('../../test/kernels/gemm.test.ts'),
-  weightgradient: () => import('../../test/kernels/weight-gradient.test.ts'),
+  matrix: () => import('../../test/kernels/matrix.test.ts'),
+  'weight-gradient': () => import('../../test/kernels/weight-gradient.test.ts'),
+  'input-gradient': () => import('../../test/kernels/input-gradient.test.ts'),
   'attention-backward': () => import('../../test/kernels/attention-backward.test.ts'),
   'norms-backward': () => import('../../test/kernels/norms-backward.test.ts'),
-  'resample-backward': () => import('../../test/kernels/pixel-resize-backward.test.ts'),
+  'pixel-resize-backward': () => import('../../test/kernels/pixel-resize-backward.test.ts'),
   'noise-backward': () => import('../../test/kernels/noise-backward.test.ts'),
   sums: () => import('../../test/kernels/sums.test.ts'),
   philox: () => import('../../test/kernels/philox.test.ts'),
-  pickhead: () => import('../../test/kernels/pick-head.test.ts'),
-  posterior: () => import('../../test/kernels/dataset-posterior.test.ts'),
+  'pick-head': () => import('../../test/kernels/pick-head.test.ts'),
+  'dataset-posterior': () => import('../../test/kernels/dataset-posterior.test.ts'),
   indexing: () => import('../../test/kernels/indexing.test.ts'),
+  'gemm-tiles': () => import('../../test/kernels/gemm-tiles.test.ts'),
+  storage: () => import('../../test/kernels/storage.test.ts'),
 };
 
 interface Row {
+  /** The name of the test file. */
   readonly op: string;
+  /** '-' for tests that need no device or run on the device's own family. */
   readonly family: string;
   cases: number;
   passed: number;
@@ -50,8 +57,11 @@ interface Failure {
   readonly message: string;
 }
 
+/** Files whose tests compile dozens of kernels each, for which some drivers take minutes. They come last. */
+const SLOW = ['gemm-tiles'];
+
 /** Milliseconds after which a test is abandoned and the devices are closed. */
-const CASE_MS = 30_000;
+const CASE_MS = 60_000;
 
 export interface TestResults {
   readonly table: readonly Row[];
@@ -120,7 +130,7 @@ export async function testKernels(session: Session, step: Step): Promise<TestRes
     queues.push({ key, op, family, next: 0 });
     rows.set(key, {
       op,
-      family: family || 'default',
+      family: family || '-',
       cases: 0,
       passed: 0,
       skipped: 0,
@@ -143,7 +153,8 @@ export async function testKernels(session: Session, step: Step): Promise<TestRes
   // The device's own family, which the product uses, gets the first 60 % of the time.
   const budget = step.left();
   const isOwn = (family: string) => family === own || family === '';
-  const passes = [queues.filter(({ family }) => isOwn(family)), queues];
+  const quick = queues.filter(({ op }) => !SLOW.includes(op));
+  const passes = [quick.filter(({ family }) => isOwn(family)), quick, queues];
   let recollect = false;
   let kept = performance.now();
   for (const [phase, active] of passes.entries()) {

@@ -3,22 +3,12 @@
 import { type KernelShare, kernelShares } from '../../src/bench/kernel-shares.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import { idle, type Launch, prepare, submit } from '../../src/kernels/device/runtime.ts';
-import { type Timing, time, timeEncoded } from '../../src/kernels/device/time.ts';
+import { isDisturbed, type Timing, time, timeEncoded } from '../../src/kernels/device/time.ts';
 import { hasClock, MOST_PASSES, timedPasses } from '../../src/kernels/device/timestamps.ts';
 
-export interface Measured {
-  /** Median milliseconds of a run: device time if there are timestamps, else host time. */
-  readonly ms: number;
-  readonly least: number;
-  readonly most: number;
-  /** Median milliseconds by the clock of the host, including submission and waiting. */
-  readonly wallMs: number;
-  readonly clock: 'device' | 'host';
-  /** Runs per sample. One pass repeats them so that it is long enough to measure. */
-  readonly runs: number;
-  readonly samples: number;
-  /** Milliseconds of the first run, including compilation. */
-  readonly firstMs: number;
+export interface Measured extends Timing {
+  /** Whether other work on the machine disturbed the measurement. */
+  readonly disturbed: boolean;
 }
 
 export interface MeasureOptions {
@@ -37,7 +27,8 @@ export async function measureEncoded(
   { samples = 5, sampleMs = 20, left }: MeasureOptions = {},
 ): Promise<Omit<Measured, 'firstMs'>> {
   const options = { repetitions: samples, repetitionMs: sampleMs, ...(left ? { left } : {}) };
-  return measured(await timeEncoded(device, encode, dispatches, options));
+  const timing = await timeEncoded(device, encode, dispatches, options);
+  return { ...timing, disturbed: isDisturbed(timing) };
 }
 
 /** Compiles launches, runs them once, and times them. */
@@ -47,24 +38,8 @@ export async function measure(
   { samples = 5, sampleMs = 20, left }: MeasureOptions = {},
 ): Promise<Measured> {
   const timing = await time(device, launches, samples, sampleMs, left);
-  return { ...measured(timing), firstMs: timing.firstMs };
+  return { ...timing, disturbed: isDisturbed(timing) };
 }
-
-const measured = ({
-  ms,
-  samples,
-  wallMs,
-  clock,
-  runs,
-}: Omit<Timing, 'firstMs'>): Omit<Measured, 'firstMs'> => ({
-  ms,
-  least: Math.min(...samples),
-  most: Math.max(...samples),
-  wallMs,
-  clock,
-  runs,
-  samples: samples.length,
-});
 
 export interface Profile {
   /** Sum over all launches, each timed in its own pass. */

@@ -159,7 +159,16 @@ function expectRecorded(actual: unknown, label = '') {
       const holds = Object.is(actual, to);
       compare(holds, numbers ? Math.abs(actual - to) : distance(holds), 0, 'the same as', to);
     },
+    toBeUndefined: () => same(undefined),
     toEqual: same,
+    toContain(part: unknown) {
+      const holds = (actual as string | readonly unknown[]).includes(part as never);
+      compare(holds, distance(holds), 0, 'something that contains', part);
+    },
+    toMatch(pattern: RegExp) {
+      const holds = pattern.test(String(actual));
+      compare(holds, distance(holds), 0, 'a text like', pattern);
+    },
     toHaveLength: (length: number) => {
       const holds = (actual as { readonly length: number }).length === length;
       compare(holds, distance(holds), 0, 'a length of', length);
@@ -179,6 +188,16 @@ function expectRecorded(actual: unknown, label = '') {
         (typeof pattern === 'function' && thrown instanceof pattern);
       const holds = thrown !== undefined && matches;
       compare(holds, distance(holds), 0, 'an exception like', pattern);
+    },
+    not: {
+      toContain(part: unknown) {
+        const holds = !(actual as string | readonly unknown[]).includes(part as never);
+        compare(holds, distance(holds), 0, 'nothing that contains', part);
+      },
+      toThrow() {
+        (actual as () => unknown)();
+        compare(true, 0, 0, 'no exception', '');
+      },
     },
   };
 }

@@ -11,7 +11,8 @@ export interface MatrixUnit {
 /** The WebGPU feature that a device with matrix units has. */
 export const MATRIX_FEATURE = 'chromium-experimental-subgroup-matrix';
 
-interface MatrixConfig extends MatrixUnit {
+/** A size of matrix units as Dawn lists it. */
+export interface MatrixConfig extends MatrixUnit {
   readonly componentType: string;
   readonly resultComponentType: string;
 }

@@ -44,7 +44,7 @@ async function readReport(path: string): Promise<ComparedReport> {
   const report = schema.safeParse(parsed(path, text));
   if (!report.success || !report.data.results.some(({ samples }) => samples?.length))
     throw new UsageError(
-      `${path}: expected a report with results that \`bench --json\` wrote, got other JSON`,
+      `${path}: expected a report of a benchmark with the repetitions of its results, got other JSON: measure with \`bench NAME --json FILE\``,
     );
   return report.data as ComparedReport;
 }
