@@ -2,6 +2,9 @@
 
 import { ModelError } from '../../errors.ts';
 
+/** The error for a pickle that goes on after the last byte that was given. */
+export class PickleCutShort extends ModelError {}
+
 /** The most bytes of a line of text. */
 const LONGEST = 1 << 20;
 
@@ -27,9 +30,11 @@ export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let at = start;
   const left = () => bytes.length - at;
-  const refuse = (what: string): ModelError => new ModelError(`${file}: ${what} (byte ${at} of the pickle)`);
+  const place = (what: string) => `${file}: ${what} (byte ${at} of the pickle)`;
+  const refuse = (what: string): ModelError => new ModelError(place(what));
+  const cutShort = (): PickleCutShort => new PickleCutShort(place('the pickle is cut short'));
   const take = (count: number): number => {
-    if (!(count >= 0 && count <= left())) throw refuse('the pickle is cut short');
+    if (!(count >= 0 && count <= left())) throw cutShort();
     at += count;
     return at - count;
   };
@@ -50,6 +55,7 @@ export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
     left,
     /** Returns the error of the current position. */
     refuse,
+    cutShort,
     raw,
     u8,
     u16: () => view.getUint16(take(2), true),
@@ -58,7 +64,7 @@ export function pickleBytes(bytes: Uint8Array, file: string, start: number) {
     /** Reads a length, which is at most that of all bytes. */
     u64() {
       const value = view.getBigUint64(take(8), true);
-      if (value > BigInt(bytes.length)) throw refuse('the pickle is cut short');
+      if (value > BigInt(bytes.length)) throw cutShort();
       return Number(value);
     },
     f64: () => view.getFloat64(take(8)),

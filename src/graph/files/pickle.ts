@@ -46,11 +46,22 @@ interface PickleNames {
   readonly persistent: (id: Pickled) => Pickled;
   /** Returns whether the pickle may mention a name. */
   readonly allows: (name: string) => boolean;
+  /**
+   * Whether what is done to objects beyond giving them a state is ignored, as are entries of dictionaries whose keys are
+   * neither text nor numbers. Otherwise it is an error.
+   */
+  readonly lenient?: boolean;
 }
 
 /**
+ * The most operations of a pickle. Stable Diffusion's training checkpoints have about a million; more values than that would
+ * fill the memory.
+ */
+const MOST_OPERATIONS = 5_000_000;
+
+/**
  * Runs the pickle at `start` of `bytes`. Returns its value and `end`, the first byte after it.
- * @throws ModelError, one sentence that begins with `file`, for a name that is not allowed, an operation outside protocols
+ * @throws PickleCutShort if the pickle goes on after the last byte; ModelError, one sentence that begins with `file`, for a name that is not allowed, an operation outside protocols
  * 0 to 4, and a pickle that is cut short or malformed.
  */
 export function readPickle(
@@ -61,6 +72,7 @@ export function readPickle(
 ): { readonly value: Pickled; readonly end: number } {
   const read = pickleBytes(bytes, file, start);
   const { refuse, raw, u8, u32, u64, number, line, utf8 } = read;
+  const { lenient = false } = names;
   let stack: Pickled[] = [];
   const marked: Pickled[][] = [];
   const memo = new Map<number, Pickled>();
@@ -85,16 +97,23 @@ export function readPickle(
     if (!Array.isArray(value)) throw refuse('expected a list');
     return value;
   };
+  const ignores = (target: Pickled): boolean => lenient && target instanceof PickledObject;
+  const append = (target: Pickled, items: readonly Pickled[]) => {
+    if (ignores(target)) return;
+    const values = list(target);
+    for (const item of items) values.push(item);
+  };
   const fill = (target: Pickled, items: readonly Pickled[]) => {
+    if (ignores(target)) return;
     if (!(target instanceof Map) || items.length % 2 !== 0) throw refuse('expected a dictionary');
     for (let k = 0; k < items.length; k += 2) {
       const key = items[k]!;
-      if (typeof key !== 'string' && typeof key !== 'number')
-        throw refuse('expected text or a number as the key of a dictionary');
-      target.set(key, items[k + 1]!);
+      if (typeof key === 'string' || typeof key === 'number') target.set(key, items[k + 1]!);
+      else if (!lenient) throw refuse('expected text or a number as the key of a dictionary');
     }
   };
   const add = (target: Pickled, items: readonly Pickled[]) => {
+    if (ignores(target)) return;
     if (!(target instanceof Set)) throw refuse('expected a set');
     for (const item of items) target.add(item);
   };
@@ -103,6 +122,7 @@ export function readPickle(
     return new PickledGlobal(name);
   };
   const call = (callable: Pickled, args: Pickled, isNew = false): Pickled => {
+    if (ignores(callable)) return new PickledObject('a result');
     if (!(callable instanceof PickledGlobal)) throw refuse('it calls something that is not a name');
     return names.call(callable, list(args), isNew);
   };
@@ -113,14 +133,16 @@ export function readPickle(
     push(value);
   };
 
-  for (;;) {
+  for (let operations = 0; ; operations++) {
+    if (operations > MOST_OPERATIONS)
+      throw refuse(`expected a pickle of at most ${MOST_OPERATIONS} operations`);
     const op = u8();
     switch (op) {
       case 0x80: // PROTO
         if (u8() > 4) throw refuse('expected a protocol up to 4');
         break;
       case 0x95: // FRAME
-        if (u64() > read.left()) throw refuse('the pickle is cut short');
+        if (u64() > read.left()) throw read.cutShort();
         break;
       case 0x2e: {
         // STOP
@@ -235,14 +257,13 @@ export function readPickle(
       case 0x61: {
         // APPEND
         const item = pop();
-        list(top()).push(item);
+        append(top(), [item]);
         break;
       }
       case 0x65: {
         // APPENDS
         const items = toMark();
-        const target = list(top());
-        for (const item of items) target.push(item);
+        append(top(), items);
         break;
       }
       case 0x7d: // EMPTY_DICT
@@ -333,8 +354,8 @@ export function readPickle(
         const target = top();
         // A dictionary may have attributes as well (a state dict's `_metadata`); they are not entries and are dropped.
         if (target instanceof Map && (state === null || state instanceof Map)) break;
-        if (!(target instanceof PickledObject)) throw refuse('expected an object to receive a state');
-        target.state = state;
+        if (target instanceof PickledObject) target.state = state;
+        else if (!lenient) throw refuse('expected an object to receive a state');
         break;
       }
       case 0x50: // PERSID

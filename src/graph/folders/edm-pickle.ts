@@ -1,10 +1,12 @@
 // Reads EDM's published networks, and state dicts of EDMPrecond from other training code.
 
 import { ModelError } from '../../errors.ts';
+import { product } from '../../numbers.ts';
 import { checkTensors } from '../files/expected-tensors.ts';
+import type { OpenFile } from '../files/files.ts';
 import { type Pickled, PickledObject } from '../files/pickle.ts';
 import type { TensorInfo } from '../files/safetensors.ts';
-import type { SafetensorsDtype } from '../files/safetensors-header.ts';
+import { DTYPE_BITS } from '../files/safetensors-header.ts';
 import type { TensorData } from '../files/tensor-data.ts';
 import { readTorch, TorchTensor } from '../files/torch-file.ts';
 import { edmTensors } from '../networks/edm-unet.ts';
@@ -148,18 +150,24 @@ const FLOATS: ReadonlySet<string> = new Set(['F32', 'F16', 'BF16', 'F64']);
 
 /** Returns a tensor for safetensors; double precision, in which no network is run, becomes single. */
 function dataOf(name: string, tensor: TorchTensor, refuse: (what: string) => Error): TensorData {
-  const { dtype } = tensor.storage;
+  const { dtype, shape } = tensor;
   if (!FLOATS.has(dtype)) throw refuse(`"${name}": expected floating-point numbers, got ${dtype}`);
-  const bytes = tensor.contiguous();
-  if (dtype !== 'F64') return { dtype: dtype as SafetensorsDtype, shape: tensor.shape, data: bytes };
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const single = Float32Array.from({ length: bytes.length / 8 }, (_, k) => view.getFloat64(8 * k, true));
-  return { dtype: 'F32', shape: tensor.shape, data: single };
+  const count = product(shape);
+  const elementBytes = DTYPE_BITS[dtype] / 8;
+  const read = async () => {
+    const bytes = new Uint8Array(count * elementBytes);
+    await tensor.read(0, bytes);
+    return bytes;
+  };
+  if (dtype !== 'F64') return { dtype, shape, data: { byteLength: count * elementBytes, read } };
+  const single = async () => new Uint8Array(new Float32Array(new Float64Array((await read()).buffer)).buffer);
+  return { dtype: 'F32', shape, data: { byteLength: 4 * count, read: single } };
 }
 
 /**
- * Reads a network from the bytes of EDM's pickle (`edm-cifar10-32x32-cond-vp.pkl`, key `ema`) or of a state dict of
- * EDMPrecond (`.pt`). Nothing of the file is executed; `path` is for messages.
+ * Reads a network from EDM's pickle (`edm-cifar10-32x32-cond-vp.pkl`, key `ema`) or of a state dict of
+ * EDMPrecond (`.pt`). Nothing of the file is executed; `path` is for messages. The tensors are read from `file` when they are
+ * written.
  *
  * A state dict does not contain its network's arguments: the architecture is inferred from names and shapes. `given`
  * arguments override those of the file and the inferred ones.
@@ -167,9 +175,9 @@ function dataOf(name: string, tensor: TorchTensor, refuse: (what: string) => Err
  * @throws ModelError, one sentence that begins with `path`, if the file holds anything but tensors and EDM's objects, or
  *   if the tensors are not exactly those of the architecture.
  */
-export function readEdmPickle(bytes: Uint8Array, path: string, given?: EdmArguments): EdmNetwork {
+export async function readEdmPickle(file: OpenFile, path: string, given?: EdmArguments): Promise<EdmNetwork> {
   const refuse = (what: string): ModelError => new ModelError(`${path}: ${what}`);
-  const { tensors, config: own } = networkOf(readTorch(bytes, path), refuse);
+  const { tensors, config: own } = networkOf(await readTorch(file, path), refuse);
   const config = { _class_name: 'EDMPrecond', ...(own ?? inferArguments(tensors)), ...given };
   const data = [...tensors].map(([name, tensor]) => [name, dataOf(name, tensor, refuse)] as const);
   checkArchitecture(path, config, data, own !== undefined || given !== undefined);

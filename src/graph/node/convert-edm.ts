@@ -1,12 +1,13 @@
 // Converting EDM's pickles on disk to model folders.
 
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ModelError } from '../../errors.ts';
 import { product } from '../../numbers.ts';
+import { readWhole } from '../files/files.ts';
 import { parseJson } from '../files/json.ts';
 import { type EdmArguments, readEdmPickle } from '../folders/edm-pickle.ts';
-import { reason } from './folder-files.ts';
+import { fileAt } from './folder-files.ts';
 import { writeSafetensors } from './write-safetensors.ts';
 
 export interface ConvertOptions {
@@ -23,13 +24,8 @@ export interface Converted {
   readonly config: EdmArguments;
 }
 
-const readPath = (path: string): Promise<Uint8Array> =>
-  readFile(path).catch((error: unknown) => {
-    throw new ModelError(`${path}: cannot be read (${reason(error)})`);
-  });
-
 async function readArguments(path: string): Promise<EdmArguments> {
-  const given = parseJson(await readPath(path), path, true);
+  const given = parseJson(await readWhole(...fileAt(path)), path, true);
   if (typeof given !== 'object' || given === null || Array.isArray(given))
     throw new ModelError(`${path}: expected an object of EDMPrecond's arguments`);
   return given as EdmArguments;
@@ -50,14 +46,19 @@ export async function convertEdm(
   out: string,
   { config: configFile, labels }: ConvertOptions = {},
 ): Promise<Converted> {
-  const bytes = await readPath(path);
   const given = configFile === undefined ? undefined : await readArguments(configFile);
-  const { config: own, tensors } = readEdmPickle(bytes, path, given);
-  const id2label = labels && Object.fromEntries(labels.map((label, k) => [k, label]));
-  const config = { ...own, ...(id2label && { id2label }) };
-  await mkdir(out, { recursive: true });
-  await writeSafetensors(join(out, 'model.safetensors'), tensors, [['format', 'pt']]);
-  await writeFile(join(out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
-  const parameters = tensors.reduce((sum, [, { shape }]) => sum + product(shape), 0);
-  return { tensors: tensors.length, parameters, config };
+  const [files, name] = fileAt(path);
+  const file = await files.open(name);
+  try {
+    const { config: own, tensors } = await readEdmPickle(file, path, given);
+    const id2label = labels && Object.fromEntries(labels.map((label, k) => [k, label]));
+    const config = { ...own, ...(id2label && { id2label }) };
+    await mkdir(out, { recursive: true });
+    await writeSafetensors(join(out, 'model.safetensors'), tensors, [['format', 'pt']]);
+    await writeFile(join(out, 'config.json'), `${JSON.stringify(config, null, 2)}\n`);
+    const parameters = tensors.reduce((sum, [, { shape }]) => sum + product(shape), 0);
+    return { tensors: tensors.length, parameters, config };
+  } finally {
+    await file.close();
+  }
 }
