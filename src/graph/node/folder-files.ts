@@ -4,6 +4,7 @@ import { open, readdir } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { ModelError } from '../../errors.ts';
 import type { Files, OpenFile } from '../files/files.ts';
+import { snapshotName } from './hub-cache.ts';
 
 /** Bytes that are asked of the system in one read; some systems refuse 2 GiB and more. */
 const MAX_READ = 1 << 30;
@@ -29,7 +30,7 @@ export function folderFiles(folder: string): Files {
   const pathOf = (name: string): string =>
     name === '' ? folder : isAbsolute(name) ? name : join(folder, name);
   return {
-    name: basename(resolve(folder)),
+    name: snapshotName(folder) ?? basename(resolve(folder)),
     describe: pathOf,
     async list(name) {
       const path = pathOf(name);

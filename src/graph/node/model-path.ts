@@ -1,4 +1,4 @@
-// Finds the folder of a model that is given by path or by name.
+// Finds the folder of a model that is given by path, by name, or by its id in the Hugging Face hub.
 
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { ModelError } from '../../errors.ts';
 import type { Files } from '../files/files.ts';
 import { folderFiles } from './folder-files.ts';
+import { cachedSnapshot, hubCache, hubId, isRepository, snapshotOf } from './hub-cache.ts';
 
 /** The model that is used if none is given. */
 export const DEFAULT_MODEL = 'fashion-mnist-multi-head';
@@ -45,17 +46,25 @@ export async function shippedNames(): Promise<string[]> {
 }
 
 /**
- * Returns the folder of a model that is given by path or by the name of a shipped one. A path that exists
- * takes precedence, and anything with a slash is a path.
- * @throws ModelError listing the shipped models if there is neither.
+ * Returns the folder of a model that is given by path, by the name of a shipped one, or by its id in the Hugging Face hub,
+ * `org/name[@revision]`, if the hub's cache has it. A path that exists takes precedence; nothing is downloaded.
+ * @throws ModelError saying what there is if there is none of them.
  */
 export async function modelFolder(model: string): Promise<string> {
-  if (/[/\\]/.test(model) || (await exists(model))) return model;
+  if (await exists(model)) return (await isRepository(model)) ? snapshotOf(model) : model;
   const names = await shippedNames();
   if (names.includes(model)) return shippedPath(model);
+  const id = hubId(model);
+  const cached = id && (await cachedSnapshot(id));
+  if (cached) return cached;
+  if (id?.id.includes('/'))
+    throw new ModelError(
+      `${model}: no such folder, and the Hugging Face cache ${hubCache()} has no model of this name; give the path of a model, or download one with "hf download ${id.id}${id.revision === undefined ? '' : ` --revision ${id.revision}`}"`,
+    );
+  if (/[/\\]/.test(model)) return model;
   throw new ModelError(
     names.length > 0
-      ? `no model "${model}": expected a model folder, or one of the shipped models ${names.join(', ')}`
+      ? `no model "${model}": expected a model folder, or one of the shipped models ${names.join(', ')}, or org/name of a model in the Hugging Face cache`
       : `no model folder "${model}", and the shipped models are not next to this code, perhaps because it was bundled: give a path, such as node_modules/diffclass-stream/weights/${DEFAULT_MODEL}`,
   );
 }

@@ -9,13 +9,15 @@ export { DEFAULT_MODEL } from '../../../graph/node/model-path.ts';
 export const SHIPPED = shippedFolder()!;
 
 /**
- * Returns the folder of a model that is given by path or by the name of a shipped one.
- * @throws UsageError listing the shipped models if there is neither.
+ * Returns the folder of a model that is given by path, by the name of a shipped one, or by its id in the Hugging Face hub.
+ * @throws UsageError listing the shipped models if there is no model of a name, ModelError if there is none of an id.
  */
 export async function modelFolder(model: string): Promise<string> {
   try {
     return await findFolder(model);
   } catch (error) {
-    throw error instanceof ModelError ? new UsageError(`--model: ${error.message}`) : error;
+    if (error instanceof ModelError && !model.includes('/'))
+      throw new UsageError(`--model: ${error.message}`);
+    throw error;
   }
 }
