@@ -83,10 +83,33 @@ describe('describeModel', () => {
     expect(cost).toBeUndefined();
     expect(networks[0]).toMatchObject({ part: 'unet', dtypes: { F32: 717_505 } });
     expect(problems).toEqual([
+      expect.stringMatching(/scheduler_config\.json: expected prediction_type .*, got "flow"$/),
       expect.stringMatching(/missing tensor "conv_in\.bias"; unexpected tensor "conv_in\.shift"/),
       expect.stringMatching(/vae: no such folder$/),
-      expect.stringMatching(/scheduler_config\.json: expected prediction_type .*, got "flow"$/),
     ]);
+  });
+
+  it('finds nothing wrong with a model without classes, and says what it is for', async () => {
+    const folder = copy();
+    editJson(join(folder, 'model_index.json'), (index) => {
+      delete index.id2label;
+    });
+    editJson(join(folder, 'unet/config.json'), (config) => {
+      delete config.num_class_embeds;
+    });
+    const weights = join(folder, 'unet/diffusion_pytorch_model.safetensors');
+    const file = await openSafetensors(weights);
+    const tensors: [string, TensorData][] = [];
+    for (const { name, shape } of file.tensors.values())
+      if (name !== 'class_embedding.weight')
+        tensors.push([name, { dtype: 'F32', shape, data: await file.readF32(name) }]);
+    await file.close();
+    await writeSafetensors(weights, tensors);
+    const { problems, note, model, cost } = await describeModel(folder);
+    expect(problems).toEqual([]);
+    expect(note).toMatch(/^the model has no classes, so it cannot classify; purify takes it/);
+    expect(model?.labels).toEqual([]);
+    expect(cost?.flop).toBeGreaterThan(0);
   });
 
   it('lists a missing scheduler once, even if another fault comes first', async () => {

@@ -23,6 +23,19 @@ describe('candidates', () => {
     expect(() => candidatesByName(['POLISH'], ['polish', 'Polish'])).toThrow('no class "POLISH"');
   });
 
+  test('are found by number if no class has that name, so that each of several with one name can be chosen', () => {
+    const labels = ['crane', 'fox', 'crane', '1'];
+    expect(candidatesByName(['2', '0', '1'], labels)).toEqual([
+      { label: 'crane', classidx: 2 },
+      { label: 'crane', classidx: 0 },
+      { label: '1', classidx: 3 },
+    ]);
+    expect(() => candidatesByName(['crane'], labels)).toThrow(
+      '--labels: "crane" is the name of the classes 0 and 2; give the number of the one that is meant',
+    );
+    expect(() => candidatesByName(['4'], labels)).toThrow('the model has no class "4"');
+  });
+
   test('are rejected for an unknown name, with the nearest one, and for a repeated name', () => {
     expect(() => candidatesByName(['foxx'], LABELS)).toThrow(
       'the model has no class "foxx"; the nearest is "fox"',

@@ -6,6 +6,7 @@ import { ModelError, UnsupportedError } from '../../errors.ts';
 import type { Files } from '../files/files.ts';
 import { checked, quote } from '../files/json.ts';
 import { readCard } from '../folders/card.ts';
+import { id2labelSchema } from '../folders/labels.ts';
 import { coefficients, readSchedule, type Schedule } from '../folders/schedule.ts';
 import { findWeights } from '../folders/weights.ts';
 import type { Level } from '../model.ts';
@@ -26,7 +27,7 @@ const schema = z.object({
   text_encoder: component.optional(),
   tokenizer: component.optional(),
   transformer: component.optional(),
-  id2label: z.record(z.string(), z.string()).nullish(),
+  id2label: id2labelSchema,
   /** Set for a pixel model whose last convolution predicts for every class; by default its channels tell. */
   multi_head: z.boolean().nullish(),
 });

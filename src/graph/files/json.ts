@@ -3,6 +3,7 @@
 import type { ZodError, ZodType } from 'zod';
 import { ModelError } from '../../errors.ts';
 import { type Files, readWhole } from './files.ts';
+import { wrongContent } from './wrong-content.ts';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
@@ -88,9 +89,12 @@ function decoded(token: string): string {
 /**
  * Parses UTF-8 JSON. Python writes infinities without quotes (`"lambda_min_clipped": -Infinity` in scheduler files); with
  * `python` they become strings, so that a schema that expects a number there still refuses them.
- * @throws ModelError naming `file` if it is not JSON or one of its objects holds a key twice.
+ * @throws ModelError naming `file` if it is not JSON or one of its objects holds a key twice. It says so if the file is a
+ * Git LFS pointer or a page of a web site.
  */
 export function parseJson(bytes: Uint8Array, file: string, python = false): unknown {
+  const wrong = wrongContent(bytes);
+  if (wrong) throw new ModelError(`${file}: ${wrong}`);
   let text: string;
   try {
     text = utf8.decode(bytes);

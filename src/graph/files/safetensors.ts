@@ -10,6 +10,7 @@ import { product } from '../../numbers.ts';
 import { type Files, nameIn, type OpenFile } from './files.ts';
 import { checked, quote, readJson } from './json.ts';
 import { DTYPE_BITS, headerLength, parseHeader, type TensorInfo } from './safetensors-header.ts';
+import { TELLING_BYTES, wrongContent } from './wrong-content.ts';
 
 export type { SafetensorsDtype, TensorInfo } from './safetensors-header.ts';
 
@@ -59,9 +60,11 @@ async function openOne(files: Files, name: string): Promise<TensorFile> {
   const path = files.describe(name);
   const file = await files.open(name);
   try {
-    const prefix = new Uint8Array(Math.min(8, file.size));
-    await readAt(file, path, 0, prefix);
-    const json = new Uint8Array(headerLength(prefix, path, file.size));
+    const first = new Uint8Array(Math.min(TELLING_BYTES, file.size));
+    await readAt(file, path, 0, first);
+    const wrong = wrongContent(first);
+    if (wrong) throw new ModelError(`${path}: ${wrong}`);
+    const json = new Uint8Array(headerLength(first.subarray(0, 8), path, file.size));
     await readAt(file, path, 8, json);
     const { tensors, metadata } = parseHeader(json, path, file.size);
     return singleFile(path, tensors, metadata, file);

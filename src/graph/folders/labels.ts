@@ -1,9 +1,16 @@
 // Names of a model's classes.
 
+import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
 import { quote } from '../files/json.ts';
 import type { UNet2DConfig } from '../networks/unet2d-config.ts';
 import type { Card } from './card.ts';
+
+/** Checks an `id2label`: an object of the names by their numbers, or a list of names, whose numbers are their places. */
+export const id2labelSchema = z.preprocess(
+  (value) => (Array.isArray(value) ? Object.fromEntries(value.entries()) : value),
+  z.record(z.string(), z.string()).nullish(),
+);
 
 /**
  * Returns the names of a UNet's classes: those of `id2label` for all numbers 0 .. N-1, or the numbers themselves if there
@@ -60,6 +67,11 @@ export function namedLabels(
   const stray = Object.keys(id2label).find((key) => !/^(?:0|[1-9]\d*)$/.test(key) || Number(key) >= count);
   if (stray !== undefined)
     throw refuse(`expected the keys 0 to ${count - 1} in id2label, got ${quote(stray)}`);
+  const inOrder = Array.from({ length: given }, (_, i) => String(i)).every((key) => key in id2label);
+  if (given < count && inOrder)
+    throw refuse(
+      `id2label names ${given} classes, but the network has ${count}; name all of them, or write "classes": ${given} in card.json if the others are no classes`,
+    );
   return Array.from({ length: count }, (_, i) => {
     const label = id2label[String(i)];
     if (label === undefined)

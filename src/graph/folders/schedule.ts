@@ -4,6 +4,7 @@
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
+import { className } from '../files/class-name.ts';
 import { checked, jsonReader, quote } from '../files/json.ts';
 
 /** What the network's output means: the noise eps, v = a eps - b x0, or the image x0. */
@@ -20,6 +21,8 @@ export interface Schedule {
    */
   readonly alphasCumprod: Float64Array;
   readonly predictionType: PredictionType;
+  /** The sampler's `variance_type`, such as learned_range; undefined if the file has none. */
+  readonly varianceType?: string;
 }
 
 /** x_t = a x0 + b eps, and the network's eps_hat = alpha output + beta x_t. */
@@ -35,6 +38,7 @@ type BetaSchedule = 'linear' | 'scaled_linear' | 'squaredcos_cap_v2' | 'sigmoid'
 interface SchedulerClass {
   readonly betaStart: number;
   readonly betaEnd: number;
+  /** The first one is the default. */
   readonly schedules: readonly BetaSchedule[];
   /** What alphaBar of the last timestep becomes under `rescale_betas_zero_snr`; undefined if the class has no such key. */
   readonly zeroSnr?: number;
@@ -43,12 +47,20 @@ interface SchedulerClass {
 const common: readonly BetaSchedule[] = ['linear', 'scaled_linear', 'squaredcos_cap_v2'];
 const plain: SchedulerClass = { betaStart: 0.0001, betaEnd: 0.02, schedules: common };
 const karras: SchedulerClass = { betaStart: 0.00085, betaEnd: 0.012, schedules: common };
+const consistency: SchedulerClass = {
+  ...karras,
+  schedules: ['scaled_linear', 'linear', 'squaredcos_cap_v2'],
+  zeroSnr: 0,
+};
 /** Samplers that divide by alphaBar keep it at the smallest f16 instead of 0. */
 const almostZero = 2 ** -24;
 
 const classes: ReadonlyMap<string, SchedulerClass> = new Map([
   ['DDPMScheduler', { ...plain, schedules: [...common, 'sigmoid', 'laplace'], zeroSnr: 0 }],
+  ['DDPMParallelScheduler', { ...plain, schedules: [...common, 'sigmoid', 'laplace'], zeroSnr: 0 }],
   ['DDIMScheduler', { ...plain, zeroSnr: 0 }],
+  ['DDIMParallelScheduler', { ...plain, zeroSnr: 0 }],
+  ['DDIMInverseScheduler', { ...plain, zeroSnr: 0 }],
   ['PNDMScheduler', plain],
   ['LMSDiscreteScheduler', plain],
   ['EulerDiscreteScheduler', { ...plain, zeroSnr: almostZero }],
@@ -58,20 +70,25 @@ const classes: ReadonlyMap<string, SchedulerClass> = new Map([
   ['KDPM2AncestralDiscreteScheduler', karras],
   ['DPMSolverSDEScheduler', karras],
   ['DPMSolverMultistepScheduler', { ...plain, zeroSnr: almostZero }],
+  ['DPMSolverMultistepInverseScheduler', plain],
   ['DPMSolverSinglestepScheduler', plain],
+  ['SASolverScheduler', plain],
+  ['LCMScheduler', consistency],
+  ['TCDScheduler', consistency],
   ['DEISMultistepScheduler', plain],
   ['UniPCMultistepScheduler', { ...plain, zeroSnr: almostZero }],
 ]);
 
 const beta = z.number().min(0).max(1);
 const fields = z.object({
-  _class_name: z.string(),
+  _class_name: className,
   num_train_timesteps: z.int().min(1).max(100_000).default(1000),
   beta_start: beta.optional(),
   beta_end: beta.optional(),
-  beta_schedule: z.string().default('linear'),
+  beta_schedule: z.string().optional(),
   trained_betas: z.array(beta).nullish(),
   prediction_type: z.string().default('epsilon'),
+  variance_type: z.string().nullish(),
   rescale_betas_zero_snr: z.boolean().nullish(),
   use_flow_sigmas: z.boolean().nullish(),
   timestep_type: z.string().nullish(),
@@ -103,10 +120,11 @@ export function parseSchedule(config: unknown, file: string): Schedule {
       throw refuse(`expected ${steps} trained_betas as num_train_timesteps, got ${got.trained_betas.length}`);
     betas = Float32Array.from(got.trained_betas);
   } else {
-    const name = known.schedules.find((schedule) => schedule === got.beta_schedule);
+    const given = got.beta_schedule ?? known.schedules[0];
+    const name = known.schedules.find((schedule) => schedule === given);
     if (!name)
       throw refuse(
-        `expected beta_schedule ${known.schedules.join(', ')} of ${got._class_name}, got ${quote(got.beta_schedule)}`,
+        `expected beta_schedule ${known.schedules.join(', ')} of ${got._class_name}, got ${quote(given)}`,
       );
     betas = makeBetas(name, got.beta_start ?? known.betaStart, got.beta_end ?? known.betaEnd, steps);
   }
@@ -121,7 +139,13 @@ export function parseSchedule(config: unknown, file: string): Schedule {
     throw refuse('the betas give no noise schedule');
   if (predictionType === 'sample' && alphasCumprod[0] === 1)
     throw refuse('prediction_type sample needs noise at timestep 0, but its beta is 0');
-  return { numTrainTimesteps: steps, alphasCumprod, predictionType };
+  const varianceType = got.variance_type ?? undefined;
+  return {
+    numTrainTimesteps: steps,
+    alphasCumprod,
+    predictionType,
+    ...(varianceType !== undefined && { varianceType }),
+  };
 }
 
 /**

@@ -6,15 +6,16 @@ import { product } from '../../numbers.ts';
 import { costOf } from '../core/cost.ts';
 import { trace } from '../evaluation/evaluation.ts';
 import type { ModelIndex, NetworkPart, Part } from '../families/family.ts';
+import { className } from '../files/class-name.ts';
 import { type Files, nameIn } from '../files/files.ts';
 import { readJson } from '../files/json.ts';
 import { openTensorFile } from '../files/safetensors.ts';
 import { type PredictionType, readSchedule } from '../folders/schedule.ts';
 import { findWeights } from '../folders/weights.ts';
 import type { ModelSummary } from '../model-summary.ts';
-import { FAMILIES } from './families.ts';
+import { FAMILIES, readModelConfig, requireClasses } from './families.ts';
 import { type LoadOptions, loadModel } from './open-model.ts';
-import { readSummary } from './summarise.ts';
+import { summarise } from './summarise.ts';
 
 /** One network of a folder. */
 export interface NetworkDescription {
@@ -60,7 +61,9 @@ export interface Description {
   readonly model?: ModelSummary;
   readonly networks: readonly NetworkDescription[];
   readonly cost?: EvaluationCost;
-  /** Everything that is missing, unexpected or not supported, one sentence each. */
+  /** Set for a model that is in order but cannot classify: it says why, and which commands take the model. */
+  readonly note?: string;
+  /** Everything that is missing, unexpected or not supported, one sentence each; first what opening the model throws. */
   readonly problems: readonly string[];
 }
 
@@ -85,7 +88,7 @@ function newProblems() {
 
 type Problems = ReturnType<typeof newProblems>;
 
-/** Returns the keys of a JSON object; none if the file is missing or broken, which `readSummary` reports. */
+/** Returns the keys of a JSON object; none if the file is missing or broken, which `readStated` reports. */
 async function keysOf(files: Files, name: string): Promise<Readonly<Record<string, unknown>>> {
   try {
     const value = await readJson(files, name);
@@ -99,8 +102,7 @@ async function keysOf(files: Files, name: string): Promise<Readonly<Record<strin
 async function indexOf(files: Files, present: ReadonlySet<string>): Promise<ModelIndex> {
   const name = present.has('model_index.json') ? 'model_index.json' : 'config.json';
   const json = await keysOf(files, name);
-  const className = typeof json._class_name === 'string' ? json._class_name : undefined;
-  return { name, json, className, present };
+  return { name, json, className: className.safeParse(json._class_name).data, present };
 }
 
 /** Returns the parts that any family knows, each once, in the order of the index. */
@@ -180,15 +182,34 @@ export const totalFlop = (
   { evaluations, views }: { readonly evaluations: number; readonly views: number },
 ): number => views * sharedFlop + evaluations * (flop - sharedFlop);
 
+/**
+ * Reads what a model states about itself. A model without classes that predicts without one is in order; `note` then says
+ * what it is for.
+ */
+async function readStated(files: Files): Promise<{ summary: ModelSummary; note?: string }> {
+  const read = await readModelConfig(files);
+  const { labels, conditioning, nullClass } = read.family.candidates(read.config);
+  const summary = summarise(read);
+  if (conditioning === 'text' || labels.length > 0 || nullClass === undefined) {
+    requireClasses(read);
+    return { summary };
+  }
+  return {
+    summary,
+    note: 'the model has no classes, so it cannot classify; purify takes it, because that needs none',
+  };
+}
+
 /** Describes a model in any state: all its faults are listed in `problems`. */
 export async function describeFiles(files: Files, options: LoadOptions): Promise<Description> {
   const problems = newProblems();
-  // If the folder cannot be read, `readSummary` reports it.
+  // If the folder cannot be read, `readStated` reports it.
   const present = new Set(await files.list('').catch(() => undefined));
   const index = await indexOf(files, present);
   const parts = partsOf(index);
   const isPipeline = index.name === 'model_index.json' || FAMILIES.some((family) => family.recognise(index));
-  const className = isPipeline ? index.className : undefined;
+  const pipeline = isPipeline ? index.className : undefined;
+  const read = await problems.try(() => readStated(files));
   const networks: NetworkDescription[] = [];
   for (const part of parts) {
     if (!('network' in part)) continue;
@@ -203,19 +224,24 @@ export async function describeFiles(files: Files, options: LoadOptions): Promise
   const schedule = present.has('scheduler')
     ? await problems.try(() => readSchedule(files, 'scheduler/scheduler_config.json'))
     : undefined;
-  const summary = await problems.try(() => readSummary(files));
   const schedulerReported = [...problems.found].some((problem) =>
     problem.includes(files.describe('scheduler')),
   );
   if (Object.hasOwn(index.json as object, 'scheduler') && !present.has('scheduler') && !schedulerReported)
     problems.found.add(`${files.describe('scheduler')}: no such folder`);
-  const cost = problems.found.size === 0 ? await problems.try(() => costOfFiles(files, options)) : undefined;
+  const cost =
+    problems.found.size === 0
+      ? await problems.try(() =>
+          costOfFiles(files, read?.note === undefined ? options : { ...options, unconditional: true }),
+        )
+      : undefined;
   return {
     name: files.name,
     path: files.describe(''),
-    ...(className === undefined ? {} : { pipeline: className }),
+    ...(pipeline === undefined ? {} : { pipeline }),
     ...(schedule ? { predictionType: schedule.predictionType } : {}),
-    ...(summary ? { model: summary } : {}),
+    ...(read ? { model: read.summary } : {}),
+    ...(read?.note === undefined ? {} : { note: read.note }),
     networks,
     ...(cost ? { cost } : {}),
     problems: [...problems.found],

@@ -8,6 +8,7 @@ import type { Family, ModelConfig, ModelIndex } from '../families/family.ts';
 import { optimalFamily } from '../families/optimal/optimal-family.ts';
 import { pixelFamily } from '../families/pixel/pixel-family.ts';
 import { textFamily } from '../families/text/text-family.ts';
+import { className, isCustom } from '../files/class-name.ts';
 import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 import { entries } from '../folders/weights.ts';
@@ -36,6 +37,9 @@ const noModel = (files: Files): ModelError =>
     `${files.describe('model_index.json')}: no such file; expected a model folder as diffusers saves it, or one with the config.json of EDMPrecond`,
   );
 
+const pipelineIndex = z.object({ _class_name: className });
+const networkIndex = z.object({ _class_name: className.optional() });
+
 /**
  * Reads the file that says what a model is.
  * @throws ModelError if there is no such file, or it is not in order.
@@ -45,12 +49,12 @@ async function readIndex(files: Files): Promise<ModelIndex> {
   const name = ['model_index.json', 'config.json'].find((file) => present.has(file)) as ModelIndex['name'];
   if (!name) throw noModel(files);
   const json = await readJson(files, name);
-  const className = name === 'model_index.json' ? z.string() : z.string().optional();
   return {
     name,
     json,
     present,
-    className: checked(z.object({ _class_name: className }), json, files.describe(name))._class_name,
+    className: checked(name === 'model_index.json' ? pipelineIndex : networkIndex, json, files.describe(name))
+      ._class_name,
   };
 }
 
@@ -59,7 +63,7 @@ function unrecognised(files: Files, { name, className }: ModelIndex): ModelError
   const file = files.describe(name);
   if (name === 'model_index.json')
     return new ModelError(
-      `${file}: ${quote(className)} is ${UNSUPPORTED.get(className!) ?? 'a pipeline that is not supported'}; expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline`,
+      `${file}: ${quote(className)} is ${isCustom(className) ? 'a pipeline with code of its own, which is not run' : (UNSUPPORTED.get(className!) ?? 'a pipeline that is not supported')}; expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline`,
     );
   if (className !== undefined)
     return new ModelError(

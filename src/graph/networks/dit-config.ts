@@ -2,6 +2,7 @@
 // is read too. Values that do not belong to a DiT are refused by name.
 
 import { z } from 'zod';
+import { className } from '../files/class-name.ts';
 import { jsonReader } from '../files/json.ts';
 import { count, layerCount, readKeys } from './unet-keys.ts';
 
@@ -71,7 +72,8 @@ export const readDitConfig = jsonReader(parseDitConfig);
 
 /** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
 export function parseDitConfig(config: unknown, file: string): DitConfig {
-  const isGeneral = (config as { _class_name?: unknown } | null)?._class_name === 'Transformer2DModel';
+  const given = (config as { _class_name?: unknown } | null)?._class_name;
+  const isGeneral = className.safeParse(given).data === 'Transformer2DModel';
   const { got, refuse, choose } = isGeneral
     ? readKeys(config, file, 'Transformer2DModel', general)
     : readKeys(config, file, 'DiTTransformer2DModel', named);

@@ -6,6 +6,7 @@
 
 import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
+import { className as oneName } from '../files/class-name.ts';
 import { checked, quote } from '../files/json.ts';
 import type { UNetConfig } from './unet-config.ts';
 
@@ -74,7 +75,7 @@ export function readKeys<Keys extends z.ZodRawShape>(
   const got = checked(z.object(keys), config, file);
   const refuse: Refuse = (what) => new ModelError(`${file}: ${what}`);
   for (const [key, value] of Object.entries(config as object)) {
-    if (key === '_class_name' && value !== className)
+    if (key === '_class_name' && oneName.safeParse(value).data !== className)
       throw refuse(`_class_name: expected ${className}, got ${quote(value)}`);
     const known = Object.hasOwn(keys, key) || key.startsWith('_') || emaKeys.has(key);
     if (!known && value !== null && value !== false)

@@ -57,6 +57,11 @@ const readPixelModel = async (path: string): Promise<PixelConfig> => {
 const unetWith = (changes: Record<string, unknown>): Files => ({
   'unet/config.json': { ...unet, ...changes },
 });
+const varianceType = (variance_type: string): Files => ({
+  'scheduler/scheduler_config.json': { _class_name: 'DDPMScheduler', variance_type },
+});
+const LFS_POINTER =
+  'version https://git-lfs.github.com/spec/v1\noid sha256:0123456789abcdef\nsize 3438167540\n';
 const indexWith = (changes: Record<string, unknown>): Files => ({
   'model_index.json': { ...index, ...changes },
 });
@@ -86,6 +91,7 @@ describe('readModelConfig', () => {
 
   it.each<[what: string, changes: Files, labels: string[]]>([
     ['no id2label: the numbers', indexWith({ id2label: undefined }), ['0', '1', '2']],
+    ['a list of names', indexWith({ id2label: ['eins', 'zwei', 'drei'] }), ['eins', 'zwei', 'drei']],
     ['a null class', { ...unetWith({ num_class_embeds: 4 }) }, ['zero', 'one', 'two']],
     [
       'a card with the number of classes',
@@ -96,6 +102,32 @@ describe('readModelConfig', () => {
     ['no classes', { ...unetWith({ num_class_embeds: null }), ...indexWith({ id2label: null }) }, []],
   ])('labels: %s', async (_what, changes, labels) => {
     expect((await readPixelModel(await write(changes))).labels).toEqual(labels);
+  });
+
+  it('reads class names that are lists', async () => {
+    const changes = {
+      ...unetWith({ _class_name: ['diffusers', 'UNet2DModel'] }),
+      ...indexWith({ _class_name: ['diffusers', 'DDPMPipeline'] }),
+      'scheduler/scheduler_config.json': { _class_name: ['diffusers', 'LCMScheduler'] },
+    };
+    expect((await readPixelModel(await write(changes))).schedule.numTrainTimesteps).toBe(1000);
+  });
+
+  it('takes the first half of twice the channels for the prediction, if the scheduler does not contradict', async () => {
+    const unet = unetWith({ out_channels: 2 });
+    const headless = unetWith({ out_channels: 2, num_class_embeds: null });
+    const two = indexWith({ id2label: { 0: 'a', 1: 'b' } });
+    const pixel = async (...changes: Files[]) => readPixelModel(await write(Object.assign({}, ...changes)));
+    expect(await pixel(unet)).toMatchObject({ labels: ['zero', 'one', 'two'] });
+    expect((await pixel(unet, varianceType('learned_range'))).heads).toBeUndefined();
+    expect((await pixel(unet, varianceType('learned'))).heads).toBeUndefined();
+    // Two outputs of a network without a class input are heads, unless the scheduler has learned variances.
+    expect((await pixel(headless, two)).heads).toBe(2);
+    expect(
+      (await pixel(headless, two, indexWith({ id2label: null }), varianceType('learned'))).heads,
+    ).toBeUndefined();
+    const stated = indexWith({ id2label: { 0: 'a', 1: 'b' }, multi_head: true });
+    expect((await pixel(headless, stated, varianceType('learned'))).heads).toBe(2);
   });
 
   it('recognises a multi-head model by its channels or by `multi_head`', async () => {
@@ -221,7 +253,7 @@ describe('readModelConfig', () => {
     [
       'far too few labels',
       unetWith({ num_class_embeds: 10 }),
-      'model_index.json: expected all of 0 to 9 in id2label, got 3 classes without 3',
+      'model_index.json: id2label names 3 classes, but the network has 10; name all of them, or write "classes": 3 in card.json if the others are no classes',
     ],
     [
       'a label that is no number',
@@ -251,14 +283,34 @@ describe('readModelConfig', () => {
       'unet/config.json: sample_size is missing; a pixel model needs the size of its images',
     ],
     [
-      'learned variances',
-      unetWith({ out_channels: 2 }),
-      'unet/config.json: expected out_channels 1 as in_channels, got 2 (learned variances are not supported)',
+      'twice the channels and a fixed variance',
+      { ...unetWith({ out_channels: 2 }), ...varianceType('fixed_small') },
+      'unet/config.json: expected out_channels 1 as in_channels, got 2 (twice as many are predictions and variances, but the scheduler\'s variance_type is "fixed_small")',
     ],
     [
-      'learned variances of a network without classes',
-      unetWith({ out_channels: 2, num_class_embeds: null }),
-      'unet/config.json: expected out_channels 1 as in_channels, got 2 (learned variances are not supported; a multi-head model names its classes in id2label)',
+      'other channels of a network without classes',
+      unetWith({ out_channels: 5, num_class_embeds: null }),
+      'unet/config.json: expected out_channels 1 as in_channels, got 5; a multi-head model names its classes in id2label',
+    ],
+    [
+      'a pipeline with code of its own',
+      indexWith({ _class_name: ['my_pipeline', 'MyPipeline'] }),
+      /^model_index\.json: "my_pipeline\.MyPipeline" is a pipeline with code of its own, which is not run; expected Stable/,
+    ],
+    [
+      'names with a gap',
+      { ...unetWith({ num_class_embeds: 4 }), ...indexWith({ id2label: { 0: 'a', 1: 'b', 3: 'd' } }) },
+      'model_index.json: expected all of 0 to 3 in id2label, got 3 classes without 2',
+    ],
+    [
+      'a Git LFS pointer',
+      { 'scheduler/scheduler_config.json': LFS_POINTER },
+      'scheduler/scheduler_config.json: is a Git LFS pointer, not the file itself; fetch the file with "git lfs pull"',
+    ],
+    [
+      'a page of a web site',
+      { 'unet/config.json': '\uFEFF\n<!DOCTYPE html><html>' },
+      'unet/config.json: is a page of a web site that was saved in place of the file; download the file itself',
     ],
     [
       'heads of a network that is conditioned on a class',

@@ -329,3 +329,15 @@ describe('hostile files', () => {
     expect(refused).toBeGreaterThan(200);
   }, 60_000);
 });
+
+describe('what is often found in place of weights', () => {
+  const text = (value: string): Uint8Array => new TextEncoder().encode(value);
+  it.each([
+    ['version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3438167540\n', 'is a Git LFS pointer'],
+    ['<!DOCTYPE html>\n<html lang="en">', 'is a page of a web site'],
+    ['\n <html>', 'is a page of a web site'],
+    ['<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', 'is a page of a web site'],
+  ])('%j', async (content, message) => {
+    expect(await refusal(text(content))).toMatch(new RegExp(`^${message}`));
+  });
+});

@@ -7,7 +7,7 @@ import { ModelError, UnsupportedError } from '../../../errors.ts';
 import type { Files } from '../../files/files.ts';
 import { checked } from '../../files/json.ts';
 import { type Card, readCard } from '../../folders/card.ts';
-import { headLabels, namedLabels } from '../../folders/labels.ts';
+import { headLabels, id2labelSchema, namedLabels } from '../../folders/labels.ts';
 import { findWeights, type WeightFile } from '../../folders/weights.ts';
 import type { Level } from '../../model.ts';
 import type { EdmConfig } from '../../networks/edm-config.ts';
@@ -105,8 +105,7 @@ export const edmFamily: Family<EdmModelConfig> = {
   async config(files, { name, json, present }) {
     const file = files.describe(name);
     const network = parseEdmConfig(json, file);
-    const schema = z.object({ id2label: z.record(z.string(), z.string()).nullish() });
-    const { id2label } = checked(schema, json, file);
+    const { id2label } = checked(z.object({ id2label: id2labelSchema }), json, file);
     const card = await readCard(files, undefined);
     return {
       files,

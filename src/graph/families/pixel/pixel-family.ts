@@ -2,8 +2,10 @@
 // class.
 
 import { ModelError, UnsupportedError } from '../../../errors.ts';
+import { quote } from '../../files/json.ts';
 import { parametersOf } from '../../files/parameters.ts';
 import { classLabels, headLabels } from '../../folders/labels.ts';
+import type { Schedule } from '../../folders/schedule.ts';
 import { unet2dTensors } from '../../networks/unet2d.ts';
 import { readUNet2DConfig, type UNet2DConfig } from '../../networks/unet2d-config.ts';
 import type { Family } from '../family.ts';
@@ -21,20 +23,38 @@ import { type PixelNetworkConfig, pixelNetwork } from './pixel-network.ts';
 /** A pixel model without its weights. */
 export interface PixelConfig extends PipelineConfig, PixelNetworkConfig {}
 
+/** Returns whether a scheduler says that the network also predicts variances. */
+const saysVariances = ({ varianceType }: Schedule): boolean =>
+  varianceType === 'learned' || varianceType === 'learned_range';
+
+/**
+ * Returns whether a network predicts a variance per value (Nichol and Dhariwal 2021) after its prediction, in as many
+ * channels. The scheduler says so, or it says nothing about variances (DDIM and most samplers have no `variance_type`):
+ * diffusers has no other meaning for twice the channels. If it says that the variance is fixed, the two do not fit.
+ */
+const hasVariances = ({ inChannels, outChannels }: UNet2DConfig, schedule: Schedule): boolean =>
+  outChannels === 2 * inChannels && (saysVariances(schedule) || schedule.varianceType === undefined);
+
 /**
  * Returns the heads of a multi-head network (Chen et al. 2024, section on multi-head diffusion): out_channels / in_channels
  * if `multi_head` is set, or if a network without a class input has as many heads as id2label has names, or one more.
+ * A scheduler with learned variances says that two outputs are not heads.
  * @throws ModelError if `multi_head` is set for a network that has no heads.
  */
 function headsOf(
   { multiHead, id2label, indexFile }: Pipeline,
   unet: UNet2DConfig,
   unetFile: string,
+  schedule: Schedule,
 ): number | undefined {
   const heads = unet.outChannels / unet.inChannels;
   const named = Object.keys(id2label ?? {}).length;
   if (!multiHead) {
-    const known = unet.classEmbedding === 'none' && named > 1 && (heads === named || heads === named + 1);
+    const known =
+      !saysVariances(schedule) &&
+      unet.classEmbedding === 'none' &&
+      named > 1 &&
+      (heads === named || heads === named + 1);
     return known && multiHead !== false ? heads : undefined;
   }
   if (unet.classEmbedding !== 'none')
@@ -64,12 +84,12 @@ export const pixelFamily: Family<PixelConfig> = {
     const unet = await readUNet2DConfig(files, 'unet/config.json');
     if (!unet.sampleSize)
       throw new ModelError(`${unetFile}: sample_size is missing; a pixel model needs the size of its images`);
-    const heads = headsOf(pipeline, unet, unetFile);
-    if (heads === undefined && unet.outChannels !== unet.inChannels)
-      throw new ModelError(
-        `${unetFile}: expected out_channels ${unet.inChannels} as in_channels, got ${unet.outChannels} (learned variances are not supported${unet.classEmbedding === 'none' ? '; a multi-head model names its classes in id2label' : ''})`,
-      );
     const common = await pipeline.common('unet');
+    const heads = headsOf(pipeline, unet, unetFile, common.schedule);
+    if (heads === undefined && unet.outChannels !== unet.inChannels && !hasVariances(unet, common.schedule))
+      throw new ModelError(
+        `${unetFile}: expected out_channels ${unet.inChannels} as in_channels, got ${unet.outChannels}${common.schedule.varianceType === undefined ? '' : ` (twice as many are predictions and variances, but the scheduler's variance_type is ${quote(common.schedule.varianceType)})`}${unet.classEmbedding === 'none' ? '; a multi-head model names its classes in id2label' : ''}`,
+      );
     const { id2label, indexFile } = pipeline;
     if (heads === undefined)
       return { ...common, unet, labels: classLabels(id2label, unet, common.card, indexFile) };

@@ -8,7 +8,7 @@ import { integer, names, text } from '../../option-schemas.ts';
 export const MODEL = {
   model: {
     flags: '--model <dir|name>',
-    help: 'a model folder, or the name of a shipped model',
+    help: 'a model folder, the name of a shipped model, or org/name[@revision] in the Hugging Face cache',
     schema: text,
     expected: 'a model folder or the name of a shipped model',
     fallback: DEFAULT_MODEL,

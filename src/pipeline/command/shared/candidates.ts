@@ -27,24 +27,38 @@ export function nearest(text: string, names: readonly string[]): string | undefi
   return ranked.sort((a, b) => a.distance - b.distance)[0]?.name;
 }
 
+/** Returns the number of the class of a name. @throws UsageError if there is none, or more than one. */
+function classNumber(name: string, labels: readonly string[]): number {
+  const numbersOf = (fits: (label: string) => boolean) =>
+    labels.flatMap((label, number) => (fits(label) ? [number] : []));
+  const exact = numbersOf((label) => label === name);
+  const found = exact.length > 0 ? exact : numbersOf((label) => label.toLowerCase() === name.toLowerCase());
+  if (found.length === 1) return found[0]!;
+  if (exact.length > 1)
+    throw new UsageError(
+      `--labels: "${name}" is the name of the classes ${listOf(found)}; give the number of the one that is meant`,
+    );
+  if (/^\d+$/.test(name) && Number(name) < labels.length) return Number(name);
+  throw new UsageError(
+    `--labels: the model has no class "${name}"; the nearest is "${nearest(name, labels)}"`,
+  );
+}
+
+/** Returns numbers as a list in a sentence. */
+const listOf = (numbers: readonly number[]): string =>
+  `${numbers.slice(0, -1).join(', ')} and ${numbers.at(-1)}`;
+
 /**
  * Returns the classes of a model with the given names, in the order of the names. Case counts only if two classes differ
- * in nothing else.
+ * in nothing else. A number that is no name is the class of that number, so that of several classes with one name each
+ * can be chosen.
  *
- * @throws UsageError if a name is no class (the message names the nearest) or is given twice.
+ * @throws UsageError if a name is no class (the message names the nearest), is that of several, or is given twice.
  */
 export function candidatesByName(names: readonly string[], labels: readonly string[]): Candidate[] {
   const chosen = new Set<number>();
-  const folded = labels.map((label) => label.toLowerCase());
   return names.map((name) => {
-    const loose = folded.indexOf(name.toLowerCase());
-    const unique = folded.lastIndexOf(name.toLowerCase()) === loose;
-    const exact = labels.indexOf(name);
-    const classidx = exact >= 0 || !unique ? exact : loose;
-    if (classidx < 0)
-      throw new UsageError(
-        `--labels: the model has no class "${name}"; the nearest is "${nearest(name, labels)}"`,
-      );
+    const classidx = classNumber(name, labels);
     if (chosen.has(classidx)) throw new UsageError(`--labels: "${name}" is given twice`);
     chosen.add(classidx);
     return { label: labels[classidx]!, classidx };

@@ -73,6 +73,7 @@ export function infoText({
   model,
   networks,
   cost,
+  note,
   problems,
 }: Description): string {
   const rows: (readonly [what: string, value: string])[] = [['model', `${name} (${path})`]];
@@ -87,7 +88,9 @@ export function infoText({
       'classes',
       model.conditioning === 'text'
         ? 'any, by --labels or --prompts'
-        : `${short(model.labels.length)}: ${shown}${model.labels.length > SHOWN ? ', ...' : ''}`,
+        : model.labels.length === 0
+          ? 'none'
+          : `${short(model.labels.length)}: ${shown}${model.labels.length > SHOWN ? ', ...' : ''}`,
     ]);
     if (model.heads !== undefined)
       rows.push([
@@ -116,7 +119,7 @@ export function infoText({
         ? ''
         : `, ${gigaflop(cost.sharedFlop)} of it once for all candidates of an image, level and noise`;
     rows.push(['per evaluation', `${gigaflop(cost.flop)}${shared}`]);
-    if (model?.conditioning === 'class') {
+    if (model?.conditioning === 'class' && model.labels.length > 0) {
       const [levels, classes] = [model.levels.length, model.labels.length];
       rows.push([
         'per image',
@@ -128,6 +131,7 @@ export function infoText({
       `${bytes(cost.weightBytes)} weights of the denoising network, ${bytes(cost.activationBytes)} or more per evaluation of a batch`,
     ]);
   }
+  if (note !== undefined) rows.push(['note', note]);
   if (problems.length === 0) rows.push(['problems', 'none']);
   for (const problem of problems) rows.push(['problem', problem]);
   return rows.map(([what, value]) => `${what.padEnd(15)}${value}\n`).join('');
