@@ -23,7 +23,6 @@ import { readUNet2DConditionConfig } from '../src/graph/networks/unet2d-conditio
 import { fileAt } from '../src/graph/node/folder-files.ts';
 import { openSafetensors } from '../src/graph/node/open-safetensors.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
-import type { WeightDtype } from '../src/kernels/device/routine.ts';
 import { idle, prepare, readBack, submit } from '../src/kernels/device/runtime.ts';
 import { fromChannelMajor, type Shape, toChannelMajor } from '../src/kernels/device/tensor.ts';
 import { residentMiB } from './resident.ts';
@@ -37,6 +36,7 @@ const { values: options, record } = openBench('fullsize', {
   },
   batch: { type: 'string', default: '1', help: 'samples of an evaluation' },
   weights: { type: 'string', default: 'f16', help: 'how weights are stored: f32 or f16' },
+  precision: { type: 'string', default: 'f32', help: 'how activations are stored: f32 or f16' },
   launches: { type: 'boolean', default: false, help: 'list the kernels with their times' },
   python: {
     type: 'string',
@@ -51,7 +51,8 @@ if (!existsSync(join(folder, 'io.safetensors'))) {
 }
 
 const batch = Number(options.batch);
-const weightDtype = options.weights as WeightDtype;
+const weightDtype = typeOf('weights');
+const precision = typeOf('precision');
 const device = await openDevice();
 device.gpu.addEventListener('uncapturederror', (event) => {
   throw new Error((event as GPUUncapturedErrorEvent).error.message);
@@ -60,6 +61,14 @@ const config = await readUNet2DConditionConfig(...fileAt(join(folder, 'config.js
 const file = await openSafetensors(join(folder, 'diffusion_pytorch_model.fp16.safetensors'));
 const io = await openSafetensors(join(folder, 'io.safetensors'));
 const parameters = parametersOf(file, unet2dConditionTensors(config));
+
+/** Returns the type that an option names. Another name ends the process with status 2. */
+function typeOf(name: 'weights' | 'precision'): 'f32' | 'f16' {
+  const type = options[name];
+  if (type === 'f32' || type === 'f16') return type;
+  console.error(`bench fullsize: --${name}: expected f32 or f16, got "${type}"`);
+  process.exit(2);
+}
 
 /** Returns the graph of an evaluation of `batch` samples; each shape is channel-major. */
 function trace(): Graph {
@@ -82,7 +91,7 @@ const graph = trace();
 const weights = weightStore(device);
 const before = residentMiB('VmRSS');
 const start = performance.now();
-const made = await plan(device, graph, { weights, weightDtype });
+const made = await plan(device, graph, { weights, weightDtype, precision });
 await idle(device);
 const loading = seconds(start);
 const loadingMiB = residentMiB('VmHWM') - before;
@@ -142,7 +151,9 @@ if (options.launches) {
 
 const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 const weightBytes = weights.bytes();
-console.log(`${device.capabilities.description}, batch ${batch}, weights as ${weightDtype}`);
+console.log(
+  `${device.capabilities.description}, batch ${batch}, weights as ${weightDtype}, activations as ${precision}`,
+);
 console.log(`weights ${mib(weightBytes)} on the device; activations and scratch ${mib(made.bytes)}`);
 console.log(
   `loading and compiling ${loading.toFixed(1)} s; at most ${loadingMiB.toFixed(0)} MiB more resident, ` +
