@@ -1,7 +1,9 @@
 // Classifies 2,000 images with each shipped model in f32 and in f16 and compares the labels. It takes an hour on two
-// cores: `npm run test:all -- precision`.
+// cores: `npm run test:all -- precision`. With PRECISION_RESULTS=FOLDER the result of each image is kept in a file of that
+// folder, and a run goes on from what is there. A folder belongs to one device and one version of the source.
 
-import { existsSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { DATA, readTestSet, streamed } from '../bench/test-set.ts';
 import { shippedNames } from '../src/graph/node/model-path.ts';
@@ -11,18 +13,29 @@ import { type Classified, isFailure } from '../src/pipeline/types.ts';
 import { testDevice } from './kernels/harness.ts';
 
 const count = Number(process.env.PRECISION_IMAGES ?? 0);
+const kept = process.env.PRECISION_RESULTS;
 const { f16 } = (await testDevice()).capabilities;
 
 /** Probabilities that differ by less than this are no decision. */
 const LEAST_MARGIN = 1e-3;
 
-type Result = Pick<Classified, 'label' | 'margin'>;
+type Result = Pick<Classified, 'path' | 'label' | 'margin'>;
+
+/** Returns the results that a file has, one JSON value per line; none if there is no file. */
+function resultsIn(file: string): Result[] {
+  if (!existsSync(file)) return [];
+  const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
+  return lines.map((line) => JSON.parse(line));
+}
 
 /** Returns the label and the margin of each image of Fashion-MNIST's test split. */
 async function classified(model: string, precision: 'f32' | 'f16'): Promise<Map<string, Result>> {
+  const file = kept && join(kept, `${model}-${precision}.jsonl`);
+  const results = new Map((file ? resultsIn(file) : []).map((result) => [result.path, result]));
   const classifier = await openClassifier(model, { precision });
   const [channels, height, width] = classifier.inputShape;
-  const images = readTestSet(DATA, count).images.map(({ path, pixels }) => {
+  const left = readTestSet(DATA, count).images.filter(({ path }) => !results.has(path));
+  const images = left.map(({ path, pixels }) => {
     if (channels === 1 && height === 28 && width === 28) return { path, pixels };
     const data = Uint8Array.from(pixels, (value) => Math.round((value + 1) * 127.5));
     return {
@@ -30,10 +43,11 @@ async function classified(model: string, precision: 'f32' | 'f16'): Promise<Map<
       pixels: prepareImage({ width: 28, height: 28, channels: 1, data }, classifier.inputShape),
     };
   });
-  const results = new Map<string, Result>();
   for await (const result of classifier.classifyAll(streamed({ images }))) {
     if (isFailure(result)) throw new Error(result.error.message);
-    results.set(result.path, result);
+    const { path, label, margin } = result;
+    results.set(path, { path, label, margin });
+    if (file) appendFileSync(file, `${JSON.stringify({ path, label, margin })}\n`);
   }
   await classifier.close();
   return results;
@@ -52,9 +66,10 @@ const missing =
 describe('labels in f16', async () => {
   it.for(await shippedNames())(
     'are those in f32, but for images without a decision: %s',
-    { timeout: 3_600_000 },
+    { timeout: 7_200_000 },
     async (name, { skip }) => {
       if (missing) return skip(missing);
+      if (kept) mkdirSync(kept, { recursive: true });
       const exact = await classified(name, 'f32');
       const half = await classified(name, 'f16');
       expect(exact.size).toBe(count);
