@@ -9,7 +9,13 @@ interface Evaluated {
   readonly weights: readonly number[];
 }
 
-/** Evaluates every candidate on views of some images, at some levels each. Closes the model. */
+/** How much errors change, also on average: a single error can be far from the others. */
+interface Comparison extends Agreement {
+  /** Root mean square of the changes of errors, relative to the errors. */
+  readonly rms: number;
+}
+
+/** Evaluates every candidate on views of some images, at some levels each, from all of the grid. Closes the model. */
 async function evaluated(model: Model, images: readonly Float32Array[], levels: number): Promise<Evaluated> {
   try {
     const count = Math.min(levels, model.levels.length);
@@ -18,7 +24,7 @@ async function evaluated(model: Model, images: readonly Float32Array[], levels: 
     });
     const views = Array.from({ length: images.length * count }, (_, i) => ({
       slot: i % images.length,
-      level: Math.floor(i / images.length),
+      level: Math.floor((Math.floor(i / images.length) * model.levels.length) / count),
     }));
     const all = views.flatMap((view) => model.candidates.map((_, candidate) => ({ ...view, candidate })));
     const errors: number[] = [];
@@ -41,12 +47,14 @@ export async function compareInBoth(
   open: (precision: 'f32' | 'f16') => Promise<Model>,
   images: (model: Model) => Promise<readonly Float32Array[]>,
   levels = 6,
-): Promise<Agreement> {
+): Promise<Comparison> {
   const run = async (precision: 'f32' | 'f16') => {
     const model = await open(precision);
     return evaluated(model, await images(model), levels);
   };
   const exact = await run('f32');
   const half = await run('f16');
-  return agreementOf(exact.errors, half.errors, exact.weights);
+  const changes = exact.errors.map((error, i) => (half.errors[i]! - error) / error);
+  const rms = Math.sqrt(changes.reduce((sum, change) => sum + change ** 2, 0) / changes.length);
+  return { ...agreementOf(exact.errors, half.errors, exact.weights), rms };
 }

@@ -62,8 +62,10 @@ describe('f16 against f32', () => {
     expect(difference).toBeGreaterThan(0);
   });
 
-  // These networks have 8 to 24 channels and norms over as few as 8 numbers, which magnify roundings: rounding nothing but
-  // the pixels of the image to f16 changes errors of sd1 by up to 2e-2.
+  // These networks have 8 to 24 channels and norms over as few as 8 numbers, which magnify some roundings (`storedTypes` has
+  // figures). Single errors of sd1 and v change by more than a model's check allows: of 1,200 by up to 7.8e-3 and 6.0e-3,
+  // with root mean squares of 8.5e-4 and 8.3e-4. In f16 in PyTorch 2.13 on a CPU they change by up to 1.3e-2 and 8.7e-3, with
+  // root mean squares of 1.1e-3 and 1.2e-3; rounding nothing but x_t already changes some by 4.2e-3 and 2.9e-3.
   it.each([
     ['sd1', 1e-2],
     ['sd2', ALLOWED.worst],
@@ -85,8 +87,10 @@ describe('f16 against f32', () => {
               }),
         }),
       imagesIn(join(folder, 'images'), 3),
+      25,
     );
     expect(found.change).toBeLessThan(ALLOWED.change);
+    expect(found.rms).toBeLessThan(ALLOWED.worst / 2);
     expect(found.worst).toBeLessThan(worst);
     expect(found.worst).toBeGreaterThan(0);
   });

@@ -24,6 +24,13 @@ const isRow = (shape: Shape): boolean => columns(shape) === shape[1];
  *   that is only moved to become one.
  *
  * Scratch memory of kernels, such as scores of attention and transformed tiles, is always f32.
+ *
+ * No other values are f32, because none matter more than the rest. In the golden pipeline sd1, whose UNet has 8 to 16
+ * channels, the root mean square of the relative changes of errors is 8.3e-4 (300 evaluations). Each of the 191 values in
+ * f16 contributes on its own, the largest 3.3e-4. It is 8.1e-4 if the residual stream and the skips are f32, 7.3e-4 if what
+ * norms read is, 6.0e-4 if everything before the first prompt is, and 2.4e-4 if stream, keys and everything before the
+ * first prompt are. A UNet of Stable Diffusion 1.5 would then take 1,050 MiB instead of 720 (activations of 16 samples),
+ * and one of its shape with 64 to 256 channels changes by only 3.2e-5, all in f16.
  */
 export function storedTypes({ nodes, inputs, outputs }: Graph, precision: Stored): StoredTypes {
   if (precision === 'f32') return ALL_F32;

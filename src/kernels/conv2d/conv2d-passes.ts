@@ -110,7 +110,11 @@ function blockChannels({ maxBindingBytes }: Capabilities, geometry: Geometry, si
 
 /**
  * Packs weights [oc, ic, 3, 3] as factors of the products, [place][ic][oc]. Place (i, j) holds that element
- * of R g Rᵀ, in f32 for every type of weights.
+ * of R g Rᵀ, in f32 for every type of weights, because the way back from the products magnifies roundings of the
+ * factors. With 128 channels and random weights, weights in f16 change outputs by 2e-4 of their standard deviation.
+ * Factors in f16 would change them by 2e-3 with tiles of 4, and by 3e-2 with tiles of 7, where 9 % of the factors are
+ * subnormal. Errors of shipped models would change by 6.7e-3 (`fashion-mnist`, tiles of 7) and 5.5e-4 (`cifar-10`, tiles of
+ * 4) in f16 instead of 5.8e-4 and 1.7e-4. This would save 9 of 68 MB and 4.5 of 55 MB on the device.
  */
 function packTransformed({ x: [ic], y: [oc] }: Geometry, R: readonly (readonly number[])[]): Packing {
   const size = R.length;
