@@ -11,7 +11,7 @@ import { weightStore } from '../src/graph/core/weight-store.ts';
 import { traceGradients } from '../src/graph/evaluation/differentiable.ts';
 import { trace } from '../src/graph/evaluation/evaluation.ts';
 import { loadModel } from '../src/graph/models/open-model.ts';
-import { modelFiles } from '../src/graph/node/model-path.ts';
+import { modelFiles } from '../src/graph/node/model-source.ts';
 import { openDevice } from '../src/kernels/device/device.ts';
 import { createStorage, type Launch } from '../src/kernels/device/runtime.ts';
 import { time } from '../src/kernels/device/time.ts';

@@ -6,7 +6,7 @@ import { type Plan, type PlanOptions, plan } from '../src/graph/core/plan.ts';
 import { weightStore } from '../src/graph/core/weight-store.ts';
 import { trace } from '../src/graph/evaluation/evaluation.ts';
 import { loadModel } from '../src/graph/models/open-model.ts';
-import { modelFiles } from '../src/graph/node/model-path.ts';
+import { modelFiles } from '../src/graph/node/model-source.ts';
 import type { Device } from '../src/kernels/device/device.ts';
 import { createStorage } from '../src/kernels/device/runtime.ts';
 import { classKey } from '../src/kernels/device/shape-class.ts';

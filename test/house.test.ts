@@ -79,6 +79,7 @@ const PLACES = [
   'src/graph/networks',
   'src/graph/folders',
   'src/graph/text',
+  'src/graph/checkpoints',
   'src/graph/evaluation',
   'src/graph/families',
   'src/graph/families/pixel',

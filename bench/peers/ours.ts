@@ -6,7 +6,7 @@ import { plan } from '../../src/graph/core/plan.ts';
 import { weightStore } from '../../src/graph/core/weight-store.ts';
 import { tracePrediction } from '../../src/graph/evaluation/evaluation.ts';
 import { loadModel, withTiles } from '../../src/graph/models/open-model.ts';
-import { modelFiles } from '../../src/graph/node/model-path.ts';
+import { modelFiles } from '../../src/graph/node/model-source.ts';
 import { userCache } from '../../src/graph/node/user-cache.ts';
 import { table } from '../../src/graph/ops/value.ts';
 import { openDevice } from '../../src/kernels/device/device.ts';

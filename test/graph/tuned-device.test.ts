@@ -7,7 +7,7 @@ import { apply, type Graph, input, newGraph, output } from '../../src/graph/core
 import { plan } from '../../src/graph/core/plan.ts';
 import { weightStore } from '../../src/graph/core/weight-store.ts';
 import { openFiles } from '../../src/graph/models/open-model.ts';
-import { modelFiles } from '../../src/graph/node/model-path.ts';
+import { modelFiles } from '../../src/graph/node/model-source.ts';
 import type { Device } from '../../src/kernels/device/device.ts';
 import { readBack, submit } from '../../src/kernels/device/runtime.ts';
 import { classKey } from '../../src/kernels/device/shape-class.ts';

@@ -4,7 +4,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Level } from '../../src/graph/model.ts';
 import { type LoadOptions, loadModel } from '../../src/graph/models/open-model.ts';
-import { modelFiles } from '../../src/graph/node/model-path.ts';
+import { modelFiles } from '../../src/graph/node/model-source.ts';
 
 const CARD = { 'fashion-mnist': 0.00515, 'fashion-mnist-multi-head': 0.0416 } as const;
 

@@ -23,6 +23,8 @@ export interface TensorFile {
   readonly metadata: ReadonlyMap<string, string>;
   /** Reads a tensor's bytes as they are in the file, into `into` (of exactly that length) or a new array. */
   read(name: string, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
+  /** Fills `into` with a tensor's bytes as they are in the file, from its byte `from` on. */
+  readBytes(name: string, from: number, into: Uint8Array): Promise<void>;
   /** Reads a tensor as f32, exactly. @throws ModelError for dtypes other than F32, F16 and BF16. */
   readF32(name: string, into?: Float32Array<ArrayBuffer>): Promise<Float32Array<ArrayBuffer>>;
   /**
@@ -53,10 +55,11 @@ const isLittleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 export async function openTensorFile(files: Files, name: string): Promise<TensorFile> {
   if (!isLittleEndian)
     throw new UnsupportedError('safetensors: this machine is big-endian, the format is not');
-  return name.endsWith('.json') ? openShards(files, name) : openOne(files, name);
+  return name.endsWith('.json') ? openShards(files, name) : openSafetensors(files, name);
 }
 
-async function openOne(files: Files, name: string): Promise<TensorFile> {
+/** Opens a single safetensors file, whatever its name. Throws what `openTensorFile` throws. */
+export async function openSafetensors(files: Files, name: string): Promise<TensorFile> {
   const path = files.describe(name);
   const file = await files.open(name);
   try {
@@ -106,7 +109,7 @@ async function openShards(files: Files, name: string): Promise<TensorFile> {
     for (const [tensor, shard] of Object.entries(weightMap)) {
       const shardFile = shardName(name, shard, index);
       const path = files.describe(shardFile);
-      if (!shards.has(path)) shards.set(path, await openOne(files, shardFile));
+      if (!shards.has(path)) shards.set(path, await openSafetensors(files, shardFile));
       const info = shards.get(path)!.tensors.get(tensor);
       if (!info)
         throw new ModelError(`${path}: tensor ${quote(tensor)} is missing, although ${index} lists it here`);
@@ -137,6 +140,7 @@ function combine(
     tensors,
     metadata,
     read: async (name, into) => holder(name).read(name, into),
+    readBytes: async (name, from, into) => holder(name).readBytes(name, from, into),
     readF32: async (name, into) => holder(name).readF32(name, into),
     readF16: async (name, into) => holder(name).readF16(name, into),
     readPart: async (name, from, into) => holder(name).readPart(name, from, into),
@@ -190,6 +194,14 @@ function singleFile(
       const out = into ? sized(into, info.bytes, info) : new Uint8Array(info.bytes);
       await load(info, out);
       return out;
+    },
+    async readBytes(name, from, into) {
+      const info = find(tensors, name, path);
+      if (from < 0 || from + into.length > info.bytes)
+        throw new RangeError(
+          `tensor ${quote(name)}: expected a part of its ${info.bytes} bytes, got ${from} to ${from + into.length}`,
+        );
+      await load(info, into, from);
     },
     async readF32(name, into) {
       const info = floats(find(tensors, name, path));

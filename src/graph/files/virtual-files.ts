@@ -1,6 +1,7 @@
 // Files that exist only in memory or as parts of other files, so that a checkpoint of another layout, or a model with
 // something merged into it, is read as an ordinary model folder.
 
+import { ModelError } from '../../errors.ts';
 import { type Files, nameIn, type OpenFile } from './files.ts';
 
 /** A file that replaces one of a model's files, or is added to them. */
@@ -26,6 +27,16 @@ export const openBytes = (bytes: Uint8Array): OpenFile => ({
 export const jsonFile = (description: string, value: unknown): VirtualFile => ({
   description,
   open: async () => openBytes(new TextEncoder().encode(JSON.stringify(value))),
+});
+
+/** Returns the files of a model that has none, to which virtual files are added. `path` is what messages call it. */
+export const noFiles = (name: string, path: string): Files => ({
+  name,
+  describe: (file) => (file === '' ? path : `${path} (as ${file})`),
+  list: async (folder) => (folder === '' ? [] : undefined),
+  open: async (file) => {
+    throw new ModelError(`${path}: has no ${file}`);
+  },
 });
 
 /**

@@ -4,8 +4,6 @@ import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ModelError } from '../../errors.ts';
-import type { Files } from '../files/files.ts';
-import { folderFiles } from './folder-files.ts';
 import { cachedSnapshot, hubCache, hubId, isRepository, snapshotOf } from './hub-cache.ts';
 
 /** The model that is used if none is given. */
@@ -68,10 +66,3 @@ export async function modelFolder(model: string): Promise<string> {
       : `no model folder "${model}", and the shipped models are not next to this code, perhaps because it was bundled: give a path, such as node_modules/diffclass-stream/weights/${DEFAULT_MODEL}`,
   );
 }
-
-/**
- * Returns the files of a model that is given by path, by the name of a shipped one, or by its files.
- * @throws ModelError listing the shipped models if there is neither such a path nor such a name.
- */
-export const modelFiles = async (model: string | Files): Promise<Files> =>
-  typeof model === 'string' ? folderFiles(await modelFolder(model)) : model;

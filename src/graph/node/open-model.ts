@@ -8,7 +8,7 @@ import { type LoadOptions, type OpenModelOptions, openFiles } from '../models/op
 import { readSummary } from '../models/summarise.ts';
 import { fileAt } from './folder-files.ts';
 import { modelDigest } from './model-digest.ts';
-import { modelFiles } from './model-path.ts';
+import { modelFiles } from './model-source.ts';
 import { packageVersion } from './package-version.ts';
 import { userCache } from './user-cache.ts';
 

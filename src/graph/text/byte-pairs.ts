@@ -6,7 +6,7 @@
 export const END_OF_WORD = '</w>';
 
 /** The character of every byte: printable bytes of Latin-1 stand for themselves, the others for U+0100 and following. */
-const ALPHABET: readonly string[] = (() => {
+export const ALPHABET: readonly string[] = (() => {
   let others = 0;
   return Array.from({ length: 256 }, (_, byte) => {
     const printable = (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);

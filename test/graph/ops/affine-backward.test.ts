@@ -5,7 +5,7 @@ import { differentiate } from '../../../src/graph/core/gradient.ts';
 import { apply, input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { traceEach } from '../../../src/graph/evaluation/evaluation.ts';
 import { loadModel } from '../../../src/graph/models/open-model.ts';
-import { modelFiles } from '../../../src/graph/node/model-path.ts';
+import { modelFiles } from '../../../src/graph/node/model-source.ts';
 import { randomValues, testDevice } from '../../kernels/harness.ts';
 import { runGraph } from '../run-graph.ts';
 

@@ -6,7 +6,7 @@ import { type ModelTiming, timeModel } from '../../../../bench/model-timing.ts';
 import { millisecondsText } from '../../../../bench/table.ts';
 import { UsageError } from '../../../../errors.ts';
 import { loadModel } from '../../../../graph/models/open-model.ts';
-import { modelFiles } from '../../../../graph/node/model-path.ts';
+import { modelFiles } from '../../../../graph/node/model-source.ts';
 import { sum } from '../../../../numbers.ts';
 import type { OptionName, Values } from '../../options/table.ts';
 import { modelFolder } from '../../shared/model-folder.ts';
