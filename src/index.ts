@@ -23,6 +23,7 @@ export {
   type ErrorGradients,
   type EvaluationBatch,
   type Familiar,
+  type ImageGeometry,
   type Level,
   type Mix,
   type Model,

@@ -112,6 +112,16 @@ export interface WeightedCandidates {
  */
 export type Crop = 'centre' | 'adm';
 
+/** Where the pixels of a model's image were in the file that they came from. Stable Diffusion XL takes it as an input. */
+export interface ImageGeometry {
+  /** Height and width of the whole image, in pixels of the file after its EXIF orientation. */
+  readonly height: number;
+  readonly width: number;
+  /** Rows above and columns to the left that were cut off after the image was resized. */
+  readonly top: number;
+  readonly left: number;
+}
+
 /** How noise indices belong to levels; see `Model.noisePairing`. */
 export type NoisePairing = 'level' | 'visit';
 
@@ -155,10 +165,11 @@ export interface Model {
   /** Bytes that it takes on the device: weights, activations of every planned batch, images in slots. */
   readonly deviceBytes?: number | undefined;
   /**
-   * Puts an image [c, h, w] in [-1, 1] into a slot, through the encoder of a latent model. Throws `RangeError` if the image
-   * has another length than `inputShape`.
+   * Puts an image [c, h, w] in [-1, 1] into a slot, through the encoder of a latent model. `geometry` matters only to models
+   * that take the size of images as an input; by default the image is a whole one of the model's size. Throws `RangeError`
+   * if the image has another length than `inputShape`.
    */
-  encode(slot: number, image: Float32Array): void;
+  encode(slot: number, image: Float32Array, geometry?: ImageGeometry): void;
   /**
    * Returns the error of each evaluation of a batch: the distance between noise and prediction, averaged over channels and
    * pixels, without a weight. Rejects with `RangeError` if the batch is too large, `OutOfMemoryError`, or

@@ -1,11 +1,13 @@
 // The values of a stream: images, failures and results, and the log of single evaluations.
 
-import type { Model } from '../graph/model.ts';
+import type { ImageGeometry, Model } from '../graph/model.ts';
 
 /** An image that fits a model: `pixels` [c, h, w] in [-1, 1], and the `path` that it came from. */
 export interface ImageItem {
   readonly path: string;
   readonly pixels: Float32Array;
+  /** Where the pixels were in the file; only Stable Diffusion XL takes it. Default: a whole image of the model's size. */
+  readonly geometry?: ImageGeometry | undefined;
 }
 
 /** An item that could not be classified. It passes through all stages as a value, and the stream goes on. */

@@ -73,7 +73,7 @@ SCHEDULE = ([4, 12], [3, 1])
 
 
 def tokenizer(folder, pad):
-    """Makes CLIP's tokenizer with the byte alphabet and a few merges."""
+    """Makes CLIP's tokenizer with the byte alphabet and a few merges; also returns the size of its vocabulary."""
     letters = sorted(ByteLevel.alphabet())
     merges = ["p h", "ph o", "t o</w>", "pho to</w>", "o f</w>", "d o", "do g</w>", "c a", "ca t</w>", "t h", "th e</w>", "i n", "in g</w>"]
     vocab = letters + [letter + "</w>" for letter in letters] + [m.replace(" ", "") for m in merges] + ["<|startoftext|>", "<|endoftext|>"]
@@ -84,7 +84,7 @@ def tokenizer(folder, pad):
     return CLIPTokenizer(vocab={token: i for i, token in enumerate(vocab)}, merges=pairs, model_max_length=77, pad_token=pad), len(vocab)
 
 
-def randomise(model, seed):
+def randomise(model, seed, attention=4):
     """Sets random norms and biases (never 0 or 1), and matrices that keep the scale of their inputs."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -97,7 +97,7 @@ def randomise(model, seed):
             elif name.endswith(("embedding.weight", "embedding_table.weight")):
                 p.copy_(0.5 * noise)
             else:
-                p.copy_((4 if "attn2" in name else 1.2) * noise / p[0].numel() ** 0.5)  # attn2 is larger, so that the prompt matters
+                p.copy_((attention if "attn2" in name else 1.2) * noise / p[0].numel() ** 0.5)  # attn2 is larger, so that the prompt matters
         for p in model.parameters():  # buffers are not rounded, because diffusers recomputes them when it loads
             p.copy_(p.half().float())
     return model.eval()
@@ -145,7 +145,7 @@ def adm(image, size):
 
 
 def record(folder, pipe, inputs, predict, candidates, loss, noise):
-    """Writes expected.json; predict(x_t, t, candidates) returns the network's first channels for every candidate."""
+    """Writes expected.json; predict(x_t, t, candidates, image) returns the network's first channels for every candidate."""
     cases = []
     save_file({"noise": noise}, folder / "noise.safetensors")
     for i, image in enumerate(inputs):
@@ -154,7 +154,7 @@ def record(folder, pipe, inputs, predict, candidates, loss, noise):
         def error_of(t, k, alive):
             alpha_bar = pipe.scheduler.alphas_cumprod[t]
             xt = alpha_bar.sqrt() * latent + (1 - alpha_bar).sqrt() * noise[k : k + 1]
-            eps = noise_of(predict(xt, t, alive), pipe.scheduler.config.prediction_type, xt, alpha_bar)
+            eps = noise_of(predict(xt, t, alive, i), pipe.scheduler.config.prediction_type, xt, alpha_bar)
             return LOSSES[loss](eps, noise[k : k + 1].expand_as(eps), reduction="none").mean((1, 2, 3)).tolist()
 
         stages = staged(error_of, candidates, *SCHEDULE)
@@ -166,7 +166,7 @@ def record(folder, pipe, inputs, predict, candidates, loss, noise):
 def save(pipe, folder, **options):
     """Saves the pipeline as float16 files; the networks in memory do not change."""
     half = {name: copy.deepcopy(part).half() if isinstance(part, torch.nn.Module) else part for name, part in pipe.components.items()}
-    made = type(pipe)(**half) if isinstance(pipe, DiTPipeline) else type(pipe)(**half, requires_safety_checker=False)
+    made = type(pipe)(**half, requires_safety_checker=False) if isinstance(pipe, StableDiffusionPipeline) else type(pipe)(**half)
     made.save_pretrained(folder, **options)
 
 
@@ -191,7 +191,7 @@ def text_model(seed, name, unet, vae, text, scheduler, loss, pad="<|endoftext|>"
     contexts = pipe.text_encoder(ids)[0]
     noise = torch.randn(12, 4, 8, 8, generator=torch.Generator().manual_seed(seed + 3))
 
-    def predict(xt, t, alive):
+    def predict(xt, t, alive, _):
         return pipe.unet(xt.expand(len(alive), -1, -1, -1), t, encoder_hidden_states=contexts[alive]).sample
 
     record(folder, pipe, inputs, predict, len(PROMPTS), loss, noise)
@@ -210,7 +210,7 @@ def transformer(seed, name="dit", classes=5):
     inputs = [to_input(adm(image, 16)) for image in pictures(folder / "images", [(70, 41), (19, 33)], seed)]
     noise = torch.randn(12, 4, 8, 8, generator=torch.Generator().manual_seed(seed + 3))
 
-    def predict(xt, t, alive):
+    def predict(xt, t, alive, _):
         n = len(alive)
         return pipe.transformer(xt.expand(n, -1, -1, -1), timestep=torch.full((n,), t), class_labels=torch.tensor(alive)).sample[:, :4]
 

@@ -139,7 +139,7 @@ describe('describeModel', () => {
     expect(problems).toEqual([expect.stringContaining('weights in a pickle can run code and are not read')]);
   });
 
-  it.each(['StableDiffusionXLPipeline', 'StableDiffusion3Pipeline', 'FluxPipeline'])(
+  it.each(['StableDiffusionXLInpaintPipeline', 'StableDiffusion3Pipeline', 'FluxPipeline'])(
     'lists %s as one problem',
     async (pipeline) => {
       const folder = copy();

@@ -325,13 +325,33 @@ test('loadImages takes paths, failures, named bytes and anything else in one str
     { width: 2, height: 2, channels: 1, data: new Uint8Array(4).fill(10) },
     [1, 2, 2],
   );
+  const geometry = { height: 2, width: 2, top: 0, left: 0 };
   expect(items).toEqual([
-    { path: join(folder, 'a.png'), pixels },
+    { path: join(folder, 'a.png'), pixels, geometry },
     failure,
-    { path: 'b.png', pixels },
-    { path: 'c', pixels },
+    { path: 'b.png', pixels, geometry },
+    { path: 'c', pixels, geometry },
     { path: 'd', error: { code: 'invalid-pixels', message: expect.stringContaining('no range') } },
     { path: 'e', pixels: new Float32Array(4).fill(-0.5) },
-    { path: '', pixels },
+    { path: '', pixels, geometry },
+  ]);
+});
+
+test('loadImages says where the pixels were in the image', async () => {
+  const folder = temporaryFolder();
+  write(folder, { 'wide.png': encodePng({ width: 9, height: 4, channels: 1, data: new Uint8Array(36) }) });
+  const source = (async function* () {
+    yield join(folder, 'wide.png');
+    yield {
+      path: 'ready',
+      pixels: new Float32Array(4).fill(-0.5),
+      geometry: { height: 8, width: 8, top: 1, left: 2 },
+    };
+  })();
+  const items = await collect(loadImages(source, [1, 2, 2]));
+  // Resized to 4 x 2, of which the columns 1 and 2 remain.
+  expect(items).toMatchObject([
+    { geometry: { height: 4, width: 9, top: 0, left: 1 } },
+    { geometry: { height: 8, width: 8, top: 1, left: 2 } },
   ]);
 });

@@ -148,9 +148,9 @@ describe('an invalid folder: status 3, and one sentence that says what to do', (
       /vocab_size/,
     ],
     [
-      'SDXL',
-      (f) => setJson(join(f, 'model_index.json'), { _class_name: 'StableDiffusionXLPipeline' }),
-      /Stable Diffusion XL.*expected Stable Diffusion 1\.x or 2\.x/,
+      'inpainting',
+      (f) => setJson(join(f, 'model_index.json'), { _class_name: 'StableDiffusionXLInpaintPipeline' }),
+      /inpainting model of Stable Diffusion XL.*expected Stable Diffusion 1\.x or 2\.x/,
     ],
     [
       'Stable Diffusion 3',

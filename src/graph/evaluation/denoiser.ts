@@ -70,7 +70,15 @@ export async function denoiser(
   const weights = weightStore(device);
   const slotBytes = imageLength * 4;
   const slots = createStorage(device, options.slots * slotBytes, undefined, 'slots');
-  const external = { ...tables, slots: { buffer: slots, offset: 0, size: slots.size } };
+  const { imageRow } = network;
+  const imageRows =
+    imageRow && createStorage(device, options.slots * imageRow.length * 4, undefined, 'imageRows');
+  const whole = (buffer: GPUBuffer): Range => ({ buffer, offset: 0, size: buffer.size });
+  const external = {
+    ...tables,
+    slots: whole(slots),
+    ...(imageRows && { imageRows: whole(imageRows) }),
+  };
 
   const { weightDtype, precision = 'f32', batchSize } = options;
   const keys = noiseKeysOf(options.noise);
@@ -129,14 +137,17 @@ export async function denoiser(
     batchSize: runner.samples,
     slots: options.slots,
     get deviceBytes() {
-      return weights.bytes() + runner.bytes() + (derivatives?.bytes() ?? 0) + slots.size + bytes;
+      const own = slots.size + (imageRows?.size ?? 0) + bytes;
+      return weights.bytes() + runner.bytes() + (derivatives?.bytes() ?? 0) + own;
     },
-    encode(slot, image) {
+    encode(slot, image, geometry) {
       if (image.length !== inputLength)
         throw new RangeError(`encode: expected an image of ${inputLength} values, got ${image.length}`);
       const to = { buffer: slots, offset: slot * slotBytes, size: slotBytes };
       if (encoder) encoder.encode(image, to);
       else gpu.queue.writeBuffer(slots, to.offset, image as Float32Array<ArrayBuffer>);
+      if (imageRow && imageRows)
+        gpu.queue.writeBuffer(imageRows, slot * imageRow.length * 4, imageRow.of(geometry));
     },
     async errors(batch) {
       const count = batch.slot.length;
@@ -162,6 +173,7 @@ export async function denoiser(
       derivatives?.destroy();
       weights.destroy();
       slots.destroy();
+      imageRows?.destroy();
       destroy?.();
       device.close();
     },

@@ -6,7 +6,7 @@ import type { NoiseSource } from '../../kernels/diffusion/mix.ts';
 import { noiseKeys } from '../../kernels/diffusion/philox.ts';
 import { apply, type Graph, input, newGraph, output } from '../core/graph.ts';
 import type { Coefficients } from '../folders/schedule.ts';
-import type { Level, Views } from '../model.ts';
+import type { ImageGeometry, Level, Views } from '../model.ts';
 import { table, type Value } from '../ops/value.ts';
 
 /** The inputs of the part of a network that depends on the candidate, n samples each. */
@@ -26,12 +26,24 @@ interface TakenAt {
   readonly label: Value;
 }
 
+/** Values that a network takes with each image. They are kept next to the image in its slot. */
+export interface ImageRow {
+  readonly length: number;
+  /** Returns the values for an image; `geometry` as in `Model.encode`. */
+  readonly of: (geometry: ImageGeometry | undefined) => Float32Array<ArrayBuffer>;
+}
+
 /** A network that predicts from a noised image, a level and a class or prompt, and can be traced into any graph. */
 export interface Network {
   /** Shape of what it denoises, an image or its latent. */
   readonly image: readonly [channels: number, height: number, width: number];
-  /** The part that does not depend on the candidate. It is computed once per distinct (image, level, noise). */
-  readonly shared?: (graph: Graph, xt: Value, level: Value) => readonly Value[];
+  /** What the network takes with each image in addition to its pixels, such as the size of its file. */
+  readonly imageRow?: ImageRow | undefined;
+  /**
+   * The part that does not depend on the candidate. It is computed once per distinct (image, level, noise). `row` has the
+   * values of `imageRow` for each sample [length, p, 1, 1].
+   */
+  readonly shared?: (graph: Graph, xt: Value, level: Value, row?: Value) => readonly Value[];
   /** Selects each sample's part of what `shared` computed for its view. Default: all of it. */
   readonly take?: (graph: Graph, x: Value, at: TakenAt) => Value;
   /** The rest of the network: a prediction [at least c channels, n, h, w]. */
@@ -75,14 +87,18 @@ const indices = (graph: Graph, count: number, ...names: string[]): Value[] =>
 const noiseInput = (graph: Graph, count: number, name = 'noise'): Value =>
   input(graph, name, [1, count, 1, 4]);
 
-/** Returns how to trace the two ends of an evaluation: noising the images in the input `slots`, and their errors. */
+/**
+ * Returns how to trace the two ends of an evaluation: noising the images in the input `slots`, and their errors; and how to
+ * trace the rows of the images in the input `imageRows`.
+ */
 function endsOf(
   graph: Graph,
-  { image }: Network,
+  { image, imageRow }: Network,
   { levels, noise, distance, residual, slots: count }: EvaluationOptions,
 ) {
   const [c, h, w] = image;
   const slots = input(graph, 'slots', [1, count, 1, c * h * w]);
+  const imageRows = imageRow && input(graph, 'imageRows', [1, count, 1, imageRow.length]);
   const rows = levels.flatMap(({ coefficients: { a, b, alpha, beta } }) => [a, b, alpha, beta]);
   const given = 'values' in noise ? noise : undefined;
   const source: NoiseSource = given ? { kind: 'table', count: given.count } : { kind: 'philox' };
@@ -93,6 +109,9 @@ function endsOf(
   return {
     noised: (at: { slot: Value; level: Value; noise: Value }) =>
       apply(graph, 'mix', { noise: source, image }, { slots, ...at }, constants),
+    rows: (slot: Value) =>
+      imageRows &&
+      apply(graph, 'flatten', {}, { x: apply(graph, 'pickSamples', {}, { x: imageRows, index: slot }) }),
     errors: (inputs: { prediction: Value; xt: Value; level: Value; noise: Value }) =>
       apply(graph, 'errors', { noise: source, distance, residual, channels: c }, inputs, constants),
   };
@@ -123,11 +142,13 @@ export function traceViews(
   const [slot, viewLevel] = indices(graph, views, 'viewSlot', 'viewLevel') as [Value, Value];
   const viewNoise = noiseInput(graph, views, 'viewNoise');
   const [view] = indices(graph, n, 'view') as [Value];
-  const { noised, errors } = endsOf(graph, network, options);
+  const { noised, rows, errors } = endsOf(graph, network, options);
   const repeated = (x: Value) => apply(graph, 'pickSamples', {}, { x, index: view });
   const viewed = noised({ slot, level: viewLevel, noise: viewNoise });
   const { take = (_: Graph, x: Value) => repeated(x) } = network;
-  const shared = network.shared(graph, viewed, viewLevel).map((x) => take(graph, x, { view, label }));
+  const shared = network
+    .shared(graph, viewed, viewLevel, rows(slot))
+    .map((x) => take(graph, x, { view, label }));
   const xt = repeated(viewed);
   const prediction = network.predict(graph, { xt, level, label, shared });
   const error = errors({ prediction, xt, level, noise });
@@ -139,8 +160,14 @@ export function traceViews(
 const sharedByEach = (
   graph: Graph,
   { shared, take }: Network,
-  { xt, level, label }: Pick<SampleInputs, 'xt' | 'level' | 'label'>,
-): readonly Value[] => (shared?.(graph, xt, level) ?? []).map((x) => (take ? take(graph, x, { label }) : x));
+  {
+    xt,
+    level,
+    label,
+    row,
+  }: Pick<SampleInputs, 'xt' | 'level' | 'label'> & { readonly row?: Value | undefined },
+): readonly Value[] =>
+  (shared?.(graph, xt, level, row) ?? []).map((x) => (take ? take(graph, x, { label }) : x));
 
 /** Traces `trace` with no part shared. Also returns the noised images `xt` [c, n, h, w]. */
 export function traceEach(
@@ -152,9 +179,9 @@ export function traceEach(
   const [level, label] = indices(graph, n, 'level', 'label') as [Value, Value];
   const noise = noiseInput(graph, n);
   const [slot] = indices(graph, n, 'slot') as [Value];
-  const { noised, errors } = endsOf(graph, network, options);
+  const { noised, rows, errors } = endsOf(graph, network, options);
   const xt = noised({ slot, level, noise });
-  const shared = sharedByEach(graph, network, { xt, level, label });
+  const shared = sharedByEach(graph, network, { xt, level, label, row: rows(slot) });
   const prediction = network.predict(graph, { xt, level, label, shared });
   const error = errors({ prediction, xt, level, noise });
   output(graph, 'error', error);

@@ -10,7 +10,7 @@ import type { TensorFile } from '../files/safetensors.ts';
 import type { Card } from '../folders/card.ts';
 import type { Coefficients } from '../folders/schedule.ts';
 import type { WeightFile } from '../folders/weights.ts';
-import type { Candidate, Level } from '../model.ts';
+import type { Candidate, ImageGeometry, Level } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 
 /** The file that says what a model is: the index of a diffusers pipeline, or the configuration of a single network. */
@@ -65,6 +65,8 @@ export interface NetworkRequest {
    * every model: stored as f16, they change the latents of the image encoders in test/golden by 1e-3 of the largest one.
    */
   readonly weightDtype: WeightDtype;
+  /** The geometry of every image, for networks that take it as an input. Default: each image's own. */
+  readonly sizeConditioning?: ImageGeometry | undefined;
 }
 
 /** A network, and what it needs on a device in addition: `attach` puts encoded prompts or an image encoder there. */

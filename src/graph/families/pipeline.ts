@@ -26,11 +26,23 @@ const schema = z.object({
   vae: component.optional(),
   text_encoder: component.optional(),
   tokenizer: component.optional(),
+  text_encoder_2: component.optional(),
+  tokenizer_2: component.optional(),
   transformer: component.optional(),
   id2label: id2labelSchema,
   /** Set for a pixel model whose last convolution predicts for every class; by default its channels tell. */
   multi_head: z.boolean().nullish(),
 });
+
+/** The components of pipelines that are read here. */
+type Component =
+  | 'unet'
+  | 'vae'
+  | 'transformer'
+  | 'text_encoder'
+  | 'tokenizer'
+  | 'text_encoder_2'
+  | 'tokenizer_2';
 
 /** A pipeline that is being read. */
 export interface Pipeline {
@@ -50,14 +62,12 @@ export interface Pipeline {
 export function openPipeline(
   files: Files,
   { name, json }: ModelIndex,
-  components: Partial<
-    Record<'unet' | 'vae' | 'text_encoder' | 'tokenizer' | 'transformer', readonly string[]>
-  >,
+  components: Partial<Record<Component, readonly string[]>>,
 ): Pipeline {
   const indexFile = files.describe(name);
   const index = checked(schema, json, indexFile);
   for (const [part, expected] of Object.entries(components)) {
-    const entry = index[part as keyof typeof components];
+    const entry = index[part as Component];
     if (entry && !expected.includes(entry[1] ?? ''))
       throw new ModelError(
         `${indexFile}: expected the ${part} to be ${expected.join(' or ')}, got ${quote(entry[1])}`,

@@ -8,13 +8,14 @@ import type { Family, ModelConfig, ModelIndex } from '../families/family.ts';
 import { optimalFamily } from '../families/optimal/optimal-family.ts';
 import { pixelFamily } from '../families/pixel/pixel-family.ts';
 import { textFamily } from '../families/text/text-family.ts';
+import { xlFamily } from '../families/text/xl-family.ts';
 import { className, isCustom } from '../files/class-name.ts';
 import type { Files } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
 import { entries } from '../folders/weights.ts';
 
 /** The families. Another one is registered by adding it to this list. */
-export const FAMILIES: Family[] = [pixelFamily, edmFamily, textFamily, ditFamily, optimalFamily];
+export const FAMILIES: Family[] = [pixelFamily, edmFamily, textFamily, xlFamily, ditFamily, optimalFamily];
 
 /** A model that was recognised and read, without its weights. */
 export interface ReadModel {
@@ -25,10 +26,17 @@ export interface ReadModel {
 /** What is known of pipelines that are not supported. */
 const UNSUPPORTED: ReadonlyMap<string, string> = new Map([
   ['EDMPrecond', 'an EDM model, whose folder has a config.json and no model_index.json'],
-  ['StableDiffusionXLPipeline', 'Stable Diffusion XL, whose two text encoders are not supported'],
   ['StableDiffusion3Pipeline', 'Stable Diffusion 3, a flow model without noise levels as they are used here'],
   ['FluxPipeline', 'a Flux model, a flow without noise levels as they are used here'],
   ['StableDiffusionInpaintPipeline', 'an inpainting model, whose network also takes a mask'],
+  [
+    'StableDiffusionXLInpaintPipeline',
+    'an inpainting model of Stable Diffusion XL, whose network also takes a mask',
+  ],
+  [
+    'StableDiffusionXLInstructPix2PixPipeline',
+    'an editing model of Stable Diffusion XL, whose network also takes an image',
+  ],
   ['StableDiffusionUpscalePipeline', 'an upscaler, whose network also takes a small image'],
 ]);
 
@@ -63,7 +71,7 @@ function unrecognised(files: Files, { name, className }: ModelIndex): ModelError
   const file = files.describe(name);
   if (name === 'model_index.json')
     return new ModelError(
-      `${file}: ${quote(className)} is ${isCustom(className) ? 'a pipeline with code of its own, which is not run' : (UNSUPPORTED.get(className!) ?? 'a pipeline that is not supported')}; expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline`,
+      `${file}: ${quote(className)} is ${isCustom(className) ? 'a pipeline with code of its own, which is not run' : (UNSUPPORTED.get(className!) ?? 'a pipeline that is not supported')}; expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), XL (StableDiffusionXLPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline`,
     );
   if (className !== undefined)
     return new ModelError(

@@ -18,7 +18,7 @@ import { type Attached, type DenoiserOptions, denoiser } from '../evaluation/den
 import type { Network, Noise } from '../evaluation/evaluation.ts';
 import type { Files } from '../files/files.ts';
 import { openTensorFile, type TensorFile } from '../files/safetensors.ts';
-import type { Candidate, Level, Model } from '../model.ts';
+import type { Candidate, ImageGeometry, Level, Model } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 import { candidatesOf } from './candidates.ts';
 import { readModelConfig, requireClasses } from './families.ts';
@@ -55,6 +55,11 @@ export interface OpenModelOptions {
    * `{ label: '', classidx: NO_CLASS }`.
    */
   readonly unconditional?: boolean;
+  /**
+   * The size that Stable Diffusion XL is told of every image: the height and width of its file, and the rows and columns
+   * that were cut off above and to the left. Default: what is known of each image.
+   */
+  readonly sizeConditioning?: ImageGeometry;
   /** Distance between noise and prediction. Default: the model's own, else l2. */
   readonly distance?: Distance;
   /** Seed of the counter-based noise (default 0), or a safetensors file with `noise` [count, c, h, w]. */
@@ -209,8 +214,13 @@ export async function loadModel(files: Files, options: LoadOptions = {}): Promis
   const file = await openTensorFile(config.files, config.weights);
   try {
     const weightDtype = options.weightDtype ?? dtypeOf(file);
-    const request = { file, levels, candidates, inputShape, weightDtype };
+    const { sizeConditioning } = options;
+    const request = { file, levels, candidates, inputShape, weightDtype, sizeConditioning };
     const { network, attach = async () => ({}) } = await family.network(config, request);
+    if (sizeConditioning && !network.imageRow)
+      throw new UnsupportedError(
+        `${model.name}: a size conditioning was given, but only Stable Diffusion XL takes the size of images`,
+      );
     // If the candidates of a view cost nothing each, batches and images in flight are counted in views.
     const perView = network.take ? candidates.length : 1;
     const batchSize = options.batchSize ?? family.batch * perView;

@@ -1,4 +1,4 @@
-// The configuration of transformers' CLIPTextModel, checked and with transformers' defaults filled in. Values that are not
+// The configuration of transformers' CLIPTextModel and CLIPTextModelWithProjection, checked and with transformers' defaults filled in. Values that are not
 // supported are refused by name. Keys that the network does not read, of which transformers writes many, are ignored.
 
 import { z } from 'zod';
@@ -7,7 +7,7 @@ import type { Activation } from '../../kernels/elementwise/activation.ts';
 import { checked, jsonReader, quote } from '../files/json.ts';
 import { count, layerCount } from './unet-keys.ts';
 
-/** The configuration of a CLIPTextModel, by transformers' names in camel case. */
+/** The configuration of a CLIP text encoder, by transformers' names in camel case. */
 export interface ClipTextConfig {
   /** Rows of the token table. */
   readonly vocabSize: number;
@@ -22,6 +22,8 @@ export interface ClipTextConfig {
   /** The activation between the two layers of the MLP. */
   readonly hiddenAct: Activation;
   readonly layerNormEps: number;
+  /** Channels of the vector that encodes a text as a whole; undefined for CLIPTextModel, which computes none. */
+  readonly projectionDim: number | undefined;
 }
 
 const schema = z.object({
@@ -36,6 +38,7 @@ const schema = z.object({
   max_position_embeddings: count.default(77),
   hidden_act: z.string().default('quick_gelu'),
   layer_norm_eps: z.number().min(0).default(1e-5),
+  projection_dim: count.default(512),
 });
 
 /** Activations by transformers' names; gelu_new and gelu_pytorch_tanh are the same function. */
@@ -48,13 +51,16 @@ const activations: Readonly<Record<string, Activation>> = {
 
 /** The models that have text encoders of other architectures. */
 const others: Readonly<Record<string, string>> = {
-  CLIPTextModelWithProjection: 'the text encoder of Stable Diffusion XL and 3',
   T5EncoderModel: 'a text encoder of Stable Diffusion 3, Flux and DeepFloyd IF',
   RobertaSeriesModelWithTransformation: 'the text encoder of AltDiffusion',
   CLIPModel: 'a whole CLIP model',
 };
 
-/** Reads a CLIPTextModel's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
+/** The classes that are supported; the second also projects the state of the end token to a vector. */
+const PLAIN = 'CLIPTextModel';
+const PROJECTING = 'CLIPTextModelWithProjection';
+
+/** Reads a CLIP text encoder's `config.json`. Throws `ModelError` with the file, the key and the expected value. */
 export const readClipTextConfig = jsonReader(parseClipTextConfig);
 
 /** Returns the configuration of a parsed `config.json`; `file` is its name in messages. */
@@ -62,13 +68,14 @@ export function parseClipTextConfig(config: unknown, file: string): ClipTextConf
   const got = checked(schema, config, file);
   const refuse = (what: string): ModelError => new ModelError(`${file}: ${what}`);
   const [architecture] = got.architectures ?? [];
-  if (architecture === undefined ? got.model_type !== 'clip_text_model' : architecture !== 'CLIPTextModel') {
+  const known = architecture === PLAIN || architecture === PROJECTING;
+  if (architecture === undefined ? got.model_type !== 'clip_text_model' : !known) {
     const name = quote(architecture ?? got.model_type ?? 'nothing');
-    const known =
+    const meaning =
       architecture !== undefined && Object.hasOwn(others, architecture) ? others[architecture] : '';
     throw refuse(
-      'expected the text encoder of Stable Diffusion 1.x or 2.x, CLIPTextModel, ' +
-        `got ${name}${known ? `, ${known}` : ''}`,
+      `expected a text encoder of Stable Diffusion 1.x, 2.x or XL, ${PLAIN} or ${PROJECTING}, ` +
+        `got ${name}${meaning ? `, ${meaning}` : ''}`,
     );
   }
   if (got.quantization_config != null)
@@ -88,5 +95,6 @@ export function parseClipTextConfig(config: unknown, file: string): ClipTextConf
     maxPositionEmbeddings: got.max_position_embeddings,
     hiddenAct: activations[got.hidden_act]!,
     layerNormEps: got.layer_norm_eps,
+    projectionDim: architecture === PROJECTING ? got.projection_dim : undefined,
   };
 }

@@ -2,7 +2,7 @@
 // last norm (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision").
 //
 // The host adds the embeddings, because some devices cannot bind a table of 49,408 tokens at once, and a text needs few
-// of its rows.
+// of its rows. It also multiplies with the projection of CLIPTextModelWithProjection, which reads one token per text.
 
 import { ModelError } from '../../errors.ts';
 import { type Shape, toChannelMajor } from '../../kernels/device/tensor.ts';
@@ -62,16 +62,28 @@ export async function embedTokens(
 const storedName = (file: TensorFile, name: string): string =>
   file.tensors.has(PREFIX + name) ? PREFIX + name : name;
 
-/**
- * Adds the network to the graph: from embedded tokens x [hiddenSize, n, tokens, 1] to the last hidden state after the
- * last norm, which has the same shape.
- */
-export function clipText(graph: Graph, parameters: Parameters, config: ClipTextConfig, x: Value): Value {
+/** States of the tokens, [hiddenSize, n, tokens, 1] each. */
+interface ClipTextStates {
+  /** After the last layer and the last norm: transformers' `last_hidden_state`. */
+  readonly last: Value;
+  /** Before the last layer, without a norm: transformers' `hidden_states[-2]`. */
+  readonly penultimate: Value;
+}
+
+/** Adds the network to the graph, for embedded tokens x [hiddenSize, n, tokens, 1]. */
+export function clipText(
+  graph: Graph,
+  parameters: Parameters,
+  config: ClipTextConfig,
+  x: Value,
+): ClipTextStates {
   const { hiddenSize: width, numAttentionHeads: heads, layerNormEps: eps, hiddenAct } = config;
   const layers: Layers = { graph, parameters: prefixed(parameters) };
   const scale = 1 / Math.sqrt(width / heads);
   let h = x;
+  let penultimate = x;
   for (let i = 0; i < config.numHiddenLayers; i++) {
+    penultimate = h;
     const layer = `encoder.layers.${i}`;
     const names = ['q_proj', 'k_proj', 'v_proj'].map((part) => `${layer}.self_attn.${part}`);
     const normed = layerNorm(layers, h, `${layer}.layer_norm1`, eps);
@@ -88,7 +100,31 @@ export function clipText(graph: Graph, parameters: Parameters, config: ClipTextC
     );
     h = apply(graph, 'add', {}, { x1: linear(layers, hidden, `${layer}.mlp.fc2`, width), x2: h });
   }
-  return layerNorm(layers, h, 'final_layer_norm', eps);
+  return { last: layerNorm(layers, h, 'final_layer_norm', eps), penultimate };
+}
+
+/** The projection of CLIPTextModelWithProjection: a matrix [projectionDim, hiddenSize], without a bias. */
+const PROJECTION = 'text_projection.weight';
+
+/**
+ * Returns the vectors [n, projectionDim] of n texts: the projections of rows [n, hiddenSize] of `ClipTextStates.last` at
+ * the end tokens. Transformers calls them `text_embeds`.
+ */
+export async function projectTexts(
+  file: TensorFile,
+  { hiddenSize, projectionDim = 0 }: ClipTextConfig,
+  rows: Float32Array,
+): Promise<Float32Array<ArrayBuffer>> {
+  const matrix = await file.readF32(PROJECTION);
+  const texts = rows.length / hiddenSize;
+  const out = new Float32Array(texts * projectionDim);
+  for (let n = 0; n < texts; n++)
+    for (let o = 0; o < projectionDim; o++) {
+      let sum = 0;
+      for (let i = 0; i < hiddenSize; i++) sum += rows[n * hiddenSize + i]! * matrix[o * hiddenSize + i]!;
+      out[n * projectionDim + o] = sum;
+    }
+  return out;
 }
 
 /** Requests parameters with the prefix `text_model.` or, as transformers 5 writes them, without. */
@@ -97,13 +133,14 @@ const prefixed =
   (name, shape) =>
     parameters(PREFIX + name, shape, name);
 
-/** Returns the tensors of a CLIPTextModel. */
+/** Returns the tensors of a CLIP text encoder. */
 export const clipTextTensors = (config: ClipTextConfig): readonly ExpectedTensor[] =>
   recordTensors(({ graph, parameters }) => {
-    const { vocabSize, maxPositionEmbeddings, hiddenSize } = config;
-    // The graph does not read the tables: `embedTokens` does, on the host.
+    const { vocabSize, maxPositionEmbeddings, hiddenSize, projectionDim } = config;
+    // The graph does not read these: `embedTokens` and `projectTexts` do, on the host.
     prefixed(parameters)('embeddings.token_embedding.weight', [vocabSize, hiddenSize]);
     prefixed(parameters)('embeddings.position_embedding.weight', [maxPositionEmbeddings, hiddenSize]);
+    if (projectionDim !== undefined) parameters(PROJECTION, [projectionDim, hiddenSize]);
     clipText(graph, parameters, config, input(graph, 'x', [hiddenSize, 1, 1, 1]));
   });
 

@@ -31,7 +31,7 @@ export function timeRows(
   config: EmbeddingConfig,
   times: readonly number[],
   frequencies?: ArrayLike<number>,
-): Float32Array {
+): Float32Array<ArrayBuffer> {
   const length = timeRowLength(config);
   const half = length / 2;
   const fourier = config.timeEmbeddingType === 'fourier';
@@ -48,6 +48,14 @@ export function timeRows(
   });
   return rows;
 }
+
+/** Returns the sinusoids of an image's size, one after the other: `dim` values for each of the numbers. */
+export const sizeRow = (
+  { flipSinToCos, freqShift }: Pick<EmbeddingConfig, 'flipSinToCos' | 'freqShift'>,
+  dim: number,
+  numbers: readonly number[],
+): Float32Array<ArrayBuffer> =>
+  timeRows({ timeEmbeddingType: 'positional', flipSinToCos, freqShift, blockOutChannels: [dim] }, numbers);
 
 /** Returns the rows of the timesteps of some levels as a constant. */
 export const timeTable = (

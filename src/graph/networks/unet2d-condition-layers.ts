@@ -38,12 +38,17 @@ export type UNetLayer =
 
 /** Returns everything between `conv_in` and `conv_norm_out`. */
 export function unet2dConditionLayers(config: UNet2DConditionConfig): readonly UNetLayer[] {
-  const { blockOutChannels: widths, layersPerBlock } = config;
+  const { blockOutChannels: widths, layersPerBlock, transformerLayers } = config;
   const layers: UNetLayer[] = [{ kind: 'keep' }];
   const resnet = (name: string, level: number, outputScale = 1): void => {
     layers.push({ kind: 'resnet', name, to: widths[level]!, outputScale });
   };
-  const transformer = (name: string, level: number, onlyCross = config.onlyCrossAttention[level]!): void => {
+  const transformer = (
+    name: string,
+    level: number,
+    blocks: number,
+    onlyCross = config.onlyCrossAttention[level]!,
+  ): void => {
     const heads = config.numAttentionHeads[level]!;
     const headDim = Math.floor(widths[level]! / heads);
     layers.push({
@@ -52,7 +57,7 @@ export function unet2dConditionLayers(config: UNet2DConditionConfig): readonly U
       heads,
       headDim,
       inner: heads * headDim,
-      blocks: config.transformerLayersPerBlock[level]!,
+      blocks,
       crossed: onlyCross ? [1, 2] : [2],
       linearProjection: config.useLinearProjection,
     });
@@ -63,7 +68,8 @@ export function unet2dConditionLayers(config: UNet2DConditionConfig): readonly U
     const block = `down_blocks.${level}`;
     for (let j = 0; j < layersPerBlock[level]!; j++) {
       resnet(`${block}.resnets.${j}`, level);
-      if (type === 'CrossAttnDownBlock2D') transformer(`${block}.attentions.${j}`, level);
+      if (type === 'CrossAttnDownBlock2D')
+        transformer(`${block}.attentions.${j}`, level, transformerLayers.down[level]![j]!);
       layers.push({ kind: 'keep' });
     }
     if (level === last) continue;
@@ -73,7 +79,7 @@ export function unet2dConditionLayers(config: UNet2DConditionConfig): readonly U
   const scale = config.midBlockScaleFactor;
   if (config.midBlockType) resnet('mid_block.resnets.0', last, scale);
   if (config.midBlockType === 'UNetMidBlock2DCrossAttn') {
-    transformer('mid_block.attentions.0', last, false);
+    transformer('mid_block.attentions.0', last, transformerLayers.mid, false);
     resnet('mid_block.resnets.1', last, scale);
   }
 
@@ -83,7 +89,8 @@ export function unet2dConditionLayers(config: UNet2DConditionConfig): readonly U
     for (let j = 0; j <= layersPerBlock[level]!; j++) {
       layers.push({ kind: 'join' });
       resnet(`${block}.resnets.${j}`, level);
-      if (type === 'CrossAttnUpBlock2D') transformer(`${block}.attentions.${j}`, level);
+      if (type === 'CrossAttnUpBlock2D')
+        transformer(`${block}.attentions.${j}`, level, transformerLayers.up[i]![j]!);
     }
     if (level > 0) layers.push({ kind: 'upsample', name: `${block}.upsamplers.0.conv` });
   }

@@ -1,8 +1,9 @@
 // diffusers' UNet2DConditionModel as a graph: the network of Stable Diffusion 1.x and 2.x (Rombach et al. 2022,
-// "High-Resolution Image Synthesis with Latent Diffusion Models"). It is cut in two at its first cross-attention: the
-// part before depends only on the noised latent and the time, so that all prompts share it.
+// "High-Resolution Image Synthesis with Latent Diffusion Models") and XL (Podell et al. 2023, "SDXL"). It is cut in two at
+// its first cross-attention: the part before depends only on the noised latent and the time, so that all prompts share it.
+// In XL the prompt also enters every resnet, so that prompts share only the first convolution.
 
-import { apply, type Graph, input } from '../core/graph.ts';
+import { apply, concatenate, type Graph, input } from '../core/graph.ts';
 import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
 import { table, type Value } from '../ops/value.ts';
@@ -21,7 +22,7 @@ import {
 } from './layers.ts';
 import { downsample, type ResnetLayers, resnet, resnetLayers, upsample } from './resnet.ts';
 import { timeRowLength } from './time-embedding.ts';
-import type { UNet2DConditionConfig } from './unet2d-condition-config.ts';
+import { SIZE_NUMBERS, type UNet2DConditionConfig } from './unet2d-condition-config.ts';
 import { type Transformer, type UNetLayer, unet2dConditionLayers } from './unet2d-condition-layers.ts';
 
 /** A cross-attention: the prefix of its tensors' names, and the channels of its keys and of its values. */
@@ -46,10 +47,20 @@ interface SharedInputs {
   readonly time: Value;
 }
 
+/** What the added embedding is computed from. */
+interface AddedInputs {
+  /** Vectors that encode the prompts as a whole [pooledDim, n, 1, 1]. */
+  readonly pooled: Value;
+  /** Rows of `sizeRow` [SIZE_NUMBERS · sizeDim, n, 1, 1]. */
+  readonly size: Value;
+}
+
 interface ConditionInputs {
   /** The values that `unet2dConditionShared` returned, each repeated to n samples. */
   readonly shared: readonly Value[];
   readonly crossAttention: CrossAttend;
+  /** Given if the configuration has an `addedEmbedding`. */
+  readonly added?: AddedInputs | undefined;
 }
 
 const GROUP_NORM_EPS = 1e-6;
@@ -213,9 +224,10 @@ function centred(graph: Graph, x: Value): Value {
 }
 
 /**
- * Adds the part of the network that does not depend on the prompt: everything up to the first cross-attention. Returns
- * what the rest of the network needs, values of p samples: the embedding of the time; the query, tokens and input of the
- * first transformer; and the skips so far.
+ * Adds the part of the network that does not depend on the prompt: everything up to the first cross-attention, or only the
+ * first convolution if the prompt is part of the embedding. Returns what the rest of the network needs, values of p
+ * samples: the embedding of the time; the current value and the skips so far; and the query and the tokens of the first
+ * transformer if it has begun.
  */
 export function unet2dConditionShared(
   graph: Graph,
@@ -224,17 +236,36 @@ export function unet2dConditionShared(
   { sample, time }: SharedInputs,
 ): readonly Value[] {
   const { before, transformer } = cut(config);
-  const { actFn: activation, timeEmbeddingDim: channels } = config;
+  const { actFn: activation, timeEmbeddingDim: channels, addedEmbedding } = config;
   const mlp = { graph, parameters };
   const hiddenTime = linear(mlp, time, 'time_embedding.linear_1', channels, { activation });
   // The activation after the second layer is that of the resnets, which all apply it to the embedding.
-  const embedding = linear(mlp, hiddenTime, 'time_embedding.linear_2', channels, { activation });
-  const layers = resnetLayers(graph, parameters, config, embedding);
+  const embedding = linear(mlp, hiddenTime, 'time_embedding.linear_2', channels, {
+    activation: addedEmbedding ? 'none' : activation,
+  });
   const x = config.centerInputSample ? centred(graph, sample) : sample;
-  let flow: Flow = { h: conv3x3(layers, x, 'conv_in', config.blockOutChannels[0]!), skips: [] };
+  const first = conv3x3(mlp, x, 'conv_in', config.blockOutChannels[0]!);
+  if (addedEmbedding) return [embedding, first];
+  const layers = resnetLayers(graph, parameters, config, embedding);
+  let flow: Flow = { h: first, skips: [] };
   for (const layer of before) flow = step(layers, config, layer, flow);
   const { hidden, q } = enter(layers, transformer, flow.h);
   return [embedding, q, hidden, flow.h, ...flow.skips];
+}
+
+/** Adds act(embedding + MLP([pooled, size])), which is what every resnet projects. */
+function withAdded(
+  graph: Graph,
+  parameters: Parameters,
+  { timeEmbeddingDim: channels, actFn: activation }: UNet2DConditionConfig,
+  embedding: Value,
+  { pooled, size }: AddedInputs,
+): Value {
+  const mlp = { graph, parameters };
+  const x = concatenate(graph, [pooled, size]);
+  const hidden = linear(mlp, x, 'add_embedding.linear_1', channels, { activation: 'silu' });
+  const added = linear(mlp, hidden, 'add_embedding.linear_2', channels);
+  return apply(graph, 'activation', { activation }, { x: sum(mlp, added, embedding) });
 }
 
 /**
@@ -245,18 +276,28 @@ export function unet2dCondition(
   graph: Graph,
   parameters: Parameters,
   config: UNet2DConditionConfig,
-  { shared, crossAttention }: ConditionInputs,
+  { shared, crossAttention, added }: ConditionInputs,
 ): Value {
-  const { transformer, after } = cut(config);
-  const [embedding, q, hidden, x, ...skips] = shared as readonly [Value, Value, Value, Value, ...Value[]];
-  const layers = resnetLayers(graph, parameters, config, embedding);
-  let flow: Flow = { h: leave(layers, transformer, x, { hidden, q }, crossAttention), skips };
-  for (const layer of after) {
+  const { before, transformer, after } = cut(config);
+  const transform = (layers: ResnetLayers, layer: Transformer, x: Value, queried: Queried) =>
+    leave(layers, layer, x, queried, crossAttention);
+  let layers: ResnetLayers;
+  let flow: Flow;
+  let rest: readonly UNetLayer[];
+  if (added) {
+    const [time, h] = shared as readonly [Value, Value];
+    layers = resnetLayers(graph, parameters, config, withAdded(graph, parameters, config, time, added));
+    flow = { h, skips: [] };
+    rest = [...before, transformer, ...after];
+  } else {
+    const [embedding, q, hidden, x, ...skips] = shared as readonly [Value, Value, Value, Value, ...Value[]];
+    layers = resnetLayers(graph, parameters, config, embedding);
+    flow = { h: transform(layers, transformer, x, { hidden, q }), skips };
+    rest = after;
+  }
+  for (const layer of rest) {
     if (layer.kind !== 'transformer') flow = step(layers, config, layer, flow);
-    else {
-      const queried = enter(layers, layer, flow.h);
-      flow = { ...flow, h: leave(layers, layer, flow.h, queried, crossAttention) };
-    }
+    else flow = { ...flow, h: transform(layers, layer, flow.h, enter(layers, layer, flow.h)) };
   }
   const attributes = { groups: config.normNumGroups, eps: config.normEps, activation: config.actFn };
   const normed = groupNorm(layers, flow.h, 'conv_norm_out', attributes);
@@ -274,5 +315,10 @@ export const unet2dConditionTensors = (config: UNet2DConditionConfig): readonly 
     });
     const crossAttention: CrossAttend = (name, inner) =>
       keysAndValues(graph, parameters, { name, inner }, context);
-    unet2dCondition(graph, parameters, config, { shared, crossAttention });
+    const { addedEmbedding } = config;
+    const added = addedEmbedding && {
+      pooled: input(graph, 'pooled', [addedEmbedding.pooledDim, 1, 1, 1]),
+      size: input(graph, 'size', [SIZE_NUMBERS * addedEmbedding.sizeDim, 1, 1, 1]),
+    };
+    unet2dCondition(graph, parameters, config, { shared, crossAttention, added });
   });

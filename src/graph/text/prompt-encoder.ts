@@ -1,5 +1,6 @@
-// Encodes prompts to the contexts that a UNet's cross-attention reads. The tokenizer and the text encoder of a pipeline are
-// opened, run and freed, because they are not needed any more as soon as the prompts are encoded.
+// Encodes prompts to the contexts that a UNet's cross-attention reads, and to vectors that encode a prompt as a whole. The
+// tokenizer and the text encoder of a pipeline are opened, run and freed, because they are not needed any more as soon as
+// the prompts are encoded.
 
 import { ModelError } from '../../errors.ts';
 import type { Device } from '../../kernels/device/device.ts';
@@ -13,7 +14,13 @@ import { type Files, nameIn } from '../files/files.ts';
 import { parametersOf } from '../files/parameters.ts';
 import { openTensorFile } from '../files/safetensors.ts';
 import { findWeights, type WeightFile } from '../folders/weights.ts';
-import { clipText, clipTextTensors, embedTokens, withoutBuffers } from '../networks/clip-text.ts';
+import {
+  clipText,
+  clipTextTensors,
+  embedTokens,
+  projectTexts,
+  withoutBuffers,
+} from '../networks/clip-text.ts';
 import { type ClipTextConfig, readClipTextConfig } from '../networks/clip-text-config.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { readTokenizer } from './tokenizer-files.ts';
@@ -26,7 +33,7 @@ export interface TextEncoderFolders {
 }
 
 /** What the folders hold, with the weights not yet opened. */
-interface TextEncoderSummary extends WeightFile {
+export interface TextEncoderSummary extends WeightFile {
   readonly tokenizer: Tokenizer;
   readonly config: ClipTextConfig;
 }
@@ -35,6 +42,16 @@ export interface PromptEncoderOptions {
   readonly weightDtype?: WeightDtype;
   /** Prompts per run. The last run is filled up with copies, whose results are dropped. */
   readonly chunk?: number;
+  /** Which states of the tokens are the context; see `clipText`. Default: `last`. */
+  readonly states?: 'last' | 'penultimate';
+}
+
+/** The encodings of n prompts. A prompt's values do not depend on the other prompts. */
+export interface EncodedPrompts {
+  /** The states of the tokens, [n, tokens, hiddenSize]; `tokens` is the tokenizer's length, 77. */
+  readonly contexts: Float32Array<ArrayBuffer>;
+  /** A vector per prompt, [n, projectionDim]; empty if the encoder has no projection. */
+  readonly pooled: Float32Array<ArrayBuffer>;
 }
 
 const DEFAULT_CHUNK = 8;
@@ -69,50 +86,70 @@ export async function readTextEncoder({
 }
 
 /**
- * Returns the last hidden states of prompts, [n, tokens, hiddenSize] in row-major order like transformers'
- * `last_hidden_state`; `tokens` is the tokenizer's length, 77. A prompt's values do not depend on the other prompts.
- * Everything on the device, including weights, is freed before it returns.
+ * Encodes prompts. Everything on the device, including weights, is freed before it returns.
  * @throws ModelError if the weights are not in order; OutOfMemoryError if the device has no memory for the encoder.
  */
 export async function encodePrompts(
   device: Device,
   { tokenizer, config, files, weights }: TextEncoderSummary,
   prompts: readonly string[],
-  { weightDtype = 'f32', chunk = DEFAULT_CHUNK }: PromptEncoderOptions = {},
-): Promise<Float32Array<ArrayBuffer>> {
+  { weightDtype = 'f32', chunk = DEFAULT_CHUNK, states = 'last' }: PromptEncoderOptions = {},
+): Promise<EncodedPrompts> {
   const n = Math.min(chunk, prompts.length);
   const tokens = tokenizer.length;
-  const c = config.hiddenSize;
+  const { hiddenSize: c, projectionDim } = config;
   const contexts = new Float32Array(prompts.length * tokens * c);
-  if (n === 0) return contexts;
+  if (n === 0) return { contexts, pooled: new Float32Array() };
 
   const file = withoutBuffers(await openTensorFile(files, weights));
   const store = weightStore(device);
   try {
     const parameters = parametersOf(file, clipTextTensors(config));
     const shape: Shape = [c, n, tokens, 1];
+    const row = pitch(shape);
     const graph = newGraph();
-    output(graph, 'y', clipText(graph, parameters, config, input(graph, 'x', shape)));
+    const found = clipText(graph, parameters, config, input(graph, 'x', shape));
+    output(graph, 'context', found[states]);
+    if (projectionDim !== undefined) output(graph, 'last', found.last);
     const made = await withMemoryCheck(device, () => plan(device, graph, { weights: store, weightDtype }));
+    const read = async (name: string) => new Float32Array(await readBack(device, made.outputs.get(name)!));
+    const ends: Float32Array[] = [];
     try {
       const x = made.inputs.get('x')!;
-      const row = pitch(shape);
       for (let from = 0; from < prompts.length; from += n) {
         const ids = prompts.slice(from, from + n).map((prompt) => tokenizer.encode(prompt));
         const count = ids.length;
         while (ids.length < n) ids.push(ids[0]!);
         device.gpu.queue.writeBuffer(x.buffer, x.offset, await embedTokens(file, config, ids));
         submit(device, (pass) => made.encode(pass));
-        const y = new Float32Array(await readBack(device, made.outputs.get('y')!));
+        const y = await read('context');
         const out = contexts.subarray(from * tokens * c, (from + count) * tokens * c);
         for (let t = 0; t < count * tokens; t++) for (let i = 0; i < c; i++) out[t * c + i] = y[i * row + t]!;
+        if (projectionDim === undefined) continue;
+        const last = await read('last');
+        for (let k = 0; k < count; k++) {
+          // The vector is that of the first end token, also if the end token is the padding.
+          const t = k * tokens + ids[k]!.indexOf(tokenizer.end);
+          ends.push(Float32Array.from({ length: c }, (_, i) => last[i * row + t]!));
+        }
       }
     } finally {
       made.destroy();
     }
+    const pooled =
+      projectionDim === undefined ? new Float32Array() : await projectTexts(file, config, joined(ends, c));
+    return { contexts, pooled };
   } finally {
     store.destroy();
     await file.close();
   }
-  return contexts;
+}
+
+/** Returns rows of `length` values, one after the other. */
+function joined(rows: readonly Float32Array[], length: number): Float32Array<ArrayBuffer> {
+  const all = new Float32Array(rows.length * length);
+  rows.forEach((row, i) => {
+    all.set(row, i * length);
+  });
+  return all;
 }

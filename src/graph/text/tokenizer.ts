@@ -14,6 +14,8 @@ export interface Tokenizer {
    * such that the end token is kept.
    */
   encode(text: string): Int32Array<ArrayBuffer>;
+  /** The id of the end token, which may also be the padding. */
+  readonly end: number;
 }
 
 /** The data of a tokenizer. */
@@ -70,6 +72,7 @@ export function tokenizer(vocabulary: Vocabulary): Tokenizer {
 
   return {
     length,
+    end,
     encode(text) {
       const ids = new Int32Array(length).fill(padding);
       ids[0] = start;

@@ -1,6 +1,7 @@
 // The types from which an image can be read. They are structural: they match Blob, ImageData, URL, web streams and sharp
 // without naming them, so that they compile without lib DOM and without sharp.
 
+import type { ImageGeometry } from '../../graph/model.ts';
 import type { ImageItem } from '../types.ts';
 import type { Pixels } from './pixels.ts';
 
@@ -36,6 +37,8 @@ export interface EncodedImage {
 export interface ReadyImage {
   readonly pixels: Float32Array;
   readonly path?: string | undefined;
+  /** Where the pixels were in a larger image, for Stable Diffusion XL. Default: they are a whole image. */
+  readonly geometry?: ImageGeometry | undefined;
 }
 
 /** A Blob, or a File, whose name becomes the path. */

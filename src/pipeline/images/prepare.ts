@@ -1,9 +1,9 @@
 // Fits a decoded image to a model.
 
 import { UsageError } from '../../errors.ts';
-import type { Crop, Model } from '../../graph/model.ts';
+import type { Crop, ImageGeometry, Model } from '../../graph/model.ts';
 import { type Pixels, toModelInput, withChannels } from './pixels.ts';
-import { admCrop, type Filter, resizeAndCrop } from './resize.ts';
+import { admCrop, coverOf, type Filter, resizeAndCrop } from './resize.ts';
 
 /** How an image is fitted to a model's shape. */
 export interface PrepareOptions {
@@ -33,4 +33,13 @@ export function prepareImage(
     return toModelInput(admCrop(pixels, width));
   }
   return toModelInput(resizeAndCrop(pixels, width, height, filter));
+}
+
+/** Returns where the pixels of a model's image are in an image that `prepareImage` fits by a `centre` crop. */
+export function geometryOf(
+  image: Pick<Pixels, 'width' | 'height'>,
+  [, height, width]: Model['inputShape'],
+): ImageGeometry {
+  const { top, left } = coverOf(image, width, height);
+  return { height: image.height, width: image.width, top, left };
 }

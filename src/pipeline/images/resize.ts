@@ -129,10 +129,30 @@ function roundHalfEven(x: number): number {
   return half ? down + (down % 2) : Math.round(x);
 }
 
+/** The size to which an image is resized, and the corner of the crop. */
+interface Cover {
+  readonly width: number;
+  readonly height: number;
+  readonly left: number;
+  readonly top: number;
+}
+
 /**
- * Resizes an image so that it just covers width x height, and crops the centre, as torchvision's Resize(side) and
- * CenterCrop(side), with their rounding (the longer side down, the corner of the crop to even). Keeps the aspect ratio.
- * Returns an image of that size as it is.
+ * Returns how an image is resized so that it just covers width x height, and where the centre is cropped, as torchvision's
+ * Resize(side) and CenterCrop(side), with their rounding (the longer side down, the corner of the crop to even).
+ */
+export function coverOf(image: Pick<Pixels, 'width' | 'height'>, width: number, height: number): Cover {
+  const byWidth = image.width * height <= image.height * width;
+  const wide = byWidth ? width : Math.max(width, Math.trunc((height * image.width) / image.height));
+  const high = byWidth ? Math.max(height, Math.trunc((width * image.height) / image.width)) : height;
+  const left = roundHalfEven((wide - width) / 2);
+  const top = roundHalfEven((high - height) / 2);
+  return { width: wide, height: high, left, top };
+}
+
+/**
+ * Resizes an image so that it just covers width x height, and crops the centre (`coverOf`). Keeps the aspect ratio. Returns
+ * an image of that size as it is.
  */
 export function resizeAndCrop(
   image: Pixels,
@@ -140,13 +160,9 @@ export function resizeAndCrop(
   height: number,
   filter: Filter = 'bicubic',
 ): Pixels {
-  const byWidth = image.width * height <= image.height * width;
-  const wide = byWidth ? width : Math.trunc((height * image.width) / image.height);
-  const high = byWidth ? Math.trunc((width * image.height) / image.width) : height;
-  const resized = resize(image, Math.max(wide, width), Math.max(high, height), filter);
-  const left = roundHalfEven((resized.width - width) / 2);
-  const top = roundHalfEven((resized.height - height) / 2);
-  return crop(resized, left, top, width, height);
+  const cover = coverOf(image, width, height);
+  const resized = resize(image, cover.width, cover.height, filter);
+  return crop(resized, cover.left, cover.top, width, height);
 }
 
 /**

@@ -20,7 +20,7 @@ import type {
 } from '../images/image-input.ts';
 import { MAX_PIXELS, type ReadLimits } from '../images/limits.ts';
 import type { Pixels } from '../images/pixels.ts';
-import { type PrepareOptions, prepareImage } from '../images/prepare.ts';
+import { geometryOf, type PrepareOptions, prepareImage } from '../images/prepare.ts';
 import { checkPixels, rawPixels } from '../images/raw-pixels.ts';
 import { bytesOfBlob, bytesOfStream, bytesOfUrl, partsOf } from '../images/read-bytes.ts';
 import type { ImageItem } from '../types.ts';
@@ -139,7 +139,10 @@ export async function imageFrom(
 ): Promise<DecodedImage | ImageItem> {
   options.signal?.throwIfAborted();
   try {
-    if (isReady(source)) return { path: options.name ?? nameOf(source), pixels: source.pixels };
+    if (isReady(source)) {
+      const { pixels, geometry } = source;
+      return { path: options.name ?? nameOf(source), pixels, ...(geometry && { geometry }) };
+    }
     const image = await decoded(source, options);
     return { ...image, path: options.name ?? nameOf(source) };
   } catch (error) {
@@ -169,5 +172,9 @@ export async function itemFrom(
     return image;
   }
   options.onDecoded?.(image);
-  return { path: image.path, pixels: prepareImage(image, shape, options) };
+  return {
+    path: image.path,
+    pixels: prepareImage(image, shape, options),
+    geometry: geometryOf(image, shape),
+  };
 }

@@ -67,10 +67,10 @@ export const encodeAs = (
     }
 
     async function admit(item: ImageItem & Positioned): Promise<ImageInFlight | ItemFailure> {
-      const { path, pixels, position } = item;
+      const { path, pixels, geometry, position } = item;
       try {
         checkPixels(pixels, classifier.inputShape);
-        const options = { signal, seed: seed === undefined ? undefined : BigInt(seed) };
+        const options = { signal, geometry, seed: seed === undefined ? undefined : BigInt(seed) };
         const lease = await batcher.lease(self, pixels, options);
         const tracked: LeasedImage = {
           ...lease,

@@ -7,7 +7,7 @@
 // model fails).
 
 import { ItemError, ModelError, UsageError } from '../../errors.ts';
-import type { Model } from '../../graph/model.ts';
+import type { ImageGeometry, Model } from '../../graph/model.ts';
 import type { AbortSignalLike } from '../../host-types.ts';
 import { deliver, settle } from './answers.ts';
 import {
@@ -104,7 +104,7 @@ export class Batcher {
   }
 
   /**
-   * Waits for a slot and puts an image [c, h, w] there. A free slot goes to the user with the fewest slots.
+   * Waits for a slot and puts an image [c, h, w] there; `geometry` as in `Model.encode`. A free slot goes to the user with the fewest slots.
    *
    * @throws ItemError for another shape than the model takes, UsageError for a seed if the model has a file of noises,
    *   the reason of `signal` if it aborts before a slot is free, and the error that ended the batcher, if any.
@@ -115,7 +115,12 @@ export class Batcher {
     {
       seed,
       signal,
-    }: { readonly seed?: bigint | undefined; readonly signal?: AbortSignalLike | undefined } = {},
+      geometry,
+    }: {
+      readonly seed?: bigint | undefined;
+      readonly signal?: AbortSignalLike | undefined;
+      readonly geometry?: ImageGeometry | undefined;
+    } = {},
   ): Promise<LeasedImage> {
     return new Promise((resolve, reject) => {
       if (this.#draining) throw new UsageError('the classifier is closed');
@@ -123,7 +128,7 @@ export class Batcher {
       signal?.throwIfAborted();
       if (seed !== undefined && this.#model.noisePairing === 'visit')
         throw new UsageError('a seed was given, but the noise of this model comes from a file');
-      const lease: Lease = { image, seed, slot: undefined, inFlight: 0, released: false };
+      const lease: Lease = { image, geometry, seed, slot: undefined, inFlight: 0, released: false };
       const request: LeaseRequest = {
         lease,
         reject: (reason) => {
@@ -262,7 +267,7 @@ export class Batcher {
   #encode(lease: Lease): boolean {
     const slot = this.#slots.assign(lease);
     try {
-      this.#model.encode(slot, lease.image);
+      this.#model.encode(slot, lease.image, lease.geometry);
       return true;
     } catch (error) {
       this.#lose(error, 'errors');

@@ -1,13 +1,14 @@
 // What is requested of a model, and how the requests of several images become one batch.
 
 import { UnsupportedError } from '../../errors.ts';
-import type { Differentiable, EvaluationBatch, Model, Views } from '../../graph/model.ts';
+import type { Differentiable, EvaluationBatch, ImageGeometry, Model, Views } from '../../graph/model.ts';
 import { joined } from '../../kernels/device/tensor.ts';
 import { sum } from '../../numbers.ts';
 
 /** An image's right to a slot of the model. The slot is undefined while the image waits for one, as after a lost device. */
 export interface Lease {
   readonly image: Float32Array;
+  readonly geometry: ImageGeometry | undefined;
   /** The seed of its noise. Default: the model's own. */
   readonly seed: bigint | undefined;
   slot: number | undefined;

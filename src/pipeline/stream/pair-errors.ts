@@ -4,14 +4,15 @@ import { sum } from '../../numbers.ts';
 import { ascending } from '../deciding/levels.ts';
 import { lessUnconditional, type Matches, matchesOf } from '../deciding/matching.ts';
 import { fanOut, startTrial } from '../deciding/trial.ts';
+import type { ImageItem } from '../types.ts';
 import type { Batcher } from './batcher.ts';
 import { groupErrors } from './flight.ts';
 import type { User } from './jobs.ts';
 
 /** Images of an item, and the captions that belong to them. */
 interface Pairs {
-  /** Images [c, h, w] in [-1, 1]. */
-  readonly images: readonly Float32Array[];
+  /** Images with pixels [c, h, w] in [-1, 1]. */
+  readonly images: readonly Pick<ImageItem, 'pixels' | 'geometry'>[];
   /** Index of the candidate of each image's own caption. */
   readonly captions: readonly number[];
   /** Index of the candidate without a caption, the empty prompt. */
@@ -39,7 +40,7 @@ export async function pairErrors(
 ): Promise<PairErrors> {
   const candidates = [...new Set([...captions, unconditional])];
   const user = batcher.user();
-  const rows = await Promise.all(images.map((pixels) => meanErrors(batcher, user, pixels, candidates)));
+  const rows = await Promise.all(images.map((image) => meanErrors(batcher, user, image, candidates)));
   const errors = rows.map((row) => captions.map((caption) => row.get(caption)!));
   const alone = rows.map((row) => row.get(unconditional)!);
   return {
@@ -55,12 +56,12 @@ export async function pairErrors(
 async function meanErrors(
   batcher: Batcher,
   user: User,
-  pixels: Float32Array,
+  { pixels, geometry }: Pairs['images'][number],
   candidates: readonly number[],
 ): Promise<ReadonlyMap<number, number>> {
   const { levels } = batcher.model;
   const order = ascending(levels);
-  const lease = await batcher.lease(user, pixels);
+  const lease = await batcher.lease(user, pixels, { geometry });
   try {
     const groups = fanOut(startTrial(batcher.model), { survivors: candidates, levels: order });
     const rows = await Promise.all(groups.map((group) => groupErrors(lease, group)));

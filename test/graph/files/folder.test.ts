@@ -197,8 +197,8 @@ describe('readModelConfig', () => {
     ],
     [
       'SDXL',
-      indexWith({ _class_name: 'StableDiffusionXLPipeline' }),
-      'model_index.json: "StableDiffusionXLPipeline" is Stable Diffusion XL, whose two text encoders are not supported; expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline',
+      indexWith({ _class_name: 'StableDiffusionXLInpaintPipeline' }),
+      'model_index.json: "StableDiffusionXLInpaintPipeline" is an inpainting model of Stable Diffusion XL, whose network also takes a mask; expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), XL (StableDiffusionXLPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline',
     ],
     [
       'Stable Diffusion 3',

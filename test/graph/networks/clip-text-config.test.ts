@@ -38,7 +38,14 @@ describe('parseClipTextConfig', () => {
       maxPositionEmbeddings: 77,
       hiddenAct: 'quick-gelu',
       layerNormEps: 1e-5,
+      projectionDim: undefined,
     });
+  });
+
+  it('reads the length of the vector of a text', () => {
+    const config = { ...minimal, architectures: ['CLIPTextModelWithProjection'] };
+    expect(parseClipTextConfig(config, 'c').projectionDim).toBe(512);
+    expect(parseClipTextConfig({ ...config, projection_dim: 1280 }, 'c').projectionDim).toBe(1280);
   });
 
   it.each([
@@ -55,18 +62,13 @@ describe('parseClipTextConfig', () => {
 
   it.each<[what: string, config: Record<string, unknown>, message: RegExp]>([
     [
-      'the text encoder of SDXL and SD3',
-      { architectures: ['CLIPTextModelWithProjection'], model_type: 'clip_text_model' },
-      /^c: expected the text encoder of Stable Diffusion 1\.x or 2\.x, CLIPTextModel, got "CLIPTextModelWithProjection", the text encoder of Stable Diffusion XL and 3$/,
-    ],
-    [
       'T5',
       { architectures: ['T5EncoderModel'] },
-      /^c: expected the text encoder .* got "T5EncoderModel", a text encoder of .*Flux/,
+      /^c: expected a text encoder .* got "T5EncoderModel", a text encoder of .*Flux/,
     ],
-    ['something else', { architectures: ['toString'] }, /^c: expected the text encoder .* got "toString"$/],
-    ['another model type', { model_type: 'bert' }, /^c: expected the text encoder .* got "bert"$/],
-    ['no type at all', {}, /^c: expected the text encoder .* got "nothing"$/],
+    ['something else', { architectures: ['toString'] }, /^c: expected a text encoder .* got "toString"$/],
+    ['another model type', { model_type: 'bert' }, /^c: expected a text encoder .* got "bert"$/],
+    ['no type at all', {}, /^c: expected a text encoder .* got "nothing"$/],
     [
       'an activation',
       { ...minimal, hidden_act: 'swish' },

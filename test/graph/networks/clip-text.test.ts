@@ -40,7 +40,7 @@ async function run(name: string, family: Family | undefined, weightDtype: 'f32' 
   const shape: Shape = [config.hiddenSize, ids.length, tokens, 1];
   const graph = newGraph();
   const parameters = parametersOf(weights, clipTextTensors(config));
-  output(graph, 'y', clipText(graph, parameters, config, input(graph, 'x', shape)));
+  output(graph, 'y', clipText(graph, parameters, config, input(graph, 'x', shape)).last);
   const x = fromChannelMajor(await embedTokens(weights, config, ids), shape);
   const { y } = await runGraph(device, graph, { x }, weightDtype);
   await Promise.all([weights.close(), io.close()]);

@@ -46,13 +46,14 @@ describe('encodePrompts', () => {
     const device = await testDevice();
     const expected = await expectedEncodings();
     const scale = Math.max(...expected.map(Math.abs));
-    const together = await encodePrompts(device, folders, prompts);
+    const { contexts: together, pooled } = await encodePrompts(device, folders, prompts);
+    expect(pooled).toHaveLength(0);
     expect(together).toHaveLength(prompts.length * 77 * 12);
     expect(maxDifference(together, expected).difference / scale).toBeLessThan(2e-5);
     const inTwos = await encodePrompts(device, folders, prompts, { chunk: 2 });
-    expect(inTwos).toEqual(together);
+    expect(inTwos.contexts).toEqual(together);
     const halves = await encodePrompts(device, folders, prompts, { weightDtype: 'f16' });
-    expect(maxDifference(halves, expected).difference / scale).toBeLessThan(2e-5); // the weights of the file are in f16
+    expect(maxDifference(halves.contexts, expected).difference / scale).toBeLessThan(2e-5); // the weights of the file are in f16
   });
 
   it('frees its buffers', async () => {
@@ -78,7 +79,7 @@ describe('encodePrompts', () => {
   });
 
   it('needs no device if there are no prompts', async () => {
-    expect(await encodePrompts({} as Device, folders, [])).toHaveLength(0);
+    expect((await encodePrompts({} as Device, folders, [])).contexts).toHaveLength(0);
   });
 
   it.each([

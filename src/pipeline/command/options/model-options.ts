@@ -44,4 +44,16 @@ export const MODEL = {
     schema: integer(1, 65_536),
     expected: 'an integer of 1 or more',
   },
+  sizeConditioning: {
+    flags: '--size-conditioning <h,w,top,left>',
+    help: "Stable Diffusion XL: the height and width that the network is told of every image, and the crop (each file's own)",
+    schema: z
+      .string()
+      .regex(/^[1-9]\d{0,6},[1-9]\d{0,6},\d{1,7},\d{1,7}$/)
+      .transform((list) => {
+        const [height, width, top, left] = list.split(',').map(Number) as [number, number, number, number];
+        return { height, width, top, left };
+      }),
+    expected: 'height, width, top and left: 1024,1024,0,0',
+  },
 } as const satisfies OptionSet;

@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
-import type { Model } from '../../../graph/model.ts';
+import type { ImageGeometry, Model } from '../../../graph/model.ts';
 import { modelDigest } from '../../../graph/node/model-digest.ts';
 import { systemPath } from '../../node/system-path.ts';
 import type { Values } from '../options/table.ts';
@@ -20,6 +20,10 @@ export async function fileDigest(path: string | undefined): Promise<string> {
 /** Records the precision of evaluations; f32 is not recorded. */
 export const precisionRecord = ({ precision }: Pick<Model, 'precision'>): RunRecord =>
   precision === 'f16' ? { precision } : {};
+
+/** Records the size that the network is told of every image; nothing if it is told each file's own. */
+export const sizeRecord = (size: ImageGeometry | undefined): RunRecord =>
+  size ? { 'size conditioning': `${size.height},${size.width},${size.top},${size.left}` } : {};
 
 /** Records what every evaluation depends on: model, noise levels and noise. */
 export async function evaluationRecord(

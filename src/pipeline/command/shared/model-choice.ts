@@ -20,7 +20,8 @@ export type OpenFolder = (folder: string, options: OpenModelOptions) => Promise<
 /** The settings that evaluations of all commands depend on. */
 export type EvaluationSettings = Values<
   'imageSize' | 'timesteps' | 'sigmas' | 'loss' | 'weighting' | 'seed' | 'noise' | 'batch' | 'concurrency'
-> & { readonly deciding?: Pick<ChosenStrategy, 'gridLength'> };
+> &
+  Partial<Values<'sizeConditioning'>> & { readonly deciding?: Pick<ChosenStrategy, 'gridLength'> };
 
 /** The settings that choose the candidates. */
 export type ChoiceSettings = Values<'labels' | 'template' | 'prompts'>;
@@ -116,7 +117,7 @@ function checkSide(side: number | undefined, { name, inputShape, sideMultiple }:
  * @throws UsageError here, or when the model is opened and the settings do not fit it.
  */
 export async function evaluationOptions(settings: EvaluationSettings): Promise<OpenModelOptions> {
-  const { weighting, noise, loss, batch, concurrency, imageSize } = settings;
+  const { weighting, noise, loss, batch, concurrency, imageSize, sizeConditioning } = settings;
   const named = weighting === undefined || weightings.some((name) => name === weighting);
   const weights = named ? weighting : await readWeights(weighting);
   if (noise !== undefined) await stat(noise).catch(refusing(`--noise: ${noise} cannot be read`));
@@ -129,6 +130,7 @@ export async function evaluationOptions(settings: EvaluationSettings): Promise<O
     ...(loss ? { distance: loss } : {}),
     ...(noise === undefined ? {} : { noiseFile: noise }),
     ...(imageSize === undefined ? {} : { imageSize }),
+    ...(sizeConditioning && { sizeConditioning }),
     ...(batch === undefined ? {} : { batchSize: batch }),
     ...(concurrency === undefined ? {} : { slots: concurrency }),
   };

@@ -12,7 +12,7 @@ import {
   reliabilityOf,
 } from '../../../deciding/calibration.ts';
 import { failureOf } from '../../../images/failures.ts';
-import { prepareImage } from '../../../images/prepare.ts';
+import { geometryOf, prepareImage } from '../../../images/prepare.ts';
 import { findLabelled, type Labelled } from '../../../node/labelled.ts';
 import type { OptionValues } from '../../../option.ts';
 import { mapOrdered, until } from '../../../stream/iterables.ts';
@@ -42,6 +42,7 @@ const CALIBRATE = [
   'template',
   'prompts',
   'imageSize',
+  'sizeConditioning',
   'timesteps',
   'sigmas',
   'loss',
@@ -161,7 +162,9 @@ async function classifySet(
     const { classidx } = candidates[placeOf(item.label, item.path, candidates)]!;
     const path = String(truths.push(classidx) - 1);
     try {
-      return { path, pixels: prepareImage(await item.pixels(), inputShape, { crop }) };
+      const image = await item.pixels();
+      const geometry = geometryOf(image, inputShape);
+      return { path, pixels: prepareImage(image, inputShape, { crop }), geometry };
     } catch (error) {
       return failureOf(item.path, error);
     }

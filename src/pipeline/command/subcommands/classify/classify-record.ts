@@ -1,7 +1,7 @@
 // Records what the results of `classify` depend on, for the file next to its output.
 
 import type { Model } from '../../../../graph/model.ts';
-import { evaluationRecord, fileDigest } from '../../shared/evaluation-record.ts';
+import { evaluationRecord, fileDigest, sizeRecord } from '../../shared/evaluation-record.ts';
 import { listed, type RunRecord } from '../../shared/run-record.ts';
 import type { Settings } from './classify-settings.ts';
 
@@ -11,6 +11,7 @@ export async function classifyRecord(settings: Settings, model: Model, folder: s
   const { noiseFile, ...purification } = purifying ?? {};
   return {
     ...(await evaluationRecord(settings, model, folder)),
+    ...sizeRecord(settings.sizeConditioning),
     candidates: listed(
       model.candidates.map(({ label, classidx, prompt }) =>
         prompt === undefined ? label : `${classidx} ${prompt}`,

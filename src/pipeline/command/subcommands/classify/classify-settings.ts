@@ -17,6 +17,7 @@ export const CLASSIFY = [
   'template',
   'prompts',
   'imageSize',
+  'sizeConditioning',
   'preset',
   'strategy',
   'budget',

@@ -2,7 +2,7 @@
 
 import { basename } from 'node:path';
 import { faultOf, ItemError, UsageError } from '../../../../errors.ts';
-import type { Candidate, Model } from '../../../../graph/model.ts';
+import { type Candidate, type Model, NO_CLASS } from '../../../../graph/model.ts';
 import type { ModelSummary } from '../../../../graph/model-summary.ts';
 import { modelDigest } from '../../../../graph/node/model-digest.ts';
 import type { Score } from '../../../deciding/matching.ts';
@@ -16,7 +16,7 @@ import { pairErrors } from '../../../stream/pair-errors.ts';
 import { acquire } from '../../../stream/sharing.ts';
 import { madeBy, progressAfter } from '../../../types.ts';
 import { type OptionName, readOptions } from '../../options/table.ts';
-import { fileDigest, precisionRecord } from '../../shared/evaluation-record.ts';
+import { fileDigest, precisionRecord, sizeRecord } from '../../shared/evaluation-record.ts';
 import { timeEvaluations } from '../../shared/evaluation-timing.ts';
 import { writeForecast } from '../../shared/forecast.ts';
 import type { Interruption } from '../../shared/interruption.ts';
@@ -50,6 +50,7 @@ import { inGroups, type MatchItem, readItems } from './match-table.ts';
 const MATCH = [
   'model',
   'imageSize',
+  'sizeConditioning',
   'timesteps',
   'sigmas',
   'loss',
@@ -92,7 +93,7 @@ function candidatesOf(items: readonly MatchItem[]) {
     for (const caption of captions) if (!places.has(caption)) places.set(caption, places.size);
   if (!places.has('')) places.set('', places.size);
   const candidates = [...places].map(
-    ([prompt, classidx]): Candidate => ({ label: prompt, classidx, prompt }),
+    ([prompt, place]): Candidate => ({ label: prompt, classidx: prompt === '' ? NO_CLASS : place, prompt }),
   );
   const choose = ({ name, conditioning }: ModelSummary) => {
     if (conditioning !== 'text')
@@ -108,13 +109,11 @@ async function matchItem(
   places: ReadonlyMap<string, number>,
 ): Promise<MatchLine> {
   const { inputShape, crop } = batcher.model;
-  const load = async (path: string) => {
-    const item = await itemFrom(path, inputShape, { crop }).catch((error: unknown) => {
+  const load = (path: string) =>
+    itemFrom(path, inputShape, { crop }).catch((error: unknown) => {
       const { code, message } = failureOf(path, error).error;
       throw new ItemError(code, `${path}: ${message}`);
     });
-    return item.pixels;
-  };
   try {
     const pairs = {
       images: await Promise.all(images.map(load)),
@@ -237,11 +236,12 @@ const percent = ({ score, interval: [low, high] }: Score) =>
 
 /** Returns the settings that the lines depend on, before a model is opened: each group of captions opens its own. */
 async function recordOf(settings: MatchSettings): Promise<RunRecord> {
-  const { model, imageSize, timesteps, sigmas, loss, weighting, seed, noise } = settings;
+  const { model, imageSize, sizeConditioning, timesteps, sigmas, loss, weighting, seed, noise } = settings;
   return {
     model: basename(model),
     'model files': await modelDigest(await modelFolder(model)),
     'image size': imageSize ?? "the model's own",
+    ...sizeRecord(sizeConditioning),
     levels: timesteps ?? sigmas ?? "the model's own",
     loss: loss ?? "the model's own",
     weighting: weighting ?? "the model's own",
