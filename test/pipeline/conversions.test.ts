@@ -104,11 +104,11 @@ describe('conversions', () => {
 test('skipped files are counted by extension, without other parts of their names', () => {
   const { add, sentence } = passedOverFiles();
   expect(sentence()).toBe('');
-  for (const path of ['a.ppm', 'b.PPM', 'c.ico', 'README', 'x.\u001b[31mred', `y.${'z'.repeat(99)}`])
+  for (const path of ['a.xmp', 'b.XMP', 'c.ico', 'README', 'x.\u001b[31mred', `y.${'z'.repeat(99)}`])
     add(path);
-  expect(sentence()).toBe('passed over 6 files without the extension of an image: .ppm 2, .ico 1, others 3');
+  expect(sentence()).toBe('passed over 6 files without the extension of an image: .xmp 2, .ico 1, others 3');
   for (let i = 0; i < 1000; i++) add(`a.e${i}`);
-  expect(sentence()).toMatch(/^passed over 1,006 files .*: \.ppm 2(, \.\w+ 1){4}, others 1,000$/);
+  expect(sentence()).toMatch(/^passed over 1,006 files .*: \.xmp 2(, \.\w+ 1){4}, others 1,000$/);
 });
 
 describe('the command', () => {
@@ -116,11 +116,11 @@ describe('the command', () => {
     const folder = temporaryFolder();
     const data = Uint8Array.from({ length: 40 * 30 * 3 }, (_, i) => i % 256);
     const photo = encodePng({ width: 40, height: 30, channels: 3, data });
-    write(folder, { 'a.png': photo, 'b.png': photo, 'x.ppm': 'P6', 'sub/y.ppm': 'P6', 'z.ico': '' });
+    write(folder, { 'a.png': photo, 'b.png': photo, 'x.xmp': 'P6', 'sub/y.xmp': 'P6', 'z.ico': '' });
     const { status, out, err } = await cli([folder]);
     expect(status).toBe(0);
     expect(linesOf(out)).toHaveLength(2);
-    expect(err).toContain('passed over 3 files without the extension of an image: .ppm 2, .ico 1\n');
+    expect(err).toContain('passed over 3 files without the extension of an image: .xmp 2, .ico 1\n');
     expect(err).toContain('2 colour images of 40x30 became 2x2 grey\n');
     expect((await cli([folder, '--quiet'])).err).toBe('');
   });

@@ -23,7 +23,12 @@ export function withChannels(image: Pixels, channels: 1 | 3): Pixels {
   const data = new Uint8Array(count * channels);
   if (channels === 1) {
     for (let i = 0, p = 0; i < count; i++, p += 3)
-      data[i] = (from[p]! * 19595 + from[p + 1]! * 38470 + from[p + 2]! * 7471 + 0x8000) >> 16;
+      data[i] =
+        (Math.imul(from[p]!, 19595) +
+          Math.imul(from[p + 1]!, 38470) +
+          Math.imul(from[p + 2]!, 7471) +
+          0x8000) >>
+        16;
   } else {
     for (let i = 0, p = 0; i < count; i++, p += 3) data.fill(from[i]!, p, p + 3);
   }

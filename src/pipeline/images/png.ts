@@ -4,6 +4,8 @@
 
 import { concatBytes, latin1, uint32At } from './bytes.ts';
 import { fault } from './failures.ts';
+import { type Orientation, orientationOf, upright } from './orientation.ts';
+import { checkSize, lookedUp } from './palette.ts';
 import type { Pixels } from './pixels.ts';
 import { type Pass, unfilter } from './png-rows.ts';
 
@@ -32,8 +34,14 @@ const COLOR_TYPES: Readonly<
 
 const PALETTE = 3;
 
-/** Chunks that matter for 8-bit pixels; the others are skipped by their length. */
-const READ = ['IHDR', 'PLTE', 'IDAT', 'IEND'];
+/** Chunks that matter for upright 8-bit pixels; the others are skipped by their length. */
+const READ = ['IHDR', 'PLTE', 'IDAT', 'IEND', 'eXIf'];
+
+/** Chunks of text, in which older programs keep EXIF data, and others XMP. */
+const TEXTS = ['tEXt', 'zTXt', 'iTXt'];
+
+/** The most bytes of text that are decompressed. */
+const MOST_TEXT = 1 << 20;
 
 /** Bytes after the last row that are ignored, as other decoders do. */
 const SLACK = 64 * 1024;
@@ -61,17 +69,24 @@ function readHeader(bytes: Uint8Array): Header {
     throw fault('corrupt', `PNG: unknown methods ${compression}, ${filter}, ${interlace}`);
   const width = uint32At(bytes, 16);
   const height = uint32At(bytes, 20);
-  if (width === 0 || height === 0) throw fault('corrupt', 'PNG: an image without pixels');
   return { width, height, depth, colorType, samples: kind.samples, interlaced: interlace === 1 };
 }
 
-/** Returns the compressed data and the palette. */
-function readChunks(
-  bytes: Uint8Array,
-  crc32: Zlib['crc32'],
-): { readonly data: Uint8Array; readonly palette: Uint8Array | undefined } {
+interface Chunks {
+  /** The compressed pixels. */
+  readonly data: Uint8Array;
+  readonly palette: Uint8Array | undefined;
+  /** EXIF data as the chunk eXIf has it. */
+  readonly exif: Uint8Array | undefined;
+  /** The chunks that could have an orientation as text. */
+  readonly texts: readonly Uint8Array[];
+}
+
+function readChunks(bytes: Uint8Array, crc32: Zlib['crc32']): Chunks {
   const data: Uint8Array[] = [];
   let palette: Uint8Array | undefined;
+  let exif: Uint8Array | undefined;
+  const texts: Uint8Array[] = [];
   for (let at = 8; ; ) {
     if (at + 12 > bytes.length)
       throw fault('truncated', `PNG: ends after ${bytes.length} bytes, without IEND`);
@@ -83,7 +98,9 @@ function readChunks(
       throw fault('corrupt', `PNG: the checksum of ${type} is wrong`);
     if (type === 'PLTE') palette = bytes.subarray(at + 8, end - 4);
     if (type === 'IDAT') data.push(bytes.subarray(at + 8, end - 4));
-    if (type === 'IEND') return { data: concatBytes(data), palette };
+    if (type === 'eXIf') exif = bytes.subarray(at + 8, end - 4);
+    if (TEXTS.includes(type)) texts.push(bytes.subarray(at + 8, end - 4));
+    if (type === 'IEND') return { data: concatBytes(data), palette, exif, texts };
     at = end;
   }
 }
@@ -141,22 +158,47 @@ function samplesOf(header: Header, raw: Uint8Array, passes: readonly Pass[]): Ui
   return out;
 }
 
-/** Replaces indices of a palette by its colours. */
-function lookedUp(indices: Uint8Array, palette: Uint8Array | undefined): Uint8Array {
-  if (!palette) throw fault('corrupt', 'PNG: the palette is missing');
-  const out = new Uint8Array(indices.length * 3);
-  for (let i = 0; i < indices.length; i++) {
-    const entry = indices[i]! * 3;
-    if (entry + 3 > palette.length) throw fault('corrupt', `PNG: colour ${indices[i]} is beyond the palette`);
-    for (let c = 0; c < 3; c++) out[i * 3 + c] = palette[entry + c]!;
+/** Returns the text after a keyword and the bytes that say how it is stored; '' if it cannot be read. */
+async function textIn(chunk: Uint8Array, start: number, inflate: Zlib['inflate']): Promise<string> {
+  const body = chunk.subarray(start);
+  if (body[0] !== 0x78) return new TextDecoder('latin1').decode(body.subarray(0, MOST_TEXT));
+  const text = await inflate(body, body.length, MOST_TEXT).catch(() => new Uint8Array());
+  return new TextDecoder('latin1').decode(text);
+}
+
+/** Reads the orientation from text: EXIF data in hexadecimal digits, as ImageMagick wrote it, or XMP. */
+async function orientationInTexts(
+  texts: readonly Uint8Array[],
+  inflate: Zlib['inflate'],
+): Promise<Orientation> {
+  for (const chunk of texts) {
+    const keyword = latin1(chunk.subarray(0, Math.max(0, chunk.indexOf(0))));
+    if (keyword === 'XML:com.adobe.xmp') {
+      const xmp = new TextDecoder('latin1').decode(chunk.subarray(0, MOST_TEXT));
+      const found = /tiff:Orientation(?:="|>)([1-8])/.exec(xmp);
+      if (found) return Number(found[1]) as Orientation;
+    } else if (/^Raw profile type (exif|APP1)$/i.test(keyword)) {
+      const after = chunk.indexOf(0) + 1;
+      const text = await textIn(chunk, chunk[after] === 0 ? after + 1 : after, inflate);
+      const digits = /^\s*\w+\s+\d+\s+([\da-f\s]+)/i.exec(text)?.[1]?.replace(/\s/g, '') ?? '';
+      const bytes = Uint8Array.from(digits.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+      const orientation = orientationOf(latin1(bytes.subarray(0, 4)) === 'Exif' ? bytes.subarray(6) : bytes);
+      if (orientation !== 1) return orientation;
+    }
   }
-  return out;
+  return 1;
+}
+
+function paletteOf(palette: Uint8Array | undefined): Uint8Array {
+  if (!palette) throw fault('corrupt', 'PNG: the palette is missing');
+  return palette;
 }
 
 /**
  * Decodes a PNG file of any kind to grey or RGB, as Pillow's `convert('RGB')` does: looks palettes up, stretches 1, 2
  * and 4 bits to 8, keeps the high byte of 16 bits, and drops transparency (the colour beneath stays; nothing is
- * composited). Unlike Pillow, which clips it, 16-bit grey keeps its high byte as colours do.
+ * composited). Unlike Pillow, which clips it, 16-bit grey keeps its high byte as colours do. The image is turned upright
+ * if its EXIF data or XMP say how.
  *
  * Throws `ItemError` `truncated`, `corrupt`, or, if the header announces more than `maxPixels`, `too-large`.
  */
@@ -167,9 +209,8 @@ export async function decodePngWith(
 ): Promise<Pixels> {
   const header = readHeader(bytes);
   const { width, height, depth, colorType, samples } = header;
-  if (width * height > maxPixels)
-    throw fault('too-large', `PNG: ${width}x${height} pixels; at most ${maxPixels} are decoded`);
-  const { data, palette } = readChunks(bytes, crc32);
+  checkSize('PNG', width, height, maxPixels);
+  const { data, palette, exif, texts } = readChunks(bytes, crc32);
   const passes = passesOf(header);
   const last = passes.at(-1)!;
   const size = last.offset + last.rows * (last.rowBytes + 1);
@@ -177,7 +218,10 @@ export async function decodePngWith(
   if (raw.length < size) throw fault('truncated', `PNG: expected ${size} bytes of pixels, got ${raw.length}`);
   for (const pass of passes) unfilter(raw, pass, Math.max(1, (samples * depth) >> 3));
   const values = samplesOf(header, raw, passes);
-  if (colorType === PALETTE) return { width, height, channels: 3, data: lookedUp(values, palette) };
-  const pixels: Pixels = { width, height, channels: samples > 2 ? 3 : 1, data: values };
-  return depth > 8 ? { ...pixels, bitDepth: depth } : pixels;
+  const image: Pixels =
+    colorType === PALETTE
+      ? { width, height, channels: 3, data: lookedUp(values, paletteOf(palette), 'PNG') }
+      : { width, height, channels: samples > 2 ? 3 : 1, data: values };
+  const orientation = exif ? orientationOf(exif) : await orientationInTexts(texts, inflate);
+  return upright(depth > 8 ? { ...image, bitDepth: depth } : image, orientation);
 }

@@ -72,40 +72,116 @@ const HALF = 1 << (PRECISION - 1);
 
 const clip8 = (sum: number) => Math.min(255, Math.max(0, sum >> PRECISION));
 
-function horizontal(image: Pixels, width: number, filter: Filter): Pixels {
-  const { first, count, values, taps } = weightsFor(image.width, width, filter);
-  const { channels, height, data: from } = image;
-  const data = new Uint8Array(width * height * channels);
-  for (let y = 0; y < height; y++) {
-    const line = y * image.width * channels;
+/** Positions from `start` to before `end`. */
+interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Returns the input positions that a range of output positions needs. */
+const reachOf = ({ first, count }: Weights, { start, end }: Range): Range => ({
+  start: first[start]!,
+  end: first[end - 1]! + count[end - 1]!,
+});
+
+/** Rows that are resized together, so that a weight is loaded once for all of them. */
+const ROWS = 4;
+
+/**
+ * Resizes rows of an image, those in `rows`, and returns the columns in `columns` of the result. `left` is the position
+ * among the input positions of the weights that the image begins with. Sums are integers of 32 bits, as in Pillow.
+ */
+function horizontal(image: Pixels, weights: Weights, columns: Range, rows: Range, left = 0): Pixels {
+  const { first, count, values, taps } = weights;
+  const { channels, data: from } = image;
+  const width = columns.end - columns.start;
+  const height = rows.end - rows.start;
+  const row = width * channels;
+  const data = new Uint8Array(row * height);
+  const inputRow = image.width * channels;
+  for (let y = 0; y < height; y += ROWS) {
+    const top = (rows.start + y) * inputRow;
+    // Below the last row it is read again; these sums are not used.
+    const second = Math.min(1, height - 1 - y) * inputRow;
+    const third = Math.min(2, height - 1 - y) * inputRow;
+    const fourth = Math.min(3, height - 1 - y) * inputRow;
     for (let x = 0; x < width; x++) {
+      const column = columns.start + x;
+      const start = column * taps;
+      const end = start + count[column]!;
       for (let c = 0; c < channels; c++) {
-        let sum = HALF;
-        let p = line + first[x]! * channels + c;
-        for (let k = x * taps, end = k + count[x]!; k < end; k++, p += channels) sum += from[p]! * values[k]!;
-        data[(y * width + x) * channels + c] = clip8(sum);
+        let [sum1, sum2, sum3, sum4] = [HALF, HALF, HALF, HALF];
+        let p = top + (first[column]! - left) * channels + c;
+        for (let k = start; k < end; k++, p += channels) {
+          const weight = values[k]!;
+          sum1 = (sum1 + Math.imul(from[p]!, weight)) | 0;
+          sum2 = (sum2 + Math.imul(from[p + second]!, weight)) | 0;
+          sum3 = (sum3 + Math.imul(from[p + third]!, weight)) | 0;
+          sum4 = (sum4 + Math.imul(from[p + fourth]!, weight)) | 0;
+        }
+        const to = y * row + x * channels + c;
+        data[to] = clip8(sum1);
+        if (y + 1 < height) data[to + row] = clip8(sum2);
+        if (y + 2 < height) data[to + 2 * row] = clip8(sum3);
+        if (y + 3 < height) data[to + 3 * row] = clip8(sum4);
       }
     }
   }
   return { width, height, channels, data };
 }
 
-function vertical(image: Pixels, height: number, filter: Filter): Pixels {
-  const { first, count, values, taps } = weightsFor(image.height, height, filter);
-  const { channels, width, data: from } = image;
+/**
+ * Resizes columns of an image, those in `columns`, and returns the rows in `rows` of the result. `top` is the position
+ * among the input positions of the weights that the image begins with.
+ */
+function vertical(image: Pixels, weights: Weights, columns: Range, rows: Range, top = 0): Pixels {
+  const { first, count, values, taps } = weights;
+  const { channels, data: from } = image;
+  const width = columns.end - columns.start;
+  const height = rows.end - rows.start;
   const row = width * channels;
   const data = new Uint8Array(row * height);
-  const sums = new Float64Array(row);
+  const sums = new Int32Array(row);
   for (let y = 0; y < height; y++) {
+    const of = rows.start + y;
     sums.fill(HALF);
-    for (let k = 0; k < count[y]!; k++) {
-      const weight = values[y * taps + k]!;
-      const line = (first[y]! + k) * row;
-      for (let i = 0; i < row; i++) sums[i]! += from[line + i]! * weight;
+    for (let k = 0; k < count[of]!; k++) {
+      const weight = values[of * taps + k]!;
+      const line = ((first[of]! - top + k) * image.width + columns.start) * channels;
+      for (let i = 0; i < row; i++) sums[i] = sums[i]! + Math.imul(from[line + i]!, weight);
     }
     for (let i = 0; i < row; i++) data[y * row + i] = clip8(sums[i]!);
   }
   return { width, height, channels, data };
+}
+
+/** A rectangle of a resized image. */
+interface Part {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+const all = (size: number): Range => ({ start: 0, end: size });
+
+/** Resizes an image to width x height as `resize` does, but computes and returns only a part of the result. */
+function resizePart(image: Pixels, width: number, height: number, filter: Filter, part: Part): Pixels {
+  const columns = { start: part.left, end: part.left + part.width };
+  const rows = { start: part.top, end: part.top + part.height };
+  if (width === image.width && height === image.height)
+    return crop(image, part.left, part.top, part.width, part.height);
+  const across = weightsFor(image.width, width, filter);
+  const down = weightsFor(image.height, height, filter);
+  if (width === image.width) return vertical(image, down, columns, rows);
+  if (height === image.height) return horizontal(image, across, columns, rows);
+  const shrink = image.height - height;
+  if (shrink > 0 && shrink > 2 * (image.width - width)) {
+    const reach = reachOf(across, columns);
+    return horizontal(vertical(image, down, reach, rows), across, columns, all(part.height), reach.start);
+  }
+  const reach = reachOf(down, rows);
+  return vertical(horizontal(image, across, columns, reach), down, all(part.width), rows, reach.start);
 }
 
 /**
@@ -116,10 +192,7 @@ function vertical(image: Pixels, height: number, filter: Filter): Pixels {
 export function resize(image: Pixels, width: number, height: number, filter: Filter = 'bicubic'): Pixels {
   if (!Number.isInteger(width) || !Number.isInteger(height) || width < 1 || height < 1)
     throw new RangeError(`resize: expected sides of 1 or more, got ${width}x${height}`);
-  const across = (from: Pixels) => (width === from.width ? from : horizontal(from, width, filter));
-  const down = (from: Pixels) => (height === from.height ? from : vertical(from, height, filter));
-  const shrink = image.height - height;
-  return shrink > 0 && shrink > 2 * (image.width - width) ? across(down(image)) : down(across(image));
+  return resizePart(image, width, height, filter, { left: 0, top: 0, width, height });
 }
 
 /** Rounds to the nearest integer, halves to the even one, as Python's round. */
@@ -161,8 +234,7 @@ export function resizeAndCrop(
   filter: Filter = 'bicubic',
 ): Pixels {
   const cover = coverOf(image, width, height);
-  const resized = resize(image, cover.width, cover.height, filter);
-  return crop(resized, cover.left, cover.top, width, height);
+  return resizePart(image, cover.width, cover.height, filter, { ...cover, width, height });
 }
 
 /**

@@ -24,7 +24,8 @@ import { geometryOf, type PrepareOptions, prepareImage } from '../images/prepare
 import { checkPixels, rawPixels } from '../images/raw-pixels.ts';
 import { bytesOfBlob, bytesOfStream, bytesOfUrl, partsOf } from '../images/read-bytes.ts';
 import type { ImageItem } from '../types.ts';
-import { decodeFile, decodeImage, pixelsOfSharp } from './decode.ts';
+import { decodeFile, decodeImage } from './decode.ts';
+import { pixelsOfSharp } from './sharp.ts';
 
 /** How an image is read. */
 export interface ImageFromOptions extends ReadLimits {
