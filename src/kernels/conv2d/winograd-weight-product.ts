@@ -5,7 +5,7 @@
 // 32x32, n = 8: 11.2 + 0.6, 10.7 + 0.2; 96 at 7x7, n = 64: 2.8 + 0.7, 1.9 + 0.2; 64 at 7x7, n = 32: 0.7 + 0.4, 0.6 + 0.1.
 
 import type { Capabilities } from '../device/device.ts';
-import { divisor, QUOTIENT } from '../device/indexing.ts';
+import { blocks, divisor, QUOTIENT } from '../device/indexing.ts';
 import {
   accumulate,
   ceilDiv,
@@ -55,9 +55,12 @@ export function rowProducts(
   const side = size + 2;
   const rows = 4 * lanes;
   const stored = rows / 4; // rows that are stored per iteration
-  const rowBlocks = ceilDiv(outChannels, rows);
-  const columnBlocks = ceilDiv(inChannels, rows);
-  const blocks = ceilDiv(tiles, block);
+  // Every block of tiles has one part for each row i.
+  const walk = blocks(lanes, {
+    rowBlocks: ceilDiv(outChannels, rows),
+    columnBlocks: ceilDiv(inChannels, rows),
+    parts: ceilDiv(tiles, block) * side,
+  });
   const steps = Array.from({ length: DEPTH }, (_, s) => s);
   const table = G.map((row) => `vec3f(${row.join(', ')})`).join(', ');
   return step({
@@ -65,9 +68,7 @@ export function rowProducts(
     enable: ['subgroups'],
     bindings: [read('tilesOfDy', 'vec4f'), read('tilesOfX', 'vec4f'), write('parts', 'vec4f')],
     uniforms: [
-      ...divisor('rowBlocks', rowBlocks),
-      ...divisor('columnBlocks', columnBlocks),
-      u32('blocks', blocks),
+      ...walk.uniforms,
       u32('block', block),
       u32('tiles', tiles),
       u32('outChannels', outChannels),
@@ -78,16 +79,10 @@ export function rowProducts(
     ],
     body: /* wgsl */ `const LANES = ${lanes}u;
 const G = array<vec3f, ${side}>(${table});
-${LINEAR_GROUP}${QUOTIENT}
-${linearMain(lanes)}
-  let index = linearGroup(group, groups);
-  let rest = quotient(index, u.rowBlocks, u.rowBlocksInverse);
-  let places = quotient(rest, u.columnBlocks, u.columnBlocksInverse);
-  let block = places / ${side};
-  if (block >= u.blocks) { return; }
-  let i = places - block * ${side};
-  let row = (index - rest * u.rowBlocks) * ${rows};
-  let column = (rest - places * u.columnBlocks) * LANES + local;
+${walk.main(/* wgsl */ `let block = part / ${side};
+  let i = part - block * ${side};
+  let row = rowBlock * ${rows};
+  let column = columnBlock * LANES + local;
   let first = block * u.block;
   let last = min(first + u.block, u.tiles);
   let fromA = first * u.quadsOfDy + min(row / 4 + local, u.quadsOfDy - 1) + i * ${side} * u.outPlace;
@@ -129,9 +124,8 @@ ${linearMain(lanes)}
     }`,
     )}
     ${unroll(rows - stored, (x) => unroll(3, (l) => `r${x}_${l} = r${x + stored}_${l};`))}
-  }
-}`,
-    grid: linearGrid(rowBlocks * columnBlocks * side * blocks),
+  }`)}`,
+    grid: walk.grid,
   });
 }
 

@@ -13,7 +13,16 @@
 
 import type { Capabilities } from './device.ts';
 import { WALKS } from './families.ts';
-import { ceilDiv, f32, type Grid, LINEAR_GROUP, linearGrid, type Uniform, u32 } from './kernel.ts';
+import {
+  ceilDiv,
+  f32,
+  type Grid,
+  LINEAR_GROUP,
+  linearGrid,
+  linearMain,
+  type Uniform,
+  u32,
+} from './kernel.ts';
 import { columns, type Shape } from './tensor.ts';
 
 /** Returns the uniforms of a divisor: `name`, and `nameInverse` for `quotient(a, u.name, u.nameInverse)`. */
@@ -121,6 +130,39 @@ export function teams({ family }: Capabilities, rows: number, n: number, length:
   let member = ${team > 1 ? 'lane' : '0u'};
   let row = quotient(item, u.n, u.nInverse);
   let sample = item - row * u.n;
+  ${body}
+}
+`,
+  };
+}
+
+/** How many blocks of rows and of columns a matrix has, and how many such matrices, or parts of a sum, there are. */
+interface BlockCounts {
+  readonly rowBlocks: number;
+  readonly columnBlocks: number;
+  readonly parts: number;
+}
+
+/**
+ * Returns a walk over the blocks of matrices, with a workgroup of `lanes` for each: its `main` runs `body` in every
+ * invocation `local` of the block (`rowBlock`, `columnBlock`) of `part`. Blocks of rows are next to each other.
+ */
+export function blocks(lanes: number, { rowBlocks, columnBlocks, parts }: BlockCounts): Walk {
+  return {
+    uniforms: [
+      ...divisor('rowBlocks', rowBlocks),
+      ...divisor('columnBlocks', columnBlocks),
+      u32('parts', parts),
+    ],
+    grid: linearGrid(rowBlocks * columnBlocks * parts),
+    main: (body) => /* wgsl */ `${LINEAR_GROUP}${QUOTIENT}
+${linearMain(lanes)}
+  let index = linearGroup(group, groups);
+  let rest = quotient(index, u.rowBlocks, u.rowBlocksInverse);
+  let part = quotient(rest, u.columnBlocks, u.columnBlocksInverse);
+  if (part >= u.parts) { return; }
+  let rowBlock = index - rest * u.rowBlocks;
+  let columnBlock = rest - part * u.columnBlocks;
   ${body}
 }
 `,

@@ -6,18 +6,8 @@
 // here: 48 -> 16 channels at 28x28, n = 64: 7.2, 2.0; 128 -> 128 at 32x32, n = 8: 7.0, 5.5; the same at 16x16: 1.80, 1.42.
 
 import type { Capabilities } from '../device/device.ts';
-import { divisor, QUOTIENT } from '../device/indexing.ts';
-import {
-  ceilDiv,
-  defineKernel,
-  type Kernel,
-  LINEAR_GROUP,
-  linearGrid,
-  linearMain,
-  read,
-  u32,
-  write,
-} from '../device/kernel.ts';
+import { blocks } from '../device/indexing.ts';
+import { ceilDiv, defineKernel, type Kernel, read, u32, write } from '../device/kernel.ts';
 import { type Matrices, unroll } from './gemm-spec.ts';
 
 export interface RowsSpec {
@@ -46,9 +36,11 @@ export function gemmRows(
   // The columns per lane that leave the fewest lanes idle, and then the most.
   const idle = (each: number) => ceilDiv(n, lanes * each) * lanes * each - n;
   const each = [4, 3, 2, 1].reduce((best, count) => (idle(count) < idle(best) ? count : best));
-  const rowBlocks = ceilDiv(m, rows);
-  const columnBlocks = ceilDiv(n, lanes * each);
-  const parts = ceilDiv(k, part);
+  const walk = blocks(lanes, {
+    rowBlocks: ceilDiv(m, rows),
+    columnBlocks: ceilDiv(n, lanes * each),
+    parts: ceilDiv(k, part),
+  });
   const masked = k % 4 !== 0;
   const element = (vector: string) => (masked ? `select(vec4f(), ${vector}, inside)` : vector);
   return defineKernel({
@@ -56,9 +48,7 @@ export function gemmRows(
     enable: ['subgroups'],
     bindings: [read('a', 'vec4f'), read('b', 'vec4f'), write('c')],
     uniforms: [
-      ...divisor('rowBlocks', rowBlocks),
-      ...divisor('columnBlocks', columnBlocks),
-      u32('parts', parts),
+      ...walk.uniforms,
       u32('m', m),
       u32('n', n),
       u32('k', k),
@@ -71,14 +61,8 @@ export function gemmRows(
       u32('cPitch', c.pitch),
     ],
     body: /* wgsl */ `const LANES = ${lanes}u;
-${LINEAR_GROUP}${QUOTIENT}
-${linearMain(lanes)}
-  let index = linearGroup(group, groups);
-  let rest = quotient(index, u.rowBlocks, u.rowBlocksInverse);
-  let part = quotient(rest, u.columnBlocks, u.columnBlocksInverse);
-  if (part >= u.parts) { return; }
-  let row = (index - rest * u.rowBlocks) * ${rows};
-  let column = (rest - part * u.columnBlocks) * ${lanes * each} + local;
+${walk.main(/* wgsl */ `let row = rowBlock * ${rows};
+  let column = columnBlock * ${lanes * each} + local;
   ${unroll(load, (r) => `let a${r} = min(row + ${r}u * LANES + local, u.m - 1) * u.aPitch + u.aOffset;`)}
   ${unroll(each, (j) => `let b${j} = min(column + ${j}u * LANES, u.n - 1) * u.bPitch + u.bOffset;`)}
   ${unroll(rows, (i) => unroll(each, (j) => `var c${i}_${j} = 0.0;`))}
@@ -100,9 +84,7 @@ ${linearMain(lanes)}
     let to = (part * u.m + i) * u.cPitch + column;
     ${unroll(each, (j) => `if (column + ${j}u * LANES < u.n) { c[to + ${j}u * LANES] = c0_${j}; }`)}
     ${unroll(rows - 1, (i) => unroll(each, (j) => `c${i}_${j} = c${i + 1}_${j};`))}
-  }
-}
-`,
-    grid: linearGrid(rowBlocks * columnBlocks * parts),
+  }`)}`,
+    grid: walk.grid,
   });
 }
