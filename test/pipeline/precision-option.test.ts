@@ -1,11 +1,13 @@
 // Tests --precision: it reaches the model, results and records of f16 say so, those of f32 stay as they were, and --resume
 // does not mix precisions.
 
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parse } from 'csv-parse/sync';
 import { describe, expect, test } from 'vitest';
 import { NO_CLASS } from '../../src/graph/model.ts';
 import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
+import { headerOf } from '../../src/pipeline/command/shared/result-lines.ts';
 import { smoothModel } from './attacking/fake-classifiers.ts';
 import { cli, linesOf } from './captured-cli.ts';
 import { fakeFolder, LABELS, SUMMARY, TEXT_SUMMARY } from './fake-folder.ts';
@@ -44,6 +46,18 @@ test('lines of f16 say so, and those of f32 stay as they were', async () => {
   expect(await line('--precision', 'f16')).toEqual({ ...(await line()), precision: 'f16' });
 });
 
+test('CSV of f16 has the last column precision, and that of f32 stays as it was', async () => {
+  const folder = temporaryFolder();
+  goodImages(folder, 1);
+  const rows = async (...words: string[]) =>
+    parse((await cli([folder, '-q', '--format', 'csv', ...words])).out, { columns: true }) as object[];
+  const [exact] = await rows();
+  expect(exact).not.toHaveProperty('precision');
+  expect(await rows('--precision', 'f32')).toEqual([exact]);
+  expect(await rows('--precision', 'f16')).toEqual([{ ...exact, precision: 'f16' }]);
+  expect(headerOf('csv', { energy: true, precision: 'f16' })).toMatch(/,energyLevels,precision\n$/);
+});
+
 const summary = { ...SUMMARY, inputShape: [1, 4, 4] as const, labels: LABELS.slice(0, 4) };
 const smooth = async (_: string, { candidates, unconditional, levels, precision }: OpenModelOptions) =>
   Object.assign(smoothModel({ classes: 4, side: 4, levels: (levels?.(summary) ?? []).length || 4 }), {
@@ -52,6 +66,30 @@ const smooth = async (_: string, { candidates, unconditional, levels, precision 
   });
 
 describe('--resume', () => {
+  test.each(['jsonl', 'csv'])('without a record of the run, %s does not mix precisions', async (format) => {
+    const folder = temporaryFolder();
+    goodImages(join(folder, 'in'), 2);
+    for (const [first, second] of [
+      ['f32', 'f16'],
+      ['f16', 'f32'],
+    ] as const) {
+      const output = join(folder, `${first}.${format}`);
+      const words = [join(folder, 'in'), '-q', '-o', output];
+      expect((await cli([...words, '--precision', first])).status).toBe(0);
+      rmSync(`${output}.run.json`);
+      const before = readFileSync(output, 'utf8');
+      const mixed = await cli([...words, '--resume', '--precision', second]);
+      expect(mixed.status).toBe(2);
+      expect(mixed.err).toMatch(
+        format === 'csv' ? /expected the columns .*--precision/ : `precision was ${first}, now ${second}`,
+      );
+      expect(readFileSync(output, 'utf8')).toBe(before);
+      const again = await cli([...words.filter((word) => word !== '-q'), '--resume', '--precision', first]);
+      expect(again.status).toBe(0);
+      expect(again.err).toContain('only model, seed and precision could be compared');
+    }
+  });
+
   const runs = {
     classify: { argv: (folder: string) => [join(folder, 'in')], open: fakeFolder() },
     match: {

@@ -58,18 +58,26 @@ const textIn = (value: unknown) =>
 function earlierLine(line: string, format: DataFormat, options: LineOptions) {
   try {
     if (format === 'jsonl') {
-      const { path, error, model, seed } = JSON.parse(line);
+      const { path, error, model, seed, precision = 'f32' } = JSON.parse(line);
       if (typeof path !== 'string') return undefined;
-      return { path, failed: error !== undefined, model: textIn(model), seed: textIn(seed) };
+      const settings = { model: textIn(model), seed: textIn(seed), precision: textIn(precision) };
+      return { path, failed: error !== undefined, ...settings };
     }
     const [row] = parse(line, { columns: headerOf('csv', options).trim().split(',') });
-    const { path, error_code: code, model, seed } = row as Readonly<Record<string, string>>;
+    const {
+      path,
+      error_code: code,
+      model,
+      seed,
+      precision = 'f32',
+    } = row as Readonly<Record<string, string>>;
     if (path === undefined) return undefined;
     return {
       path: textOfCell(path),
       failed: code !== '',
       model: model ? textOfCell(model) : undefined,
       seed: seed || undefined,
+      precision,
     };
   } catch {
     return undefined;
@@ -91,9 +99,10 @@ export async function ifThere(path: string, read: () => Promise<void>): Promise<
 export interface EarlierResults {
   /** The number of images with a result; failed items do not count. */
   readonly results: number;
-  /** The models and seeds in its lines. */
+  /** The models, seeds and precisions in its lines. */
   readonly models: ReadonlySet<string>;
   readonly seeds: ReadonlySet<string>;
+  readonly precisions: ReadonlySet<string>;
 }
 
 /**
@@ -114,6 +123,7 @@ export async function takeUp(
   const done = new PathSet();
   const models = new Set<string>();
   const seeds = new Set<string>();
+  const precisions = new Set<string>();
   const header = headerOf(format, options);
   const read = (text: string) =>
     `${text}\n` === header || text === '' ? 'no item' : earlierLine(text, format, options);
@@ -132,7 +142,7 @@ export async function takeUp(
       const length = end - size;
       if (number === 1 && header !== '' && `${text}\n` !== header && text.startsWith('path,'))
         throw new UsageError(
-          `${path}: expected the columns ${header.trim()}, got ${text}; repeat the earlier --energy and --timings, or leave out --resume`,
+          `${path}: expected the columns ${header.trim()}, got ${text}; repeat the earlier --energy, --timings and --precision, or leave out --resume`,
         );
       const line = read(text);
       if (line === undefined) {
@@ -146,9 +156,10 @@ export async function takeUp(
       done.add(line.path);
       if (line.model !== undefined) models.add(line.model);
       if (line.seed !== undefined) seeds.add(line.seed);
+      if (line.precision !== undefined) precisions.add(line.precision);
     }
     if (unreadable === 1) throw new UsageError(`${path}: holds no ${format} results`);
-    check?.({ results: done.size, models, seeds });
+    check?.({ results: done.size, models, seeds, precisions });
     if (kept < size) await keepLines(path, format, isKept);
     else await cutAt(path, size);
   });

@@ -13,6 +13,8 @@ export interface LineOptions {
   readonly energy?: boolean;
   /** `seconds`, which differ from run to run. */
   readonly timings?: boolean;
+  /** How the evaluations are stored. Lines of f32 do not say so; with f16, CSV has one column more. */
+  readonly precision?: 'f32' | 'f16' | undefined;
 }
 
 /** Returns the format for the extension of an output: CSV for `.csv`, text for `.txt`, otherwise JSON lines. */
@@ -22,7 +24,7 @@ export function formatOfFile(path: string): Format {
 }
 
 /** Returns the columns of the CSV format. `top` holds JSON; the columns of the error are empty unless the item failed. */
-const columnsOf = ({ energy, timings }: LineOptions): readonly string[] => [
+const columnsOf = ({ energy, timings, precision }: LineOptions): readonly string[] => [
   'path',
   'label',
   'classidx',
@@ -40,6 +42,7 @@ const columnsOf = ({ energy, timings }: LineOptions): readonly string[] => [
   'error_message',
   'purify',
   ...(energy ? ['energy', 'energyLevels'] : []),
+  ...(precision === 'f16' ? ['precision'] : []),
 ];
 
 /** Returns the line above the results of a format; '' if it has none. */

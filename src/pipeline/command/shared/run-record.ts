@@ -51,7 +51,7 @@ const WHAT_TO_DO = 'repeat the earlier settings, name another --output, or leave
 
 /**
  * Reads the record next to an output and makes the check for `takeUp` that earlier results are of the same run.
- * Without a record, only the model and the seed in the lines can be compared, and `warn` is called. Settings in `except`,
+ * Without a record, only the model, the seed and the precision in the lines can be compared, and `warn` is called. Settings in `except`,
  * which are not known yet, are not compared.
  */
 export async function sameRun(
@@ -61,31 +61,37 @@ export async function sameRun(
   except: readonly string[] = [],
 ): Promise<(found: EarlierResults) => void> {
   const earlier = await readRecord(output);
-  return ({ results, models, seeds }) => {
+  return ({ results, models, seeds, precisions }) => {
     if (results === 0) return;
     const differences = earlier ? differencesOf(earlier, settings, except) : [];
     for (const [name, values] of [
       ['model', models],
       ['seed', seeds],
+      ['precision', precisions],
     ] as const)
       for (const value of values)
-        if (value !== String(settings[name]) && !differences.some((text) => text.startsWith(`${name} was`)))
-          differences.push(`${name} was ${value}, now ${settings[name]}`);
+        if (value !== shown(settings, name) && !differences.some((text) => text.startsWith(`${name} was`)))
+          differences.push(`${name} was ${value}, now ${shown(settings, name)}`);
     if (differences.length > 0)
       throw new UsageError(
         `--resume: ${output} was made with other settings (${differences.join('; ')}); ${WHAT_TO_DO}`,
       );
     if (!earlier)
-      warn(`${recordOf(output)} is missing: of the earlier settings only model and seed could be compared`);
+      warn(
+        `${recordOf(output)} is missing: of the earlier settings only model, seed and precision could be compared`,
+      );
   };
 }
 
 /** What is not recorded because it is the default, by name. */
 const DEFAULTS: RunRecord = { precision: 'f32' };
 
+/** Returns a setting of a record as text. */
+const shown = (record: RunRecord, name: string): string =>
+  String(record[name] ?? DEFAULTS[name] ?? 'not set');
+
 function differencesOf(earlier: RunRecord, now: RunRecord, except: readonly string[]): string[] {
   const names = Object.keys({ ...earlier, ...now });
-  const shown = (record: RunRecord, name: string) => record[name] ?? DEFAULTS[name] ?? 'not set';
   return names
     .filter((name) => !except.includes(name))
     .filter((name) => earlier[name] !== now[name])

@@ -56,7 +56,7 @@ export type Results = Awaited<ReturnType<typeof openResults>>;
 export async function openResults(
   settings: Settings,
   claims: Claims,
-  { candidates }: Pick<Model, 'candidates'>,
+  { candidates, precision }: Pick<Model, 'candidates' | 'precision'>,
   record: RunRecord,
   surroundings: Pick<Surroundings, 'stdout' | 'reporter'>,
 ) {
@@ -64,16 +64,17 @@ export async function openResults(
   const { energy, timings, resume } = settings;
   const format = formatFor(settings, stdout);
   const onTerminal = claims.output === undefined && stdout.isTTY === true;
-  const written = { format, resume, energy, timings };
+  const columns = { energy, timings, precision };
+  const written = { format, resume, ...columns };
   const { writer, done, isNew } = await openOutput(claims.output, written, record, surroundings);
   if (claims.errors && resume) await dropTornLine(claims.errors.path);
   const errors = claims.errors && (await fileWriter(claims.errors.path, resume));
-  if (isNew && headerOf(format, settings)) await writer.write(headerOf(format, settings));
+  if (isNew && headerOf(format, columns)) await writer.write(headerOf(format, columns));
   const labels = candidates.map(({ label }) => label);
   const width = onTerminal ? (stdout.columns ?? 80) : undefined;
   const textOf = textLines({ labels, energy, timings, width });
   const line = (result: Classified | ItemFailure) =>
-    format === 'text' ? textOf(result) : lineOf(result, format, { energy, timings });
+    format === 'text' ? textOf(result) : lineOf(result, format, columns);
   let failures = 0;
   return {
     /** What an earlier run has done, if this one resumes it. */

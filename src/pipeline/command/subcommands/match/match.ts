@@ -260,7 +260,8 @@ const matchPairs = (settings: MatchSettings, surroundings: Surroundings): Promis
     const earlier =
       claimed && resume ? await earlierItems(claimed.path) : { done: new PathSet(), tally: newTally() };
     const record = await recordOf(settings);
-    const found = { results: earlier.tally.items, models: new Set<string>(), seeds: new Set<string>() };
+    const none = new Set<string>();
+    const found = { results: earlier.tally.items, models: none, seeds: none, precisions: none };
     if (claimed && resume) {
       const check = await sameRun(claimed.path, record, (text) => reporter.log('warn', text), ['precision']);
       check(found);
