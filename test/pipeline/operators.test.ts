@@ -81,6 +81,26 @@ describe('pulled', () => {
 });
 
 describe('streamOperator', () => {
+  it('composes any number of operators without a warning of Node about listeners', async () => {
+    const warnings: Error[] = [];
+    const record = (warning: Error) => warnings.push(warning);
+    process.on('warning', record);
+    const add = streamOperator(async function* (source: AsyncIterable<number>) {
+      for await (const value of source) {
+        await turns(1);
+        yield value + 1;
+      }
+    });
+    const chain = Array.from({ length: 20 }).reduce<Observable<number>>(
+      (source) => source.pipe(add),
+      of(0, 100),
+    );
+    expect(await values(chain)).toEqual([20, 120]);
+    await turns(1);
+    process.off('warning', record);
+    expect(warnings).toEqual([]);
+  });
+
   const same = <T>(queue?: number) =>
     streamOperator(async function* (source: AsyncIterable<T>) {
       for await (const value of source) yield value;

@@ -14,19 +14,40 @@ export async function leave(iterator: AsyncIterator<unknown>, pending: boolean):
   else await returned;
 }
 
+/** What to call when a signal aborts, by signal. */
+const atAbort = new WeakMap<AbortSignalLike, Set<() => void>>();
+
+/**
+ * Calls a function when a signal aborts, until the function that is returned is called. All operators of a stream wait for
+ * the same signal, and Node warns of a leak if it has more than ten listeners, so it gets one for all of them.
+ */
+function onAbort(signal: AbortSignalLike, act: () => void): () => void {
+  let acts = atAbort.get(signal);
+  if (!acts) {
+    const all = new Set<() => void>();
+    acts = all;
+    atAbort.set(signal, all);
+    signal.addEventListener('abort', () => {
+      for (const each of all) each();
+    });
+  }
+  acts.add(act);
+  return () => acts.delete(act);
+}
+
 /** Returns the next result of an iterator, or its end if the signal aborts first. */
 function nextUntil<T>(iterator: AsyncIterator<T>, signal: AbortSignalLike): Promise<IteratorResult<T>> {
   return new Promise((resolve, reject) => {
     const stop = () => resolve(ended);
     if (signal.aborted) return stop();
-    signal.addEventListener('abort', stop, { once: true });
+    const forget = onAbort(signal, stop);
     iterator.next().then(
       (result) => {
-        signal.removeEventListener('abort', stop);
+        forget();
         resolve(result);
       },
       (error: unknown) => {
-        signal.removeEventListener('abort', stop);
+        forget();
         reject(error);
       },
     );
