@@ -2,7 +2,7 @@
 // bind groups are created once, and a run is one compute pass.
 //
 // Memory: a value is alive from the node that computes it to the last node that reads it. Values that are not alive at the
-// same time share a buffer. Two values of one dispatch never share one, because WebGPU refuses a buffer that is read and
+// same time share a buffer. A value that is too large for a binding is split into ranges of channels. Two values of one dispatch never share one, because WebGPU refuses a buffer that is read and
 // written at once. A concatenation costs nothing if its parts can be computed in place: as rows are channel-major, the
 // parts are ranges of the whole.
 
@@ -23,6 +23,7 @@ import { type Graph, type Node, shapesOf } from './graph.ts';
 import { lastUses, layout } from './layout.ts';
 import { type ActivationPool, activationPool } from './pool.ts';
 import { ALL_F32, type StoredTypes, storedTypes } from './precision.ts';
+import { splitLarge } from './split.ts';
 import type { WeightStore } from './weight-store.ts';
 
 export interface PlanOptions {
@@ -95,7 +96,7 @@ export async function plan(device: Device, traced: Graph, options: PlanOptions):
   const { precision = 'f32' } = options;
   if (precision === 'f16') requireF16(device.capabilities);
   const capabilities = forPrecision(device.capabilities, precision);
-  const graph = fuse(traced);
+  const graph = fuse(splitLarge(traced, capabilities.maxBindingBytes));
   const stored = storedTypes(graph, precision);
   const { locations, views } = layout(graph, capabilities.storageAlignment, { stored });
   const nodes = graph.nodes.filter((node) => !views.has(node));

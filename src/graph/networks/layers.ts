@@ -6,7 +6,7 @@ import { product } from '../../numbers.ts';
 import { apply, type Graph, newGraph } from '../core/graph.ts';
 import type { ExpectedTensor } from '../files/expected-tensors.ts';
 import type { Parameters } from '../files/parameters.ts';
-import { type Constant, concatenated, type Value } from '../ops/value.ts';
+import { type Constant, concatenated, rangeOf, type Value } from '../ops/value.ts';
 
 /** The graph that layers are added to, and the source of their weights. */
 export interface Layers {
@@ -90,23 +90,13 @@ export function projections(
   return apply(graph, 'linear', { outChannels: names.length * outChannels }, { x }, constants);
 }
 
-/** Returns `length` values of a constant, from element `from` on. */
-function part({ name, values, read }: Constant, from: number, length: number): Constant {
-  return {
-    name: `${name}[${from}:${from + length}]`,
-    length,
-    values: async () => (await values()).slice(from, from + length),
-    ...(read ? { read: (at, into) => read(from + at, into) } : {}),
-  };
-}
-
 /**
  * Adds one half of a linear layer: the first or second `outChannels` of its 2 · outChannels. The weights of both halves
  * in one buffer may be more than a device binds at once.
  */
 export function linearHalf(layers: Layers, x: Value, name: string, outChannels: number, half: 0 | 1): Value {
   const { weight, bias } = weightAndBias(layers, name, [2 * outChannels, x.shape[0]]);
-  const of = (constant: Constant) => part(constant, (half * constant.length) / 2, constant.length / 2);
+  const of = (constant: Constant) => rangeOf(constant, (half * constant.length) / 2, constant.length / 2);
   return apply(layers.graph, 'linear', { outChannels }, { x }, { weight: of(weight), bias: of(bias) });
 }
 

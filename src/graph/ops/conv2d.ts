@@ -10,7 +10,7 @@ import { addRowsOp, multiplyOp, scaledOp, scaleRowsOp } from './elementwise.ts';
 import { type Apply, check, checkShape, elements, type Op, rowShape } from './op.ts';
 import { padOp } from './resample.ts';
 import { sumColumnsOp, sumPixelsOp } from './sums.ts';
-import { type Constant, derived, type Value } from './value.ts';
+import { blockOf, type Constant, derived, rangeOf, type Value } from './value.ts';
 
 type Padding = readonly [top: number, left: number, bottom: number, right: number];
 
@@ -58,6 +58,19 @@ export const conv2dOp: Op<Conv2dAttributes> = {
       compact,
     });
   },
+  split({ attributes, inputs: { x, ...others }, constants, ranges, apply }) {
+    if (Object.keys(others).length > 0) return undefined;
+    const { kernel, scale, ...rest } = attributes;
+    const { outChannels } = attributes;
+    return sumsOfRanges({ x: x!, outChannels, ranges, taps: kernel[0] * kernel[1], constants }, (range) =>
+      apply(
+        conv2dOp,
+        { ...rest, kernel, outChannels: outChannels / ranges, ...(range.last ? { scale } : {}) },
+        range.inputs,
+        range.constants,
+      ),
+    );
+  },
   backward({ attributes, inputs: { x, affine }, constants: { weight }, dy, needs, apply }) {
     const { kernel, stride, padding, activation = 'none', scale: factor = 1 } = attributes;
     check(
@@ -92,6 +105,53 @@ export const conv2dOp: Op<Conv2dAttributes> = {
     };
   },
 };
+
+/** What one range of inputs adds to one range of outputs. */
+interface Addend {
+  readonly inputs: { readonly x: Value; readonly residual: Value | undefined };
+  readonly constants: { readonly weight: Constant; readonly bias: Constant | undefined };
+  /** Whether it is the last range of inputs, which completes the output. */
+  readonly last: boolean;
+}
+
+/**
+ * Computes ranges of output channels from ranges of input channels: each range of inputs adds to the sum of those before, as
+ * the residual. `add` adds the node; `taps` are the weights per pair of channels.
+ */
+export function sumsOfRanges(
+  {
+    x,
+    outChannels,
+    ranges,
+    taps,
+    constants: { weight, bias },
+  }: {
+    readonly x: readonly Value[];
+    readonly outChannels: number;
+    readonly ranges: number;
+    readonly taps: number;
+    readonly constants: Readonly<Record<string, Constant>>;
+  },
+  add: (addend: Addend) => Value,
+): readonly Value[] {
+  const each = outChannels / ranges;
+  const width = taps * x.reduce((sum, { shape }) => sum + shape[0], 0);
+  return Array.from({ length: ranges }, (_, o) => {
+    let residual: Value | undefined;
+    let from = 0;
+    for (const [i, part] of x.entries()) {
+      const count = taps * part.shape[0];
+      const block = blockOf(weight!, width, { rows: [o * each, each], columns: [from, count] });
+      residual = add({
+        inputs: { x: part, residual },
+        constants: { weight: block, bias: i === 0 && bias ? rangeOf(bias, o * each, each) : undefined },
+        last: i === x.length - 1,
+      });
+      from += count;
+    }
+    return residual!;
+  });
+}
 
 type Kernel = readonly [height: number, width: number];
 

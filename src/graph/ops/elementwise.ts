@@ -13,7 +13,7 @@ import {
   scaled,
   scaleRows,
 } from '../../kernels/elementwise/elementwise.ts';
-import { checkShape, type NoAttributes, type Op, perElement, rowShape } from './op.ts';
+import { checkShape, type NoAttributes, type Op, perElement, rowShape, splitByChannels } from './op.ts';
 import { sumSamplesOp } from './samples.ts';
 import { sumPixelsOp } from './sums.ts';
 
@@ -25,6 +25,7 @@ export const activationOp: Op<ActivationAttributes> = {
   infer: ({ x }) => x!,
   flop: perElement,
   cheap: true,
+  split: splitByChannels(() => activationOp),
   forward: (capabilities, { inputs }, { activation }) => activate(capabilities, { x: inputs.x!, activation }),
   backward: ({ attributes, inputs: { x }, dy, apply }) => ({
     x: apply(activationGradientOp, attributes, { x, dy }),
@@ -68,6 +69,7 @@ export const addOp: Op<{ readonly scale?: number }> = {
   flop: perElement,
   cheap: true,
   addition: ({ scale = 1 }) => ({ operand: 'residual', scale, into: ['x1', 'x2'] }),
+  split: splitByChannels(() => addOp),
   forward: (capabilities, { inputs }, { scale = 1 }) => add(capabilities, { x: inputs.x1!, scale }),
   backward({ attributes: { scale: factor = 1 }, dy, apply }) {
     const gradient = factor === 1 ? dy : apply(scaledOp, { factor }, { x: dy });

@@ -3,7 +3,7 @@
 import type { Shape } from '../../kernels/device/tensor.ts';
 import type { Activation } from '../../kernels/elementwise/activation.ts';
 import { linear } from '../../kernels/gemm/linear.ts';
-import { transposedWeight, weightGradientOp } from './conv2d.ts';
+import { sumsOfRanges, transposedWeight, weightGradientOp } from './conv2d.ts';
 import { activationGradientOp, scaledOp } from './elementwise.ts';
 import { checkShape, elements, type Op } from './op.ts';
 import { sumColumnsOp } from './sums.ts';
@@ -34,6 +34,18 @@ export const linearOp: Op<LinearAttributes> = {
       residual: has('residual'),
       weights,
     }),
+  split({ attributes, inputs: { x, ...others }, constants, ranges, apply }) {
+    const { outChannels, activation = 'none', scale } = attributes;
+    if (Object.keys(others).length > 0 || activation !== 'none') return undefined;
+    return sumsOfRanges({ x: x!, outChannels, ranges, taps: 1, constants }, (range) =>
+      apply(
+        linearOp,
+        { outChannels: outChannels / ranges, ...(range.last ? { scale } : {}) },
+        range.inputs,
+        range.constants,
+      ),
+    );
+  },
   backward({ attributes, inputs: { x }, constants: { weight, bias }, dy, needs, apply }) {
     const { outChannels, activation = 'none', scale: factor = 1 } = attributes;
     const scaled = (value: Value) => (factor === 1 ? value : apply(scaledOp, { factor }, { x: value }));

@@ -25,7 +25,7 @@ import {
   shown,
 } from './op.ts';
 import { sumColumnsOp, sumPixelsOp } from './sums.ts';
-import type { Value } from './value.ts';
+import { type Constant, rangeOf, type Value } from './value.ts';
 
 /** y = act(GN(x)·(1 + scale) + shift). The rows of the input `embedding` are scale, then shift; without it both are 0. */
 export interface GroupNormAttributes {
@@ -46,6 +46,16 @@ export const groupNormOp: Op<GroupNormAttributes> = {
     attributes: { activation },
     rows: { op: groupNormAffineOp as Op<never>, attributes: attributes as never },
   }),
+  split({ attributes, inputs: { x, embedding }, constants: { gamma, beta }, ranges, apply }) {
+    const { groups } = attributes;
+    if (embedding || x!.length !== ranges || groups % ranges !== 0) return undefined;
+    return x!.map((part, i) => {
+      const each = part.shape[0];
+      const own = (rows: Constant | undefined) => rows && rangeOf(rows, i * each, each);
+      const constants = { gamma: own(gamma), beta: own(beta) };
+      return apply(groupNormOp, { ...attributes, groups: groups / ranges }, { x: part }, constants);
+    });
+  },
   forward: (capabilities, { inputs, has }, attributes) =>
     groupNorm(capabilities, { ...attributes, x: inputs.x!, scaleShift: has('embedding') }),
   backward(node) {

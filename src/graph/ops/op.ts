@@ -47,6 +47,11 @@ export interface Op<Attributes> {
   addition?(attributes: Attributes): Addition;
   /** Returns whether the kernels can do an addition to the output. */
   adds?(addition: Addition, attributes: Attributes): boolean;
+  /**
+   * Adds the nodes that compute the output in equal ranges of channels, for values that are too large to be bound whole.
+   * Returns the ranges in order; undefined if the op cannot do it with these operands.
+   */
+  split?(node: SplitNode<Attributes>): readonly Value[] | undefined;
   /** Set if the kernels may keep the constant `weight` transformed, which takes more memory, unless `compact` is set. */
   readonly transformsWeight?: true;
   /** Chooses the kernels for a device; `compact` as in `Conv2dOptions`. */
@@ -95,6 +100,16 @@ export interface NodeShapes {
   readonly has: (operand: string) => boolean;
 }
 
+/** A node whose values are split: its operands, with the channels of each input in one or several ranges. */
+export interface SplitNode<Attributes> {
+  readonly attributes: Attributes;
+  readonly inputs: Readonly<Record<string, readonly Value[]>>;
+  readonly constants: Readonly<Record<string, Constant>>;
+  /** The number of ranges of the output. */
+  readonly ranges: number;
+  readonly apply: Apply;
+}
+
 /** A node in the backward pass: its operands, its output, and the gradient `dy` of its output. */
 export interface Differentiated<Attributes> {
   readonly attributes: Attributes;
@@ -114,6 +129,17 @@ export type Apply = <Attributes>(
   inputs: Readonly<Record<string, Value | undefined>>,
   constants?: Readonly<Record<string, Constant | undefined>>,
 ) => Value;
+
+/** `Op.split` of an op that computes each channel from the same channel of all its inputs. */
+export const splitByChannels =
+  <Attributes>(op: () => Op<Attributes>) =>
+  ({ attributes, inputs, ranges, apply }: SplitNode<Attributes>): readonly Value[] | undefined => {
+    const entries = Object.entries(inputs);
+    if (entries.some(([, list]) => list.length !== ranges)) return undefined;
+    return Array.from({ length: ranges }, (_, i) =>
+      apply(op(), attributes, Object.fromEntries(entries.map(([name, list]) => [name, list[i]]))),
+    );
+  };
 
 /** @throws ShapeError with the message if the condition does not hold. */
 export const check = (ok: boolean, message: () => string): void => {

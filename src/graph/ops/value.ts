@@ -44,6 +44,59 @@ export const derived = (
   length = of.length,
 ): Constant => ({ name: `${of.name} ${how}`, length, values: async () => make(await of.values()) });
 
+/** Returns `length` values of a constant, from element `from` on. */
+export function rangeOf({ name, values, read }: Constant, from: number, length: number): Constant {
+  return {
+    name: `${name}[${from}:${from + length}]`,
+    length,
+    values: async () => (await values()).slice(from, from + length),
+    ...(read ? { read: (at, into) => read(from + at, into) } : {}),
+  };
+}
+
+/** Rows and columns of a matrix: the first one, and the number of them. */
+interface Block {
+  readonly rows: readonly [first: number, count: number];
+  readonly columns: readonly [first: number, count: number];
+}
+
+/** Returns a block of a constant that is a matrix of rows of `width` values. */
+export function blockOf({ name, values, read }: Constant, width: number, { rows, columns }: Block): Constant {
+  const [firstRow, rowCount] = rows;
+  const [first, count] = columns;
+  /** Calls `copy` with the part of each row that elements `from` to `from + length` of the block are in. */
+  const eachPart = async (
+    from: number,
+    length: number,
+    copy: (source: number, target: number, length: number) => Promise<void>,
+  ) => {
+    for (let at = from; at < from + length; ) {
+      const inside = at % count;
+      const some = Math.min(count - inside, from + length - at);
+      await copy((firstRow + Math.floor(at / count)) * width + first + inside, at - from, some);
+      at += some;
+    }
+  };
+  return {
+    name: `${name}[${firstRow}:${firstRow + rowCount}, ${first}:${first + count} of ${width}]`,
+    length: rowCount * count,
+    async values() {
+      const all = await values();
+      const block = new Float32Array(rowCount * count);
+      await eachPart(0, block.length, async (source, target, length) => {
+        block.set(all.subarray(source, source + length), target);
+      });
+      return block;
+    },
+    ...(read && {
+      read: (from, into) =>
+        eachPart(from, into.length, (source, target, length) =>
+          read(source, into.subarray(target, target + length)),
+        ),
+    }),
+  };
+}
+
 /** A constant that holds the values of several constants, one after the other. Its name joins their names with `+`. */
 export function concatenated(parts: readonly Constant[]): Constant {
   const length = parts.reduce((sum, part) => sum + part.length, 0);

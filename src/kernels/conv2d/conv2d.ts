@@ -31,7 +31,7 @@ import { tapsConv2d } from './conv2d-taps.ts';
 import { upsampledConv2d } from './conv2d-upsample.ts';
 import { CONVOLUTIONS } from './families.ts';
 import { mapsFor, winogradConv2d } from './winograd.ts';
-import { fusedConv2d } from './winograd-fused.ts';
+import { fusedConv2d, paddedBytes } from './winograd-fused.ts';
 
 export { type Conv2dOptions, outputSize } from './conv2d-shape.ts';
 
@@ -107,7 +107,8 @@ function methodOf(capabilities: Capabilities, geometry: Geometry): Method {
   if (kernel[0] === 3 && kernel[1] === 3 && stride === 1) {
     const centred = same && top === 1 && left === 1;
     const large = x[0] > 32 && mapsFor(capabilities, geometry).size === 7;
-    if (enlarge === 1 && centred && y[0] <= fusedUpTo && (few || !large)) return 'fused';
+    const fused = enlarge === 1 && centred && y[0] <= fusedUpTo && (few || !large);
+    if (fused && paddedBytes(geometry, 1) <= capabilities.maxBindingBytes) return 'fused';
     const tiles = ceilDiv(y[2], 4) * ceilDiv(y[3], 4);
     if (enlarge === 1 && !few && !(compact && tiles < transformTiles)) return 'winograd';
     if (enlarge === 2 && centred && !few) return 'upsample';

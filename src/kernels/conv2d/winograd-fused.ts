@@ -56,11 +56,15 @@ function packFused({ x: [ic], y: [oc] }: Geometry, lanes: number, outs: number):
 /** Bytes of padded input per pass, few enough that the second kernel of the pass finds them in the caches. */
 const PASS_BYTES = 2 ** 22;
 
+/** Returns the bytes of the padded input of some samples, which is bound at once. */
+export const paddedBytes = (geometry: Geometry, samples: number): number =>
+  16 * geometry.x[0] * paddedPlane(geometry, samples);
+
 /** Returns the routine for a 3x3 kernel, stride 1 and padding 1 on each side. */
 export function fusedConv2d({ subgroupSize: lanes }: Capabilities, geometry: Geometry): Routine {
   const { x, y } = geometry;
   const outs = y[0] <= 4 ? 4 : 16;
-  const bytes = (samples: number) => 16 * x[0] * paddedPlane(geometry, samples);
+  const bytes = (samples: number) => paddedBytes(geometry, samples);
   const most = Math.max(1, ceilDiv(x[1], ceilDiv(bytes(x[1]), PASS_BYTES)));
   const steps: Step[] = [];
   for (let first = 0; first < x[1]; first += most) {

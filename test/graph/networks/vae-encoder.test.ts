@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { fuse } from '../../../src/graph/core/fuse.ts';
 import { input, newGraph, output } from '../../../src/graph/core/graph.ts';
 import { forward } from '../../../src/graph/core/plan.ts';
+import { splitLarge } from '../../../src/graph/core/split.ts';
 import type { Parameters } from '../../../src/graph/files/parameters.ts';
 import { vaeEncoder, vaeEncoderParameters } from '../../../src/graph/networks/vae-encoder.ts';
 import {
@@ -68,34 +69,71 @@ describe('vaeEncoder equals diffusers', () => {
   });
 });
 
-describe('an encoder of the real size', () => {
+describe('an encoder of images whose values are larger than a device binds', () => {
+  const folder = join(import.meta.dirname, '..', '..', 'golden', 'vae-sd');
+  /** Bytes of a binding: a quarter of the first values [8, 1, 144, 136] fits, and half of the next ones. */
+  const LIMIT = 2 ** 18;
+
   it.each(['subgroup', 'plain', 'tile'] as const)(
-    'takes 512x512 on a device that binds at most 128 MiB, family %s',
+    'equals diffusers in ranges of channels, family %s',
     async (family) => {
-      const config = parseVaeEncoderConfig(
-        {
-          block_out_channels: [128, 256, 512, 512],
-          down_block_types: Array.from({ length: 4 }, () => 'DownEncoderBlock2D'),
-          layers_per_block: 2,
-        },
-        'c',
-      );
+      const config = await readVaeEncoderConfig(...fileAt(join(folder, 'vae', 'config.json')));
+      const file = await openSafetensors(join(folder, 'vae', 'diffusion_pytorch_model.safetensors'));
+      const golden = await openSafetensors(join(folder, 'large.safetensors'));
+      const whole = await testDevice({ family });
+      const device = { ...whole, capabilities: { ...whole.capabilities, maxBindingBytes: LIMIT } };
       const graph = newGraph();
-      const parameters: Parameters = (name, shape) => ({
-        name,
-        length: product(shape),
-        values: async () => new Float32Array(0),
+      const shape: Shape = [3, 1, 144, 136];
+      const image = input(graph, 'image', shape);
+      output(graph, 'latent', vaeEncoder(graph, vaeEncoderParameters(file, config), config, image));
+      const [, , h, w] = shape;
+      const pixels = Float32Array.from({ length: product(shape) }, (_, i) => {
+        const [c, y, x] = [Math.floor(i / (h * w)), Math.floor(i / w) % h, i % w];
+        return Math.sin(0.07 * (x + 2 * y) + c);
       });
-      output(graph, 'latent', vaeEncoder(graph, parameters, config, input(graph, 'image', [3, 1, 512, 512])));
-      const limit = 2 ** 27;
-      const { capabilities } = await testDevice();
-      const here = { ...capabilities, family, subgroupSize: 8, maxBindingBytes: limit };
-      for (const node of fuse(graph).nodes) {
-        const routine = forward(node, here, 'f32', false);
-        expect(storageBytes(node.output.shape)).toBeLessThanOrEqual(limit);
-        for (const bytes of Object.values(routine.scratch)) expect(bytes).toBeLessThanOrEqual(limit);
-        for (const { bytes } of Object.values(routine.packing)) expect(bytes).toBeLessThanOrEqual(limit);
-      }
+      const split = splitLarge(graph, LIMIT);
+      expect(split.nodes.length).toBeGreaterThan(graph.nodes.length);
+      expect(
+        Math.max(...split.nodes.map(({ output: { shape: of } }) => storageBytes(of))),
+      ).toBeLessThanOrEqual(LIMIT);
+      const { latent } = await runGraph(device, graph, { image: pixels });
+      const expected = await golden.readF32('latent');
+      const scale = Math.max(...expected.map(Math.abs));
+      expect(maxDifference(latent!, expected).difference / scale).toBeLessThan(2e-5);
+      await Promise.all([file.close(), golden.close()]);
     },
   );
+});
+
+describe('an encoder of the real size', () => {
+  it.each(
+    [512, 768, 1024].flatMap((side) =>
+      (['subgroup', 'plain', 'tile'] as const).map((family) => [side, family] as const),
+    ),
+  )('takes images of %i pixels on a device that binds at most 128 MiB, family %s', async (side, family) => {
+    const config = parseVaeEncoderConfig(
+      {
+        block_out_channels: [128, 256, 512, 512],
+        down_block_types: Array.from({ length: 4 }, () => 'DownEncoderBlock2D'),
+        layers_per_block: 2,
+      },
+      'c',
+    );
+    const graph = newGraph();
+    const parameters: Parameters = (name, shape) => ({
+      name,
+      length: product(shape),
+      values: async () => new Float32Array(0),
+    });
+    output(graph, 'latent', vaeEncoder(graph, parameters, config, input(graph, 'image', [3, 1, side, side])));
+    const limit = 2 ** 27;
+    const { capabilities } = await testDevice();
+    const here = { ...capabilities, family, subgroupSize: 8, maxBindingBytes: limit };
+    for (const node of fuse(splitLarge(graph, limit)).nodes) {
+      const routine = forward(node, here, 'f32', false);
+      expect(storageBytes(node.output.shape)).toBeLessThanOrEqual(limit);
+      for (const bytes of Object.values(routine.scratch)) expect(bytes).toBeLessThanOrEqual(limit);
+      for (const { bytes } of Object.values(routine.packing)) expect(bytes).toBeLessThanOrEqual(limit);
+    }
+  });
 });
