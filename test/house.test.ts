@@ -80,6 +80,7 @@ const PLACES = [
   'src/graph/folders',
   'src/graph/text',
   'src/graph/checkpoints',
+  'src/graph/adapters',
   'src/graph/evaluation',
   'src/graph/families',
   'src/graph/families/pixel',

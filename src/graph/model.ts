@@ -132,6 +132,8 @@ export interface Model {
   readonly device?: string | undefined;
   /** How evaluations store weights and activations; sums and errors are f32 with either. Default: f32. */
   readonly precision?: 'f32' | 'f16' | undefined;
+  /** What changed the model's files when it was opened, such as LoRAs, by option; for records of runs. */
+  readonly overlays?: Readonly<Record<string, string>> | undefined;
   /** Shape of the images it takes; their values are in [-1, 1]. */
   readonly inputShape: readonly [channels: number, height: number, width: number];
   /** How images are brought to that shape. Default: `centre`. */

@@ -15,6 +15,8 @@ import { splitByViews, viewsOf } from './views.ts';
 /** A network's classes and how to evaluate it on a device. */
 export interface DenoiserOptions extends EvaluationOptions {
   readonly name: string;
+  /** See `Model.overlays`. */
+  readonly overlays?: Model['overlays'];
   readonly crop?: Crop | undefined;
   readonly candidates: readonly Candidate[];
   /** The network's class of each candidate. */
@@ -123,6 +125,7 @@ export async function denoiser(
   let closed = false;
   return {
     name: options.name,
+    overlays: options.overlays,
     device: device.name,
     precision,
     inputShape,

@@ -13,6 +13,7 @@ import type { Stored } from '../../kernels/device/storage.ts';
 import { type TuneProgress, tunedDevice } from '../../kernels/device/tuned-device.ts';
 import type { Distance } from '../../kernels/diffusion/error-reduction.ts';
 import { product } from '../../numbers.ts';
+import { MERGED_FROM } from '../adapters/merge-loras.ts';
 import type { Cache } from '../cache.ts';
 import { type Attached, type DenoiserOptions, denoiser } from '../evaluation/denoiser.ts';
 import type { Network, Noise } from '../evaluation/evaluation.ts';
@@ -24,6 +25,14 @@ import { candidatesOf } from './candidates.ts';
 import { readModelConfig, requireClasses } from './families.ts';
 import { choosePrecision, type PrecisionMemory } from './precision-check.ts';
 import { summarise, temperatureOf } from './summarise.ts';
+
+/** A LoRA to merge into a model. */
+export interface Lora {
+  /** The path of its file: names of kohya's scripts, of diffusers or of peft. */
+  readonly file: string;
+  /** The factor of its change; any finite number. Default: 1. */
+  readonly weight?: number;
+}
 
 export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */
@@ -78,15 +87,19 @@ export interface OpenModelOptions {
    * computes in software, and in a browser, `auto` is f32. Gradients are f32 always.
    */
   readonly precision?: 'auto' | 'f32' | 'f16';
+  /** LoRAs that are merged into the model's weights, in f32, when it is opened. Only models of diffusers have them. */
+  readonly loras?: readonly Lora[];
   /** Bytes of activations that a gradient may keep on the device. Default: 1 GiB (`DifferentiableOptions`). */
   readonly gradientBytes?: number;
 }
 
 /** The options of a model that is given by its files; the file of noises is given as its folder's files and its name there. */
-export interface LoadOptions extends Omit<OpenModelOptions, 'noiseFile'> {
+export interface LoadOptions extends Omit<OpenModelOptions, 'noiseFile' | 'loras'> {
   readonly noiseFile?: readonly [files: Files, name: string] | undefined;
   /** Remembers the tiles that were found, and the precision. Default: they are forgotten when the process ends. */
   readonly cache?: Cache;
+  /** See `Model.overlays`. */
+  readonly overlays?: Model['overlays'];
   /** Identifies the model's files and the version of the kernels; '' if the files cannot be told apart. */
   readonly fingerprint?: (() => Promise<string>) | undefined;
 }
@@ -155,11 +168,12 @@ function kappaOf(
 /** Size of a weight file above which f16 weights stay f16. Below, f32 is faster and its memory does not matter. */
 const LARGE_BYTES = 2 ** 28;
 
-/** Returns f16 if the file is large and holds only f16, so that no precision is lost. */
+/** Returns f16 if the file is large and holds only f16, so that no precision is lost; or did before LoRAs were merged. */
 function dtypeOf(file: TensorFile): WeightDtype {
   const tensors = [...file.tensors.values()];
   const bytes = tensors.reduce((sum, { shape }) => sum + 2 * product(shape), 0);
-  return bytes > LARGE_BYTES && tensors.every(({ dtype }) => dtype === 'F16') ? 'f16' : 'f32';
+  const halves = tensors.every(({ dtype }) => dtype === 'F16') || file.metadata.get(MERGED_FROM) === 'F16';
+  return bytes > LARGE_BYTES && halves ? 'f16' : 'f32';
 }
 
 /**
@@ -226,6 +240,7 @@ export async function loadModel(files: Files, options: LoadOptions = {}): Promis
     const batchSize = options.batchSize ?? family.batch * perView;
     const evaluation: DenoiserOptions = {
       name: model.name,
+      overlays: options.overlays,
       crop: model.crop,
       candidates,
       labels,

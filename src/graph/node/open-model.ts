@@ -6,22 +6,23 @@ import type { ModelSummary } from '../model-summary.ts';
 import { costOfFiles, type Description, describeFiles, type EvaluationCost } from '../models/describe.ts';
 import { type LoadOptions, type OpenModelOptions, openFiles } from '../models/open-model.ts';
 import { readSummary } from '../models/summarise.ts';
+import { adaptedFiles, adapterRecord } from './adapted-files.ts';
 import { fileAt } from './folder-files.ts';
 import { modelDigest } from './model-digest.ts';
 import { modelFiles } from './model-source.ts';
 import { packageVersion } from './package-version.ts';
 import { userCache } from './user-cache.ts';
 
-const withFiles = ({ noiseFile, ...options }: OpenModelOptions): LoadOptions => ({
+const withFiles = ({ noiseFile, loras: _, ...options }: OpenModelOptions): LoadOptions => ({
   ...options,
   noiseFile: noiseFile === undefined ? undefined : fileAt(noiseFile),
   cache: userCache(),
 });
 
 /** Identifies a model's files and this version. Files that are not on a disk cannot be told apart. */
-async function fingerprintOf(files: Files): Promise<string> {
+async function fingerprintOf(files: Files, overlays: Readonly<Record<string, string>>): Promise<string> {
   const digest = await modelDigest(files.describe(''));
-  return digest === '' ? '' : `${files.name} ${digest} ${packageVersion()}`;
+  return digest === '' ? '' : [files.name, digest, ...Object.values(overlays), packageVersion()].join(' ');
 }
 
 /**
@@ -34,8 +35,13 @@ async function fingerprintOf(files: Files): Promise<string> {
  * const model = await openModel('fashion-mnist');
  */
 export async function openModel(path: string | Files, options: OpenModelOptions = {}): Promise<Model> {
-  const files = await modelFiles(path);
-  return openFiles(files, { ...withFiles(options), fingerprint: () => fingerprintOf(files) });
+  const files = await adaptedFiles(await modelFiles(path), options);
+  const overlays = await adapterRecord(options);
+  return openFiles(files, {
+    ...withFiles(options),
+    overlays,
+    fingerprint: () => fingerprintOf(files, overlays),
+  });
 }
 
 /**
@@ -56,7 +62,7 @@ export async function describeModel(
   model: string | Files,
   options: OpenModelOptions = {},
 ): Promise<Description> {
-  return describeFiles(await modelFiles(model), withFiles(options));
+  return describeFiles(await adaptedFiles(await modelFiles(model), options), withFiles(options));
 }
 
 /**
@@ -67,5 +73,5 @@ export async function evaluationCost(
   model: string | Files,
   options: OpenModelOptions = {},
 ): Promise<EvaluationCost> {
-  return costOfFiles(await modelFiles(model), withFiles(options));
+  return costOfFiles(await adaptedFiles(await modelFiles(model), options), withFiles(options));
 }

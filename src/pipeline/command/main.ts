@@ -100,7 +100,7 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   }
   const { options: given, hints } = translateOldSpellings(subcommand.name, command.opts());
   const settings = subcommand.read(command.args, given);
-  const { device, precision, tune, quiet, logLevel } = readOptions(commonOptions(subcommand), given);
+  const { device, precision, tune, lora, quiet, logLevel } = readOptions(commonOptions(subcommand), given);
   const reporter = createReporter(stderr, quiet ? 'error' : logLevel, {
     noun: subcommand.noun,
     renewing: stderr.isTTY === true && env.TERM !== 'dumb' && !isPipe(stdout),
@@ -114,6 +114,7 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
       ...given,
       device: chosen,
       ...(precision !== undefined && precision !== 'auto' && { precision }),
+      ...(lora && { loras: lora }),
       onCompile: reporter.compiling,
       ...(tune !== undefined && { tune }),
       onTune: reporter.tuning,

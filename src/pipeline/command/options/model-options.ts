@@ -5,6 +5,12 @@ import { DEFAULT_MODEL } from '../../../graph/node/model-path.ts';
 import type { OptionSet } from '../../option.ts';
 import { integer, names, text } from '../../option-schemas.ts';
 
+/** Parses FILE or FILE:WEIGHT; a colon that no number follows is part of the name. */
+const lora = text.transform((value) => {
+  const [, file = value, weight = '1'] = /^(.+):([-+]?(?:\d+\.?\d*|\.\d+))$/.exec(value) ?? [];
+  return { file, weight: Number(weight) };
+});
+
 export const MODEL = {
   model: {
     flags: '--model <dir|name>',
@@ -12,6 +18,13 @@ export const MODEL = {
     schema: text,
     expected: 'a model folder or the name of a shipped model',
     fallback: DEFAULT_MODEL,
+  },
+  lora: {
+    flags: '--lora <file[:weight]>',
+    help: 'merge a LoRA into the model, with this weight (default: 1); may be given several times',
+    schema: z.array(lora),
+    expected: 'a file, or a file, a colon and a number',
+    several: true,
   },
   labels: {
     flags: '--labels <names>',

@@ -28,12 +28,19 @@ export const sizeRecord = (size: ImageGeometry | undefined): RunRecord =>
 /** Records what every evaluation depends on: model, noise levels and noise. */
 export async function evaluationRecord(
   { seed, noise, loss }: Values<'seed' | 'noise' | 'loss'>,
-  { name, inputShape, levels, precision }: Pick<Model, 'name' | 'inputShape' | 'levels' | 'precision'>,
+  {
+    name,
+    inputShape,
+    levels,
+    precision,
+    overlays,
+  }: Pick<Model, 'name' | 'inputShape' | 'levels' | 'precision' | 'overlays'>,
   folder: string,
 ): Promise<RunRecord> {
   return {
     model: name,
     'model files': await modelDigest(folder),
+    ...overlays,
     images: inputShape.join('x'),
     levels: listed(
       levels.map(({ t, sigma, weight }) => `${t ?? sigma}${weight === 1 ? '' : ` times ${weight}`}`),

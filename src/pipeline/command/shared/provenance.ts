@@ -18,6 +18,8 @@ export interface Provenance {
   readonly date: string;
   /** Set if evaluations stored weights and activations as f16. */
   readonly precision?: 'f16' | undefined;
+  /** What changed the model's files, such as LoRAs, by option; absent if nothing did. */
+  readonly overlays?: Model['overlays'];
 }
 
 /** Reads the package.json of this program. */
@@ -27,11 +29,16 @@ export function readManifest() {
 }
 
 /** Returns the provenance of a record that is begun now with an opened model. */
-export const provenanceOf = ({ device, precision }: Pick<Model, 'device' | 'precision'>): Provenance => ({
+export const provenanceOf = ({
+  device,
+  precision,
+  overlays = {},
+}: Pick<Model, 'device' | 'precision' | 'overlays'>): Provenance => ({
   version: readManifest().version,
   device: device ?? null,
   date: new Date().toISOString(),
   ...(precision === 'f16' && { precision }),
+  ...(Object.keys(overlays).length > 0 && { overlays }),
 });
 
 /** Returns the shards that an index of weights names, sorted by their names. */

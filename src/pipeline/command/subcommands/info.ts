@@ -9,7 +9,7 @@ import { bytes, gigaflop, several, short } from '../shared/progress.ts';
 import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
 import { writeReport } from '../shared/writers.ts';
 
-const INFO = ['model', 'precision', 'reportFormat'] as const satisfies readonly OptionName[];
+const INFO = ['model', 'lora', 'precision', 'reportFormat'] as const satisfies readonly OptionName[];
 
 type InfoSettings = Values<(typeof INFO)[number]>;
 
@@ -139,12 +139,14 @@ export function infoText({
 
 /** Describes a model folder on standard output. Returns the exit status: 0 in order, 3 not. */
 async function describeFolder(
-  { model, precision, reportFormat }: InfoSettings,
+  { model, lora, precision, reportFormat }: InfoSettings,
   { stdout, describe }: Surroundings,
 ): Promise<number> {
   const description = await describe(
     await modelFolder(model),
-    ...(precision === 'f16' ? [{ precision }] : []),
+    ...(precision === 'f16' || lora
+      ? [{ ...(precision === 'f16' && { precision }), ...(lora && { loras: lora }) }]
+      : []),
   );
   await writeReport(stdout, reportFormat, asJson(description), infoText(description));
   return description.problems.length > 0 ? 3 : 0;

@@ -248,6 +248,11 @@ const evaluateSet = (settings: EvaluateSettings, surroundings: Surroundings): Pr
       throw new UsageError(
         `${logOf(output)}: was made in ${made.precision ?? 'f32'}, and this run is in ${now.precision ?? 'f32'}; repeat the earlier --precision, or begin anew with --overwrite`,
       );
+    const [before, after] = [made, now].map(({ overlays = {} }) => JSON.stringify(overlays));
+    if (before !== after)
+      throw new UsageError(
+        `${logOf(output)}: was made with ${before}, and this run has ${after}; repeat the earlier --lora, or begin anew with --overwrite`,
+      );
     if (made.version !== now.version || made.device !== now.device)
       reporter.log(
         'warn',

@@ -31,6 +31,7 @@ const headingLine = z.object({
     device: z.string().nullable(),
     date: z.string(),
     precision: z.literal('f16').optional(),
+    overlays: z.record(z.string(), z.string()).optional(),
   }),
 });
 

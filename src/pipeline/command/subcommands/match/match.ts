@@ -129,7 +129,7 @@ async function matchItem(
 /** The output. It is opened after the first model: if no model can be opened, an existing file stays as it is. */
 interface Results {
   /** Opens the output, with the model that the next lines are of, if there are any. */
-  readonly open: (model?: Pick<Model, 'precision'>) => Promise<Writer>;
+  readonly open: (model?: Pick<Model, 'precision' | 'overlays'>) => Promise<Writer>;
   writer?: Writer;
 }
 
@@ -263,13 +263,16 @@ const matchPairs = (settings: MatchSettings, surroundings: Surroundings): Promis
     const none = new Set<string>();
     const found = { results: earlier.tally.items, models: none, seeds: none, precisions: none };
     if (claimed && resume) {
-      const check = await sameRun(claimed.path, record, (text) => reporter.log('warn', text), ['precision']);
+      const check = await sameRun(claimed.path, record, (text) => reporter.log('warn', text), [
+        'precision',
+        'loras',
+      ]);
       check(found);
     }
     const results: Results = {
       async open(model) {
         if (!claimed) return streamWriter(stdout);
-        const whole = { ...record, ...(model && precisionRecord(model)) };
+        const whole = { ...record, ...(model && { ...precisionRecord(model), ...model.overlays }) };
         if (resume) {
           if (model) (await sameRun(claimed.path, whole, () => {}))(found);
           await dropUnfinished(claimed.path);
