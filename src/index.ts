@@ -35,7 +35,7 @@ export {
 } from './graph/model.ts';
 export type { ModelSummary } from './graph/model-summary.ts';
 export type { Description, EvaluationCost, NetworkDescription } from './graph/models/describe.ts';
-export type { Lora, OpenModelOptions } from './graph/models/open-model.ts';
+export type { Embedding, Lora, OpenModelOptions } from './graph/models/open-model.ts';
 export { type Converted, type ConvertOptions, convertEdm } from './graph/node/convert-edm.ts';
 export { describeModel, evaluationCost, openModel, readModel } from './graph/node/open-model.ts';
 export { openSafetensors } from './graph/node/open-safetensors.ts';

@@ -1,4 +1,4 @@
-// Tests --lora: it reaches the model, and --resume does not mix runs with different LoRAs.
+// Tests --lora and --embedding: they reach the model, and --resume does not mix runs with different LoRAs.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,10 +9,11 @@ import { fakeFolder } from './fake-folder.ts';
 import { goodImages, temporaryFolder } from './image-files.ts';
 
 test.each(['classify', 'match', 'purify', 'calibrate', 'attack', 'evaluate', 'info'])(
-  '%s --help lists it',
+  '%s --help lists them',
   async (command) => {
     const { out } = await cli([command, '--help']);
     expect(out).toContain('--lora <file[:weight]>');
+    expect(out).toContain('--embedding <file[:token]>');
   },
 );
 
@@ -35,6 +36,25 @@ test('it reaches the model; a colon that no number follows is part of the name',
       { file: ':1', weight: 1 },
     ],
     undefined,
+  ]);
+});
+
+test('--embedding reaches the model; what looks like a path is no word', async () => {
+  const folder = temporaryFolder();
+  goodImages(folder, 1);
+  const seen: OpenModelOptions['embeddings'][] = [];
+  const open = fakeFolder({ opened: (_, { embeddings }) => seen.push(embeddings) });
+  const words = ['a.pt', 'b.bin:<cat>', 'C:\\x\\c.safetensors', 'C:d.pt', '/e:f/g.pt:two words'];
+  const argv = [folder, '-q', ...words.flatMap((word) => ['--embedding', word])];
+  expect((await cli(argv, open)).status).toBe(0);
+  expect(seen).toEqual([
+    [
+      { file: 'a.pt' },
+      { file: 'b.bin', token: '<cat>' },
+      { file: 'C:\\x\\c.safetensors' },
+      { file: 'C:d.pt' },
+      { file: '/e:f/g.pt', token: 'two words' },
+    ],
   ]);
 });
 

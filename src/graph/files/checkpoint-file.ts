@@ -24,9 +24,10 @@ export interface CheckpointFile {
 const isTorch = (bytes: Uint8Array): boolean =>
   (bytes[0] === 0x50 && bytes[1] === 0x4b) || (bytes[0] === 0x80 && bytes[1]! >= 2 && bytes[1]! <= 5);
 
-async function firstBytes(file: OpenFile): Promise<Uint8Array> {
+/** Returns whether a file begins like one of torch.save, or like any pickle. */
+export async function isTorchFile(file: OpenFile): Promise<boolean> {
   const bytes = new Uint8Array(16);
-  return bytes.subarray(0, await file.read(0, bytes));
+  return isTorch(bytes.subarray(0, await file.read(0, bytes)));
 }
 
 /**
@@ -61,7 +62,7 @@ export async function openCheckpoint(files: Files, name: string): Promise<Checkp
   const path = files.describe(name);
   const file = await files.open(name);
   try {
-    if (isTorch(await firstBytes(file))) return await openTorch(file, path);
+    if (await isTorchFile(file)) return await openTorch(file, path);
   } catch (error) {
     await file.close();
     throw error;

@@ -34,6 +34,14 @@ export interface Lora {
   readonly weight?: number;
 }
 
+/** A textual inversion to add to a text model. */
+export interface Embedding {
+  /** The path of its file: `.safetensors`, `.pt` or `.bin`. */
+  readonly file: string;
+  /** The word that stands for it in prompts. Default: the file's own word, else the file's name without its ending. */
+  readonly token?: string;
+}
+
 export interface OpenModelOptions {
   /** The host's device, which is never destroyed here; or how to open one. */
   readonly device?: GpuDevice | DeviceOptions;
@@ -89,12 +97,14 @@ export interface OpenModelOptions {
   readonly precision?: 'auto' | 'f32' | 'f16';
   /** LoRAs that are merged into the model's weights, in f32, when it is opened. Only models of diffusers have them. */
   readonly loras?: readonly Lora[];
+  /** Textual inversions: each becomes a word of the prompts. Only text models have them. */
+  readonly embeddings?: readonly Embedding[];
   /** Bytes of activations that a gradient may keep on the device. Default: 1 GiB (`DifferentiableOptions`). */
   readonly gradientBytes?: number;
 }
 
 /** The options of a model that is given by its files; the file of noises is given as its folder's files and its name there. */
-export interface LoadOptions extends Omit<OpenModelOptions, 'noiseFile' | 'loras'> {
+export interface LoadOptions extends Omit<OpenModelOptions, 'noiseFile' | 'loras' | 'embeddings'> {
   readonly noiseFile?: readonly [files: Files, name: string] | undefined;
   /** Remembers the tiles that were found, and the precision. Default: they are forgotten when the process ends. */
   readonly cache?: Cache;

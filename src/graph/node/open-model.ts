@@ -6,14 +6,14 @@ import type { ModelSummary } from '../model-summary.ts';
 import { costOfFiles, type Description, describeFiles, type EvaluationCost } from '../models/describe.ts';
 import { type LoadOptions, type OpenModelOptions, openFiles } from '../models/open-model.ts';
 import { readSummary } from '../models/summarise.ts';
-import { adaptedFiles, adapterRecord } from './adapted-files.ts';
+import { adaptedFiles } from './adapted-files.ts';
 import { fileAt } from './folder-files.ts';
 import { modelDigest } from './model-digest.ts';
 import { modelFiles } from './model-source.ts';
 import { packageVersion } from './package-version.ts';
 import { userCache } from './user-cache.ts';
 
-const withFiles = ({ noiseFile, loras: _, ...options }: OpenModelOptions): LoadOptions => ({
+const withFiles = ({ noiseFile, loras: _, embeddings: __, ...options }: OpenModelOptions): LoadOptions => ({
   ...options,
   noiseFile: noiseFile === undefined ? undefined : fileAt(noiseFile),
   cache: userCache(),
@@ -35,8 +35,7 @@ async function fingerprintOf(files: Files, overlays: Readonly<Record<string, str
  * const model = await openModel('fashion-mnist');
  */
 export async function openModel(path: string | Files, options: OpenModelOptions = {}): Promise<Model> {
-  const files = await adaptedFiles(await modelFiles(path), options);
-  const overlays = await adapterRecord(options);
+  const { files, overlays } = await adaptedFiles(await modelFiles(path), options);
   return openFiles(files, {
     ...withFiles(options),
     overlays,
@@ -62,7 +61,8 @@ export async function describeModel(
   model: string | Files,
   options: OpenModelOptions = {},
 ): Promise<Description> {
-  return describeFiles(await adaptedFiles(await modelFiles(model), options), withFiles(options));
+  const { files } = await adaptedFiles(await modelFiles(model), options);
+  return describeFiles(files, withFiles(options));
 }
 
 /**
@@ -73,5 +73,6 @@ export async function evaluationCost(
   model: string | Files,
   options: OpenModelOptions = {},
 ): Promise<EvaluationCost> {
-  return costOfFiles(await adaptedFiles(await modelFiles(model), options), withFiles(options));
+  const { files } = await adaptedFiles(await modelFiles(model), options);
+  return costOfFiles(files, withFiles(options));
 }

@@ -51,7 +51,11 @@ interface BpeModel {
  * tokens that start, end and pad a text from `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
  * @throws ModelError naming the file that is missing or not a CLIP tokenizer's, and what to do.
  */
-export async function readTokenizer(files: Files, folder: string): Promise<Tokenizer> {
+export const readTokenizer = async (files: Files, folder: string): Promise<Tokenizer> =>
+  tokenizer(await readVocabulary(files, folder));
+
+/** Reads the data of the tokenizer in a folder. Throws what `readTokenizer` throws. */
+export async function readVocabulary(files: Files, folder: string): Promise<Vocabulary> {
   const present = new Set(await files.list(folder));
   const { file, ids, merges, added: tokenizerJson } = await readBpeModel(files, folder, present);
   const read = async <T>(schema: z.ZodType<T>, name: string): Promise<T | undefined> =>
@@ -73,7 +77,7 @@ export async function readTokenizer(files: Files, folder: string): Promise<Token
   });
   const added = numbered({ tokens, roles }, ids, file);
   const idOf = (content: string): number => added.find((token) => token.content === content)!.id;
-  return tokenizer({
+  return {
     ids,
     merges,
     added,
@@ -82,7 +86,7 @@ export async function readTokenizer(files: Files, folder: string): Promise<Token
     padding: idOf(roles.pad),
     unknown: idOf(roles.unk),
     length: config ? textLength(config, configFile) : DEFAULT_LENGTH,
-  });
+  };
 }
 
 async function readChecked<T>(schema: z.ZodType<T>, files: Files, name: string): Promise<T> {

@@ -48,6 +48,24 @@ function* words(text: string): Generator<string> {
   }
 }
 
+/**
+ * Returns the ids that stand for an added token: its own, and those of the tokens that continue its name with _1, _2, ...,
+ * because diffusers names the vectors of a textual inversion like this. The result has only tokens with several.
+ */
+function continuations(added: Vocabulary['added']): ReadonlyMap<number, readonly number[]> {
+  const byContent = new Map(added.map(({ content, id }) => [content, id]));
+  const found = new Map<number, readonly number[]>();
+  for (const { content, id } of added) {
+    const ids = [id];
+    for (let next = byContent.get(`${content}_1`); next !== undefined; ) {
+      ids.push(next);
+      next = byContent.get(`${content}_${ids.length}`);
+    }
+    if (ids.length > 1) found.set(id, ids);
+  }
+  return found;
+}
+
 /** Returns the tokenizer of a vocabulary in memory; `readTokenizer` reads one from a folder. */
 export function tokenizer(vocabulary: Vocabulary): Tokenizer {
   const { added, start, end, padding, length } = vocabulary;
@@ -59,12 +77,15 @@ export function tokenizer(vocabulary: Vocabulary): Tokenizer {
       .map((token) => ({ ...token, content: normalise(token.content) })),
   );
 
+  const several = continuations(added);
+  const whole = (id: number): readonly number[] => several.get(id) ?? [id];
+
   function* tokens(text: string): Generator<number> {
     for (const part of splitText(text)) {
-      if (typeof part === 'number') yield part;
+      if (typeof part === 'number') yield* whole(part);
       else
         for (const inner of splitNormalised(normalise(part))) {
-          if (typeof inner === 'number') yield inner;
+          if (typeof inner === 'number') yield* whole(inner);
           else for (const word of words(inner)) yield* encodeWord(word);
         }
     }

@@ -100,7 +100,10 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   }
   const { options: given, hints } = translateOldSpellings(subcommand.name, command.opts());
   const settings = subcommand.read(command.args, given);
-  const { device, precision, tune, lora, quiet, logLevel } = readOptions(commonOptions(subcommand), given);
+  const { device, precision, tune, lora, embedding, quiet, logLevel } = readOptions(
+    commonOptions(subcommand),
+    given,
+  );
   const reporter = createReporter(stderr, quiet ? 'error' : logLevel, {
     noun: subcommand.noun,
     renewing: stderr.isTTY === true && env.TERM !== 'dumb' && !isPipe(stdout),
@@ -115,6 +118,7 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
       device: chosen,
       ...(precision !== undefined && precision !== 'auto' && { precision }),
       ...(lora && { loras: lora }),
+      ...(embedding && { embeddings: embedding }),
       onCompile: reporter.compiling,
       ...(tune !== undefined && { tune }),
       onTune: reporter.tuning,

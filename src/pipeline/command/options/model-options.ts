@@ -11,6 +11,14 @@ const lora = text.transform((value) => {
   return { file, weight: Number(weight) };
 });
 
+/** Parses FILE or FILE:TOKEN; what looks like a path is no token. */
+const embedding = text.transform((value) => {
+  const [, file, token] = /^(.+):([^:/\\]+)$/.exec(value) ?? [];
+  return file === undefined || /\.(?:safetensors|pt|bin)$/.test(token!)
+    ? { file: value }
+    : { file, token: token! };
+});
+
 export const MODEL = {
   model: {
     flags: '--model <dir|name>',
@@ -24,6 +32,13 @@ export const MODEL = {
     help: 'merge a LoRA into the model, with this weight (default: 1); may be given several times',
     schema: z.array(lora),
     expected: 'a file, or a file, a colon and a number',
+    several: true,
+  },
+  embedding: {
+    flags: '--embedding <file[:token]>',
+    help: "text models: add a textual inversion as a word of the prompts (default: the file's own word); may be given several times",
+    schema: z.array(embedding),
+    expected: 'a file, or a file, a colon and a word',
     several: true,
   },
   labels: {

@@ -9,7 +9,13 @@ import { bytes, gigaflop, several, short } from '../shared/progress.ts';
 import type { Subcommand, Surroundings } from '../shared/subcommand.ts';
 import { writeReport } from '../shared/writers.ts';
 
-const INFO = ['model', 'lora', 'precision', 'reportFormat'] as const satisfies readonly OptionName[];
+const INFO = [
+  'model',
+  'lora',
+  'embedding',
+  'precision',
+  'reportFormat',
+] as const satisfies readonly OptionName[];
 
 type InfoSettings = Values<(typeof INFO)[number]>;
 
@@ -139,14 +145,17 @@ export function infoText({
 
 /** Describes a model folder on standard output. Returns the exit status: 0 in order, 3 not. */
 async function describeFolder(
-  { model, lora, precision, reportFormat }: InfoSettings,
+  { model, lora, embedding, precision, reportFormat }: InfoSettings,
   { stdout, describe }: Surroundings,
 ): Promise<number> {
+  const options = {
+    ...(precision === 'f16' && { precision }),
+    ...(lora && { loras: lora }),
+    ...(embedding && { embeddings: embedding }),
+  };
   const description = await describe(
     await modelFolder(model),
-    ...(precision === 'f16' || lora
-      ? [{ ...(precision === 'f16' && { precision }), ...(lora && { loras: lora }) }]
-      : []),
+    ...(Object.keys(options).length > 0 ? [options] : []),
   );
   await writeReport(stdout, reportFormat, asJson(description), infoText(description));
   return description.problems.length > 0 ? 3 : 0;

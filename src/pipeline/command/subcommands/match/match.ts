@@ -266,6 +266,7 @@ const matchPairs = (settings: MatchSettings, surroundings: Surroundings): Promis
       const check = await sameRun(claimed.path, record, (text) => reporter.log('warn', text), [
         'precision',
         'loras',
+        'embeddings',
       ]);
       check(found);
     }
