@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
-import { passedOverFiles } from '../../src/pipeline/command/subcommands/classify/input-notes.ts';
+import { passedOverFiles } from '../../src/pipeline/command/shared/passed-over.ts';
 import { conversions } from '../../src/pipeline/images/conversions.ts';
 import type { Pixels } from '../../src/pipeline/images/pixels.ts';
 import { imageFrom } from '../../src/pipeline/node/image-from.ts';
@@ -96,7 +96,7 @@ describe('conversions', () => {
       all.add(decoded);
     }
     expect(all.sentences()).toEqual([
-      '2 16-bit images kept fewer than 8 grey levels, because 8 bits keep the high byte only; stretch the values to 0..65535 first',
+      '2 16-bit images have values of at most 10 bits and look almost black, because 65535 is white and the high byte is kept; stretch the values to 0..65535 first',
     ]);
   });
 });

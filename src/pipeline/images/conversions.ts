@@ -4,8 +4,11 @@
 import type { Model } from '../../graph/model.ts';
 import type { Pixels } from './pixels.ts';
 
-/** A 16-bit image with fewer grey levels than this is reported: values of a 12-bit camera have only 16 high bytes. */
-const FEW_LEVELS = 8;
+/**
+ * A 16-bit image whose largest high byte is less than this fills a quarter of the range or less, and is reported: values of
+ * 12-bit and 14-bit cameras look almost black.
+ */
+const DARK = 64;
 
 type Size = Pick<Pixels, 'width' | 'height'>;
 
@@ -43,12 +46,8 @@ function sizesText({ first, same, smallest, largest }: Sizes): string {
   return `about ${sizeText({ width: rounded(first.width), height: rounded(first.height) })}`;
 }
 
-/** Whether the samples of an image have fewer than `FEW_LEVELS` different values. */
-function hasFewLevels(data: Uint8Array): boolean {
-  const seen = new Set<number>();
-  for (const value of data) if (seen.add(value).size >= FEW_LEVELS) return false;
-  return true;
-}
+/** Returns the largest sample of an image. */
+const largestOf = (data: Uint8Array): number => data.reduce((most, value) => Math.max(most, value), 0);
 
 const images = (count: number, kind: string) =>
   `${count.toLocaleString('en-US')} ${kind} image${count === 1 ? '' : 's'}`;
@@ -72,12 +71,15 @@ export interface Conversions {
  */
 export function conversions([channels, height, width]: Model['inputShape']): Conversions {
   const groups = new Map<1 | 3, Sizes>();
-  let shallow = 0;
+  let dark = 0;
+  let brightest = 0;
   return {
     add(image) {
       const fits = image.width === width && image.height === height && image.channels === channels;
       if (!fits) groups.set(image.channels, withImage(groups.get(image.channels), image));
-      if (image.bitDepth !== undefined && hasFewLevels(image.data)) shallow++;
+      const largest = image.bitDepth === undefined ? DARK : largestOf(image.data);
+      if (largest < DARK) dark++;
+      if (largest < DARK) brightest = Math.max(brightest, largest);
     },
     sentences() {
       const colourOf = (of: number) => (of === 1 ? 'grey' : 'colour');
@@ -87,10 +89,12 @@ export function conversions([channels, height, width]: Model['inputShape']): Con
           const colour = from === channels ? '' : ` ${colourOf(channels)}`;
           return `${images(sizes.count, colourOf(from))} of ${sizesText(sizes)} became ${width}x${height}${colour}`;
         });
-      if (shallow > 0)
+      if (dark > 0) {
+        const bits = 8 + Math.ceil(Math.log2(brightest + 1));
         sentences.push(
-          `${images(shallow, '16-bit')} kept fewer than ${FEW_LEVELS} grey levels, because 8 bits keep the high byte only; stretch the values to 0..65535 first`,
+          `${images(dark, '16-bit')} ${dark === 1 ? 'has' : 'have'} values of at most ${bits} bits and ${dark === 1 ? 'looks' : 'look'} almost black, because 65535 is white and the high byte is kept; stretch the values to 0..65535 first`,
         );
+      }
       return sentences;
     },
   };

@@ -51,6 +51,11 @@ export const RUNNING = {
     help: 'paths on standard input end in NUL',
     ...flag,
   },
+  maxPixels: {
+    flags: '--max-pixels <n>',
+    help: 'largest number of pixels of an image by its header, as 150000000 for photos of 150 megapixels; larger images are failed items (default: 67108864)',
+    ...count,
+  },
   batch: {
     flags: '--batch <n>',
     help: 'evaluations per dispatch',

@@ -7,6 +7,7 @@ import { findBelow, isImage, type NamedImage } from '../../node/sources.ts';
 import { systemPath } from '../../node/system-path.ts';
 import type { ItemFailure } from '../../types.ts';
 import { identityOf, realPath } from './output-file.ts';
+import { passedOverFiles } from './passed-over.ts';
 import { PathSet } from './path-set.ts';
 import type { Surroundings } from './subcommand.ts';
 
@@ -90,7 +91,9 @@ export async function* namedInputs(
   const { files, folders } = await namedThemselves(inputs);
   const readFolders = folders.filter((folder) => folder === realOut || !isBeneath(realOut, folder));
   if (readFolders.includes(realOut)) refuse(`${out} is an input too, and its images`);
-  for await (const { found, root } of findBelow(inputs, { stdin, nul })) {
+  const passedOver = passedOverFiles();
+  const all = findBelow(inputs, { stdin, nul, onPassedOver: passedOver.add });
+  for await (const { found, root } of all) {
     if (!isImage(found)) {
       yield found;
       continue;
@@ -111,4 +114,6 @@ export async function* namedInputs(
       refuse(`${target} is in an input folder and`);
     yield { path, image: found, root, name };
   }
+  const sentence = passedOver.sentence();
+  if (sentence) reporter.log('info', sentence);
 }

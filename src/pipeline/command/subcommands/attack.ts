@@ -39,6 +39,7 @@ const ATTACK = [
   'truth',
   'out',
   'null',
+  'maxPixels',
   'reportFormat',
   'dryRun',
 ] as const satisfies readonly OptionName[];
@@ -112,7 +113,7 @@ async function attackOne(
 ) {
   const { inputShape: shape, crop } = model;
   const place = placeOf(label, path, labels);
-  const x = toUnit((await itemFrom(image, shape, { crop })).pixels);
+  const x = toUnit((await itemFrom(image, shape, { crop, maxPixels: settings.maxPixels })).pixels);
   const named = ({ prediction }: Prediction) => labels[prediction]!.label;
   const clean = await judged(campaign.judge, x, place);
   const found = await attackAndJudge(campaign, planOf(settings.attack, settings), {

@@ -38,6 +38,7 @@ export const CLASSIFY = [
   'resume',
   'dryRun',
   'null',
+  'maxPixels',
   'batch',
   'concurrency',
 ] as const satisfies readonly OptionName[];

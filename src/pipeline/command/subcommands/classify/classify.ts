@@ -64,7 +64,7 @@ async function classifyAll(
   const found = apartFrom(findImages(inputs, { stdin, nul, onPassedOver }), claims);
   const fresh = results.done ? notDone(found, results.done, progress.onSkip) : found;
   const loaded = until(
-    loadImages(fresh, model.inputShape, { crop: model.crop, onDecoded }),
+    loadImages(fresh, model.inputShape, { crop: model.crop, maxPixels: settings.maxPixels, onDecoded }),
     interruption.stop,
   );
   const signal = interruption.drop;

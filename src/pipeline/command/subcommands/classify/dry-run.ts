@@ -45,7 +45,8 @@ export async function dryRun(
   const purification = purifying && (await timePurification(purifying, settings, images, folder, openModel));
   if (purification) run.atEnd(purification.close);
   const deviceBytes = model.deviceBytes ?? null;
-  const load = (path: string) => loadItem(path, model.inputShape, { crop: model.crop });
+  const load = (path: string) =>
+    loadItem(path, model.inputShape, { crop: model.crop, maxPixels: settings.maxPixels });
   const purify = purification?.purify ?? ((pixels) => Promise.resolve(pixels));
   const sample = first.length > 0 ? await sampleOf(first, load, purify, open, deciding) : undefined;
   const measured = { images, demand, timing, sample, cost, opening, deviceBytes, purification };

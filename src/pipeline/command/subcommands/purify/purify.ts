@@ -56,6 +56,7 @@ const PURIFY = [
   'dryRun',
   'timings',
   'null',
+  'maxPixels',
   'batch',
   'concurrency',
 ] as const satisfies readonly OptionName[];
@@ -109,7 +110,7 @@ function load(
   };
   return mapOrdered(fresh(), DECODERS, async (item) => {
     if (isFailure(item)) return item;
-    const loaded = await loadItem(item.image, shape);
+    const loaded = await loadItem(item.image, shape, { maxPixels: settings.maxPixels });
     return isFailure(loaded) ? loaded : { ...loaded, name: item.name };
   });
 }
