@@ -99,7 +99,7 @@ export type { ModelInfo as Facts, Round as Look, Strategy, Trial } from './pipel
 export type { ResultOptions } from './pipeline/deciding/verdict.ts';
 export { sigmaLevels, type WeightingOptions, weigh, weightings } from './pipeline/deciding/weighting.ts';
 // Images from anywhere.
-export { type Conversions, conversions } from './pipeline/images/conversions.ts';
+export { type Conversions, conversions, type ImageSummary } from './pipeline/images/conversions.ts';
 export type {
   BlobLike,
   DecodedImage,

@@ -12,6 +12,13 @@ const DARK = 64;
 
 type Size = Pick<Pixels, 'width' | 'height'>;
 
+/** What `conversions` has to know about a decoded image. */
+export interface ImageSummary extends Size {
+  readonly channels: 1 | 3;
+  /** The largest high byte of an image with 16 bits per sample. */
+  readonly brightest?: number;
+}
+
 /** The number of some images, and the sizes of the first, the smallest and the largest. `same`: they all have one size. */
 interface Sizes {
   readonly count: number;
@@ -49,13 +56,19 @@ function sizesText({ first, same, smallest, largest }: Sizes): string {
 /** Returns the largest sample of an image. */
 const largestOf = (data: Uint8Array): number => data.reduce((most, value) => Math.max(most, value), 0);
 
+/** Summarises a decoded image. */
+export function summaryOf({ width, height, channels, bitDepth, data }: Pixels): ImageSummary {
+  const size = { width, height, channels };
+  return bitDepth === undefined ? size : { ...size, brightest: largestOf(data) };
+}
+
 const images = (count: number, kind: string) =>
   `${count.toLocaleString('en-US')} ${kind} image${count === 1 ? '' : 's'}`;
 
 /** A running summary of conversions. */
 export interface Conversions {
-  /** Counts a decoded image. Pass it to `loadImages` as `onDecoded`. */
-  readonly add: (image: Pixels) => void;
+  /** Counts a decoded image. Pass it to `loadImages` as `onSummary`. */
+  readonly add: (image: ImageSummary | Pixels) => void;
   /** Returns one sentence for each kind of conversion so far, such as "12 colour images of about 4000x3000 became 28x28 grey". */
   readonly sentences: () => string[];
 }
@@ -66,7 +79,7 @@ export interface Conversions {
  * @example
  * import { conversions, findImages, loadImages } from 'diffclass-stream';
  * const done = conversions([1, 28, 28]);
- * for await (const image of loadImages(findImages(['photos']), [1, 28, 28], { onDecoded: done.add })) console.log(image.path);
+ * for await (const image of loadImages(findImages(['photos']), [1, 28, 28], { onSummary: done.add })) console.log(image.path);
  * for (const sentence of done.sentences()) console.error(sentence);
  */
 export function conversions([channels, height, width]: Model['inputShape']): Conversions {
@@ -75,11 +88,12 @@ export function conversions([channels, height, width]: Model['inputShape']): Con
   let brightest = 0;
   return {
     add(image) {
+      const summary = 'data' in image ? summaryOf(image) : image;
       const fits = image.width === width && image.height === height && image.channels === channels;
       if (!fits) groups.set(image.channels, withImage(groups.get(image.channels), image));
-      const largest = image.bitDepth === undefined ? DARK : largestOf(image.data);
-      if (largest < DARK) dark++;
-      if (largest < DARK) brightest = Math.max(brightest, largest);
+      if (summary.brightest === undefined || summary.brightest >= DARK) return;
+      dark++;
+      brightest = Math.max(brightest, summary.brightest);
     },
     sentences() {
       const colourOf = (of: number) => (of === 1 ? 'grey' : 'colour');

@@ -19,6 +19,7 @@ export const FAILURE_CODES = {
   'decoder-missing': 'the optional decoder of its format is not installed',
   truncated: 'the file ends before the image does',
   corrupt: 'the data contradicts itself',
+  'decoder-failed': 'the thread that decoded it ended unexpectedly, as for lack of memory',
   'too-large': 'more pixels or bytes than the limits allow',
 } as const;
 

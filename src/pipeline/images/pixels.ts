@@ -13,26 +13,34 @@ export interface Pixels {
 }
 
 /**
- * Converts RGB to grey with the luma weights of ITU-R 601 in 16-bit fixed point, rounded as in Pillow's mode L, and grey
- * to RGB by repeating it. An image that already has the channels is returned as it is.
+ * Writes the grey levels of `count` RGB pixels, which begin at `from` in `rgb`, to `to` from `at`: the luma weights of
+ * ITU-R 601 in 16-bit fixed point, rounded as in Pillow's mode L.
+ */
+export function writeGrey(rgb: Uint8Array, from: number, count: number, to: Uint8Array, at: number): void {
+  for (let i = at, p = from; i < at + count; i++, p += 3)
+    to[i] =
+      (Math.imul(rgb[p]!, 19595) + Math.imul(rgb[p + 1]!, 38470) + Math.imul(rgb[p + 2]!, 7471) + 0x8000) >>
+      16;
+}
+
+/**
+ * Converts RGB to grey (see `writeGrey`), and grey to RGB by repeating it. An image that already has the channels is
+ * returned as it is.
  */
 export function withChannels(image: Pixels, channels: 1 | 3): Pixels {
   if (image.channels === channels) return image;
-  const count = image.width * image.height;
-  const from = image.data;
+  const { width, height } = image;
+  const count = width * height;
   const data = new Uint8Array(count * channels);
-  if (channels === 1) {
-    for (let i = 0, p = 0; i < count; i++, p += 3)
-      data[i] =
-        (Math.imul(from[p]!, 19595) +
-          Math.imul(from[p + 1]!, 38470) +
-          Math.imul(from[p + 2]!, 7471) +
-          0x8000) >>
-        16;
-  } else {
-    for (let i = 0, p = 0; i < count; i++, p += 3) data.fill(from[i]!, p, p + 3);
-  }
-  return { width: image.width, height: image.height, channels, data };
+  if (channels === 1) writeGrey(image.data, 0, count, data, 0);
+  else
+    for (let i = 0, p = 0; i < count; i++, p += 3) {
+      const level = image.data[i]!;
+      data[p] = level;
+      data[p + 1] = level;
+      data[p + 2] = level;
+    }
+  return { width, height, channels, data };
 }
 
 /** Cuts out the part of an image with its top left corner at (left, top). Throws `RangeError` if it is not inside. */

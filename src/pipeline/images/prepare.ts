@@ -26,13 +26,12 @@ export function prepareImage(
   const [channels, height, width] = shape;
   if (channels !== 1 && channels !== 3)
     throw new UsageError(`expected a model of images with 1 or 3 channels, got one with ${channels}`);
-  const pixels = withChannels(image, channels);
   if (crop === 'adm') {
     if (height !== width)
       throw new UsageError(`the crop adm: expected a model of square images, got one of ${width}x${height}`);
-    return toModelInput(admCrop(pixels, width));
+    return toModelInput(admCrop(withChannels(image, channels), width));
   }
-  return toModelInput(resizeAndCrop(pixels, width, height, filter));
+  return toModelInput(resizeAndCrop(image, width, height, filter, channels));
 }
 
 /** Returns where the pixels of a model's image are in an image that `prepareImage` fits by a `centre` crop. */

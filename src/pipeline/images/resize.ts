@@ -2,7 +2,7 @@
 // for small inputs another resampler changes decisions. Resizing is separable and antialiased (the filter widens with
 // the reduction). Each of the two passes rounds to 8 bits, so their order matters.
 
-import { crop, type Pixels } from './pixels.ts';
+import { crop, type Pixels, withChannels, writeGrey } from './pixels.ts';
 
 /** Resampling filters by their usual names. */
 export type Filter = 'box' | 'bilinear' | 'bicubic' | 'lanczos';
@@ -88,42 +88,84 @@ const reachOf = ({ first, count }: Weights, { start, end }: Range): Range => ({
 const ROWS = 4;
 
 /**
- * Resizes rows of an image, those in `rows`, and returns the columns in `columns` of the result. `left` is the position
- * among the input positions of the weights that the image begins with. Sums are integers of 32 bits, as in Pillow.
+ * Adds up the weighted samples of `ROWS` rows at once: those of the first row are at `at`, `at + step` and so on in `from`,
+ * those of the next rows `row` further each. The weights are `values` from `start` to `end`. Sums are integers of 32 bits,
+ * as in Pillow.
  */
-function horizontal(image: Pixels, weights: Weights, columns: Range, rows: Range, left = 0): Pixels {
-  const { first, count, values, taps } = weights;
-  const { channels, data: from } = image;
+function sumRows(
+  from: Uint8Array,
+  at: number,
+  step: number,
+  row: number,
+  values: Int32Array,
+  start: number,
+  end: number,
+  sums: Int32Array,
+): void {
+  let sum1 = HALF;
+  let sum2 = HALF;
+  let sum3 = HALF;
+  let sum4 = HALF;
+  for (let k = start, p = at; k < end; k++, p += step) {
+    const weight = values[k]!;
+    sum1 = (sum1 + Math.imul(from[p]!, weight)) | 0;
+    sum2 = (sum2 + Math.imul(from[p + row]!, weight)) | 0;
+    sum3 = (sum3 + Math.imul(from[p + 2 * row]!, weight)) | 0;
+    sum4 = (sum4 + Math.imul(from[p + 3 * row]!, weight)) | 0;
+  }
+  sums[0] = sum1;
+  sums[1] = sum2;
+  sums[2] = sum3;
+  sums[3] = sum4;
+}
+
+/**
+ * Resizes rows of an image, those in `rows`, and returns the columns in `columns` of the result, with `channels` channels
+ * (1 or those of the image). `left` is the position among the input positions of the weights that the image begins with.
+ * Sums are integers of 32 bits, as in Pillow.
+ */
+function horizontal(
+  image: Pixels,
+  weights: Weights,
+  columns: Range,
+  rows: Range,
+  channels: 1 | 3,
+  left = 0,
+): Pixels {
+  const { first, values, taps } = weights;
   const width = columns.end - columns.start;
   const height = rows.end - rows.start;
   const row = width * channels;
   const data = new Uint8Array(row * height);
-  const inputRow = image.width * channels;
+  const reach = reachOf(weights, columns);
+  const toGrey = channels < image.channels;
+  const line = reach.end - reach.start;
+  const grey = new Uint8Array(toGrey ? line * ROWS : 0);
+  const sums = new Int32Array(ROWS);
+  const inputRow = image.width * image.channels;
   for (let y = 0; y < height; y += ROWS) {
-    const top = (rows.start + y) * inputRow;
-    // Below the last row it is read again; these sums are not used.
-    const second = Math.min(1, height - 1 - y) * inputRow;
-    const third = Math.min(2, height - 1 - y) * inputRow;
-    const fourth = Math.min(3, height - 1 - y) * inputRow;
+    const count = Math.min(ROWS, height - y);
+    const block = (rows.start + y) * inputRow + (reach.start - left) * image.channels;
+    if (toGrey)
+      for (let r = 0; r < count; r++) writeGrey(image.data, block + r * inputRow, line, grey, r * line);
+    const from = toGrey ? grey : image.data;
+    const step = channels;
+    const distance = toGrey ? line : inputRow;
     for (let x = 0; x < width; x++) {
       const column = columns.start + x;
       const start = column * taps;
-      const end = start + count[column]!;
+      const end = start + weights.count[column]!;
+      const at = (toGrey ? 0 : block) + (first[column]! - reach.start) * step;
       for (let c = 0; c < channels; c++) {
-        let [sum1, sum2, sum3, sum4] = [HALF, HALF, HALF, HALF];
-        let p = top + (first[column]! - left) * channels + c;
-        for (let k = start; k < end; k++, p += channels) {
-          const weight = values[k]!;
-          sum1 = (sum1 + Math.imul(from[p]!, weight)) | 0;
-          sum2 = (sum2 + Math.imul(from[p + second]!, weight)) | 0;
-          sum3 = (sum3 + Math.imul(from[p + third]!, weight)) | 0;
-          sum4 = (sum4 + Math.imul(from[p + fourth]!, weight)) | 0;
-        }
         const to = y * row + x * channels + c;
-        data[to] = clip8(sum1);
-        if (y + 1 < height) data[to + row] = clip8(sum2);
-        if (y + 2 < height) data[to + 2 * row] = clip8(sum3);
-        if (y + 3 < height) data[to + 3 * row] = clip8(sum4);
+        if (count === ROWS) {
+          sumRows(from, at + c, step, distance, values, start, end, sums);
+          for (let r = 0; r < ROWS; r++) data[to + r * row] = clip8(sums[r]!);
+        } else
+          for (let r = 0; r < count; r++) {
+            sumRows(from, at + c + r * distance, step, 0, values, start, end, sums);
+            data[to + r * row] = clip8(sums[0]!);
+          }
       }
     }
   }
@@ -165,23 +207,38 @@ interface Part {
 
 const all = (size: number): Range => ({ start: 0, end: size });
 
-/** Resizes an image to width x height as `resize` does, but computes and returns only a part of the result. */
-function resizePart(image: Pixels, width: number, height: number, filter: Filter, part: Part): Pixels {
+/**
+ * Converts an image to `channels` channels and resizes it to width x height as `resize` does, but computes and returns
+ * only a part of the result.
+ */
+function resizePart(
+  image: Pixels,
+  width: number,
+  height: number,
+  filter: Filter,
+  part: Part,
+  channels: 1 | 3,
+): Pixels {
+  // Repeated grey levels are resized once.
+  if (image.channels < channels)
+    return withChannels(resizePart(image, width, height, filter, part, 1), channels);
   const columns = { start: part.left, end: part.left + part.width };
   const rows = { start: part.top, end: part.top + part.height };
   if (width === image.width && height === image.height)
-    return crop(image, part.left, part.top, part.width, part.height);
+    return withChannels(crop(image, part.left, part.top, part.width, part.height), channels);
   const across = weightsFor(image.width, width, filter);
   const down = weightsFor(image.height, height, filter);
-  if (width === image.width) return vertical(image, down, columns, rows);
-  if (height === image.height) return horizontal(image, across, columns, rows);
+  if (width === image.width) return vertical(withChannels(image, channels), down, columns, rows);
+  if (height === image.height) return horizontal(image, across, columns, rows, channels);
   const shrink = image.height - height;
   if (shrink > 0 && shrink > 2 * (image.width - width)) {
     const reach = reachOf(across, columns);
-    return horizontal(vertical(image, down, reach, rows), across, columns, all(part.height), reach.start);
+    const high = vertical(withChannels(image, channels), down, reach, rows);
+    return horizontal(high, across, columns, all(part.height), channels, reach.start);
   }
   const reach = reachOf(down, rows);
-  return vertical(horizontal(image, across, columns, reach), down, all(part.width), rows, reach.start);
+  const wide = horizontal(image, across, columns, reach, channels);
+  return vertical(wide, down, all(part.width), rows, reach.start);
 }
 
 /**
@@ -192,7 +249,7 @@ function resizePart(image: Pixels, width: number, height: number, filter: Filter
 export function resize(image: Pixels, width: number, height: number, filter: Filter = 'bicubic'): Pixels {
   if (!Number.isInteger(width) || !Number.isInteger(height) || width < 1 || height < 1)
     throw new RangeError(`resize: expected sides of 1 or more, got ${width}x${height}`);
-  return resizePart(image, width, height, filter, { left: 0, top: 0, width, height });
+  return resizePart(image, width, height, filter, { left: 0, top: 0, width, height }, image.channels);
 }
 
 /** Rounds to the nearest integer, halves to the even one, as Python's round. */
@@ -232,9 +289,10 @@ export function resizeAndCrop(
   width: number,
   height: number,
   filter: Filter = 'bicubic',
+  channels: 1 | 3 = image.channels,
 ): Pixels {
   const cover = coverOf(image, width, height);
-  return resizePart(image, cover.width, cover.height, filter, { ...cover, width, height });
+  return resizePart(image, cover.width, cover.height, filter, { ...cover, width, height }, channels);
 }
 
 /**

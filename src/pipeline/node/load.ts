@@ -1,17 +1,26 @@
 // Loads images for a model: reads, decodes, resizes and crops them, a few at a time.
 
+import { stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import type { Model } from '../../graph/model.ts';
+import { type ImageSummary, summaryOf } from '../images/conversions.ts';
 import { failureOf } from '../images/failures.ts';
-import type { ImageInput } from '../images/image-input.ts';
+import type { EncodedImage, ImageInput } from '../images/image-input.ts';
 import { mapOrdered } from '../stream/iterables.ts';
 import type { ImageItem, ItemFailure } from '../types.ts';
+import { type DecodePool, newDecodePool } from './decode-pool.ts';
 import { type ItemOptions, itemFrom, nameOf } from './image-from.ts';
+import { systemPath } from './system-path.ts';
 
 /** How images are loaded. */
 export interface LoadOptions extends Omit<ItemOptions, 'name'> {
   /** Images decoded at the same time. Default: one more than the processor's cores, at most 8. */
   readonly decoders?: number;
+  /**
+   * Called with the size and the channels of every decoded image. Large files are then decoded in threads of their own,
+   * which `onDecoded`, that gets the pixels, prevents.
+   */
+  readonly onSummary?: ((summary: ImageSummary) => void) | undefined;
 }
 
 /** The default of `decoders`. */
@@ -20,15 +29,50 @@ export const DECODERS = Math.min(8, availableParallelism() + 1);
 const isFailed = (item: ImageInput | ItemFailure): item is ItemFailure =>
   typeof item === 'object' && item !== null && 'error' in item;
 
+/** Bytes of a file from which on it is decoded in a thread. Smaller files are small images, which take longer to pass on. */
+const LARGE_FILE = 256 * 1024;
+
+/** Whether an image is one that a thread may decode: a large file, or the bytes of one. */
+async function isLargeFile(found: ImageInput): Promise<boolean> {
+  if (typeof found === 'string')
+    return stat(systemPath(found)).then(
+      ({ size }) => size >= LARGE_FILE,
+      () => false,
+    );
+  return typeof found === 'object' && 'path' in found && 'data' in found && isEncoded(found);
+}
+
+const isEncoded = (found: object): found is EncodedImage =>
+  !('width' in found) &&
+  'data' in found &&
+  found.data instanceof Uint8Array &&
+  found.data.length >= LARGE_FILE;
+
 /** Loads one item for a model. Failures pass through; an image that cannot be read becomes one. */
 export async function loadItem(
   found: ImageInput | ItemFailure,
   shape: Model['inputShape'],
   options: LoadOptions = {},
+  pool?: DecodePool,
 ): Promise<ImageItem | ItemFailure> {
   if (isFailed(found)) return found;
+  const { onDecoded, onSummary, crop, filter, maxPixels, maxBytes } = options;
   try {
-    return await itemFrom(found, shape, options);
+    if (pool && !onDecoded && (await isLargeFile(found))) {
+      const image = found as string | EncodedImage;
+      const reply = await pool.load({ image, shape, options: { crop, filter, maxPixels, maxBytes } });
+      if (reply && 'failure' in reply) return reply.failure;
+      if (reply?.summary) onSummary?.(reply.summary);
+      if (reply) return reply.item;
+    }
+    const item = await itemFrom(found, shape, {
+      ...options,
+      onDecoded: (image) => {
+        onDecoded?.(image);
+        onSummary?.(summaryOf(image));
+      },
+    });
+    return item;
   } catch (error) {
     return failureOf(nameOf(found), error);
   }
@@ -36,7 +80,8 @@ export async function loadItem(
 
 /**
  * Loads images for a model, in the order of the source. Failed items pass through; an image that cannot be read becomes
- * one. Pulls its source; at most `decoders` decoded images wait.
+ * one. Pulls its source; at most `decoders` decoded images wait. Large files are decoded in threads (`node:worker_threads`),
+ * of which there are as many as cores, if they can be started and nothing asks for the pixels (`onDecoded`).
  *
  * @param found what `findImages` finds, paths, or anything that `imageFrom` takes, in any mixture.
  * @param shape the input shape [channels, height, width] of the model.
@@ -47,10 +92,16 @@ export async function loadItem(
  * import { findImages, loadImages } from 'diffclass-stream';
  * const images = loadImages(findImages(['photos']), [1, 28, 28]);
  */
-export function loadImages(
+export async function* loadImages(
   found: AsyncIterable<ImageInput | ItemFailure>,
   shape: Model['inputShape'],
   options: LoadOptions = {},
 ): AsyncGenerator<ImageItem | ItemFailure> {
-  return mapOrdered(found, options.decoders ?? DECODERS, (item) => loadItem(item, shape, options));
+  const limit = options.decoders ?? DECODERS;
+  const pool = newDecodePool(limit);
+  try {
+    yield* mapOrdered(found, limit, (item) => loadItem(item, shape, options, pool));
+  } finally {
+    pool.close();
+  }
 }

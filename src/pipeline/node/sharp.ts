@@ -30,6 +30,9 @@ function isGrey({ channels, data }: Pixels): boolean {
   return true;
 }
 
+/** Views a Buffer as the type that all other pixels have: loops that meet both types are slower by a third. */
+const plain = ({ buffer, byteOffset, length }: Uint8Array) => new Uint8Array(buffer, byteOffset, length);
+
 /** What an error of sharp means for a file. */
 function faultOf(format: string, error: Error) {
   const reason = error.message.split('\n')[0] ?? '';
@@ -76,7 +79,7 @@ export async function pixelsOfSharp(image: Sharp, format: string, maxPixels: num
     const { channels } = info;
     if (channels !== 1 && channels !== 3)
       throw fault('unsupported-format', `${format}: ${channels} channels are not decoded`);
-    const decoded: Pixels = { width: info.width, height: info.height, channels, data };
+    const decoded: Pixels = { width: info.width, height: info.height, channels, data: plain(data) };
     const pixels = isGreySpace(space) && isGrey(decoded) ? withChannels(decoded, 1) : decoded;
     return depth === 'ushort' ? { ...pixels, bitDepth: 16 } : pixels;
   } catch (error) {

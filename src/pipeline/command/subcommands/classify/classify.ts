@@ -60,11 +60,11 @@ async function classifyAll(
   let undecided = 0;
   const progress = followProgress(inputs, surroundings, interruption.stop, run);
   const notes = inputNotes(model);
-  const { onPassedOver, onDecoded } = notes;
+  const { onPassedOver, onSummary } = notes;
   const found = apartFrom(findImages(inputs, { stdin, nul, onPassedOver }), claims);
   const fresh = results.done ? notDone(found, results.done, progress.onSkip) : found;
   const loaded = until(
-    loadImages(fresh, model.inputShape, { crop: model.crop, maxPixels: settings.maxPixels, onDecoded }),
+    loadImages(fresh, model.inputShape, { crop: model.crop, maxPixels: settings.maxPixels, onSummary }),
     interruption.stop,
   );
   const signal = interruption.drop;

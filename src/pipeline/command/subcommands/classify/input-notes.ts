@@ -14,7 +14,7 @@ export function inputNotes({ inputShape }: Pick<Model, 'inputShape'>) {
   let unfamiliar = 0;
   return {
     onPassedOver: passedOver.add,
-    onDecoded: converted.add,
+    onSummary: converted.add,
     onResult(result: Classified | ItemFailure) {
       if (!isFailure(result) && result.unfamiliar) unfamiliar++;
     },
