@@ -11,7 +11,7 @@ noise.safetensors         the noise [n, c, h, w]
 image.png                 the image
 expected.json             the ids of the prompts, and the error of every evaluation: t, noise, candidate, error
 
-Weights are multiples of a power of two in a small range, so that they are exact in float16 and compress well. The token
+Expected values are computed in float64. Weights are multiples of a power of two in a small range, so that they are exact in float16 and compress well. The token
 table is zero except for the tokens of the prompts, and the decoder of images is zero.
 """
 
@@ -53,6 +53,16 @@ MODELS = {
         unet=dict(**BLOCKS, attention_head_dim=[1, 1], cross_attention_dim=128, use_linear_projection=True),
         text=[dict(hidden_size=128, num_attention_heads=2, num_hidden_layers=1, hidden_act="gelu")], scheduler=lambda: DDIMScheduler(**BETAS, prediction_type="v_prediction"),
     ),
+    # two text encoders, the projection of the second, size conditioning; v with zero terminal SNR
+    "xl": dict(
+        unet=dict(
+            down_block_types=["DownBlock2D", "CrossAttnDownBlock2D"], up_block_types=["CrossAttnUpBlock2D", "UpBlock2D"], transformer_layers_per_block=[1, 2],
+            attention_head_dim=[1, 1], cross_attention_dim=96, use_linear_projection=True,
+            addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=40 + 6 * 8,
+        ),
+        text=[dict(hidden_size=32, num_attention_heads=1, num_hidden_layers=2, hidden_act="quick_gelu"), dict(hidden_size=64, num_attention_heads=1, num_hidden_layers=2, hidden_act="gelu", projection_dim=40)],
+        scheduler=lambda: EulerDiscreteScheduler(**BETAS, prediction_type="v_prediction", rescale_betas_zero_snr=True),
+    ),
 }  # fmt: skip
 
 
@@ -75,7 +85,7 @@ def randomise(model, seed):
             if p.ndim == 1:
                 p.copy_(steps / 16 + (1.0 if "norm" in name and name.endswith("weight") else 0.0))
             else:
-                scale = (4 if "attn2" in name else 1.2) / (0.8 * (0.5 if "embedding" in name else p[0].numel() ** 0.5))
+                scale = (2 if "attn2" in name else 0.9) / (0.8 * (2.0 if "embedding" in name and "linear" not in name else p[0].numel() ** 0.5))
                 p.copy_(steps * 2.0 ** round(torch.log2(torch.tensor(scale)).item()))
     return model.eval()
 
@@ -193,6 +203,8 @@ def single(name, pipe):
         out |= clip_to_open(pipe.text_encoder_2, "conditioner.embedders.1.model.", False)
     out = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in out.items()}
     leftovers = {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(7), "alphas_cumprod": pipe.scheduler.alphas_cumprod.clone(), "betas": torch.rand(3)}
+    if name == "xl":
+        leftovers |= {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}
     return out | leftovers
 
 
@@ -233,6 +245,34 @@ def pack(name, folder):
 
 
 @torch.no_grad()
+def evaluate(pipe, encoders, picture, noise, dtype):
+    """Returns the error of every evaluation in a precision."""
+    parts = [pipe.vae, pipe.unet, *(encoder for encoder, _ in encoders)]
+    for part in parts:
+        part.to(dtype)
+    noise = noise.to(dtype)
+    latent = pipe.vae.encode(to_input(short_side(picture, SIDE)).to(dtype)).latent_dist.mean * pipe.vae.config.scaling_factor
+    if len(encoders) == 2:
+        states = [encoder(ids, output_hidden_states=True) for encoder, ids in encoders]
+        contexts = torch.cat([out.hidden_states[-2] for out in states], -1)
+        w, h = picture.size
+        scale = SIDE / min(w, h)
+        top, left = (round((int(x * scale) - SIDE) / 2) for x in (h, w))
+        added = dict(text_embeds=states[1][0], time_ids=torch.tensor([[h, w, top, left, SIDE, SIDE]]).to(dtype).expand(len(PROMPTS), -1))
+    else:
+        contexts, added = encoders[0][0](encoders[0][1])[0], None
+    evaluations = []
+    for k, t in enumerate(TIMESTEPS):
+        alpha_bar = pipe.scheduler.alphas_cumprod[t].to(dtype)
+        xt = alpha_bar.sqrt() * latent + (1 - alpha_bar).sqrt() * noise[k : k + 1]
+        out = pipe.unet(xt.expand(len(PROMPTS), -1, -1, -1), t, encoder_hidden_states=contexts, added_cond_kwargs=added).sample
+        eps = noise_of(out, pipe.scheduler.config.prediction_type, xt, alpha_bar)
+        errors = (eps - noise[k : k + 1]).square().mean((1, 2, 3)).tolist()
+        evaluations += [dict(t=t, noise=k, candidate=c, error=error) for c, error in enumerate(errors)]
+    return evaluations
+
+
+@torch.no_grad()
 def make(seed, name, unet, text, scheduler):
     vocab, merges = vocabulary()
     work = Path(tempfile.mkdtemp())
@@ -263,26 +303,10 @@ def make(seed, name, unet, text, scheduler):
     shutil.rmtree(work / "images")
     noise = torch.randn(len(TIMESTEPS), 4, SIDE // 2, SIDE // 2, generator=torch.Generator().manual_seed(seed + 3))
     save_file({"noise": noise}, work / "noise.safetensors")
-    latent = pipe.vae.encode(to_input(short_side(picture, SIDE))).latent_dist.mean * pipe.vae.config.scaling_factor
-    if len(text) == 2:
-        states = [encoder(ids, output_hidden_states=True) for encoder, ids in encoders]
-        contexts = torch.cat([out.hidden_states[-2] for out in states], -1)
-        w, h = picture.size
-        scale = SIDE / min(w, h)
-        top, left = (round((int(x * scale) - SIDE) / 2) for x in (h, w))
-        added = dict(text_embeds=states[1][0], time_ids=torch.tensor([[h, w, top, left, SIDE, SIDE]]).float().expand(len(PROMPTS), -1))
-    else:
-        contexts, added = encoders[0][0](encoders[0][1])[0], None
-    expected = []
-    for k, t in enumerate(TIMESTEPS):
-        alpha_bar = pipe.scheduler.alphas_cumprod[t]
-        xt = alpha_bar.sqrt() * latent + (1 - alpha_bar).sqrt() * noise[k : k + 1]
-        out = pipe.unet(xt.expand(len(PROMPTS), -1, -1, -1), t, encoder_hidden_states=contexts, added_cond_kwargs=added).sample
-        eps = noise_of(out, pipe.scheduler.config.prediction_type, xt, alpha_bar)
-        errors = (eps - noise[k : k + 1]).square().mean((1, 2, 3)).tolist()
-        expected += [dict(t=t, noise=k, candidate=c, error=error) for c, error in enumerate(errors)]
+    rounded = evaluate(pipe, encoders, picture, noise, torch.float32)
+    expected = evaluate(pipe, encoders, picture, noise, torch.float64)
+    print(name, [round(e["error"], 4) for e in expected], "float32 differs by", max(abs(a["error"] / b["error"] - 1) for a, b in zip(rounded, expected)))
     (work / "expected.json").write_text(json.dumps(dict(prompts=PROMPTS, ids=[ids.tolist() for _, ids in encoders], side=SIDE, evaluations=expected)))
-    print(name, [round(e["error"], 4) for e in expected])
     pack(name, work)
     shutil.rmtree(work)
 

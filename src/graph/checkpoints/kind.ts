@@ -46,18 +46,18 @@ const OTHERS: readonly (readonly [pattern: RegExp, what: string])[] = [
 /** Alone, these are parts of a model. */
 const PARTS: readonly (readonly [pattern: RegExp, what: string])[] = [
   [
-    /^(?:first_stage_model\.)?encoder\.(?:down|down_blocks)\.0\./,
-    'an autoencoder alone; give it with --vae next to a model',
+    /^(?:model\.diffusion_model\.)?input_blocks\.0\.0\./,
+    'a checkpoint with a denoising network but no text encoder (cond_stage_model.* or conditioner.*)',
   ],
   [
-    /^(?:input_blocks\.0\.0|model\.diffusion_model\.input_blocks\.0\.0)\./,
-    'a checkpoint with a denoising network but no text encoder (cond_stage_model.* or conditioner.*)',
+    /^(?:first_stage_model\.)?encoder\.(?:down|down_blocks)\.0\./,
+    'an autoencoder alone; give it with --vae next to a model',
   ],
   [
     /^(?:down_blocks\.0|conv_in)\./,
     'the network of one component in the layout of diffusers; give the folder with model_index.json',
   ],
-  [/^(?:text_model\.)?encoder\.layers\.0\./, 'a checkpoint of a text encoder alone'],
+  [/(?:^|\.)(?:encoder\.layers|transformer\.resblocks)\.0\./, 'a checkpoint of a text encoder alone'],
 ];
 
 /** The channels that the input of a network has in addition to those of its output tell what else it takes. */

@@ -8,6 +8,13 @@ import { quote } from '../files/json.ts';
 /** What a denoising network predicts: the noise, or v = a·eps - b·x0. */
 export type Prediction = 'epsilon' | 'v';
 
+/** What a network predicts, by measurement: the mean squared error of its output taken for noise, and taken for v. */
+export interface MeasuredPrediction {
+  readonly prediction: Prediction;
+  readonly epsilonError: number;
+  readonly vError: number;
+}
+
 /** Metadata that names the prediction: of Stability's model specification, and of kohya's training scripts. */
 const PREDICTION_KEYS = ['modelspec.prediction_type', 'modelspec.predict_key', 'prediction_type'];
 

@@ -11,7 +11,7 @@ import { clipEncoder, isTransformersClip, openClipEncoder, openClipWithProjectio
 import { type Tensors, withPrefix } from './key-map.ts';
 import { type Kind, kindOf } from './kind.ts';
 import { ldmUNet, type MappedNetwork, UNET_PREFIX } from './ldm-unet.ts';
-import { isLdmVae, ldmVae, VAE_PREFIX } from './ldm-vae.ts';
+import { ldmVae, VAE_PREFIX, vaeTensors } from './ldm-vae.ts';
 import { predictionType } from './overlay.ts';
 import { hasZeroTerminalSnr, type Prediction, statedPrediction } from './prediction.ts';
 
@@ -118,8 +118,8 @@ function components(
 ) {
   const { path, tensors } = checkpoint;
   const text = textEncoders(kind, checkpoint);
-  const vaeTensors = withPrefix(tensors, VAE_PREFIX);
-  if (!hasOtherVae && !isLdmVae(vaeTensors))
+  const ownVae = vaeTensors(tensors);
+  if (!hasOtherVae && !ownVae)
     throw new ModelError(
       `${path}: the checkpoint has no autoencoder (${VAE_PREFIX}encoder.*); give one with --vae FILE`,
     );
@@ -128,9 +128,10 @@ function components(
     side: imageSide(kind, prediction) / DOWNSCALE,
     pooled: text[1]?.[0].network.config.projection_dim as number | undefined,
   });
-  const vae = hasOtherVae
-    ? []
-    : [vaeComponent(ldmVae(vaeTensors, path, { scalingFactor: SCALING_FACTORS[kind], prefix: VAE_PREFIX }))];
+  const vae =
+    hasOtherVae || !ownVae
+      ? []
+      : [vaeComponent(ldmVae(ownVae, path, { scaling_factor: SCALING_FACTORS[kind] }))];
   return { networks: [unetComponent(unet), ...vae, ...text.map(([component]) => component)], text };
 }
 

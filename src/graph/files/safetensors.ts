@@ -1,4 +1,4 @@
-// Weights in safetensors files and in sharded sets of them, read lazily. Opening reads the headers only. A tensor's bytes
+// Weights in safetensors files, or in files of torch.save, and in sharded sets of them, read lazily. Opening reads the headers only. A tensor's bytes
 // are read when they are asked for, straight into the caller's memory if the caller gives some, so that a model larger
 // than the host's memory can be put on the device tensor by tensor.
 
@@ -10,6 +10,7 @@ import { product } from '../../numbers.ts';
 import { type Files, nameIn, type OpenFile } from './files.ts';
 import { checked, quote, readJson } from './json.ts';
 import { DTYPE_BITS, headerLength, parseHeader, type TensorInfo } from './safetensors-header.ts';
+import { isTorch, torchAsSafetensors } from './torch-tensors.ts';
 import { TELLING_BYTES, wrongContent } from './wrong-content.ts';
 
 export type { SafetensorsDtype, TensorInfo } from './safetensors-header.ts';
@@ -49,7 +50,7 @@ const CHUNK = 1 << 18;
 const isLittleEndian = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 /**
- * Opens a safetensors file, or the shards of an index if the name ends in `.json`.
+ * Opens a safetensors file or a file of torch.save, or the shards of an index if the name ends in `.json`.
  * @throws ModelError, one sentence naming file and tensor, for anything that is not a sound file.
  */
 export async function openTensorFile(files: Files, name: string): Promise<TensorFile> {
@@ -58,16 +59,22 @@ export async function openTensorFile(files: Files, name: string): Promise<Tensor
   return name.endsWith('.json') ? openShards(files, name) : openSafetensors(files, name);
 }
 
-/** Opens a single safetensors file, whatever its name. Throws what `openTensorFile` throws. */
+/**
+ * Opens a single file. Its content tells whether it is of safetensors or of torch.save, because names are sometimes wrong.
+ * Throws what `openTensorFile` throws.
+ */
 export async function openSafetensors(files: Files, name: string): Promise<TensorFile> {
   const path = files.describe(name);
-  const file = await files.open(name);
+  let file = await files.open(name);
   try {
     const first = new Uint8Array(Math.min(TELLING_BYTES, file.size));
     await readAt(file, path, 0, first);
     const wrong = wrongContent(first);
     if (wrong) throw new ModelError(`${path}: ${wrong}`);
-    const json = new Uint8Array(headerLength(first.subarray(0, 8), path, file.size));
+    if (isTorch(first)) file = await torchAsSafetensors(file, path);
+    const prefix = new Uint8Array(Math.min(8, file.size));
+    await readAt(file, path, 0, prefix);
+    const json = new Uint8Array(headerLength(prefix, path, file.size));
     await readAt(file, path, 8, json);
     const { tensors, metadata } = parseHeader(json, path, file.size);
     return singleFile(path, tensors, metadata, file);
@@ -87,8 +94,10 @@ function shardName(index: string, shard: string, path: string): string {
   const inside =
     /^[^\\/:\0]+(?:\/[^\\/:\0]+)*$/.test(shard) &&
     !shard.split('/').some((part) => part === '..' || part === '.');
-  if (!inside || !shard.endsWith('.safetensors'))
-    throw new ModelError(`${path}: the shard ${quote(shard)} is not a .safetensors file inside the folder`);
+  if (!inside || !/\.(?:safetensors|bin)$/.test(shard))
+    throw new ModelError(
+      `${path}: the shard ${quote(shard)} is not a .safetensors or .bin file inside the folder`,
+    );
   return nameIn(index.slice(0, Math.max(0, index.lastIndexOf('/'))), shard);
 }
 

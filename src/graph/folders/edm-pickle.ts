@@ -184,6 +184,18 @@ export async function readEdmPickle(file: OpenFile, path: string, given?: EdmArg
   return { config, tensors: data };
 }
 
+/** State dicts that need no conversion, by names of tensors. */
+const OTHER_NETWORKS: readonly (readonly [name: RegExp, what: string])[] = [
+  [
+    /^(?:down_blocks|conv_in|time_embedding|encoder\.down_blocks|transformer_blocks)\./,
+    'these are the weights of a network of diffusers, which need no conversion: give --model the folder with model_index.json',
+  ],
+  [
+    /^model\.diffusion_model\./,
+    'this is a checkpoint of Stable Diffusion, which needs no conversion: give it to --model as it is',
+  ],
+];
+
 /**
  * Throws unless the tensors are those of the architecture. EDM's resampling filters are not among its weights. `isGiven`
  * is whether the arguments come from the file or the caller, rather than from `inferArguments`.
@@ -204,6 +216,8 @@ function checkArchitecture(
   try {
     checkTensors(edmTensors(parseEdmConfig(config, path)), { path, tensors: infos });
   } catch (error) {
+    const other = OTHER_NETWORKS.find(([pattern]) => named.some(([name]) => pattern.test(name)));
+    if (other) throw new ModelError(`${path}: ${other[1]}`);
     if (isGiven || !(error instanceof ModelError)) throw error;
     throw new ModelError(
       `${path}: the architecture cannot be inferred from names and shapes; give --config FILE with EDMPrecond's arguments (${error.message})`,

@@ -1,4 +1,4 @@
-// Where a network's weights are: the safetensors files in its folder.
+// Where a network's weights are: the files of safetensors in its folder, or else those of torch.save.
 
 import { ModelError } from '../../errors.ts';
 import { type Files, nameIn } from '../files/files.ts';
@@ -11,10 +11,10 @@ export interface WeightFile {
 }
 
 /**
- * Finds the safetensors weights `stem` in a component's folder: a single file, the index of a sharded set, or the fp16
- * variant of either, in this order. Returns the file's name.
- * @throws ModelError if there is none. If there are only pickles, the message says how to `convert` them, by default
- * with diffusers.
+ * Finds the weights `stem` in a component's folder: a single file, the index of a sharded set, or the fp16 variant of
+ * either, in this order; first of safetensors, then of torch.save. Returns the file's name.
+ * @throws ModelError if there is none. If there are only pickles by other names, the message says how to `convert` them, by
+ * default with diffusers.
  */
 export async function findWeights(
   files: Files,
@@ -29,6 +29,13 @@ export async function findWeights(
     `${stem}.fp16.safetensors`,
     `${stem}.safetensors.index.fp16.json`,
     `${stem}.fp16.safetensors.index.json`,
+    ...(stem === 'model' ? ['pytorch_model'] : [stem]).flatMap((torch) => [
+      `${torch}.bin`,
+      `${torch}.bin.index.json`,
+      `${torch}.fp16.bin`,
+      `${torch}.bin.index.fp16.json`,
+      `${torch}.fp16.bin.index.json`,
+    ]),
   ];
   const found = known.find((name) => present.has(name));
   if (found) return nameIn(folder, found);
@@ -36,7 +43,7 @@ export async function findWeights(
   const pickle = names.find((name) => /\.(?:bin|bin\.index\.json|pt|pth|ckpt|pkl)$/.test(name));
   if (pickle)
     throw new ModelError(
-      `${files.describe(nameIn(folder, pickle))}: weights in a pickle can run code and are not read; ${convert}`,
+      `${files.describe(nameIn(folder, pickle))}: expected weights by another name, such as ${known[0]}; ${convert}`,
     );
   const other = names.find((name) => name.endsWith('.safetensors'));
   throw new ModelError(

@@ -56,7 +56,8 @@ export interface Description {
   readonly path: string;
   /** The class in `model_index.json`, or of an EDM model or an optimal denoiser in its `config.json`. */
   readonly pipeline?: string;
-  readonly predictionType?: PredictionType;
+  /** Unknown if it is measured when the model is opened. */
+  readonly predictionType?: PredictionType | 'unknown';
   /** What the model states about itself; absent if it cannot be read. */
   readonly model?: ModelSummary;
   readonly networks: readonly NetworkDescription[];

@@ -15,10 +15,12 @@ import type { Distance } from '../../kernels/diffusion/error-reduction.ts';
 import { product } from '../../numbers.ts';
 import { MERGED_FROM } from '../adapters/merge-loras.ts';
 import type { Cache } from '../cache.ts';
+import type { MeasuredPrediction, Prediction } from '../checkpoints/prediction.ts';
 import { type Attached, type DenoiserOptions, denoiser } from '../evaluation/denoiser.ts';
 import type { Network, Noise } from '../evaluation/evaluation.ts';
 import type { Files } from '../files/files.ts';
 import { openTensorFile, type TensorFile } from '../files/safetensors.ts';
+import type { Coefficients } from '../folders/schedule.ts';
 import type { Candidate, ImageGeometry, Level, Model } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
 import { candidatesOf } from './candidates.ts';
@@ -77,6 +79,18 @@ export interface OpenModelOptions {
    * that were cut off above and to the left. Default: what is known of each image.
    */
   readonly sizeConditioning?: ImageGeometry;
+  /**
+   * What the network predicts: the noise, or v = a·eps - b·x0. Default: what the model's files say. Checkpoints of Stable
+   * Diffusion 2.x that do not say it are measured when they are opened.
+   */
+  readonly prediction?: Prediction;
+  /** Receives what a model predicts, if that was measured. */
+  readonly onPrediction?: (measured: MeasuredPrediction) => void;
+  /**
+   * The path of an autoencoder that replaces the model's: a file in the layout of diffusers or of the original training code,
+   * or a folder of diffusers.
+   */
+  readonly vae?: string;
   /** Distance between noise and prediction. Default: the model's own, else l2. */
   readonly distance?: Distance;
   /** Seed of the counter-based noise (default 0), or a safetensors file with `noise` [count, c, h, w]. */
@@ -104,7 +118,11 @@ export interface OpenModelOptions {
 }
 
 /** The options of a model that is given by its files; the file of noises is given as its folder's files and its name there. */
-export interface LoadOptions extends Omit<OpenModelOptions, 'noiseFile' | 'loras' | 'embeddings'> {
+export interface LoadOptions
+  extends Omit<
+    OpenModelOptions,
+    'noiseFile' | 'prediction' | 'onPrediction' | 'vae' | 'loras' | 'embeddings'
+  > {
   readonly noiseFile?: readonly [files: Files, name: string] | undefined;
   /** Remembers the tiles that were found, and the precision. Default: they are forgotten when the process ends. */
   readonly cache?: Cache;
@@ -112,6 +130,8 @@ export interface LoadOptions extends Omit<OpenModelOptions, 'noiseFile' | 'loras
   readonly overlays?: Model['overlays'];
   /** Identifies the model's files and the version of the kernels; '' if the files cannot be told apart. */
   readonly fingerprint?: (() => Promise<string>) | undefined;
+  /** Returns what level `i` does to an image and to the network's output. Default: what the model's files say. */
+  readonly coefficients?: (level: Level, i: number) => Coefficients;
 }
 
 /** Returns the device with the tiles that are remembered for it, and the search for others. */
@@ -220,9 +240,9 @@ export async function loadModel(files: Files, options: LoadOptions = {}): Promis
   if (!options.unconditional) requireClasses(read);
   const model = summarise(read, options.imageSize);
   const familyLevels = family.levels(config);
-  const levels = (options.levels?.(model) ?? model.levels).map((level) => ({
+  const levels = (options.levels?.(model) ?? model.levels).map((level, i) => ({
     ...level,
-    coefficients: familyLevels.coefficients(level),
+    coefficients: options.coefficients?.(level, i) ?? familyLevels.coefficients(level),
   }));
   const { candidates, labels } = candidatesOf(family.candidates(config), model, options);
   const { onlyF32 = false } = family;

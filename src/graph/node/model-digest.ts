@@ -8,12 +8,12 @@ import { join } from 'node:path';
 const END = 65_536;
 
 /**
- * Returns a digest of the names, sizes and ends of a model folder's JSON and safetensors files, or of a model that is a
+ * Returns a digest of the names, sizes and ends of a model folder's JSON files and weights, or of a model that is a
  * single file. It is empty if there are none.
  */
 export async function modelDigest(model: string): Promise<string> {
   const names = await readdir(model, { recursive: true }).catch(() => undefined);
-  const files = names?.filter((name) => /\.(json|safetensors)$/.test(name)).sort() ?? [''];
+  const files = names?.filter((name) => /\.(json|safetensors|bin)$/.test(name)).sort() ?? [''];
   const hash = createHash('sha256');
   let any = false;
   for (const name of files) {

@@ -2,19 +2,18 @@
 // as one.
 
 import { stat } from 'node:fs/promises';
-import { overlayPrediction } from '../checkpoints/overlay.ts';
-import type { Prediction } from '../checkpoints/prediction.ts';
+import { type OtherVae, overlayPrediction, overlayVae } from '../checkpoints/overlay.ts';
 import { singleFile } from '../checkpoints/single-file.ts';
 import type { Files } from '../files/files.ts';
+import type { OpenModelOptions } from '../models/open-model.ts';
 import { fileAt, folderFiles } from './folder-files.ts';
 import { modelFolder, shippedPath } from './model-path.ts';
 
 /** Options that change a model's files before anything is read. */
-export interface SourceOptions {
-  readonly prediction?: Prediction | undefined;
-}
+export type SourceOptions = Pick<OpenModelOptions, 'prediction' | 'vae'>;
 
-const isFile = (path: string): Promise<boolean> =>
+/** Returns whether a path is that of a file. */
+export const isFile = (path: string): Promise<boolean> =>
   stat(path).then(
     (found) => found.isFile(),
     () => false,
@@ -29,24 +28,40 @@ export interface ModelSource {
   readonly isPredictionUnknown: boolean;
 }
 
+/** Returns the autoencoder at a path, for `overlayVae`. */
+async function otherVae(path: string, scaling?: Readonly<Record<string, unknown>>): Promise<OtherVae> {
+  return (await isFile(path))
+    ? { file: fileAt(path), ...(scaling && { scaling }) }
+    : { folder: folderFiles(path) };
+}
+
+/** Presents the checkpoint at a path as a folder. */
+async function checkpointSource(path: string, { prediction, vae }: SourceOptions): Promise<ModelSource> {
+  const single = await singleFile(...fileAt(path), {
+    prediction,
+    vocabulary: clipVocabulary(),
+    hasOtherVae: vae !== undefined,
+  });
+  const scaling = { scaling_factor: single.scalingFactor };
+  const files =
+    vae === undefined ? single.files : await overlayVae(single.files, await otherVae(vae, scaling));
+  return { files, isPredictionUnknown: single.prediction === undefined };
+}
+
 /**
- * Returns the files of a model that is given by path, by the name of a shipped one, or by its files. A single file is a
- * checkpoint (`.safetensors`, `.ckpt`).
- * @throws ModelError listing the shipped models if there is neither such a path nor such a name; or saying why a file is
- * not a checkpoint of a model that this version runs.
+ * Returns the files of a model that is given by path, by name, or by its files. A path of a file is a checkpoint
+ * (`.safetensors`, `.ckpt`).
+ * @throws ModelError saying which models there are if there is none of the name, why a file is not a checkpoint of a model
+ * that this version runs, or that a folder has nothing to replace.
  */
-export async function modelSource(
-  model: string | Files,
-  { prediction }: SourceOptions = {},
-): Promise<ModelSource> {
+export async function modelSource(model: string | Files, options: SourceOptions = {}): Promise<ModelSource> {
+  const { prediction, vae } = options;
   const path = typeof model === 'string' ? await modelFolder(model) : model;
-  if (typeof path === 'string' && (await isFile(path))) {
-    const single = await singleFile(...fileAt(path), { prediction, vocabulary: clipVocabulary() });
-    return { files: single.files, isPredictionUnknown: single.prediction === undefined };
-  }
-  const files = typeof path === 'string' ? folderFiles(path) : path;
-  const overlaid = prediction === undefined ? files : await overlayPrediction(files, prediction);
-  return { files: overlaid, isPredictionUnknown: false };
+  if (typeof path === 'string' && (await isFile(path))) return checkpointSource(path, options);
+  let files = typeof path === 'string' ? folderFiles(path) : path;
+  if (prediction !== undefined) files = await overlayPrediction(files, prediction);
+  if (vae !== undefined) files = await overlayVae(files, await otherVae(vae));
+  return { files, isPredictionUnknown: false };
 }
 
 /** Returns `modelSource`'s files. */

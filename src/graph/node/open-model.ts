@@ -1,5 +1,7 @@
 // Models that are given by path or by the name of a shipped one: each function finds the files and passes them on.
 
+import { basename } from 'node:path';
+import { ModelError } from '../../errors.ts';
 import type { Files } from '../files/files.ts';
 import type { Model } from '../model.ts';
 import type { ModelSummary } from '../model-summary.ts';
@@ -9,11 +11,20 @@ import { readSummary } from '../models/summarise.ts';
 import { adaptedFiles } from './adapted-files.ts';
 import { fileAt } from './folder-files.ts';
 import { modelDigest } from './model-digest.ts';
-import { modelFiles } from './model-source.ts';
+import { isFile, type ModelSource, modelFiles, modelSource } from './model-source.ts';
 import { packageVersion } from './package-version.ts';
+import { predictedSource } from './predicted-source.ts';
 import { userCache } from './user-cache.ts';
 
-const withFiles = ({ noiseFile, loras: _, embeddings: __, ...options }: OpenModelOptions): LoadOptions => ({
+const withFiles = ({
+  noiseFile,
+  prediction: _prediction,
+  onPrediction: _onPrediction,
+  vae: _vae,
+  loras: _loras,
+  embeddings: _embeddings,
+  ...options
+}: OpenModelOptions): LoadOptions => ({
   ...options,
   noiseFile: noiseFile === undefined ? undefined : fileAt(noiseFile),
   cache: userCache(),
@@ -35,9 +46,13 @@ async function fingerprintOf(files: Files, overlays: Readonly<Record<string, str
  * const model = await openModel('fashion-mnist');
  */
 export async function openModel(path: string | Files, options: OpenModelOptions = {}): Promise<Model> {
-  const { files, overlays } = await adaptedFiles(await modelFiles(path), options);
+  const load = withFiles(options);
+  const source = await predictedSource(path, options, load, (files) => fingerprintOf(files, {}));
+  const adapted = await adaptedFiles(source.files, options);
+  const overlays = { ...source.overlays, ...adapted.overlays };
+  const { files } = adapted;
   return openFiles(files, {
-    ...withFiles(options),
+    ...load,
     overlays,
     fingerprint: () => fingerprintOf(files, overlays),
   });
@@ -61,8 +76,17 @@ export async function describeModel(
   model: string | Files,
   options: OpenModelOptions = {},
 ): Promise<Description> {
-  const { files } = await adaptedFiles(await modelFiles(model), options);
-  return describeFiles(files, withFiles(options));
+  let source: ModelSource;
+  try {
+    source = await modelSource(model, options);
+  } catch (error) {
+    const path = typeof model === 'string' && (await isFile(model)) ? model : undefined;
+    if (path === undefined || !(error instanceof ModelError)) throw error;
+    return { name: basename(path), path, networks: [], problems: [error.message] };
+  }
+  const { files } = await adaptedFiles(source.files, options);
+  const description = await describeFiles(files, withFiles(options));
+  return source.isPredictionUnknown ? { ...description, predictionType: 'unknown' } : description;
 }
 
 /**
@@ -73,6 +97,6 @@ export async function evaluationCost(
   model: string | Files,
   options: OpenModelOptions = {},
 ): Promise<EvaluationCost> {
-  const { files } = await adaptedFiles(await modelFiles(model), options);
+  const { files } = await adaptedFiles(await modelFiles(model, options), options);
   return costOfFiles(files, withFiles(options));
 }

@@ -16,7 +16,7 @@ export interface Texts {
 /** Returns the options that a subcommand has in addition to its own. */
 export const commonOptions = ({ usesDevice, options }: Subcommand) =>
   [
-    ...(usesDevice && options.includes('model') ? (['lora', 'embedding'] as const) : []),
+    ...(usesDevice && options.includes('model') ? (['prediction', 'vae', 'lora', 'embedding'] as const) : []),
     ...(usesDevice ? (['device', 'precision', 'tune', 'noTune'] as const) : []),
     'quiet',
     'logLevel',

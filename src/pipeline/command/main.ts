@@ -15,7 +15,7 @@ import { readOptions } from './options/table.ts';
 import { editDistance, nearest } from './shared/candidates.ts';
 import { describeError, INTERNAL, statusOf } from './shared/exit-status.ts';
 import type { OpenFolder } from './shared/model-choice.ts';
-import { createReporter, type ErrorOutput } from './shared/progress.ts';
+import { createReporter, type ErrorOutput, short } from './shared/progress.ts';
 import type { Subcommand, Surroundings } from './shared/subcommand.ts';
 import { type Output, streamWriter } from './shared/writers.ts';
 import { SUBCOMMANDS } from './subcommands/list.ts';
@@ -100,7 +100,7 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
   }
   const { options: given, hints } = translateOldSpellings(subcommand.name, command.opts());
   const settings = subcommand.read(command.args, given);
-  const { device, precision, tune, lora, embedding, quiet, logLevel } = readOptions(
+  const { prediction, vae, lora, embedding, device, precision, tune, quiet, logLevel } = readOptions(
     commonOptions(subcommand),
     given,
   );
@@ -119,6 +119,13 @@ async function dispatch(argv: readonly string[], options: MainOptions): Promise<
       ...(precision !== undefined && precision !== 'auto' && { precision }),
       ...(lora && { loras: lora }),
       ...(embedding && { embeddings: embedding }),
+      ...(prediction && { prediction }),
+      ...(vae !== undefined && { vae }),
+      onPrediction: ({ prediction, epsilonError, vError }) =>
+        reporter.log(
+          'info',
+          `the network predicts ${prediction}: measured, with an error of ${short(epsilonError)} as epsilon and ${short(vError)} as v`,
+        ),
       onCompile: reporter.compiling,
       ...(tune !== undefined && { tune }),
       onTune: reporter.tuning,

@@ -335,8 +335,8 @@ describe('readModelConfig', () => {
     ],
     [
       'a pickle',
-      { ...noWeights, 'unet/diffusion_pytorch_model.bin': '' },
-      /^unet\/diffusion_pytorch_model\.bin: weights in a pickle can run code and are not read; convert them/,
+      { ...noWeights, 'unet/model.pth': '' },
+      /^unet\/model\.pth: expected weights by another name, such as diffusion_pytorch_model\.safetensors; convert them/,
     ],
     [
       'no scheduler',

@@ -67,20 +67,28 @@ describe('shards', () => {
     [
       'a file in the parent folder',
       { weight_map: { a: '../m-1.safetensors' } },
-      /the shard "\.\.\/m-1\.safetensors" is not a \.safetensors file inside the folder/,
+      /the shard "\.\.\/m-1\.safetensors" is not a \.safetensors or \.bin file inside the folder/,
     ],
     [
       'a file in the parent folder, after a valid one',
       { weight_map: { a: 'x/../../m-1.safetensors' } },
-      /is not a \.safetensors file inside/,
+      /is not a \.safetensors or \.bin file inside/,
     ],
-    ['an absolute file', { weight_map: { a: '/m-1.safetensors' } }, /is not a \.safetensors file inside/],
-    ['a drive', { weight_map: { a: 'C:m-1.safetensors' } }, /is not a \.safetensors file inside/],
-    ['backslashes', { weight_map: { a: '..\\m-1.safetensors' } }, /is not a \.safetensors file inside/],
+    [
+      'an absolute file',
+      { weight_map: { a: '/m-1.safetensors' } },
+      /is not a \.safetensors or \.bin file inside/,
+    ],
+    ['a drive', { weight_map: { a: 'C:m-1.safetensors' } }, /is not a \.safetensors or \.bin file inside/],
+    [
+      'backslashes',
+      { weight_map: { a: '..\\m-1.safetensors' } },
+      /is not a \.safetensors or \.bin file inside/,
+    ],
     [
       'another kind of file',
-      { weight_map: { a: 'm-1.bin' } },
-      /the shard "m-1\.bin" is not a \.safetensors file/,
+      { weight_map: { a: 'm-1.pt' } },
+      /the shard "m-1\.pt" is not a \.safetensors or \.bin file/,
     ],
     ['a missing shard', { weight_map: { a: 'm-3.safetensors' } }, /m-3\.safetensors: no such file/],
     [

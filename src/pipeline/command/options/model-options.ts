@@ -21,10 +21,10 @@ const embedding = text.transform((value) => {
 
 export const MODEL = {
   model: {
-    flags: '--model <dir|name>',
-    help: 'a model folder, the name of a shipped model, or org/name[@revision] in the Hugging Face cache',
+    flags: '--model <dir|file|name>',
+    help: 'a model folder, a single file of Stable Diffusion (.safetensors, .ckpt), the name of a shipped model, or org/name[@revision] in the Hugging Face cache',
     schema: text,
-    expected: 'a model folder or the name of a shipped model',
+    expected: 'a model folder, a file, or the name of a model',
     fallback: DEFAULT_MODEL,
   },
   lora: {
@@ -40,6 +40,18 @@ export const MODEL = {
     schema: z.array(embedding),
     expected: 'a file, or a file, a colon and a word',
     several: true,
+  },
+  prediction: {
+    flags: '--prediction <name>',
+    help: "what the network predicts: epsilon or v (default: what the model's files say; checkpoints of Stable Diffusion 2.x that do not say it are measured)",
+    schema: z.enum(['epsilon', 'v']),
+    expected: 'epsilon or v',
+  },
+  vae: {
+    flags: '--vae <file|dir>',
+    help: "an autoencoder in place of the model's: a single file, or a folder of diffusers",
+    schema: text,
+    expected: 'a file or folder',
   },
   labels: {
     flags: '--labels <names>',

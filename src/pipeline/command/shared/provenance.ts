@@ -1,12 +1,12 @@
 // Says how a record was made, so that it can be trusted and repeated later.
 
-import { createHash } from 'node:crypto';
-import { createReadStream, readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { createHash, type Hash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { type Files, nameIn } from '../../../graph/files/files.ts';
+import { readJson } from '../../../graph/files/json.ts';
 import type { Model } from '../../../graph/model.ts';
 import { readModelConfig } from '../../../graph/models/families.ts';
-import { folderFiles } from '../../../graph/node/folder-files.ts';
+import { modelFiles } from '../../../graph/node/model-source.ts';
 
 /** How a record was made. */
 export interface Provenance {
@@ -41,27 +41,41 @@ export const provenanceOf = ({
   ...(Object.keys(overlays).length > 0 && { overlays }),
 });
 
+/** Bytes that are read at a time to be hashed. */
+const CHUNK = 2 ** 20;
+
+/** Adds a file to a hash. */
+async function hashFile(hash: Hash, files: Files, name: string): Promise<void> {
+  const file = await files.open(name);
+  try {
+    const chunk = new Uint8Array(CHUNK);
+    for (let at = 0; at < file.size; at += CHUNK) hash.update(chunk.subarray(0, await file.read(at, chunk)));
+  } finally {
+    await file.close();
+  }
+}
+
 /** Returns the shards that an index of weights names, sorted by their names. */
-async function shardsOf(index: string): Promise<string[]> {
-  const { weight_map: map } = JSON.parse(await readFile(index, 'utf8')) as {
+async function shardsOf(files: Files, index: string): Promise<string[]> {
+  const { weight_map: map } = (await readJson(files, index)) as {
     readonly weight_map: Readonly<Record<string, string>>;
   };
-  return [...new Set(Object.values(map))].sort().map((name) => join(dirname(index), name));
+  const folder = index.slice(0, Math.max(0, index.lastIndexOf('/')));
+  return [...new Set(Object.values(map))].sort().map((name) => nameIn(folder, name));
 }
 
 /**
  * Returns the SHA-256 of the denoising network's weights: of the file, or of all shards one after the other. Returns null
- * if the folder cannot be read; opening the model then reports why.
+ * if the model cannot be read; opening it then reports why.
  */
-export async function weightsHash(folder: string): Promise<string | null> {
+export async function weightsHash(model: string): Promise<string | null> {
   try {
     const {
-      config: { files, weights: name },
-    } = await readModelConfig(folderFiles(folder));
-    const weights = files.describe(name);
+      config: { files, weights },
+    } = await readModelConfig(await modelFiles(model));
     const hash = createHash('sha256');
-    for (const file of weights.endsWith('.json') ? await shardsOf(weights) : [weights])
-      for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);
+    for (const name of weights.endsWith('.json') ? await shardsOf(files, weights) : [weights])
+      await hashFile(hash, files, name);
     return hash.digest('hex');
   } catch {
     return null;

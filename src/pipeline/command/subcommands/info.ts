@@ -11,6 +11,8 @@ import { writeReport } from '../shared/writers.ts';
 
 const INFO = [
   'model',
+  'prediction',
+  'vae',
   'lora',
   'embedding',
   'precision',
@@ -111,7 +113,13 @@ export function infoText({
         : several(levels.length, 'sigma');
     rows.push(['noise levels', `${of}, ${Math.min(...levels)} to ${Math.max(...levels)}, ${model.distance}`]);
   }
-  if (predictionType) rows.push(['predicts', predictionType]);
+  if (predictionType)
+    rows.push([
+      'predicts',
+      predictionType === 'unknown'
+        ? 'epsilon or v, measured when the model is opened unless --prediction says it'
+        : predictionType,
+    ]);
   for (const network of networks) {
     const [first = '', ...numbers] = networkText(network);
     rows.push(
@@ -145,11 +153,13 @@ export function infoText({
 
 /** Describes a model folder on standard output. Returns the exit status: 0 in order, 3 not. */
 async function describeFolder(
-  { model, lora, embedding, precision, reportFormat }: InfoSettings,
+  { model, prediction, vae, lora, embedding, precision, reportFormat }: InfoSettings,
   { stdout, describe }: Surroundings,
 ): Promise<number> {
   const options = {
     ...(precision === 'f16' && { precision }),
+    ...(prediction && { prediction }),
+    ...(vae !== undefined && { vae }),
     ...(lora && { loras: lora }),
     ...(embedding && { embeddings: embedding }),
   };
