@@ -3,7 +3,8 @@
 
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
@@ -49,8 +50,11 @@ it(
       'matrix',
       'weight-gradient',
       'attention-backward',
+      'adapters',
     ];
-    const { stdout } = await run(
+    const results = await mkdtemp(join(tmpdir(), 'diffclass-mesa26-'));
+    const file = join(results, 'report.json');
+    const ended = await run(
       join(folder, 'run'),
       [
         'node',
@@ -59,21 +63,34 @@ it(
         '--project=device',
         '--pool=threads',
         '--reporter=json',
+        `--outputFile=${file}`,
         '--testNamePattern=matrix',
-        ...files.map((file) => join('test', 'kernels', `${file}.test.ts`)),
+        ...files.map((name) => join('test', 'kernels', `${name}.test.ts`)),
+        join('test', 'graph', 'precisions.test.ts'),
       ],
       { maxBuffer: 2 ** 28, env: outside },
-    ).catch((error: { stdout?: string }) => ({ stdout: error.stdout ?? '' }));
-    const report = JSON.parse(stdout.slice(stdout.indexOf('{'))) as {
+    ).catch((error: Error & { stderr?: string }) => error);
+    const text = await readFile(file, 'utf8').catch(() => {
+      const { message, stderr } = ended as Error & { stderr?: string };
+      throw new Error(
+        `expected a report of the tests on Mesa 26, got none: ${message}\n${stderr?.slice(-2000)}`,
+      );
+    });
+    const report = JSON.parse(text) as {
       readonly numPassedTests: number;
       readonly testResults: readonly {
-        readonly assertionResults: readonly { readonly status: string; readonly fullName: string }[];
+        readonly assertionResults: readonly {
+          readonly status: string;
+          readonly fullName: string;
+          readonly failureMessages: readonly string[];
+        }[];
       }[];
     };
+    await rm(results, { recursive: true });
     const failed = report.testResults
       .flatMap(({ assertionResults }) => assertionResults)
       .filter(({ status }) => status === 'failed')
-      .map(({ fullName }) => fullName);
+      .map(({ fullName, failureMessages }) => `${fullName}: ${failureMessages[0]?.slice(0, 300)}`);
     console.error(`tests: ${report.numPassedTests} tests of the matrix family passed on Mesa 26`);
     expect(failed).toEqual([]);
     expect(report.numPassedTests).toBeGreaterThan(100);

@@ -81,7 +81,7 @@ function needFastCompiler({ capabilities: { matrix = [] } }: Device, { skip }: S
   if (matrix.length === 0) skip('this driver compiles emulated attention for minutes; set TEST_MESA26=1');
 }
 
-describe.each(UNITS)('emulated units of %s', (_, unit, lanes) => {
+describe.each(UNITS)('emulated matrix units of %s', (_, unit, lanes) => {
   it.for(some(layers, 6))('multiply, $name', async ({ options }, context) => {
     const here = await emulator(context);
     const inputs = linearInputs(options);
