@@ -37,6 +37,10 @@ function figure(value: unknown): string {
   return value.toFixed(Math.max(0, 2 - Math.floor(Math.log10(size))));
 }
 
+/** Returns milliseconds, with a star if other work disturbed the measurement. */
+const milliseconds = (ms: unknown, disturbed: boolean | undefined): string =>
+  `${figure(ms)}${disturbed ? '*' : ''}`;
+
 const percent = (value: unknown): string => (isNumber(value) ? `${(100 * value).toFixed(1)} %` : '-');
 
 /** Aligns cells in columns, the first to the left and the others to the right. Returns '' without rows. */
@@ -135,7 +139,7 @@ function operations(results: Results): string[] {
     return [
       `${op} ${name}`,
       family,
-      figure(timing?.ms),
+      milliseconds(timing?.ms, timing?.disturbed),
       figure(gflops),
       percent(shareOfFlops),
       figure(gbytes),
@@ -179,11 +183,11 @@ function networks(results: Results): string[] {
   });
   const rows = found
     .filter(({ ms }) => ms !== undefined)
-    .map(({ name, precision, batch, ms, gflops, shareOfFlops, weightMiB, activationMiB }) => [
+    .map(({ name, precision, batch, ms, disturbed, gflops, shareOfFlops, weightMiB, activationMiB }) => [
       name,
       precision,
       String(batch),
-      figure(ms),
+      milliseconds(ms, disturbed),
       figure(ms! / batch),
       figure(gflops),
       percent(shareOfFlops),
@@ -221,11 +225,11 @@ function models(results: Results): string[] {
       ['model', 'activations', 'batch', 'ms', 'network runs/s', 'GFLOP/s', 'of peak'],
       found
         .filter(({ ms }) => ms !== undefined)
-        .map(({ model, precision, batch, ms, runsPerSecond, gflops, shareOfFlops }) => [
+        .map(({ model, precision, batch, ms, disturbed, runsPerSecond, gflops, shareOfFlops }) => [
           model,
           precision,
           String(batch),
-          figure(ms),
+          milliseconds(ms, disturbed),
           figure(runsPerSecond),
           figure(gflops),
           percent(shareOfFlops),
@@ -304,7 +308,7 @@ function disturbance(results: Results): string[] {
   return count === 0
     ? []
     : [
-        `Other work used the processor during ${count} of ${all.length} measurements, so these are too slow: repeat them.`,
+        `Other work used the processor during ${count} of ${all.length} measurements (*), so these are too slow: repeat them.`,
       ];
 }
 
