@@ -68,8 +68,11 @@ def kohya(pipe):
     return tensors, names
 
 
-def ldm_name(name, layers=1, levels=3):
-    """The original implementation's name of a layer of a UNet with `layers` resnets per block, by diffusers' name."""
+def ldm_name(name, layers=1, first_attends=False):
+    """The original implementation's name of a layer of a UNet with `layers` resnets per block, by diffusers' name.
+
+    `first_attends` says whether the first up block has attention.
+    """
     resnet = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0", "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}
     if name == "conv_in":
         return "input_blocks.0.0"
@@ -84,7 +87,7 @@ def ldm_name(name, layers=1, levels=3):
         return f"input_blocks.{(level + 1) * (layers + 1)}.0.op"
     if kind == "upsamplers":
         # The upsampler follows the last resnet of the block, and its attention if it has any.
-        return f"output_blocks.{(level + 1) * (layers + 1) - 1}.{1 if level == 0 else 2}.conv"
+        return f"output_blocks.{(level + 1) * (layers + 1) - 1}.{1 if level == 0 and not first_attends else 2}.conv"
     return f"{block}.0.{resnet[rest]}" if kind == "resnets" else f"{block}.1.{rest}"
 
 

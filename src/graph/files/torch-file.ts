@@ -10,6 +10,7 @@ import { PickleCutShort } from './pickle-bytes.ts';
 import type { SafetensorsDtype } from './safetensors-header.ts';
 import { entryBegin, isZip, readEntry, zipEntries } from './stored-zip.ts';
 import { openBytes } from './virtual-files.ts';
+import { TELLING_BYTES, wrongContent } from './wrong-content.ts';
 
 /** Torch's storages by name: the dtype and the bytes per element. */
 const STORAGES: ReadonlyMap<string, readonly [dtype: SafetensorsDtype, bytes: number]> = new Map([
@@ -505,8 +506,10 @@ export async function readTorch(
   { unknown = 'refuse' }: Unknown = {},
 ): Promise<Pickled> {
   const reading: Reading = { path, depth: 0, unknown };
-  const start = new Uint8Array(LEGACY.length);
+  const start = new Uint8Array(Math.min(TELLING_BYTES, file.size));
   await file.read(0, start);
+  const wrong = wrongContent(start);
+  if (wrong) throw new ModelError(`${path}: ${wrong}`);
   if (isZip(start)) return readZip(file, reading);
   if (!isLegacy(start)) return readHead(file, (bytes) => readPlain(bytes, reading));
   const head = await readHead(file, (bytes) => readLegacyHead(bytes, reading));

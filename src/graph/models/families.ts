@@ -23,11 +23,38 @@ export interface ReadModel {
   readonly config: ModelConfig;
 }
 
+/** Families of pipelines that are not supported, by the beginnings of their names. */
+const UNSUPPORTED_FAMILIES: readonly (readonly [beginning: RegExp, what: string])[] = [
+  [
+    /^StableDiffusion3/,
+    'Stable Diffusion 3, a flow model (as is 3.5) without noise levels as they are used here',
+  ],
+  [/^Flux|^ReduxImage/, 'a Flux model, a flow without noise levels as they are used here'],
+  [
+    /^(?:AuraFlow|Sana|Lumina|QwenImage|Chroma|HiDream|OmniGen|Bria|ZImage|CogView4|VisualCloze|Wan|HunyuanVideo|LTX|Mochi|Cosmos|Allegro|SkyReels|Hunyuan(?:Image|Skyreels))/,
+    'a flow model, without noise levels as they are used here',
+  ],
+  [
+    /^(?:PixArt|HunyuanDiT|Latte|CogVideo|CogView3|Kolors|EasyAnimate)/,
+    'a model with text encoders that are not supported',
+  ],
+  [
+    /^(?:IF|Kandinsky|Wuerstchen|StableCascade|UnCLIP|Amused|ShapE)/,
+    'a model of several stages, or of tokens, which is not supported',
+  ],
+  [
+    /^LatentConsistencyModel|^LDM|^KarrasVe|^ScoreSdeVe|^PNDM|^ConsistencyModel/,
+    'a pipeline of an older or distilled kind, which is not supported',
+  ],
+  [
+    /ControlNet|Adapter|GLIGEN|PAG|AnimateDiff|Video/,
+    'a pipeline with further networks or inputs; its base model may be given instead',
+  ],
+];
+
 /** What is known of pipelines that are not supported. */
 const UNSUPPORTED: ReadonlyMap<string, string> = new Map([
   ['EDMPrecond', 'an EDM model, whose folder has a config.json and no model_index.json'],
-  ['StableDiffusion3Pipeline', 'Stable Diffusion 3, a flow model without noise levels as they are used here'],
-  ['FluxPipeline', 'a Flux model, a flow without noise levels as they are used here'],
   ['StableDiffusionInpaintPipeline', 'an inpainting model, whose network also takes a mask'],
   [
     'StableDiffusionXLInpaintPipeline',
@@ -66,12 +93,19 @@ async function readIndex(files: Files): Promise<ModelIndex> {
   };
 }
 
+/** Returns what an unsupported pipeline is, in the words of a message. */
+function whatIs(className: string): string {
+  if (isCustom(className)) return 'a pipeline with code of its own, which is not run';
+  const family = UNSUPPORTED_FAMILIES.find(([beginning]) => beginning.test(className));
+  return UNSUPPORTED.get(className) ?? family?.[1] ?? 'a pipeline that is not supported';
+}
+
 /** Explains why a model belongs to no family. A folder that is no model may be one component of a pipeline. */
 function unrecognised(files: Files, { name, className }: ModelIndex): ModelError {
   const file = files.describe(name);
   if (name === 'model_index.json')
     return new ModelError(
-      `${file}: ${quote(className)} is ${isCustom(className) ? 'a pipeline with code of its own, which is not run' : (UNSUPPORTED.get(className!) ?? 'a pipeline that is not supported')}; expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), XL (StableDiffusionXLPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline`,
+      `${file}: ${quote(className)} is ${whatIs(className!)}; expected Stable Diffusion 1.x or 2.x (StableDiffusionPipeline), XL (StableDiffusionXLPipeline), DiTPipeline, DDPMPipeline or DDIMPipeline`,
     );
   if (className !== undefined)
     return new ModelError(

@@ -44,17 +44,33 @@ export async function shippedNames(): Promise<string[]> {
 }
 
 /**
+ * Returns the single file of a snapshot that has no model folder but one checkpoint, as many fine-tunes are published; else
+ * the snapshot itself.
+ * @throws ModelError naming the files if there are several.
+ */
+async function checkpointOf(snapshot: string): Promise<string> {
+  const names = (await readdir(snapshot)).sort();
+  const checkpoints = names.filter((name) => /\.(?:safetensors|ckpt)$/.test(name));
+  if (checkpoints.length === 0 || names.some((name) => name === 'model_index.json' || name === 'config.json'))
+    return snapshot;
+  if (checkpoints.length === 1) return join(snapshot, checkpoints[0]!);
+  throw new ModelError(
+    `${snapshot}: expected a model folder or one checkpoint, got ${checkpoints.length} checkpoints; give the path of one of them, such as ${join(snapshot, checkpoints[0]!)}`,
+  );
+}
+
+/**
  * Returns the folder of a model that is given by path, by the name of a shipped one, or by its id in the Hugging Face hub,
  * `org/name[@revision]`, if the hub's cache has it. A path that exists takes precedence; nothing is downloaded.
  * @throws ModelError saying what there is if there is none of them.
  */
 export async function modelFolder(model: string): Promise<string> {
-  if (await exists(model)) return (await isRepository(model)) ? snapshotOf(model) : model;
+  if (await exists(model)) return (await isRepository(model)) ? checkpointOf(await snapshotOf(model)) : model;
   const names = await shippedNames();
   if (names.includes(model)) return shippedPath(model);
   const id = hubId(model);
   const cached = id && (await cachedSnapshot(id));
-  if (cached) return cached;
+  if (cached) return checkpointOf(cached);
   if (id?.id.includes('/'))
     throw new ModelError(
       `${model}: no such folder, and the Hugging Face cache ${hubCache()} has no model of this name; give the path of a model, or download one with "hf download ${id.id}${id.revision === undefined ? '' : ` --revision ${id.revision}`}"`,

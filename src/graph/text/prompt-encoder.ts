@@ -128,7 +128,8 @@ export async function encodePrompts(
         if (projectionDim === undefined) continue;
         const last = await read('last');
         for (let k = 0; k < count; k++) {
-          // The vector is that of the first end token, also if the end token is the padding.
+          // The vector is that of the first end token, also if the end token is the padding, or a textual inversion has a
+          // token with a larger id, whose vector transformers would take.
           const t = k * tokens + ids[k]!.indexOf(tokenizer.end);
           ends.push(Float32Array.from({ length: c }, (_, i) => last[i * row + t]!));
         }

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { ModelError } from '../../errors.ts';
 import { type Files, nameIn, readWhole } from '../files/files.ts';
 import { checked, quote, readJson } from '../files/json.ts';
+import { wrongContent } from '../files/wrong-content.ts';
 import {
   type AddedTokens,
   addedTokensDecoderSchema,
@@ -139,6 +140,8 @@ function vocabularyOf(tokens: Readonly<Record<string, number>>, file: string): R
 async function readMerges(files: Files, name: string, ids: ReadonlyMap<string, number>): Promise<Merges> {
   const file = files.describe(name);
   const bytes = await readWhole(files, name);
+  const wrong = wrongContent(bytes);
+  if (wrong) throw new ModelError(`${file}: ${wrong}`);
   let text: string;
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);

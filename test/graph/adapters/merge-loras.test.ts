@@ -1,14 +1,17 @@
 // Merged weights and errors of evaluations against diffusers' fuse_lora and peft.
 
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { mergeLoras } from '../../../src/graph/adapters/merge-loras.ts';
 import type { Files } from '../../../src/graph/files/files.ts';
 import { openTensorFile } from '../../../src/graph/files/safetensors.ts';
+import type { TensorData } from '../../../src/graph/files/tensor-data.ts';
 import { findWeights } from '../../../src/graph/folders/weights.ts';
 import { fileAt, folderFiles } from '../../../src/graph/node/folder-files.ts';
 import { openModel } from '../../../src/graph/node/open-model.ts';
+import { writeSafetensors } from '../../../src/graph/node/write-safetensors.ts';
 import { prepareImage } from '../../../src/pipeline/images/prepare.ts';
 import { decodeFile } from '../../../src/pipeline/node/decode.ts';
 
@@ -72,6 +75,33 @@ describe('merged weights', () => {
     const [kohya, ldm] = [await merged('kohya.safetensors'), await merged('ldm.safetensors')];
     for (const component of ['unet', 'text_encoder'] as const)
       expect(await weightsOf(ldm, component)).toEqual(await weightsOf(kohya, component));
+  });
+
+  it('of a model in shards, of which one layer changes', async () => {
+    const sharded = folderFiles(join(goldens, 'pipeline-sd2'));
+    expect(await findWeights(sharded, 'unet', 'diffusion_pytorch_model')).toMatch(/index.*json$/);
+    const layer = 'down_blocks.0.attentions.0.proj_in';
+    const folder = mkdtempSync(join(tmpdir(), 'lora-'));
+    const path = join(folder, 'one.safetensors');
+    const ones = (shape: number[], value: number): TensorData => ({
+      dtype: 'F32',
+      shape,
+      data: new Float32Array(shape.reduce((all, side) => all * side, 1)).fill(value),
+    });
+    // A 1x1 convolution's LoRA of a linear layer.
+    await writeSafetensors(path, [
+      [`unet.${layer}.lora_A.weight`, ones([3, 8, 1, 1], 0.5)],
+      [`unet.${layer}.lora_B.weight`, ones([8, 3, 1, 1], 1)],
+    ]);
+    const [files, name] = fileAt(path);
+    const merged = await weightsOf(await mergeLoras(sharded, [{ files, name, weight: 2 }]), 'unet');
+    const before = await weightsOf(sharded, 'unet');
+    rmSync(folder, { recursive: true });
+    for (const [tensor, values] of merged)
+      expect(values, tensor).toEqual(
+        before.get(tensor)!.map((value) => value + (tensor === `${layer}.weight` ? 3 : 0)),
+      );
+    expect(merged.size).toBe(before.size);
   });
 
   it('are the same in parts of any size, also of a file that begins anywhere', async () => {

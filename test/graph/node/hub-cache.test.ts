@@ -136,6 +136,20 @@ describe('a model of the cache', () => {
     );
   });
 
+  it('without a model folder is its checkpoint, if there is only one', async () => {
+    const folder = await snapshot(A, true);
+    await ref('main', A);
+    await writeFile(join(folder, 'a.safetensors'), '');
+    expect(await modelFolder('acme/tiny')).toBe(folder);
+    await rm(join(folder, 'model_index.json'));
+    await writeFile(join(folder, 'README.md'), '');
+    expect(await modelFolder('acme/tiny')).toBe(join(folder, 'a.safetensors'));
+    await writeFile(join(folder, 'b.ckpt'), '');
+    await expect(modelFolder('acme/tiny')).rejects.toThrow(
+      `got 2 checkpoints; give the path of one of them, such as ${join(folder, 'a.safetensors')}`,
+    );
+  });
+
   it('gives way to a path that exists', async () => {
     const folder = await mkdtemp('hub-cache-');
     made.push(folder);
