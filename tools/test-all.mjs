@@ -31,6 +31,8 @@ const GROUPS = {
   },
   // The kit of `npm run bench -- device --pack` in a root with nothing but glibc and a shell.
   kit: { command: vitest('test/package/kit.test.ts'), env: { TEST_KIT: '1' } },
+  // Test images of Pillow, sharp and PngSuite against Pillow, where IMAGE_CORPUS names them (docs/images.md).
+  images: { command: vitest('test/image-corpus.test.ts') },
   // Small changes of the source that the tests must notice.
   mutation: { command: ['npm', 'run', 'mutate'] },
 };
