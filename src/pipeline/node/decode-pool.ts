@@ -46,6 +46,8 @@ export interface DecodePool {
    * then decodes. The reply rejects with `ItemError` `decoder-failed` if its thread ends.
    */
   readonly load: (request: DecodeRequest) => Promise<DecodeReply> | undefined;
+  /** Whether a thread works or an image waits for one. */
+  readonly busy: () => boolean;
   /** Ends the threads, also those that work. */
   readonly close: () => void;
 }
@@ -133,6 +135,7 @@ export function newDecodePool(limit: number, program = PROGRAM): DecodePool {
         assign();
       });
     },
+    busy: () => queue.length > 0 || threads.some(({ settle }) => settle !== undefined),
     close() {
       closed = true;
       for (const { worker } of threads) void worker.terminate();
