@@ -69,6 +69,10 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
     question: 'How many images per second does the whole pipeline classify, and how many of them correctly?',
     run: () => import('./end-to-end.ts').then(({ main }) => main()),
   },
+  photos: {
+    question: 'How many photos of 12 megapixels per second does the whole pipeline classify?',
+    run: () => import('./photos.ts'),
+  },
   reference: {
     question: 'How much faster is this library than the published algorithm in PyTorch?',
     run: () => import('./reference.ts').then(({ main }) => main()),

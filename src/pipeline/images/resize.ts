@@ -102,6 +102,8 @@ function sumRows(
   end: number,
   sums: Int32Array,
 ): void {
+  const row2 = 2 * row;
+  const row3 = 3 * row;
   let sum1 = HALF;
   let sum2 = HALF;
   let sum3 = HALF;
@@ -110,8 +112,8 @@ function sumRows(
     const weight = values[k]!;
     sum1 = (sum1 + Math.imul(from[p]!, weight)) | 0;
     sum2 = (sum2 + Math.imul(from[p + row]!, weight)) | 0;
-    sum3 = (sum3 + Math.imul(from[p + 2 * row]!, weight)) | 0;
-    sum4 = (sum4 + Math.imul(from[p + 3 * row]!, weight)) | 0;
+    sum3 = (sum3 + Math.imul(from[p + row2]!, weight)) | 0;
+    sum4 = (sum4 + Math.imul(from[p + row3]!, weight)) | 0;
   }
   sums[0] = sum1;
   sums[1] = sum2;

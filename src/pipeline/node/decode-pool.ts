@@ -16,8 +16,8 @@ const LARGE_BEFORE_START = 3;
 /** The most threads. libvips decodes in Node's thread pool, which has 4. */
 const MOST_THREADS = 8;
 
-/** The program of a thread: compiled, or the source if this file is source. */
-const PROGRAM = new URL(`./decode-worker${import.meta.url.slice(-3)}`, import.meta.url);
+/** Returns the program of a thread: compiled, or the source if this file is source. Throws if this is a CommonJS bundle. */
+const ownProgram = () => new URL(`./decode-worker${import.meta.url.slice(-3)}`, import.meta.url);
 
 /** Starts a thread. From source it first registers the loader of TypeScript, which threads do not inherit. */
 function newWorker(program: URL): Worker {
@@ -56,7 +56,7 @@ export interface DecodePool {
  * Returns a pool of at most `limit` threads, and of as many as there are cores. It starts none before they are needed.
  * Tests give it another `program`.
  */
-export function newDecodePool(limit: number, program = PROGRAM): DecodePool {
+export function newDecodePool(limit: number, program?: URL): DecodePool {
   const size = Math.min(limit, MOST_THREADS, availableParallelism());
   const threads: Thread[] = [];
   const queue: { readonly request: DecodeRequest; readonly settle: Thread['settle'] }[] = [];
@@ -83,19 +83,19 @@ export function newDecodePool(limit: number, program = PROGRAM): DecodePool {
   };
 
   /** Removes a thread that ended. Its item fails; others wait for the next thread, or are decoded by the caller. */
-  const drop = (thread: Thread, error: Error | undefined) => {
+  const drop = (thread: Thread, error: Error | undefined, file: URL) => {
     threads.splice(threads.indexOf(thread), 1);
     if (!thread.ready && !closed) unavailable = true;
     finish(
       thread,
       fault('decoder-failed', `its decoder ended: ${error?.message ?? 'no reason given'}`, error),
     );
-    if (!closed && !unavailable) start();
+    if (!closed && !unavailable) start(file);
     else if (threads.length === 0) for (const { settle } of queue.splice(0)) settle?.(undefined);
   };
 
-  const start = () => {
-    const worker = newWorker(program);
+  const start = (file: URL) => {
+    const worker = newWorker(file);
     const thread: Thread = { worker, ready: false, settle: undefined };
     threads.push(thread);
     worker.unref();
@@ -108,15 +108,16 @@ export function newDecodePool(limit: number, program = PROGRAM): DecodePool {
     worker.on('error', (error) => {
       failed = error instanceof Error ? error : new Error(String(error));
     });
-    worker.on('exit', () => drop(thread, failed));
+    worker.on('exit', () => drop(thread, failed, file));
   };
 
   const startAll = async () => {
     starting = true;
     try {
-      if (!existsSync(fileURLToPath(program))) throw new Error('the program of the threads is missing');
+      const file = program ?? ownProgram();
+      if (!existsSync(fileURLToPath(file))) throw new Error('the program of the threads is missing');
       await import('sharp'); // it must be loaded here before it is in a thread, or it ends the process on some systems
-      while (!closed && threads.length < size) start();
+      while (!closed && threads.length < size) start(file);
     } catch {
       unavailable = true;
     }
@@ -125,7 +126,7 @@ export function newDecodePool(limit: number, program = PROGRAM): DecodePool {
   return {
     load(request) {
       large++;
-      if (unavailable || closed || size < 2 || large <= LARGE_BEFORE_START) return undefined;
+      if (unavailable || closed || large <= LARGE_BEFORE_START) return undefined;
       if (!starting) void startAll();
       if (!threads.some(({ ready }) => ready)) return undefined;
       return new Promise((resolve, reject) => {
