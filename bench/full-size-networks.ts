@@ -28,13 +28,15 @@ import { fromChannelMajor, type Shape } from '../src/kernels/device/tensor.ts';
 type Values = Readonly<Record<string, Float32Array>>;
 
 /** A network that is ready to be planned. Values are those of one sample, [c, h, w]. */
-export interface FullSizeNetwork {
+interface FullSizeNetwork {
   readonly graph: Graph;
   readonly inputs: Values;
   /** What the outputs should be, by name. */
   readonly expected: Values;
   /** Computes further results from the outputs, on the host. */
   readonly derive?: (outputs: Values) => Promise<Values>;
+  /** See `PlanOptions.transformedBytes`; as the models of this network are planned. */
+  readonly transformedBytes?: number;
   /** Closes the file of the weights, which are read when the graph is planned. */
   readonly close: () => Promise<void>;
 }
@@ -131,6 +133,7 @@ async function vae({ folder, io, batch, size }: Request): Promise<FullSizeNetwor
     graph,
     inputs: { image: await io.readF32(`image${size}`) },
     expected: { latent: await io.readF32(`latent${size}`) },
+    transformedBytes: 0,
     close: () => file.close(),
   };
 }

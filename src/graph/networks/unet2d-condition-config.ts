@@ -38,7 +38,7 @@ export interface UNet2DConditionConfig extends UNetConfig {
 }
 
 /** The number of transformer blocks after each resnet of a block with cross-attention; a block without it has none. */
-export interface TransformerLayers {
+interface TransformerLayers {
   /** In the order of `downBlockTypes`. */
   readonly down: readonly (readonly number[])[];
   /** Of the middle block, which has one transformer or none. */

@@ -101,7 +101,7 @@ export interface NodeShapes {
 }
 
 /** A node whose values are split: its operands, with the channels of each input in one or several ranges. */
-export interface SplitNode<Attributes> {
+interface SplitNode<Attributes> {
   readonly attributes: Attributes;
   readonly inputs: Readonly<Record<string, readonly Value[]>>;
   readonly constants: Readonly<Record<string, Constant>>;

@@ -47,7 +47,7 @@ export interface PromptEncoderOptions {
 }
 
 /** The encodings of n prompts. A prompt's values do not depend on the other prompts. */
-export interface EncodedPrompts {
+interface EncodedPrompts {
   /** The states of the tokens, [n, tokens, hiddenSize]; `tokens` is the tokenizer's length, 77. */
   readonly contexts: Float32Array<ArrayBuffer>;
   /** A vector per prompt, [n, projectionDim]; empty if the encoder has no projection. */

@@ -2,6 +2,7 @@
 // that they take.
 
 import { ModelError } from '../../../errors.ts';
+import type { Files } from '../../files/files.ts';
 import { parametersOf } from '../../files/parameters.ts';
 import { clipTextTensors, withoutBuffers } from '../../networks/clip-text.ts';
 import { readClipTextConfig } from '../../networks/clip-text-config.ts';
@@ -71,8 +72,7 @@ export function describeText(index: ModelIndex): readonly Part[] {
     ...components(index, NETWORKS),
     ...TEXT_FOLDERS.filter(({ tokenizer }) => named(tokenizer)).map((folders) => ({
       part: folders.tokenizer,
-      check: (files: Parameters<typeof readTextEncoder>[0]['files']) =>
-        readTextEncoder({ files, ...folders }),
+      check: (files: Files) => readTextEncoder({ files, ...folders }),
     })),
   ];
 }
