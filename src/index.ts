@@ -10,6 +10,7 @@ export {
   UnsupportedError,
   UsageError,
 } from './errors.ts';
+export type { MeasuredPrediction, Prediction } from './graph/checkpoints/prediction.ts';
 export type { Files, OpenFile } from './graph/files/files.ts';
 export type { TensorFile, TensorInfo } from './graph/files/safetensors.ts';
 export type { StoredBytes, TensorData } from './graph/files/tensor-data.ts';

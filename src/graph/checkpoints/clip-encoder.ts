@@ -1,6 +1,8 @@
 // The text encoders of a checkpoint: CLIP by transformers' names, as in Stable Diffusion 1.x, or by OpenCLIP's, as in 2.x.
 // SDXL has one of each.
 
+import { ModelError } from '../../errors.ts';
+import { quote } from '../files/json.ts';
 import type { VirtualTensor } from '../files/virtual-safetensors.ts';
 import {
   countOf,
@@ -72,14 +74,20 @@ export const clipEncoder = (tensors: Tensors, path: string, prefix: string, act:
   encoder(mapKeys(tensors, TRANSFORMERS), path, { prefix, act });
 
 /** Returns the tensors by transformers' names: the joint matrices of queries, keys and values are cut in three. */
-function openClipTensors(tensors: Tensors): Tensors {
+function openClipTensors(tensors: Tensors, path: string, prefix: string): Tensors {
   const out = new Map<string, VirtualTensor>();
   for (const [name, tensor] of mapKeys(tensors, OPEN_CLIP)) {
     const joint = /^(.*\.self_attn)\.in_proj\.(weight|bias)$/.exec(name);
-    if (!joint) out.set(name, tensor);
-    else
-      for (const [i, part] of ['q_proj', 'k_proj', 'v_proj'].entries())
-        out.set(`${joint[1]}.${part}.${joint[2]}`, partOfRows(tensor, i, 3));
+    if (!joint) {
+      out.set(name, tensor);
+      continue;
+    }
+    if (tensor.shape.length === 0 || tensor.shape[0]! % 3 !== 0)
+      throw new ModelError(
+        `${path}: tensor ${quote(prefix + name)}: expected queries, keys and values below each other, got the shape [${tensor.shape.join(', ')}]`,
+      );
+    for (const [i, part] of ['q_proj', 'k_proj', 'v_proj'].entries())
+      out.set(`${joint[1]}.${part}.${joint[2]}`, partOfRows(tensor, i, 3));
   }
   return out;
 }
@@ -89,7 +97,7 @@ function openClipTensors(tensors: Tensors): Tensors {
  * files that were made from diffusers' folders have neither that layer nor the tower's projection.
  */
 export function openClipEncoder(tensors: Tensors, path: string, prefix: string): MappedNetwork {
-  const named = openClipTensors(tensors);
+  const named = openClipTensors(tensors, path, prefix);
   const all = countOf(named, /^encoder\.layers\.(\d+)\./);
   const whole = named.has('text_projection') || all === VIT_H_LAYERS;
   return encoder(named, path, { prefix, act: 'gelu', layers: whole ? all - 1 : all });
@@ -100,7 +108,7 @@ export function openClipEncoder(tensors: Tensors, path: string, prefix: string):
  * transposed, as `text_projection`; diffusers' scripts store it as it is, as `text_projection.weight`.
  */
 export function openClipWithProjection(tensors: Tensors, path: string, prefix: string): MappedNetwork {
-  const named = openClipTensors(tensors);
+  const named = openClipTensors(tensors, path, prefix);
   const { config, tensors: own } = encoder(named, path, { prefix, act: 'gelu' });
   const stored = named.get('text_projection.weight');
   const projection = stored ?? transposed(matrix(named, path, prefix));

@@ -59,13 +59,10 @@ export function transposed(tensor: VirtualTensor): VirtualTensor {
   };
 }
 
-/**
- * Returns the shape of a tensor that a network must have.
- * @throws ModelError if it is missing or of another rank; `path` begins the message, `prefix` completes the name.
- */
+/** A function that returns the shape of a tensor, and throws `ModelError` if it is missing or of another rank. */
 export type ShapeOf = (name: string, rank: number) => readonly number[];
 
-/** Returns a `ShapeOf` of a network's tensors. */
+/** Returns a `ShapeOf` for a network's tensors. `path` begins its messages, and `prefix` completes names in them. */
 export const shapesOf =
   (tensors: Tensors, path: string, prefix: string): ShapeOf =>
   (name, rank) => {

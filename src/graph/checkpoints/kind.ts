@@ -73,7 +73,7 @@ const named = (name: string, what: string) => new ModelError(`${name} is ${what}
 /** @throws ModelError if the network takes more than a noised latent, a time and a prompt. */
 function checkInputs(path: string, unet: Tensors, hasSecondEncoder: boolean): void {
   const input = unet.get('input_blocks.0.0.weight')?.shape[1] ?? 0;
-  const output = unet.get('out.2.weight')?.shape[0] ?? 0;
+  const output = unet.get('out.2.weight')?.shape[0] ?? input;
   const more = input - output;
   if (more > 0)
     throw named(

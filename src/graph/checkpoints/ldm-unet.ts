@@ -15,8 +15,11 @@ import {
 
 export const UNET_PREFIX = 'model.diffusion_model.';
 
+/** More blocks than any network has; the rules of a key map grow with them. */
+const MOST_BLOCKS = 128;
+
 /** How the number of heads follows from the channels, which no shape tells: 8 heads, or heads of 64 channels. */
-export type HeadRule = '8 heads' | '64 channels';
+type HeadRule = '8 heads' | '64 channels';
 
 const RESNET: readonly KeyRule[] = [
   [/\.in_layers\.0\./, '.norm1.'],
@@ -98,6 +101,10 @@ export function ldmUNet(
   const shape = shapesOf(tensors, path, UNET_PREFIX);
   const inputs = countOf(tensors, /^input_blocks\.(\d+)\./);
   const outputs = countOf(tensors, /^output_blocks\.(\d+)\./);
+  if (Math.max(inputs, outputs) > MOST_BLOCKS)
+    throw new ModelError(
+      `${path}: expected at most ${MOST_BLOCKS} blocks in the denoising network, got more`,
+    );
   const firstDown = [...Array(inputs).keys()].find((i) => tensors.has(`input_blocks.${i}.0.op.weight`));
   const perLevel = firstDown ?? inputs;
   const layers = perLevel - 1;

@@ -15,7 +15,7 @@ import { ldmVae, VAE_PREFIX, vaeTensors } from './ldm-vae.ts';
 import { predictionType } from './overlay.ts';
 import { hasZeroTerminalSnr, type Prediction, statedPrediction } from './prediction.ts';
 
-export interface SingleFileOptions {
+interface SingleFileOptions {
   /** What the network predicts. Default: what the file says; Stable Diffusion 1.x and XL that say nothing predict epsilon. */
   readonly prediction?: Prediction | undefined;
   /** The folder that holds CLIP's `merges.txt`. */
@@ -25,7 +25,7 @@ export interface SingleFileOptions {
 }
 
 /** A checkpoint as a folder of diffusers. */
-export interface SingleFile {
+interface SingleFile {
   readonly files: Files;
   readonly kind: Kind;
   /** Undefined if the file does not say it and its kind does not determine it: Stable Diffusion 2.x. */

