@@ -4,7 +4,7 @@ import { ModelError } from '../../errors.ts';
 import { product } from '../../numbers.ts';
 import { quote } from '../files/json.ts';
 import type { LoraLayer, LoraTensor } from './lora-file.ts';
-import { addProduct, type Factors } from './low-rank.ts';
+import { addProduct, type Factors, factorsOf } from './low-rank.ts';
 import { readValues } from './values.ts';
 
 /** A change of a tensor. */
@@ -65,15 +65,12 @@ export function weightChange(
   if (mid && product(mid.tensor.shape) !== middle * rank * product(kernel)) throw misfit(mid);
   if (mid && (middle === 0 || mid.tensor.shape[1] !== rank)) throw misfit(mid);
   if (up.tensor.shape[0] !== rows || product(up.tensor.shape) !== rows * middle) throw misfit(up);
-  const read = async (from: LoraTensor) => Float64Array.from(await readValues(from.tensor, from.name, path));
-  const factors = async (): Promise<Factors> => ({
-    rank: middle,
-    columns,
-    up: await read(up),
-    down: mid
-      ? spread(await read(mid), await read(down), { middle, rank, inputs, kernel: product(kernel) })
-      : await read(down),
-  });
+  const read = (from: LoraTensor) => readValues(from.tensor, from.name, path);
+  const factors = async (): Promise<Factors> => {
+    const first = await read(down);
+    const sides = { middle, rank, inputs, kernel: product(kernel) };
+    return factorsOf(await read(up), mid ? spread(await read(mid), first, sides) : first, middle);
+  };
   return {
     add: async (into, from) => addProduct(await keep(parts, factors), weight * scale, into, from),
   };
@@ -114,8 +111,8 @@ function wholeChange(
 
 /** Returns down' [middle, inputs, kernel] = sum over the rank of mid [middle, rank, kernel] x down [rank, inputs]. */
 function spread(
-  mid: Float64Array,
-  down: Float64Array,
+  mid: Float32Array,
+  down: Float32Array,
   { middle, rank, inputs, kernel }: Readonly<Record<'middle' | 'rank' | 'inputs' | 'kernel', number>>,
 ): Float64Array {
   const out = new Float64Array(middle * inputs * kernel);
