@@ -7,6 +7,7 @@ Each archive has, compressed by brotli with a window that covers all of it:
 folder/                   the pipeline, saved by diffusers in float16, without the tokenizer's vocabulary, which is CLIP's
 single.safetensors        the same in the layout of ldm and sgm, with leftovers of training; diffusers reads it (see `check`)
 single.ckpt               sd1 only: the same, saved by torch.save, with objects of other packages
+unet.bin                  sd1 only: the denoising network of the folder, saved by torch.save
 noise.safetensors         the noise [n, c, h, w]
 image.png                 the image
 expected.json             the ids of the prompts, and the error of every evaluation: t, noise, candidate, error
@@ -298,6 +299,7 @@ def make(seed, name, unet, text, scheduler):
     check(name, pipe, work / "folder", work / "single.safetensors")
     if name == "sd1":
         torch.save(with_objects(state), work / "single.ckpt")
+        torch.save({key: tensor.half() for key, tensor in pipe.unet.state_dict().items()}, work / "unet.bin")
     [picture] = pictures(work / "images", [(SIDE * 3 // 2, SIDE + 5)], seed)
     picture.save(work / "image.png")
     shutil.rmtree(work / "images")

@@ -1,13 +1,17 @@
 // Tests single files of Stable Diffusion against diffusers and transformers, and against the folder that diffusers saved of
 // the same model.
 
+import { cpSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ModelError } from '../../src/errors.ts';
 import type { MeasuredPrediction } from '../../src/graph/checkpoints/prediction.ts';
+import { openTensorFile } from '../../src/graph/files/safetensors.ts';
 import type { TensorData } from '../../src/graph/files/tensor-data.ts';
+import { findWeights } from '../../src/graph/folders/weights.ts';
 import type { EvaluationBatch } from '../../src/graph/model.ts';
 import { decidePrediction } from '../../src/graph/models/measure-prediction.ts';
 import type { OpenModelOptions } from '../../src/graph/models/open-model.ts';
+import { folderFiles } from '../../src/graph/node/folder-files.ts';
 import { modelFiles } from '../../src/graph/node/model-source.ts';
 import { describeModel, openModel } from '../../src/graph/node/open-model.ts';
 import { openSafetensors } from '../../src/graph/node/open-safetensors.ts';
@@ -122,6 +126,37 @@ async function changed(
 }
 
 const FIRST = 'model.diffusion_model.input_blocks.0.0.weight';
+
+describe('weights of torch.save in a folder', () => {
+  /** Returns the bytes of all tensors of the denoising network of a folder. */
+  const bytesOf = async (folder: string) => {
+    const files = folderFiles(folder);
+    const name = await findWeights(files, 'unet', 'diffusion_pytorch_model');
+    const file = await openTensorFile(files, name);
+    const tensors = [...file.tensors.values()].map(async ({ name, shape }) => {
+      const bytes = await file.read(name);
+      return [name, [shape, Buffer.from(bytes).toString('base64')]] as const;
+    });
+    const all = new Map(await Promise.all(tensors));
+    await file.close();
+    return { name, all };
+  };
+
+  it('are the same as those of safetensors, in one file or in shards', async () => {
+    const { path } = goldens.get('sd1')!;
+    const { all } = await bytesOf(path('folder'));
+    const unet = path('bin/unet');
+    cpSync(path('folder'), path('bin'), { recursive: true });
+    rmSync(`${unet}/diffusion_pytorch_model.safetensors`);
+    cpSync(path('unet.bin'), `${unet}/diffusion_pytorch_model.bin`);
+    expect(await bytesOf(path('bin'))).toEqual({ name: 'unet/diffusion_pytorch_model.bin', all });
+    const shard = 'diffusion_pytorch_model-00001-of-00001.bin';
+    renameSync(`${unet}/diffusion_pytorch_model.bin`, `${unet}/${shard}`);
+    const index = { weight_map: Object.fromEntries([...all.keys()].map((name) => [name, shard])) };
+    writeFileSync(`${unet}/diffusion_pytorch_model.bin.index.json`, JSON.stringify(index));
+    expect(await bytesOf(path('bin'))).toEqual({ name: 'unet/diffusion_pytorch_model.bin.index.json', all });
+  });
+});
 
 describe('what a network predicts', () => {
   const predicts = async (golden: SingleGolden, file: string, options: OpenModelOptions = {}) =>
