@@ -2,7 +2,6 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import sharp from 'sharp';
 import { expect, onTestFinished, test } from 'vitest';
 import type { ImageSummary } from '../../src/pipeline/images/conversions.ts';
@@ -83,7 +82,7 @@ parentPort.on('message', ({ image }) => {
 });
 parentPort.postMessage('ready');`,
   );
-  const pool = newDecodePool(2, pathToFileURL(program));
+  const pool = newDecodePool(2, program);
   onTestFinished(() => pool.close());
   expect(await ask(pool, 'a')).toMatchObject({ item: { path: 'a' } });
   const replies = ['b', 'bad', 'c', 'bad', 'd'].map((image) => ask(pool, image));
@@ -107,7 +106,7 @@ test('closing ends threads that work; their requests reject', async () => {
 parentPort.on('message', () => {});
 parentPort.postMessage('ready');`,
   );
-  const pool = newDecodePool(2, pathToFileURL(program));
+  const pool = newDecodePool(2, program);
   let reply: ReturnType<DecodePool['load']>;
   while (!reply) {
     reply = pool.load({ image: 'a', shape: [1, 1, 1], options: {} });
@@ -118,7 +117,7 @@ parentPort.postMessage('ready');`,
 });
 
 test('without a program for threads the caller decodes', async () => {
-  const pool = newDecodePool(2, pathToFileURL(join(temporaryFolder(), 'missing.mjs')));
+  const pool = newDecodePool(2, join(temporaryFolder(), 'missing.mjs'));
   for (let i = 0; i < 100; i++) {
     expect(pool.load({ image: 'a', shape: [1, 1, 1], options: {} })).toBeUndefined();
     await turn();

@@ -163,13 +163,9 @@ describe('an invalid folder: status 3, and one sentence that says what to do', (
       /expected Stable Diffusion 1\.x or 2\.x/,
     ],
     [
-      'only pickles',
-      (f) =>
-        rename(
-          join(f, 'unet/diffusion_pytorch_model.safetensors'),
-          join(f, 'unet/diffusion_pytorch_model.bin'),
-        ),
-      /diffusion_pytorch_model\.bin: .*safe_serialization/,
+      'only a pickle by another name',
+      (f) => rename(join(f, 'unet/diffusion_pytorch_model.safetensors'), join(f, 'unet/network.pt')),
+      /network\.pt: expected weights by another name, such as diffusion_pytorch_model\.safetensors; .*safe_serialization/,
     ],
     [
       'no scheduler file',

@@ -54,9 +54,9 @@ export interface DecodePool {
 
 /**
  * Returns a pool of at most `limit` threads, and of as many as there are cores. It starts none before they are needed.
- * Tests give it another `program`.
+ * Tests give it the path of another `program`.
  */
-export function newDecodePool(limit: number, program?: URL): DecodePool {
+export function newDecodePool(limit: number, program?: string): DecodePool {
   const size = Math.min(limit, MOST_THREADS, availableParallelism());
   const threads: Thread[] = [];
   const queue: { readonly request: DecodeRequest; readonly settle: Thread['settle'] }[] = [];
@@ -114,7 +114,7 @@ export function newDecodePool(limit: number, program?: URL): DecodePool {
   const startAll = async () => {
     starting = true;
     try {
-      const file = program ?? ownProgram();
+      const file = program === undefined ? ownProgram() : pathToFileURL(program);
       if (!existsSync(fileURLToPath(file))) throw new Error('the program of the threads is missing');
       await import('sharp'); // it must be loaded here before it is in a thread, or it ends the process on some systems
       while (!closed && threads.length < size) start(file);
